@@ -1,0 +1,91 @@
+//! One worker process per video source, and the parent's end of it.
+//!
+//! A source is opened, depacketised, decoded and scaled in a child: the same binary, re-executed as `weir capture`.
+//! One child is one connection; reconnecting is starting another child. The parent trusts nothing that a child sends.
+
+use crate::clock::Wall;
+use crate::command::{Filling, Property, SourceProperties, SourceReference};
+use crate::error::Error;
+use crate::geometry::InputRule;
+use std::time::Duration;
+
+/// What every worker of this service is given.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Address space a worker may use, bytes (RLIMIT_AS), without its ring.
+    pub worker_memory_bytes: u64,
+    /// From the start of a worker to `Opened`, at most.
+    pub open_timeout: Duration,
+    /// Silence of an open source after which it counts as frozen.
+    pub stall_timeout: Duration,
+    /// From asking a worker to stop until it is killed.
+    pub stop_grace: Duration,
+    /// RTSP over UDP instead of TCP where the reference does not say.
+    pub rtsp_udp: bool,
+    /// What HTTP and RTSP servers are told.
+    pub user_agent: String,
+}
+
+/// One source for one worker.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// What to open.
+    pub reference: SourceReference,
+    /// Properties to set after opening.
+    pub properties: Vec<Property>,
+    /// How frames become model input.
+    pub rule: InputRule,
+    /// Slots of the ring.
+    pub slots: u32,
+    /// `frame_id` of the first frame: counting goes on across reconnections.
+    pub first_frame_id: u64,
+    /// What to do with a frame when no slot is free; `None`: `Wait` for files, `DropOldest` for streams.
+    pub filling: Option<Filling>,
+    /// Files only: skip frames in the decoder so that this many per second of video remain.
+    pub file_max_fps: Option<f64>,
+    /// Start muted.
+    pub muted: bool,
+}
+
+/// What a worker tells its parent, checked.
+#[derive(Debug)]
+pub enum Event {
+    /// The source is open. First event of a good source.
+    Opened(SourceProperties),
+    /// A frame lies in a slot; give it back with `release`.
+    Frame(Frame),
+    /// The source lives though no frame came out (muted, waiting for a key frame, dropping).
+    Alive(Progress),
+    /// End of file. Last event.
+    Ended,
+    /// Could not be opened, broke, stalled, or the worker died. Last event.
+    Failed(Error),
+}
+
+/// One frame in the ring.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Frame {
+    /// Which slot; below `Request::slots`, and not held already.
+    pub slot: u32,
+    /// Counts grabbed frames from 1, skipped and muted ones included.
+    pub frame_id: u64,
+    /// Streams: arrival. Files: when decoding began.
+    pub timestamp: Wall,
+    /// Frame width before scaling, pixels.
+    pub width: u32,
+    /// Frame height before scaling, pixels.
+    pub height: u32,
+}
+
+/// Counters of a worker since it started.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Highest `frame_id` grabbed.
+    pub frame_id: u64,
+    /// Frames thrown away because no slot was free.
+    pub dropped: u64,
+    /// Frames that could not be decoded.
+    pub undecodable: u64,
+    /// The source is alive but no key frame has come yet.
+    pub waiting_for_key_frame: bool,
+}

@@ -1,0 +1,96 @@
+//! The one place that asks for the time.
+//!
+//! Two clocks: [`Wall`] stamps frames, updates and datagrams (local time without a zone, as the reference writes it);
+//! [`std::time::Instant`] measures. Code that must be tested on simulated time takes a [`Clock`].
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// Wall-clock time in microseconds since the Unix epoch. Eight bytes, so it travels in worker messages as it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Wall(i64);
+
+impl Wall {
+    /// Now.
+    pub fn now() -> Self {
+        // Before 1970 only with a broken RTC: then the epoch itself is as good an answer as any.
+        let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Wall(i64::try_from(elapsed.as_micros()).unwrap_or(i64::MAX))
+    }
+
+    /// From microseconds since the Unix epoch.
+    pub fn from_micros(micros: i64) -> Self {
+        Wall(micros)
+    }
+
+    /// Microseconds since the Unix epoch.
+    pub fn micros(self) -> i64 {
+        self.0
+    }
+
+    /// Seconds from `earlier` to `self`; negative when the clock was set back between them.
+    pub fn seconds_since(self, earlier: Wall) -> f64 {
+        self.0.saturating_sub(earlier.0) as f64 / 1e6
+    }
+
+    /// `2026-11-22T10:38:04.432159`: local time, no zone; the fraction is left out when it is exactly zero, as Python does.
+    pub fn iso_local(self) -> String {
+        let Ok(stamp) = jiff::Timestamp::from_microsecond(self.0) else {
+            return String::from("1970-01-01T00:00:00");
+        };
+        // The zone is looked up once: jiff caches it, and a change of /etc/localtime takes effect within minutes.
+        let local = stamp.to_zoned(jiff::tz::TimeZone::system()).datetime();
+        let micros = self.0.rem_euclid(1_000_000);
+        let (year, month, day) = (local.year(), local.month(), local.day());
+        let (hour, minute, second) = (local.hour(), local.minute(), local.second());
+        if micros == 0 {
+            format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}")
+        } else {
+            format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{micros:06}")
+        }
+    }
+}
+
+/// Time as the pipeline's logic sees it; tests drive their own.
+pub trait Clock {
+    /// Monotonic now.
+    fn now(&self) -> Instant;
+    /// Wall-clock now.
+    fn wall(&self) -> Wall;
+}
+
+/// The machine's clock.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now(&self) -> Instant {
+        Instant::now()
+    }
+    fn wall(&self) -> Wall {
+        Wall::now()
+    }
+}
+
+/// CPU time used by this process, all threads: for the benches.
+pub fn process_cpu_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn iso_leaves_out_a_zero_fraction_and_pads_the_rest() {
+        let whole = Wall::from_micros(1_700_000_000_000_000).iso_local();
+        assert_eq!(whole.len(), "2023-11-14T22:13:20".len());
+        let part = Wall::from_micros(1_700_000_000_000_042).iso_local();
+        assert!(part.ends_with(".000042"), "{part}");
+    }
+
+    #[test]
+    fn seconds_since_may_be_negative() {
+        assert_eq!(Wall::from_micros(0).seconds_since(Wall::from_micros(500_000)), -0.5);
+    }
+}

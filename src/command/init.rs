@@ -1,0 +1,212 @@
+//! What `init` asks for, after a door has checked types and ranges.
+
+use std::fmt;
+use std::time::Duration;
+
+/// A new pipeline.
+#[derive(Debug, Clone)]
+pub struct Init {
+    /// `dataset/version`, an alias, or a path below `models.dir`.
+    pub model_id: String,
+    /// At least one.
+    pub sources: Vec<Source>,
+    /// Where detections go.
+    pub sink: SinkAddress,
+    /// Thresholds; absent ones take the configured defaults.
+    pub parameters: ModelParameters,
+    /// Key for the model registry; absent: the configured one.
+    pub api_key: Option<Secret>,
+    /// Frames per second of the whole pipeline; finite and above 0.
+    pub max_fps: Option<f64>,
+    /// Buffer filling; absent: by kind of source.
+    pub filling: Option<Filling>,
+    /// Buffer consumption; absent: by kind of source.
+    pub consumption: Option<Consumption>,
+    /// How long a turn waits for late sources; absent: for ever.
+    pub batch_collection_timeout: Option<Duration>,
+}
+
+/// One video source of a pipeline.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Source {
+    /// What to open.
+    pub reference: SourceReference,
+    /// Capture properties to set after opening, in the order given.
+    pub properties: Vec<Property>,
+}
+
+/// An OpenCV capture property (`frame_width` for `CAP_PROP_FRAME_WIDTH`), name in lower case, known to exist.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Property {
+    /// Lower-case name without `CAP_PROP_`.
+    pub name: String,
+    /// The value to set.
+    pub value: f64,
+}
+
+/// `video_reference`: one source as the client wrote it.
+#[derive(Clone, PartialEq, Eq)]
+pub enum SourceReference {
+    /// V4L2 device index.
+    Device(u32),
+    /// Path, device path or URL.
+    Text(String),
+}
+
+impl SourceReference {
+    /// The reference without user, password, query and fragment of a URL: fit for status, logs and errors.
+    pub fn redacted(&self) -> String {
+        match self {
+            SourceReference::Device(index) => index.to_string(),
+            SourceReference::Text(text) => redact(text),
+        }
+    }
+}
+
+impl fmt::Debug for SourceReference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.redacted())
+    }
+}
+
+impl fmt::Display for SourceReference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.redacted())
+    }
+}
+
+/// Cuts `user:password@`, `?query` and `#fragment` out of anything that has a scheme; other text is left alone.
+/// Works on text, not on a parsed URL, so that a URL too odd for the parser does not show its password.
+fn redact(text: &str) -> String {
+    let Some((scheme, rest)) = text.split_once("://") else {
+        return text.to_owned();
+    };
+    let cut = rest.find(['?', '#']).unwrap_or(rest.len());
+    // `cut` is a char boundary: it was found as one, or is the length.
+    let rest = rest.get(..cut).unwrap_or(rest);
+    // A password may itself contain '/' when the client did not escape it: the last '@' ends the credentials.
+    let rest = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
+    format!("{scheme}://{rest}")
+}
+
+/// UDP address of the sink; the name is resolved when frames flow.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SinkAddress {
+    /// Host name or IPv4 address.
+    pub host: String,
+    /// 1..65535.
+    pub port: u16,
+}
+
+/// `model_configuration`.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct ModelParameters {
+    /// Suppress across classes.
+    pub class_agnostic_nms: Option<bool>,
+    /// Lowest score that is reported.
+    pub confidence: Option<f32>,
+    /// Overlap above which the lower-scored box goes.
+    pub iou_threshold: Option<f32>,
+    /// Accepted and, as in the reference, not used.
+    pub max_candidates: Option<u32>,
+    /// Most boxes per frame.
+    pub max_detections: Option<u32>,
+}
+
+/// `source_buffer_filling_strategy`: what happens to a new frame when the buffer is full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Filling {
+    /// The decoder waits.
+    Wait,
+    /// The oldest buffered frame goes.
+    DropOldest,
+    /// As `DropOldest`; weir drops by buffer state alone.
+    AdaptiveDropOldest,
+    /// The new frame is not kept.
+    DropLatest,
+    /// As `DropLatest`; weir drops by buffer state alone.
+    AdaptiveDropLatest,
+}
+
+/// `source_buffer_consumption_strategy`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Consumption {
+    /// Next frame in order.
+    Lazy,
+    /// Newest frame; the others are dropped.
+    Eager,
+}
+
+impl Filling {
+    /// All of them, for parsing by name.
+    pub const ALL: [Filling; 5] =
+        [Filling::Wait, Filling::DropOldest, Filling::AdaptiveDropOldest, Filling::DropLatest, Filling::AdaptiveDropLatest];
+
+    /// The word on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Filling::Wait => "WAIT",
+            Filling::DropOldest => "DROP_OLDEST",
+            Filling::AdaptiveDropOldest => "ADAPTIVE_DROP_OLDEST",
+            Filling::DropLatest => "DROP_LATEST",
+            Filling::AdaptiveDropLatest => "ADAPTIVE_DROP_LATEST",
+        }
+    }
+}
+
+impl Consumption {
+    /// All of them, for parsing by name.
+    pub const ALL: [Consumption; 2] = [Consumption::Lazy, Consumption::Eager];
+
+    /// The word on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Consumption::Lazy => "LAZY",
+            Consumption::Eager => "EAGER",
+        }
+    }
+}
+
+/// A key or token. Never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Wraps a secret.
+    pub fn new(text: impl Into<String>) -> Self {
+        Secret(text.into())
+    }
+
+    /// The secret itself: only for the request that needs it.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn redaction_leaves_scheme_host_and_path() {
+        for (given, shown) in [
+            ("rtsp://user:pa@ss@10.0.0.1:554/ch1?token=x#y", "rtsp://10.0.0.1:554/ch1"),
+            ("rtsp://user:p/w@cam/ch1", "rtsp://cam/ch1"),
+            ("/data/a@b.mp4", "/data/a@b.mp4"),
+            ("file:///a/b.mp4", "file:///a/b.mp4"),
+        ] {
+            assert_eq!(SourceReference::Text(given.into()).redacted(), shown);
+        }
+    }
+
+    #[test]
+    fn secrets_do_not_print() {
+        assert!(!format!("{:?}", Secret::new("hunter2")).contains("hunter2"));
+    }
+}

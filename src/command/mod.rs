@@ -1,0 +1,52 @@
+//! Everything the product can be told, and what it answers: the two enums between the doors and the pipelines.
+//! No I/O type in here.
+
+mod init;
+mod report;
+
+pub use init::{Consumption, Filling, Init, ModelParameters, Property, Secret, SinkAddress, Source, SourceReference};
+pub use report::{Context, Event, LatencyReport, Report, Severity, SourceMetadata, SourceProperties, SourceState, Update};
+
+use crate::error::Result;
+use uuid::Uuid;
+
+/// Identifies a pipeline; always chosen by us.
+pub type PipelineId = Uuid;
+
+/// A request, whichever door it came through.
+#[derive(Debug)]
+pub enum Command {
+    /// Ids of all pipelines in order of creation.
+    List,
+    /// Create a pipeline. Boxed: it is much larger than the others.
+    Init(Box<Init>),
+    /// The pipeline's report.
+    Status(PipelineId),
+    /// Stop processing frames, keep the source alive (HTTP calls it pause).
+    Mute(PipelineId),
+    /// Process frames again.
+    Resume(PipelineId),
+    /// End the pipeline and forget it.
+    Terminate(PipelineId),
+}
+
+/// What a successful command answers.
+#[derive(Debug)]
+pub enum Reply {
+    /// To [`Command::List`].
+    Pipelines(Vec<PipelineId>),
+    /// To [`Command::Init`].
+    Initialised(PipelineId),
+    /// To [`Command::Status`]. Boxed: it is much larger than the others.
+    Report(Box<Report>),
+    /// To the others.
+    Done,
+}
+
+/// Whoever carries out commands. Lives on the event loop, so futures need not be `Send`.
+///
+/// Dropping the future (the client went away) must leave nothing half-done.
+pub trait Execute: 'static {
+    /// Carries out one command.
+    fn execute(&self, command: Command) -> impl Future<Output = Result<Reply>>;
+}

@@ -1,0 +1,212 @@
+//! The answer to `status`: reference.md §3.
+
+use super::{Consumption, Filling, SourceReference};
+use crate::clock::Wall;
+
+/// What `status` answers.
+#[derive(Debug, Clone)]
+pub struct Report {
+    /// Oldest first; a ring of the last 512.
+    pub updates: Vec<Update>,
+    /// One per source, in source order.
+    pub latencies: Vec<LatencyReport>,
+    /// Frames per second of all sources together.
+    pub inference_throughput: f64,
+    /// One per source, in source order.
+    pub sources: Vec<SourceMetadata>,
+}
+
+/// One entry of `video_source_status_updates`.
+#[derive(Debug, Clone)]
+pub struct Update {
+    /// When; of a folded update the last time.
+    pub timestamp: Wall,
+    /// How bad.
+    pub severity: Severity,
+    /// What.
+    pub event: Event,
+    /// Who says so.
+    pub context: Context,
+    /// How often it was seen in a row; beyond the reference, shown in the payload as `count` when above 1.
+    pub count: u32,
+}
+
+/// Severity of an update, with the reference's numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Severity {
+    /// 20
+    Info,
+    /// 30
+    Warning,
+    /// 40
+    Error,
+}
+
+impl Severity {
+    /// The number on the wire.
+    pub fn number(self) -> u32 {
+        match self {
+            Severity::Info => 20,
+            Severity::Warning => 30,
+            Severity::Error => 40,
+        }
+    }
+}
+
+/// `context` of an update.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Context {
+    /// `inference_pipeline`
+    Pipeline,
+    /// `video_source`
+    Source,
+    /// `video_source.video_consumer`
+    Consumer,
+}
+
+impl Context {
+    /// The word on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Context::Pipeline => "inference_pipeline",
+            Context::Source => "video_source",
+            Context::Consumer => "video_source.video_consumer",
+        }
+    }
+}
+
+/// `event_type` with its payload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// `INFERENCE_THREAD_STARTED {}`
+    InferenceStarted,
+    /// `INFERENCE_THREAD_FINISHED {}`
+    InferenceFinished,
+    /// `VIDEO_CONSUMPTION_STARTED {source_id}`
+    ConsumptionStarted {
+        /// 0-based index.
+        source_id: u32,
+    },
+    /// `VIDEO_CONSUMPTION_FINISHED {source_id}`
+    ConsumptionFinished {
+        /// 0-based index.
+        source_id: u32,
+    },
+    /// `SOURCE_STATE_UPDATE {previous_state, new_state, source_id}`
+    StateChanged {
+        /// Before.
+        previous: SourceState,
+        /// After.
+        new: SourceState,
+        /// 0-based index.
+        source_id: u32,
+    },
+    /// `INFERENCE_ERROR {error_type, error_message, error_context: "inference_thread"}`
+    InferenceError {
+        /// Class of the error.
+        error_type: &'static str,
+        /// Redacted text.
+        message: String,
+    },
+    /// `INFERENCE_RESULTS_DISPATCHING_ERROR {…, error_context: "inference_results_dispatching"}`
+    DispatchError {
+        /// Class of the error.
+        error_type: &'static str,
+        /// Redacted text.
+        message: String,
+    },
+    /// `SOURCE_ERROR {source_id, error_type, error_message, error_context: "stream_consumer_thread"}`
+    SourceError {
+        /// 0-based index.
+        source_id: u32,
+        /// Class of the error.
+        error_type: &'static str,
+        /// Redacted text.
+        message: String,
+    },
+}
+
+/// States of a source: reference.md §4.1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SourceState {
+    /// Not yet asked to start.
+    NotStarted,
+    /// A worker is opening it.
+    Initialising,
+    /// Between two attempts to open it.
+    Restarting,
+    /// Frames flow.
+    Running,
+    /// Nothing is read. Not reachable through this protocol; kept for the wire.
+    Paused,
+    /// Frames are read and thrown away.
+    Muted,
+    /// The worker is being stopped.
+    Terminating,
+    /// The file is over, or the pipeline was terminated.
+    Ended,
+    /// The last attempt to open it failed.
+    Error,
+}
+
+impl SourceState {
+    /// The word on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            SourceState::NotStarted => "NOT_STARTED",
+            SourceState::Initialising => "INITIALISING",
+            SourceState::Restarting => "RESTARTING",
+            SourceState::Running => "RUNNING",
+            SourceState::Paused => "PAUSED",
+            SourceState::Muted => "MUTED",
+            SourceState::Terminating => "TERMINATING",
+            SourceState::Ended => "ENDED",
+            SourceState::Error => "ERROR",
+        }
+    }
+}
+
+/// One entry of `latency_reports`; seconds, mean over the last 64 inferences, absent before the first.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct LatencyReport {
+    /// Inference start minus frame timestamp.
+    pub frame_decoding: Option<f64>,
+    /// Pre-processing, model and post-processing.
+    pub inference: Option<f64>,
+    /// Prediction ready minus frame timestamp.
+    pub end_to_end: Option<f64>,
+}
+
+/// One entry of `sources_metadata`.
+#[derive(Debug, Clone)]
+pub struct SourceMetadata {
+    /// Absent before the first connection and while lost.
+    pub properties: Option<SourceProperties>,
+    /// Shown redacted.
+    pub reference: SourceReference,
+    /// Frames; the configured size of the buffer.
+    pub buffer_size: u32,
+    /// Where it stands.
+    pub state: SourceState,
+    /// Absent until the source has connected once, unless given.
+    pub filling: Option<Filling>,
+    /// Absent until the source has connected once, unless given.
+    pub consumption: Option<Consumption>,
+}
+
+/// `source_properties`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct SourceProperties {
+    /// Pixels.
+    pub width: u32,
+    /// Pixels.
+    pub height: u32,
+    /// As the container declares; -1 or less where it does not.
+    pub total_frames: i64,
+    /// Local file with a known number of frames.
+    pub is_file: bool,
+    /// Frames per second as declared.
+    pub fps: f64,
+    /// File: when its first frame counts as taken; `None` for streams.
+    pub timestamp_created: Option<Wall>,
+}

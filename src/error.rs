@@ -1,0 +1,239 @@
+//! The one error type of the project, and the one table that gives it its wire form.
+//!
+//! An [`Error`] carries its [`Kind`], a message for the caller and the cause for the log. What a client sees
+//! (`error_type`, `error_class`) is derived from the kind by [`Kind::wire`] and nowhere else. Messages must never
+//! contain a secret: build them from redacted references (see [`crate::command::SourceReference::redacted`]).
+
+use std::borrow::Cow;
+use std::fmt;
+
+/// Result with the project's [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// `error_type` of the Stream Manager protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ErrorType {
+    /// `invalid_payload`: the request itself is wrong.
+    InvalidPayload,
+    /// `authorisation_error`: who asks may not.
+    Authorisation,
+    /// `not_found`: no such pipeline or model.
+    NotFound,
+    /// `operation_error`: not allowed in the present state.
+    Operation,
+    /// `internal_error`: everything else.
+    Internal,
+}
+
+impl ErrorType {
+    /// The word on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ErrorType::InvalidPayload => "invalid_payload",
+            ErrorType::Authorisation => "authorisation_error",
+            ErrorType::NotFound => "not_found",
+            ErrorType::Operation => "operation_error",
+            ErrorType::Internal => "internal_error",
+        }
+    }
+}
+
+/// What went wrong, in the terms of this product. One line here is one row of the table in [`Kind::wire`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    // -- the request
+    /// Not JSON, or not UTF-8.
+    MalformedPayload,
+    /// A message or field longer, larger or deeper than a named limit.
+    TooLarge,
+    /// JSON nested deeper than the parser's limit.
+    TooDeep,
+    /// A required key is absent; the message is the key in quotes.
+    MissingKey,
+    /// A value that no command, property or range knows.
+    InvalidValue,
+    /// A feature the protocol names and nobody offers (another sink, another task).
+    Unsupported,
+    /// A value of the wrong JSON type where the reference fails inside itself.
+    WrongType,
+    /// A buffer strategy that does not exist, or was given as null or number.
+    UnknownStrategy,
+    // -- the connection
+    /// Length header of 0, or cut short.
+    MalformedHeader,
+    /// The peer closed before its message was complete.
+    ChannelClosed,
+    /// The peer was silent for longer than the socket timeout.
+    TimedOut,
+    // -- the caller's rights and the service's limits
+    /// No token, or a wrong one.
+    Unauthorised,
+    /// A token without the scope, or a source or sink outside the allow-lists.
+    Forbidden,
+    /// A limit of the service is reached (pipelines, memory).
+    Exhausted,
+    /// The service is stopping.
+    ShuttingDown,
+    // -- pipelines
+    /// No pipeline of that id.
+    NoSuchPipeline,
+    /// The state of the pipeline forbids the operation.
+    NotAllowed,
+    // -- models
+    /// The API refused the key (401).
+    ApiUnauthorised,
+    /// The API does not know the model (404).
+    ApiNotFound,
+    /// The API answered with another error code.
+    ApiUnsuccessful,
+    /// The API could not be reached.
+    ApiConnection,
+    /// The API did not answer in time.
+    ApiTimeout,
+    /// The API's answer is not what it should be.
+    ApiMalformed,
+    /// A model id that is no id.
+    InvalidModelId,
+    /// `modelType` that nobody knows.
+    UnknownModelType,
+    /// Weights, environment or class names that do not fit together or cannot be loaded.
+    ModelArtefact,
+    /// A model failed on a frame.
+    Inference,
+    // -- sources
+    /// A source that cannot be opened.
+    SourceConnection,
+    /// A source refused the credentials: trying again soon would lock the account.
+    SourceUnauthorised,
+    /// A source that was open and broke.
+    SourceLost,
+    /// A source that is open and silent.
+    SourceStalled,
+    /// A codec, container or format that is not supported.
+    SourceUnsupported,
+    /// A worker process died or broke its protocol.
+    Worker,
+    // -- sinks
+    /// A datagram could not be sent.
+    Sink,
+    // -- the machine
+    /// An operating-system call failed.
+    System,
+    /// A configuration that cannot be used.
+    Configuration,
+}
+
+impl Kind {
+    /// `error_type` and `error_class` of the wire. The class is absent where the reference sends none.
+    pub fn wire(self) -> (ErrorType, Option<&'static str>) {
+        use ErrorType::*;
+        match self {
+            Kind::MalformedPayload => (InvalidPayload, Some("MalformedPayloadError")),
+            Kind::TooLarge => (InvalidPayload, Some("PayloadTooLargeError")),
+            Kind::TooDeep => (Internal, Some("RecursionError")),
+            Kind::MissingKey => (InvalidPayload, Some("KeyError")),
+            Kind::InvalidValue => (InvalidPayload, Some("ValueError")),
+            Kind::Unsupported => (InvalidPayload, Some("NotImplementedError")),
+            Kind::WrongType => (Internal, Some("TypeError")),
+            Kind::UnknownStrategy => (Internal, Some("ValueError")),
+            Kind::MalformedHeader => (Internal, Some("MalformedHeaderError")),
+            Kind::ChannelClosed => (Internal, Some("TransmissionChannelClosed")),
+            Kind::TimedOut => (Internal, Some("TimeoutError")),
+            Kind::Unauthorised => (Authorisation, Some("UnauthorisedError")),
+            Kind::Forbidden => (Authorisation, Some("ForbiddenError")),
+            Kind::Exhausted => (Operation, Some("ResourcesExhaustedError")),
+            Kind::ShuttingDown => (Operation, Some("ShuttingDownError")),
+            Kind::NoSuchPipeline => (NotFound, None),
+            Kind::NotAllowed => (Operation, Some("StreamOperationNotAllowedError")),
+            Kind::ApiUnauthorised => (Authorisation, Some("RoboflowAPINotAuthorizedError")),
+            Kind::ApiNotFound => (NotFound, Some("RoboflowAPINotNotFoundError")),
+            Kind::ApiUnsuccessful => (Internal, Some("RoboflowAPIUnsuccessfulRequestError")),
+            Kind::ApiConnection => (Internal, Some("RoboflowAPIConnectionError")),
+            Kind::ApiTimeout => (Internal, Some("RoboflowAPITimeoutError")),
+            Kind::ApiMalformed => (Internal, Some("MalformedRoboflowAPIResponseError")),
+            Kind::InvalidModelId => (Internal, Some("InvalidModelIDError")),
+            Kind::UnknownModelType => (InvalidPayload, Some("KeyError")),
+            Kind::ModelArtefact => (Internal, Some("ModelArtefactError")),
+            Kind::Inference => (Internal, Some("InferenceError")),
+            Kind::SourceConnection => (Internal, Some("SourceConnectionError")),
+            Kind::SourceUnauthorised => (Internal, Some("SourceUnauthorisedError")),
+            Kind::SourceLost => (Internal, Some("SourceLostError")),
+            Kind::SourceStalled => (Internal, Some("SourceStalledError")),
+            Kind::SourceUnsupported => (Internal, Some("SourceUnsupportedError")),
+            Kind::Worker => (Internal, Some("CaptureWorkerError")),
+            Kind::Sink => (Internal, Some("OSError")),
+            Kind::System => (Internal, Some("OSError")),
+            Kind::Configuration => (InvalidPayload, Some("ConfigurationError")),
+        }
+    }
+
+    /// The name that status updates carry as `error_type` (the reference puts the exception's class there).
+    pub fn class(self) -> &'static str {
+        self.wire().1.unwrap_or("NotFoundError")
+    }
+}
+
+/// An error with its kind, a message for the caller and the cause for the log.
+#[derive(Debug)]
+pub struct Error {
+    kind: Kind,
+    message: Cow<'static, str>,
+    cause: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+impl Error {
+    /// An error whose message a client may read.
+    pub fn new(kind: Kind, message: impl Into<Cow<'static, str>>) -> Self {
+        Error { kind, message: message.into(), cause: None }
+    }
+
+    /// Adds what the log shall say and the client need not know.
+    #[must_use]
+    pub fn because(mut self, cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        self.cause = Some(cause.into());
+        self
+    }
+
+    /// What went wrong.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// The words for the caller; may be empty.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.kind.class(), self.message)?;
+        if let Some(cause) = &self.cause {
+            write!(f, " ({cause})")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// A failed system call: the operation in words, the errno as cause.
+pub fn system(operation: &'static str) -> impl FnOnce(std::io::Error) -> Error {
+    move |cause| Error::new(Kind::System, operation).because(cause)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn display_names_class_message_and_cause() {
+        let error = Error::new(Kind::SourceLost, "stream ended").because(std::io::Error::other("EOF"));
+        assert_eq!(error.to_string(), "SourceLostError: stream ended (EOF)");
+    }
+
+    #[test]
+    fn a_missing_pipeline_has_no_class_on_the_wire() {
+        assert_eq!(Kind::NoSuchPipeline.wire(), (ErrorType::NotFound, None));
+    }
+}

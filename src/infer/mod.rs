@@ -1,0 +1,91 @@
+//! Models, their registry, and the threads that run them. Knows nothing of pipelines, cameras or doors.
+
+use crate::clock::Wall;
+use crate::detection::Detection;
+use crate::error::Result;
+use crate::geometry::Placement;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A compiled model: weights and steps, shared by all threads. Made once per model.
+pub trait Engine: Send + Sync {
+    /// Everything one thread needs to run it; allocated here and never in [`Run::execute`].
+    fn new_run(&self) -> Result<Box<dyn Run>>;
+    /// Short name for logs, benches and `weir check`: `cnn`, `tract`, `tensorrt`.
+    fn name(&self) -> &'static str;
+    /// Shapes of the outputs, in the graph's order, batch dimension 1 included (`[1, 84, 8400]`).
+    fn output_shapes(&self) -> &[Vec<usize>];
+    /// Bytes of weights, shared by all threads.
+    fn weights_bytes(&self) -> usize;
+    /// Bytes each thread's [`Run`] holds.
+    fn arena_bytes(&self) -> usize;
+}
+
+/// One thread's arena for one model.
+pub trait Run: Send {
+    /// The input to fill: `[1, 3, height, width]`, RGB planes, 32-bit float.
+    fn input(&mut self) -> &mut [f32];
+    /// Runs the model on what lies in the input.
+    fn execute(&mut self) -> Result<()>;
+    /// Output `index` of the last run, row-major in the shape of [`Engine::output_shapes`].
+    fn output(&self, index: usize) -> &[f32];
+}
+
+/// How a pipeline wants its detections.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Thresholds {
+    /// Lowest score that is reported.
+    pub confidence: f32,
+    /// Overlap above which the lower-scored box goes.
+    pub iou: f32,
+    /// Most boxes per frame.
+    pub max_detections: u32,
+    /// Suppress across classes.
+    pub class_agnostic: bool,
+}
+
+/// Where pixels come from: a ring slot, or a picture in a test.
+pub trait Pixels: Send + Sync {
+    /// Copies slot `slot` (planar 8-bit RGB, `InputRule::slot_bytes` long) into `out`.
+    fn copy_slot(&self, slot: u32, out: &mut [u8]);
+}
+
+/// Names a job for whoever submitted it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ticket {
+    /// Turn of the pipeline.
+    pub turn: u64,
+    /// Source within the pipeline.
+    pub source: u32,
+    /// Slot of the source's ring.
+    pub slot: u32,
+}
+
+/// One frame to run.
+pub struct Job {
+    /// Whose answer it is.
+    pub ticket: Ticket,
+    /// The model.
+    pub model: Arc<Model>,
+    /// Where the pixels are.
+    pub pixels: Arc<dyn Pixels>,
+    /// Where the frame lies in the input.
+    pub placement: Placement,
+    /// What to report.
+    pub thresholds: Thresholds,
+    /// An empty vector to fill, recycled so that a frame allocates nothing.
+    pub detections: Vec<Detection>,
+}
+
+/// What became of a [`Job`].
+#[derive(Debug)]
+pub struct Done {
+    /// Whose answer it is.
+    pub ticket: Ticket,
+    /// Detections by falling confidence, or why there are none.
+    pub outcome: Result<Vec<Detection>>,
+    /// When a thread took the job.
+    pub started: Wall,
+    /// Pre-processing, model and post-processing.
+    pub took: Duration,
+}

@@ -1,0 +1,23 @@
+//! `weir` watches many cameras with an object-detection model and is steered from outside.
+//!
+//! Arrows between modules point down this list only:
+//!
+//! * [`cli`]: `serve`, `demo`, `ctl`, `check`, `bench`, and the hidden `capture`
+//! * [`service`]: wires the event loop together; start, drain, stop
+//! * [`config`]: file + environment + flags → one [`config::Config`]
+//! * [`proto`]: the two doors (TCP, HTTP); each only translates ⇄ [`command`]
+//! * [`pipeline`]: table of pipelines, state machine, buffers, report
+//! * [`capture`]: one worker process per video source, and the parent's end of it
+//! * [`infer`]: models, their registry, and the threads that run them
+//! * [`sink`]: where detections go
+//! * [`command`]: everything the product can be told, and what it answers
+//! * [`geometry`]: how a frame is laid into a model's input, and boxes back
+//! * [`detection`]: what a model found on one frame
+//! * [`clock`]: the one place that asks for the time
+//! * [`error`]: the one error type and its wire form
+
+pub mod clock;
+pub mod command;
+pub mod detection;
+pub mod error;
+pub mod geometry;
