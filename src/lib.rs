@@ -21,3 +21,4 @@ pub mod command;
 pub mod detection;
 pub mod error;
 pub mod geometry;
+pub mod proto;
