@@ -16,6 +16,7 @@
 //! * [`clock`]: the one place that asks for the time
 //! * [`error`]: the one error type and its wire form
 
+pub mod capture;
 pub mod clock;
 pub mod command;
 pub mod detection;

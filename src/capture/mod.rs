@@ -3,6 +3,15 @@
 //! A source is opened, depacketised, decoded and scaled in a child: the same binary, re-executed as `weir capture`.
 //! One child is one connection; reconnecting is starting another child. The parent trusts nothing that a child sends.
 
+mod parent;
+mod ring;
+mod spawn;
+pub mod worker;
+
+pub use parent::Worker;
+pub use ring::Ring;
+pub use spawn::Spawner;
+
 use crate::clock::Wall;
 use crate::command::{Filling, Property, SourceProperties, SourceReference};
 use crate::error::Error;
