@@ -111,6 +111,8 @@ pub enum Kind {
     SourceStalled,
     /// A codec, container or format that is not supported.
     SourceUnsupported,
+    /// One picture that could not be decoded; the next may be.
+    Undecodable,
     /// A worker process died or broke its protocol.
     Worker,
     // -- sinks
@@ -160,6 +162,7 @@ impl Kind {
             Kind::SourceLost => (Internal, Some("SourceLostError")),
             Kind::SourceStalled => (Internal, Some("SourceStalledError")),
             Kind::SourceUnsupported => (Internal, Some("SourceUnsupportedError")),
+            Kind::Undecodable => (Internal, Some("FrameDecodingError")),
             Kind::Worker => (Internal, Some("CaptureWorkerError")),
             Kind::Sink => (Internal, Some("OSError")),
             Kind::System => (Internal, Some("OSError")),

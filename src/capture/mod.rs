@@ -3,8 +3,12 @@
 //! A source is opened, depacketised, decoded and scaled in a child: the same binary, re-executed as `weir capture`.
 //! One child is one connection; reconnecting is starting another child. The parent trusts nothing that a child sends.
 
+pub mod decode;
+pub mod file;
 mod parent;
+pub mod picture;
 mod ring;
+pub mod source;
 mod spawn;
 pub mod worker;
 
