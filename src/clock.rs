@@ -18,7 +18,7 @@ impl Wall {
     }
 
     /// From microseconds since the Unix epoch.
-    pub fn from_micros(micros: i64) -> Self {
+    pub const fn from_micros(micros: i64) -> Self {
         Wall(micros)
     }
 

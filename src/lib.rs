@@ -14,6 +14,7 @@
 //! * [`geometry`]: how a frame is laid into a model's input, and boxes back
 //! * [`detection`]: what a model found on one frame
 //! * [`clock`]: the one place that asks for the time
+//! * [`json`]: numbers and strings as Python writes them
 //! * [`error`]: the one error type and its wire form
 
 pub mod capture;
@@ -23,3 +24,5 @@ pub mod detection;
 pub mod error;
 pub mod geometry;
 pub mod proto;
+pub mod json;
+pub mod sink;

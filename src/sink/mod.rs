@@ -1,0 +1,4 @@
+//! Where detections go. Knows nothing of pipelines, cameras or doors.
+
+pub mod datagram;
+pub mod udp;
