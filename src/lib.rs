@@ -23,6 +23,6 @@ pub mod command;
 pub mod detection;
 pub mod error;
 pub mod geometry;
-pub mod proto;
 pub mod json;
+pub mod proto;
 pub mod sink;
