@@ -24,5 +24,6 @@ pub mod detection;
 pub mod error;
 pub mod geometry;
 pub mod json;
+pub mod infer;
 pub mod proto;
 pub mod sink;

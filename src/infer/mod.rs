@@ -1,5 +1,16 @@
 //! Models, their registry, and the threads that run them. Knows nothing of pipelines, cameras or doors.
 
+pub mod bench;
+pub mod check;
+mod family;
+mod model;
+mod pool;
+pub mod registry;
+
+pub use family::Family;
+pub use model::Model;
+pub use pool::{Pool, Queue};
+
 use crate::clock::Wall;
 use crate::detection::Detection;
 use crate::error::Result;
@@ -25,6 +36,9 @@ pub trait Engine: Send + Sync {
 pub trait Run: Send {
     /// The input to fill: `[1, 3, height, width]`, RGB planes, 32-bit float.
     fn input(&mut self) -> &mut [f32];
+    /// The lowest score the caller will look at, for the runs that follow. An engine that decodes boxes itself may leave
+    /// boxes of anchors undefined whose scores are all below it; the scores themselves are always right. 0 at first.
+    fn expect_scores_from(&mut self, _lowest: f32) {}
     /// Runs the model on what lies in the input.
     fn execute(&mut self) -> Result<()>;
     /// Output `index` of the last run, row-major in the shape of [`Engine::output_shapes`].

@@ -1,0 +1,95 @@
+//! What the registry is told by the configuration.
+
+use crate::command::Secret;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Which engine compiles models.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum EngineChoice {
+    /// `cnn` where it supports the graph, else `tract`.
+    #[default]
+    Auto,
+    /// Our own convolution engine, or an error.
+    Cnn,
+    /// tract, always.
+    Tract,
+}
+
+impl EngineChoice {
+    /// From the word of a flag or configuration: `auto`, `cnn`, `tract`.
+    pub fn from_name(name: &str) -> Option<EngineChoice> {
+        match name {
+            "auto" => Some(EngineChoice::Auto),
+            "cnn" => Some(EngineChoice::Cnn),
+            "tract" => Some(EngineChoice::Tract),
+            _ => None,
+        }
+    }
+}
+
+/// What the registry is told by the configuration.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// `MODEL_CACHE_DIR`; models fetched from the API are kept in it as reference.md §6.2 says.
+    pub cache_dir: PathBuf,
+    /// Folders below which a model id may be a path. The cache directory is not implied.
+    pub models_dirs: Vec<PathBuf>,
+    /// `API_BASE_URL`.
+    pub api_base_url: String,
+    /// `LICENSE_SERVER`: `host[:port]` of a proxy through which every request goes.
+    pub license_server: Option<String>,
+    /// `ROBOFLOW_API_EXTRA_HEADERS`, sent with every request to the API.
+    pub extra_headers: Vec<(String, Secret)>,
+    /// `ROBOFLOW_API_KEY` or `API_KEY`: for pipelines that bring none.
+    pub default_api_key: Option<Secret>,
+    /// `DEVICE_ID`, else the host name; the API is told.
+    pub device_id: String,
+    /// Longest wait for the answer to one request, and for the next bytes of a body.
+    pub request_timeout: Duration,
+    /// How often a request is made again after a refused connection, a timeout, or 429, 502, 503, 504.
+    pub retries: u32,
+    /// Pause before the first of them; doubled each time.
+    pub retry_interval: Duration,
+    /// Largest weights file, bytes.
+    pub max_model_bytes: u64,
+    /// Most memory one model may take: weights and one arena, bytes.
+    pub memory_budget_bytes: u64,
+    /// Which engine compiles models.
+    pub engine: EngineChoice,
+    /// Run a model once after loading and compare its classes with its names (`MODEL_VALIDATION_DISABLED` turns it off).
+    pub validate: bool,
+    /// Never call out: only the cache and local files.
+    pub offline: bool,
+    /// `DISABLE_PREPROC_CONTRAST`
+    pub disable_contrast: bool,
+    /// `DISABLE_PREPROC_GRAYSCALE`
+    pub disable_grayscale: bool,
+    /// `DISABLE_PREPROC_STATIC_CROP`
+    pub disable_static_crop: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            cache_dir: PathBuf::from("/tmp/cache"),
+            models_dirs: vec![PathBuf::from("/usr/share/weir/models")],
+            api_base_url: String::from("https://api.roboflow.com"),
+            license_server: None,
+            extra_headers: Vec::new(),
+            default_api_key: None,
+            device_id: String::from("weir"),
+            request_timeout: Duration::from_secs(30),
+            retries: 3,
+            retry_interval: Duration::from_secs(1),
+            max_model_bytes: 1 << 30,
+            memory_budget_bytes: 2 << 30,
+            engine: EngineChoice::Auto,
+            validate: true,
+            offline: false,
+            disable_contrast: false,
+            disable_grayscale: false,
+            disable_static_crop: false,
+        }
+    }
+}
