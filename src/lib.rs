@@ -23,7 +23,7 @@ pub mod command;
 pub mod detection;
 pub mod error;
 pub mod geometry;
-pub mod json;
 pub mod infer;
+pub mod json;
 pub mod proto;
 pub mod sink;
