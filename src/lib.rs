@@ -13,6 +13,7 @@
 //! * [`command`]: everything the product can be told, and what it answers
 //! * [`geometry`]: how a frame is laid into a model's input, and boxes back
 //! * [`detection`]: what a model found on one frame
+//! * [`json`]: ordered values, a bounded parser, and a writer in the reference's two styles
 //! * [`clock`]: the one place that asks for the time
 //! * [`json`]: numbers and strings as Python writes them
 //! * [`error`]: the one error type and its wire form
