@@ -15,7 +15,6 @@
 //! * [`detection`]: what a model found on one frame
 //! * [`json`]: ordered values, a bounded parser, and a writer in the reference's two styles
 //! * [`clock`]: the one place that asks for the time
-//! * [`json`]: numbers and strings as Python writes them
 //! * [`error`]: the one error type and its wire form
 
 pub mod capture;

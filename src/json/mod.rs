@@ -2,13 +2,13 @@
 //! neither recurses nor grows without bound, and a writer in the two styles of the reference (Python's `json.dumps` on
 //! TCP and UDP, compact UTF-8 on HTTP).
 
-mod number;
+mod primitive;
 mod scan;
 mod text;
 mod value;
 mod write;
 
-pub use number::write_float;
+pub use primitive::{Charset, write_f64, write_string};
 pub use scan::{Fault, MAX_DEPTH, MAX_VALUES, Reason};
 pub use value::{Object, Value};
 pub use write::{Style, Writer};

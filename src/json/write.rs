@@ -1,8 +1,9 @@
 //! Writing JSON straight into its final text, without a tree in between.
 
-use std::fmt::Write;
+use std::fmt;
+use std::io::Write;
 
-use super::{Value, write_float};
+use super::{Charset, Value, write_f64, write_string};
 
 /// How the text looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,11 +26,11 @@ pub enum Style {
 /// json.end_array();
 /// json.key("name").null();
 /// json.end_object();
-/// assert_eq!(json.finish(), r#"{"ids": [1, 2], "name": null}"#);
+/// assert_eq!(json.finish(), br#"{"ids": [1, 2], "name": null}"#);
 /// ```
 #[derive(Debug)]
 pub struct Writer {
-    out: String,
+    out: Vec<u8>,
     style: Style,
     /// A value stands before the next one: a comma must come between them.
     after_value: bool,
@@ -38,11 +39,11 @@ pub struct Writer {
 impl Writer {
     /// An empty text.
     pub fn new(style: Style) -> Self {
-        Writer { out: String::with_capacity(256), style, after_value: false }
+        Writer { out: Vec::with_capacity(256), style, after_value: false }
     }
 
     /// The text.
-    pub fn finish(self) -> String {
+    pub fn finish(self) -> Vec<u8> {
         self.out
     }
 
@@ -58,9 +59,9 @@ impl Writer {
 
     fn separate(&mut self) {
         if self.after_value {
-            self.out.push_str(match self.style {
-                Style::Python => ", ",
-                Style::Compact => ",",
+            self.out.extend_from_slice(match self.style {
+                Style::Python => &b", "[..],
+                Style::Compact => b",",
             });
         }
         self.after_value = true;
@@ -69,35 +70,35 @@ impl Writer {
     /// `{`
     pub fn begin_object(&mut self) {
         self.separate();
-        self.out.push('{');
+        self.out.push(b'{');
         self.after_value = false;
     }
 
     /// `}`
     pub fn end_object(&mut self) {
-        self.out.push('}');
+        self.out.push(b'}');
         self.after_value = true;
     }
 
     /// `[`
     pub fn begin_array(&mut self) {
         self.separate();
-        self.out.push('[');
+        self.out.push(b'[');
         self.after_value = false;
     }
 
     /// `]`
     pub fn end_array(&mut self) {
-        self.out.push(']');
+        self.out.push(b']');
         self.after_value = true;
     }
 
     /// A key of the open object; its value must follow.
     pub fn key(&mut self, key: &str) -> &mut Self {
         self.string(key);
-        self.out.push_str(match self.style {
-            Style::Python => ": ",
-            Style::Compact => ":",
+        self.out.extend_from_slice(match self.style {
+            Style::Python => &b": "[..],
+            Style::Compact => b":",
         });
         self.after_value = false;
         self
@@ -106,42 +107,42 @@ impl Writer {
     /// `null`
     pub fn null(&mut self) {
         self.separate();
-        self.out.push_str("null");
+        self.out.extend_from_slice(b"null");
     }
 
     /// `true` or `false`
     pub fn boolean(&mut self, value: bool) {
         self.separate();
-        self.out.push_str(if value { "true" } else { "false" });
+        self.out.extend_from_slice(if value { &b"true"[..] } else { b"false" });
     }
 
     /// An integer.
     pub fn integer(&mut self, value: impl Into<i128>) {
         self.separate();
-        // Writing to a String cannot fail.
+        // Writing to a Vec cannot fail.
         let _ = write!(self.out, "{}", value.into());
     }
 
     /// A float as Python's `repr` writes it; `null` if not finite.
     pub fn float(&mut self, value: f64) {
         self.separate();
-        write_float(&mut self.out, value);
+        write_f64(&mut self.out, value);
     }
 
     /// A string, escaped.
     pub fn string(&mut self, text: &str) {
         self.separate();
-        self.out.push('"');
-        self.escaped(text);
-        self.out.push('"');
+        let charset = match self.style {
+            Style::Python => Charset::Ascii,
+            Style::Compact => Charset::Utf8,
+        };
+        write_string(&mut self.out, text, charset);
     }
 
-    /// A string made of plain ASCII only (ids, stamps), without looking for what to escape.
-    pub fn plain(&mut self, text: std::fmt::Arguments<'_>) {
+    /// A string that is known to need no escape (ids, time stamps).
+    pub fn plain(&mut self, text: impl fmt::Display) {
         self.separate();
-        self.out.push('"');
-        let _ = self.out.write_fmt(text);
-        self.out.push('"');
+        let _ = write!(self.out, "\"{text}\"");
     }
 
     /// Any value. Recurses as deep as the value is, which the parser bounds.
@@ -168,46 +169,6 @@ impl Writer {
             }
         }
     }
-
-    fn escaped(&mut self, text: &str) {
-        let ascii_only = self.style == Style::Python;
-        let mut rest = text;
-        // Runs that need no escape are copied whole: they are all of almost every string.
-        while let Some(at) = rest.bytes().position(|byte| is_special(byte, ascii_only)) {
-            // A special byte is ASCII or, in Python style, begins a character: `at` is a boundary.
-            let (run, tail) = rest.split_at(at);
-            self.out.push_str(run);
-            let mut chars = tail.chars();
-            if let Some(character) = chars.next() {
-                self.escape(character);
-            }
-            rest = chars.as_str();
-        }
-        self.out.push_str(rest);
-    }
-
-    fn escape(&mut self, character: char) {
-        let short = match character {
-            '"' => "\\\"",
-            '\\' => "\\\\",
-            '\n' => "\\n",
-            '\r' => "\\r",
-            '\t' => "\\t",
-            '\u{8}' => "\\b",
-            '\u{c}' => "\\f",
-            _ => {
-                for unit in character.encode_utf16(&mut [0; 2]) {
-                    let _ = write!(self.out, "\\u{unit:04x}");
-                }
-                return;
-            }
-        };
-        self.out.push_str(short);
-    }
-}
-
-fn is_special(byte: u8, ascii_only: bool) -> bool {
-    byte < 0x20 || byte == b'"' || byte == b'\\' || (ascii_only && byte >= 0x7F)
 }
 
 #[cfg(test)]
@@ -219,7 +180,7 @@ mod tests {
     fn rewrite(text: &str, style: Style) -> String {
         let mut json = Writer::new(style);
         json.value(&parse_str(text).unwrap());
-        json.finish()
+        String::from_utf8(json.finish()).unwrap()
     }
 
     #[test]
