@@ -1,0 +1,67 @@
+#!/usr/bin/env bash
+# Installs the system packages that building, testing or packaging needs. Debian 12/13 and Ubuntu 22.04 or newer.
+#
+#   scripts/setup.sh build|test|bench|cross|package ...
+#
+# Says what it will do before it does it, installs only what is missing, and does nothing the second time.
+# Works as root and through sudo. On another distribution it names what it would have installed and goes on.
+set -euo pipefail
+
+# build: the C compiler is for `ring` (TLS), libclang for the bindings of `v4l`.
+BUILD=(build-essential libclang-dev ca-certificates)
+# test: a real RTSP server, and Python clients in a virtual environment of their own.
+TEST=(python3 python3-venv python3-gi gir1.2-gst-rtsp-server-1.0 ffmpeg
+  gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly gstreamer1.0-libav)
+# bench: an HTTP load generator.
+BENCH=(wrk python3 ffmpeg)
+# cross: the cross compiler itself (zig) comes from PyPI, see cross/build.sh.
+CROSS=(python3 python3-venv curl file xz-utils qemu-user-static)
+# package: making and checking packages.
+PACKAGE=(dpkg-dev lintian systemd fakeroot python3)
+
+say() { printf 'setup: %s\n' "$*"; }
+
+[ $# -gt 0 ] || { sed -n '2,7p' "$0"; exit 64; }
+command -v cargo >/dev/null || { say "cargo is missing: install Rust first (https://rustup.rs)"; exit 69; }
+
+wanted=()
+for set in "$@"; do
+  case $set in
+    build) wanted+=("${BUILD[@]}") ;;
+    test) wanted+=("${TEST[@]}") ;;
+    bench) wanted+=("${BENCH[@]}") ;;
+    cross) wanted+=("${CROSS[@]}") ;;
+    package) wanted+=("${PACKAGE[@]}") ;;
+    *) say "unknown set: $set"; exit 64 ;;
+  esac
+done
+
+if command -v apt-get >/dev/null; then
+  missing=()
+  for package in "${wanted[@]}"; do
+    dpkg-query -W -f='${db:Status-Abbrev}' "$package" 2>/dev/null | grep -q '^ii' || missing+=("$package")
+  done
+  if [ ${#missing[@]} -gt 0 ]; then
+    as_root=()
+    if [ "$(id -u)" != 0 ]; then
+      command -v sudo >/dev/null || { say "neither root nor sudo; please install: ${missing[*]}"; exit 69; }
+      as_root=(sudo)
+    fi
+    say "installing with apt: ${missing[*]}"
+    "${as_root[@]}" apt-get update -q
+    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "${missing[@]}"
+  else
+    say "$*: all packages are there"
+  fi
+else
+  say "no apt here; this expects the equivalent of: ${wanted[*]}"
+fi
+
+# The lints and the formatter are parts of rustup's default profile, but not of its minimal one.
+for component in clippy rustfmt; do
+  case $component in clippy) tool=cargo-clippy ;; *) tool=cargo-fmt ;; esac
+  if ! command -v "$tool" >/dev/null && command -v rustup >/dev/null; then
+    say "installing the Rust component $component"
+    rustup component add "$component"
+  fi
+done

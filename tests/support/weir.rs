@@ -1,0 +1,217 @@
+//! One running `weir serve`.
+
+use super::{Folder, Json, PATIENCE, http, tcp, wait_for};
+use std::io::{BufRead as _, BufReader};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+/// A service on free ports with a cache of its own; killed when dropped.
+pub struct Weir {
+    child: Child,
+    pub tcp: SocketAddr,
+    pub http: SocketAddr,
+    /// `MODEL_CACHE_DIR` of this service.
+    pub cache: Folder,
+    log: Arc<Mutex<Vec<String>>>,
+}
+
+impl Weir {
+    /// A service that knows no model registry.
+    pub fn start() -> Weir {
+        Weir::start_with(|_| {})
+    }
+
+    /// A service that asks `registry` for models.
+    pub fn with_registry(registry: &super::roboflow::Server) -> Weir {
+        Weir::start_with(|command| {
+            command.env("API_BASE_URL", registry.url());
+        })
+    }
+
+    /// A service whose command line and environment `change` may alter.
+    pub fn start_with(change: impl FnOnce(&mut Command)) -> Weir {
+        let cache = Folder::new();
+        let mut command = command(cache.path());
+        command.arg("serve");
+        change(&mut command);
+        let mut child = command.stderr(Stdio::piped()).spawn().expect("the binary starts");
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let lines = follow(child.stderr.take().expect("stderr is piped"), log.clone());
+        let (mut tcp, mut http) = (None, None);
+        let deadline = Instant::now() + PATIENCE;
+        while tcp.is_none() || http.is_none() {
+            match lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(line) => {
+                    tcp = tcp.or_else(|| address(&line, "tcp="));
+                    http = http.or_else(|| address(&line, "http="));
+                }
+                Err(RecvTimeoutError::Timeout) => panic!("no ready lines; the log: {:#?}", log.lock().unwrap()),
+                Err(RecvTimeoutError::Disconnected) => {
+                    panic!("it ended at start with {:?}; the log: {:#?}", child.wait(), log.lock().unwrap())
+                }
+            }
+        }
+        Weir { child, tcp: tcp.unwrap(), http: http.unwrap(), cache, log }
+    }
+
+    /// The process id of the service itself.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// One command over TCP; the whole reply.
+    pub fn ask(&self, request: &Json) -> Json {
+        tcp::command(self.tcp, request)
+    }
+
+    /// `init` over TCP, which must succeed; the new pipeline's id.
+    #[track_caller]
+    pub fn init(&self, request: &Json) -> String {
+        let reply = self.ask(request);
+        assert_eq!(reply.at("response/status").text(), Some("success"), "{reply}\n{}", self.log());
+        reply.get("pipeline_id").text().expect("init answers with an id").to_owned()
+    }
+
+    /// A command that names a pipeline; the `response` part.
+    pub fn order(&self, word: &str, pipeline: &str) -> Json {
+        let request = Json::parse(&format!(r#"{{"type": "{word}", "pipeline_id": "{pipeline}"}}"#));
+        self.ask(&request).get("response").clone()
+    }
+
+    /// The report of a pipeline, which must exist.
+    #[track_caller]
+    pub fn report(&self, pipeline: &str) -> Json {
+        let response = self.order("status", pipeline);
+        assert_eq!(response.get("status").text(), Some("success"), "{response}");
+        response.get("report").clone()
+    }
+
+    /// Asks for the report until its first source is in `state`.
+    #[track_caller]
+    pub fn wait_state(&self, pipeline: &str, state: &str) -> Json {
+        let mut last = Json::Null;
+        let report = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            wait_for(state, || {
+                last = self.report(pipeline);
+                (last.at("sources_metadata/0/state").text() == Some(state)).then(|| last.clone())
+            })
+        }));
+        report.unwrap_or_else(|_| panic!("never {state}; last report: {last}\n{}", self.log()))
+    }
+
+    /// The ids that `list_pipelines` answers.
+    pub fn list(&self) -> Vec<String> {
+        let reply = self.ask(&Json::parse(r#"{"type": "list_pipelines"}"#));
+        reply.at("response/pipelines").items().iter().map(|id| id.text().unwrap().to_owned()).collect()
+    }
+
+    /// A GET over HTTP.
+    pub fn get(&self, path: &str) -> http::Response {
+        http::request(self.http, "GET", path, &[], b"")
+    }
+
+    /// A POST of JSON over HTTP.
+    pub fn post(&self, path: &str, body: &str) -> http::Response {
+        http::request(self.http, "POST", path, &[("content-type", "application/json")], body.as_bytes())
+    }
+
+    /// Process ids of the capture workers: the children that were started as `weir capture`.
+    pub fn workers(&self) -> Vec<u32> {
+        children(self.pid()).into_iter().filter(|pid| command_line(*pid).iter().any(|word| word == "capture")).collect()
+    }
+
+    /// What it has logged so far.
+    pub fn log(&self) -> String {
+        self.log.lock().unwrap().join("\n")
+    }
+
+    /// Sends SIGTERM and waits for the end.
+    pub fn stop(mut self) -> (ExitStatus, Duration) {
+        let start = Instant::now();
+        signal(self.child.id(), rustix::process::Signal::TERM);
+        let status = wait_for("the service to end after SIGTERM", || self.child.try_wait().expect("wait"));
+        (status, start.elapsed())
+    }
+
+    /// Whether the process still runs.
+    pub fn is_alive(&mut self) -> bool {
+        self.child.try_wait().expect("wait").is_none()
+    }
+}
+
+impl Drop for Weir {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("---- log of the service ----\n{}", self.log());
+        }
+    }
+}
+
+/// The binary with nothing of this machine's environment in the way.
+pub fn command(cache: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
+    for (name, _) in std::env::vars() {
+        if name.starts_with("STREAM_MANAGE") || name.starts_with("WEIR_") || name.contains("API") || name == "PORT" {
+            command.env_remove(name);
+        }
+    }
+    command
+        .env("STREAM_MANAGER_PORT", "0")
+        .env("STREAM_MANAGEMENT_API_PORT", "0")
+        .env("MODEL_CACHE_DIR", cache)
+        .env("WEIR_MODELS_DIR", super::media())
+        // Nobody listens there: a test that forgets its registry fails at once instead of asking the Internet.
+        .env("API_BASE_URL", "http://127.0.0.1:9")
+        .env("LOG_LEVEL", "INFO")
+        .stdin(Stdio::null());
+    command
+}
+
+/// Reads lines on a thread, keeps them, and passes them on while somebody listens.
+pub fn follow(stream: impl std::io::Read + Send + 'static, log: Arc<Mutex<Vec<String>>>) -> Receiver<String> {
+    let (sender, receiver) = channel();
+    std::thread::spawn(move || {
+        for line in BufReader::new(stream).lines().map_while(Result::ok) {
+            log.lock().unwrap().push(line.clone());
+            let _ = sender.send(line);
+        }
+    });
+    receiver
+}
+
+/// The address behind `label` in a line of `key=value` words.
+fn address(line: &str, label: &str) -> Option<SocketAddr> {
+    line.split_whitespace().find_map(|word| word.strip_prefix(label)?.parse().ok())
+}
+
+/// Sends a signal to a process that this test started.
+pub fn signal(pid: u32, signal: rustix::process::Signal) {
+    let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw).expect("a process id");
+    rustix::process::kill_process(pid, signal).expect("kill");
+}
+
+/// Direct children of a process.
+pub fn children(parent: u32) -> Vec<u32> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir("/proc").expect("/proc").flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
+        let Ok(stat) = std::fs::read_to_string(entry.path().join("stat")) else { continue };
+        // "pid (comm) state ppid …": the command may itself contain parentheses and blanks.
+        let after = stat.rsplit_once(')').map_or("", |(_, after)| after);
+        if after.split_whitespace().nth(1).and_then(|ppid| ppid.parse().ok()) == Some(parent) {
+            found.push(pid);
+        }
+    }
+    found
+}
+
+fn command_line(pid: u32) -> Vec<String> {
+    let bytes = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    bytes.split(|byte| *byte == 0).map(|word| String::from_utf8_lossy(word).into_owned()).collect()
+}
