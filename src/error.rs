@@ -202,6 +202,11 @@ impl Error {
         self.kind
     }
 
+    /// What only the log shall say.
+    pub fn cause(&self) -> Option<&(dyn std::error::Error + Send + Sync)> {
+        self.cause.as_deref()
+    }
+
     /// The words for the caller; may be empty.
     pub fn message(&self) -> &str {
         &self.message

@@ -5,6 +5,7 @@
 
 pub mod decode;
 pub mod file;
+mod ipc;
 mod parent;
 pub mod picture;
 mod ring;

@@ -1,0 +1,40 @@
+//! What parent and worker say to each other, and how it lies in bytes.
+//!
+//! One message is one packet on a `SOCK_SEQPACKET` pair, little-endian:
+//!
+//! ```text
+//! ┌─────────┬─────┬──────────────┐
+//! │ version │ tag │ fields …     │   texts: u16 length + UTF-8; options: u8 0/1 + value; f64: IEEE bits
+//! │ u8      │ u8  │              │
+//! └─────────┴─────┴──────────────┘
+//! ```
+//!
+//! Both ends are the same executable, but neither trusts the other: a worker has read bytes from a camera. A message
+//! that is short, long, of another version or out of range is no message at all.
+
+mod bytes;
+mod event;
+mod order;
+
+pub(super) use bytes::Writer;
+pub(super) use event::{read_event, write_alive, write_ended, write_failed, write_frame, write_opened};
+pub(super) use order::{Order, Start, read_order, write_muted, write_release, write_start, write_stop};
+
+/// Changes with every change of a message. The two ends differ only when the executable was replaced while the
+/// service ran and `/proc/self/exe` cannot be used.
+const VERSION: u8 = 1;
+
+/// Longest message, bytes: a start order with the longest reference and all properties.
+pub(super) const MAX_MESSAGE_BYTES: usize = 32 * 1024;
+
+/// Longest message from a worker, bytes: an error with message and cause of [`MAX_TEXT_BYTES`] each.
+pub(super) const MAX_EVENT_BYTES: usize = 2 * 1024;
+
+/// Longest `video_reference`, bytes. Longer than any URL that a camera or a CDN gives out.
+pub(super) const MAX_REFERENCE_BYTES: usize = 8 * 1024;
+
+/// Most properties of one source: OpenCV has fewer than 80.
+pub(super) const MAX_PROPERTIES: usize = 128;
+
+/// Longest text of an error or name, bytes. Longer ones are cut: a camera may have written them.
+pub(super) const MAX_TEXT_BYTES: usize = 512;

@@ -1,0 +1,246 @@
+//! Parent → worker.
+
+use super::bytes::{Reader, Writer};
+use super::{MAX_PROPERTIES, MAX_REFERENCE_BYTES, MAX_TEXT_BYTES};
+use crate::capture::{Request, Settings};
+use crate::command::{Filling, Property, SourceReference};
+use crate::geometry::{Contrast, Fit, InputRule, StaticCrop};
+use std::time::Duration;
+
+const START: u8 = 1;
+const RELEASE: u8 = 2;
+const MUTED: u8 = 3;
+const STOP: u8 = 4;
+
+/// What a worker is told.
+#[derive(Debug)]
+pub(in crate::capture) enum Order {
+    /// First message, once.
+    Start(Box<Start>),
+    /// The parent no longer reads this slot.
+    Release(u32),
+    /// Decode nothing, or decode again.
+    Muted(bool),
+    /// Close the source and exit.
+    Stop,
+}
+
+/// Everything a worker needs to know.
+#[derive(Debug)]
+pub(in crate::capture) struct Start {
+    /// Process id of the parent: whoever else is the parent by now, the worker is an orphan.
+    pub(in crate::capture) parent: u32,
+    /// What holds for all workers.
+    pub(in crate::capture) settings: Settings,
+    /// What this one shall do.
+    pub(in crate::capture) request: Request,
+}
+
+/// `None`: the request does not fit a message (a reference or list of properties beyond its limit).
+pub(in crate::capture) fn write_start(out: &mut Writer, parent: u32, settings: &Settings, request: &Request) -> Option<()> {
+    out.begin(START).u32(parent).u64(settings.worker_memory_bytes);
+    for duration in [settings.open_timeout, settings.stall_timeout, settings.stop_grace] {
+        out.u64(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX));
+    }
+    out.bool(settings.rtsp_udp).text(&settings.user_agent, MAX_TEXT_BYTES);
+    match &request.reference {
+        SourceReference::Device(index) => out.u8(0).u32(*index),
+        SourceReference::Text(text) if text.len() <= MAX_REFERENCE_BYTES => out.u8(1).text(text, MAX_REFERENCE_BYTES),
+        SourceReference::Text(_) => return None,
+    };
+    if request.properties.len() > MAX_PROPERTIES {
+        return None;
+    }
+    out.u16(u16::try_from(request.properties.len()).ok()?);
+    for Property { name, value } in &request.properties {
+        out.text(name, MAX_TEXT_BYTES).f64(*value);
+    }
+    write_rule(out, &request.rule);
+    out.u32(request.slots).u64(request.first_frame_id);
+    let filling = |wanted: Filling| Filling::ALL.iter().position(|filling| *filling == wanted);
+    // Position + 1, 0 for none: five strategies fit a byte.
+    out.u8(request.filling.and_then(filling).and_then(|index| u8::try_from(index + 1).ok()).unwrap_or(0));
+    out.bool(request.file_max_fps.is_some()).f64(request.file_max_fps.unwrap_or(0.0));
+    out.bool(request.muted);
+    Some(())
+}
+
+fn write_rule(out: &mut Writer, rule: &InputRule) {
+    out.u32(rule.width).u32(rule.height);
+    match rule.fit {
+        Fit::Stretch => out.u8(0).u8(0),
+        Fit::Letterbox { fill } => out.u8(1).u8(fill),
+    };
+    let crop = rule.crop.unwrap_or(StaticCrop { x_min: 0.0, x_max: 0.0, y_min: 0.0, y_max: 0.0 });
+    out.bool(rule.crop.is_some()).f32(crop.x_min).f32(crop.x_max).f32(crop.y_min).f32(crop.y_max);
+    out.bool(rule.grayscale).u8(match rule.contrast {
+        None => 0,
+        Some(Contrast::Stretching) => 1,
+        Some(Contrast::Histogram) => 2,
+        Some(Contrast::Adaptive) => 3,
+    });
+}
+
+pub(in crate::capture) fn write_release(out: &mut Writer, slot: u32) {
+    out.begin(RELEASE).u32(slot);
+}
+
+pub(in crate::capture) fn write_muted(out: &mut Writer, muted: bool) {
+    out.begin(MUTED).bool(muted);
+}
+
+pub(in crate::capture) fn write_stop(out: &mut Writer) {
+    out.begin(STOP);
+}
+
+/// The order in a message; `None` when it is none.
+pub(in crate::capture) fn read_order(message: &[u8]) -> Option<Order> {
+    let (tag, mut fields) = Reader::open(message)?;
+    let order = match tag {
+        START => Order::Start(Box::new(read_start(&mut fields)?)),
+        RELEASE => Order::Release(fields.u32()?),
+        MUTED => Order::Muted(fields.bool()?),
+        STOP => Order::Stop,
+        _ => return None,
+    };
+    fields.end(order)
+}
+
+fn read_start(fields: &mut Reader<'_>) -> Option<Start> {
+    let parent = fields.u32()?;
+    let worker_memory_bytes = fields.u64()?;
+    let [open_timeout, stall_timeout, stop_grace] = [fields.u64()?, fields.u64()?, fields.u64()?].map(Duration::from_micros);
+    let rtsp_udp = fields.bool()?;
+    let user_agent = fields.text(MAX_TEXT_BYTES)?.to_owned();
+    let settings = Settings { worker_memory_bytes, open_timeout, stall_timeout, stop_grace, rtsp_udp, user_agent };
+    let reference = match fields.u8()? {
+        0 => SourceReference::Device(fields.u32()?),
+        1 => SourceReference::Text(fields.text(MAX_REFERENCE_BYTES)?.to_owned()),
+        _ => return None,
+    };
+    let count = usize::from(fields.u16()?);
+    if count > MAX_PROPERTIES {
+        return None;
+    }
+    let mut properties = Vec::with_capacity(count);
+    for _ in 0..count {
+        let name = fields.text(MAX_TEXT_BYTES)?.to_owned();
+        properties.push(Property { name, value: fields.f64()? });
+    }
+    let rule = read_rule(fields)?;
+    let slots = fields.u32()?;
+    let first_frame_id = fields.u64()?;
+    let filling = match fields.u8()? {
+        0 => None,
+        index => Some(*Filling::ALL.get(usize::from(index) - 1)?),
+    };
+    let (limited, fps) = (fields.bool()?, fields.f64()?);
+    let file_max_fps = limited.then_some(fps);
+    let muted = fields.bool()?;
+    let request = Request { reference, properties, rule, slots, first_frame_id, filling, file_max_fps, muted };
+    Some(Start { parent, settings, request })
+}
+
+fn read_rule(fields: &mut Reader<'_>) -> Option<InputRule> {
+    let (width, height) = (fields.u32()?, fields.u32()?);
+    let fit = match (fields.u8()?, fields.u8()?) {
+        (0, _) => Fit::Stretch,
+        (1, fill) => Fit::Letterbox { fill },
+        _ => return None,
+    };
+    let cropped = fields.bool()?;
+    let crop = StaticCrop { x_min: fields.f32()?, x_max: fields.f32()?, y_min: fields.f32()?, y_max: fields.f32()? };
+    let grayscale = fields.bool()?;
+    let contrast = match fields.u8()? {
+        0 => None,
+        1 => Some(Contrast::Stretching),
+        2 => Some(Contrast::Histogram),
+        3 => Some(Contrast::Adaptive),
+        _ => return None,
+    };
+    Some(InputRule { width, height, fit, crop: cropped.then_some(crop), grayscale, contrast })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic)]
+    use super::*;
+
+    fn example() -> (Settings, Request) {
+        let settings = Settings {
+            worker_memory_bytes: 512 << 20,
+            open_timeout: Duration::from_millis(10_500),
+            stall_timeout: Duration::from_secs(5),
+            stop_grace: Duration::from_millis(500),
+            rtsp_udp: true,
+            user_agent: "weir/0.1".into(),
+        };
+        let request = Request {
+            reference: SourceReference::Text("rtsp://u:p@cam/ä".into()),
+            properties: vec![Property { name: "fps".into(), value: 12.5 }],
+            rule: InputRule {
+                width: 640,
+                height: 480,
+                fit: Fit::Letterbox { fill: 114 },
+                crop: Some(StaticCrop { x_min: 1.0, x_max: 2.0, y_min: 3.0, y_max: 4.0 }),
+                grayscale: true,
+                contrast: Some(Contrast::Histogram),
+            },
+            slots: 7,
+            first_frame_id: 1 << 40,
+            filling: Some(Filling::AdaptiveDropLatest),
+            file_max_fps: Some(10.0),
+            muted: true,
+        };
+        (settings, request)
+    }
+
+    fn written() -> Vec<u8> {
+        let (settings, request) = example();
+        let mut out = Writer::new();
+        write_start(&mut out, 42, &settings, &request).unwrap();
+        out.message().to_vec()
+    }
+
+    #[test]
+    fn a_start_order_survives_the_wire() {
+        let (settings, request) = example();
+        let Some(Order::Start(start)) = read_order(&written()) else { panic!("no start order") };
+        assert_eq!(start.parent, 42);
+        assert_eq!(format!("{:?}", start.settings), format!("{settings:?}"));
+        assert_eq!(format!("{:?}", start.request), format!("{request:?}"));
+        assert_eq!(start.request.reference, request.reference);
+    }
+
+    #[test]
+    fn a_start_order_cut_anywhere_or_with_a_byte_more_is_refused() {
+        let message = written();
+        for length in 0..message.len() {
+            assert!(read_order(&message[..length]).is_none(), "{length}");
+        }
+        let longer = [&message[..], &[0]].concat();
+        assert!(read_order(&longer).is_none());
+    }
+
+    #[test]
+    fn a_reference_beyond_its_limit_is_not_sent() {
+        let (settings, mut request) = example();
+        request.reference = SourceReference::Text("x".repeat(MAX_REFERENCE_BYTES + 1));
+        assert!(write_start(&mut Writer::new(), 1, &settings, &request).is_none());
+        request.reference = SourceReference::Text("x".repeat(MAX_REFERENCE_BYTES));
+        let mut out = Writer::new();
+        assert!(write_start(&mut out, 1, &settings, &request).is_some());
+        assert!(out.message().len() <= super::super::MAX_MESSAGE_BYTES);
+    }
+
+    #[test]
+    fn small_orders_survive_the_wire() {
+        let mut out = Writer::new();
+        write_release(&mut out, 3);
+        assert!(matches!(read_order(out.message()), Some(Order::Release(3))));
+        write_muted(&mut out, true);
+        assert!(matches!(read_order(out.message()), Some(Order::Muted(true))));
+        write_stop(&mut out);
+        assert!(matches!(read_order(out.message()), Some(Order::Stop)));
+    }
+}
