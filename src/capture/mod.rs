@@ -3,12 +3,16 @@
 //! A source is opened, depacketised, decoded and scaled in a child: the same binary, re-executed as `weir capture`.
 //! One child is one connection; reconnecting is starting another child. The parent trusts nothing that a child sends.
 
+mod control;
 pub mod decode;
 pub mod file;
 mod ipc;
 mod parent;
 pub mod picture;
+mod reference;
 mod ring;
+mod sandbox;
+mod scale;
 pub mod source;
 mod spawn;
 pub mod worker;

@@ -1,5 +1,6 @@
 //! The parent's end of a worker process.
 
+use super::control;
 use super::ipc::{self, Writer};
 use super::spawn::Process;
 use super::{Event, Request, Ring, Settings, Spawner};
@@ -13,8 +14,9 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Beyond the worker's own deadlines, which name the cause better. Then it hangs itself and the parent speaks.
-const WATCHDOG_MARGIN: Duration = Duration::from_millis(500);
+/// Beyond the worker's own deadlines, which name the cause better: one sign of life and a little. Then the worker itself
+/// hangs and the parent speaks.
+const WATCHDOG_MARGIN: Duration = control::ALIVE_INTERVAL.saturating_add(Duration::from_millis(500));
 
 /// From SIGKILL, or from the worker closing its socket, to its end. A process in an uninterruptible system call can take
 /// for ever; it is then left to the spawner thread.
@@ -30,6 +32,8 @@ const ALIVE_WINDOW: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Worker {
     pid: u32,
+    /// Redacted, for errors.
+    reference: String,
     socket: Async<OwnedFd>,
     ring: Arc<Ring>,
     open_deadline: Instant,
@@ -101,6 +105,7 @@ impl Worker {
         };
         Ok(Worker {
             pid: process.pid(),
+            reference: request.reference.redacted(),
             socket,
             ring: Arc::new(ring),
             open_deadline: now + settings.open_timeout + WATCHDOG_MARGIN,
@@ -174,7 +179,10 @@ impl Worker {
             Timer::at(deadline).await;
             Err(match opened {
                 true => Error::new(Kind::SourceStalled, "the capture worker does not answer any more"),
-                false => Error::new(Kind::SourceConnection, "the source could not be opened in time"),
+                false => {
+                    let message = format!("Cannot connect to video source under reference: {} (timed out)", self.reference);
+                    Error::new(Kind::SourceConnection, message)
+                }
             })
         };
         readable.or(writable).or(late).await

@@ -1,7 +1,7 @@
 //! Worker → parent.
 
-use super::bytes::{Reader, Writer};
 use super::MAX_TEXT_BYTES;
+use super::bytes::{Reader, Writer};
 use crate::capture::picture::MAX_SIDE;
 use crate::capture::{Event, Frame, Progress};
 use crate::clock::Wall;
@@ -110,14 +110,8 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::panic)]
     use super::*;
 
-    const PROPERTIES: SourceProperties = SourceProperties {
-        width: 1280,
-        height: 720,
-        total_frames: -1,
-        is_file: false,
-        fps: 29.97,
-        timestamp_created: None,
-    };
+    const PROPERTIES: SourceProperties =
+        SourceProperties { width: 1280, height: 720, total_frames: -1, is_file: false, fps: 29.97, timestamp_created: None };
 
     #[test]
     fn events_survive_the_wire() {

@@ -1,0 +1,42 @@
+//! What a worker may do: limits of its own, and the parent's death.
+//!
+//! A worker reads bytes from cameras through young code. Whatever that code is made to do, it cannot take more memory than
+//! its limit, gain privileges, leave a core file with frames on disk, or outlive the service.
+
+use super::ipc::Start;
+use crate::error::{Error, Kind, Result, system};
+use rustix::process::{Resource, Rlimit, Signal};
+
+/// Open files: standard streams, socket, ring, source, the event loop of tokio, and room for libraries.
+const MAX_OPEN_FILES: u64 = 64;
+
+/// Before the first byte from outside is read.
+pub(super) fn before_open(start: &Start) -> Result<()> {
+    // SIGTERM, not SIGKILL: a camera with a single session is still told TEARDOWN when the service crashed.
+    rustix::process::set_parent_process_death_signal(Some(Signal::TERM))
+        .map_err(|errno| system("binding the worker to its parent")(errno.into()))?;
+    // The parent may have died before that call.
+    let parent = rustix::process::getppid().map(|pid| pid.as_raw_nonzero().get().cast_unsigned());
+    if parent != Some(start.parent) {
+        return Err(Error::new(Kind::ShuttingDown, "the service is gone"));
+    }
+    let memory = start.settings.worker_memory_bytes;
+    let ring = u64::from(start.request.slots).saturating_mul(start.request.rule.slot_bytes() as u64);
+    limit("address space", Resource::As, memory.saturating_add(ring));
+    limit("data", Resource::Data, memory);
+    limit("core file", Resource::Core, 0);
+    limit("open files", Resource::Nofile, MAX_OPEN_FILES);
+    if let Err(errno) = rustix::thread::set_no_new_privs(true) {
+        log::warn!("event=sandbox_degraded part=no_new_privs error=\"{errno}\"");
+    }
+    Ok(())
+}
+
+/// Sets a limit, or a lower one that is set already. A kernel or container that refuses costs a warning, not the camera.
+fn limit(what: &'static str, resource: Resource, bytes: u64) {
+    let present = rustix::process::getrlimit(resource);
+    let bytes = present.maximum.map_or(bytes, |maximum| bytes.min(maximum));
+    if let Err(errno) = rustix::process::setrlimit(resource, Rlimit { current: Some(bytes), maximum: Some(bytes) }) {
+        log::warn!("event=sandbox_degraded part=\"limit of {what}\" error=\"{errno}\"");
+    }
+}
