@@ -123,6 +123,10 @@ pub enum Kind {
     System,
     /// A configuration that cannot be used.
     Configuration,
+    /// An address that cannot be listened on.
+    Address,
+    /// A command line that cannot be understood.
+    Usage,
 }
 
 impl Kind {
@@ -167,6 +171,8 @@ impl Kind {
             Kind::Sink => (Internal, Some("OSError")),
             Kind::System => (Internal, Some("OSError")),
             Kind::Configuration => (InvalidPayload, Some("ConfigurationError")),
+            Kind::Address => (Internal, Some("OSError")),
+            Kind::Usage => (InvalidPayload, Some("UsageError")),
         }
     }
 

@@ -14,16 +14,22 @@
 //! * [`geometry`]: how a frame is laid into a model's input, and boxes back
 //! * [`detection`]: what a model found on one frame
 //! * [`json`]: ordered values, a bounded parser, and a writer in the reference's two styles
+//! * [`logging`]: one line per event on standard error
 //! * [`clock`]: the one place that asks for the time
 //! * [`error`]: the one error type and its wire form
 
 pub mod capture;
+pub mod cli;
 pub mod clock;
 pub mod command;
+pub mod config;
 pub mod detection;
 pub mod error;
 pub mod geometry;
 pub mod infer;
 pub mod json;
+pub mod logging;
+pub mod pipeline;
 pub mod proto;
+pub mod service;
 pub mod sink;

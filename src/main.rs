@@ -1,9 +1,7 @@
-//! weir
+//! `weir`: see the library's front page, README.md and `weir --help`.
+
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    match std::env::args().nth(1).as_deref() {
-        Some("capture") => ExitCode::from(weir::capture::worker::run()),
-        _ => ExitCode::SUCCESS,
-    }
+    weir::cli::main(std::env::args_os().skip(1))
 }

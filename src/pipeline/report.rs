@@ -70,12 +70,15 @@ impl Latencies {
 
     /// Means over the window; all absent before the first inference.
     pub(super) fn report(&self) -> LatencyReport {
-        let samples = self.0.as_unordered();
-        if samples.is_empty() {
+        if self.0.is_empty() {
             return LatencyReport::default();
         }
-        let mean = |part: usize| Some(samples.iter().map(|sample| sample[part]).sum::<f64>() / samples.len() as f64);
-        LatencyReport { frame_decoding: mean(0), inference: mean(1), end_to_end: mean(2) }
+        let mut sums = [0.0; 3];
+        for sample in self.0.oldest_ordered() {
+            sums.iter_mut().zip(sample).for_each(|(sum, value)| *sum += value);
+        }
+        let [frame_decoding, inference, end_to_end] = sums.map(|sum| Some(sum / self.0.len() as f64));
+        LatencyReport { frame_decoding, inference, end_to_end }
     }
 }
 

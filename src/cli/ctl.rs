@@ -1,0 +1,198 @@
+//! `weir ctl`: a client over the TCP protocol, for boards without curl.
+
+use super::{present, usage};
+use crate::error::{Error, Kind, Result, system};
+use crate::json::{Charset, write_string};
+use lexopt::{Arg, Parser, ValueExt};
+use miniserde::{Deserialize, json};
+use std::ffi::OsString;
+use std::io::{Read, Write};
+use std::net::{TcpStream, UdpSocket};
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// `init` answers when the model is loaded: a large one may have to be fetched first.
+const REPLY_TIMEOUT: Duration = Duration::from_secs(600);
+/// A reply larger than this is not one of ours.
+const MAX_REPLY_BYTES: u32 = 16 << 20;
+/// Largest payload a datagram can have.
+const MAX_DATAGRAM_BYTES: usize = 65_536;
+
+const HELP: &str = "\
+weir ctl COMMAND [--addr HOST:PORT]     (default: STREAM_MANAGER_HOST:STREAM_MANAGER_PORT, else 127.0.0.1:7070)
+
+  list                                  ids of all pipelines
+  init --model ID --video REF… --sink HOST:PORT [--max-fps N] [--confidence C]
+                                        start a pipeline; the API key comes from ROBOFLOW_API_KEY
+  status ID                             its report
+  pause ID | resume ID | terminate ID
+  listen PORT                           print the datagrams that arrive on a UDP port
+
+Replies are printed as they come: one line of JSON. Exit code 1 when the service says failure.
+";
+
+/// Runs one command.
+pub(super) fn run(arguments: Vec<OsString>) -> Result<ExitCode> {
+    let request = Request::parse(arguments).map_err(|error| usage(error.to_string()))?;
+    let words: Vec<&str> = request.words.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        ["help"] => {
+            print!("{HELP}");
+            Ok(ExitCode::SUCCESS)
+        }
+        ["list"] => send(&request, r#"{"type": "list_pipelines"}"#),
+        ["init"] => send(&request, &request.init()?),
+        [command @ ("status" | "resume" | "terminate"), id] => send(&request, &about(command, id)),
+        ["pause", id] => send(&request, &about("mute", id)),
+        ["listen", port] => listen(port.parse().map_err(|_| usage("the port is not a number below 65536"))?),
+        _ => Err(usage("weir ctl list | init | status ID | pause ID | resume ID | terminate ID | listen PORT; weir ctl --help")),
+    }
+}
+
+/// The command line, taken apart.
+#[derive(Default)]
+struct Request {
+    words: Vec<String>,
+    address: Option<String>,
+    model: Option<String>,
+    videos: Vec<String>,
+    sink: Option<String>,
+    max_fps: Option<f64>,
+    confidence: Option<f64>,
+}
+
+impl Request {
+    fn parse(arguments: Vec<OsString>) -> Result<Request, lexopt::Error> {
+        let mut parser = Parser::from_args(arguments);
+        let mut request = Request::default();
+        while let Some(argument) = parser.next()? {
+            match argument {
+                Arg::Long("addr") => request.address = Some(parser.value()?.string()?),
+                Arg::Long("model") => request.model = Some(parser.value()?.string()?),
+                Arg::Long("video") => request.videos.push(parser.value()?.string()?),
+                Arg::Long("sink") => request.sink = Some(parser.value()?.string()?),
+                Arg::Long("max-fps") => request.max_fps = Some(parser.value()?.parse()?),
+                Arg::Long("confidence") => request.confidence = Some(parser.value()?.parse()?),
+                Arg::Short('h') | Arg::Long("help") => request.words = vec!["help".to_owned()],
+                Arg::Value(word) => request.words.push(word.string()?),
+                _ => return Err(argument.unexpected()),
+            }
+        }
+        Ok(request)
+    }
+
+    fn address(&self) -> String {
+        let variable =
+            |name: &str, usual: &str| std::env::var(name).ok().filter(|v| !v.is_empty()).unwrap_or_else(|| usual.to_owned());
+        let usual = || format!("{}:{}", variable("STREAM_MANAGER_HOST", "127.0.0.1"), variable("STREAM_MANAGER_PORT", "7070"));
+        self.address.clone().unwrap_or_else(usual)
+    }
+
+    fn init(&self) -> Result<String> {
+        let model = self.model.as_deref().ok_or_else(|| usage("weir ctl init needs --model"))?;
+        let sink = self.sink.as_deref().ok_or_else(|| usage("weir ctl init needs --sink HOST:PORT"))?;
+        let (host, port) = super::host_and_port(sink).map_err(usage)?;
+        // A number is a device index, as in the protocol; anything else is a path or URL.
+        let reference = |video: &String| video.parse::<u32>().map_or_else(|_| quoted(video), |index| index.to_string());
+        let videos: Vec<String> = self.videos.iter().map(reference).collect();
+        let video = match videos.as_slice() {
+            [] => return Err(usage("weir ctl init needs --video")),
+            [one] => one.clone(),
+            many => format!("[{}]", many.join(", ")),
+        };
+        let key =
+            std::env::var("ROBOFLOW_API_KEY").ok().map(|key| format!(", \"api_key\": {}", quoted(&key))).unwrap_or_default();
+        let max_fps = self.max_fps.map(|fps| format!(", \"max_fps\": {fps}")).unwrap_or_default();
+        let confidence = self.confidence.map(|c| format!(", \"confidence\": {c}")).unwrap_or_default();
+        Ok(format!(
+            "{{\"type\": \"init\", \"model_id\": {}, \"video_reference\": {video}, \"sink_configuration\": {{\"type\": \"udp_sink\", \
+             \"host\": {}, \"port\": {port}}}, \"model_configuration\": {{\"type\": \"object-detection\"{confidence}}}{key}{max_fps}}}",
+            quoted(model),
+            quoted(&host)
+        ))
+    }
+}
+
+fn about(command: &str, id: &str) -> String {
+    format!("{{\"type\": \"{command}\", \"pipeline_id\": {}}}", quoted(id))
+}
+
+fn quoted(text: &str) -> String {
+    let mut out = Vec::new();
+    write_string(&mut out, text, Charset::Ascii);
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+/// The part of a reply that decides the exit code.
+#[derive(Deserialize)]
+struct Reply {
+    response: Response,
+}
+
+#[derive(Deserialize)]
+struct Response {
+    status: String,
+}
+
+fn send(request: &Request, message: &str) -> Result<ExitCode> {
+    let address = request.address();
+    let reply =
+        exchange(&address, message).map_err(|cause| Error::new(Kind::Address, format!("no answer from {address}: {cause}")))?;
+    println!("{reply}");
+    let success = json::from_str::<Reply>(&reply).is_ok_and(|reply| reply.response.status == "success");
+    Ok(if success { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn exchange(address: &str, message: &str) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(REPLY_TIMEOUT))?;
+    let length = u32::try_from(message.len()).map_err(std::io::Error::other)?;
+    stream.write_all(&[&length.to_be_bytes(), message.as_bytes()].concat())?;
+    let mut header = [0; 4];
+    stream.read_exact(&mut header)?;
+    let length = u32::from_be_bytes(header);
+    if length > MAX_REPLY_BYTES {
+        return Err(std::io::Error::other("the reply is too large"));
+    }
+    let mut reply = vec![0; length as usize];
+    stream.read_exact(&mut reply)?;
+    String::from_utf8(reply).map_err(std::io::Error::other)
+}
+
+fn listen(port: u16) -> Result<ExitCode> {
+    let socket = UdpSocket::bind(("0.0.0.0", port))
+        .map_err(|cause| Error::new(Kind::Address, format!("cannot listen on UDP {port}: {cause}")))?;
+    let mut buffer = vec![0; MAX_DATAGRAM_BYTES];
+    loop {
+        let (length, _) = socket.recv_from(&mut buffer).map_err(system("receive a datagram"))?;
+        let line = present::line(buffer.get(..length).unwrap_or_default());
+        // A closed pipe (`| head`) ends it.
+        if writeln!(std::io::stdout(), "{line}").is_err() {
+            return Ok(ExitCode::SUCCESS);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn init_builds_the_documented_message() {
+        let words = ["init", "--model", "toy/1", "--video", "0", "--video", "a\"b.mp4", "--sink", "host:99", "--max-fps", "5"];
+        let request = Request::parse(words.iter().map(OsString::from).collect()).unwrap();
+        let message = request.init().unwrap();
+        assert!(message.contains(r#""video_reference": [0, "a\"b.mp4"]"#), "{message}");
+        assert!(message.contains(r#""sink_configuration": {"type": "udp_sink", "host": "host", "port": 99}"#), "{message}");
+        assert!(message.contains(r#""max_fps": 5"#), "{message}");
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        let request = Request::parse(vec!["init".into(), "--model".into(), "m".into()]).unwrap();
+        assert!(request.init().unwrap_err().message().contains("--sink"));
+        assert!(run(vec!["nonsense".into()]).is_err());
+    }
+}

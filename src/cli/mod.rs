@@ -1,0 +1,175 @@
+//! The command line: parse → configure → run → exit code.
+
+mod ctl;
+mod demo;
+mod present;
+
+use crate::config::Config;
+use crate::error::{Error, Kind, Result};
+use crate::{capture, infer, logging, service};
+use lexopt::{Arg, Parser, ValueExt};
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Exit codes of sysexits.h.
+mod exit {
+    pub(super) const USAGE: u8 = 64;
+    pub(super) const UNAVAILABLE: u8 = 69;
+    pub(super) const SOFTWARE: u8 = 70;
+    pub(super) const CONFIG: u8 = 78;
+}
+
+const HELP: &str = "\
+weir watches many cameras with an object-detection model and is steered over TCP and HTTP.
+
+  weir [serve] [OPTIONS]     serve the Stream Manager protocol and the Stream Management API
+  weir demo [OPTIONS]        serve with one pipeline on the bundled clip and print what it sees
+  weir ctl COMMAND           list | status ID | init … | pause ID | resume ID | terminate ID | listen PORT
+  weir check MODEL           load a model (id, folder or .onnx) and say what it is and costs
+  weir bench engine …        time a model;  weir bench pipeline …, weir bench decode FILE
+
+Options of serve, demo and check:
+  --config FILE              configuration (default /etc/weir/weir.toml where it exists)
+  --tcp HOST:PORT            listen here (default 127.0.0.1:7070; port 0 takes a free one)
+  --http HOST:PORT           listen here (default 127.0.0.1:8080)
+  --ports-file FILE          write both addresses there as JSON once they listen
+  --log-level LEVEL          error, warning, info, debug
+  -h, --help                 this;  weir ctl --help says more
+  -V, --version              the version
+";
+
+/// Runs the program; the whole of `main`.
+pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
+    let outcome = run(arguments.collect());
+    outcome.unwrap_or_else(|error| {
+        eprintln!("weir: {}", error.message());
+        ExitCode::from(match error.kind() {
+            Kind::Usage => exit::USAGE,
+            Kind::Address => exit::UNAVAILABLE,
+            Kind::Configuration => exit::CONFIG,
+            _ => exit::SOFTWARE,
+        })
+    })
+}
+
+fn run(mut arguments: Vec<OsString>) -> Result<ExitCode> {
+    let named = arguments.first().and_then(|first| first.to_str()).filter(|first| !first.starts_with('-'));
+    let command = named.unwrap_or("serve").to_owned();
+    if named.is_some() {
+        arguments.remove(0);
+    }
+    match command.as_str() {
+        // First: a worker starts often and needs nothing of the rest.
+        "capture" => Ok(ExitCode::from(capture::worker::run())),
+        "serve" => serve(Options::parse(arguments, false)?),
+        "demo" => demo::run(Options::parse(arguments, false)?),
+        "ctl" => ctl::run(arguments),
+        "check" => check(Options::parse(arguments, true)?),
+        "bench" => bench(arguments),
+        _ => Err(usage(format!("unknown command `{command}`; weir --help names them all"))),
+    }
+}
+
+fn usage(message: impl Into<String>) -> Error {
+    Error::new(Kind::Usage, message.into())
+}
+
+/// What `serve`, `demo` and `check` have in common.
+#[derive(Default)]
+struct Options {
+    config: Option<PathBuf>,
+    tcp: Option<(String, u16)>,
+    http: Option<(String, u16)>,
+    ports_file: Option<PathBuf>,
+    log_level: Option<String>,
+    /// Positional arguments.
+    rest: Vec<String>,
+    /// Help or version was asked for and printed.
+    told: bool,
+}
+
+impl Options {
+    fn parse(arguments: Vec<OsString>, positional: bool) -> Result<Options> {
+        let mut parser = Parser::from_args(arguments);
+        let mut options = Options::default();
+        let parsed: Result<(), lexopt::Error> = (|| {
+            while let Some(argument) = parser.next()? {
+                match argument {
+                    Arg::Long("config") => options.config = Some(parser.value()?.into()),
+                    Arg::Long("tcp") => options.tcp = Some(parser.value()?.parse_with(host_and_port)?),
+                    Arg::Long("http") => options.http = Some(parser.value()?.parse_with(host_and_port)?),
+                    Arg::Long("ports-file") => options.ports_file = Some(parser.value()?.into()),
+                    Arg::Long("log-level") => options.log_level = Some(parser.value()?.string()?),
+                    Arg::Short('h') | Arg::Long("help") => {
+                        print!("{HELP}");
+                        options.told = true;
+                    }
+                    Arg::Short('V') | Arg::Long("version") => {
+                        println!("weir {}", env!("CARGO_PKG_VERSION"));
+                        options.told = true;
+                    }
+                    Arg::Value(value) if positional => options.rest.push(value.string()?),
+                    _ => return Err(argument.unexpected()),
+                }
+            }
+            Ok(())
+        })();
+        parsed.map_err(|error| usage(error.to_string()))?;
+        Ok(options)
+    }
+
+    /// Configuration with the flags on top; starts the log.
+    fn configure(self) -> Result<Config> {
+        let mut config = Config::load(self.config.as_deref(), |name| std::env::var(name).ok())?;
+        if let Some((host, port)) = self.tcp {
+            (config.tcp.host, config.tcp.port) = (host, port);
+        }
+        if let Some((host, port)) = self.http {
+            (config.http.host, config.http.port) = (host, port);
+        }
+        if let Some(file) = self.ports_file {
+            config.service.ports_file = file;
+        }
+        if let Some(level) = self.log_level {
+            config.service.log_level = level;
+        }
+        logging::start(&config.service.log_level);
+        Ok(config)
+    }
+}
+
+fn host_and_port(text: &str) -> Result<(String, u16), &'static str> {
+    let (host, port) = text.rsplit_once(':').ok_or("expected HOST:PORT")?;
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    Ok((host.to_owned(), port.parse().map_err(|_| "the port is not a number below 65536")?))
+}
+
+fn serve(options: Options) -> Result<ExitCode> {
+    if options.told {
+        return Ok(ExitCode::SUCCESS);
+    }
+    service::run(&options.configure()?, async |_, _| {})?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn check(mut options: Options) -> Result<ExitCode> {
+    if options.told {
+        return Ok(ExitCode::SUCCESS);
+    }
+    let rest = std::mem::take(&mut options.rest);
+    let [model] = rest.as_slice() else { return Err(usage("weir check takes one MODEL")) };
+    let config = options.configure()?;
+    let mut registry = service::registry_settings(&config);
+    // On the command line a path is a path: who can read it may load it.
+    if let Some(folder) = PathBuf::from(model).canonicalize().ok().and_then(|path| Some(path.parent()?.to_owned())) {
+        registry.models_dirs.push(folder);
+    }
+    println!("{}", infer::check::run(&registry, model)?);
+    Ok(ExitCode::SUCCESS)
+}
+
+fn bench(arguments: Vec<OsString>) -> Result<ExitCode> {
+    let _ = arguments;
+    Err(usage("weir bench engine | pipeline | decode"))
+}

@@ -1,0 +1,331 @@
+//! Configuration: defaults < file < environment < flags.
+//!
+//! The doc comment of a field is its manual; a test holds `packaging/weir.toml` equal to the defaults.
+
+mod environment;
+
+use crate::command::Secret;
+use crate::error::{Error, Kind, Result};
+use crate::infer::registry::EngineChoice;
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+
+/// Where the file is looked for when `--config` does not say.
+pub const DEFAULT_PATH: &str = "/etc/weir/weir.toml";
+/// A configuration file larger than this is not one.
+const MAX_FILE_BYTES: u64 = 1 << 20;
+
+/// Everything that can be configured.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// The Stream Manager's TCP protocol.
+    pub tcp: Tcp,
+    /// The HTTP API.
+    pub http: Http,
+    /// Models and where they come from.
+    pub models: Models,
+    /// Thresholds of pipelines that give none.
+    pub detection: Detection,
+    /// Video sources.
+    pub capture: Capture,
+    /// Limits and threads of the whole service.
+    pub service: Service,
+}
+
+/// The Stream Manager's TCP protocol.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Tcp {
+    /// Address to listen on. Environment: STREAM_MANAGER_HOST.
+    pub host: String,
+    /// Port; 0 takes a free one. Environment: STREAM_MANAGER_PORT, PORT.
+    pub port: u16,
+    /// Longest silence of a client in the middle of a message, seconds. Environment: STREAM_MANAGER_SOCKET_TIMEOUT.
+    pub socket_timeout_s: f64,
+}
+
+/// The HTTP API.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Http {
+    /// Address to listen on. Environment: STREAM_MANAGEMENT_API_HOST.
+    pub host: String,
+    /// Port; 0 takes a free one. Environment: STREAM_MANAGEMENT_API_PORT.
+    pub port: u16,
+    /// Origins that browsers may call from (`https://dashboard.example`, or `*`); empty: none.
+    pub cors_origins: Vec<String>,
+}
+
+/// Models and where they come from.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Models {
+    /// Downloaded models are kept here. Environment: MODEL_CACHE_DIR.
+    pub cache_dir: PathBuf,
+    /// Folders below which a model_id may be a path. Environment: WEIR_MODELS_DIR (separated by `:`).
+    pub dirs: Vec<PathBuf>,
+    /// Environment: API_BASE_URL.
+    pub api_base_url: String,
+    /// `host[:port]` of a license server that all requests go through; empty: none. Environment: LICENSE_SERVER.
+    pub license_server: String,
+    /// What the API is told of this device; empty: its host name. Environment: DEVICE_ID.
+    pub device_id: String,
+    /// Longest wait for an answer of the API, seconds. Environment: ROBOFLOW_API_REQUEST_TIMEOUT.
+    pub request_timeout_s: f64,
+    /// Requests repeated after a failure that may pass. Environment: TRANSIENT_ROBOFLOW_API_ERRORS_RETRIES.
+    pub retries: u32,
+    /// Seconds before the first repetition. Environment: TRANSIENT_ROBOFLOW_API_ERRORS_RETRY_INTERVAL.
+    pub retry_interval_s: f64,
+    /// Largest weights file, bytes.
+    pub max_bytes: u64,
+    /// `auto`, `cnn` or `tract`. Environment: WEIR_ENGINE.
+    pub engine: String,
+    /// Run a model once after loading and compare its classes with its names. Environment: MODEL_VALIDATION_DISABLED.
+    pub validate: bool,
+    /// Never call out: only the cache and local files. Environment: WEIR_OFFLINE.
+    pub offline: bool,
+    /// Environment: DISABLE_PREPROC_CONTRAST.
+    pub disable_contrast: bool,
+    /// Environment: DISABLE_PREPROC_GRAYSCALE.
+    pub disable_grayscale: bool,
+    /// Environment: DISABLE_PREPROC_STATIC_CROP.
+    pub disable_static_crop: bool,
+    /// For pipelines that bring no key. Environment only: ROBOFLOW_API_KEY, API_KEY.
+    #[serde(skip)]
+    pub api_key: Option<Secret>,
+    /// JSON object of headers for every API request. Environment only: ROBOFLOW_API_EXTRA_HEADERS.
+    #[serde(skip)]
+    pub extra_headers: Vec<(String, Secret)>,
+}
+
+/// Thresholds of pipelines that give none.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Detection {
+    /// Lowest score that is reported, 0..1. Environment: CONFIDENCE.
+    pub confidence: f32,
+    /// Overlap above which the lower-scored box goes, 0..1. Environment: IOU_THRESHOLD.
+    pub iou_threshold: f32,
+    /// Most boxes per frame. Environment: MAX_DETECTIONS.
+    pub max_detections: u32,
+    /// Accepted and, as in the reference, not used. Environment: MAX_CANDIDATES.
+    pub max_candidates: u32,
+    /// Suppress across classes. Environment: CLASS_AGNOSTIC_NMS.
+    pub class_agnostic_nms: bool,
+}
+
+/// Video sources.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Capture {
+    /// What `status` names as `buffer_size`, frames. Environment: VIDEO_SOURCE_BUFFER_SIZE.
+    pub buffer_size: u32,
+    /// Pause after the first failed attempt to open a source, seconds; doubled up to 30 s.
+    /// Environment: INFERENCE_PIPELINE_RESTART_ATTEMPT_DELAY.
+    pub retry_delay_s: f64,
+    /// Let `max_fps` skip frames of files in the decoder instead of slowing them down.
+    /// Environment: ENABLE_FRAME_DROP_ON_VIDEO_FILE_RATE_LIMITING.
+    pub stride_files: bool,
+    /// Address space of one worker process, bytes.
+    pub worker_memory_bytes: u64,
+    /// Longest time to open a source, seconds.
+    pub open_timeout_s: f64,
+    /// A source that is silent for longer is opened again, seconds.
+    pub stall_timeout_s: f64,
+    /// RTSP over UDP instead of TCP where the reference does not say.
+    pub rtsp_udp: bool,
+}
+
+/// Limits and threads of the whole service.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Service {
+    /// Inference threads; 0: one per core.
+    pub threads: usize,
+    /// Pipelines at once.
+    pub max_pipelines: usize,
+    /// Bytes that the rings, workers and models of all pipelines may add up to; 0: the machine's memory.
+    pub memory_limit_bytes: u64,
+    /// `error`, `warning`, `info`, `debug` or `trace`. Environment: LOG_LEVEL.
+    pub log_level: String,
+    /// A file that names both addresses once they listen; empty: none. Flag: --ports-file.
+    pub ports_file: PathBuf,
+}
+
+impl Default for Tcp {
+    fn default() -> Self {
+        Tcp { host: "127.0.0.1".into(), port: 7070, socket_timeout_s: 5.0 }
+    }
+}
+
+impl Default for Http {
+    fn default() -> Self {
+        Http { host: "127.0.0.1".into(), port: 8080, cors_origins: Vec::new() }
+    }
+}
+
+impl Default for Models {
+    fn default() -> Self {
+        Models {
+            cache_dir: "/tmp/cache".into(),
+            dirs: vec!["/usr/share/weir/models".into()],
+            api_base_url: "https://api.roboflow.com".into(),
+            license_server: String::new(),
+            device_id: String::new(),
+            request_timeout_s: 30.0,
+            retries: 3,
+            retry_interval_s: 1.0,
+            max_bytes: 512 << 20,
+            engine: "auto".into(),
+            validate: true,
+            offline: false,
+            disable_contrast: false,
+            disable_grayscale: false,
+            disable_static_crop: false,
+            api_key: None,
+            extra_headers: Vec::new(),
+        }
+    }
+}
+
+impl Default for Detection {
+    fn default() -> Self {
+        Detection { confidence: 0.4, iou_threshold: 0.3, max_detections: 300, max_candidates: 3000, class_agnostic_nms: false }
+    }
+}
+
+impl Default for Capture {
+    fn default() -> Self {
+        Capture {
+            buffer_size: 64,
+            retry_delay_s: 1.0,
+            stride_files: false,
+            worker_memory_bytes: 512 << 20,
+            open_timeout_s: 15.0,
+            stall_timeout_s: 5.0,
+            rtsp_udp: false,
+        }
+    }
+}
+
+impl Default for Service {
+    fn default() -> Self {
+        Service { threads: 0, max_pipelines: 64, memory_limit_bytes: 0, log_level: "warning".into(), ports_file: PathBuf::new() }
+    }
+}
+
+impl Config {
+    /// Reads the file (`--config`, or [`DEFAULT_PATH`] where it exists) and the environment, and checks the result.
+    pub fn load(path: Option<&Path>, environment: impl Fn(&str) -> Option<String>) -> Result<Config> {
+        let mut config = match path {
+            Some(path) => Config::read(path)?,
+            None if Path::new(DEFAULT_PATH).exists() => Config::read(Path::new(DEFAULT_PATH))?,
+            None => Config::default(),
+        };
+        environment::apply(&mut config, environment)?;
+        config.check()?;
+        Ok(config)
+    }
+
+    fn read(path: &Path) -> Result<Config> {
+        let unreadable = |cause| Error::new(Kind::Configuration, format!("cannot read {}", path.display())).because(cause);
+        let size = std::fs::metadata(path).map_err(unreadable)?.len();
+        if size > MAX_FILE_BYTES {
+            return Err(Error::new(Kind::Configuration, format!("{} is larger than {MAX_FILE_BYTES} bytes", path.display())));
+        }
+        Config::parse(&std::fs::read_to_string(path).map_err(unreadable)?)
+            .map_err(|error| Error::new(Kind::Configuration, format!("{}: {}", path.display(), error.message())))
+    }
+
+    /// Parses TOML. An unknown key is an error that names the nearest known one.
+    pub fn parse(text: &str) -> Result<Config> {
+        toml::from_str(text).map_err(|error| {
+            let hint = nearest(error.message()).map(|known| format!("; did you mean `{known}`?")).unwrap_or_default();
+            let line = error.span().map_or(0, |span| text.get(..span.start).unwrap_or_default().matches('\n').count() + 1);
+            let message = error.message().split(", expected").next().unwrap_or_default();
+            Error::new(Kind::Configuration, format!("line {line}: {message}{hint}"))
+        })
+    }
+
+    /// Refuses values that cannot work.
+    pub fn check(&self) -> Result<()> {
+        let seconds = [
+            ("tcp.socket_timeout_s", self.tcp.socket_timeout_s),
+            ("models.request_timeout_s", self.models.request_timeout_s),
+            ("models.retry_interval_s", self.models.retry_interval_s),
+            ("capture.retry_delay_s", self.capture.retry_delay_s),
+            ("capture.open_timeout_s", self.capture.open_timeout_s),
+            ("capture.stall_timeout_s", self.capture.stall_timeout_s),
+        ];
+        for (key, value) in seconds {
+            // A day: longer than any of these can mean, and far from the limits of a Duration.
+            if !(value > 0.0 && value <= 86_400.0) {
+                return Err(Error::new(Kind::Configuration, format!("{key} = {value} is not between 0 and 86400 seconds")));
+            }
+        }
+        if EngineChoice::from_name(&self.models.engine).is_none() {
+            let message = format!("models.engine = \"{}\" is none of auto, cnn, tract", self.models.engine);
+            return Err(Error::new(Kind::Configuration, message));
+        }
+        Ok(())
+    }
+}
+
+/// The nearest of the names that serde expected instead of an unknown one.
+fn nearest(message: &str) -> Option<&str> {
+    let mut quoted = message.split('`').skip(1).step_by(2);
+    let unknown = quoted.next().filter(|_| message.starts_with("unknown field"))?;
+    quoted.min_by_key(|known| edit_distance(unknown, known))
+}
+
+/// Levenshtein distance, in characters.
+pub(crate) fn edit_distance(left: &str, right: &str) -> usize {
+    let right: Vec<char> = right.chars().collect();
+    let mut row: Vec<usize> = (0..=right.len()).collect();
+    for (i, l) in left.chars().enumerate() {
+        let mut diagonal = i;
+        let mut before = i + 1;
+        for (cell, r) in row.iter_mut().skip(1).zip(&right) {
+            let next = (diagonal + usize::from(l != *r)).min(before + 1).min(*cell + 1);
+            diagonal = std::mem::replace(cell, next);
+            before = next;
+        }
+        if let Some(first) = row.first_mut() {
+            *first = i + 1;
+        }
+    }
+    row.last().copied().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn the_packaged_file_equals_the_defaults() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging/weir.toml");
+        assert_eq!(Config::read(&path).unwrap(), Config::default());
+    }
+
+    #[test]
+    fn an_unknown_key_names_the_nearest() {
+        let error = Config::parse("[tcp]\nsocket_timeout = 3.0\n").unwrap_err();
+        assert_eq!(error.message(), "line 2: unknown field `socket_timeout`; did you mean `socket_timeout_s`?");
+    }
+
+    #[test]
+    fn values_that_cannot_work_are_refused() {
+        for text in ["[capture]\nstall_timeout_s = 0.0", "[models]\nengine = \"onnx\"", "[tcp]\nsocket_timeout_s = nan"] {
+            assert_eq!(Config::parse(text).unwrap().check().unwrap_err().kind(), Kind::Configuration, "{text}");
+        }
+    }
+
+    #[test]
+    fn distances() {
+        assert_eq!(edit_distance("kitten", "sitting"), 3);
+        assert_eq!(edit_distance("", "abc"), 3);
+        assert_eq!(edit_distance("port", "port"), 0);
+    }
+}

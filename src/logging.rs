@@ -1,0 +1,57 @@
+//! One line per event on standard error, `key=value`.
+//!
+//! Under systemd (`JOURNAL_STREAM`) lines carry the `<N>` priority prefix and no time: the journal adds its own.
+
+use crate::clock::Wall;
+use log::{LevelFilter, Log, Metadata, Record};
+use std::io::Write;
+
+struct StandardError {
+    journal: bool,
+}
+
+/// Installs the logger once; a level that nobody knows is `warning`. The names of Python's levels are understood.
+pub fn start(level: &str) {
+    let level = match level.to_ascii_lowercase().as_str() {
+        "error" | "critical" | "fatal" => LevelFilter::Error,
+        "info" => LevelFilter::Info,
+        "debug" => LevelFilter::Debug,
+        "trace" => LevelFilter::Trace,
+        "off" => LevelFilter::Off,
+        _ => LevelFilter::Warn,
+    };
+    let journal = std::env::var_os("JOURNAL_STREAM").is_some();
+    // A second logger (tests that start twice in one process) is not an error worth dying for.
+    if log::set_boxed_logger(Box::new(StandardError { journal })).is_ok() {
+        log::set_max_level(level);
+    }
+}
+
+impl Log for StandardError {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        // Other crates' chatter below warnings is of no use to who runs the service.
+        metadata.target().starts_with("weir") || metadata.level() <= log::Level::Warn
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        if !self.enabled(record.metadata()) {
+            return;
+        }
+        // syslog(3) priorities.
+        let (priority, name) = match record.level() {
+            log::Level::Error => (3, "error"),
+            log::Level::Warn => (4, "warning"),
+            log::Level::Info => (6, "info"),
+            log::Level::Debug | log::Level::Trace => (7, "debug"),
+        };
+        // One write per line, so that lines of several processes do not mix. A closed stderr is nobody's error.
+        let line = if self.journal {
+            format!("<{priority}>{}\n", record.args())
+        } else {
+            format!("{} {name} {}\n", Wall::now().iso_local(), record.args())
+        };
+        let _ = std::io::stderr().lock().write_all(line.as_bytes());
+    }
+
+    fn flush(&self) {}
+}

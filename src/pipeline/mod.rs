@@ -1,0 +1,61 @@
+//! Pipelines: a table of them, what each one does, and what it remembers.
+//!
+//! Everything in here runs on the event loop and never touches a pixel: capture workers fill rings, inference threads read
+//! them, and slot numbers and detections travel between.
+
+mod backoff;
+mod buffer;
+mod journal;
+mod limiter;
+#[allow(clippy::module_inception)] // the module's main noun
+mod pipeline;
+mod report;
+mod signal;
+mod source;
+mod state;
+mod table;
+mod turns;
+
+pub use table::{Commands, Table};
+
+use crate::capture::{self, Spawner};
+use crate::infer::registry::Models;
+use crate::infer::{Pool, Thresholds};
+use std::rc::Rc;
+use std::time::Duration;
+
+/// Sources of one pipeline. The reference has no limit; a turn waits for all of them, which makes more than this pointless.
+pub const MAX_SOURCES: usize = 16;
+
+/// What pipelines are configured with.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Thresholds for what `init` leaves out.
+    pub thresholds: Thresholds,
+    /// What the report names as `buffer_size`, frames.
+    pub buffer_size: u32,
+    /// Pause after the first failed attempt to open a source.
+    pub retry_delay: Duration,
+    /// `ENABLE_FRAME_DROP_ON_VIDEO_FILE_RATE_LIMITING`: `max_fps` strides files in the decoder instead of slowing them down.
+    pub stride_files: bool,
+    /// Pipelines at most.
+    pub max_pipelines: usize,
+    /// Bytes that rings, workers and models of all pipelines may add up to.
+    pub memory_limit_bytes: u64,
+}
+
+/// What all pipelines share.
+pub struct Shared {
+    /// See [`Settings`].
+    pub settings: Settings,
+    /// For every worker.
+    pub capture: Rc<capture::Settings>,
+    /// Starts workers.
+    pub spawner: Spawner,
+    /// Loads models.
+    pub models: Models,
+    /// Runs models.
+    pub pool: Pool,
+    /// Threads of `pool`.
+    pub threads: usize,
+}

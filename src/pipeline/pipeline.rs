@@ -1,0 +1,363 @@
+//! One pipeline: from its sources' frames to its sink.
+
+use super::journal::Journal;
+use super::limiter::Limiter;
+use super::report::Throughput;
+use super::signal::Signal;
+use super::source::{Plan, Source, Taken};
+use super::state::Operation;
+use super::turns::{Part, Turns};
+use super::{MAX_SOURCES, Shared};
+use crate::clock::Wall;
+use crate::command::{Context, Event, Init, PipelineId, Report};
+use crate::error::{Error, Kind, Result};
+use crate::infer::{Done, Job, Model, Queue, Thresholds, Ticket};
+use crate::sink::datagram::{self, ClassNames, FrameInfo};
+use crate::sink::udp::UdpSink;
+use smol::future::{or, yield_now};
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Slots of a ring beyond those that inference may hold: one waits, one is being written, one is on its way back.
+const EXTRA_SLOTS: usize = 3;
+/// Slots of a ring at most: more only make frames older.
+const MAX_SLOTS: usize = 12;
+
+/// See the module.
+pub(super) struct Pipeline {
+    pub(super) id: PipelineId,
+    init: Init,
+    shared: Rc<Shared>,
+    journal: Rc<Journal>,
+    sources: Vec<Source>,
+    throughput: RefCell<Throughput>,
+    turns: RefCell<Turns>,
+    /// Rung when a frame has come, a turn is over or a source has changed.
+    wake: Rc<Signal>,
+    /// Rung by `terminate`.
+    quit: Signal,
+    /// Closed when everything has been given back.
+    gone: (async_channel::Sender<()>, async_channel::Receiver<()>),
+    /// Detections that did not fit into a datagram.
+    omitted: Cell<u64>,
+}
+
+/// What the pipeline can do now.
+enum Step {
+    /// Hand these to inference.
+    Go,
+    /// Look again when something changes, or after this long.
+    Wait(Option<Duration>),
+    /// Every source is over and every frame dispatched.
+    Finished,
+}
+
+impl Pipeline {
+    pub(super) fn new(id: PipelineId, init: Init, shared: Rc<Shared>) -> Pipeline {
+        let (journal, wake) = (Rc::new(Journal::default()), Rc::new(Signal::new()));
+        let given = (init.filling, init.consumption);
+        let source = |(index, wanted): (usize, &crate::command::Source)| {
+            Source::new(index as u32, wanted.clone(), given, shared.settings.buffer_size, journal.clone(), wake.clone())
+        };
+        let sources = init.sources.iter().take(MAX_SOURCES).enumerate().map(source).collect();
+        Pipeline {
+            id,
+            init,
+            shared,
+            journal,
+            sources,
+            throughput: RefCell::new(Throughput::new()),
+            turns: RefCell::default(),
+            wake,
+            quit: Signal::new(),
+            gone: async_channel::bounded(1),
+            omitted: Cell::new(0),
+        }
+    }
+
+    // ---------------------------------------------------------------- its life
+
+    /// Loads the model, says so through `ready`, and works until the sources are over; then waits to be terminated.
+    /// Whatever happens, nothing is left when this returns; false when it could not start (`ready` has the reason).
+    pub(super) async fn run(&self, ready: async_channel::Sender<Result<()>>) -> bool {
+        let mut started = true;
+        let outcome = or(async { self.prepare().await.map(Some) }, async {
+            self.quit.wait().await;
+            Ok(None)
+        })
+        .await;
+        match outcome {
+            Ok(Some((model, sink))) => {
+                let _ = ready.try_send(Ok(()));
+                or(self.work(model, sink), self.quit.wait()).await;
+                for source in &self.sources {
+                    source.stop().await;
+                }
+            }
+            // Nobody waits any more when the client has gone; the pipeline then ends all the same.
+            Ok(None) => drop(ready.try_send(Err(Error::new(Kind::NotAllowed, "Terminated while loading")))),
+            Err(error) => {
+                log::warn!("pipeline={} model={} error={error}", self.id, self.init.model_id);
+                started = false;
+                let _ = ready.try_send(Err(error));
+            }
+        }
+        self.gone.0.close();
+        started
+    }
+
+    /// Asks [`Pipeline::run`] to end and waits until it has.
+    pub(super) async fn terminate(&self) {
+        self.quit.ring();
+        let _ = self.gone.1.recv().await;
+    }
+
+    async fn prepare(&self) -> Result<(Arc<Model>, UdpSink)> {
+        let sink = UdpSink::open(&self.init.sink)?;
+        let progress = |progress| log::debug!("pipeline={} loading={progress:?}", self.id);
+        let model = self.shared.models.get(&self.init.model_id, self.init.api_key.as_ref(), &progress).await?;
+        Ok((model, sink))
+    }
+
+    async fn work(&self, model: Arc<Model>, sink: UdpSink) {
+        self.journal.info(Context::Pipeline, Event::InferenceStarted);
+        let plan = self.plan(&model);
+        let (answers, answered) = async_channel::bounded(Queue::CAPACITY);
+        let queue = self.shared.pool.queue(answers);
+        let sources = async {
+            let runs: Vec<_> = self.sources.iter().map(|source| source.run(&plan, false)).collect();
+            join_all(runs).await;
+            std::future::pending::<()>().await;
+        };
+        let gather = self.gather(&model, &queue);
+        let dispatch = self.dispatch(&model, &sink, &answered);
+        or(gather, or(dispatch, sources)).await;
+        self.journal.info(Context::Pipeline, Event::InferenceFinished);
+        // An ended pipeline stays listed and answers status until it is terminated; its workers, model and queue go now.
+        drop((queue, model));
+        std::future::pending::<()>().await;
+    }
+
+    fn plan(&self, model: &Model) -> Plan {
+        let slots = (self.shared.threads + 1 + EXTRA_SLOTS).min(MAX_SLOTS) as u32;
+        Plan {
+            spawner: self.shared.spawner.clone(),
+            capture: self.shared.capture.clone(),
+            rule: *model.rule(),
+            slots,
+            file_max_fps: self.init.max_fps.filter(|_| self.shared.settings.stride_files),
+            retry_delay: self.shared.settings.retry_delay,
+        }
+    }
+
+    // ---------------------------------------------------------------- frames in
+
+    /// Hands frames to inference, turn by turn, until every source is over and every turn dispatched.
+    async fn gather(&self, model: &Arc<Model>, queue: &Queue) {
+        let mut limiter = self.init.max_fps.map(|max_fps| Limiter::new(max_fps, self.sources.len()));
+        // Since when a turn waits for its other sources.
+        let mut waiting_since = None;
+        loop {
+            match self.step(limiter.as_ref(), &mut waiting_since) {
+                Step::Go => {
+                    waiting_since = None;
+                    self.turn(model, queue, limiter.as_mut());
+                    // A long queue of frames must not keep other tasks of the loop waiting.
+                    yield_now().await;
+                }
+                Step::Wait(None) => self.wake.wait().await,
+                Step::Wait(Some(pause)) => {
+                    or(self.wake.wait(), async {
+                        smol::Timer::after(pause).await;
+                    })
+                    .await;
+                }
+                Step::Finished => return,
+            }
+        }
+    }
+
+    fn step(&self, limiter: Option<&Limiter>, waiting_since: &mut Option<Instant>) -> Step {
+        let now = Instant::now();
+        let in_flight = self.turns.borrow().len();
+        if in_flight >= self.allowance() {
+            return Step::Wait(None);
+        }
+        if !self.sources.iter().any(Source::has_frame) {
+            let over = self.sources.iter().all(Source::is_over);
+            return if over && in_flight == 0 { Step::Finished } else { Step::Wait(None) };
+        }
+        if let Some(limiter) = limiter.filter(|_| !self.drops_early_frames()) {
+            let pause = limiter.wait(now);
+            if !pause.is_zero() {
+                return Step::Wait(Some(pause));
+            }
+        }
+        // A turn takes one frame of each live source, and waits for those that have none yet.
+        if self.sources.iter().any(|source| source.is_running() && !source.has_frame()) {
+            let since = *waiting_since.get_or_insert(now);
+            match self.init.batch_collection_timeout {
+                None => return Step::Wait(None),
+                Some(timeout) => {
+                    let left = (since + timeout).saturating_duration_since(now);
+                    if !left.is_zero() {
+                        return Step::Wait(Some(left));
+                    }
+                }
+            }
+        }
+        Step::Go
+    }
+
+    /// Turns that may be under way. Files: one per thread and one in reserve, every frame counts. Streams: one, so that a frame is
+    /// the newest when a thread takes it.
+    fn allowance(&self) -> usize {
+        if self.drops_early_frames() { 1 } else { self.shared.threads + 1 }
+    }
+
+    /// With a stream among the sources, frames that come too early are dropped; files alone are slowed down.
+    fn drops_early_frames(&self) -> bool {
+        self.sources.iter().any(Source::is_stream)
+    }
+
+    fn turn(&self, model: &Arc<Model>, queue: &Queue, limiter: Option<&mut Limiter>) {
+        let now = Instant::now();
+        let early = limiter.as_ref().is_some_and(|limiter| !limiter.wait(now).is_zero());
+        let taken = self.sources.iter().zip(0_u32..).filter_map(|(source, index)| Some((index, source.take()?)));
+        if early {
+            taken.for_each(|(index, taken)| self.give_back(index, &taken));
+            return;
+        }
+        if let Some(limiter) = limiter {
+            limiter.went(now);
+        }
+        let mut turns = self.turns.borrow_mut();
+        let id = turns.next_id();
+        let mut parts = turns.spare_parts();
+        let thresholds = self.thresholds();
+        for (index, taken) in taken {
+            let placement = model.rule().place(taken.frame.width, taken.frame.height);
+            let submitted = placement.ok_or_else(|| Error::new(Kind::Inference, "An empty frame")).and_then(|placement| {
+                let job = Job {
+                    ticket: Ticket { turn: id, source: index, slot: taken.frame.slot },
+                    model: model.clone(),
+                    pixels: taken.pixels.clone(),
+                    placement,
+                    thresholds,
+                    detections: turns.spare_detections(),
+                };
+                queue.submit(job).map_err(|_| Error::new(Kind::Inference, "The inference queue is full"))
+            });
+            match submitted {
+                Ok(()) => parts.push(Part { source: index, taken, outcome: None }),
+                Err(error) => {
+                    self.journal.inference_error(&error);
+                    self.give_back(index, &taken);
+                }
+            }
+        }
+        turns.start(parts);
+    }
+
+    fn give_back(&self, source: u32, taken: &Taken) {
+        if let Some(source) = self.sources.get(source as usize) {
+            source.give_back(taken.frame.slot, taken.generation);
+        }
+    }
+
+    fn thresholds(&self) -> Thresholds {
+        let (given, usual) = (&self.init.parameters, &self.shared.settings.thresholds);
+        Thresholds {
+            confidence: given.confidence.unwrap_or(usual.confidence),
+            iou: given.iou_threshold.unwrap_or(usual.iou),
+            max_detections: given.max_detections.unwrap_or(usual.max_detections),
+            class_agnostic: given.class_agnostic_nms.unwrap_or(usual.class_agnostic),
+        }
+    }
+
+    // ---------------------------------------------------------------- detections out
+
+    /// Takes answers from inference and sends them on in order, until dropped.
+    async fn dispatch(&self, model: &Model, sink: &UdpSink, answers: &async_channel::Receiver<Done>) {
+        let names = ClassNames::new(model.classes());
+        let mut payload = Vec::with_capacity(datagram::MAX_DATAGRAM_BYTES.min(4096));
+        while let Ok(done) = answers.recv().await {
+            self.note(done);
+            loop {
+                let Some(parts) = self.turns.borrow_mut().pop_complete() else { break };
+                for part in &parts {
+                    self.emit(part, sink, &names, &mut payload).await;
+                }
+                self.turns.borrow_mut().recycle(parts);
+            }
+            self.wake.ring();
+        }
+    }
+
+    fn note(&self, done: Done) {
+        let (started, took) = (done.started, done.took);
+        let mut turns = self.turns.borrow_mut();
+        let Some(part) = turns.answer(done) else { return };
+        self.give_back(part.source, &part.taken);
+        if let Some(source) = self.sources.get(part.source as usize) {
+            source.record_latency(part.taken.frame.timestamp, started, took);
+        }
+        self.throughput.borrow_mut().record(Instant::now());
+    }
+
+    async fn emit(&self, part: &Part, sink: &UdpSink, names: &ClassNames, payload: &mut Vec<u8>) {
+        let detections = match &part.outcome {
+            Some(Ok(detections)) => detections,
+            Some(Err(error)) => return self.journal.inference_error(error),
+            None => return,
+        };
+        let frame = FrameInfo {
+            width: part.taken.frame.width,
+            height: part.taken.frame.height,
+            source_id: part.source,
+            frame_id: part.taken.frame.frame_id,
+            decoded: part.taken.frame.timestamp,
+            emitted: Wall::now(),
+        };
+        let omitted = datagram::write(payload, &frame, detections, names);
+        self.omitted.set(self.omitted.get() + omitted as u64);
+        if let Err(error) = sink.send(payload).await {
+            self.journal.dispatch_error(&error);
+        }
+    }
+
+    // ---------------------------------------------------------------- commands
+
+    /// Mutes or resumes source by source. Unlike the reference nothing changes when one of them refuses.
+    pub(super) fn operate(&self, operation: Operation) -> Result<()> {
+        self.sources.iter().try_for_each(|source| source.check(operation))?;
+        self.sources.iter().for_each(|source| source.apply(operation));
+        Ok(())
+    }
+
+    /// The answer to `status`.
+    pub(super) fn report(&self) -> Report {
+        Report {
+            updates: self.journal.updates(),
+            latencies: self.sources.iter().map(Source::latency_report).collect(),
+            inference_throughput: self.throughput.borrow().report(Instant::now()),
+            sources: self.sources.iter().map(Source::metadata).collect(),
+        }
+    }
+}
+
+/// Drives all futures to their end. They are few and wake together, so polling all of them costs nothing.
+async fn join_all<F: Future<Output = ()>>(futures: Vec<F>) {
+    let mut pinned: Vec<_> = futures.into_iter().map(|future| Some(Box::pin(future))).collect();
+    std::future::poll_fn(|context| {
+        for slot in &mut pinned {
+            if slot.as_mut().is_some_and(|future| future.as_mut().poll(context).is_ready()) {
+                *slot = None;
+            }
+        }
+        if pinned.iter().all(Option::is_none) { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+    })
+    .await;
+}

@@ -1,0 +1,395 @@
+//! One source of a pipeline: its state, its buffer, and the loop that keeps it alive.
+//!
+//! One worker process is one connection: the loop starts a worker, takes its frames until it ends or breaks, and starts the
+//! next one after a pause. Commands (`mute`, `resume`) act on the state and on the worker that happens to run.
+
+use super::backoff::{Backoff, RECOVERED_AFTER};
+use super::buffer::Buffer;
+use super::journal::Journal;
+use super::report::Latencies;
+use super::signal::Signal;
+use super::state::Operation;
+use crate::capture::{self, Ring, Spawner, Worker};
+use crate::clock::Wall;
+use crate::command::{self, Consumption, Context, Event, Filling, LatencyReport, SourceMetadata, SourceProperties, SourceState};
+use crate::error::{Error, Kind, Result};
+use crate::geometry::InputRule;
+use crate::infer::Pixels;
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Attempts at a file that opened and then broke without getting further than before: a damaged file is not read for ever.
+const MAX_FILE_ATTEMPTS: u32 = 3;
+
+/// What a source needs beyond what the client asked for.
+#[derive(Debug, Clone)]
+pub(super) struct Plan {
+    pub(super) spawner: Spawner,
+    pub(super) capture: Rc<capture::Settings>,
+    /// How frames become the model's input.
+    pub(super) rule: InputRule,
+    /// Slots of the ring.
+    pub(super) slots: u32,
+    /// Files are strided to this rate by the worker.
+    pub(super) file_max_fps: Option<f64>,
+    /// Pause after the first failed attempt.
+    pub(super) retry_delay: Duration,
+}
+
+/// A frame on its way to inference.
+pub(super) struct Taken {
+    pub(super) frame: capture::Frame,
+    pub(super) pixels: Arc<dyn Pixels>,
+    /// Which worker the slot belongs to.
+    pub(super) generation: u64,
+}
+
+/// A worker's ring as inference sees it.
+struct RingPixels(Arc<Ring>);
+
+impl Pixels for RingPixels {
+    fn copy_slot(&self, slot: u32, out: &mut [u8]) {
+        self.0.copy_slot(slot, out);
+    }
+}
+
+/// See the module.
+pub(super) struct Source {
+    id: u32,
+    wanted: command::Source,
+    /// As the client gave them.
+    given: (Option<Filling>, Option<Consumption>),
+    /// The configured size that the report names (`VIDEO_SOURCE_BUFFER_SIZE`).
+    buffer_size: u32,
+    state: Cell<SourceState>,
+    /// Changes of state of an attempt that may yet turn out to be one more of many failures.
+    deferred: RefCell<Vec<(Wall, SourceState, SourceState)>>,
+    defer: Cell<bool>,
+    /// The loop has ended: no frame will come any more.
+    over: Cell<bool>,
+    properties: Cell<Option<SourceProperties>>,
+    strategies: Cell<(Option<Filling>, Option<Consumption>)>,
+    worker: RefCell<Option<Rc<Worker>>>,
+    /// Outlives the worker: the last frames of a file are taken after its worker has gone.
+    ring: RefCell<Option<Arc<dyn Pixels>>>,
+    generation: Cell<u64>,
+    buffer: RefCell<Buffer>,
+    last_frame_id: Cell<u64>,
+    latencies: RefCell<Latencies>,
+    counters: Cell<capture::Progress>,
+    journal: Rc<Journal>,
+    /// Rung when there is a frame, or a change that a waiting turn must know of.
+    changed: Rc<Signal>,
+}
+
+/// How one worker ended.
+enum End {
+    /// A file is over.
+    Finished,
+    /// It never opened.
+    Unreachable(Error),
+    /// It had been open.
+    Lost(Error),
+}
+
+impl Source {
+    /// A source that has not been started. `id` is its index in the pipeline.
+    pub(super) fn new(
+        id: u32,
+        wanted: command::Source,
+        given: (Option<Filling>, Option<Consumption>),
+        buffer_size: u32,
+        journal: Rc<Journal>,
+        changed: Rc<Signal>,
+    ) -> Source {
+        Source {
+            id,
+            wanted,
+            given,
+            buffer_size,
+            state: Cell::new(SourceState::NotStarted),
+            deferred: RefCell::default(),
+            defer: Cell::new(false),
+            over: Cell::new(false),
+            properties: Cell::new(None),
+            strategies: Cell::new(given),
+            worker: RefCell::new(None),
+            ring: RefCell::new(None),
+            generation: Cell::new(0),
+            buffer: RefCell::new(Buffer::new(0, Filling::Wait, Consumption::Lazy)),
+            last_frame_id: Cell::new(0),
+            latencies: RefCell::new(Latencies::new()),
+            counters: Cell::default(),
+            journal,
+            changed,
+        }
+    }
+
+    // ---------------------------------------------------------------- the loop
+
+    /// Keeps the source alive until a file is over. Cancel-safe: [`Source::stop`] cleans up after it.
+    pub(super) async fn run(&self, plan: &Plan, muted: bool) {
+        let mut backoff = Backoff::new(plan.retry_delay, uuid::Uuid::new_v4().as_u64_pair().0);
+        let mut muted = muted;
+        let mut file_attempts = 0;
+        loop {
+            let furthest = self.last_frame_id.get();
+            let began = Instant::now();
+            let end = self.connect(plan, muted).await;
+            muted = self.state.get() == SourceState::Muted;
+            let is_file = self.properties.get().is_some_and(|properties| properties.is_file);
+            self.release_worker().await;
+            if began.elapsed() >= RECOVERED_AFTER {
+                backoff.reset();
+            }
+            let (lost, error) = match end {
+                End::Finished => return self.finish(),
+                End::Unreachable(error) => (false, error),
+                End::Lost(error) => (true, error),
+            };
+            file_attempts = if self.last_frame_id.get() > furthest { 0 } else { file_attempts + 1 };
+            self.fail(lost, &error);
+            if is_file && file_attempts >= MAX_FILE_ATTEMPTS {
+                self.flush_deferred();
+                self.over.set(true);
+                return self.changed.ring();
+            }
+            let delay = backoff.delay(lost, error.kind() == Kind::SourceUnauthorised);
+            log::warn!(
+                "source={} reference={} error={error} retry_in_s={:.1}",
+                self.id,
+                self.wanted.reference,
+                delay.as_secs_f64()
+            );
+            smol::Timer::after(delay).await;
+            self.transition(SourceState::Restarting);
+        }
+    }
+
+    /// One worker from start to end.
+    async fn connect(&self, plan: &Plan, muted: bool) -> End {
+        self.transition(SourceState::Initialising);
+        let request = capture::Request {
+            reference: self.wanted.reference.clone(),
+            properties: self.wanted.properties.clone(),
+            rule: plan.rule,
+            slots: plan.slots,
+            first_frame_id: self.next_frame_id(),
+            filling: self.given.0,
+            file_max_fps: plan.file_max_fps,
+            muted,
+        };
+        let worker = match Worker::start(&plan.spawner, &plan.capture, request).await {
+            Ok(worker) => Rc::new(worker),
+            Err(error) => return End::Unreachable(error),
+        };
+        // Frames of the connection before lie in a ring that goes now.
+        self.buffer.borrow_mut().clear(|_| {});
+        self.generation.set(self.generation.get() + 1);
+        *self.ring.borrow_mut() = Some(Arc::new(RingPixels(worker.ring())));
+        *self.worker.borrow_mut() = Some(worker.clone());
+        let mut opened = false;
+        loop {
+            match worker.next().await {
+                capture::Event::Opened(properties) => {
+                    opened = true;
+                    self.open(properties, plan.slots, muted);
+                }
+                capture::Event::Frame(frame) => self.accept(frame, &worker),
+                capture::Event::Alive(progress) => self.note(progress),
+                capture::Event::Ended => return End::Finished,
+                capture::Event::Failed(error) if opened => return End::Lost(error),
+                capture::Event::Failed(error) => return End::Unreachable(error),
+            }
+        }
+    }
+
+    /// Streams count on across connections; a file is read again from its start (and what is known already is skipped).
+    fn next_frame_id(&self) -> u64 {
+        match self.properties.get() {
+            Some(properties) if properties.is_file => 1,
+            _ => self.last_frame_id.get() + 1,
+        }
+    }
+
+    fn open(&self, properties: SourceProperties, slots: u32, muted: bool) {
+        self.properties.set(Some(properties));
+        let usual = if properties.is_file {
+            (Filling::Wait, Consumption::Lazy)
+        } else {
+            (Filling::AdaptiveDropOldest, Consumption::Eager)
+        };
+        let (filling, consumption) = (self.given.0.unwrap_or(usual.0), self.given.1.unwrap_or(usual.1));
+        self.strategies.set((Some(filling), Some(consumption)));
+        *self.buffer.borrow_mut() = Buffer::new(slots, filling, consumption);
+        self.flush_deferred();
+        self.journal.info(Context::Source, Event::ConsumptionStarted { source_id: self.id });
+        self.transition(if muted { SourceState::Muted } else { SourceState::Running });
+        self.changed.ring();
+    }
+
+    fn accept(&self, frame: capture::Frame, worker: &Worker) {
+        let known = frame.frame_id <= self.last_frame_id.get();
+        self.last_frame_id.set(self.last_frame_id.get().max(frame.frame_id));
+        if known || self.state.get() != SourceState::Running {
+            return worker.release(frame.slot);
+        }
+        self.buffer.borrow_mut().push(frame, |slot| worker.release(slot));
+        self.changed.ring();
+    }
+
+    fn note(&self, progress: capture::Progress) {
+        self.last_frame_id.set(self.last_frame_id.get().max(progress.frame_id));
+        self.counters.set(progress);
+    }
+
+    fn finish(&self) {
+        self.over.set(true);
+        self.transition(SourceState::Ended);
+        self.journal.info(Context::Source, Event::ConsumptionFinished { source_id: self.id });
+        self.changed.ring();
+    }
+
+    fn fail(&self, lost: bool, error: &Error) {
+        if lost {
+            self.transition(SourceState::Ended);
+            self.journal.info(Context::Source, Event::ConsumptionFinished { source_id: self.id });
+            self.journal.source_error(self.id, error);
+            self.properties.set(self.properties.get().filter(|properties| properties.is_file));
+        } else {
+            // One more failed attempt says nothing new: its changes of state are forgotten, the error is counted.
+            if self.defer.get() {
+                self.deferred.borrow_mut().clear();
+                self.state.set(SourceState::Error);
+            } else {
+                self.transition(SourceState::Error);
+            }
+            self.defer.set(true);
+            self.journal.inference_error(error);
+        }
+        self.changed.ring();
+    }
+
+    fn transition(&self, new: SourceState) {
+        let previous = self.state.replace(new);
+        if previous == new {
+            return;
+        }
+        if self.defer.get() {
+            self.deferred.borrow_mut().push((Wall::now(), previous, new));
+        } else {
+            self.journal.state(Wall::now(), self.id, previous, new);
+        }
+    }
+
+    fn flush_deferred(&self) {
+        self.defer.set(false);
+        for (when, previous, new) in self.deferred.borrow_mut().drain(..) {
+            self.journal.state(when, self.id, previous, new);
+        }
+    }
+
+    // ---------------------------------------------------------------- for the pipeline's turns
+
+    /// The frame for this turn, if one waits.
+    pub(super) fn take(&self) -> Option<Taken> {
+        let pixels = self.ring.borrow().clone()?;
+        let frame = self.buffer.borrow_mut().take()?;
+        Some(Taken { frame, pixels, generation: self.generation.get() })
+    }
+
+    /// The slot of a taken frame is free again.
+    pub(super) fn give_back(&self, slot: u32, generation: u64) {
+        // A slot of an earlier worker went with that worker.
+        if generation != self.generation.get() {
+            return;
+        }
+        self.buffer.borrow_mut().give_back();
+        if let Some(worker) = self.worker.borrow().as_ref() {
+            worker.release(slot);
+        }
+    }
+
+    /// A frame waits.
+    pub(super) fn has_frame(&self) -> bool {
+        !self.buffer.borrow().is_empty()
+    }
+
+    /// No frame will come any more.
+    pub(super) fn is_over(&self) -> bool {
+        self.over.get()
+    }
+
+    /// A frame may come at any moment.
+    pub(super) fn is_running(&self) -> bool {
+        self.state.get() == SourceState::Running
+    }
+
+    /// Its frames are dropped rather than delayed when they come too fast.
+    pub(super) fn is_stream(&self) -> bool {
+        self.properties.get().is_none_or(|properties| !properties.is_file)
+    }
+
+    /// One inference on a frame of this source.
+    pub(super) fn record_latency(&self, stamp: Wall, started: Wall, took: Duration) {
+        self.latencies.borrow_mut().record(stamp, started, took);
+    }
+
+    // ---------------------------------------------------------------- for commands
+
+    /// Whether `operation` may be done now.
+    pub(super) fn check(&self, operation: Operation) -> Result<()> {
+        operation.check(self.state.get())
+    }
+
+    /// Does it.
+    pub(super) fn apply(&self, operation: Operation) {
+        let muted = operation == Operation::Mute;
+        self.transition(if muted { SourceState::Muted } else { SourceState::Running });
+        if let Some(worker) = self.worker.borrow().as_ref() {
+            worker.set_muted(muted);
+            if muted {
+                self.buffer.borrow_mut().clear(|slot| worker.release(slot));
+            }
+        }
+        self.changed.ring();
+    }
+
+    /// Ends the worker that may still run. Call after [`Source::run`] has been dropped.
+    pub(super) async fn stop(&self) {
+        self.transition(SourceState::Terminating);
+        self.release_worker().await;
+        self.ring.borrow_mut().take();
+        self.transition(SourceState::Ended);
+    }
+
+    async fn release_worker(&self) {
+        let worker = self.worker.borrow_mut().take();
+        // The loop's own handle is gone when this is called, so this one is the last.
+        if let Some(worker) = worker.and_then(Rc::into_inner) {
+            worker.stop().await;
+        }
+    }
+
+    // ---------------------------------------------------------------- for status
+
+    /// This source's entry in `latency_reports`.
+    pub(super) fn latency_report(&self) -> LatencyReport {
+        self.latencies.borrow().report()
+    }
+
+    /// This source's entry in `sources_metadata`.
+    pub(super) fn metadata(&self) -> SourceMetadata {
+        let (filling, consumption) = self.strategies.get();
+        SourceMetadata {
+            properties: self.properties.get(),
+            reference: self.wanted.reference.clone(),
+            buffer_size: self.buffer_size,
+            state: self.state.get(),
+            filling,
+            consumption,
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! The service: wires the event loop together, runs it until a signal, and drains it.
+
+use crate::capture::{self, Spawner};
+use crate::config::Config;
+use crate::error::{Error, Kind, Result, system};
+use crate::infer::registry::{self, EngineChoice, Models};
+use crate::infer::{Pool, Thresholds};
+use crate::pipeline::{self, Commands, Table};
+use crate::proto::{http, tcp};
+use async_signal::{Signal, Signals};
+use smol::LocalExecutor;
+use smol::stream::StreamExt;
+use std::io::Write;
+use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::path::Path;
+use std::rc::Rc;
+use std::time::Duration;
+
+/// From a signal to the end, at most: workers are killed after their grace, so this is a last resort.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a worker may take to say goodbye to its camera before it is killed.
+const WORKER_STOP_GRACE: Duration = Duration::from_millis(500);
+
+/// Where the service listens.
+#[derive(Debug, Clone, Copy)]
+pub struct Addresses {
+    /// The Stream Manager's TCP protocol.
+    pub tcp: SocketAddr,
+    /// The HTTP API.
+    pub http: SocketAddr,
+}
+
+/// Serves until SIGTERM or SIGINT, then ends every pipeline. `beside` runs next to it once both doors are open.
+pub fn run(config: &Config, beside: impl AsyncFnOnce(Commands, Addresses)) -> Result<()> {
+    // Ports first: a second service must not start threads and workers before it finds them taken.
+    let tcp_listener = listen(&config.tcp.host, config.tcp.port)?;
+    let http_listener = listen(&config.http.host, config.http.port)?;
+    let address = |listener: &TcpListener| listener.local_addr().map_err(system("ask for the local address"));
+    let addresses = Addresses { tcp: address(&tcp_listener)?, http: address(&http_listener)? };
+
+    let executor = Rc::new(LocalExecutor::new());
+    let table = Rc::new(Table::new(Rc::new(shared(config)?), executor.clone()));
+    let commands = Commands(table.clone());
+    smol::block_on(executor.run(async {
+        // Before the doors open, so that no signal finds its default action.
+        let mut signals = Signals::new([Signal::Term, Signal::Int]).map_err(system("watch signals"))?;
+        let doors = Rc::new(commands.clone());
+        let tcp_door = tcp::serve(watch(tcp_listener)?, executor.clone(), doors.clone(), Rc::new(tcp_settings(config)));
+        let http_door = http::serve(watch(http_listener)?, executor.clone(), doors, Rc::new(http_settings(config)));
+        let tasks = [executor.spawn(tcp_door), executor.spawn(http_door)];
+        announce(config, addresses)?;
+        let beside = async {
+            beside(commands, addresses).await;
+            std::future::pending::<()>().await;
+        };
+        smol::future::or(beside, async {
+            let signal = signals.next().await;
+            log::info!("stopping signal={signal:?}");
+        })
+        .await;
+        drop(tasks);
+        drain(&table).await;
+        Ok(())
+    }))
+}
+
+async fn drain(table: &Table) {
+    smol::future::or(table.close(), async {
+        smol::Timer::after(DRAIN_TIMEOUT).await;
+        log::error!("drain=incomplete after_s={}", DRAIN_TIMEOUT.as_secs());
+    })
+    .await;
+}
+
+/// `SO_REUSEADDR` is set by the standard library: a restart within a minute does not find the port taken.
+fn listen(host: &str, port: u16) -> Result<TcpListener> {
+    let refused = |cause: std::io::Error| Error::new(Kind::Address, format!("cannot listen on {host}:{port}: {cause}"));
+    let addresses: Vec<SocketAddr> = (host, port).to_socket_addrs().map_err(refused)?.collect();
+    TcpListener::bind(&*addresses).map_err(refused)
+}
+
+fn watch(listener: TcpListener) -> Result<async_net::TcpListener> {
+    async_net::TcpListener::try_from(listener).map_err(system("watch a listening socket"))
+}
+
+fn tcp_settings(config: &Config) -> tcp::Settings {
+    let _ = config;
+    tcp::Settings::default()
+}
+
+fn http_settings(config: &Config) -> http::Settings {
+    let _ = config;
+    http::Settings::default()
+}
+
+/// Says where the service listens: a line each for people and scripts, and the ports file for those who start it on port 0.
+fn announce(config: &Config, addresses: Addresses) -> Result<()> {
+    // Not through the log: it is the answer to having been started, whatever the log level.
+    let _ = writeln!(std::io::stderr(), "tcp={}\nhttp={}", addresses.tcp, addresses.http);
+    let file = &config.service.ports_file;
+    if file.as_os_str().is_empty() {
+        return Ok(());
+    }
+    let text = format!("{{\"tcp\": \"{}\", \"http\": \"{}\"}}\n", addresses.tcp, addresses.http);
+    write_atomically(file, text.as_bytes())
+}
+
+/// Readers see the old file or the whole new one.
+fn write_atomically(file: &Path, bytes: &[u8]) -> Result<()> {
+    let mut temporary = file.as_os_str().to_owned();
+    temporary.push(".new");
+    let written = std::fs::write(&temporary, bytes).and_then(|()| std::fs::rename(&temporary, file));
+    written.map_err(|cause| Error::new(Kind::Configuration, format!("cannot write {}: {cause}", file.display())))
+}
+
+fn shared(config: &Config) -> Result<pipeline::Shared> {
+    let threads = match config.service.threads {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        threads => threads,
+    };
+    Ok(pipeline::Shared {
+        settings: pipeline_settings(config),
+        capture: Rc::new(capture_settings(config)),
+        spawner: Spawner::start()?,
+        models: Models::new(registry_settings(config)),
+        pool: Pool::start(threads)?,
+        threads,
+    })
+}
+
+fn pipeline_settings(config: &Config) -> pipeline::Settings {
+    let memory_limit_bytes = match config.service.memory_limit_bytes {
+        0 => machine_memory_bytes(),
+        bytes => bytes,
+    };
+    pipeline::Settings {
+        thresholds: Thresholds {
+            confidence: config.detection.confidence,
+            iou: config.detection.iou_threshold,
+            max_detections: config.detection.max_detections,
+            class_agnostic: config.detection.class_agnostic_nms,
+        },
+        buffer_size: config.capture.buffer_size,
+        retry_delay: Duration::from_secs_f64(config.capture.retry_delay_s),
+        stride_files: config.capture.stride_files,
+        max_pipelines: config.service.max_pipelines,
+        memory_limit_bytes,
+    }
+}
+
+fn machine_memory_bytes() -> u64 {
+    let info = rustix::system::sysinfo();
+    // Both are u64 or u32 by architecture.
+    #[allow(clippy::useless_conversion)]
+    u64::from(info.totalram).saturating_mul(u64::from(info.mem_unit.max(1)))
+}
+
+fn capture_settings(config: &Config) -> capture::Settings {
+    capture::Settings {
+        worker_memory_bytes: config.capture.worker_memory_bytes,
+        open_timeout: Duration::from_secs_f64(config.capture.open_timeout_s),
+        stall_timeout: Duration::from_secs_f64(config.capture.stall_timeout_s),
+        stop_grace: WORKER_STOP_GRACE,
+        rtsp_udp: config.capture.rtsp_udp,
+        user_agent: concat!("weir/", env!("CARGO_PKG_VERSION")).to_owned(),
+    }
+}
+
+/// What the model registry is told; `weir check` needs the same.
+pub fn registry_settings(config: &Config) -> registry::Settings {
+    let models = &config.models;
+    let named = |text: &String| Some(text.clone()).filter(|text| !text.is_empty());
+    let host_name = || rustix::system::uname().nodename().to_string_lossy().into_owned();
+    registry::Settings {
+        cache_dir: models.cache_dir.clone(),
+        models_dirs: models.dirs.clone(),
+        api_base_url: models.api_base_url.clone(),
+        license_server: named(&models.license_server),
+        extra_headers: models.extra_headers.clone(),
+        default_api_key: models.api_key.clone(),
+        device_id: named(&models.device_id).unwrap_or_else(host_name),
+        request_timeout: Duration::from_secs_f64(models.request_timeout_s),
+        retries: models.retries,
+        retry_interval: Duration::from_secs_f64(models.retry_interval_s),
+        max_model_bytes: models.max_bytes,
+        // `Config::check` has seen the name.
+        engine: EngineChoice::from_name(&models.engine).unwrap_or_default(),
+        validate: models.validate,
+        offline: models.offline,
+        disable_contrast: models.disable_contrast,
+        disable_grayscale: models.disable_grayscale,
+        disable_static_crop: models.disable_static_crop,
+        ..registry::Settings::default()
+    }
+}
