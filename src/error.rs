@@ -56,8 +56,12 @@ pub enum Kind {
     Unsupported,
     /// A value of the wrong JSON type where the reference fails inside itself.
     WrongType,
-    /// A buffer strategy that does not exist, or was given as null or number.
+    /// A buffer strategy that does not exist.
     UnknownStrategy,
+    /// A buffer strategy that is no text.
+    StrategyNotText,
+    /// A list of no sources.
+    NoSources,
     // -- the connection
     /// Length header of 0, or cut short.
     MalformedHeader,
@@ -142,6 +146,8 @@ impl Kind {
             Kind::Unsupported => (InvalidPayload, Some("NotImplementedError")),
             Kind::WrongType => (Internal, Some("TypeError")),
             Kind::UnknownStrategy => (Internal, Some("ValueError")),
+            Kind::StrategyNotText => (Internal, Some("AttributeError")),
+            Kind::NoSources => (Internal, Some("ValueError")),
             Kind::MalformedHeader => (Internal, Some("MalformedHeaderError")),
             Kind::ChannelClosed => (Internal, Some("TransmissionChannelClosed")),
             Kind::TimedOut => (Internal, Some("TimeoutError")),

@@ -42,6 +42,11 @@ impl Writer {
         Writer { out: Vec::with_capacity(256), style, after_value: false }
     }
 
+    /// Goes on behind what `out` holds already (a header, say).
+    pub fn after(out: Vec<u8>, style: Style) -> Self {
+        Writer { out, style, after_value: false }
+    }
+
     /// The text.
     pub fn finish(self) -> Vec<u8> {
         self.out

@@ -1,22 +1,87 @@
-//! Where clients come from.
+//! Where clients come from: one listener and one stream type for TCP and Unix sockets.
+
+use std::io;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use async_net::{TcpListener, TcpStream, unix};
+use futures_lite::{AsyncRead, AsyncWrite};
 
 /// A bound socket a door accepts connections from.
 #[derive(Debug)]
 pub enum Listener {
     /// TCP, IPv4 or IPv6.
-    Tcp(async_net::TcpListener),
+    Tcp(TcpListener),
     /// A Unix socket; who may open its file may speak.
-    Unix(async_net::unix::UnixListener),
+    Unix(unix::UnixListener),
 }
 
-impl From<async_net::TcpListener> for Listener {
-    fn from(listener: async_net::TcpListener) -> Self {
+impl From<TcpListener> for Listener {
+    fn from(listener: TcpListener) -> Self {
         Listener::Tcp(listener)
     }
 }
 
-impl From<async_net::unix::UnixListener> for Listener {
-    fn from(listener: async_net::unix::UnixListener) -> Self {
+impl From<unix::UnixListener> for Listener {
+    fn from(listener: unix::UnixListener) -> Self {
         Listener::Unix(listener)
+    }
+}
+
+impl Listener {
+    /// The next connection, and its address if it has one.
+    pub(super) async fn accept(&self) -> io::Result<(Stream, Option<IpAddr>)> {
+        match self {
+            Listener::Tcp(listener) => {
+                let (stream, address) = listener.accept().await?;
+                // Replies are one write each; without this a reply after a short request waits for the client's ACK.
+                stream.set_nodelay(true)?;
+                Ok((Stream::Tcp(stream), Some(address.ip().to_canonical())))
+            }
+            Listener::Unix(listener) => {
+                let (stream, _) = listener.accept().await?;
+                Ok((Stream::Unix(stream), None))
+            }
+        }
+    }
+}
+
+/// A connection.
+#[derive(Debug)]
+pub(super) enum Stream {
+    Tcp(TcpStream),
+    Unix(unix::UnixStream),
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Stream::Tcp(stream) => Pin::new(stream).poll_read(context, buffer),
+            Stream::Unix(stream) => Pin::new(stream).poll_read(context, buffer),
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Stream::Tcp(stream) => Pin::new(stream).poll_write(context, bytes),
+            Stream::Unix(stream) => Pin::new(stream).poll_write(context, bytes),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Stream::Tcp(stream) => Pin::new(stream).poll_flush(context),
+            Stream::Unix(stream) => Pin::new(stream).poll_flush(context),
+        }
+    }
+
+    fn poll_close(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Stream::Tcp(stream) => Pin::new(stream).poll_close(context),
+            Stream::Unix(stream) => Pin::new(stream).poll_close(context),
+        }
     }
 }

@@ -1,6 +1,23 @@
 //! The two doors. Each only translates between bytes and [`crate::command`]: TCP messages and HTTP requests become a
 //! `Command`, a `Reply` or an error becomes the bytes a client of the reference expects.
 
+mod connections;
+mod cors;
+#[cfg(test)]
+#[allow(clippy::panic)]
+mod fake;
+mod frame;
 pub mod http;
+mod init;
 pub mod listen;
+mod message;
+mod patient;
+mod properties;
+mod python;
+mod report;
+mod respond;
+mod routes;
 pub mod tcp;
+
+pub use connections::{Limits, Stop};
+pub use cors::Cors;

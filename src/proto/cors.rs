@@ -1,0 +1,49 @@
+//! Which pages of other origins may use the API from a browser. None, unless configured.
+
+use hyper::header::{self, HeaderMap, HeaderValue};
+
+/// Seconds a browser may remember a preflight's answer.
+const MAX_AGE_S: &str = "600";
+
+/// Origins (`https://dashboard.example`) that may call us; `*` alone stands for all. Credentials in cookies are never
+/// allowed: there are none.
+#[derive(Debug, Clone, Default)]
+pub struct Cors {
+    /// Exact origins as browsers send them, or `*`.
+    pub origins: Vec<String>,
+}
+
+impl Cors {
+    /// The value of `access-control-allow-origin` for a request, if its origin is allowed.
+    fn allowed(&self, request: &HeaderMap) -> Option<HeaderValue> {
+        let origin = request.get(header::ORIGIN)?;
+        if self.origins.iter().any(|allowed| allowed == "*") {
+            return Some(HeaderValue::from_static("*"));
+        }
+        self.origins.iter().any(|allowed| allowed.as_bytes() == origin.as_bytes()).then(|| origin.clone())
+    }
+
+    /// Adds what a browser must see to hand the reply to the page.
+    pub(super) fn mark(&self, request: &HeaderMap, reply: &mut HeaderMap) {
+        if self.origins.is_empty() {
+            return;
+        }
+        reply.insert(header::VARY, HeaderValue::from_static("Origin"));
+        if let Some(origin) = self.allowed(request) {
+            reply.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+        }
+    }
+
+    /// The headers that answer a preflight; `None` when this is no preflight or its origin is not allowed.
+    pub(super) fn preflight(&self, request: &HeaderMap) -> Option<HeaderMap> {
+        request.get(header::ACCESS_CONTROL_REQUEST_METHOD)?;
+        self.allowed(request)?;
+        let mut reply = HeaderMap::new();
+        reply.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, HEAD, OPTIONS, POST"));
+        reply.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static(MAX_AGE_S));
+        let asked = request.get(header::ACCESS_CONTROL_REQUEST_HEADERS);
+        let headers = asked.cloned().unwrap_or_else(|| HeaderValue::from_static("authorization, content-type"));
+        reply.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, headers);
+        Some(reply)
+    }
+}

@@ -1,0 +1,128 @@
+//! TCP messages: a decoded JSON document → a [`Command`], and the reply back into the envelope.
+
+use uuid::Uuid;
+
+use super::{init, python, report};
+use crate::command::{Command, PipelineId, Reply};
+use crate::error::{Error, Kind, Result};
+use crate::json::{Style, Value, Writer};
+
+/// Bytes of the length that goes before each message: big-endian, unsigned.
+pub(super) const HEADER_BYTES: usize = 4;
+
+/// What a message asks for, and the `pipeline_id` its reply names.
+#[derive(Debug)]
+pub(super) struct Message {
+    /// Echoed as it came, whatever its type; an id of our own for `init`, null where none was read.
+    pub pipeline_id: Value,
+    /// The command, or what is wrong with it.
+    pub command: Result<Command>,
+}
+
+impl Message {
+    /// A message that failed before its `pipeline_id` was read.
+    pub(super) fn failed(error: Error) -> Self {
+        Message { pipeline_id: Value::Null, command: Err(error) }
+    }
+}
+
+/// Reads one document.
+pub(super) fn read(document: &Value) -> Message {
+    let Value::Object(message) = document else {
+        return Message::failed(Error::new(Kind::WrongType, python::not_a_dictionary(document)));
+    };
+    let kind = match init::required(message, "type") {
+        Ok(kind) => kind,
+        Err(error) => return Message::failed(error),
+    };
+    let of_pipeline: fn(PipelineId) -> Command = match kind.as_str() {
+        Some("list_pipelines") => return Message { pipeline_id: Value::Null, command: Ok(Command::List) },
+        Some("init") => {
+            // The reference names a new id even when `init` fails. Nothing is ever listed under such an id here.
+            let pipeline_id = Value::String(Uuid::new_v4().to_string());
+            return Message { pipeline_id, command: init::read(message).map(|init| Command::Init(Box::new(init))) };
+        }
+        Some("status") => Command::Status,
+        Some("mute") => Command::Mute,
+        Some("resume") => Command::Resume,
+        Some("terminate") => Command::Terminate,
+        _ => {
+            let text = format!("{} is not a valid CommandType", python::repr(kind));
+            return Message::failed(Error::new(Kind::InvalidValue, text));
+        }
+    };
+    match init::required(message, "pipeline_id") {
+        Ok(id) => Message { pipeline_id: id.clone(), command: pipeline_id(id).map(of_pipeline) },
+        Err(error) => Message::failed(error),
+    }
+}
+
+fn pipeline_id(value: &Value) -> Result<PipelineId> {
+    match value {
+        Value::Array(_) | Value::Object(_) => {
+            Err(Error::new(Kind::WrongType, format!("unhashable type: '{}'", value.python_type())))
+        }
+        Value::String(text) => parse_pipeline_id(text),
+        _ => Err(no_such_pipeline()),
+    }
+}
+
+/// Only the very form we hand out is an id: not upper case, not braces, not without hyphens.
+pub(super) fn parse_pipeline_id(text: &str) -> Result<PipelineId> {
+    let mut buffer = Uuid::encode_buffer();
+    match Uuid::try_parse(text) {
+        Ok(id) if id.hyphenated().encode_lower(&mut buffer) == text => Ok(id),
+        _ => Err(no_such_pipeline()),
+    }
+}
+
+fn no_such_pipeline() -> Error {
+    Error::new(Kind::NoSuchPipeline, "no pipeline of that id")
+}
+
+/// The reply as it goes out: header and envelope.
+pub(super) fn reply(pipeline_id: &Value, outcome: &Result<Reply>) -> Vec<u8> {
+    let mut json = Writer::after(vec![0; HEADER_BYTES], Style::Python);
+    json.begin_object();
+    json.key("request_id").plain(Uuid::new_v4());
+    json.key("response").begin_object();
+    match outcome {
+        Ok(reply) => success(&mut json, reply),
+        Err(error) => failure(&mut json, error),
+    }
+    json.end_object();
+    json.key("pipeline_id");
+    match outcome {
+        Ok(Reply::Initialised(id)) => json.plain(id),
+        _ => json.value(pipeline_id),
+    }
+    json.end_object();
+    let mut bytes = json.finish();
+    let length = u32::try_from(bytes.len() - HEADER_BYTES).unwrap_or(u32::MAX);
+    bytes.splice(..HEADER_BYTES, length.to_be_bytes());
+    bytes
+}
+
+fn success(json: &mut Writer, reply: &Reply) {
+    if let Reply::Pipelines(ids) = reply {
+        json.key("pipelines").begin_array();
+        for id in ids {
+            json.plain(id);
+        }
+        json.end_array();
+    }
+    json.key("status").plain("success");
+    if let Reply::Report(found) = reply {
+        report::write(json.key("report"), found);
+    }
+}
+
+fn failure(json: &mut Writer, error: &Error) {
+    let (error_type, class) = error.kind().wire();
+    json.key("status").plain("failure");
+    json.key("error_type").plain(error_type.as_str());
+    if let Some(class) = class {
+        json.key("error_class").plain(class);
+        json.key("error_message").string(error.message());
+    }
+}

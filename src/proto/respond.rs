@@ -1,0 +1,100 @@
+//! HTTP replies: bodies and status codes as the reference's API gives them.
+
+use http_body_util::Full;
+use hyper::body::Bytes;
+use hyper::header::{self, HeaderValue};
+use hyper::{Response, StatusCode};
+use uuid::Uuid;
+
+use super::report;
+use crate::command::{PipelineId, Reply};
+use crate::error::{Error, ErrorType, Kind};
+use crate::json::{Style, Writer};
+
+/// A reply.
+pub(super) type HttpReply = Response<Full<Bytes>>;
+
+/// A reply with a body that is already there.
+pub(super) fn body(status: StatusCode, content_type: &'static str, bytes: impl Into<Bytes>) -> HttpReply {
+    let mut reply = Response::new(Full::new(bytes.into()));
+    *reply.status_mut() = status;
+    reply.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    reply
+}
+
+/// A JSON reply.
+pub(super) fn json(status: StatusCode, bytes: impl Into<Bytes>) -> HttpReply {
+    body(status, "application/json", bytes)
+}
+
+/// `{"detail":"…"}`: what the framework of the reference says before a route is reached.
+pub(super) fn detail(status: StatusCode, text: &str) -> HttpReply {
+    let mut out = Writer::new(Style::Compact);
+    out.begin_object();
+    out.key("detail").string(text);
+    out.end_object();
+    json(status, out.finish())
+}
+
+/// What a command answered. `pipeline` is the id in the request's path.
+pub(super) fn success(pipeline: Option<PipelineId>, reply: &Reply) -> HttpReply {
+    let mut out = Writer::new(Style::Compact);
+    out.begin_object();
+    out.key("status").plain("success");
+    out.key("context").begin_object();
+    out.key("request_id").plain(Uuid::new_v4());
+    out.key("pipeline_id");
+    let named = if let Reply::Initialised(id) = reply { Some(*id) } else { pipeline };
+    match named {
+        Some(id) => out.plain(id),
+        None => out.null(),
+    }
+    out.end_object();
+    match reply {
+        Reply::Pipelines(ids) => {
+            out.key("pipelines").begin_array();
+            for id in ids {
+                out.plain(id);
+            }
+            out.end_array();
+        }
+        Reply::Report(found) => report::write(out.key("report"), found),
+        Reply::Initialised(_) | Reply::Done => {}
+    }
+    out.end_object();
+    json(StatusCode::OK, out.finish())
+}
+
+/// Why a command failed.
+pub(super) fn failure(error: &Error) -> HttpReply {
+    let (error_type, _) = error.kind().wire();
+    let details = match error.message() {
+        "" => "N/A",
+        // The reference sends no message with this one.
+        _ if error.kind() == Kind::NoSuchPipeline => "N/A",
+        text => text,
+    };
+    let text = format!("Error in ProcessesManagerClient. Error type: {}. Details: {details}", error_type.as_str());
+    let mut out = Writer::new(Style::Compact);
+    out.begin_object();
+    out.key("status").plain("failure");
+    out.key("message").string(&text);
+    out.end_object();
+    let mut reply = json(status(error.kind()), out.finish());
+    if error.kind() == Kind::Unauthorised {
+        reply.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+    reply
+}
+
+fn status(kind: Kind) -> StatusCode {
+    match (kind, kind.wire().0) {
+        (Kind::Forbidden, _) => StatusCode::FORBIDDEN,
+        // The reference's "no answer from the manager".
+        (Kind::TimedOut | Kind::ShuttingDown, _) => StatusCode::SERVICE_UNAVAILABLE,
+        (_, ErrorType::InvalidPayload) => StatusCode::BAD_REQUEST,
+        (_, ErrorType::Authorisation) => StatusCode::UNAUTHORIZED,
+        (_, ErrorType::NotFound) => StatusCode::NOT_FOUND,
+        (_, ErrorType::Operation | ErrorType::Internal) => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}

@@ -1,0 +1,94 @@
+//! `POST /initialise`: the body's way to a command, refused where and as the reference's framework refuses it.
+
+use futures_lite::future;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::body::{Bytes, Incoming};
+use hyper::{HeaderMap, StatusCode, header};
+use smol::Timer;
+
+use super::validate;
+use crate::command::Command;
+use crate::error::Result;
+use crate::json::{self, Fault, Reason, Style, Value, Writer};
+use crate::proto::http::Settings;
+use crate::proto::init;
+use crate::proto::respond::{self, HttpReply};
+
+/// What was read, or the reply that says why not.
+type Refused<T> = std::result::Result<T, Box<HttpReply>>;
+
+/// Reads, decodes and validates; the reply to send if that fails, the command or what the manager would refuse otherwise.
+pub(super) async fn read(headers: &HeaderMap, body: Incoming, settings: &Settings) -> Refused<Result<Command>> {
+    let bytes = collect(body, settings).await?;
+    let document = decode(headers, &bytes)?;
+    let message = validate::initialise(document.as_ref()).map_err(|faults| Box::new(validate::reply(&faults)))?;
+    Ok(init::read(&message).map(|init| Command::Init(Box::new(init))))
+}
+
+async fn collect(body: Incoming, settings: &Settings) -> Refused<Bytes> {
+    let limit = settings.max_body_bytes;
+    let collected = async { Some(Limited::new(body, limit).collect().await) };
+    let timeout = async {
+        Timer::after(settings.body_timeout).await;
+        None
+    };
+    match future::or(collected, timeout).await {
+        Some(Ok(collected)) => Ok(collected.to_bytes()),
+        Some(Err(error)) if error.is::<LengthLimitError>() => {
+            let text = format!("Request body is larger than {limit} bytes");
+            Err(Box::new(respond::detail(StatusCode::PAYLOAD_TOO_LARGE, &text)))
+        }
+        Some(Err(_)) => Err(Box::new(respond::detail(StatusCode::BAD_REQUEST, "There was an error parsing the body"))),
+        None => Err(Box::new(respond::detail(StatusCode::REQUEST_TIMEOUT, "Request body did not arrive in time"))),
+    }
+}
+
+/// The document in the body; `None` when there is no body. What is not declared as JSON is taken as text.
+fn decode(headers: &HeaderMap, bytes: &Bytes) -> Refused<Option<Value>> {
+    if bytes.is_empty() {
+        return Ok(None);
+    }
+    if !is_json(headers) {
+        let text = String::from_utf8_lossy(bytes).into_owned();
+        return Ok(Some(Value::String(text)));
+    }
+    match json::parse(bytes) {
+        Ok(Value::Null) => Ok(None),
+        Ok(document) => Ok(Some(document)),
+        Err(Fault { reason: Reason::Encoding | Reason::Depth | Reason::Values, .. }) => {
+            Err(Box::new(respond::detail(StatusCode::BAD_REQUEST, "There was an error parsing the body")))
+        }
+        Err(fault) => Err(Box::new(malformed(fault))),
+    }
+}
+
+/// No declared type counts as JSON, as do `application/json` and `application/…+json`.
+fn is_json(headers: &HeaderMap) -> bool {
+    let Some(declared) = headers.get(header::CONTENT_TYPE) else { return true };
+    let Ok(declared) = declared.to_str() else { return false };
+    let essence = declared.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    essence.strip_prefix("application/").is_some_and(|subtype| subtype == "json" || subtype.ends_with("+json"))
+}
+
+fn malformed(fault: Fault) -> HttpReply {
+    let mut out = Writer::new(Style::Compact);
+    out.begin_object();
+    out.key("detail").begin_array();
+    out.begin_object();
+    out.key("type").plain("json_invalid");
+    out.key("loc").begin_array();
+    out.plain("body");
+    // At most the largest body.
+    out.integer(i128::try_from(fault.offset).unwrap_or(i128::MAX));
+    out.end_array();
+    out.key("msg").plain("JSON decode error");
+    out.key("input").begin_object();
+    out.end_object();
+    out.key("ctx").begin_object();
+    out.key("error").string(fault.reason.as_str());
+    out.end_object();
+    out.end_object();
+    out.end_array();
+    out.end_object();
+    respond::json(StatusCode::UNPROCESSABLE_ENTITY, out.finish())
+}

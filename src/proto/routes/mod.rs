@@ -1,0 +1,144 @@
+//! What each HTTP request means.
+
+mod initialise;
+mod pages;
+mod validate;
+
+use hyper::body::Incoming;
+use hyper::header::{self, HeaderValue};
+use hyper::{Method, Request, StatusCode};
+
+use super::connections::Seat;
+use super::http::Settings;
+use super::message::parse_pipeline_id;
+use super::respond::{self, HttpReply};
+use super::tcp;
+use crate::command::{Command, Execute, PipelineId};
+use crate::error::Result;
+
+/// Everything that has a path.
+#[derive(Debug, Clone, Copy)]
+enum Route<'a> {
+    List,
+    Initialise,
+    /// A question about the pipeline of that id (the text may be no id at all).
+    Ask(fn(PipelineId) -> Command, &'a str),
+    /// A change of that pipeline.
+    Change(fn(PipelineId) -> Command, &'a str),
+    OpenApi,
+    /// The same page under both names the reference has.
+    Docs,
+}
+
+/// The path table.
+fn find(path: &str) -> Option<Route<'_>> {
+    let (first, rest) = match path.strip_prefix('/')?.split_once('/') {
+        Some((first, rest)) => (first, Some(rest)),
+        None => (path.strip_prefix('/')?, None),
+    };
+    // An escaped slash would be one in the id, and an id is one segment.
+    let id = rest.filter(|id| !id.is_empty() && !id.contains('/') && !id.to_ascii_lowercase().contains("%2f"));
+    Some(match (first, rest, id) {
+        ("list_pipelines", None, _) => Route::List,
+        ("initialise", None, _) => Route::Initialise,
+        ("status", _, Some(id)) => Route::Ask(Command::Status, id),
+        ("pause", _, Some(id)) => Route::Change(Command::Mute, id),
+        ("resume", _, Some(id)) => Route::Change(Command::Resume, id),
+        ("terminate", _, Some(id)) => Route::Change(Command::Terminate, id),
+        ("openapi.json", None, _) => Route::OpenApi,
+        ("docs" | "redoc", None, _) => Route::Docs,
+        _ => return None,
+    })
+}
+
+impl Route<'_> {
+    /// The methods it takes, as the `allow` header names them.
+    fn allow(self) -> &'static str {
+        match self {
+            Route::List | Route::Ask(..) => "GET",
+            Route::Change(..) | Route::Initialise => "POST",
+            Route::OpenApi | Route::Docs => "GET, HEAD",
+        }
+    }
+}
+
+/// Answers one request.
+pub(super) async fn answer<E: Execute>(request: Request<Incoming>, commands: &E, settings: &Settings, seat: &Seat) -> HttpReply {
+    let (head, body) = request.into_parts();
+    if head.method == Method::OPTIONS
+        && let Some(headers) = settings.cors.preflight(&head.headers)
+    {
+        let mut reply = respond::body(StatusCode::OK, "text/plain; charset=utf-8", "OK");
+        reply.headers_mut().extend(headers);
+        settings.cors.mark(&head.headers, reply.headers_mut());
+        return reply;
+    }
+    let mut reply = match find(head.uri.path()) {
+        Some(route) if route.allow().split(", ").any(|method| method == head.method.as_str()) => {
+            let door = Door { commands, settings, seat };
+            door.dispatch(route, &head.headers, body).await
+        }
+        Some(route) => {
+            let mut reply = respond::detail(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed");
+            reply.headers_mut().insert(header::ALLOW, HeaderValue::from_static(route.allow()));
+            reply
+        }
+        None => slash_redirect(&head.uri).unwrap_or_else(|| respond::detail(StatusCode::NOT_FOUND, "Not Found")),
+    };
+    settings.cors.mark(&head.headers, reply.headers_mut());
+    reply
+}
+
+/// A known path with slashes too many at its end is sent to the path without.
+fn slash_redirect(uri: &hyper::Uri) -> Option<HttpReply> {
+    let bare = uri.path().strip_suffix('/')?.trim_end_matches('/');
+    find(bare)?;
+    let location = match uri.query() {
+        Some(query) => format!("{bare}?{query}"),
+        None => bare.to_owned(),
+    };
+    let mut reply = respond::body(StatusCode::TEMPORARY_REDIRECT, "text/plain; charset=utf-8", "");
+    reply.headers_mut().insert(header::LOCATION, HeaderValue::try_from(location).ok()?);
+    Some(reply)
+}
+
+/// What a route needs to carry out its command.
+struct Door<'a, E> {
+    commands: &'a E,
+    settings: &'a Settings,
+    seat: &'a Seat,
+}
+
+impl<E: Execute> Door<'_, E> {
+    async fn dispatch(&self, route: Route<'_>, headers: &hyper::HeaderMap, body: Incoming) -> HttpReply {
+        match route {
+            Route::List => self.run(Ok(Command::List), None).await,
+            Route::Ask(command, id) | Route::Change(command, id) => match parse_pipeline_id(id) {
+                Ok(id) => self.run(Ok(command(id)), Some(id)).await,
+                Err(error) => respond::failure(&error),
+            },
+            Route::Initialise => match initialise::read(headers, body, self.settings).await {
+                Ok(command) => self.run(command, None).await,
+                Err(reply) => *reply,
+            },
+            Route::OpenApi => pages::openapi(),
+            Route::Docs => pages::docs(),
+        }
+    }
+
+    async fn run(&self, command: Result<Command>, pipeline: Option<PipelineId>) -> HttpReply {
+        self.seat.busy();
+        let outcome = match command {
+            Ok(command) => tcp::execute(self.commands, command, self.settings.command_timeout).await,
+            Err(error) => Err(error),
+        };
+        self.seat.idle();
+        match outcome {
+            Ok(reply) => respond::success(pipeline, &reply),
+            Err(error) => {
+                log::debug!("door=http event=failure error={error}");
+                respond::failure(&error)
+            }
+        }
+    }
+}
