@@ -1,0 +1,188 @@
+//! A small graph of our own between tract's and the plan: values with fixed shapes, and the operations we know.
+//!
+//! Everything in it is 32-bit float and has at most [`MAX_RANK`] dimensions; what is not stays a [`Op::Foreign`] node that
+//! tract runs.
+
+use super::foreign::Foreign;
+use super::kernels::{Activation, Binary, Residual};
+use std::sync::Arc;
+use tract_onnx::prelude::Tensor;
+
+/// Highest rank of a tensor we handle ourselves; detection heads use up to 5.
+pub(super) const MAX_RANK: usize = 6;
+
+/// Index into [`Graph::values`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct ValueId(pub usize);
+
+/// What flows along an edge.
+#[derive(Debug, Clone)]
+pub(super) struct Value {
+    /// Name of the node that makes it, for messages.
+    pub name: String,
+    /// Dimensions, batch included.
+    pub shape: Vec<usize>,
+    /// Its content, when known while compiling.
+    pub constant: Option<Arc<Tensor>>,
+    /// Neither 32-bit float nor within the limits: only foreign nodes may touch it.
+    pub foreign: bool,
+}
+
+impl Value {
+    /// Number of elements.
+    pub(super) fn len(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// `(channels, height, width)` of a `[1, C, H, W]` tensor.
+    pub(super) fn picture(&self) -> Option<[usize; 3]> {
+        match *self.shape.as_slice() {
+            [1, c, h, w] => Some([c, h, w]),
+            _ => None,
+        }
+    }
+}
+
+/// Window of a convolution or pooling: rows first, then columns.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Window {
+    pub kernel: [usize; 2],
+    pub stride: [usize; 2],
+    pub dilation: [usize; 2],
+    /// Rows above, columns to the left.
+    pub before: [usize; 2],
+    /// Rows below, columns to the right.
+    pub after: [usize; 2],
+}
+
+impl Window {
+    /// Whether the output is as large as the input and each pixel depends on one pixel.
+    pub(super) fn is_pointwise(&self) -> bool {
+        self.kernel == [1, 1] && self.stride == [1, 1] && self.before == [0, 0] && self.after == [0, 0]
+    }
+}
+
+/// A convolution with everything that was folded into it.
+#[derive(Debug, Clone)]
+pub(super) struct Conv {
+    pub window: Window,
+    pub groups: usize,
+    /// `[O, I / groups, kernel rows, kernel columns]`.
+    pub weights: Arc<Tensor>,
+    /// Per output channel, multiplied into the weights when they are packed (a folded batch norm); empty: 1.
+    pub scale: Vec<f32>,
+    /// Per output channel.
+    pub bias: Vec<f32>,
+    pub activation: Activation,
+    /// The node's second input is added to its output.
+    pub residual: Option<Residual>,
+}
+
+/// How one axis of a resize reads its input: for each output position two input positions and the weight of the second.
+pub(super) type Taps = Vec<(u32, u32, f32)>;
+
+/// What a node does.
+#[derive(Debug, Clone)]
+pub(super) enum Op {
+    Conv(Box<Conv>),
+    MaxPool(Window),
+    /// `include_padding`: divide by the window's size everywhere.
+    AveragePool { window: Window, include_padding: bool },
+    /// Sum over rows and columns, `[1, C, 1, 1]`.
+    GlobalSum,
+    Resize { rows: Taps, columns: Taps },
+    Activate(Activation),
+    /// Shapes broadcast as in numpy.
+    Binary(Binary),
+    Concat { axis: usize },
+    Slice { axis: usize, start: usize, end: usize },
+    /// Picks along an axis.
+    Gather { axis: usize, indices: Vec<usize> },
+    /// Same elements, other shape.
+    Reshape,
+    Transpose { order: Vec<usize> },
+    Softmax { axis: usize },
+    /// `out[.., m, n] = Σk in[.., m, k] · weights[k, n]`, weights row-major.
+    MatMul { weights: Vec<f32> },
+    /// Constant rows and columns around a picture, or any other tensor.
+    Pad { before: Vec<usize>, after: Vec<usize>, value: f32 },
+    /// A tract node.
+    Foreign(Box<Foreign>),
+    /// Row-major to blocks of channels, and back; put in by `layout.rs`.
+    ToBlocks,
+    FromBlocks,
+}
+
+/// An operation with its operands.
+#[derive(Debug, Clone)]
+pub(super) struct Node {
+    pub name: String,
+    pub op: Op,
+    pub inputs: Vec<ValueId>,
+    pub outputs: Vec<ValueId>,
+}
+
+/// Nodes in an order in which they can run.
+#[derive(Debug, Default)]
+pub(super) struct Graph {
+    pub values: Vec<Value>,
+    pub nodes: Vec<Node>,
+    pub input: Option<ValueId>,
+    pub outputs: Vec<ValueId>,
+}
+
+impl Graph {
+    /// The value behind an id. Ids are made by [`Graph::add_value`] only, and values are never removed.
+    pub(super) fn value(&self, id: ValueId) -> &Value {
+        &self.values[id.0]
+    }
+
+    /// Adds a value of a shape.
+    pub(super) fn add_value(&mut self, name: &str, shape: Vec<usize>) -> ValueId {
+        self.values.push(Value { name: name.to_owned(), shape, constant: None, foreign: false });
+        ValueId(self.values.len() - 1)
+    }
+
+    /// How often each value is read, as an operand or as an output of the graph.
+    pub(super) fn uses(&self) -> Vec<usize> {
+        let mut uses = vec![0; self.values.len()];
+        let operands = self.nodes.iter().flat_map(|n| &n.inputs);
+        for id in operands.chain(&self.outputs) {
+            uses[id.0] += 1;
+        }
+        uses
+    }
+
+    /// The node that makes each value.
+    pub(super) fn makers(&self) -> Vec<Option<usize>> {
+        let mut makers = vec![None; self.values.len()];
+        for (index, node) in self.nodes.iter().enumerate() {
+            for output in &node.outputs {
+                makers[output.0] = Some(index);
+            }
+        }
+        makers
+    }
+
+    /// Drops nodes whose outputs nobody reads.
+    pub(super) fn sweep(&mut self) {
+        let mut live = vec![false; self.values.len()];
+        for output in &self.outputs {
+            live[output.0] = true;
+        }
+        let mut keep = vec![false; self.nodes.len()];
+        for (index, node) in self.nodes.iter().enumerate().rev() {
+            if node.outputs.iter().any(|o| live[o.0]) {
+                keep[index] = true;
+                node.inputs.iter().for_each(|i| live[i.0] = true);
+            }
+        }
+        let mut keep = keep.into_iter();
+        self.nodes.retain(|_| keep.next().unwrap_or(false));
+    }
+}
+
+/// The content of a constant as 32-bit floats.
+pub(super) fn floats(tensor: &Tensor) -> Option<&[f32]> {
+    tensor.try_as_plain_ram().ok()?.as_slice::<f32>().ok()
+}

@@ -1,0 +1,354 @@
+//! tract's graph → ours.
+//!
+//! The model must be typed and **not** decluttered: decluttering turns pointwise convolutions into einsums and takes
+//! concatenations apart, which suits tract's kernels and not ours.
+
+use super::foreign::Foreign;
+use super::graph::{Conv, Graph, MAX_RANK, Node, Op, Value, ValueId, Window, floats};
+use super::kernels::{Activation, Binary};
+use super::resample;
+use crate::error::{Error, Kind, Result};
+use std::collections::HashMap;
+use tract_onnx::prelude::*;
+use tract_onnx::tract_core::ops;
+use tract_onnx::tract_core::ops::cnn::{Conv as TractConv, KernelFormat, MaxPool, PoolSpec, SumPool};
+use tract_onnx::tract_core::ops::nn::{DataFormat, Reducer};
+
+/// Most nodes of a graph; the largest detector we know (RF-DETR 2XL) has about 4 000.
+const MAX_NODES: usize = 100_000;
+/// Most elements of one tensor (1 GiB of floats): also keeps every offset within 32 bits.
+pub(super) const MAX_ELEMENTS: usize = 1 << 28;
+
+/// Imports a model with one input.
+pub(super) fn import(model: &TypedModel) -> Result<Graph> {
+    if model.nodes().len() > MAX_NODES {
+        return Err(unsupported("graph", "more nodes than any detector has"));
+    }
+    let mut importer = Importer { model, graph: Graph::default(), ids: HashMap::new() };
+    let order = model.eval_order().map_err(|e| unsupported("graph", "no order of execution").because(tract(e)))?;
+    for index in order {
+        importer.node(model.node(index))?;
+    }
+    let outputs = model.output_outlets().map_err(|e| unsupported("graph", "no outputs").because(tract(e)))?;
+    for outlet in outputs {
+        let id = importer.id(*outlet).ok_or_else(|| unsupported("graph", "an output that nothing makes"))?;
+        importer.graph.outputs.push(id);
+    }
+    Ok(importer.graph)
+}
+
+/// The error for what neither we nor tract can run.
+pub(super) fn unsupported(node: &str, why: &str) -> Error {
+    Error::new(Kind::ModelArtefact, format!("unsupported: node {node}: {why}"))
+}
+
+/// tract's error as a cause.
+pub(super) fn tract(error: TractError) -> String {
+    format!("{error:#}")
+}
+
+struct Importer<'a> {
+    model: &'a TypedModel,
+    graph: Graph,
+    ids: HashMap<OutletId, ValueId>,
+}
+
+impl Importer<'_> {
+    fn id(&self, outlet: OutletId) -> Option<ValueId> {
+        self.ids.get(&outlet).copied()
+    }
+
+    /// Makes a value for an outlet of tract's graph.
+    fn declare(&mut self, node: &TypedNode, slot: usize) -> Result<ValueId> {
+        let Some(outlet) = node.outputs.get(slot) else {
+            return Err(unsupported(&node.name, "an output that does not exist"));
+        };
+        let shape = outlet.fact.shape.as_concrete().map(<[usize]>::to_vec);
+        let float = outlet.fact.datum_type == f32::datum_type();
+        let elements = shape.as_ref().and_then(|s| s.iter().try_fold(1usize, |n, &d| n.checked_mul(d)));
+        if elements.is_some_and(|n| n > MAX_ELEMENTS) {
+            return Err(unsupported(&node.name, "a tensor that is too large"));
+        }
+        if shape.is_none() && float {
+            return Err(unsupported(&node.name, "a shape that is not fixed"));
+        }
+        let shape = shape.unwrap_or_default();
+        let foreign = !float || shape.len() > MAX_RANK || shape.contains(&0);
+        self.graph.values.push(Value { name: node.name.clone(), shape, constant: None, foreign });
+        let id = ValueId(self.graph.values.len() - 1);
+        self.ids.insert(OutletId::new(node.id, slot), id);
+        Ok(id)
+    }
+
+    fn node(&mut self, node: &TypedNode) -> Result<()> {
+        let inputs: Vec<ValueId> = node
+            .inputs
+            .iter()
+            .map(|i| self.id(*i).ok_or_else(|| unsupported(&node.name, "an input that nothing makes")))
+            .collect::<Result<_>>()?;
+        if node.op_is::<ops::source::TypedSource>() {
+            let id = self.declare(node, 0)?;
+            if self.graph.value(id).foreign || self.graph.input.replace(id).is_some() {
+                return Err(unsupported(&node.name, "not one input of 32-bit floats"));
+            }
+            return Ok(());
+        }
+        if self.fold(node, &inputs)? || self.pass_through(node, &inputs)? {
+            return Ok(());
+        }
+        let outputs = (0..node.outputs.len()).map(|slot| self.declare(node, slot)).collect::<Result<Vec<_>>>()?;
+        let ours = |id: &ValueId| !self.graph.value(*id).foreign;
+        let known = if outputs.iter().all(ours) { self.translate(node, &inputs, &outputs) } else { None };
+        let (op, inputs) = match known {
+            Some(known) => known,
+            None => {
+                let constants: Vec<_> = inputs.iter().map(|i| self.graph.value(*i).constant.clone()).collect();
+                let foreign = Foreign::new(self.model, node, &constants)?;
+                let variable = inputs.into_iter().zip(constants).filter(|(_, c)| c.is_none()).map(|(i, _)| i);
+                (Op::Foreign(Box::new(foreign)), variable.collect())
+            }
+        };
+        self.graph.nodes.push(Node { name: node.name.clone(), op, inputs, outputs });
+        Ok(())
+    }
+
+    /// Evaluates what depends on constants only.
+    fn fold(&mut self, node: &TypedNode, inputs: &[ValueId]) -> Result<bool> {
+        let results: TVec<TValue> = if let Some(constant) = node.op_as::<ops::konst::Const>() {
+            tvec!(constant.val().clone().into_tvalue())
+        } else {
+            let constants: Option<TVec<TValue>> =
+                inputs.iter().map(|i| self.graph.value(*i).constant.clone().map(IntoTValue::into_tvalue)).collect();
+            match constants {
+                Some(constants) if !constants.is_empty() => match node.op.eval_out_of_plan(constants) {
+                    Ok(Some(results)) => results,
+                    _ => return Ok(false),
+                },
+                _ => return Ok(false),
+            }
+        };
+        for (slot, result) in results.into_iter().enumerate().take(node.outputs.len()) {
+            let id = self.declare(node, slot)?;
+            self.graph.values[id.0].constant = Some(result.into_arc_tensor());
+        }
+        Ok(true)
+    }
+
+    /// Nodes that change nothing for us.
+    fn pass_through(&mut self, node: &TypedNode, inputs: &[ValueId]) -> Result<bool> {
+        let same = |slot: usize| {
+            let (Some(input), Some(output)) = (inputs.first(), node.outputs.get(slot)) else { return false };
+            let value = self.graph.value(*input);
+            !value.foreign
+                && output.fact.datum_type == f32::datum_type()
+                && output.fact.shape.as_concrete() == Some(value.shape.as_slice())
+        };
+        let nothing = node.op_is::<ops::identity::Identity>() || node.op_is::<ops::cast::Cast>();
+        if nothing && node.outputs.len() == 1 && same(0) {
+            self.ids.insert(OutletId::new(node.id, 0), inputs[0]);
+            return Ok(true);
+        }
+        Ok(false)
+    }
+
+    /// Our operation for a node whose outputs are all ours, with the operands that remain.
+    fn translate(&self, node: &TypedNode, inputs: &[ValueId], outputs: &[ValueId]) -> Option<(Op, Vec<ValueId>)> {
+        let (&first, &output) = (inputs.first()?, outputs.first()?);
+        let input = self.graph.value(first);
+        let output = self.graph.value(output);
+        if input.foreign || outputs.len() != 1 {
+            return None;
+        }
+        let only_first = vec![first];
+        if let Some(op) = node.op_as::<TractConv>() {
+            return Some((self.convolution(op, inputs)?, only_first));
+        }
+        if let Some(op) = node.op_as::<MaxPool>() {
+            let window = window(&op.pool_spec, input)?;
+            return Some((op.with_index_outputs.is_none().then_some(Op::MaxPool(window))?, only_first));
+        }
+        if let Some(op) = node.op_as::<SumPool>() {
+            let window = window(&op.pool_spec, input)?;
+            let op = op.normalize.then_some(Op::AveragePool { window, include_padding: op.count_include_pad })?;
+            return Some((op, only_first));
+        }
+        if let Some(op) = node.op_as::<ops::binary::TypedBinOp>() {
+            let &second = inputs.get(1)?;
+            let other = self.graph.value(second);
+            let ranks = [input, other].iter().all(|v| !v.foreign && v.shape.len() == output.shape.len());
+            let op = match op.0.name() {
+                "Add" => Binary::Add,
+                "Sub" => Binary::Sub,
+                "Mul" => Binary::Mul,
+                "Div" => Binary::Div,
+                "Max" => Binary::Max,
+                "Min" => Binary::Min,
+                _ => return None,
+            };
+            return ranks.then_some((Op::Binary(op), vec![first, second]));
+        }
+        if let Some(op) = node.op_as::<ops::array::TypedConcat>() {
+            let ours = inputs.iter().all(|i| !self.graph.value(*i).foreign);
+            return ours.then(|| (Op::Concat { axis: op.axis }, inputs.to_vec()));
+        }
+        if let Some(op) = node.op_as::<ops::array::Slice>() {
+            let (start, end) = (position(&op.start)?, position(&op.end)?);
+            let inside = start < end && end <= *input.shape.get(op.axis)?;
+            return inside.then_some((Op::Slice { axis: op.axis, start, end }, only_first));
+        }
+        if let Some(op) = node.op_as::<ops::array::Gather>() {
+            let indices = self.graph.value(*inputs.get(1)?).constant.clone()?;
+            let length = *input.shape.get(op.axis)? as i64;
+            let indices = indices.cast_to::<i64>().ok()?;
+            let indices = indices.try_as_plain_ram().ok()?.as_slice::<i64>().ok()?.to_vec();
+            let indices = indices.into_iter().map(|i| if i < 0 { i + length } else { i });
+            let indices = indices.map(|i| (0..length).contains(&i).then_some(i as usize)).collect::<Option<Vec<_>>>()?;
+            // one index tensor of rank 1 keeps the rank; others are left to tract
+            let same_rank = output.shape.len() == input.shape.len() && output.shape[op.axis] == indices.len();
+            return same_rank.then_some((Op::Gather { axis: op.axis, indices }, only_first));
+        }
+        if let Some(op) = node.op_as::<ops::change_axes::AxisOp>() {
+            use ops::change_axes::AxisOp;
+            let op = match op {
+                AxisOp::Move(from, to) => {
+                    let mut order: Vec<usize> = (0..input.shape.len()).collect();
+                    let axis = (*from < order.len() && *to < order.len()).then(|| order.remove(*from))?;
+                    order.insert(*to, axis);
+                    Op::Transpose { order }
+                }
+                AxisOp::Add(_) | AxisOp::Rm(_) | AxisOp::Reshape(..) => Op::Reshape,
+            };
+            return (input.len() == output.len()).then_some((op, only_first));
+        }
+        if let Some(op) = node.op_as::<ops::nn::Softmax>() {
+            let plain = op.kind == ops::nn::SoftmaxKind::Softmax && op.quant_output_dt.is_none();
+            return match *op.axes.as_slice() {
+                [axis] if plain && axis < input.shape.len() => Some((Op::Softmax { axis }, only_first)),
+                _ => None,
+            };
+        }
+        if let Some(op) = node.op_as::<ops::nn::Reduce>() {
+            let global = op.axes.as_slice() == [2, 3] && op.reducer == Reducer::Sum && input.picture().is_some();
+            return global.then_some((Op::GlobalSum, only_first));
+        }
+        if let Some(op) = node.op_as::<ops::array::Pad>() {
+            let ops::array::PadMode::Constant(value) = &op.mode else { return None };
+            let value = *floats(value)?.first()?;
+            let (before, after) = op.pads.iter().copied().unzip();
+            return Some((Op::Pad { before, after, value }, only_first));
+        }
+        if let Some(op) = node.op_as::<ops::element_wise::ElementWiseOp>() {
+            return Some((Op::Activate(activation(&*op.0)?), only_first));
+        }
+        if let Some(op) = node.op_as::<ops::einsum::EinSum>() {
+            return Some((self.matmul(op, inputs, output)?, only_first));
+        }
+        if node.op.name() == "Resize" {
+            let constants: Vec<_> = inputs.iter().map(|i| self.graph.value(*i).constant.clone()).collect();
+            let (rows, columns) = resample::probe(node, input, output, &constants)?;
+            return Some((Op::Resize { rows, columns }, only_first));
+        }
+        None
+    }
+
+    fn convolution(&self, op: &TractConv, inputs: &[ValueId]) -> Option<Op> {
+        let (input, weights, bias) = (inputs.first()?, inputs.get(1)?, inputs.get(2)?);
+        let input = self.graph.value(*input);
+        if op.q_params.is_some() || op.kernel_fmt != KernelFormat::OIHW || op.group == 0 {
+            return None;
+        }
+        let weights = self.graph.value(*weights).constant.clone()?;
+        floats(&weights)?;
+        let &[o, i, kh, kw] = weights.shape() else { return None };
+        let window = window(&op.pool_spec, input)?;
+        let [channels, ..] = input.picture()?;
+        let fits = window.kernel == [kh, kw] && i.checked_mul(op.group)? == channels && o.checked_rem(op.group)? == 0;
+        let bias = self.graph.value(*bias).constant.clone()?;
+        let bias = match floats(&bias)? {
+            [one] => vec![*one; o],
+            all if all.len() == o => all.to_vec(),
+            _ => return None,
+        };
+        fits.then(|| {
+            Op::Conv(Box::new(Conv {
+                window,
+                groups: op.group,
+                weights,
+                scale: Vec::new(),
+                bias,
+                activation: Activation::Identity,
+                residual: None,
+            }))
+        })
+    }
+
+    /// `[.., m, k] × [k, n]` with constant right side.
+    fn matmul(&self, op: &ops::einsum::EinSum, inputs: &[ValueId], output: &Value) -> Option<Op> {
+        let &[left, right] = inputs else { return None };
+        let left = self.graph.value(left);
+        let right = self.graph.value(right).constant.clone()?;
+        let &[k, n] = right.shape() else { return None };
+        let rank = left.shape.len();
+        // the last axis of the left is summed against the first of the right; all others stay in place
+        let natural = op.q_params.is_none()
+            && op.operating_dt == f32::datum_type()
+            && rank >= 2
+            && output.shape.len() == rank
+            && left.shape[..rank - 1] == output.shape[..rank - 1]
+            && left.shape[rank - 1] == k
+            && output.shape[rank - 1] == n
+            && op.axes.iter_all_axes().all(|axis| {
+                let (a, b, c) = (&axis.inputs[0], &axis.inputs[1], &axis.outputs[0]);
+                match (a.as_slice(), b.as_slice(), c.as_slice()) {
+                    (&[x], &[], &[y]) => x == y && x < rank - 1,
+                    (&[x], &[0], &[]) => x == rank - 1,
+                    (&[], &[1], &[y]) => y == rank - 1,
+                    _ => false,
+                }
+            });
+        let weights = floats(&right)?.to_vec();
+        natural.then_some(Op::MatMul { weights })
+    }
+}
+
+/// The window of a two-dimensional NCHW convolution or pooling over a picture.
+fn window(spec: &PoolSpec, input: &Value) -> Option<Window> {
+    let [channels, height, width] = input.picture()?;
+    if spec.data_format != DataFormat::NCHW || spec.rank() != 2 || spec.input_channels != channels {
+        return None;
+    }
+    let pads = spec.computed_padding(&[height, width]);
+    let pair = |f: &dyn Fn(usize) -> usize| [f(0), f(1)];
+    let window = Window {
+        kernel: pair(&|a| spec.kernel_shape[a]),
+        stride: pair(&|a| spec.stride(a)),
+        dilation: pair(&|a| spec.dilation(a)),
+        before: pair(&|a| pads[a].pad_before),
+        after: pair(&|a| pads[a].pad_after),
+    };
+    let positive = |v: &[usize; 2]| v.iter().all(|&x| x > 0 && x <= MAX_WINDOW);
+    (positive(&window.kernel) && positive(&window.stride) && positive(&window.dilation)).then_some(window)
+}
+
+/// Largest kernel size, stride or dilation, in pixels, that we run ourselves; real ones stay below 32.
+const MAX_WINDOW: usize = 1024;
+
+/// The activation of one of tract's element-wise operations.
+fn activation(op: &dyn ops::element_wise::ElementWiseMiniOp) -> Option<Activation> {
+    if let Some(leaky) = op.downcast_ref::<ops::nn::LeakyRelu>() {
+        return Some(Activation::Leaky { slope: leaky.alpha });
+    }
+    Some(match op.name().as_str() {
+        "Sigmoid" => Activation::Sigmoid,
+        "Silu" => Activation::Silu,
+        "HardSwish" => Activation::HardSwish,
+        "Tanh" => Activation::Tanh,
+        "Exp" => Activation::Exp,
+        _ => return None,
+    })
+}
+
+/// A fixed position along an axis.
+fn position(dim: &TDim) -> Option<usize> {
+    usize::try_from(dim.to_i64().ok()?).ok()
+}

@@ -1,0 +1,62 @@
+//! One vector of [`LANES`] channels, whatever the machine calls it.
+//!
+//! A kernel is written once, over this trait, in `generic.rs`; `avx512.rs`, `avx2.rs`, `neon.rs` and `scalar.rs`
+//! give it registers. [`Scalar`](super::scalar::Scalar) is the twin that runs everywhere (and under Miri).
+#![allow(unsafe_code)] // the trait's methods are CPU instructions behind raw pointers
+
+/// Channels in one block: activations lie as `[block][row][column][LANES]`, so one vector is one pixel's block.
+pub(crate) const LANES: usize = 16;
+
+/// [`LANES`] 32-bit floats in registers.
+///
+/// # Safety
+/// Every method may only be called on a CPU that has the instructions the implementor is written in. `load` and
+/// `store` need `LANES` readable (writable) floats at the pointer; no alignment is asked for.
+pub(crate) trait Lanes: Copy {
+    unsafe fn load(from: *const f32) -> Self;
+    unsafe fn store(self, to: *mut f32);
+    unsafe fn splat(value: f32) -> Self;
+    unsafe fn add(self, other: Self) -> Self;
+    unsafe fn sub(self, other: Self) -> Self;
+    unsafe fn mul(self, other: Self) -> Self;
+    unsafe fn div(self, other: Self) -> Self;
+    /// The greater; a NaN in `other` stays one, so bounds come first: `bound.max(x)`.
+    unsafe fn max(self, other: Self) -> Self;
+    /// The lesser; a NaN in `other` stays one.
+    unsafe fn min(self, other: Self) -> Self;
+    /// `self * factor + addend`, rounded once.
+    unsafe fn mul_add(self, factor: Self, addend: Self) -> Self;
+    /// Nearest whole number, ties to even.
+    unsafe fn round(self) -> Self;
+    /// `self * 2^power`; `power` is whole and within −126 … 127.
+    unsafe fn scale(self, power: Self) -> Self;
+
+    /// `e^self`, clamped to e^±87; relative error below 3e-7.
+    #[inline(always)]
+    unsafe fn exp(self) -> Self {
+        // SAFETY: the caller vouches for the instructions; nothing here touches memory.
+        unsafe {
+            let x = Self::splat(87.0).min(Self::splat(-87.0).max(self));
+            let power = x.mul(Self::splat(std::f32::consts::LOG2_E)).round();
+            // x − power·ln 2, with ln 2 in two parts so that the difference is exact
+            let rest = power.mul_add(Self::splat(-0.693_359_4), x);
+            let rest = power.mul_add(Self::splat(2.121_944_4e-4), rest);
+            // Taylor to the sixth order: rest lies within ±0.347
+            let mut sum = Self::splat(1.0 / 720.0);
+            for coefficient in [1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0] {
+                sum = sum.mul_add(rest, Self::splat(coefficient));
+            }
+            sum.scale(power)
+        }
+    }
+
+    /// `1 / (1 + e^−self)`.
+    #[inline(always)]
+    unsafe fn sigmoid(self) -> Self {
+        // SAFETY: as above.
+        unsafe {
+            let one = Self::splat(1.0);
+            one.div(Self::splat(0.0).sub(self).exp().add(one))
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! The inner loops, behind one table of functions that is chosen when the program runs.
+//!
+//! Everything here works on raw pointers into the arena, which the steps of the plan have checked once, when the plan
+//! was compiled: each row structure says what must be readable and writable. `generic.rs` holds the loops, written
+//! once over [`lanes::Lanes`].
+#![allow(unsafe_code)] // kernels run on raw pointers and CPU instructions by design
+
+pub(crate) mod arena;
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod generic;
+mod lanes;
+#[cfg(target_arch = "aarch64")]
+mod neon;
+mod scalar;
+
+pub(crate) use lanes::LANES;
+
+/// What happens to every element of a step's output.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Activation {
+    /// Nothing.
+    Identity,
+    /// `min(max(x, low), high)`; ReLU is `(0, ∞)`, ReLU6 `(0, 6)`.
+    Clip { low: f32, high: f32 },
+    /// `x` where positive, `slope · x` elsewhere.
+    Leaky { slope: f32 },
+    /// `x / (1 + e^−x)`.
+    Silu,
+    /// `1 / (1 + e^−x)`.
+    Sigmoid,
+    /// `x · clip(x + 3, 0, 6) / 6`.
+    HardSwish,
+    /// `2 · sigmoid(2x) − 1`.
+    Tanh,
+    /// `e^x`.
+    Exp,
+}
+
+/// Element-wise operations of two operands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Binary {
+    Add,
+    Sub,
+    Mul,
+    Div,
+    Max,
+    Min,
+}
+
+/// Where a second tensor is added to a convolution's output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Residual {
+    /// `act(conv) + residual` (the YOLO bottleneck).
+    AfterActivation,
+    /// `act(conv + residual)` (ResNet).
+    BeforeActivation,
+}
+
+/// Neighbouring input channels at one position of the convolution window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Tap {
+    /// Floats from the window's first element.
+    pub offset: u32,
+    /// Channels from there on, each one float further.
+    pub channels: u32,
+}
+
+/// One row of output pixels of one group of output blocks.
+///
+/// Must hold when a kernel gets it: for each pixel `x < width` and each tap, `channels` floats are readable at
+/// `input + x·pixel_stride + offset`; `weights` holds `Σ channels · blocks · LANES` floats, `bias` `blocks · LANES`;
+/// `width · LANES` floats are writable at `output + b·output_block` for `b < blocks`, and readable at
+/// `residual + b·residual_block` unless `residual` is null. Nothing that is read is written, except that `residual`
+/// may be `output`.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ConvRow<'a> {
+    pub input: *const f32,
+    pub pixel_stride: usize,
+    pub taps: &'a [Tap],
+    pub weights: *const f32,
+    pub bias: *const f32,
+    pub output: *mut f32,
+    pub output_block: usize,
+    pub width: usize,
+    pub blocks: usize,
+    pub activation: Activation,
+    pub residual: *const f32,
+    pub residual_block: usize,
+    pub residual_order: Residual,
+}
+
+/// One row of output pixels of one block of a pooling window.
+///
+/// For pixel `x`, `rows × columns[x].1` vectors are readable at
+/// `input + r·row_stride + (columns[x].0 + k)·LANES`; `columns.len() · LANES` floats are writable at `output`.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct PoolRow<'a> {
+    pub input: *const f32,
+    pub rows: usize,
+    pub row_stride: usize,
+    /// For each output pixel: first input column and number of columns, inside the picture.
+    pub columns: &'a [(u32, u32)],
+    pub output: *mut f32,
+    /// `None`: maximum. `Some(n)`: sum divided by `n`, or by what lies inside the picture where `n` is 0.
+    pub average: Option<u32>,
+}
+
+/// One row of output pixels of one block of a separable resize with two taps per axis.
+///
+/// Two vectors are readable at `upper` and `lower` + `columns[x].0/.1 · LANES`; `columns.len() · LANES` floats are writable at
+/// `output`.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ResizeRow<'a> {
+    pub upper: *const f32,
+    pub lower: *const f32,
+    /// Weight of `lower`; 0 means that `upper` is taken alone.
+    pub weight: f32,
+    /// For each output pixel: the two input columns and the weight of the second.
+    pub columns: &'a [(u32, u32, f32)],
+    pub output: *mut f32,
+}
+
+/// The inner loops for one kind of CPU.
+pub(crate) struct Kernels {
+    /// `avx512`, `avx2`, `neon` or `scalar`.
+    pub name: &'static str,
+    /// Whether this CPU has the instructions.
+    pub available: fn() -> bool,
+    /// Most output blocks one [`ConvRow`] may have.
+    pub conv_blocks: usize,
+    /// Dense convolution.
+    pub conv: unsafe fn(&ConvRow),
+    /// Depthwise convolution: one block, taps of one vector each, `channels` unused.
+    pub depthwise: unsafe fn(&ConvRow),
+    /// Pooling.
+    pub pool: unsafe fn(&PoolRow),
+    /// Resize.
+    pub resize: unsafe fn(&ResizeRow),
+    /// `to[i] = activation(from[i])` for `vectors · LANES` elements; `from` may be `to`.
+    pub activate: unsafe fn(from: *const f32, to: *mut f32, vectors: usize, activation: Activation),
+    /// `to[i] = op(a[i], b[i·step])` for `vectors` vectors; the steps of `a` and `b` are 0 or 1 vectors; either may be `to`.
+    pub binary: unsafe fn(op: Binary, a: Operand, b: Operand, to: *mut f32, vectors: usize),
+    /// Softmax down `length` vectors that lie `stride` floats apart, in place.
+    pub softmax: unsafe fn(at: *mut f32, length: usize, stride: usize),
+}
+
+/// One side of [`Kernels::binary`].
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Operand {
+    pub from: *const f32,
+    /// Floats from one vector to the next: `LANES`, or 0 where one vector serves all.
+    pub step: usize,
+}
+
+impl Kernels {
+    /// Every table this build has, the fastest first; the last one runs everywhere.
+    pub(crate) const ALL: &[&Kernels] = &[
+        #[cfg(target_arch = "x86_64")]
+        &avx512::KERNELS,
+        #[cfg(target_arch = "x86_64")]
+        &avx2::KERNELS,
+        #[cfg(target_arch = "aarch64")]
+        &neon::KERNELS,
+        &scalar::KERNELS,
+    ];
+
+    /// The fastest table this CPU can run, or the one called `name` if the CPU can run that.
+    pub(crate) fn choose(name: Option<&str>) -> Option<&'static Kernels> {
+        Self::ALL.iter().copied().find(|k| name.is_none_or(|n| n == k.name) && (k.available)())
+    }
+}

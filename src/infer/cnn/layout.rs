@@ -1,0 +1,115 @@
+//! Which values lie in blocks of channels and which row-major, and the conversions between the two.
+
+use super::graph::{Graph, Node, Op, Value, ValueId};
+use super::kernels::LANES;
+use std::collections::HashMap;
+
+/// How a value lies in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Form {
+    /// Row-major.
+    Plain,
+    /// `[channel block][row][column][LANES]`, rows and columns with a border of zeros ("halo").
+    Blocks,
+    /// A tensor of tract's.
+    Foreign,
+}
+
+/// Most channels for which a convolution reads row-major planes: blocks would be mostly empty (a camera has 3).
+pub(super) const MAX_PLANES: usize = 4;
+
+/// Puts in the conversions; returns the form of every value.
+pub(super) fn lay_out(graph: &mut Graph) -> Vec<Form> {
+    let foreign = |v: &Value| if v.foreign { Form::Foreign } else { Form::Plain };
+    let mut forms: Vec<Form> = graph.values.iter().map(foreign).collect();
+    let mut twins: HashMap<(ValueId, Form), ValueId> = HashMap::new();
+    let nodes = std::mem::take(&mut graph.nodes);
+    for mut node in nodes {
+        let form = form_of(graph, &forms, &node);
+        for slot in 0..node.inputs.len() {
+            let wanted = match operand_form(graph, &forms, &node, slot, form) {
+                Some(wanted) => wanted,
+                None => continue,
+            };
+            node.inputs[slot] = convert(graph, &mut forms, &mut twins, node.inputs[slot], wanted);
+        }
+        for output in &node.outputs {
+            if forms[output.0] != Form::Foreign {
+                forms[output.0] = form;
+            }
+        }
+        graph.nodes.push(node);
+    }
+    for slot in 0..graph.outputs.len() {
+        graph.outputs[slot] = convert(graph, &mut forms, &mut twins, graph.outputs[slot], Form::Plain);
+    }
+    forms
+}
+
+/// The value itself, or its twin in the wanted form.
+fn convert(
+    graph: &mut Graph,
+    forms: &mut Vec<Form>,
+    twins: &mut HashMap<(ValueId, Form), ValueId>,
+    id: ValueId,
+    wanted: Form,
+) -> ValueId {
+    if forms[id.0] == wanted || forms[id.0] == Form::Foreign {
+        return id;
+    }
+    if let Some(&twin) = twins.get(&(id, wanted)) {
+        return twin;
+    }
+    let (name, shape) = (graph.value(id).name.clone(), graph.value(id).shape.clone());
+    let twin = graph.add_value(&name, shape);
+    forms.push(wanted);
+    twins.insert((id, wanted), twin);
+    twins.insert((twin, forms[id.0]), id);
+    let op = if wanted == Form::Blocks { Op::ToBlocks } else { Op::FromBlocks };
+    graph.nodes.push(Node { name, op, inputs: vec![id], outputs: vec![twin] });
+    twin
+}
+
+/// The form in which a node works and leaves its output.
+fn form_of(graph: &Graph, forms: &[Form], node: &Node) -> Form {
+    let blocked = |id: &ValueId| forms[id.0] == Form::Blocks;
+    let picture = node.outputs.first().is_some_and(|o| graph.value(*o).picture().is_some());
+    let blocks = match &node.op {
+        Op::Conv(_) | Op::MaxPool(_) | Op::AveragePool { .. } | Op::GlobalSum | Op::Resize { .. } => true,
+        Op::Activate(_) | Op::Slice { axis: 1, .. } | Op::Gather { axis: 1, .. } => node.inputs.iter().all(blocked),
+        Op::Concat { axis: 1 } => picture && node.inputs.iter().any(blocked),
+        Op::Binary(_) => {
+            let output = graph.value(node.outputs[0]);
+            let side = |id: &ValueId| same_or_channels(graph.value(*id), output);
+            picture && node.inputs.iter().any(blocked) && node.inputs.iter().all(side)
+        }
+        _ => false,
+    };
+    if blocks { Form::Blocks } else { Form::Plain }
+}
+
+/// Whether a value has the output's shape, or one number per channel, or one number.
+fn same_or_channels(value: &Value, output: &Value) -> bool {
+    value.shape == output.shape
+        || matches!(*value.shape.as_slice(), [1, c, 1, 1] if c == 1 && value.constant.is_some() || output.shape.get(1) == Some(&c))
+}
+
+/// The form an operand must have, or `None` where it may stay as it is.
+fn operand_form(graph: &Graph, forms: &[Form], node: &Node, slot: usize, form: Form) -> Option<Form> {
+    let value = graph.value(node.inputs[slot]);
+    match &node.op {
+        Op::Conv(conv) if slot == 0 => {
+            let [channels, ..] = value.picture()?;
+            let planes = channels <= MAX_PLANES && conv.groups == 1 && forms[node.inputs[0].0] == Form::Plain;
+            (!planes || value.constant.is_some()).then_some(Form::Blocks)
+        }
+        // constants of one number, or one per channel, are laid out with the weights
+        Op::Binary(_) if form == Form::Blocks && value.constant.is_some() && value.shape[2..] == [1, 1] => None,
+        _ => Some(form),
+    }
+}
+
+/// Blocks that hold a number of channels.
+pub(super) fn blocks_for(channels: usize) -> usize {
+    channels.div_ceil(LANES)
+}

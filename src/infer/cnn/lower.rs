@@ -1,0 +1,330 @@
+//! Graph and places → steps with offsets and packed weights.
+
+use super::graph::{Conv, Graph, Node, Op, ValueId, Window, floats};
+use super::import::unsupported;
+use super::kernels::{Kernels, LANES};
+use super::layout::{Form, blocks_for};
+use super::step::conv::{ConvStep, Source, plane_row};
+use super::step::strided::{Copy, Walk, row_major, span};
+use super::step::{ForeignStep, Operand, Step, picture, plain};
+use super::storage::{Blocks, Place, Storage};
+use crate::error::Result;
+
+/// Floats of scratch space that each node needs while it runs.
+pub(super) fn scratch(graph: &Graph, forms: &[Form]) -> Vec<usize> {
+    let of = |node: &Node| match &node.op {
+        Op::Conv(conv) if forms[node.inputs[0].0] == Form::Plain => {
+            let output = graph.value(node.outputs[0]).picture();
+            let input = graph.value(node.inputs[0]).picture();
+            input.zip(output).map_or(0, |(input, [_, height, _])| ConvStep::scratch(conv, input, height))
+        }
+        Op::Activate(_) => LANES,
+        Op::Softmax { axis } => graph.value(node.inputs[0]).shape[*axis] * LANES,
+        _ => 0,
+    };
+    graph.nodes.iter().map(of).collect()
+}
+
+/// Steps of a plan with the names of their nodes, and the weights they share.
+pub(super) struct Lowered {
+    pub steps: Vec<(String, Step)>,
+    pub weights: Vec<f32>,
+}
+
+/// Lowers every node.
+pub(super) fn lower(graph: &Graph, storage: &Storage, kernels: &Kernels) -> Result<Lowered> {
+    let mut lowering =
+        Lowering { graph, storage, kernels, lowered: Lowered { steps: Vec::new(), weights: Vec::new() } };
+    for (index, node) in graph.nodes.iter().enumerate() {
+        let before = lowering.lowered.steps.len();
+        if lowering.node(node, storage.scratch[index]).is_none() {
+            return Err(unsupported(&node.name, &format!("op {:?} on these shapes", discriminant(&node.op))));
+        }
+        debug_assert!(lowering.lowered.steps.len() >= before);
+    }
+    Ok(lowering.lowered)
+}
+
+/// First word of an operation's debug form.
+fn discriminant(op: &Op) -> String {
+    let all = format!("{op:?}");
+    all.split(|c: char| !c.is_alphanumeric()).next().unwrap_or_default().to_owned()
+}
+
+struct Lowering<'a> {
+    graph: &'a Graph,
+    storage: &'a Storage,
+    kernels: &'a Kernels,
+    lowered: Lowered,
+}
+
+impl Lowering<'_> {
+    fn blocks(&self, id: ValueId) -> Option<Blocks> {
+        match self.storage.places[id.0] {
+            Place::Blocks(blocks) => Some(blocks),
+            _ => None,
+        }
+    }
+
+    fn plain(&self, id: ValueId) -> Option<usize> {
+        match self.storage.places[id.0] {
+            Place::Plain(at) => Some(at),
+            _ => None,
+        }
+    }
+
+    /// Where a row-major operand starts: in the arena, or (constants are put there now) in the weights.
+    fn origin(&mut self, id: ValueId) -> Option<Result<usize, usize>> {
+        if let Some(constant) = &self.graph.value(id).constant {
+            let at = self.lowered.weights.len();
+            self.lowered.weights.extend_from_slice(floats(constant)?);
+            return Some(Err(at));
+        }
+        self.plain(id).map(Ok)
+    }
+
+    fn push(&mut self, node: &Node, step: Step) -> Option<()> {
+        self.lowered.steps.push((node.name.clone(), step));
+        Some(())
+    }
+
+    fn node(&mut self, node: &Node, scratch: usize) -> Option<()> {
+        let output = *node.outputs.first()?;
+        match &node.op {
+            Op::Conv(conv) => self.convolution(node, conv, scratch),
+            Op::MaxPool(window) => self.pool(node, window, None),
+            Op::AveragePool { window, include_padding } => self.pool(node, window, Some(*include_padding)),
+            Op::GlobalSum => {
+                let step = picture::GlobalSum { input: self.blocks(node.inputs[0])?, output: self.blocks(output)? };
+                self.push(node, Step::GlobalSum(step))
+            }
+            Op::Resize { rows, columns } => {
+                let (input, output) = (self.blocks(node.inputs[0])?, self.blocks(output)?);
+                let step = picture::Resize { input, output, rows: rows.clone(), columns: columns.clone() };
+                self.push(node, Step::Resize(step))
+            }
+            Op::Activate(activation) => {
+                let activation = *activation;
+                if let Some(output) = self.blocks(output) {
+                    let input = self.blocks(node.inputs[0])?;
+                    return self.push(node, Step::Activate(picture::Activate { input, output, activation }));
+                }
+                let (from, to) = (self.plain(node.inputs[0])?, self.plain(output)?);
+                let floats = self.graph.value(output).len();
+                self.push(node, Step::PlainActivate(plain::Activate { from, to, floats, activation, scratch }))
+            }
+            Op::Binary(_) => self.binary(node),
+            Op::Concat { axis } => self.concat(node, *axis),
+            Op::Slice { axis, start, end } => self.gather(node, *axis, &(*start..*end).collect::<Vec<_>>()),
+            Op::Gather { axis, indices } => self.gather(node, *axis, indices),
+            Op::Reshape => {
+                // a view, unless the operand is a constant
+                (self.graph.value(node.inputs[0]).constant.is_none()).then_some(())
+            }
+            Op::Transpose { order } => {
+                let shape = &self.graph.value(node.inputs[0]).shape;
+                let strides = row_major(shape);
+                let dims: Vec<usize> = order.iter().map(|&a| shape[a]).collect();
+                let from: Vec<usize> = order.iter().map(|&a| strides[a]).collect();
+                let to = row_major(&dims);
+                self.copy(node, node.inputs[0], 0, self.plain(output)?, &dims, [&from, &to], None)
+            }
+            Op::Softmax { axis } => {
+                let shape = &self.graph.value(output).shape;
+                let (outer, inner) = (shape[..*axis].iter().product(), shape[axis + 1..].iter().product());
+                let (from, to, length) = (self.plain(node.inputs[0])?, self.plain(output)?, shape[*axis]);
+                self.push(node, Step::Softmax(plain::Softmax { from, to, outer, length, inner, scratch }))
+            }
+            Op::MatMul { weights } => {
+                let k = *self.graph.value(node.inputs[0]).shape.last()?;
+                let n = *self.graph.value(output).shape.last()?;
+                let m = self.graph.value(output).len() / n;
+                let (from, to) = (self.plain(node.inputs[0])?, self.plain(output)?);
+                let at = self.lowered.weights.len();
+                self.lowered.weights.extend_from_slice(weights);
+                self.push(node, Step::MatMul(plain::MatMul { from, to, m, k, n, weights: at }))
+            }
+            Op::Pad { before, value, .. } => {
+                let (dims, to) = (self.graph.value(node.inputs[0]).shape.clone(), self.plain(output)?);
+                let (from, strides) = (row_major(&dims), row_major(&self.graph.value(output).shape));
+                let start = to + before.iter().zip(&strides).map(|(b, s)| b * s).sum::<usize>();
+                let fill = Some((to, self.graph.value(output).len(), *value));
+                self.copy(node, node.inputs[0], 0, start, &dims, [&from, &strides], fill)
+            }
+            Op::ToBlocks => {
+                let output = self.blocks(output)?;
+                let from = self.origin(node.inputs[0])?;
+                self.push(node, Step::ToBlocks(picture::ToBlocks { from, output }))
+            }
+            Op::FromBlocks => {
+                let (input, to) = (self.blocks(node.inputs[0])?, self.plain(output)?);
+                self.push(node, Step::FromBlocks(picture::FromBlocks { input, to }))
+            }
+            Op::Foreign(foreign) => {
+                let operand = |id: &ValueId| match self.storage.places[id.0] {
+                    Place::Plain(at) => Some(Operand::Plain { at, shape: self.graph.value(*id).shape.clone() }),
+                    Place::Foreign(slot) => Some(Operand::Tensor(slot)),
+                    _ => None,
+                };
+                let inputs = node.inputs.iter().map(operand).collect::<Option<_>>()?;
+                let outputs = node.outputs.iter().map(operand).collect::<Option<_>>()?;
+                self.push(node, Step::Foreign(ForeignStep { foreign: (**foreign).clone(), inputs, outputs }))
+            }
+        }
+    }
+
+    fn convolution(&mut self, node: &Node, conv: &Conv, scratch: usize) -> Option<()> {
+        let source = match self.storage.places[node.inputs[0].0] {
+            Place::Blocks(blocks) => Source::Blocks(blocks),
+            Place::Plain(at) => {
+                let [channels, height, width] = self.graph.value(node.inputs[0]).picture()?;
+                Source::Planes { at, channels, height, width, row: plane_row(conv, width), scratch }
+            }
+            _ => return None,
+        };
+        let output = self.blocks(node.outputs[0])?;
+        let residual = match (conv.residual, node.inputs.get(1)) {
+            (Some(order), Some(&id)) => Some((self.blocks(id)?, order)),
+            _ => None,
+        };
+        let step =
+            ConvStep::new(conv, source, output, residual, self.kernels.conv_blocks, &mut self.lowered.weights)?;
+        self.push(node, Step::Conv(step))
+    }
+
+    fn pool(&mut self, node: &Node, window: &Window, average: Option<bool>) -> Option<()> {
+        let (input, output) = (self.blocks(node.inputs[0])?, self.blocks(node.outputs[0])?);
+        self.push(node, Step::Pool(picture::Pool::new(window, input, output, average)))
+    }
+
+    fn binary(&mut self, node: &Node) -> Option<()> {
+        let Op::Binary(op) = node.op else { return None };
+        let output = node.outputs[0];
+        if let Some(output) = self.blocks(output) {
+            let terms = [self.term(node.inputs[0], output)?, self.term(*node.inputs.get(1)?, output)?];
+            return self.push(node, Step::Binary(picture::Elementwise { op, terms, output }));
+        }
+        let shape = self.graph.value(output).shape.clone();
+        let mut sides = [Ok(0), Ok(0)];
+        let mut spans = [0, 0];
+        let mut strides = vec![[0, 0, 0]; shape.len()];
+        for (n, &id) in node.inputs.iter().enumerate().take(2) {
+            let dims = self.graph.value(id).shape.clone();
+            for (axis, stride) in row_major(&dims).into_iter().enumerate() {
+                strides[axis][n] = if dims[axis] == 1 { 0 } else { stride };
+            }
+            spans[n] = self.graph.value(id).len();
+            sides[n] = self.origin(id)?;
+        }
+        for (stride, own) in strides.iter_mut().zip(row_major(&shape)) {
+            stride[2] = own;
+        }
+        let (to, floats, walk) = (self.plain(output)?, shape.iter().product(), Walk::new(&shape, &strides));
+        self.push(node, Step::PlainBinary(plain::Elementwise { op, sides, spans, to, floats, walk }))
+    }
+
+    /// An operand of an element-wise operation on pictures.
+    fn term(&mut self, id: ValueId, output: Blocks) -> Option<picture::Term> {
+        if let Some(constant) = &self.graph.value(id).constant {
+            let values = floats(constant)?;
+            let at = self.lowered.weights.len();
+            let whole = blocks_for(output.channels) * LANES;
+            let value = |c: usize| if values.len() == 1 { values.first() } else { values.get(c) };
+            self.lowered.weights.extend((0..whole).map(|c| value(c).copied().unwrap_or(0.0)));
+            return Some(picture::Term::Channels(at));
+        }
+        let blocks = self.blocks(id)?;
+        let same = (blocks.height, blocks.width) == (output.height, output.width);
+        let pixel = (blocks.height, blocks.width) == (1, 1);
+        if blocks.channels != output.channels {
+            return None;
+        }
+        if same { Some(picture::Term::Picture(blocks)) } else { pixel.then_some(picture::Term::Pixel(blocks)) }
+    }
+
+    fn concat(&mut self, node: &Node, axis: usize) -> Option<()> {
+        let output = node.outputs[0];
+        if let Some(output) = self.blocks(output) {
+            let mut copy = picture::CopyChannels { moves: Vec::new(), output, cleared: Vec::new() };
+            let mut at = 0;
+            for &input in &node.inputs {
+                let source = self.blocks(input)?;
+                let aligned = at % LANES == 0;
+                // a piece that already lies in its place was made there
+                if !(aligned && source.at == output.at + at / LANES * output.block() && source.halo == output.halo) {
+                    copy.moves.extend((0..source.channels).map(|c| (source, c, at + c)));
+                    copy.cleared.extend(at / LANES..blocks_for(at + source.channels));
+                }
+                at += source.channels;
+            }
+            copy.cleared.sort_unstable();
+            copy.cleared.dedup();
+            return if copy.moves.is_empty() { Some(()) } else { self.push(node, Step::CopyChannels(copy)) };
+        }
+        let to = self.plain(output)?;
+        let shape = self.graph.value(output).shape.clone();
+        let strides = row_major(&shape);
+        let mut at = to;
+        for &input in &node.inputs {
+            let dims = self.graph.value(input).shape.clone();
+            if self.plain(input) != Some(at) || dims[..axis].iter().any(|&d| d != 1) {
+                self.copy(node, input, 0, at, &dims, [&row_major(&dims), &strides], None)?;
+            }
+            at += dims[axis] * strides[axis];
+        }
+        Some(())
+    }
+
+    /// Picks indices of an axis; a slice is the case of neighbouring ones.
+    fn gather(&mut self, node: &Node, axis: usize, indices: &[usize]) -> Option<()> {
+        let (input, output) = (node.inputs[0], node.outputs[0]);
+        if let Some(target) = self.blocks(output) {
+            let source = self.blocks(input)?;
+            let first = *indices.first()?;
+            let view = first % LANES == 0 && target.at == source.at + first / LANES * source.block();
+            if matches!(node.op, Op::Slice { .. }) && view && target.halo == source.halo {
+                return Some(());
+            }
+            let moves = indices.iter().enumerate().map(|(to, &from)| (source, from, to)).collect();
+            let cleared = (0..target.count()).collect();
+            return self.push(node, Step::CopyChannels(picture::CopyChannels { moves, output: target, cleared }));
+        }
+        let shape = self.graph.value(input).shape.clone();
+        let (from, to) = (row_major(&shape), row_major(&self.graph.value(output).shape));
+        let target = self.plain(output)?;
+        let mut done = 0;
+        while let Some(&first) = indices.get(done) {
+            // neighbouring indices go together
+            let length = indices[done..].iter().enumerate().take_while(|(i, x)| **x == first + i).count();
+            let start = first * from[axis];
+            let at = target + done * to[axis];
+            done += length;
+            let in_place = shape[..axis].iter().all(|&d| d == 1) && self.plain(input).is_some_and(|p| p + start == at);
+            if matches!(node.op, Op::Slice { .. }) && in_place {
+                continue;
+            }
+            let mut dims = shape.clone();
+            dims[axis] = length;
+            self.copy(node, input, start, at, &dims, [&from, &to], None)?;
+        }
+        Some(())
+    }
+
+    /// Copies `dims` elements from `input + start` to `to`.
+    #[allow(clippy::too_many_arguments)]
+    fn copy(
+        &mut self,
+        node: &Node,
+        input: ValueId,
+        start: usize,
+        to: usize,
+        dims: &[usize],
+        [from, into]: [&[usize]; 2],
+        fill: Option<(usize, usize, f32)>,
+    ) -> Option<()> {
+        let origin = self.origin(input)?.map(|at| at + start).map_err(|at| at + start);
+        let strides: Vec<[usize; 2]> = from.iter().zip(into).map(|(&a, &b)| [a, b]).collect();
+        let spans = [span(dims, from), span(dims, into)];
+        self.push(node, Step::Copy(Copy { from: origin, to, spans, walk: Walk::new(dims, &strides), fill }))
+    }
+}

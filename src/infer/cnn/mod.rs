@@ -1,0 +1,64 @@
+//! The CPU engine: a compiler from tract's graph to a plan of steps over one arena.
+//!
+//! ```text
+//! TypedModel ─ import ─▶ Graph ─ simplify ─▶ Graph ─ lay_out ─▶ + forms ─ storage ─▶ + places ─ lower ─▶ Plan
+//!                        shapes   folded       conversions        arena offsets        steps, packed weights
+//! ```
+//!
+//! Activations lie in blocks of 16 channels (`kernels::LANES`) with a border of zeros as wide as the widest padding of
+//! their readers; concatenations and channel slices are views. All kinds of CPU use the same layout: one AVX-512
+//! register, two of AVX2 or four of NEON hold one pixel's block. What has no kernel here is run by tract, node by node.
+
+mod foreign;
+mod graph;
+mod import;
+mod kernels;
+mod layout;
+mod lower;
+mod plan;
+mod profile;
+mod resample;
+mod run;
+mod simplify;
+mod step;
+mod storage;
+
+use super::Engine;
+use crate::error::{Error, Kind, Result};
+pub use profile::StepTime;
+
+use kernels::Kernels;
+use std::sync::Arc;
+use tract_onnx::prelude::TypedModel;
+
+/// Names the kind of CPU to compile for (`avx512`, `avx2`, `neon`, `scalar`) instead of the best one: for tests and
+/// comparisons.
+pub const CPU_VARIABLE: &str = "WEIR_CPU";
+
+/// How to compile.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// Kind of CPU, as in [`CPU_VARIABLE`]; `None`: what the variable says, else the best this machine has.
+    pub cpu: Option<String>,
+}
+
+/// Compiles a model with one input of fixed shape.
+///
+/// `model` must be typed and **not** decluttered (`InferenceModel::into_typed()`, with a concrete input fact).
+/// Fails with the name of the node that cannot be compiled; the caller then falls back to tract.
+pub fn compile(model: &TypedModel, options: &Options) -> Result<Arc<dyn Engine>> {
+    Ok(Arc::new(plan::CnnEngine(Arc::new(build(model, options)?))))
+}
+
+/// Compiles a model and measures each of its steps, the shortest of `runs` runs on one thread.
+pub fn profile(model: &TypedModel, options: &Options, runs: u32) -> Result<Vec<StepTime>> {
+    profile::profile(&Arc::new(build(model, options)?), runs)
+}
+
+fn build(model: &TypedModel, options: &Options) -> Result<plan::Plan> {
+    let wanted = options.cpu.clone().or_else(|| std::env::var(CPU_VARIABLE).ok()).filter(|name| !name.is_empty());
+    let kernels = Kernels::choose(wanted.as_deref()).ok_or_else(|| {
+        Error::new(Kind::Configuration, format!("{CPU_VARIABLE}: this machine cannot run {}", wanted.unwrap_or_default()))
+    })?;
+    plan::Plan::new(model, kernels)
+}

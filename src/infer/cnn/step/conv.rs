@@ -1,0 +1,301 @@
+//! Convolutions: direct, over blocks of channels or (the first layer) over planes.
+
+use super::Machine;
+use crate::infer::cnn::graph::{Conv, floats};
+use crate::infer::cnn::kernels::arena::{ConvJob, conv};
+use crate::infer::cnn::kernels::{Activation, LANES, Residual, Tap};
+use crate::infer::cnn::layout::blocks_for;
+use crate::infer::cnn::storage::Blocks;
+
+/// Floats of input that a band of rows may touch: half of a 1 MiB second-level cache, the other half is for the weights.
+const BAND_FLOATS: usize = 128 * 1024;
+
+/// Where a convolution reads.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::infer::cnn) enum Source {
+    Blocks(Blocks),
+    /// `[channels][height][width]`, no border. The rows of a window are laid out with a border (`row` floats each) in
+    /// `scratch` first; every band has a part of it.
+    Planes { at: usize, channels: usize, height: usize, width: usize, row: usize, scratch: usize },
+}
+
+/// A few output blocks that are computed together.
+#[derive(Debug)]
+struct Group {
+    first: usize,
+    blocks: usize,
+    weights: usize,
+    bias: usize,
+    /// Range of [`ConvStep::taps`].
+    taps: std::ops::Range<usize>,
+    /// Floats behind the window's first element that the taps reach.
+    reach: usize,
+}
+
+/// A convolution, ready to run.
+#[derive(Debug)]
+pub(in crate::infer::cnn) struct ConvStep {
+    source: Source,
+    output: Blocks,
+    residual: Option<(Blocks, Residual)>,
+    stride: [usize; 2],
+    before: [usize; 2],
+    activation: Activation,
+    pub depthwise: bool,
+    taps: Vec<Tap>,
+    groups: Vec<Group>,
+    band_rows: usize,
+    /// Rows of a window, for planes.
+    window_rows: usize,
+    dilation_rows: usize,
+    /// Multiplications, for profiles.
+    pub macs: usize,
+}
+
+impl ConvStep {
+    /// Floats of scratch space that a convolution over planes needs: a window of rows for each band.
+    pub(in crate::infer::cnn) fn scratch(conv: &Conv, [channels, _, width]: [usize; 3], output_height: usize) -> usize {
+        output_height.div_ceil(BAND_PLANE_ROWS) * channels * conv.window.kernel[0] * plane_row(conv, width)
+    }
+
+    /// Packs the weights behind `weights` and plans the loops. `conv_blocks`: most output blocks the kernel takes.
+    pub(in crate::infer::cnn) fn new(
+        conv: &Conv,
+        source: Source,
+        output: Blocks,
+        residual: Option<(Blocks, Residual)>,
+        conv_blocks: usize,
+        weights: &mut Vec<f32>,
+    ) -> Option<ConvStep> {
+        let packed = floats(&conv.weights)?;
+        let &[o, per_group, ..] = conv.weights.shape() else { return None };
+        let depthwise = per_group == 1 && conv.groups == o && matches!(source, Source::Blocks(b) if b.channels == o);
+        let window = &conv.window;
+        let mut step = ConvStep {
+            source,
+            output,
+            residual,
+            stride: window.stride,
+            before: window.before,
+            activation: conv.activation,
+            depthwise,
+            taps: Vec::new(),
+            groups: Vec::new(),
+            band_rows: 0,
+            window_rows: window.kernel[0],
+            dilation_rows: window.dilation[0],
+            macs: o * per_group * window.kernel[0] * window.kernel[1] * output.height * output.width,
+        };
+        let [kh, kw] = window.kernel;
+        let weight = |oc: usize, ic: usize, ky: usize, kx: usize| {
+            let at = ((oc * per_group + ic) * kh + ky) * kw + kx;
+            packed[at] * conv.scale.get(oc).copied().unwrap_or(1.0)
+        };
+        let out_per_group = o / conv.groups;
+        let mut first = 0;
+        while first < output.count() {
+            let blocks = if depthwise { 1 } else { conv_blocks.min(output.count() - first) };
+            let channels = first * LANES..((first + blocks) * LANES).min(o);
+            // input channels that any of these output channels reads
+            let inputs = (channels.start / out_per_group) * per_group..((channels.end - 1) / out_per_group + 1) * per_group;
+            let (start, taps_start) = (weights.len(), step.taps.len());
+            let mut reach = 0;
+            let mut push = |taps: &mut Vec<Tap>, offset: usize, length: usize| -> Option<()> {
+                taps.push(Tap { offset: u32::try_from(offset).ok()?, channels: u32::try_from(length).ok()? });
+                reach = reach.max(offset + length);
+                Some(())
+            };
+            // one weight vector per output block, for one input channel at one place of the window
+            let vectors = |weights: &mut Vec<f32>, ic: usize, ky: usize, kx: usize| {
+                for lane in 0..blocks * LANES {
+                    let oc = first * LANES + lane;
+                    let base = oc / out_per_group * per_group;
+                    let own = oc < o && (base..base + per_group).contains(&ic);
+                    weights.push(if own { weight(oc, ic - base, ky, kx) } else { 0.0 });
+                }
+            };
+            match source {
+                Source::Blocks(input) if depthwise => {
+                    for ky in 0..kh {
+                        for kx in 0..kw {
+                            let offset = ky * window.dilation[0] * input.row() + kx * window.dilation[1] * LANES;
+                            push(&mut step.taps, offset, LANES)?;
+                            for lane in 0..LANES {
+                                let oc = first * LANES + lane;
+                                weights.push(if oc < o { weight(oc, 0, ky, kx) } else { 0.0 });
+                            }
+                        }
+                    }
+                }
+                Source::Blocks(input) => {
+                    for block in inputs.start / LANES..blocks_for(inputs.end) {
+                        let from = inputs.start.max(block * LANES);
+                        let to = inputs.end.min((block + 1) * LANES);
+                        for ky in 0..kh {
+                            for kx in 0..kw {
+                                let place = ky * window.dilation[0] * input.row() + kx * window.dilation[1] * LANES;
+                                push(&mut step.taps, block * input.block() + place + from % LANES, to - from)?;
+                                for ic in from..to {
+                                    vectors(weights, ic, ky, kx);
+                                }
+                            }
+                        }
+                    }
+                }
+                Source::Planes { channels, row, .. } => {
+                    for ic in 0..channels {
+                        for ky in 0..kh {
+                            let offset = (ic * kh + ky) * row;
+                            // neighbouring columns look to the kernel like neighbouring channels
+                            if window.dilation[1] == 1 {
+                                push(&mut step.taps, offset, kw)?;
+                            }
+                            for kx in 0..kw {
+                                if window.dilation[1] != 1 {
+                                    push(&mut step.taps, offset + kx * window.dilation[1], 1)?;
+                                }
+                                vectors(weights, ic, ky, kx);
+                            }
+                        }
+                    }
+                }
+            }
+            let bias = weights.len();
+            weights.extend((0..blocks * LANES).map(|lane| conv.bias.get(first * LANES + lane).copied().unwrap_or(0.0)));
+            let taps = taps_start..step.taps.len();
+            step.groups.push(Group { first, blocks, weights: start, bias, taps, reach });
+            first += blocks;
+        }
+        step.band_rows = step.rows_per_band(window.kernel[0]);
+        Some(step)
+    }
+
+    /// Rows whose input stays in cache while all output blocks are computed.
+    fn rows_per_band(&self, kernel_rows: usize) -> usize {
+        let Source::Blocks(input) = self.source else { return BAND_PLANE_ROWS.min(self.output.height) };
+        let per_row = self.stride[0] * input.row() * if self.depthwise { 1 } else { input.count() };
+        (BAND_FLOATS / per_row.max(1)).saturating_sub(kernel_rows).clamp(MIN_BAND_ROWS, self.output.height.max(MIN_BAND_ROWS))
+    }
+
+    /// Bands of rows.
+    pub(super) fn items(&self) -> usize {
+        self.output.height.div_ceil(self.band_rows.max(1))
+    }
+
+    /// One band of rows, all output blocks.
+    pub(super) fn run(&self, machine: &Machine, band: usize) {
+        let rows = band * self.band_rows..((band + 1) * self.band_rows).min(self.output.height);
+        match self.source {
+            Source::Blocks(input) => {
+                for group in &self.groups {
+                    let block = if self.depthwise { group.first } else { 0 };
+                    for y in rows.clone() {
+                        // the window's first row and column may lie in the border
+                        let start = input.pixel(block, 0, 0) + y * self.stride[0] * input.row();
+                        let start = start - self.before[0] * input.row() - self.before[1] * LANES;
+                        self.row(machine, group, y, start, self.stride[1] * LANES);
+                    }
+                    self.clear_border(machine, group, rows.clone());
+                }
+            }
+            Source::Planes { channels, row, scratch, .. } => {
+                let scratch = scratch + band * channels * self.window_rows * row;
+                for y in rows.clone() {
+                    self.gather_rows(machine, y, scratch);
+                    for group in &self.groups {
+                        self.row(machine, group, y, scratch, self.stride[1]);
+                    }
+                }
+                for group in &self.groups {
+                    self.clear_border(machine, group, rows.clone());
+                }
+            }
+        }
+    }
+
+    /// One row of output pixels of one group of blocks.
+    fn row(&self, machine: &Machine, group: &Group, y: usize, input: usize, pixel_stride: usize) {
+        let place = |blocks: &Blocks| blocks.pixel(group.first, y, 0);
+        let job = ConvJob {
+            input,
+            pixel_stride,
+            taps: &self.taps[group.taps.clone()],
+            reach: group.reach,
+            weights: &machine.weights[group.weights..group.bias],
+            bias: &machine.weights[group.bias..group.bias + group.blocks * LANES],
+            output: place(&self.output),
+            output_block: self.output.block(),
+            width: self.output.width,
+            blocks: group.blocks,
+            activation: self.activation,
+            residual: self.residual.as_ref().map(|(blocks, order)| (place(blocks), blocks.block(), *order)),
+        };
+        conv(machine.kernels, machine.arena, &job, self.depthwise);
+    }
+
+    /// Lays the input rows of one output row into the scratch space, with zeros around.
+    fn gather_rows(&self, machine: &Machine, y: usize, scratch: usize) {
+        let Source::Planes { at, channels, height, width, row, .. } = self.source else { return };
+        let rows = channels * self.window_rows;
+        let all = machine.arena.write(scratch..scratch + rows * row);
+        for (index, target) in all.chunks_exact_mut(row).enumerate() {
+            let (channel, ky) = (index / self.window_rows, index % self.window_rows);
+            let source = (y * self.stride[0] + ky * self.dilation_rows).checked_sub(self.before[0]).filter(|&r| r < height);
+            let Some(source) = source else {
+                target.fill(0.0);
+                continue;
+            };
+            let from = at + (channel * height + source) * width;
+            let end = self.before[1] + width;
+            target[..self.before[1]].fill(0.0);
+            target[self.before[1]..end].copy_from_slice(machine.arena.read(from..from + width));
+            target[end..].fill(0.0);
+        }
+    }
+
+    /// Zeros around the band's rows, and above the first and below the last row of the picture.
+    fn clear_border(&self, machine: &Machine, group: &Group, rows: std::ops::Range<usize>) {
+        let output = &self.output;
+        if output.halo == 0 {
+            return;
+        }
+        let side = output.halo * LANES;
+        for block in group.first..group.first + group.blocks {
+            for y in rows.clone() {
+                let left = output.pixel(block, y, 0);
+                machine.arena.write(left - side..left).fill(0.0);
+                let right = left + output.width * LANES;
+                machine.arena.write(right..right + side).fill(0.0);
+            }
+            let (first, edge) = (output.at + block * output.block(), output.halo * output.row());
+            if rows.start == 0 {
+                machine.arena.write(first..first + edge).fill(0.0);
+            }
+            if rows.end == output.height {
+                let last = first + output.block();
+                machine.arena.write(last - edge..last).fill(0.0);
+            }
+        }
+    }
+}
+
+/// Fewest rows of a band: fewer would read the weights from far away too often.
+const MIN_BAND_ROWS: usize = 2;
+/// Rows of a band of the first layer.
+const BAND_PLANE_ROWS: usize = 16;
+
+/// Floats of one row of a plane with its border.
+pub(in crate::infer::cnn) fn plane_row(conv: &Conv, width: usize) -> usize {
+    width + conv.window.before[1] + conv.window.after[1]
+}
+
+impl std::fmt::Display for ConvStep {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let channels = match self.source {
+            Source::Blocks(blocks) => blocks.channels,
+            Source::Planes { channels, .. } => channels,
+        };
+        let (output, rows) = (&self.output, self.window_rows);
+        write!(f, "{channels}→{} {rows}x stride {} at {}x{}", output.channels, self.stride[0], output.height, output.width)
+    }
+}

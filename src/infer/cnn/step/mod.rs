@@ -1,0 +1,132 @@
+//! The steps of a plan. A step is cut into items that touch disjoint parts of its output, so that several threads may
+//! work on it; one thread alone does them in order.
+
+pub(super) mod conv;
+pub(super) mod picture;
+pub(super) mod plain;
+pub(super) mod strided;
+
+use super::foreign::Foreign;
+use super::kernels::Kernels;
+use super::kernels::arena::Arena;
+
+/// What a step works on.
+#[derive(Clone, Copy)]
+pub(super) struct Machine<'a> {
+    pub kernels: &'static Kernels,
+    pub arena: &'a Arena,
+    /// Packed weights and constants of the whole plan.
+    pub weights: &'a [f32],
+}
+
+/// One step.
+pub(super) enum Step {
+    Conv(conv::ConvStep),
+    Pool(picture::Pool),
+    GlobalSum(picture::GlobalSum),
+    Resize(picture::Resize),
+    Activate(picture::Activate),
+    Binary(picture::Elementwise),
+    CopyChannels(picture::CopyChannels),
+    ToBlocks(picture::ToBlocks),
+    FromBlocks(picture::FromBlocks),
+    PlainActivate(plain::Activate),
+    PlainBinary(plain::Elementwise),
+    Copy(strided::Copy),
+    Softmax(plain::Softmax),
+    MatMul(plain::MatMul),
+    Foreign(ForeignStep),
+}
+
+/// A node that tract runs; see `run.rs`.
+pub(super) struct ForeignStep {
+    pub foreign: Foreign,
+    pub inputs: Vec<Operand>,
+    pub outputs: Vec<Operand>,
+}
+
+/// An operand of a foreign node.
+#[derive(Debug, Clone)]
+pub(super) enum Operand {
+    /// Row-major in the arena.
+    Plain { at: usize, shape: Vec<usize> },
+    /// A tensor of tract's.
+    Tensor(usize),
+}
+
+impl Step {
+    /// Into how many items it is cut.
+    pub(super) fn items(&self) -> usize {
+        match self {
+            Step::Conv(step) => step.items(),
+            Step::Pool(step) => step.items(),
+            Step::Resize(step) => step.items(),
+            Step::Activate(step) => step.items(),
+            Step::Binary(step) => step.items(),
+            Step::FromBlocks(step) => step.items(),
+            Step::ToBlocks(step) => step.items(),
+            Step::CopyChannels(step) => step.items(),
+            _ => 1,
+        }
+    }
+
+    /// Does one item.
+    pub(super) fn run(&self, machine: &Machine, item: usize) {
+        match self {
+            Step::Conv(step) => step.run(machine, item),
+            Step::Pool(step) => step.run(machine, item),
+            Step::GlobalSum(step) => step.run(machine),
+            Step::Resize(step) => step.run(machine, item),
+            Step::Activate(step) => step.run(machine, item),
+            Step::Binary(step) => step.run(machine, item),
+            Step::CopyChannels(step) => step.run(machine, item),
+            Step::ToBlocks(step) => step.run(machine, item),
+            Step::FromBlocks(step) => step.run(machine, item),
+            Step::PlainActivate(step) => step.run(machine),
+            Step::PlainBinary(step) => step.run(machine),
+            Step::Copy(step) => step.run(machine),
+            Step::Softmax(step) => step.run(machine),
+            Step::MatMul(step) => step.run(machine),
+            Step::Foreign(_) => {} // needs the run's tensors: `run.rs`
+        }
+    }
+
+    /// For profiles.
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Step::Conv(step) if step.depthwise => "depthwise",
+            Step::Conv(_) => "conv",
+            Step::Pool(_) => "pool",
+            Step::GlobalSum(_) => "global-sum",
+            Step::Resize(_) => "resize",
+            Step::Activate(_) | Step::PlainActivate(_) => "activate",
+            Step::Binary(_) | Step::PlainBinary(_) => "binary",
+            Step::CopyChannels(_) => "copy-channels",
+            Step::ToBlocks(_) => "to-blocks",
+            Step::FromBlocks(_) => "from-blocks",
+            Step::Copy(_) => "copy",
+            Step::Softmax(_) => "softmax",
+            Step::MatMul(_) => "matmul",
+            Step::Foreign(_) => "tract",
+        }
+    }
+}
+
+/// Sets the border of zeros around block `block` of a picture; the rows above and below, and both ends of the others.
+pub(super) fn clear_halo(machine: &Machine, blocks: &super::storage::Blocks, block: usize) {
+    if blocks.halo == 0 {
+        return;
+    }
+    let start = blocks.at + block * blocks.block();
+    let storage = machine.arena.write(start..start + blocks.block());
+    let side = blocks.halo * super::kernels::LANES;
+    let edge = blocks.halo * blocks.row();
+    let end = storage.len() - edge;
+    storage[..edge].fill(0.0);
+    storage[end..].fill(0.0);
+    for row in storage[edge..end].chunks_exact_mut(blocks.row()) {
+        row[..side].fill(0.0);
+        let right = row.len() - side;
+        row[right..].fill(0.0);
+    }
+}

@@ -1,0 +1,163 @@
+//! Arithmetic on row-major tensors: mostly the tails of detection heads.
+
+use super::Machine;
+use super::strided::Walk;
+use crate::infer::cnn::kernels::arena;
+use crate::infer::cnn::kernels::{Activation, Binary, LANES};
+
+/// An activation over a whole tensor.
+pub(in crate::infer::cnn) struct Activate {
+    pub from: usize,
+    pub to: usize,
+    pub floats: usize,
+    pub activation: Activation,
+    /// [`LANES`] floats for the last, incomplete vector.
+    pub scratch: usize,
+}
+
+impl Activate {
+    pub(super) fn run(&self, machine: &Machine) {
+        let (arena, kernels) = (machine.arena, machine.kernels);
+        let whole = self.floats / LANES * LANES;
+        arena::activate(kernels, arena, self.from, self.to, whole, self.activation);
+        let rest = self.floats - whole;
+        if rest > 0 {
+            let source = arena.read(self.from + whole..self.from + self.floats);
+            arena.write(self.scratch..self.scratch + rest).copy_from_slice(source);
+            arena::activate(kernels, arena, self.scratch, self.scratch, LANES, self.activation);
+            let target = arena.write(self.to + whole..self.to + self.floats);
+            target.copy_from_slice(arena.read(self.scratch..self.scratch + rest));
+        }
+    }
+}
+
+/// `a op b` with numpy's broadcasting.
+pub(in crate::infer::cnn) struct Elementwise {
+    pub op: Binary,
+    /// In the arena, or in the weights for a constant.
+    pub sides: [Result<usize, usize>; 2],
+    pub spans: [usize; 2],
+    pub to: usize,
+    pub floats: usize,
+    /// The two sides and the output.
+    pub walk: Walk<3>,
+}
+
+impl Elementwise {
+    pub(super) fn run(&self, machine: &Machine) {
+        let side = |n: usize| match self.sides[n] {
+            Ok(at) => machine.arena.read(at..at + self.spans[n]),
+            Err(at) => machine.weights.get(at..at + self.spans[n]).unwrap_or_default(),
+        };
+        let (a, b) = (side(0), side(1));
+        let target = machine.arena.write(self.to..self.to + self.floats);
+        self.walk.runs(|[x, y, to], length, [step_a, step_b, step]| {
+            macro_rules! each {
+                (|$x:ident, $y:ident| $result:expr) => {
+                    match (step_a, step_b, step) {
+                        // the common cases as plain loops, which the compiler turns into vector instructions
+                        (1, 1, 1) => {
+                            let sides = a[x..x + length].iter().zip(&b[y..y + length]);
+                            target[to..to + length].iter_mut().zip(sides).for_each(|(t, (&$x, &$y))| *t = $result);
+                        }
+                        (1, 0, 1) => {
+                            let $y = b[y];
+                            target[to..to + length].iter_mut().zip(&a[x..x + length]).for_each(|(t, &$x)| *t = $result);
+                        }
+                        (0, 1, 1) => {
+                            let $x = a[x];
+                            target[to..to + length].iter_mut().zip(&b[y..y + length]).for_each(|(t, &$y)| *t = $result);
+                        }
+                        _ => {
+                            for i in 0..length {
+                                let ($x, $y) = (a[x + i * step_a], b[y + i * step_b]);
+                                target[to + i * step] = $result;
+                            }
+                        }
+                    }
+                };
+            }
+            match self.op {
+                Binary::Add => each!(|x, y| x + y),
+                Binary::Sub => each!(|x, y| x - y),
+                Binary::Mul => each!(|x, y| x * y),
+                Binary::Div => each!(|x, y| x / y),
+                Binary::Max => each!(|x, y| if x > y { x } else { y }),
+                Binary::Min => each!(|x, y| if x < y { x } else { y }),
+            }
+        });
+    }
+}
+
+/// Softmax along one axis of `[outer, length, inner]`, in place on a copy.
+pub(in crate::infer::cnn) struct Softmax {
+    pub from: usize,
+    pub to: usize,
+    pub outer: usize,
+    pub length: usize,
+    pub inner: usize,
+    /// `length · LANES` floats.
+    pub scratch: usize,
+}
+
+impl Softmax {
+    pub(super) fn run(&self, machine: &Machine) {
+        let (arena, kernels) = (machine.arena, machine.kernels);
+        let (length, inner) = (self.length, self.inner);
+        let floats = self.outer * length * inner;
+        arena.write(self.to..self.to + floats).copy_from_slice(arena.read(self.from..self.from + floats));
+        let whole = inner / LANES * LANES;
+        for outer in 0..self.outer {
+            for column in (0..whole).step_by(LANES) {
+                arena::softmax(kernels, arena, self.to + outer * length * inner + column, length, inner);
+            }
+        }
+        // columns that do not fill a vector are collected: across `outer` too, for the last axis has only one column each
+        let rest = inner - whole;
+        let all = self.outer * rest;
+        let place = |index: usize| self.to + index / rest * length * inner + whole + index % rest;
+        for first in (0..all).step_by(LANES) {
+            let columns = LANES.min(all - first);
+            let scratch = arena.write(self.scratch..self.scratch + length * LANES);
+            let tensor = arena.write(self.to..self.to + floats);
+            for lane in 0..columns {
+                let start = place(first + lane) - self.to;
+                for i in 0..length {
+                    scratch[i * LANES + lane] = tensor[start + i * inner];
+                }
+            }
+            arena::softmax(kernels, arena, self.scratch, length, LANES);
+            for lane in 0..columns {
+                let start = place(first + lane) - self.to;
+                for i in 0..length {
+                    tensor[start + i * inner] = scratch[i * LANES + lane];
+                }
+            }
+        }
+    }
+}
+
+/// `out[m, n] = Σk in[m, k] · weights[k, n]`.
+pub(in crate::infer::cnn) struct MatMul {
+    pub from: usize,
+    pub to: usize,
+    pub m: usize,
+    pub k: usize,
+    pub n: usize,
+    /// Row-major, in the plan's weights.
+    pub weights: usize,
+}
+
+impl MatMul {
+    pub(super) fn run(&self, machine: &Machine) {
+        let source = machine.arena.read(self.from..self.from + self.m * self.k);
+        let target = machine.arena.write(self.to..self.to + self.m * self.n);
+        let Some(weights) = machine.weights.get(self.weights..self.weights + self.k * self.n) else { return };
+        for (row, out) in source.chunks_exact(self.k).zip(target.chunks_exact_mut(self.n)) {
+            out.fill(0.0);
+            for (x, weights) in row.iter().zip(weights.chunks_exact(self.n)) {
+                out.iter_mut().zip(weights).for_each(|(o, w)| *o += x * w);
+            }
+        }
+    }
+}

@@ -1,0 +1,360 @@
+//! Where every value lies in the arena: views share their origin's storage, concatenated pieces are made in place, and
+//! storage is reused as soon as its last reader has run.
+
+use super::graph::{Graph, Op, ValueId};
+use super::import::{MAX_ELEMENTS, unsupported};
+use super::kernels::LANES;
+use super::layout::{Form, blocks_for};
+use crate::error::Result;
+
+/// Widest border of zeros around a picture, in pixels; the widest padding of a known detector is 6 (RTMDet's 5×5 dilated).
+const MAX_HALO: usize = 16;
+/// Storage starts at multiples of this many floats, a cache line.
+const ALIGNMENT: usize = 16;
+
+/// A picture in blocks of channels: `[block][halo + rows + halo][halo + columns + halo][LANES]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Blocks {
+    /// Float offset of the first block's storage, halo included.
+    pub at: usize,
+    pub channels: usize,
+    pub height: usize,
+    pub width: usize,
+    pub halo: usize,
+}
+
+impl Blocks {
+    /// Number of channel blocks.
+    pub(super) fn count(&self) -> usize {
+        blocks_for(self.channels)
+    }
+    /// Floats from one row to the next.
+    pub(super) fn row(&self) -> usize {
+        (self.width + 2 * self.halo) * LANES
+    }
+    /// Floats from one block to the next.
+    pub(super) fn block(&self) -> usize {
+        (self.height + 2 * self.halo) * self.row()
+    }
+    /// Float offset of a pixel of a block.
+    pub(super) fn pixel(&self, block: usize, y: usize, x: usize) -> usize {
+        self.at + block * self.block() + (self.halo + y) * self.row() + (self.halo + x) * LANES
+    }
+    /// Float offset of a channel's first pixel.
+    pub(super) fn channel(&self, channel: usize) -> usize {
+        self.pixel(channel / LANES, 0, 0) + channel % LANES
+    }
+}
+
+/// Where a value lies.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Place {
+    /// Row-major in the arena, from this float on.
+    Plain(usize),
+    /// In blocks in the arena.
+    Blocks(Blocks),
+    /// Known while compiling; not in the arena.
+    Constant,
+    /// A tensor of tract's, in this slot.
+    Foreign(usize),
+    /// Nobody asks.
+    Nowhere,
+}
+
+/// The arena's plan.
+#[derive(Debug)]
+pub(super) struct Storage {
+    /// By value.
+    pub places: Vec<Place>,
+    /// Float offset of each step's scratch space.
+    pub scratch: Vec<usize>,
+    /// Floats in the arena.
+    pub floats: usize,
+    /// Tensors of tract's.
+    pub tensors: usize,
+}
+
+/// A stretch of memory that one or more values share.
+#[derive(Debug, Clone)]
+struct Root {
+    form: Form,
+    /// Blocks or floats.
+    extent: usize,
+    /// `[height, width]` of pictures in blocks.
+    size: [usize; 2],
+    halo: usize,
+    /// First and last step that touches it.
+    life: Option<(usize, usize)>,
+    /// May not become part of a larger one (the graph's input).
+    pinned: bool,
+    /// Where it went: another root, and the offset there.
+    parent: Option<(usize, usize)>,
+}
+
+/// Plans the arena. `halo[v]` is the border that value `v`'s readers need, `scratch[n]` the floats that node `n` needs
+/// while it runs.
+pub(super) fn plan(graph: &Graph, forms: &[Form], scratch: &[usize]) -> Result<Storage> {
+    let mut planner = Planner { roots: Vec::new(), homes: vec![None; graph.values.len()] };
+    planner.home_all(graph, forms);
+    planner.share(graph, forms);
+    planner.halos(graph, forms)?;
+    planner.lives(graph);
+    planner.assign(graph, forms, scratch)
+}
+
+struct Planner {
+    roots: Vec<Root>,
+    /// Root and offset (blocks or floats) of each value.
+    homes: Vec<Option<(usize, usize)>>,
+}
+
+impl Planner {
+    /// Follows a value to the root that holds it.
+    fn find(&self, id: ValueId) -> Option<(usize, usize)> {
+        let (mut root, mut offset) = self.homes[id.0]?;
+        while let Some((parent, at)) = self.roots[root].parent {
+            (root, offset) = (parent, offset + at);
+        }
+        Some((root, offset))
+    }
+
+    /// Gives every value that lies in the arena a root of its own.
+    fn home_all(&mut self, graph: &Graph, forms: &[Form]) {
+        let made = graph.nodes.iter().flat_map(|n| &n.outputs).chain(&graph.input);
+        for &id in made {
+            let value = graph.value(id);
+            let (extent, size) = match (forms[id.0], value.picture()) {
+                (Form::Foreign, _) => continue,
+                (Form::Blocks, Some([c, h, w])) => (blocks_for(c), [h, w]),
+                _ => (value.len(), [0, 0]),
+            };
+            let pinned = graph.input == Some(id);
+            let root = Root { form: forms[id.0], extent, size, halo: 0, life: None, pinned, parent: None };
+            self.roots.push(root);
+            self.homes[id.0] = Some((self.roots.len() - 1, 0));
+        }
+    }
+
+    /// Views and in-place concatenations.
+    fn share(&mut self, graph: &Graph, forms: &[Form]) {
+        for node in &graph.nodes {
+            let Some(&output) = node.outputs.first() else { continue };
+            let form = forms[output.0];
+            match node.op {
+                Op::Reshape | Op::Slice { .. } => {
+                    let input = node.inputs[0];
+                    if let (Some(offset), Some((root, at))) = (view(graph, node, form), self.find(input)) {
+                        self.homes[output.0] = Some((root, at + offset));
+                    }
+                }
+                Op::Concat { axis } => {
+                    if let Some(offsets) = pieces(graph, node, axis, form) {
+                        self.place_pieces(forms, node, &offsets);
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Moves the roots of a concatenation's pieces into its output where nothing speaks against it.
+    fn place_pieces(&mut self, forms: &[Form], node: &super::graph::Node, offsets: &[(usize, usize)]) {
+        let Some((whole, base)) = self.find(node.outputs[0]) else { return };
+        for (piece, &(at, _)) in node.inputs.iter().zip(offsets) {
+            let Some((root, inside)) = self.find(*piece) else { continue };
+            if root == whole || self.roots[root].pinned || forms[piece.0] != forms[node.outputs[0].0] {
+                continue;
+            }
+            let Some(start) = (base + at).checked_sub(inside) else { continue };
+            let end = start + self.roots[root].extent;
+            let fits = self.roots[root].size == self.roots[whole].size && end <= base + total(offsets);
+            // the root may cover other pieces only where they are views of it, at the same distance
+            let clear = node.inputs.iter().zip(offsets).all(|(other, &(other_at, length))| {
+                let (from, to) = (base + other_at, base + other_at + length);
+                let same = self.find(*other).is_some_and(|(r, o)| r == root && start + o == from);
+                same || to <= start || end <= from
+            });
+            if fits && clear {
+                self.roots[root].parent = Some((whole, start));
+            }
+        }
+    }
+
+    /// The widest border that any reader needs of each root.
+    fn halos(&mut self, graph: &Graph, forms: &[Form]) -> Result<()> {
+        for node in &graph.nodes {
+            let (Op::Conv(conv), Some(&input)) = (&node.op, node.inputs.first()) else { continue };
+            if forms[input.0] != Form::Blocks {
+                continue;
+            }
+            let (Some([_, h, w]), Some([_, oh, ow])) = (graph.value(input).picture(), graph.value(node.outputs[0]).picture())
+            else {
+                continue;
+            };
+            let window = &conv.window;
+            let mut halo = 0;
+            for (axis, (length, outputs)) in [(h, oh), (w, ow)].into_iter().enumerate() {
+                let reach = (outputs - 1) * window.stride[axis] + (window.kernel[axis] - 1) * window.dilation[axis] + 1;
+                let after = reach.saturating_sub(length + window.before[axis]);
+                halo = halo.max(window.before[axis]).max(after);
+            }
+            if halo > MAX_HALO {
+                return Err(unsupported(&node.name, &format!("op Conv: padding of {halo} pixels")));
+            }
+            if let Some((root, _)) = self.find(input) {
+                self.roots[root].halo = self.roots[root].halo.max(halo);
+            }
+        }
+        Ok(())
+    }
+
+    /// First and last step of each root.
+    fn lives(&mut self, graph: &Graph) {
+        for (step, node) in graph.nodes.iter().enumerate() {
+            for &id in node.inputs.iter().chain(&node.outputs) {
+                if let Some((root, _)) = self.find(id) {
+                    let (first, last) = self.roots[root].life.unwrap_or((step, step));
+                    self.roots[root].life = Some((first.min(step), last.max(step)));
+                }
+            }
+        }
+        // outputs are read after the last step; the input is written before the first and kept, so that it can be run again
+        for &id in graph.outputs.iter().chain(&graph.input) {
+            if let Some((root, _)) = self.find(id) {
+                let first = self.roots[root].life.map_or(0, |l| l.0);
+                let first = if graph.input == Some(id) { 0 } else { first };
+                self.roots[root].life = Some((first, usize::MAX));
+            }
+        }
+    }
+
+    /// Gives each root the lowest place that is free during its life, largest first.
+    fn assign(self, graph: &Graph, forms: &[Form], scratch: &[usize]) -> Result<Storage> {
+        struct Piece {
+            floats: usize,
+            life: (usize, usize),
+            owner: Owner,
+            at: usize,
+        }
+        enum Owner {
+            Root(usize),
+            Scratch(usize),
+        }
+        let mut pieces = Vec::new();
+        for (index, root) in self.roots.iter().enumerate() {
+            let (None, Some(life)) = (root.parent, root.life) else { continue };
+            let [h, w] = root.size;
+            let floats = match root.form {
+                Form::Blocks => root.extent * (h + 2 * root.halo) * (w + 2 * root.halo) * LANES,
+                _ => root.extent,
+            };
+            pieces.push(Piece { floats, life, owner: Owner::Root(index), at: 0 });
+        }
+        for (step, &floats) in scratch.iter().enumerate().filter(|(_, f)| **f > 0) {
+            pieces.push(Piece { floats, life: (step, step), owner: Owner::Scratch(step), at: 0 });
+        }
+        pieces.sort_by_key(|p| std::cmp::Reverse(p.floats));
+        let mut floats = 0;
+        for index in 0..pieces.len() {
+            let (placed, rest) = pieces.split_at_mut(index);
+            let Some(piece) = rest.first_mut() else { break };
+            let overlaps = |p: &&Piece| p.life.0 <= piece.life.1 && piece.life.0 <= p.life.1;
+            let mut taken: Vec<(usize, usize)> = placed.iter().filter(overlaps).map(|p| (p.at, p.at + p.floats)).collect();
+            taken.sort_unstable();
+            let mut at = 0;
+            for (from, to) in taken {
+                if at + piece.floats <= from {
+                    break;
+                }
+                at = at.max(to.next_multiple_of(ALIGNMENT));
+            }
+            piece.at = at;
+            floats = floats.max(at + piece.floats);
+        }
+        if floats > MAX_ELEMENTS {
+            return Err(unsupported("graph", "more memory than one model may have"));
+        }
+        let mut starts = vec![0; self.roots.len()];
+        let mut scratch_at = vec![0; scratch.len()];
+        for piece in &pieces {
+            match piece.owner {
+                Owner::Root(root) => starts[root] = piece.at,
+                Owner::Scratch(step) => scratch_at[step] = piece.at,
+            }
+        }
+        let mut tensors = 0;
+        let places = graph.values.iter().enumerate().map(|(index, value)| {
+            if value.constant.is_some() {
+                return Place::Constant;
+            }
+            if forms[index] == Form::Foreign {
+                tensors += 1;
+                return Place::Foreign(tensors - 1);
+            }
+            let Some((root, offset)) = self.find(ValueId(index)) else { return Place::Nowhere };
+            match (forms[index], value.picture()) {
+                (Form::Blocks, Some([channels, height, width])) => {
+                    let halo = self.roots[root].halo;
+                    let mut blocks = Blocks { at: starts[root], channels, height, width, halo };
+                    blocks.at += offset * blocks.block();
+                    Place::Blocks(blocks)
+                }
+                _ => Place::Plain(starts[root] + offset),
+            }
+        });
+        let places = places.collect();
+        Ok(Storage { places, scratch: scratch_at, floats, tensors })
+    }
+}
+
+/// Offset (blocks or floats) of a reshape or slice inside its operand, where it is a view of it.
+fn view(graph: &Graph, node: &super::graph::Node, form: Form) -> Option<usize> {
+    let input = graph.value(node.inputs[0]);
+    if input.constant.is_some() {
+        return None;
+    }
+    match (&node.op, form) {
+        (Op::Reshape, Form::Plain) => Some(0),
+        (Op::Slice { axis: 1, start, .. }, Form::Blocks) => (start % LANES == 0).then_some(start / LANES),
+        (Op::Slice { axis, start, .. }, Form::Plain) => {
+            let (outer, inner) = input.shape.split_at(*axis);
+            let inner: usize = inner.iter().skip(1).product();
+            outer.iter().all(|&d| d == 1).then_some(start * inner)
+        }
+        _ => None,
+    }
+}
+
+/// Offset and length (blocks or floats) of each piece of a concatenation that can be made in place.
+fn pieces(graph: &Graph, node: &super::graph::Node, axis: usize, form: Form) -> Option<Vec<(usize, usize)>> {
+    let output = graph.value(node.outputs[0]);
+    let (outer, inner) = output.shape.split_at(axis);
+    let inner: usize = inner.iter().skip(1).product();
+    if outer.iter().any(|&d| d != 1) {
+        return None;
+    }
+    let mut at = 0;
+    let mut result = Vec::new();
+    for &input in &node.inputs {
+        let along = *graph.value(input).shape.get(axis)?;
+        match form {
+            Form::Blocks => {
+                if at % LANES != 0 {
+                    return None;
+                }
+                result.push((at / LANES, blocks_for(along)));
+                at += along;
+            }
+            _ => {
+                result.push((at, along * inner));
+                at += along * inner;
+            }
+        }
+    }
+    Some(result)
+}
+
+/// Where the last piece ends.
+fn total(offsets: &[(usize, usize)]) -> usize {
+    offsets.last().map_or(0, |&(at, length)| at + length)
+}
