@@ -2,6 +2,7 @@
 
 pub mod bench;
 pub mod check;
+pub mod cnn;
 mod family;
 mod model;
 mod pool;

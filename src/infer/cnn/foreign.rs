@@ -24,8 +24,7 @@ impl Foreign {
     /// Takes a node out of its model; `constants` are its inputs that are known.
     pub(super) fn new(model: &TypedModel, node: &TypedNode, constants: &[Option<Arc<Tensor>>]) -> Result<Self> {
         let failed = |e: TractError| unsupported(&node.name, &format!("op {}", node.op.name())).because(tract(e));
-        let mut alone = TypedModel::default();
-        alone.symbols = model.symbols.clone();
+        let mut alone = TypedModel { symbols: model.symbols.clone(), ..TypedModel::default() };
         let mut inputs = TVec::new();
         for (slot, constant) in constants.iter().enumerate() {
             let name = format!("in{slot}");
@@ -46,8 +45,6 @@ impl Foreign {
 
     /// Runs it.
     pub(super) fn run(&self, inputs: TVec<TValue>) -> Result<TVec<TValue>> {
-        self.plan
-            .run(inputs)
-            .map_err(|e| Error::new(Kind::Inference, format!("{} failed", self.operation)).because(tract(e)))
+        self.plan.run(inputs).map_err(|e| Error::new(Kind::Inference, format!("{} failed", self.operation)).because(tract(e)))
     }
 }

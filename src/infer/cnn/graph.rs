@@ -55,13 +55,6 @@ pub(super) struct Window {
     pub after: [usize; 2],
 }
 
-impl Window {
-    /// Whether the output is as large as the input and each pixel depends on one pixel.
-    pub(super) fn is_pointwise(&self) -> bool {
-        self.kernel == [1, 1] && self.stride == [1, 1] && self.before == [0, 0] && self.after == [0, 0]
-    }
-}
-
 /// A convolution with everything that was folded into it.
 #[derive(Debug, Clone)]
 pub(super) struct Conv {
@@ -87,25 +80,50 @@ pub(super) enum Op {
     Conv(Box<Conv>),
     MaxPool(Window),
     /// `include_padding`: divide by the window's size everywhere.
-    AveragePool { window: Window, include_padding: bool },
+    AveragePool {
+        window: Window,
+        include_padding: bool,
+    },
     /// Sum over rows and columns, `[1, C, 1, 1]`.
     GlobalSum,
-    Resize { rows: Taps, columns: Taps },
+    Resize {
+        rows: Taps,
+        columns: Taps,
+    },
     Activate(Activation),
     /// Shapes broadcast as in numpy.
     Binary(Binary),
-    Concat { axis: usize },
-    Slice { axis: usize, start: usize, end: usize },
+    Concat {
+        axis: usize,
+    },
+    Slice {
+        axis: usize,
+        start: usize,
+        end: usize,
+    },
     /// Picks along an axis.
-    Gather { axis: usize, indices: Vec<usize> },
+    Gather {
+        axis: usize,
+        indices: Vec<usize>,
+    },
     /// Same elements, other shape.
     Reshape,
-    Transpose { order: Vec<usize> },
-    Softmax { axis: usize },
+    Transpose {
+        order: Vec<usize>,
+    },
+    Softmax {
+        axis: usize,
+    },
     /// `out[.., m, n] = Σk in[.., m, k] · weights[k, n]`, weights row-major.
-    MatMul { weights: Vec<f32> },
+    MatMul {
+        weights: Vec<f32>,
+    },
     /// Constant rows and columns around a picture, or any other tensor.
-    Pad { before: Vec<usize>, after: Vec<usize>, value: f32 },
+    Pad {
+        before: Vec<usize>,
+        after: Vec<usize>,
+        value: f32,
+    },
     /// A tract node.
     Foreign(Box<Foreign>),
     /// Row-major to blocks of channels, and back; put in by `layout.rs`.

@@ -33,8 +33,7 @@ pub(super) struct Lowered {
 
 /// Lowers every node.
 pub(super) fn lower(graph: &Graph, storage: &Storage, kernels: &Kernels) -> Result<Lowered> {
-    let mut lowering =
-        Lowering { graph, storage, kernels, lowered: Lowered { steps: Vec::new(), weights: Vec::new() } };
+    let mut lowering = Lowering { graph, storage, kernels, lowered: Lowered { steps: Vec::new(), weights: Vec::new() } };
     for (index, node) in graph.nodes.iter().enumerate() {
         let before = lowering.lowered.steps.len();
         if lowering.node(node, storage.scratch[index]).is_none() {
@@ -187,8 +186,7 @@ impl Lowering<'_> {
             (Some(order), Some(&id)) => Some((self.blocks(id)?, order)),
             _ => None,
         };
-        let step =
-            ConvStep::new(conv, source, output, residual, self.kernels.conv_blocks, &mut self.lowered.weights)?;
+        let step = ConvStep::new(conv, source, output, residual, self.kernels.conv_blocks, &mut self.lowered.weights)?;
         self.push(node, Step::Conv(step))
     }
 

@@ -10,12 +10,7 @@ const TOLERANCE: f32 = 1e-4;
 const MAX_PROBE: usize = 1 << 24;
 
 /// Rows and columns of a resize that reads at most two neighbours per axis, or `None`.
-pub(super) fn probe(
-    node: &TypedNode,
-    input: &Value,
-    output: &Value,
-    constants: &[Option<Arc<Tensor>>],
-) -> Option<(Taps, Taps)> {
+pub(super) fn probe(node: &TypedNode, input: &Value, output: &Value, constants: &[Option<Arc<Tensor>>]) -> Option<(Taps, Taps)> {
     let ([c, h, w], [oc, oh, ow]) = (input.picture()?, output.picture()?);
     if c != oc || input.len().max(output.len()) > MAX_PROBE {
         return None;

@@ -7,7 +7,7 @@ use crate::error::{Error, Kind, Result};
 use crate::infer::Run;
 use crate::infer::cnn::kernels::arena::Arena;
 use std::sync::Arc;
-use tract_onnx::prelude::{TVec, TValue, Tensor};
+use tract_onnx::prelude::{TValue, TVec, Tensor};
 
 /// One thread's run of a plan.
 pub(super) struct CnnRun {
@@ -19,8 +19,8 @@ pub(super) struct CnnRun {
 
 impl CnnRun {
     pub(super) fn new(plan: Arc<Plan>) -> Result<Self> {
-        let arena = Arena::new(plan.floats)
-            .ok_or_else(|| Error::new(Kind::Exhausted, "no memory for the activations of the model"))?;
+        let arena =
+            Arena::new(plan.floats).ok_or_else(|| Error::new(Kind::Exhausted, "no memory for the activations of the model"))?;
         let tensors = vec![None; plan.tensors];
         Ok(CnnRun { plan, arena, tensors })
     }

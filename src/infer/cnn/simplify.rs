@@ -116,9 +116,10 @@ fn shuffles(graph: &mut Graph) {
         }
         let Some(Node { op: Op::Reshape, inputs, .. }) = makers[from.0].map(|m| &graph.nodes[m]) else { continue };
         let (middle, input) = (graph.value(from).shape.clone(), inputs[0]);
-        let swapped = orders.into_iter().rev().fold((0..middle.len()).collect::<Vec<_>>(), |axes, order| {
-            order.iter().map(|&a| axes[a]).collect()
-        });
+        let swapped = orders
+            .into_iter()
+            .rev()
+            .fold((0..middle.len()).collect::<Vec<_>>(), |axes, order| order.iter().map(|&a| axes[a]).collect());
         let (&[1, g, n, h, w], &[1, c, oh, ow]) = (&middle[..], &output[..]) else { continue };
         let same = graph.value(input).shape == output && (h, w) == (oh, ow) && g * n == c;
         if same && swapped == [0, 2, 1, 3, 4] {

@@ -45,11 +45,6 @@ impl Arena {
         Some(Arena { start, floats: floats.max(LANES), layout })
     }
 
-    /// Floats it holds.
-    pub(crate) fn len(&self) -> usize {
-        self.floats
-    }
-
     fn at(&self, offset: usize, floats: usize) -> *mut f32 {
         let inside = offset.checked_add(floats).is_some_and(|end| end <= self.floats);
         assert!(inside, "the plan left its arena: {offset} + {floats} of {}", self.floats);

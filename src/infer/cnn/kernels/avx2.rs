@@ -75,10 +75,7 @@ impl Lanes for Ymm {
         // SAFETY: see above. 2^p is p + 127 in the exponent's place.
         unsafe {
             let two_to = |p: __m256| {
-                _mm256_castsi256_ps(_mm256_slli_epi32::<23>(_mm256_add_epi32(
-                    _mm256_cvtps_epi32(p),
-                    _mm256_set1_epi32(127),
-                )))
+                _mm256_castsi256_ps(_mm256_slli_epi32::<23>(_mm256_add_epi32(_mm256_cvtps_epi32(p), _mm256_set1_epi32(127))))
             };
             Ymm(_mm256_mul_ps(self.0, two_to(power.0)), _mm256_mul_ps(self.1, two_to(power.1)))
         }

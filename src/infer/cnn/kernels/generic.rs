@@ -1,5 +1,6 @@
 //! The loops themselves, over any [`Lanes`]. Inlined into functions that carry the CPU's features.
 #![allow(unsafe_code)] // raw pointers, as the row structures in `mod.rs` describe them
+#![allow(clippy::needless_range_loop)] // two indices walk a tile together
 
 use super::lanes::{LANES, Lanes};
 use super::{Activation, Binary, ConvRow, Operand, PoolRow, Residual, ResizeRow};

@@ -28,9 +28,7 @@ impl Lanes for Quad {
     #[inline(always)]
     unsafe fn load(from: *const f32) -> Self {
         // SAFETY: see above.
-        unsafe {
-            Quad(vld1q_f32(from), vld1q_f32(from.add(4)), vld1q_f32(from.add(8)), vld1q_f32(from.add(12)))
-        }
+        unsafe { Quad(vld1q_f32(from), vld1q_f32(from.add(4)), vld1q_f32(from.add(8)), vld1q_f32(from.add(12))) }
     }
     #[inline(always)]
     unsafe fn store(self, to: *mut f32) {

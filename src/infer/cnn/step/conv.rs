@@ -16,7 +16,14 @@ pub(in crate::infer::cnn) enum Source {
     Blocks(Blocks),
     /// `[channels][height][width]`, no border. The rows of a window are laid out with a border (`row` floats each) in
     /// `scratch` first; every band has a part of it.
-    Planes { at: usize, channels: usize, height: usize, width: usize, row: usize, scratch: usize },
+    Planes {
+        at: usize,
+        channels: usize,
+        height: usize,
+        width: usize,
+        row: usize,
+        scratch: usize,
+    },
 }
 
 /// A few output blocks that are computed together.
