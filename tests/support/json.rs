@@ -96,8 +96,10 @@ impl From<&str> for Json {
 }
 
 /// Python's default style, which is the one of the TCP door and of the datagrams: `", "` and `": "`, ASCII only.
+/// With `{:#}` the style of the HTTP door: no blanks, UTF-8 as it is.
 impl fmt::Display for Json {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (comma, colon) = if f.alternate() { (",", ":") } else { (", ", ": ") };
         match self {
             Json::Null => f.write_str("null"),
             Json::Bool(value) => write!(f, "{value}"),
@@ -106,21 +108,18 @@ impl fmt::Display for Json {
             Json::Array(items) => {
                 f.write_str("[")?;
                 for (index, item) in items.iter().enumerate() {
-                    if index > 0 {
-                        f.write_str(", ")?;
-                    }
-                    write!(f, "{item}")?;
+                    f.write_str(if index > 0 { comma } else { "" })?;
+                    item.fmt(f)?;
                 }
                 f.write_str("]")
             }
             Json::Object(members) => {
                 f.write_str("{")?;
                 for (index, (key, value)) in members.iter().enumerate() {
-                    if index > 0 {
-                        f.write_str(", ")?;
-                    }
+                    f.write_str(if index > 0 { comma } else { "" })?;
                     quote(f, key)?;
-                    write!(f, ": {value}")?;
+                    f.write_str(colon)?;
+                    value.fmt(f)?;
                 }
                 f.write_str("}")
             }
@@ -130,15 +129,20 @@ impl fmt::Display for Json {
 
 fn quote(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
     f.write_str("\"")?;
-    for unit in text.encode_utf16() {
-        match char::from_u32(u32::from(unit)) {
-            Some('"') => f.write_str("\\\"")?,
-            Some('\\') => f.write_str("\\\\")?,
-            Some('\n') => f.write_str("\\n")?,
-            Some('\r') => f.write_str("\\r")?,
-            Some('\t') => f.write_str("\\t")?,
-            Some(c) if (' '..='~').contains(&c) => write!(f, "{c}")?,
-            _ => write!(f, "\\u{unit:04x}")?,
+    for c in text.chars() {
+        match c {
+            '"' => f.write_str("\\\"")?,
+            '\\' => f.write_str("\\\\")?,
+            '\n' => f.write_str("\\n")?,
+            '\r' => f.write_str("\\r")?,
+            '\t' => f.write_str("\\t")?,
+            ' '..='~' => write!(f, "{c}")?,
+            '\u{80}'.. if f.alternate() => write!(f, "{c}")?,
+            _ => {
+                for unit in c.encode_utf16(&mut [0; 2]) {
+                    write!(f, "\\u{unit:04x}")?;
+                }
+            }
         }
     }
     f.write_str("\"")

@@ -80,3 +80,71 @@ fn compare(path: &str, key: &str, recorded: &Json, ours: &Json, found: &mut Vec<
         found.push(format!("{path}: {recorded} ≠ {ours}"));
     }
 }
+
+/// Boxes may differ by this much, in pixels of the frame: boxes are rounded to whole pixels, so a centre moves by half.
+const BOX_TOLERANCE_PX: f64 = 0.5;
+/// Scores may differ by this much: another engine adds up in another order.
+const SCORE_TOLERANCE: f64 = 1e-3;
+
+/// What differs between a recorded datagram and ours; empty when they are alike.
+pub fn datagram_differences(recorded: &Json, text: &str) -> Vec<String> {
+    let ours = Json::parse(text);
+    let mut found = Vec::new();
+    if ours.to_string() != text {
+        found.push(format!("not in Python's style: {text}"));
+    }
+    close("", "", recorded, &ours, &mut found);
+    found
+}
+
+fn close(path: &str, key: &str, recorded: &Json, ours: &Json, found: &mut Vec<String>) {
+    let near = |tolerance: f64| match (recorded.number(), ours.number()) {
+        (Some(theirs), Some(own)) => (theirs - own).abs() <= tolerance,
+        _ => false,
+    };
+    let same = match key {
+        "x" | "y" | "width" | "height" => near(BOX_TOLERANCE_PX) && is_float(recorded) == is_float(ours),
+        "confidence" => near(SCORE_TOLERANCE),
+        "detection_id" => ours.text().is_some_and(is_uuid4),
+        "frame_decoding_time" | "emission_time" => ours.text().is_some_and(is_local_stamp),
+        _ => match (recorded, ours) {
+            (Json::Object(theirs), Json::Object(_)) => {
+                for (name, value) in theirs {
+                    close(&format!("{path}/{name}"), name, value, ours.get(name), found);
+                }
+                recorded.keys() == ours.keys()
+            }
+            (Json::Array(theirs), Json::Array(own)) => {
+                for (index, value) in theirs.iter().enumerate() {
+                    close(&format!("{path}/{index}"), "", value, own.get(index).unwrap_or(&Json::Null), found);
+                }
+                theirs.len() == own.len()
+            }
+            (theirs, own) => theirs == own,
+        },
+    };
+    if !same {
+        found.push(format!("{path}: {recorded} ≠ {ours}"));
+    }
+}
+
+/// `440.0` and `440` are the same number but not the same type to a client in Python.
+fn is_float(value: &Json) -> bool {
+    matches!(value, Json::Number(digits) if digits.contains(['.', 'e']))
+}
+
+pub fn is_uuid4(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    bytes.len() == 36
+        && bytes.iter().enumerate().all(|(at, byte)| match at {
+            8 | 13 | 18 | 23 => *byte == b'-',
+            14 => *byte == b'4',
+            _ => byte.is_ascii_hexdigit() && !byte.is_ascii_uppercase(),
+        })
+}
+
+/// `2026-11-22T10:38:04.541616`; Python leaves the fraction out when it is exactly 0.
+pub fn is_local_stamp(text: &str) -> bool {
+    let form: String = text.chars().map(|c| if c.is_ascii_digit() { '9' } else { c }).collect();
+    form == "9999-99-99T99:99:99.999999" || form == "9999-99-99T99:99:99"
+}

@@ -85,7 +85,7 @@ fn environment(dataset: &str, version: &str) -> String {
     let escaped = preprocessing.replace('"', "\\\"");
     let head = if dataset == "no-preprocessing" { String::new() } else { format!(r#""PREPROCESSING": "{escaped}", "#) };
     format!(
-        r#"{{{head}"CLASS_MAP": {{{}}}, "COLORS": {{"red": "#ff0000"}}, "RESOLUTION": "320", "BATCH_SIZE": "1", "MULTICLASS": "false"}}"#,
+        r##"{{{head}"CLASS_MAP": {{{}}}, "COLORS": {{"red": "#ff0000"}}, "RESOLUTION": "320", "BATCH_SIZE": "1", "MULTICLASS": "false"}}"##,
         classes.join(", ")
     )
 }

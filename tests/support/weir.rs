@@ -168,6 +168,8 @@ pub fn command(cache: &Path) -> Command {
         .env("WEIR_MODELS_DIR", super::media())
         // Nobody listens there: a test that forgets its registry fails at once instead of asking the Internet.
         .env("API_BASE_URL", "http://127.0.0.1:9")
+        // The play-server fails on purpose and for good: trying again only costs time.
+        .env("TRANSIENT_ROBOFLOW_API_ERRORS_RETRIES", "0")
         .env("LOG_LEVEL", "INFO")
         .stdin(Stdio::null());
     command

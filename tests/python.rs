@@ -1,0 +1,47 @@
+//! Clients in Python: the code of README.md against real services, with `requests` and `supervision` from PyPI in a
+//! virtual environment of their own (`target/venv`, made by `scripts/venv.sh`).
+
+mod support;
+
+use std::process::Command;
+use support::rtsp::Camera;
+use support::{Weir, roboflow, root, udp};
+
+/// The interpreter of the virtual environment; makes it when it is not there.
+fn python() -> std::path::PathBuf {
+    let made = Command::new(root().join("scripts/venv.sh")).status().expect("scripts/venv.sh runs");
+    assert!(made.success(), "scripts/venv.sh failed: is PyPI reachable?");
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), Into::into);
+    root().join(target).join("venv/bin/python")
+}
+
+#[test]
+fn the_readme_s_factory_works_as_printed() {
+    let registry = roboflow::Server::start();
+    let camera = Camera::start("long.mp4", &[]);
+    let (first, second) = (Weir::with_registry(&registry), Weir::with_registry(&registry));
+    // Where the README has an address of its factory, the test has one of its own.
+    let mut addresses = vec![
+        ("http://192.168.0.11:8080".to_owned(), format!("http://{}", first.http)),
+        ("http://192.168.0.12:8080".to_owned(), format!("http://{}", second.http)),
+        ("192.168.0.3".to_owned(), "127.0.0.1".to_owned()),
+        ("factory/1".to_owned(), "toy/1".to_owned()),
+        ("YOUR-API-KEY".to_owned(), roboflow::GOOD_KEY.to_owned()),
+    ];
+    for number in 1..=4 {
+        addresses.push((format!("rtsp://192.168.0.10{number}/cam"), camera.url()));
+        // The port is free again when the receiver of the test binds it.
+        addresses.push((format!("900{number}"), udp::Receiver::new().port().to_string()));
+    }
+    let table: Vec<String> = addresses.iter().map(|(written, real)| format!("\"{written}\": \"{real}\"")).collect();
+    let output = Command::new(python())
+        .args(["-W", "error::DeprecationWarning:__main__", "-m", "unittest", "-v", "test_factory"])
+        .current_dir(root().join("tests/python"))
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .env("WEIR_TEST_ADDRESSES", format!("{{{}}}", table.join(", ")))
+        .output()
+        .expect("the virtual environment's Python runs");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}\n{}", first.log());
+    assert!(said.contains("Ran 4 tests"), "{said}");
+}

@@ -1,0 +1,142 @@
+//! Cameras: a real gst-rtsp-server that is killed, frozen, and asks for a password.
+
+mod support;
+
+use std::collections::HashMap;
+use std::time::Duration;
+use support::recording::{self, datagram_differences};
+use support::rtsp::Camera;
+use support::{Json, Weir, clip, udp, wait_for};
+
+fn init(url: &str, port: u16) -> Json {
+    Json::parse(&format!(
+        r#"{{"type": "init", "model_id": "{}", "video_reference": "{url}",
+            "sink_configuration": {{"type": "udp_sink", "host": "127.0.0.1", "port": {port}}},
+            "model_configuration": {{"type": "object-detection"}}}}"#,
+        clip("toy.onnx")
+    ))
+}
+
+fn frame_id(datagram: &Json) -> u64 {
+    datagram.at("inference_metadata/frame_id").number().expect("a frame id") as u64
+}
+
+#[test]
+fn frames_of_a_camera_give_the_recorded_detections() {
+    let camera = Camera::start("long.mp4", &[]);
+    let weir = Weir::start();
+    let sink = udp::Receiver::new();
+    let id = weir.init(&init(&camera.url(), sink.port()));
+    let recorded: HashMap<u64, Json> = recording::load("udp.jsonl")
+        .iter()
+        .filter(|record| record.get("name").text() == Some("rtsp_toy1_default"))
+        .map(|record| Json::parse(record.get("datagram_text").text().unwrap()))
+        .map(|datagram| (frame_id(&datagram), datagram))
+        .collect();
+    let last = *recorded.keys().max().unwrap();
+    let mut compared = 0;
+    loop {
+        let text = sink.text();
+        let frame = frame_id(&Json::parse(&text));
+        if let Some(expected) = recorded.get(&frame) {
+            let found = datagram_differences(expected, &text);
+            assert!(found.is_empty(), "frame {frame}: {}", found.join("; "));
+            compared += 1;
+        }
+        if frame >= last {
+            break;
+        }
+    }
+    // A live source may skip frames, never all of them.
+    assert!(compared > 0, "no recorded frame came by");
+    let report = weir.wait_state(&id, "RUNNING");
+    let source = report.at("sources_metadata/0");
+    assert_eq!(source.get("buffer_filling_strategy").text(), Some("ADAPTIVE_DROP_OLDEST"));
+    assert_eq!(source.get("buffer_consumption_strategy").text(), Some("EAGER"));
+    assert_eq!(source.at("source_properties/is_file"), &Json::Bool(false));
+    assert_eq!(source.at("source_properties/width").number(), Some(640.0));
+}
+
+#[test]
+fn a_killed_camera_is_found_again_when_it_returns() {
+    let mut camera = Camera::start("long.mp4", &[]);
+    let weir = Weir::start();
+    let sink = udp::Receiver::new();
+    let id = weir.init(&init(&camera.url(), sink.port()));
+    let before = frame_id(&sink.next());
+    camera.kill();
+    wait_for("the loss in the status", || {
+        let state = weir.report(&id).at("sources_metadata/0/state").text().unwrap().to_owned();
+        (state != "RUNNING").then_some(())
+    });
+    sink.drain();
+    camera.restart();
+    let after = frame_id(&sink.next());
+    assert!(after > before, "frame ids go on: {before}, then {after}");
+    weir.wait_state(&id, "RUNNING");
+}
+
+#[test]
+fn a_camera_that_is_not_there_yet_is_waited_for() {
+    let mut camera = Camera::start("long.mp4", &[]);
+    camera.kill();
+    let weir = Weir::start();
+    let sink = udp::Receiver::new();
+    let id = weir.init(&init(&camera.url(), sink.port()));
+    wait_for("an error in the status", || {
+        let report = weir.report(&id);
+        let updates = report.get("video_source_status_updates").items();
+        updates.iter().any(|update| update.to_string().contains("Cannot connect to video source")).then_some(())
+    });
+    camera.restart();
+    sink.next();
+    weir.wait_state(&id, "RUNNING");
+}
+
+#[test]
+fn a_frozen_camera_is_noticed() {
+    let camera = Camera::start("long.mp4", &[]);
+    let weir = Weir::start();
+    let sink = udp::Receiver::new();
+    let id = weir.init(&init(&camera.url(), sink.port()));
+    sink.next();
+    camera.freeze();
+    let report = wait_for("the stall in the status", || {
+        let report = weir.report(&id);
+        report.to_string().contains("SourceStalledError").then_some(report)
+    });
+    assert_ne!(report.at("sources_metadata/0/state").text(), Some("RUNNING"));
+    camera.thaw();
+    sink.drain();
+    sink.next();
+    weir.wait_state(&id, "RUNNING");
+}
+
+#[test]
+fn a_password_is_used_and_shown_to_nobody() {
+    let camera = Camera::start("long.mp4", &["--user", "joe:hunter2"]);
+    let weir = Weir::start();
+    let sink = udp::Receiver::new();
+    let good = weir.init(&init(&camera.url_with("joe:hunter2"), sink.port()));
+    sink.next();
+    let bad = weir.init(&init(&camera.url_with("joe:hunter3"), sink.port()));
+    let report = wait_for("the refusal in the status", || {
+        let report = weir.report(&bad);
+        report.to_string().contains("SourceUnauthorisedError").then_some(report)
+    });
+    for text in [report.to_string(), weir.report(&good).to_string(), weir.log()] {
+        assert!(!text.contains("hunter"), "{text}");
+    }
+}
+
+#[test]
+fn sigterm_says_goodbye_to_the_camera() {
+    let camera = Camera::start("long.mp4", &[]);
+    let weir = Weir::start();
+    let sink = udp::Receiver::new();
+    weir.init(&init(&camera.url(), sink.port()));
+    sink.next();
+    let (status, took) = weir.stop();
+    assert_eq!(status.code(), Some(0));
+    assert!(took < Duration::from_secs(5), "the drain took {took:?}");
+}
