@@ -4,6 +4,7 @@
 //!
 //! * [`cli`]: `serve`, `demo`, `ctl`, `check`, `bench`, and the hidden `capture`
 //! * [`service`]: wires the event loop together; start, drain, stop
+//! * [`notify`]: tells systemd how the service is doing
 //! * [`config`]: file + environment + flags → one [`config::Config`]
 //! * [`proto`]: the two doors (TCP, HTTP); each only translates ⇄ [`command`]
 //! * [`pipeline`]: table of pipelines, state machine, buffers, report
@@ -30,6 +31,7 @@ pub mod infer;
 pub mod json;
 pub mod logging;
 pub mod pipeline;
+pub mod notify;
 pub mod proto;
 pub mod service;
 pub mod sink;
