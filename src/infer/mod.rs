@@ -3,10 +3,19 @@
 pub mod bench;
 pub mod check;
 pub mod cnn;
+pub mod engine;
 mod family;
+mod fill;
+#[cfg(test)]
+mod goldens;
 mod model;
+mod nms;
+pub mod onnx;
 mod pool;
 pub mod registry;
+pub mod tract;
+mod unplace;
+mod workbench;
 
 pub use family::Family;
 pub use model::Model;
@@ -16,6 +25,7 @@ use crate::clock::Wall;
 use crate::detection::Detection;
 use crate::error::Result;
 use crate::geometry::Placement;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -90,6 +100,12 @@ pub struct Job {
     pub thresholds: Thresholds,
     /// An empty vector to fill, recycled so that a frame allocates nothing.
     pub detections: Vec<Detection>,
+}
+
+impl fmt::Debug for Job {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Job").field("ticket", &self.ticket).field("model", &self.model).finish_non_exhaustive()
+    }
 }
 
 /// What became of a [`Job`].

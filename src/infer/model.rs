@@ -1,58 +1,117 @@
 //! A loaded model: what it is called, what it wants, what it says.
 
+use super::fill::Fill;
 use super::{Engine, Family};
 use crate::geometry::InputRule;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 /// A loaded model, shared by every pipeline that names it. Its weights are freed when the last `Arc` goes.
 pub struct Model {
-    id: String,
-    rule: InputRule,
-    classes: Vec<String>,
-    family: Family,
-    engine: Arc<dyn Engine>,
+    parts: Parts,
+    /// Who keeps something for this model and wants to know when it is gone.
+    holders: Mutex<Vec<Weak<dyn Holder>>>,
+}
+
+/// What a model is made of.
+pub(crate) struct Parts {
+    /// The id it was asked for by, aliases resolved, or its path.
+    pub(crate) id: String,
+    /// How frames become its input.
+    pub(crate) rule: InputRule,
+    /// How pixels become numbers.
+    pub(crate) fill: Fill,
+    /// Class names by id.
+    pub(crate) classes: Vec<String>,
+    /// How its outputs are read.
+    pub(crate) family: Family,
+    /// What runs it.
+    pub(crate) engine: Arc<dyn Engine>,
+}
+
+/// Keeps something for a model (the pool's threads keep an arena each).
+pub(crate) trait Holder: Send + Sync {
+    /// The last `Arc` of some model has gone.
+    fn model_freed(&self);
 }
 
 impl Model {
+    /// Puts a model together.
+    pub(crate) fn new(parts: Parts) -> Model {
+        Model { parts, holders: Mutex::new(Vec::new()) }
+    }
+
     /// The id it was asked for by, aliases resolved (`coco/3`), or its path.
     pub fn id(&self) -> &str {
-        &self.id
+        &self.parts.id
     }
 
     /// How frames become its input.
     pub fn rule(&self) -> &InputRule {
-        &self.rule
+        &self.parts.rule
     }
 
     /// Class names by id.
     pub fn classes(&self) -> &[String] {
-        &self.classes
+        &self.parts.classes
     }
 
     /// Bytes of weights, held once.
     pub fn weights_bytes(&self) -> usize {
-        self.engine.weights_bytes()
+        self.parts.engine.weights_bytes()
     }
 
     /// Bytes every inference thread holds that has run it.
     pub fn arena_bytes(&self) -> usize {
-        self.engine.arena_bytes()
+        self.parts.engine.arena_bytes()
     }
 
     /// Which engine runs it: `cnn`, `tract`, `tensorrt`.
     pub fn engine_name(&self) -> &'static str {
-        self.engine.name()
+        self.parts.engine.name()
     }
 
     /// How its outputs are read: `yolov8`, `rfdetr`, …
     pub fn family_name(&self) -> &'static str {
-        self.family.name()
+        self.parts.family.name()
+    }
+
+    /// How its outputs are read.
+    pub(crate) fn family(&self) -> Family {
+        self.parts.family
+    }
+
+    /// How pixels become numbers.
+    pub(crate) fn fill(&self) -> &Fill {
+        &self.parts.fill
+    }
+
+    /// What runs it.
+    pub(crate) fn engine(&self) -> &Arc<dyn Engine> {
+        &self.parts.engine
+    }
+
+    /// `holder` will be told when the model is gone. Asking twice is asking once.
+    pub(crate) fn held_by(&self, holder: Weak<dyn Holder>) {
+        let mut holders = self.holders.lock().unwrap_or_else(PoisonError::into_inner);
+        if !holders.iter().any(|known| known.ptr_eq(&holder)) {
+            holders.push(holder);
+        }
+    }
+}
+
+impl Drop for Model {
+    fn drop(&mut self) {
+        log::debug!("model freed id={}", self.parts.id);
+        let holders = self.holders.get_mut().unwrap_or_else(PoisonError::into_inner);
+        for holder in holders.drain(..).filter_map(|holder| holder.upgrade()) {
+            holder.model_freed();
+        }
     }
 }
 
 impl fmt::Debug for Model {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Model").field("id", &self.id).field("engine", &self.engine.name()).finish_non_exhaustive()
+        f.debug_struct("Model").field("id", &self.parts.id).field("engine", &self.engine_name()).finish_non_exhaustive()
     }
 }

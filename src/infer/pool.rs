@@ -1,15 +1,59 @@
 //! The threads that run models, shared fairly between pipelines.
+//!
+//! Each pipeline has a queue; free threads take from the queues in turn, so a pipeline that submits more waits longer, and
+//! the others do not. A thread keeps one arena per model it has run, until the model is gone.
 
+use super::model::Holder;
+use super::workbench::Workbench;
 use super::{Done, Job};
-use crate::error::Result;
+use crate::error::{Result, system};
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::thread::JoinHandle;
 
-/// N threads. Dropping it ends them.
-#[derive(Debug)]
-pub struct Pool {}
+/// N threads. Dropping it ends them, each after the job it has.
+pub struct Pool {
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+}
 
 /// One pipeline's place in the pool. Dropping it forgets what waits; what runs is finished and its answer thrown away.
-#[derive(Debug)]
-pub struct Queue {}
+pub struct Queue {
+    shared: Arc<Shared>,
+    id: u64,
+}
+
+struct Shared {
+    state: Mutex<State>,
+    /// Told when a job comes, a model or a queue goes, or the pool ends.
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    queues: Vec<Waiting>,
+    /// Which queue is asked first.
+    turn: usize,
+    next_id: u64,
+    /// Counts models that were freed: a thread that has seen fewer looks through its arenas.
+    freed: u64,
+    stopping: bool,
+}
+
+struct Waiting {
+    id: u64,
+    jobs: VecDeque<Job>,
+    done: async_channel::Sender<Done>,
+}
+
+/// What a thread does next.
+enum Next {
+    Run(Job, async_channel::Sender<Done>),
+    /// Some model is gone.
+    Sweep,
+    Stop,
+}
 
 impl Queue {
     /// Most jobs of one pipeline that wait: one per source of the largest pipeline.
@@ -18,19 +62,153 @@ impl Queue {
     /// Puts a job at the end; gives it back when the queue is full. Never blocks.
     #[allow(clippy::result_large_err)] // The job itself is the error: the caller needs its buffers back.
     pub fn submit(&self, job: Job) -> Result<(), Job> {
-        Err(job)
+        let mut state = self.shared.lock();
+        let Some(waiting) = state.queues.iter_mut().find(|waiting| waiting.id == self.id) else {
+            return Err(job);
+        };
+        if waiting.jobs.len() >= Self::CAPACITY {
+            return Err(job);
+        }
+        waiting.jobs.push_back(job);
+        drop(state);
+        self.shared.changed.notify_one();
+        Ok(())
+    }
+}
+
+impl Drop for Queue {
+    fn drop(&mut self) {
+        let mut state = self.shared.lock();
+        let place = state.queues.iter().position(|waiting| waiting.id == self.id);
+        let forgotten = place.map(|place| state.queues.remove(place));
+        drop(state);
+        // Jobs may hold the last reference to a model, which then tells this pool: not under the lock.
+        drop(forgotten);
     }
 }
 
 impl Pool {
     /// Starts `threads` threads (at least one).
-    pub fn start(_threads: usize) -> Result<Pool> {
-        Ok(Pool {})
+    pub fn start(threads: usize) -> Result<Pool> {
+        let shared = Arc::new(Shared { state: Mutex::new(State::default()), changed: Condvar::new() });
+        let mut pool = Pool { shared, threads: Vec::new() };
+        for index in 0..threads.max(1) {
+            let shared = pool.shared.clone();
+            let thread = std::thread::Builder::new()
+                .name(format!("infer-{index}"))
+                .spawn(move || shared.work())
+                .map_err(system("cannot start an inference thread"))?;
+            pool.threads.push(thread);
+        }
+        Ok(pool)
+    }
+
+    /// How many threads there are.
+    pub fn threads(&self) -> usize {
+        self.threads.len()
     }
 
     /// A queue whose answers go to `done`, in the order in which they are finished. `done` should hold
     /// [`Queue::CAPACITY`] answers: a thread that finds it full waits.
-    pub fn queue(&self, _done: async_channel::Sender<Done>) -> Queue {
-        Queue {}
+    pub fn queue(&self, done: async_channel::Sender<Done>) -> Queue {
+        let mut state = self.shared.lock();
+        let id = state.next_id;
+        state.next_id += 1;
+        // All memory of a queue is taken here, none when frames flow.
+        state.queues.push(Waiting { id, jobs: VecDeque::with_capacity(Queue::CAPACITY), done });
+        Queue { shared: self.shared.clone(), id }
     }
 }
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.shared.lock().stopping = true;
+        self.shared.changed.notify_all();
+        for thread in self.threads.drain(..) {
+            // A panic was reported when it happened; there is nobody left to tell.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Shared {
+    /// Nothing that can panic runs under the lock; were it poisoned, the state would still be whole.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The life of a thread.
+    fn work(self: Arc<Self>) {
+        let holder: Weak<dyn Holder> = Arc::downgrade(&(self.clone() as Arc<dyn Holder>));
+        let mut bench = Workbench::new(holder);
+        let mut seen_freed = 0;
+        loop {
+            match self.next(&mut seen_freed) {
+                Next::Run(job, done) => {
+                    let answer = bench.run(job);
+                    // Fails when the pipeline is gone: then nobody misses it.
+                    let _ = done.send_blocking(answer);
+                }
+                Next::Sweep => bench.sweep(),
+                Next::Stop => return,
+            }
+        }
+    }
+
+    /// Waits for something to do.
+    fn next(&self, seen_freed: &mut u64) -> Next {
+        let mut state = self.lock();
+        loop {
+            if state.stopping {
+                return Next::Stop;
+            }
+            if state.freed != *seen_freed {
+                *seen_freed = state.freed;
+                return Next::Sweep;
+            }
+            if let Some((job, done)) = state.take() {
+                return Next::Run(job, done);
+            }
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+impl State {
+    /// The first job of the queue whose turn it is; the next queue's turn begins.
+    fn take(&mut self) -> Option<(Job, async_channel::Sender<Done>)> {
+        let count = self.queues.len();
+        for step in 0..count {
+            let place = (self.turn + step) % count;
+            if let Some(waiting) = self.queues.get_mut(place)
+                && let Some(job) = waiting.jobs.pop_front()
+            {
+                self.turn = (place + 1) % count;
+                return Some((job, waiting.done.clone()));
+            }
+        }
+        None
+    }
+}
+
+impl Holder for Shared {
+    fn model_freed(&self) {
+        self.lock().freed += 1;
+        self.changed.notify_all();
+    }
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool").field("threads", &self.threads.len()).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Queue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Queue").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;

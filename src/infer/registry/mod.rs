@@ -1,14 +1,39 @@
 //! Where models come from: the Roboflow API, its cache on disk, and local files. Lives on the event loop; HTTP, parsing and
 //! compiling run on threads of their own.
 
+mod alias;
+mod assemble;
+mod cache;
+mod document;
+mod environment;
+mod flight;
+mod id;
+mod load;
+mod local;
+mod names;
 mod settings;
+#[cfg(test)]
+pub(crate) mod test_dir;
 
 pub use settings::{EngineChoice, Settings};
 
+use self::flight::{Flight, Ticket};
+use self::id::ModelId;
 use super::Model;
 use crate::command::Secret;
-use crate::error::{Error, Kind, Result};
-use std::sync::Arc;
+use crate::error::{Kind, Result, system};
+use async_lock::{Semaphore, SemaphoreGuardArc};
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Weak};
+
+/// Loads at the same time; more wait. Compiling takes a core and a few times the weights' size in memory for seconds, and a
+/// slow server holds its place for minutes.
+const MAX_LOADS: usize = 4;
+
+/// Stack of a loading thread, bytes: tract's passes over a graph recurse in places.
+const LOADER_STACK_BYTES: usize = 8 << 20;
 
 /// Where a load stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,22 +72,107 @@ pub struct Progress {
 }
 
 /// All models in use, and how to get another.
-#[derive(Debug)]
 pub struct Models {
-    settings: Settings,
+    settings: Arc<Settings>,
+    entries: RefCell<HashMap<ModelId, Entry>>,
+    loads: Arc<Semaphore>,
+}
+
+/// What is known of one model. Nothing in here keeps a model or a load alive.
+#[derive(Default)]
+struct Entry {
+    model: Weak<Model>,
+    flight: Weak<Flight<Arc<Model>>>,
+    /// With which key the load was started.
+    key: Option<Secret>,
 }
 
 impl Models {
     /// Nothing is loaded yet.
     pub fn new(settings: Settings) -> Models {
-        Models { settings }
+        let loads = Arc::new(Semaphore::new(MAX_LOADS));
+        Models { settings: Arc::new(settings), entries: RefCell::default(), loads }
     }
 
     /// The model of that id: `dataset/version`, an alias, or a path below one of `models_dirs`.
     ///
     /// Who asks for a model that is in use shares it; who asks while it is being loaded waits for that load. `progress` is
     /// called on the caller's thread whenever the load has moved. Dropping the future leaves nothing half-done.
-    pub async fn get(&self, _id: &str, _api_key: Option<&Secret>, _progress: &dyn Fn(Progress)) -> Result<Arc<Model>> {
-        Err(Error::new(Kind::ModelArtefact, format!("no model in {}", self.settings.cache_dir.display())))
+    pub async fn get(&self, id: &str, api_key: Option<&Secret>, progress: &dyn Fn(Progress)) -> Result<Arc<Model>> {
+        let id = ModelId::parse(id)?;
+        let key = api_key.or(self.settings.default_api_key.as_ref()).cloned();
+        loop {
+            if let Some(model) = self.in_use(&id) {
+                return Ok(model);
+            }
+            let (ticket, own) = match self.join(&id, &key) {
+                Some(joined) => joined,
+                None => {
+                    progress(Progress { stage: Stage::Resolving, bytes: 0, total: None });
+                    let place = self.loads.acquire_arc().await;
+                    // While this waited for a place, somebody else may have begun or ended the same load.
+                    if let Some(model) = self.in_use(&id) {
+                        return Ok(model);
+                    }
+                    match self.join(&id, &key) {
+                        Some(joined) => joined,
+                        None => (self.start(&id, key.clone(), place)?, true),
+                    }
+                }
+            };
+            match ticket.outcome(progress).await {
+                // Somebody else's key was refused: that says nothing about ours.
+                Err(error) if !own && matches!(error.kind(), Kind::ApiUnauthorised | Kind::ApiNotFound) => {}
+                Err(error) => return Err(error),
+                Ok(model) => {
+                    self.entries.borrow_mut().entry(id).or_default().model = Arc::downgrade(&model);
+                    return Ok(model);
+                }
+            }
+        }
+    }
+
+    /// Ids and sizes of the models in use, for metrics.
+    pub fn loaded(&self) -> Vec<Arc<Model>> {
+        self.entries.borrow().values().filter_map(|entry| entry.model.upgrade()).collect()
+    }
+
+    fn in_use(&self, id: &ModelId) -> Option<Arc<Model>> {
+        let mut entries = self.entries.borrow_mut();
+        // The table never outgrows what is in use or under way.
+        entries.retain(|_, entry| entry.model.strong_count() > 0 || entry.flight.strong_count() > 0);
+        let entry = entries.get_mut(id)?;
+        entry.model.upgrade()
+    }
+
+    /// A place among those who wait for this model, and whether the load was started with the same key.
+    fn join(&self, id: &ModelId, key: &Option<Secret>) -> Option<(Ticket<Arc<Model>>, bool)> {
+        let entries = self.entries.borrow();
+        let entry = entries.get(id)?;
+        Some((entry.flight.upgrade()?.join()?, entry.key == *key))
+    }
+
+    /// Starts a load in a thread of its own; it holds `place` until it ends.
+    fn start(&self, id: &ModelId, key: Option<Secret>, place: SemaphoreGuardArc) -> Result<Ticket<Arc<Model>>> {
+        let (flight, ticket) = Flight::start();
+        let entry = Entry { model: Weak::new(), flight: Arc::downgrade(&flight), key: key.clone() };
+        self.entries.borrow_mut().insert(id.clone(), entry);
+        let (settings, id) = (self.settings.clone(), id.clone());
+        std::thread::Builder::new()
+            .name(String::from("model-load"))
+            .stack_size(LOADER_STACK_BYTES)
+            .spawn(move || {
+                let outcome = load::load(&id, key.as_ref(), &settings, flight.as_ref());
+                flight.finish(outcome.map(|loaded| Arc::new(loaded.model)));
+                drop(place);
+            })
+            .map_err(system("cannot start a loading thread"))?;
+        Ok(ticket)
+    }
+}
+
+impl fmt::Debug for Models {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Models").field("entries", &self.entries.borrow().len()).finish_non_exhaustive()
     }
 }

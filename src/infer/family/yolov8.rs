@@ -1,0 +1,101 @@
+//! `[1, 4+C, N]`: rows of centre x, centre y, width, height in input pixels, then one row of scores per class.
+//! YOLOv8, v9, v11 and v12.
+
+use super::{Candidate, Outputs, Scratch, Thresholds};
+
+/// Classes of such an output.
+pub(super) fn classes(shapes: &[Vec<usize>]) -> Option<usize> {
+    match shapes.first()?.as_slice() {
+        [1, rows, _] => rows.checked_sub(4).filter(|classes| *classes > 0),
+        _ => None,
+    }
+}
+
+/// The best class of each anchor, where it reaches the threshold.
+pub(super) fn decode(outputs: &Outputs<'_>, thresholds: &Thresholds, scratch: &mut Scratch) {
+    let (values, shape) = outputs.get(0);
+    let &[1, _, anchors] = shape else { return };
+    let Some((boxes, scores)) = (anchors > 0).then(|| values.split_at_checked(4 * anchors)).flatten() else { return };
+    best_of_rows(scores, anchors, scratch);
+    let rows: [&[f32]; 4] = std::array::from_fn(|row| boxes.get(row * anchors..(row + 1) * anchors).unwrap_or_default());
+    let Scratch { candidates, best, class } = scratch;
+    for (anchor, (score, class_id)) in best.iter().zip(class.iter()).enumerate() {
+        // Written so that a NaN score fails.
+        if !(*score >= thresholds.confidence) {
+            continue;
+        }
+        let corner = rows.map(|row| row.get(anchor).copied().unwrap_or(f32::NAN));
+        let candidate = Candidate::centred(corner, *score, *class_id, anchor as u32);
+        if candidate.is_finite() {
+            candidates.push(candidate);
+        }
+    }
+}
+
+/// Goes class by class over whole rows, which the compiler vectorises; anchor by anchor is several times slower.
+fn best_of_rows(scores: &[f32], anchors: usize, scratch: &mut Scratch) {
+    scratch.best.clear();
+    scratch.best.resize(anchors, f32::NEG_INFINITY);
+    scratch.class.clear();
+    scratch.class.resize(anchors, 0);
+    for (class_id, row) in scores.chunks_exact(anchors).enumerate() {
+        for ((best, class), score) in scratch.best.iter_mut().zip(&mut scratch.class).zip(row) {
+            // The first of equal scores stays, as argmax has it.
+            if *score > *best {
+                *best = *score;
+                *class = class_id as u32;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Family;
+    use super::super::test_run::{Fixed, THRESHOLDS};
+    use super::*;
+
+    /// Three anchors, two classes.
+    #[rustfmt::skip]
+    const OUTPUT: [f32; 18] = [
+        10.0, 100.0, 200.0,
+        20.0, 100.0, 200.0,
+         4.0,  50.0,  60.0,
+         8.0,  50.0,  60.0,
+         0.4,   0.1,   f32::NAN,
+         0.3,   0.9,   0.2,
+    ];
+
+    #[test]
+    fn the_best_class_of_each_anchor_counts() {
+        let run = Fixed::new([(vec![1, 6, 3], OUTPUT.to_vec())]);
+        let mut scratch = Scratch::default();
+        Family::Yolov8.detect(&run.outputs(), &THRESHOLDS, &mut scratch);
+        let found: Vec<_> = scratch.candidates.iter().map(|c| (c.left, c.top, c.right, c.bottom, c.score, c.class_id)).collect();
+        assert_eq!(found, [(75.0, 75.0, 125.0, 125.0, 0.9, 1), (8.0, 16.0, 12.0, 24.0, 0.4, 0)]);
+    }
+
+    #[test]
+    fn broken_numbers_are_no_candidates() {
+        let mut output = OUTPUT;
+        output[1] = f32::INFINITY;
+        output[3] = f32::NAN;
+        let run = Fixed::new([(vec![1, 6, 3], output.to_vec())]);
+        let mut scratch = Scratch::default();
+        Family::Yolov8.detect(&run.outputs(), &THRESHOLDS, &mut scratch);
+        assert!(scratch.candidates.is_empty(), "{:?}", scratch.candidates);
+    }
+
+    #[test]
+    fn an_output_shorter_than_its_shape_is_survived() {
+        let run = Fixed::new([(vec![1, 6, 3], vec![1.0; 7])]);
+        Family::Yolov8.detect(&run.outputs(), &THRESHOLDS, &mut Scratch::default());
+    }
+
+    #[test]
+    fn classes_come_from_the_shape() {
+        assert_eq!(classes(&[vec![1, 84, 8400]]), Some(80));
+        assert_eq!(classes(&[vec![1, 4, 8400]]), None);
+        assert_eq!(classes(&[]), None);
+    }
+}

@@ -1,0 +1,120 @@
+//! From a ring slot to the numbers a model sees.
+
+use crate::geometry::{Fit, InputRule, Placement};
+
+/// How 8-bit RGB planes become the 32-bit float planes of an engine's input.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Fill {
+    /// Width of the engine's input, pixels. Larger than the rule's where the graph wants multiples of 32: the rest is zero.
+    pub(crate) width: usize,
+    /// Height of the engine's input, pixels.
+    pub(crate) height: usize,
+    /// What happens after dividing by 255.
+    pub(crate) scale: Scale,
+}
+
+/// What happens after dividing by 255.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Scale {
+    /// Nothing.
+    Unit,
+    /// ImageNet's mean and deviation, as the reference applies them for RF-DETR: while the picture is still BGR, so that blue
+    /// gets the constants of red. The edges of a letterbox are filled afterwards, with the raw 0, 114 or 255.
+    ImageNetSwapped,
+}
+
+/// ImageNet's mean and deviation in the order in which the reference meets the channels.
+const MEAN: [f32; 3] = [0.485, 0.456, 0.406];
+const DEVIATION: [f32; 3] = [0.229, 0.224, 0.225];
+
+impl Fill {
+    /// Writes the slot `pixels` (planar RGB, the rule's size) into `input` (`[3, height, width]`).
+    pub(crate) fn write(&self, pixels: &[u8], input: &mut [f32], rule: &InputRule, placement: &Placement) {
+        let (width, height) = (rule.width as usize, rule.height as usize);
+        let plane = self.width * self.height;
+        if width == 0 || height == 0 || plane == 0 {
+            return;
+        }
+        for (channel, (from, to)) in pixels.chunks_exact(width * height).zip(input.chunks_exact_mut(plane)).enumerate() {
+            let (factor, offset) = self.scale.of_plane(channel);
+            let mut rows = to.chunks_exact_mut(self.width);
+            for (from, to) in from.chunks_exact(width).zip(&mut rows) {
+                let (seen, beyond) = to.split_at_mut(width.min(to.len()));
+                for (value, byte) in seen.iter_mut().zip(from) {
+                    *value = f32::from(*byte) * factor + offset;
+                }
+                beyond.fill(0.0);
+            }
+            rows.for_each(|row| row.fill(0.0));
+            if let (Scale::ImageNetSwapped, Fit::Letterbox { fill }) = (self.scale, rule.fit) {
+                fill_edges(to, self.width, (width, height), f32::from(fill), placement);
+            }
+        }
+    }
+}
+
+impl Scale {
+    /// Factor and offset from a byte to the number, for plane R, G or B.
+    fn of_plane(self, channel: usize) -> (f32, f32) {
+        match self {
+            Scale::Unit => (1.0 / 255.0, 0.0),
+            Scale::ImageNetSwapped => {
+                let met = 2_usize.saturating_sub(channel);
+                let (mean, deviation) = (MEAN.get(met).copied().unwrap_or(0.0), DEVIATION.get(met).copied().unwrap_or(1.0));
+                (1.0 / (255.0 * deviation), -mean / deviation)
+            }
+        }
+    }
+}
+
+/// Overwrites what lies outside the picture.
+fn fill_edges(plane: &mut [f32], stride: usize, (width, height): (usize, usize), value: f32, placement: &Placement) {
+    let columns = placement.pad_x as usize..(placement.pad_x + placement.scaled_width) as usize;
+    let rows = placement.pad_y as usize..(placement.pad_y + placement.scaled_height) as usize;
+    for (y, row) in plane.chunks_exact_mut(stride).take(height).enumerate() {
+        let inside = rows.contains(&y);
+        for (x, cell) in row.iter_mut().take(width).enumerate() {
+            if !inside || !columns.contains(&x) {
+                *cell = value;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RULE: InputRule = InputRule { width: 2, height: 2, fit: Fit::Stretch, crop: None, grayscale: false, contrast: None };
+    const PIXELS: [u8; 12] = [0, 255, 51, 102, 255, 255, 255, 255, 0, 0, 0, 0];
+
+    #[test]
+    fn bytes_become_fractions_plane_by_plane() {
+        let mut input = [9.0; 12];
+        let fill = Fill { width: 2, height: 2, scale: Scale::Unit };
+        fill.write(&PIXELS, &mut input, &RULE, &RULE.place(4, 4).unwrap());
+        let expected = [0.0, 1.0, 0.2, 0.4, 1.0, 1.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0];
+        assert!(input.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-6), "{input:?}");
+    }
+
+    #[test]
+    fn a_larger_input_is_zero_to_the_right_and_below() {
+        let mut input = [9.0; 27];
+        let fill = Fill { width: 3, height: 3, scale: Scale::Unit };
+        fill.write(&PIXELS, &mut input, &RULE, &RULE.place(4, 4).unwrap());
+        assert_eq!(input[9..18], [1.0, 1.0, 0.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0]);
+    }
+
+    #[test]
+    fn red_gets_the_constants_of_blue_and_edges_stay_raw() {
+        let rule = InputRule { fit: Fit::Letterbox { fill: 114 }, ..RULE };
+        let mut input = [9.0; 12];
+        let fill = Fill { width: 2, height: 2, scale: Scale::ImageNetSwapped };
+        // A frame twice as wide as high: one row of picture, the other is edge.
+        fill.write(&[255; 12], &mut input, &rule, &rule.place(4, 2).unwrap());
+        let red = (1.0 - 0.406) / 0.225;
+        let blue = (1.0 - 0.485) / 0.229;
+        assert!((input[0] - red).abs() < 1e-5 && (input[8] - blue).abs() < 1e-5, "{input:?}");
+        assert_eq!(input[2..4], [114.0, 114.0]);
+    }
+}

@@ -1,0 +1,291 @@
+//! An ONNX file, read as hostile input: what it says about itself, and its way into tract.
+//!
+//! Everything that could make tract allocate without bound is looked at before tract sees it: the lengths of tensors against
+//! their shapes, constant shapes, and, after shape inference, every value of the graph against the memory budget.
+
+use crate::error::{Error, Kind, Result};
+use std::io::Read;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use tract_onnx::pb::tensor_shape_proto::dimension::Value as Dim;
+use tract_onnx::pb::{GraphProto, ModelProto, TensorProto, TypeProto, ValueInfoProto, type_proto};
+use tract_onnx::prelude::*;
+use tract_onnx::tract_core::transform::get_transform;
+use tract_onnx::tract_hir::infer::Factoid;
+
+/// Longest side of a model's input, pixels. Larger inputs are not met in detection, and a ring slot is three bytes a pixel.
+pub const MAX_INPUT_SIDE: usize = 4096;
+
+/// Most nodes of a graph. The largest detectors have about two thousand; tract's passes are worse than linear.
+const MAX_NODES: usize = 50_000;
+
+/// A parsed ONNX file.
+pub struct Graph {
+    proto: ModelProto,
+    input: Input,
+}
+
+/// The one input of the graph. `None` where the file leaves a dimension open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Input {
+    /// Pictures per run.
+    pub batch: Option<usize>,
+    /// Pixels.
+    pub height: Option<usize>,
+    /// Pixels.
+    pub width: Option<usize>,
+    /// 16-bit floats; tract is told to use 32.
+    half: bool,
+}
+
+/// An error about the file's content.
+fn artefact(message: impl Into<String>) -> Error {
+    Error::new(Kind::ModelArtefact, message.into())
+}
+
+impl Graph {
+    /// Reads and checks a file. The reader should be bounded by the caller; `budget` is the most bytes any one tensor may have.
+    pub fn read(reader: &mut dyn Read, budget: u64) -> Result<Graph> {
+        let proto = quietly(|| tract_onnx::onnx().proto_model_for_read(reader))
+            .map_err(|cause| artefact("the weights are not an ONNX file").because(cause))?;
+        let graph = proto.graph.as_ref().ok_or_else(|| artefact("the ONNX file holds no graph"))?;
+        check_nodes(graph)?;
+        check_tensors(graph, budget)?;
+        let input = find_input(graph)?;
+        Ok(Graph { proto, input })
+    }
+
+    /// The graph's input.
+    pub fn input(&self) -> Input {
+        self.input
+    }
+
+    /// Value of a `metadata_props` entry, such as Ultralytics' `names`.
+    pub fn metadata(&self, key: &str) -> Option<&str> {
+        self.proto.metadata_props.iter().find(|entry| entry.key == key).map(|entry| entry.value.as_str())
+    }
+
+    /// Version of the default operator set.
+    pub fn opset(&self) -> i64 {
+        let default = |domain: &str| domain.is_empty() || domain == "ai.onnx";
+        self.proto.opset_import.iter().find(|import| default(&import.domain)).map_or(0, |import| import.version)
+    }
+
+    /// Names of the outputs, in order.
+    pub fn output_names(&self) -> Vec<&str> {
+        self.proto.graph.iter().flat_map(|graph| &graph.output).map(|output| output.name.as_str()).collect()
+    }
+
+    /// The graph for pictures of `width` × `height`, batch 1, 32-bit floats, not decluttered.
+    ///
+    /// The shapes that the file claims for outputs and inner values are ignored: dynamic exports get them wrong.
+    pub fn into_typed(self, width: usize, height: usize, budget: u64) -> Result<TypedModel> {
+        if width == 0 || height == 0 || width > MAX_INPUT_SIDE || height > MAX_INPUT_SIDE {
+            return Err(artefact(format!("an input of {width}x{height} pixels is not supported")));
+        }
+        let Graph { proto, input } = self;
+        let onnx = tract_onnx::onnx().with_ignore_output_shapes(true).with_ignore_value_info(true);
+        let broken = |cause: TractError| artefact(format!("the graph cannot be used: {}", first_line(&cause))).because(cause);
+        let mut model = quietly(|| onnx.model_for_proto_model(&proto)).map_err(broken)?;
+        drop(proto); // The weights live in the model now; twice would be the peak of the process.
+        let element = if input.half { DatumType::F16 } else { DatumType::F32 };
+        quietly(|| model.set_input_fact(0, InferenceFact::dt_shape(element, [1, 3, height, width]))).map_err(broken)?;
+        quietly(|| model.analyse(false)).map_err(broken)?;
+        check_values(&model, budget)?;
+        quietly(move || {
+            let mut typed = model.into_typed()?;
+            let has_half =
+                typed.nodes().iter().flat_map(|node| &node.outputs).any(|output| output.fact.datum_type == DatumType::F16);
+            if has_half && let Some(to_f32) = get_transform("f16_to_f32")? {
+                // tract computes 16-bit floats one by one on x86: a minute a frame.
+                to_f32.transform(&mut typed)?;
+            }
+            Ok(typed)
+        })
+        .map_err(broken)
+    }
+}
+
+/// Runs a piece of tract; a panic on an odd file becomes an error. Every call works on values that are thrown away on error.
+pub fn quietly<T>(work: impl FnOnce() -> TractResult<T>) -> TractResult<T> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+        let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
+        Err(TractError::msg(format!("panic: {text}")))
+    })
+}
+
+/// What tract says, short enough for a reply: the innermost cause, which names the operator.
+fn first_line(error: &TractError) -> String {
+    const LONGEST_CHARS: usize = 200;
+    let text = format!("{}: {}", error, error.root_cause());
+    text.lines().next().unwrap_or_default().chars().take(LONGEST_CHARS).collect()
+}
+
+fn check_nodes(graph: &GraphProto) -> Result<()> {
+    if graph.node.len() > MAX_NODES {
+        return Err(artefact(format!("the graph has {} nodes, more than {MAX_NODES}", graph.node.len())));
+    }
+    let known = tract_onnx::onnx().op_register;
+    match graph.node.iter().find(|node| !known.0.contains_key(&node.op_type)) {
+        None => Ok(()),
+        Some(node) => Err(artefact(format!("operator {} (node {}) is not supported", clean(&node.op_type), clean(&node.name)))),
+    }
+}
+
+/// A name out of the file, fit for one line of a log or reply.
+fn clean(name: &str) -> String {
+    const LONGEST_CHARS: usize = 80;
+    name.chars().filter(|c| !c.is_control()).take(LONGEST_CHARS).collect()
+}
+
+/// Bytes of one element of an ONNX `data_type`; 1 for those that tract refuses later.
+fn element_bytes(data_type: i32) -> u64 {
+    match data_type {
+        1 | 6 | 12 => 4,
+        4 | 5 | 10 | 16 => 2,
+        7 | 11 | 13 => 8,
+        _ => 1,
+    }
+}
+
+/// Number of elements, `None` when negative or beyond 64 bits.
+fn elements(dims: impl IntoIterator<Item = i64>) -> Option<u64> {
+    dims.into_iter().try_fold(1u64, |product, dim| product.checked_mul(u64::try_from(dim).ok()?))
+}
+
+fn check_tensors(graph: &GraphProto, budget: u64) -> Result<()> {
+    let attributes = || graph.node.iter().flat_map(|node| &node.attribute);
+    let constants = attributes().flat_map(|attribute| attribute.t.iter().chain(&attribute.tensors));
+    for tensor in graph.initializer.iter().chain(constants) {
+        check_tensor(tensor)?;
+    }
+    if !graph.sparse_initializer.is_empty() || attributes().any(|attribute| attribute.sparse_tensor.is_some()) {
+        return Err(artefact("sparse tensors are not supported"));
+    }
+    for inner in attributes().flat_map(|attribute| attribute.g.iter().chain(&attribute.graphs)) {
+        check_nodes(inner)?;
+        // protobuf's own nesting limit (100) bounds this recursion.
+        check_tensors(inner, budget)?;
+    }
+    check_constant_shapes(graph, budget)
+}
+
+fn check_tensor(tensor: &TensorProto) -> Result<()> {
+    let name = || clean(&tensor.name);
+    if tensor.data_location.unwrap_or(0) != 0 || !tensor.external_data.is_empty() {
+        return Err(artefact(format!("tensor {} keeps its data in another file", name())));
+    }
+    let stored = if tensor.raw_data.is_empty() {
+        let typed = [
+            tensor.float_data.len(),
+            tensor.int32_data.len(),
+            tensor.int64_data.len(),
+            tensor.double_data.len(),
+            tensor.uint64_data.len(),
+            tensor.string_data.len(),
+        ];
+        typed.into_iter().max().unwrap_or(0) as u64
+    } else {
+        tensor.raw_data.len() as u64 / element_bytes(tensor.data_type)
+    };
+    match elements(tensor.dims.iter().copied()) {
+        Some(claimed) if claimed == stored => Ok(()),
+        _ => Err(artefact(format!("tensor {} claims shape {:?} but holds {stored} elements", name(), tensor.dims))),
+    }
+}
+
+/// Operators whose constant integer input is a shape: tract would evaluate them while it parses.
+const SHAPED: [&str; 6] = ["ConstantOfShape", "Expand", "Reshape", "Resize", "Tile", "Upsample"];
+
+fn check_constant_shapes(graph: &GraphProto, budget: u64) -> Result<()> {
+    let constant = |name: &str| {
+        let of_node = || {
+            let node = graph.node.iter().find(|node| node.op_type == "Constant" && node.output.iter().any(|o| o == name))?;
+            node.attribute.iter().find_map(|attribute| attribute.t.as_ref())
+        };
+        graph.initializer.iter().find(|tensor| tensor.name == name).or_else(of_node)
+    };
+    for node in &graph.node {
+        if node.op_type == "Range" {
+            let ends: Vec<i64> = node.input.iter().filter_map(|name| constant(name)).flat_map(integers).collect();
+            if let [start, limit, step] = ends[..]
+                && step != 0
+                && (limit.saturating_sub(start) / step).unsigned_abs() > budget / 8
+            {
+                return Err(too_much(&clean(&node.name), budget));
+            }
+        }
+        if !SHAPED.contains(&node.op_type.as_str()) {
+            continue;
+        }
+        for tensor in node.input.iter().filter_map(|name| constant(name)) {
+            const MAX_RANK: usize = 8;
+            let dims = integers(tensor);
+            if dims.len() <= MAX_RANK && elements(dims.iter().map(|dim| (*dim).max(1))).is_none_or(|count| count > budget / 4) {
+                return Err(too_much(&clean(&node.name), budget));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The values of an int64 tensor; nothing for other types.
+fn integers(tensor: &TensorProto) -> Vec<i64> {
+    const INT64: i32 = 7;
+    if tensor.data_type != INT64 {
+        return Vec::new();
+    }
+    let raw = tensor.raw_data.chunks_exact(8).filter_map(|bytes| bytes.try_into().ok()).map(i64::from_le_bytes);
+    tensor.int64_data.iter().copied().chain(raw).collect()
+}
+
+fn too_much(what: &str, budget: u64) -> Error {
+    Error::new(Kind::Exhausted, format!("value {what} of the model would not fit into {} MiB", budget >> 20))
+}
+
+/// Every value whose shape is known, against the budget: before anything of that size exists.
+fn check_values(model: &InferenceModel, budget: u64) -> Result<()> {
+    for node in model.nodes() {
+        for output in &node.outputs {
+            let Ok(Some(shape)) = output.fact.shape.as_concrete_finite() else { continue };
+            let bytes =
+                shape.iter().try_fold(output.fact.datum_type.concretize().map_or(4, |dt| dt.size_of()), |a, b| a.checked_mul(*b));
+            if bytes.is_none_or(|bytes| bytes as u64 > budget) {
+                return Err(too_much(&clean(&node.name), budget));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn find_input(graph: &GraphProto) -> Result<Input> {
+    let is_weight = |input: &ValueInfoProto| graph.initializer.iter().any(|tensor| tensor.name == input.name);
+    let mut inputs = graph.input.iter().filter(|input| !is_weight(input));
+    let (Some(input), None) = (inputs.next(), inputs.next()) else {
+        return Err(artefact("the graph does not have exactly one input"));
+    };
+    let Some(TypeProto { value: Some(type_proto::Value::TensorType(tensor)), .. }) = &input.r#type else {
+        return Err(artefact("the input of the graph is no tensor"));
+    };
+    const FLOAT: i32 = 1;
+    const FLOAT16: i32 = 10;
+    if ![FLOAT, FLOAT16].contains(&tensor.elem_type) {
+        return Err(artefact("the input of the graph is not of floats"));
+    }
+    let dims: Vec<Option<usize>> = tensor
+        .shape
+        .iter()
+        .flat_map(|shape| &shape.dim)
+        .map(|dim| match dim.value {
+            Some(Dim::DimValue(size)) if size > 0 => usize::try_from(size).ok(),
+            _ => None, // A name, nothing, 0 or -1: left open.
+        })
+        .collect();
+    let [batch, channels, height, width] = dims[..] else {
+        return Err(artefact(format!("the input of the graph has {} dimensions, not 4", dims.len())));
+    };
+    if channels.is_some_and(|channels| channels != 3) {
+        return Err(artefact("the input of the graph does not have 3 channels first"));
+    }
+    Ok(Input { batch, height, width, half: tensor.elem_type == FLOAT16 })
+}

@@ -1,0 +1,88 @@
+//! The model cache on disk, in the reference's layout (reference.md §6.2), so that both can share one.
+//!
+//! ```text
+//! <cache>/<dataset>/<version>/model_type.json    {"project_task_type": …, "model_type": …}
+//!                             environment.json   as the API gave it, plus COLORS
+//!                             class_names.txt    one name per line
+//!                             weights.onnx       yolov5s_weights.onnx for YOLOv5
+//! <cache>/_file_locks/<version>.lock             held while a model is fetched
+//! ```
+
+use super::assemble::Artefacts;
+use super::document::{self, Look, MAX_DOCUMENT_BYTES};
+use super::environment::Environment;
+use super::names;
+use crate::error::{Error, Kind, Result};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+/// The weights of every family but YOLOv5.
+pub(super) const WEIGHTS: &str = "weights.onnx";
+/// The weights of YOLOv5.
+pub(super) const YOLOV5_WEIGHTS: &str = "yolov5s_weights.onnx";
+pub(super) const MODEL_TYPE: &str = "model_type.json";
+pub(super) const ENVIRONMENT: &str = "environment.json";
+pub(super) const CLASS_NAMES: &str = "class_names.txt";
+
+/// What the reference takes a model for whose type is not told.
+pub(super) const DEFAULT_MODEL_TYPE: &str = "yolov5v2s";
+
+/// Where the files of a version lie.
+pub(super) fn folder(cache: &Path, dataset: &str, version: u64) -> PathBuf {
+    cache.join(dataset).join(version.to_string())
+}
+
+/// Name of the weights file for that model type.
+pub(super) fn weights_name(model_type: &str) -> &'static str {
+    if model_type.starts_with("yolov5") { YOLOV5_WEIGHTS } else { WEIGHTS }
+}
+
+/// Everything a model needs lies in `folder`.
+pub(super) fn is_complete(folder: &Path) -> bool {
+    let has = |name: &str| folder.join(name).is_file();
+    has(MODEL_TYPE) && has(ENVIRONMENT) && (has(WEIGHTS) || has(YOLOV5_WEIGHTS))
+}
+
+/// Reads a folder in the cache's layout. `model_type.json` may be absent in a folder of one's own making.
+pub(super) fn read(folder: &Path, id: String) -> Result<Artefacts> {
+    let environment = required(folder, ENVIRONMENT)?;
+    let environment = Environment::parse(&environment)?;
+    let model_type = match optional(folder, MODEL_TYPE)? {
+        None => None,
+        Some(bytes) => {
+            let document = document::parse(&bytes).ok_or_else(|| artefact("model_type.json is not JSON"))?;
+            document.member("model_type").and_then(Look::text).map(str::to_owned)
+        }
+    };
+    let classes = match optional(folder, CLASS_NAMES)? {
+        None => None,
+        Some(bytes) => Some(names::of_lines(&String::from_utf8_lossy(&bytes))),
+    };
+    let first = weights_name(model_type.as_deref().unwrap_or_default());
+    let weights = [first, WEIGHTS, YOLOV5_WEIGHTS].map(|name| folder.join(name)).into_iter().find(|path| path.is_file());
+    let weights = weights.ok_or_else(|| artefact(format!("{WEIGHTS} is missing")))?;
+    Ok(Artefacts { id, weights, model_type, environment, classes })
+}
+
+fn artefact(message: impl Into<String>) -> Error {
+    Error::new(Kind::ModelArtefact, message.into())
+}
+
+fn required(folder: &Path, name: &str) -> Result<Vec<u8>> {
+    optional(folder, name)?.ok_or_else(|| artefact(format!("{name} is missing")))
+}
+
+/// The file's bytes, up to [`MAX_DOCUMENT_BYTES`]; `None` when there is no such file.
+fn optional(folder: &Path, name: &str) -> Result<Option<Vec<u8>>> {
+    let unreadable = |cause| artefact(format!("{name} cannot be read")).because(cause);
+    let file = match std::fs::File::open(folder.join(name)) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        file => file.map_err(unreadable)?,
+    };
+    let mut bytes = Vec::new();
+    file.take(MAX_DOCUMENT_BYTES + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    if bytes.len() as u64 > MAX_DOCUMENT_BYTES {
+        return Err(artefact(format!("{name} is larger than {MAX_DOCUMENT_BYTES} bytes")));
+    }
+    Ok(Some(bytes))
+}

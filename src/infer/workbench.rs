@@ -1,0 +1,118 @@
+//! What one inference thread has before it: an arena per model it has run, and buffers that are used again.
+
+use super::family::{Outputs, Scratch};
+use super::model::Holder;
+use super::unplace::Unplace;
+use super::{Done, Job, Model, Run};
+use crate::clock::Wall;
+use crate::detection::Detection;
+use crate::error::{Error, Kind, Result};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Weak};
+use std::time::Instant;
+
+/// One thread's tools.
+pub(crate) struct Workbench {
+    /// Told by models when they go.
+    holder: Weak<dyn Holder>,
+    arenas: Vec<Arena>,
+    /// A copy of the slot, so that the model reads memory no worker can change.
+    pixels: Vec<u8>,
+    scratch: Scratch,
+}
+
+struct Arena {
+    model: Weak<Model>,
+    run: Box<dyn Run>,
+}
+
+impl Workbench {
+    /// Nothing is allocated yet.
+    pub(crate) fn new(holder: Weak<dyn Holder>) -> Workbench {
+        Workbench { holder, arenas: Vec::new(), pixels: Vec::new(), scratch: Scratch::default() }
+    }
+
+    /// Frees the arenas of models that are gone.
+    pub(crate) fn sweep(&mut self) {
+        self.arenas.retain(|arena| arena.model.strong_count() > 0);
+        if self.arenas.is_empty() {
+            self.pixels = Vec::new();
+            self.scratch = Scratch::default();
+        }
+    }
+
+    /// One frame: pixels in, detections out. A panic in engine or decoder is an error of this job alone.
+    pub(crate) fn run(&mut self, job: Job) -> Done {
+        let (started, clock) = (Wall::now(), Instant::now());
+        let Job { ticket, model, pixels, placement, thresholds, mut detections } = job;
+        detections.clear();
+        let work = AssertUnwindSafe(|| {
+            self.detect(&model, |slot| pixels.copy_slot(ticket.slot, slot), &placement, &thresholds, &mut detections)
+        });
+        let outcome = catch_unwind(work).unwrap_or_else(|_| {
+            // Whatever the arena holds now is not to be trusted.
+            self.arenas.retain(|arena| !std::ptr::eq(arena.model.as_ptr(), Arc::as_ptr(&model)));
+            Err(Error::new(Kind::Inference, "the model panicked on a frame"))
+        });
+        Done { ticket, outcome: outcome.map(|()| detections), started, took: clock.elapsed() }
+    }
+
+    /// Fills the input through `copy`, runs, decodes into `detections`.
+    pub(crate) fn detect(
+        &mut self,
+        model: &Arc<Model>,
+        copy: impl FnOnce(&mut [u8]),
+        placement: &crate::geometry::Placement,
+        thresholds: &super::Thresholds,
+        detections: &mut Vec<Detection>,
+    ) -> Result<()> {
+        let place = self.arena(model)?;
+        let Some(Arena { run, .. }) = self.arenas.get_mut(place) else {
+            return Err(Error::new(Kind::Inference, "no arena for the model"));
+        };
+        let rule = model.rule();
+        self.pixels.resize(rule.slot_bytes(), 0);
+        copy(&mut self.pixels);
+        model.fill().write(&self.pixels, run.input(), rule, placement);
+        run.expect_scores_from(thresholds.confidence);
+        run.execute()?;
+        let outputs = Outputs { shapes: model.engine().output_shapes(), run: run.as_ref() };
+        model.family().detect(&outputs, thresholds, &mut self.scratch);
+        let unplace = Unplace::new(rule, placement, model.family().rounding());
+        // A class without a name can only come from a model that was not validated: there is nothing to report it by.
+        let named = self.scratch.candidates.iter().filter(|candidate| (candidate.class_id as usize) < model.classes().len());
+        detections.extend(named.filter_map(|candidate| unplace.apply(candidate)));
+        Ok(())
+    }
+
+    /// Index of the arena for `model`, made when the thread meets it for the first time.
+    fn arena(&mut self, model: &Arc<Model>) -> Result<usize> {
+        let known = self.arenas.iter().position(|arena| std::ptr::eq(arena.model.as_ptr(), Arc::as_ptr(model)));
+        if let Some(place) = known {
+            return Ok(place);
+        }
+        model.held_by(self.holder.clone());
+        let run = model.engine().new_run()?;
+        self.arenas.push(Arena { model: Arc::downgrade(model), run });
+        Ok(self.arenas.len() - 1)
+    }
+}
+
+/// Runs a model once on noise, as a test.
+pub(crate) fn try_out(model: &Model) -> Result<()> {
+    let rule = model.rule();
+    let placement = rule.place(rule.width, rule.height).ok_or_else(|| Error::new(Kind::Inference, "the crop is empty"))?;
+    let mut noise = vec![0; rule.slot_bytes()];
+    // A multiplicative generator (Knuth's constant): any picture will do, but always the same.
+    noise.iter_mut().enumerate().for_each(|(index, byte)| *byte = ((index as u32).wrapping_mul(2_654_435_761) >> 24) as u8);
+    let attempt = AssertUnwindSafe(|| {
+        let mut run = model.engine().new_run()?;
+        model.fill().write(&noise, run.input(), rule, &placement);
+        run.execute()?;
+        let outputs = Outputs { shapes: model.engine().output_shapes(), run: run.as_ref() };
+        let thresholds = super::Thresholds { confidence: 0.0, iou: 0.3, max_detections: 300, class_agnostic: false };
+        model.family().detect(&outputs, &thresholds, &mut Scratch::default());
+        Ok(())
+    });
+    catch_unwind(attempt).unwrap_or_else(|_| Err(Error::new(Kind::Inference, "the model panicked")))
+}
