@@ -3,6 +3,9 @@
 //! A source is opened, depacketised, decoded and scaled in a child: the same binary, re-executed as `weir capture`.
 //! One child is one connection; reconnecting is starting another child. The parent trusts nothing that a child sends.
 
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod clips;
 mod control;
 pub mod decode;
 pub mod file;

@@ -1,5 +1,13 @@
 //! Decoders behind one trait. They run in the worker process: what they cannot survive, only their source sees.
 
+pub(crate) mod annexb;
+mod bits;
+mod decoded;
+mod h264;
+mod reorder;
+
+pub(crate) use h264::Sps as H264Parameters;
+
 use crate::capture::picture::Picture;
 use crate::clock::Wall;
 use crate::error::{Error, Kind, Result};
@@ -54,7 +62,10 @@ pub trait Decoder {
 
 /// A decoder for a stream of that codec.
 pub fn open(codec: Codec) -> Box<dyn Decoder> {
-    Box::new(Nothing(codec))
+    match codec {
+        Codec::H264 => Box::new(h264::H264::new()),
+        Codec::H265 | Codec::Jpeg => Box::new(Nothing(codec)),
+    }
 }
 
 struct Nothing(Codec);

@@ -1,0 +1,94 @@
+//! NAL units between start codes (H.264 Annex B, H.265 Annex B).
+
+/// What stands before a NAL unit.
+pub(crate) const START_CODE: [u8; 4] = [0, 0, 0, 1];
+
+/// The NAL units of a byte stream, without start codes and without trailing zero bytes.
+pub(crate) fn nal_units(stream: &[u8]) -> NalUnits<'_> {
+    // What stands before the first start code belongs to no unit.
+    let start = start_code(stream).map_or(stream.len(), |(_, after)| after);
+    NalUnits { rest: stream.get(start..).unwrap_or_default() }
+}
+
+/// See [`nal_units`].
+pub(crate) struct NalUnits<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Iterator for NalUnits<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        while !self.rest.is_empty() {
+            let (end, after) = start_code(self.rest).unwrap_or((self.rest.len(), self.rest.len()));
+            let (unit, _) = self.rest.split_at(end);
+            self.rest = self.rest.get(after..).unwrap_or_default();
+            let unit = trim(unit);
+            if !unit.is_empty() {
+                return Some(unit);
+            }
+        }
+        None
+    }
+}
+
+fn trim(mut unit: &[u8]) -> &[u8] {
+    while let [head @ .., 0] = unit {
+        unit = head;
+    }
+    unit
+}
+
+/// Where the first `00 00 01` begins and where the byte after it lies.
+pub(crate) fn start_code(data: &[u8]) -> Option<(usize, usize)> {
+    // Looks at the third byte of each possible code: most are above 1 and rule out three positions at once.
+    let mut at = 2;
+    while let Some(&byte) = data.get(at) {
+        match byte {
+            1 if data.get(at - 2..at) == Some(&[0, 0]) => return Some((at - 2, at + 1)),
+            0 => at += 1,
+            _ => at += 3,
+        }
+    }
+    None
+}
+
+/// Type of an H.264 NAL unit: 1 slice, 5 slice of a key frame, 7 and 8 parameter sets, 9 delimiter.
+pub(crate) fn h264_type(unit: &[u8]) -> u8 {
+    unit.first().map_or(0, |byte| byte & 0x1f)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn split(stream: &[u8]) -> Vec<&[u8]> {
+        nal_units(stream).collect()
+    }
+
+    #[test]
+    fn units_between_short_and_long_start_codes() {
+        let stream = [0, 0, 0, 1, 0x67, 1, 2, 0, 0, 1, 0x68, 3, 0, 0, 0, 1, 0x65, 0, 0, 3, 1];
+        assert_eq!(split(&stream), [&[0x67, 1, 2][..], &[0x68, 3], &[0x65, 0, 0, 3, 1]]);
+    }
+
+    #[test]
+    fn no_start_code_no_unit() {
+        assert!(split(&[]).is_empty());
+        assert!(split(&[1, 2, 3, 0, 0]).is_empty());
+        assert!(split(&[0, 0, 1]).is_empty());
+        assert!(split(&[0, 0, 1, 0, 0, 1, 0, 0, 0]).is_empty());
+    }
+
+    #[test]
+    fn start_codes_are_found_at_every_offset() {
+        for before in 0..9 {
+            let mut stream = vec![7; before];
+            stream.extend([0, 0, 1, 9]);
+            assert_eq!(start_code(&stream), Some((before, before + 3)), "{before}");
+        }
+        // The skip by three must not jump over a code that begins within it.
+        assert_eq!(start_code(&[0, 5, 0, 0, 1]), Some((2, 5)));
+        assert_eq!(start_code(&[0, 0, 0, 0, 1]), Some((2, 5)));
+    }
+}

@@ -1,0 +1,103 @@
+//! The bytes of a file, and what its file system says about it.
+
+use crate::clock::Wall;
+use crate::command::SourceProperties;
+use crate::error::{Error, Kind, Result, system};
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::time::UNIX_EPOCH;
+
+/// Largest coded picture that is taken: an 8K key frame at the highest rate of H.265 is below it.
+pub(super) const MAX_PACKET_BYTES: u64 = 16 * 1024 * 1024;
+
+/// Bytes that say what a file is.
+const HEAD_BYTES: usize = 4096;
+
+/// Frames per second as the container declares; 0: it does not.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Rate(pub(super) f64);
+
+/// An open file.
+pub(super) struct Medium {
+    file: File,
+    bytes: u64,
+    modified: Wall,
+}
+
+impl Medium {
+    pub(super) fn open(path: &Path) -> Result<Medium> {
+        let cannot = |cause| Error::new(Kind::SourceConnection, "the file cannot be opened").because(cause);
+        let file = File::open(path).map_err(cannot)?;
+        let metadata = file.metadata().map_err(cannot)?;
+        if !metadata.is_file() {
+            return Err(Error::new(Kind::SourceConnection, "not a regular file"));
+        }
+        let since_epoch = metadata.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok()).unwrap_or_default();
+        let modified = Wall::from_micros(i64::try_from(since_epoch.as_micros()).unwrap_or(i64::MAX));
+        Ok(Medium { file, bytes: metadata.len(), modified })
+    }
+
+    /// Length of the file when it was opened.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// The first bytes.
+    pub(super) fn head(&self) -> Result<Vec<u8>> {
+        let mut head = vec![0; HEAD_BYTES];
+        let got = self.read_at(0, &mut head)?;
+        head.truncate(got);
+        Ok(head)
+    }
+
+    /// Fills `out` from byte `at`; says how much there was.
+    pub(super) fn read_at(&self, at: u64, out: &mut [u8]) -> Result<usize> {
+        let mut filled = 0;
+        while let Some(rest) = out.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+            // Past the largest offset a file can have there is nothing.
+            let Some(place) =
+                u64::try_from(filled).ok().and_then(|filled| at.checked_add(filled)).filter(|&place| place < self.bytes)
+            else {
+                break;
+            };
+            match self.file.read_at(rest, place) {
+                Ok(0) => break,
+                Ok(got) => filled += got,
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(system("the video file cannot be read")(error)),
+            }
+        }
+        Ok(filled)
+    }
+
+    /// Exactly `length` bytes from `at` into `out`. False: the file ends before.
+    pub(super) fn read(&self, at: u64, length: u64, out: &mut Vec<u8>) -> Result<bool> {
+        out.clear();
+        if at.checked_add(length).is_none_or(|end| end > self.bytes) {
+            return Ok(false);
+        }
+        let Ok(length) = usize::try_from(length) else { return Ok(false) };
+        out.resize(length, 0);
+        Ok(self.read_at(at, out)? == length)
+    }
+
+    /// The same for a packet. One that the file ends in, or that is larger than any picture, is the end of the stream.
+    pub(super) fn read_packet(&self, at: u64, length: u64, out: &mut Vec<u8>) -> Result<bool> {
+        let whole = length <= MAX_PACKET_BYTES && self.read(at, length, out)?;
+        if !whole {
+            log::warn!("video file is cut short offset={at} packet_bytes={length} file_bytes={}", self.bytes);
+        }
+        Ok(whole)
+    }
+
+    /// What a file says about itself; `frames` is `None` where the container does not tell.
+    pub(super) fn properties(&self, width: u32, height: u32, frames: Option<u64>, rate: Rate) -> SourceProperties {
+        let Rate(fps) = rate;
+        let total_frames = frames.map_or(-1, |frames| i64::try_from(frames).unwrap_or(i64::MAX));
+        let is_file = total_frames > 0;
+        let duration_micros = if fps > 0.0 { (total_frames as f64 / fps * 1e6) as i64 } else { 0 };
+        let timestamp_created = is_file.then(|| Wall::from_micros(self.modified.micros().saturating_sub(duration_micros)));
+        SourceProperties { width, height, total_frames, is_file, fps, timestamp_created }
+    }
+}

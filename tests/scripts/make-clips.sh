@@ -1,0 +1,70 @@
+#!/usr/bin/env bash
+# Makes the clips of tests/assets/clips and, with ffmpeg's own decoders, the checksums of their frames.
+# They are checked in, so that tests need no ffmpeg; run this (Debian's ffmpeg) to add one, and commit what it leaves.
+#
+#   tests/scripts/make-clips.sh [NAME…]      without names: all
+#
+# NAME.crc: one line per frame shown, the Adler-32 of its planes (framecrc of ffmpeg), Y then U then V without padding.
+set -euo pipefail
+cd "$(dirname "$0")/../assets/clips"
+wanted=("$@")
+
+encode() { # NAME.EXT SOURCE OUTPUT-OPTIONS…
+    local file=$1 source=$2; shift 2
+    want "$file" || return 0
+    ffmpeg -v error -y -f lavfi -i "$source" -map_metadata -1 -fflags +bitexact -flags:v +bitexact "$@" "$file"
+    sums "$file"
+}
+remux() { # NAME.EXT FROM OPTIONS…: options before -i come first, up to --
+    local file=$1 from=$2; shift 2
+    want "$file" || return 0
+    local before=()
+    while [ $# -gt 0 ] && [ "$1" != -- ]; do before+=("$1"); shift; done
+    shift || true
+    ffmpeg -v error -y "${before[@]}" -i "$from" -map_metadata -1 -fflags +bitexact -c copy "$@" "$file"
+    sums "$file"
+}
+want() {
+    [ ${#wanted[@]} -eq 0 ] && return 0
+    local name; for name in "${wanted[@]}"; do [ "$name" = "$1" ] && return 0; done; return 1
+}
+sums() { # what is deeper than 8 bits is cut to its upper 8, as weir does
+    local file=$1 format size
+    format=$(ffprobe -v error -select_streams v:0 -show_entries stream=pix_fmt -of csv=p=0 "$file" | tr -d ', ')
+    size=$(ffprobe -v error -select_streams v:0 -show_entries stream=width,height -of csv=p=0:s=x "$file")
+    if [ "$format" = yuv420p10le ]; then
+        ffmpeg -v error -i "$file" -map 0:v:0 -fps_mode passthrough -f rawvideo - | python3 -c "
+import sys, zlib
+width, height = map(int, '$size'.split('x'))
+bytes_of_frame = (width * height + 2 * ((width + 1) // 2) * ((height + 1) // 2)) * 2
+while frame := sys.stdin.buffer.read(bytes_of_frame):
+    print('0x%08x' % zlib.adler32(bytes((low | high << 8) >> 2 for low, high in zip(frame[::2], frame[1::2])), 0))
+" > "$file.crc"
+    else
+        [ "$format" != gray ] || format=yuv420p # the decoder gives gray as 4:2:0 with chroma at 128
+        ffmpeg -v error -i "$file" -map 0:v:0 -pix_fmt "$format" -fps_mode passthrough -f framecrc - |
+            awk -F', *' '!/^#/ {print $6}' > "$file.crc"
+    fi
+}
+
+S="testsrc2=size=192x144:rate=25:duration=1"
+X=(-c:v libx264 -pix_fmt yuv420p -g 12 -b:v 200k)
+
+# H.264: what the fast decoder takes.
+encode baseline.mp4   "$S" "${X[@]}" -profile:v baseline
+encode main.mp4       "$S" "${X[@]}" -profile:v main -bf 2
+encode high-pyramid.mp4 "$S" "${X[@]}" -profile:v high -bf 3 -x264-params b-pyramid=normal:ref=4
+encode cavlc-slices.mp4 "$S" "${X[@]}" -bf 2 -x264-params cabac=0:slices=4
+encode intra-refresh.mp4 "$S" "${X[@]}" -x264-params intra-refresh=1:bframes=0
+encode cropped.mp4    "testsrc2=size=190x138:rate=25:duration=1" "${X[@]}" -bf 2
+encode full-709.mp4   "$S" "${X[@]}" -bf 0 -color_range pc -colorspace bt709 -color_primaries bt709 -color_trc bt709
+# H.264: what falls to the second decoder.
+encode high10.mp4     "$S" "${X[@]}" -pix_fmt yuv420p10le -bf 2
+encode high422.mp4    "$S" "${X[@]}" -pix_fmt yuv422p -bf 2
+encode gray.mp4       "$S" "${X[@]}" -pix_fmt gray -bf 2
+encode interlaced.mp4 "$S" "${X[@]}" -flags:v +ildct+ilme+bitexact -x264-params tff=1 -bf 2
+# Containers.
+remux fragmented.mp4  main.mp4 -- -movflags +frag_keyframe+empty_moov+default_base_moof
+remux fragmented-mixed.mp4 main.mp4 -- -movflags +frag_keyframe
+remux edited.mp4      main.mp4 -ss 0.7 --
+remux quicktime.mov   main.mp4 --
