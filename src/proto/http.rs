@@ -88,3 +88,267 @@ async fn converse<E: Execute>(stream: Stream, seat: Seat, commands: Rc<E>, setti
         log::debug!("door=http event=connection_ended error={error:?}");
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::proto::fake::{Fake, run};
+    use async_net::{TcpListener, TcpStream};
+    use futures_lite::{AsyncReadExt, AsyncWriteExt};
+    use std::net::SocketAddr;
+
+    async fn open(executor: &Rc<LocalExecutor<'static>>, settings: Settings) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let door = serve(listener, executor.clone(), Rc::new(Fake::default()), Rc::new(settings));
+        executor.spawn(door).detach();
+        address
+    }
+
+    /// Status, head in lower case, body of the next reply on a connection.
+    async fn receive(stream: &mut TcpStream) -> (u16, String, String) {
+        let mut received = Vec::new();
+        let mut chunk = [0; 4096];
+        loop {
+            let text = String::from_utf8_lossy(&received).into_owned();
+            if let Some((head, body)) = text.split_once("\r\n\r\n") {
+                let head = head.to_ascii_lowercase();
+                let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+                if body.len() >= length.map_or(0, |length| length.parse().unwrap()) {
+                    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+                    return (status, head, body.to_owned());
+                }
+            }
+            let count = stream.read(&mut chunk).await.unwrap();
+            assert!(count > 0, "closed after {text:?}");
+            received.extend_from_slice(&chunk[..count]);
+        }
+    }
+
+    async fn ask(address: SocketAddr, request: &str) -> (u16, String, String) {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        receive(&mut stream).await
+    }
+
+    fn post(path: &str, headers: &str, body: &str) -> String {
+        format!("POST {path} HTTP/1.1\r\nhost: h\r\n{headers}content-length: {}\r\n\r\n{body}", body.len())
+    }
+
+    const JSON: &str = "content-type: application/json\r\n";
+    const INIT: &str = r#"{"model_id":"a/1","video_reference":"rtsp://u:p@h/1","sink_configuration":{"host":"h","port":9}}"#;
+
+    #[test]
+    fn paths_and_methods_as_in_the_reference() {
+        run(|executor| async move {
+            let address = open(&executor, Settings::default()).await;
+            for (request, status, header, body) in [
+                ("GET /nope", 404, "", r#"{"detail":"Not Found"}"#),
+                ("GET /", 404, "", r#"{"detail":"Not Found"}"#),
+                ("GET /status", 404, "", r#"{"detail":"Not Found"}"#),
+                ("GET /status/", 404, "", r#"{"detail":"Not Found"}"#),
+                ("GET /status/a%2Fb", 404, "", r#"{"detail":"Not Found"}"#),
+                ("GET /status/a/b", 404, "", r#"{"detail":"Not Found"}"#),
+                ("POST /list_pipelines", 405, "allow: get", r#"{"detail":"Method Not Allowed"}"#),
+                ("GET /initialise", 405, "allow: post", r#"{"detail":"Method Not Allowed"}"#),
+                ("DELETE /terminate/x", 405, "allow: post", r#"{"detail":"Method Not Allowed"}"#),
+                ("OPTIONS /list_pipelines", 405, "allow: get", r#"{"detail":"Method Not Allowed"}"#),
+                ("GET /list_pipelines/?a=b", 307, "location: /list_pipelines?a=b", ""),
+                ("GET /pause/x/", 307, "location: /pause/x", ""),
+                ("GET //list_pipelines/", 404, "", r#"{"detail":"Not Found"}"#),
+                (
+                    "GET /status/my_pipeline",
+                    404,
+                    "",
+                    r#"{"status":"failure","message":"Error in ProcessesManagerClient. Error type: not_found. Details: N/A"}"#,
+                ),
+                (
+                    "POST /terminate/my_pipeline",
+                    404,
+                    "",
+                    r#"{"status":"failure","message":"Error in ProcessesManagerClient. Error type: not_found. Details: N/A"}"#,
+                ),
+            ] {
+                let (got, head, text) = ask(address, &format!("{request} HTTP/1.1\r\nhost: h\r\n\r\n")).await;
+                assert_eq!((got, text.as_str()), (status, body), "{request}");
+                assert!(head.contains(header), "{request}: {head}");
+            }
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            stream.write_all(b"HEAD /docs HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n").await.unwrap();
+            let mut reply = String::new();
+            stream.read_to_string(&mut reply).await.unwrap();
+            assert!(reply.starts_with("HTTP/1.1 200 OK") && reply.ends_with("\r\n\r\n"), "{reply}");
+        });
+    }
+
+    #[test]
+    fn a_pipeline_from_initialise_to_terminate_on_one_connection() {
+        run(|executor| async move {
+            let address = open(&executor, Settings::default()).await;
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            let mut step = async |request: String| {
+                stream.write_all(request.as_bytes()).await.unwrap();
+                receive(&mut stream).await
+            };
+            let (status, head, made) = step(post("/initialise", JSON, INIT)).await;
+            assert_eq!(status, 200, "{made}");
+            assert!(head.contains("content-type: application/json"));
+            let (start, id) = made.strip_suffix("\"}}").unwrap().rsplit_once('"').unwrap();
+            assert!(
+                start.starts_with(r#"{"status":"success","context":{"request_id":""#) && start.ends_with(r#","pipeline_id":"#),
+                "{made}"
+            );
+            let (_, _, list) = step("GET /list_pipelines HTTP/1.1\r\nhost: h\r\n\r\n".into()).await;
+            assert!(list.ends_with(&format!(r#""pipeline_id":null}},"pipelines":["{id}"]}}"#)), "{list}");
+            let (_, _, report) = step(format!("GET /status/{id} HTTP/1.1\r\nhost: h\r\n\r\n")).await;
+            assert!(
+                report.contains(&format!(r#""pipeline_id":"{id}"}},"report":{{"video_source_status_updates":[{{"timestamp":"#)),
+                "{report}"
+            );
+            assert!(
+                report.contains(r#""error_message":"ä""#) && report.contains(r#""source_reference":"rtsp://h/1""#),
+                "{report}"
+            );
+            let (status, _, _) = step(post(&format!("/pause/{id}"), "", "ignored")).await;
+            assert_eq!(status, 200);
+            let (status, _, again) = step(post(&format!("/pause/{id}"), "", "")).await;
+            let text = r#"{"status":"failure","message":"Error in ProcessesManagerClient. Error type: operation_error. Details: Could not MUTE stream in state: StreamState.MUTED"}"#;
+            assert_eq!((status, again.as_str()), (500, text));
+            for (path, status) in [("resume", 200), ("terminate", 200), ("terminate", 404)] {
+                let (got, _, text) = step(post(&format!("/{path}/{id}"), "", "")).await;
+                assert_eq!(got, status, "{text}");
+            }
+        });
+    }
+
+    #[test]
+    fn bodies_are_refused_as_in_the_reference() {
+        run(|executor| async move {
+            let address = open(&executor, Settings { max_body_bytes: 2000, ..Settings::default() }).await;
+            let missing = r#"{"detail":[{"type":"missing","loc":["body"],"msg":"Field required","input":null}]}"#;
+            let text = r#"{"detail":[{"type":"model_attributes_type","loc":["body"],"msg":"Input should be a valid dictionary or object to extract fields from","input":"{}"}]}"#;
+            let cut = r#"{"detail":[{"type":"json_invalid","loc":["body",9],"msg":"JSON decode error","input":{},"ctx":{"error":"Expecting value"}}]}"#;
+            let unreadable = r#"{"detail":"There was an error parsing the body"}"#;
+            let sink = INIT.replace("\"port\"", "\"type\":\"mqtt\",\"port\"");
+            let unsupported = r#"{"status":"failure","message":"Error in ProcessesManagerClient. Error type: invalid_payload. Details: Only `udp_socket` sink type is supported"}"#;
+            let port = INIT.replace("\"port\":9", "\"port\":0");
+            let bad_port = r#"{"status":"failure","message":"Error in ProcessesManagerClient. Error type: invalid_payload. Details: sink port must be an integer from 1 to 65535, not 0"}"#;
+            let deep = "[".repeat(1500);
+            let long = "x".repeat(2001);
+            for (headers, body, status, expected) in [
+                ("", "", 422, missing),
+                (JSON, "null", 422, missing),
+                ("content-type: text/plain\r\n", "{}", 422, text),
+                ("content-type: application/x-www-form-urlencoded\r\n", "{}", 422, text),
+                (JSON, "{\"type\": ", 422, cut),
+                (JSON, &deep, 400, unreadable),
+                (JSON, &sink, 400, unsupported),
+                (JSON, &port, 400, bad_port),
+                (JSON, &long, 413, r#"{"detail":"Request body is larger than 2000 bytes"}"#),
+            ] {
+                let (got, _, reply) = ask(address, &post("/initialise", headers, body)).await;
+                assert_eq!((got, reply.as_str()), (status, expected), "{body}");
+            }
+            for headers in ["", "content-type: application/vnd.x+json; charset=utf-8\r\n"] {
+                assert_eq!(ask(address, &post("/initialise", headers, INIT)).await.0, 200);
+            }
+            let chunked = format!(
+                "POST /initialise HTTP/1.1\r\nhost: h\r\ntransfer-encoding: chunked\r\n\r\n{:x}\r\n{INIT}\r\n0\r\n\r\n",
+                INIT.len()
+            );
+            assert_eq!(ask(address, &chunked).await.0, 200);
+            let unknown_model = INIT.replace("a/1", "nope/7");
+            assert_eq!(ask(address, &post("/initialise", JSON, &unknown_model)).await.0, 404);
+        });
+    }
+
+    #[test]
+    fn other_origins_are_served_only_when_configured() {
+        run(|executor| async move {
+            let closed = open(&executor, Settings::default()).await;
+            let cors = Cors { origins: vec!["https://dash.example".into()] };
+            let opened = open(&executor, Settings { cors, ..Settings::default() }).await;
+            let get = |origin: &str| format!("GET /list_pipelines HTTP/1.1\r\nhost: h\r\norigin: {origin}\r\n\r\n");
+            let preflight = "OPTIONS /initialise HTTP/1.1\r\nhost: h\r\norigin: https://dash.example\r\naccess-control-request-method: POST\r\n\r\n";
+            let (_, head, _) = ask(closed, &get("https://dash.example")).await;
+            assert!(!head.contains("access-control"), "{head}");
+            assert_eq!(ask(closed, preflight).await.0, 405);
+            let (_, head, _) = ask(opened, &get("https://dash.example")).await;
+            assert!(
+                head.contains("access-control-allow-origin: https://dash.example") && head.contains("vary: origin"),
+                "{head}"
+            );
+            let (_, head, _) = ask(opened, &get("https://other.example")).await;
+            assert!(!head.contains("access-control"), "{head}");
+            let (status, head, body) = ask(opened, preflight).await;
+            assert_eq!((status, body.as_str()), (200, "OK"));
+            assert!(head.contains("access-control-allow-methods: get, head, options, post"), "{head}");
+        });
+    }
+
+    /// Requests that two servers in a row could understand differently must not be understood at all.
+    #[test]
+    fn ambiguous_requests_are_refused() {
+        run(|executor| async move {
+            let address = open(&executor, Settings::default()).await;
+            let long = format!("GET /{} HTTP/1.1\r\nhost: h\r\n\r\n", "a".repeat(1 << 20));
+            let many = format!("GET /nope HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(200));
+            for request in [
+                "POST /pause/x HTTP/1.1\r\nhost: h\r\ncontent-length: 5\r\ncontent-length: 6\r\n\r\nhello",
+                "POST /pause/x HTTP/1.1\r\nhost: h\r\ncontent-length: 4\r\ntransfer-encoding: identity\r\n\r\nhell",
+                "GET /nope HTTP/1.1\r\nhost: h\r\n folded: x\r\n\r\n",
+                "GET /nope HTTP/1.1\r\nho\0st: h\r\n\r\n",
+                "GET /nope HTTP/9.9\r\nhost: h\r\n\r\n",
+                "\x16\x03\x01\x02\0\x01\0\x01\u{7f}",
+                &long,
+                &many,
+            ] {
+                let mut stream = TcpStream::connect(address).await.unwrap();
+                // The server may close before it has read all.
+                let _ = stream.write_all(request.as_bytes()).await;
+                let mut reply = Vec::new();
+                let _ = stream.read_to_end(&mut reply).await;
+                let reply = String::from_utf8_lossy(&reply);
+                assert!(reply.is_empty() || reply.starts_with("HTTP/1.1 4"), "{request:.80} → {reply}");
+            }
+        });
+    }
+
+    #[test]
+    fn clients_that_dawdle_are_cut() {
+        run(|executor| async move {
+            let limit = Duration::from_millis(80);
+            let settings = Settings { head_timeout: limit, body_timeout: limit, ..Settings::default() };
+            let address = open(&executor, settings).await;
+            let mut bytes = Vec::new();
+            let mut half_head = TcpStream::connect(address).await.unwrap();
+            half_head.write_all(b"GET /list_pipelines HTTP/1.1\r\nho").await.unwrap();
+            let _ = half_head.read_to_end(&mut bytes).await;
+            let head = String::from_utf8_lossy(&bytes).into_owned();
+            assert!(head.is_empty() || head.starts_with("HTTP/1.1 408"), "{head}");
+            let half_body = "POST /initialise HTTP/1.1\r\nhost: h\r\ncontent-length: 50\r\n\r\n{";
+            assert_eq!(ask(address, half_body).await.0, 408);
+        });
+    }
+
+    #[test]
+    fn the_document_has_the_reference_s_paths_and_schemas() {
+        let ours = crate::json::parse_str(include_str!("openapi.json")).unwrap();
+        let theirs = crate::json::parse_str(include_str!("../../tests/goldens/openapi.json")).unwrap();
+        let keys = |document: &crate::json::Value, path: &[&str]| -> Vec<String> {
+            let mut value = document;
+            for step in path {
+                value = value.as_object().unwrap().get(step).unwrap();
+            }
+            value.as_object().unwrap().iter().map(|(key, _)| key.to_owned()).collect()
+        };
+        for path in keys(&theirs, &["paths"]) {
+            assert_eq!(keys(&ours, &["paths", &path]), keys(&theirs, &["paths", &path]), "{path}");
+        }
+        for schema in keys(&theirs, &["components", "schemas"]) {
+            let path = ["components", "schemas", &schema, "properties"];
+            assert_eq!(keys(&ours, &path), keys(&theirs, &path), "{schema}");
+        }
+    }
+}
