@@ -6,7 +6,7 @@ use crate::error::{Error, Kind, Result, system};
 use crate::infer::registry::{self, EngineChoice, Models};
 use crate::infer::{Pool, Thresholds};
 use crate::pipeline::{self, Commands, Table};
-use crate::proto::{http, tcp};
+use crate::proto::{Cors, Stop, http, tcp};
 use async_signal::{Signal, Signals};
 use smol::LocalExecutor;
 use smol::stream::StreamExt;
@@ -45,8 +45,9 @@ pub fn run(config: &Config, beside: impl AsyncFnOnce(Commands, Addresses)) -> Re
         // Before the doors open, so that no signal finds its default action.
         let mut signals = Signals::new([Signal::Term, Signal::Int]).map_err(system("watch signals"))?;
         let doors = Rc::new(commands.clone());
-        let tcp_door = tcp::serve(watch(tcp_listener)?, executor.clone(), doors.clone(), Rc::new(tcp_settings(config)));
-        let http_door = http::serve(watch(http_listener)?, executor.clone(), doors, Rc::new(http_settings(config)));
+        let (stop, stopped) = async_channel::bounded(1);
+        let tcp_door = tcp::serve(watch(tcp_listener)?, executor.clone(), doors.clone(), Rc::new(tcp_settings(config, &stopped)));
+        let http_door = http::serve(watch(http_listener)?, executor.clone(), doors, Rc::new(http_settings(config, &stopped)));
         let tasks = [executor.spawn(tcp_door), executor.spawn(http_door)];
         announce(config, addresses)?;
         let beside = async {
@@ -58,7 +59,11 @@ pub fn run(config: &Config, beside: impl AsyncFnOnce(Commands, Addresses)) -> Re
             log::info!("stopping signal={signal:?}");
         })
         .await;
-        drop(tasks);
+        // Commands under way are finished, new ones are not taken; then the pipelines end.
+        drop(stop);
+        for task in tasks {
+            task.await;
+        }
         drain(&table).await;
         Ok(())
     }))
@@ -83,14 +88,20 @@ fn watch(listener: TcpListener) -> Result<async_net::TcpListener> {
     async_net::TcpListener::try_from(listener).map_err(system("watch a listening socket"))
 }
 
-fn tcp_settings(config: &Config) -> tcp::Settings {
-    let _ = config;
-    tcp::Settings::default()
+fn tcp_settings(config: &Config, stop: &Stop) -> tcp::Settings {
+    tcp::Settings {
+        socket_timeout: Duration::from_secs_f64(config.tcp.socket_timeout_s),
+        stop: Some(stop.clone()),
+        ..tcp::Settings::default()
+    }
 }
 
-fn http_settings(config: &Config) -> http::Settings {
-    let _ = config;
-    http::Settings::default()
+fn http_settings(config: &Config, stop: &Stop) -> http::Settings {
+    http::Settings {
+        cors: Cors { origins: config.http.cors_origins.clone() },
+        stop: Some(stop.clone()),
+        ..http::Settings::default()
+    }
 }
 
 /// Says where the service listens: a line each for people and scripts, and the ports file for those who start it on port 0.
