@@ -6,18 +6,23 @@ use super::kernels::{Kernels, LANES};
 use super::layout::{Form, blocks_for};
 use super::step::conv::{ConvStep, Source, plane_row};
 use super::step::strided::{Copy, Walk, row_major, span};
+use super::step::winograd::Winograd;
 use super::step::{ForeignStep, Operand, Step, picture, plain};
 use super::storage::{Blocks, Place, Storage};
 use crate::error::Result;
 
 /// Floats of scratch space that each node needs while it runs.
-pub(super) fn scratch(graph: &Graph, forms: &[Form]) -> Vec<usize> {
+pub(super) fn scratch(graph: &Graph, forms: &[Form], workers: usize) -> Vec<usize> {
     let of = |node: &Node| match &node.op {
         Op::Conv(conv) if forms[node.inputs[0].0] == Form::Plain => {
             let output = graph.value(node.outputs[0]).picture();
             let input = graph.value(node.inputs[0]).picture();
             input.zip(output).map_or(0, |(input, [_, height, _])| ConvStep::scratch(conv, input, height))
         }
+        Op::Conv(conv) => match graph.value(node.outputs[0]).picture() {
+            Some(output) if Winograd::suits(conv, output) => workers * Winograd::scratch(conv, output),
+            _ => 0,
+        },
         Op::Activate(_) => LANES,
         Op::Softmax { axis } => graph.value(node.inputs[0]).shape[*axis] * LANES,
         _ => 0,
@@ -186,6 +191,13 @@ impl Lowering<'_> {
             (Some(order), Some(&id)) => Some((self.blocks(id)?, order)),
             _ => None,
         };
+        if let Source::Blocks(input) = source
+            && Winograd::suits(conv, [output.channels, output.height, output.width])
+        {
+            let limits = (self.kernels.conv_blocks, scratch);
+            let step = Winograd::new(conv, input, output, residual, limits, &mut self.lowered.weights)?;
+            return self.push(node, Step::Winograd(step));
+        }
         let step = ConvStep::new(conv, source, output, residual, self.kernels.conv_blocks, &mut self.lowered.weights)?;
         self.push(node, Step::Conv(step))
     }

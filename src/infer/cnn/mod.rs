@@ -60,5 +60,5 @@ fn build(model: &TypedModel, options: &Options) -> Result<plan::Plan> {
     let kernels = Kernels::choose(wanted.as_deref()).ok_or_else(|| {
         Error::new(Kind::Configuration, format!("{CPU_VARIABLE}: this machine cannot run {}", wanted.unwrap_or_default()))
     })?;
-    plan::Plan::new(model, kernels)
+    plan::Plan::new(model, kernels, 1)
 }

@@ -31,11 +31,11 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    pub(super) fn new(model: &TypedModel, kernels: &'static Kernels) -> Result<Plan> {
+    pub(super) fn new(model: &TypedModel, kernels: &'static Kernels, workers: usize) -> Result<Plan> {
         let mut graph = import(model)?;
         simplify(&mut graph);
         let forms = lay_out(&mut graph);
-        let storage = place(&graph, &forms, &scratch(&graph, &forms))?;
+        let storage = place(&graph, &forms, &scratch(&graph, &forms, workers))?;
         let lowered = lower(&graph, &storage, kernels)?;
         let plain = |id: ValueId| match storage.places[id.0] {
             Place::Plain(at) => Ok((at, graph.value(id).len())),

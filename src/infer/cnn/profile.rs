@@ -27,6 +27,10 @@ pub(super) fn profile(plan: &Arc<super::plan::Plan>, runs: u32) -> Result<Vec<St
         .map(|(node, step)| {
             let (kind, flops) = match step {
                 Step::Conv(conv) => (format!("{} {conv}", step.name()), 2 * conv.macs as u64),
+                Step::Winograd(w) => {
+                    let (from, to) = (&w.input, &w.output);
+                    (format!("winograd {}→{} at {}x{}", from.channels, to.channels, to.height, to.width), 2 * w.macs as u64)
+                }
                 _ => (step.name().to_owned(), 0),
             };
             StepTime { node: node.clone(), kind, time: Duration::MAX, flops }

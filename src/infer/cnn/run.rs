@@ -32,7 +32,7 @@ impl CnnRun {
         if let Step::Foreign(step) = step {
             return self.foreign(step);
         }
-        let machine = Machine { kernels: plan.kernels, arena: &self.arena, weights: &plan.weights };
+        let machine = Machine { kernels: plan.kernels, arena: &self.arena, weights: &plan.weights, worker: 0 };
         for item in 0..step.items() {
             step.run(&machine, item);
         }

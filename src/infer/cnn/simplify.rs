@@ -9,6 +9,8 @@ pub(super) fn simplify(graph: &mut Graph) {
     gates(graph);
     padding(graph);
     shuffles(graph);
+    // what was replaced must not count as a reader
+    graph.sweep();
     // each pass moves a convolution past one follower; the longest chain is norm, shortcut, activation
     while followers(graph) {}
     graph.sweep();

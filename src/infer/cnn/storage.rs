@@ -4,8 +4,10 @@
 use super::graph::{Graph, Op, ValueId};
 use super::import::{MAX_ELEMENTS, unsupported};
 use super::kernels::LANES;
+use super::kernels::arena::Arena;
 use super::layout::{Form, blocks_for};
 use crate::error::Result;
+use std::ops::Range;
 
 /// Widest border of zeros around a picture, in pixels; the widest padding of a known detector is 6 (RTMDet's 5×5 dilated).
 const MAX_HALO: usize = 16;
@@ -40,6 +42,32 @@ impl Blocks {
     pub(super) fn pixel(&self, block: usize, y: usize, x: usize) -> usize {
         self.at + block * self.block() + (self.halo + y) * self.row() + (self.halo + x) * LANES
     }
+    /// Sets the border around rows of a block to zeros: left and right where the rows end there, and above the first and
+    /// below the last row of the picture.
+    pub(super) fn clear_border(&self, arena: &Arena, block: usize, rows: Range<usize>, left: bool, right: bool) {
+        if self.halo == 0 {
+            return;
+        }
+        let side = self.halo * LANES;
+        for y in rows.clone() {
+            let (first, end) = (self.pixel(block, y, 0), self.pixel(block, y, self.width));
+            if left {
+                arena.write(first - side..first).fill(0.0);
+            }
+            if right {
+                arena.write(end..end + side).fill(0.0);
+            }
+        }
+        let (first, edge) = (self.at + block * self.block(), self.halo * self.row());
+        if rows.start == 0 && left {
+            arena.write(first..first + edge).fill(0.0);
+        }
+        if rows.end == self.height && left {
+            let last = first + self.block();
+            arena.write(last - edge..last).fill(0.0);
+        }
+    }
+
     /// Float offset of a channel's first pixel.
     pub(super) fn channel(&self, channel: usize) -> usize {
         self.pixel(channel / LANES, 0, 0) + channel % LANES

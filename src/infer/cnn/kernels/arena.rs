@@ -9,6 +9,7 @@
 #![allow(unsafe_code)] // one allocation that is shared between threads in disjoint parts
 
 use super::{Activation, Binary, ConvRow, Kernels, LANES, Operand, PoolRow, Residual, ResizeRow, Tap};
+use super::{WinogradInput, WinogradOutput};
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::ops::Range;
 use std::ptr::NonNull;
@@ -114,6 +115,66 @@ pub(crate) fn conv(kernels: &Kernels, arena: &Arena, job: &ConvJob, depthwise: b
     };
     // SAFETY: the ranges were checked above; the table was chosen for this CPU.
     unsafe { if depthwise { (kernels.depthwise)(&row) } else { (kernels.conv)(&row) } }
+}
+
+/// Products of a Winograd tile.
+pub(crate) const FREQUENCIES: usize = 36;
+
+/// Transforms `tiles` neighbouring windows whose rows lie `row_stride` floats apart; products go `frequency` floats apart.
+pub(crate) fn winograd_input(
+    kernels: &Kernels,
+    arena: &Arena,
+    (input, row_stride): (usize, usize),
+    (output, frequency): (usize, usize),
+    tiles: usize,
+) {
+    let job = WinogradInput {
+        input: arena.at(input, 5 * row_stride + (4 * tiles + 2) * LANES),
+        row_stride,
+        output: arena.at(output, (FREQUENCIES - 1) * frequency + tiles * LANES),
+        frequency,
+        tiles,
+    };
+    // SAFETY: the ranges were checked above; the table was chosen for this CPU.
+    unsafe { (kernels.winograd_input)(&job) }
+}
+
+/// [`WinogradOutput`] in offsets.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct WinogradJob<'a> {
+    pub input: usize,
+    pub frequency: usize,
+    pub tiles: usize,
+    pub bias: &'a [f32],
+    pub output: usize,
+    pub row_stride: usize,
+    pub rows: usize,
+    pub width: usize,
+    pub activation: Activation,
+    /// Offset, distance between rows, place.
+    pub residual: Option<(usize, usize, Residual)>,
+}
+
+/// Transforms products back into pixels.
+pub(crate) fn winograd_output(kernels: &Kernels, arena: &Arena, job: &WinogradJob) {
+    assert!(job.bias.len() >= LANES && job.width <= 4 * job.tiles && (1..=4).contains(&job.rows), "not a tile's output");
+    let pixels = |at: usize, row: usize| arena.at(at, (job.rows - 1) * row + job.width * LANES);
+    let job = WinogradOutput {
+        input: arena.at(job.input, (FREQUENCIES - 1) * job.frequency + job.tiles * LANES),
+        frequency: job.frequency,
+        tiles: job.tiles,
+        bias: job.bias.as_ptr(),
+        output: pixels(job.output, job.row_stride),
+        row_stride: job.row_stride,
+        rows: job.rows,
+        width: job.width,
+        activation: job.activation,
+        residual: job.residual.map_or(std::ptr::null(), |(at, row, _)| pixels(at, row)),
+        residual_row: job.residual.map_or(0, |r| r.1),
+        residual_order: job.residual.map_or(Residual::AfterActivation, |r| r.2),
+    };
+    // SAFETY: the ranges were checked above; the table was chosen for this CPU.
+    unsafe { (kernels.winograd_output)(&job) }
 }
 
 /// Runs one row of a pooling: `rows` input rows from float offset `input` on, each `row_stride` floats long.

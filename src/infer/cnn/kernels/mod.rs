@@ -92,6 +92,40 @@ pub(crate) struct ConvRow<'a> {
     pub residual_order: Residual,
 }
 
+/// Neighbouring 6×6 input windows of one block, four columns apart, into the 36 products of Winograd's F(4×4, 3×3).
+///
+/// Readable: six rows of `4·tiles + 2` vectors, `row_stride` floats apart, at `input`; writable: `tiles` vectors at
+/// `output + f·frequency` for `f < 36`.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct WinogradInput {
+    pub input: *const f32,
+    pub row_stride: usize,
+    pub output: *mut f32,
+    pub frequency: usize,
+    pub tiles: usize,
+}
+
+/// The way back: `tiles` × 36 products of one block into `rows` (≤ 4) rows of `width` (≤ `4·tiles`) output pixels, with
+/// bias, activation and shortcut.
+///
+/// Readable: `tiles` vectors at `input + f·frequency`, one at `bias`, and `width` at `residual + r·residual_row` unless that
+/// is null; writable: `width` vectors at `output + r·row_stride` for `r < rows`.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct WinogradOutput {
+    pub input: *const f32,
+    pub frequency: usize,
+    pub tiles: usize,
+    pub bias: *const f32,
+    pub output: *mut f32,
+    pub row_stride: usize,
+    pub rows: usize,
+    pub width: usize,
+    pub activation: Activation,
+    pub residual: *const f32,
+    pub residual_row: usize,
+    pub residual_order: Residual,
+}
+
 /// One row of output pixels of one block of a pooling window.
 ///
 /// For pixel `x`, `rows × columns[x].1` vectors are readable at
@@ -135,6 +169,10 @@ pub(crate) struct Kernels {
     pub conv: unsafe fn(&ConvRow),
     /// Depthwise convolution: one block, taps of one vector each, `channels` unused.
     pub depthwise: unsafe fn(&ConvRow),
+    /// Winograd's input transform.
+    pub winograd_input: unsafe fn(&WinogradInput),
+    /// Winograd's output transform.
+    pub winograd_output: unsafe fn(&WinogradOutput),
     /// Pooling.
     pub pool: unsafe fn(&PoolRow),
     /// Resize.

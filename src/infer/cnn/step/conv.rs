@@ -260,28 +260,10 @@ impl ConvStep {
         }
     }
 
-    /// Zeros around the band's rows, and above the first and below the last row of the picture.
+    /// Zeros around the band's rows.
     fn clear_border(&self, machine: &Machine, group: &Group, rows: std::ops::Range<usize>) {
-        let output = &self.output;
-        if output.halo == 0 {
-            return;
-        }
-        let side = output.halo * LANES;
         for block in group.first..group.first + group.blocks {
-            for y in rows.clone() {
-                let left = output.pixel(block, y, 0);
-                machine.arena.write(left - side..left).fill(0.0);
-                let right = left + output.width * LANES;
-                machine.arena.write(right..right + side).fill(0.0);
-            }
-            let (first, edge) = (output.at + block * output.block(), output.halo * output.row());
-            if rows.start == 0 {
-                machine.arena.write(first..first + edge).fill(0.0);
-            }
-            if rows.end == output.height {
-                let last = first + output.block();
-                machine.arena.write(last - edge..last).fill(0.0);
-            }
+            self.output.clear_border(machine.arena, block, rows.clone(), true, true);
         }
     }
 }

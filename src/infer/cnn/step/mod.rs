@@ -5,6 +5,7 @@ pub(super) mod conv;
 pub(super) mod picture;
 pub(super) mod plain;
 pub(super) mod strided;
+pub(super) mod winograd;
 
 use super::foreign::Foreign;
 use super::kernels::Kernels;
@@ -17,11 +18,14 @@ pub(super) struct Machine<'a> {
     pub arena: &'a Arena,
     /// Packed weights and constants of the whole plan.
     pub weights: &'a [f32],
+    /// Which of the threads that work on this run it is: picks its part of the scratch space.
+    pub worker: usize,
 }
 
 /// One step.
 pub(super) enum Step {
     Conv(conv::ConvStep),
+    Winograd(winograd::Winograd),
     Pool(picture::Pool),
     GlobalSum(picture::GlobalSum),
     Resize(picture::Resize),
@@ -59,6 +63,7 @@ impl Step {
     pub(super) fn items(&self) -> usize {
         match self {
             Step::Conv(step) => step.items(),
+            Step::Winograd(step) => step.items(),
             Step::Pool(step) => step.items(),
             Step::Resize(step) => step.items(),
             Step::Activate(step) => step.items(),
@@ -74,6 +79,7 @@ impl Step {
     pub(super) fn run(&self, machine: &Machine, item: usize) {
         match self {
             Step::Conv(step) => step.run(machine, item),
+            Step::Winograd(step) => step.run(machine, item),
             Step::Pool(step) => step.run(machine, item),
             Step::GlobalSum(step) => step.run(machine),
             Step::Resize(step) => step.run(machine, item),
@@ -96,6 +102,7 @@ impl Step {
         match self {
             Step::Conv(step) if step.depthwise => "depthwise",
             Step::Conv(_) => "conv",
+            Step::Winograd(_) => "winograd",
             Step::Pool(_) => "pool",
             Step::GlobalSum(_) => "global-sum",
             Step::Resize(_) => "resize",
@@ -112,21 +119,7 @@ impl Step {
     }
 }
 
-/// Sets the border of zeros around block `block` of a picture; the rows above and below, and both ends of the others.
-pub(super) fn clear_halo(machine: &Machine, blocks: &super::storage::Blocks, block: usize) {
-    if blocks.halo == 0 {
-        return;
-    }
-    let start = blocks.at + block * blocks.block();
-    let storage = machine.arena.write(start..start + blocks.block());
-    let side = blocks.halo * super::kernels::LANES;
-    let edge = blocks.halo * blocks.row();
-    let end = storage.len() - edge;
-    storage[..edge].fill(0.0);
-    storage[end..].fill(0.0);
-    for row in storage[edge..end].chunks_exact_mut(blocks.row()) {
-        row[..side].fill(0.0);
-        let right = row.len() - side;
-        row[right..].fill(0.0);
-    }
+/// Sets the border of zeros around a whole block of a picture.
+fn clear_halo(machine: &Machine, blocks: &super::storage::Blocks, block: usize) {
+    blocks.clear_border(machine.arena, block, 0..blocks.height, true, true);
 }
