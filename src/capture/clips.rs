@@ -70,7 +70,7 @@ pub(crate) fn decode_all(source: &mut dyn Source, mut look: impl FnMut(&Picture<
                 decoded.delay = decoded.delay.max(packets.saturating_sub(decoded.checksums.len() + decoded.undecodable));
             }
             Grab::Picture(picture) => output(&picture, Wall::from_micros(packet), &mut decoded),
-            Grab::Idle => {}
+            Grab::Idle | Grab::Gap => {}
             Grab::End => break,
         }
     }

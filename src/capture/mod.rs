@@ -14,6 +14,7 @@ mod parent;
 pub mod picture;
 mod reference;
 mod ring;
+mod rtsp;
 mod sandbox;
 mod scale;
 pub mod source;

@@ -1,11 +1,12 @@
 //! What a `video_reference` names, and how it is opened.
 
-use super::file;
+use super::control::Control;
 use super::ipc::Start;
 use super::source::Source;
+use super::{file, rtsp};
 use crate::command::SourceReference;
 use crate::error::{Error, Kind, Result};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// What a reference names.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,19 +60,23 @@ pub(super) struct Opened {
 }
 
 /// Opens what the request names.
-pub(super) fn open(start: &Start) -> Result<Opened> {
+pub(super) fn open(start: &Start, control: &Control) -> Result<Opened> {
     let reference = &start.request.reference;
-    let opened = match Place::of(reference) {
-        Place::File(path) => open_file(&path).map(|source| Opened { source, endless: false }),
-        Place::Loop(path) => open_file(&path).map(|source| Opened { source, endless: true }),
-        Place::Unknown(scheme) => Err(Error::new(Kind::SourceUnsupported, format!("{scheme}:// is not supported"))),
-        Place::Device(_) | Place::Rtsp(_) | Place::Http(_) => Err(Error::new(Kind::SourceUnsupported, "not yet")),
+    let unsupported = |what: String| Err(Error::new(Kind::SourceUnsupported, what));
+    let (opened, endless) = match Place::of(reference) {
+        Place::File(path) => (file::open(&path), false),
+        Place::Loop(path) => (file::open(&path), true),
+        Place::Rtsp(url) => (rtsp::open(&url, start, control), false),
+        Place::Unknown(scheme) if scheme == "rtsps" => {
+            (unsupported("RTSP over TLS is not supported: use rtsp:// in a network you trust, or a proxy".into()), false)
+        }
+        Place::Unknown(scheme) => (unsupported(format!("{scheme}:// is not supported")), false),
+        Place::Device(_) | Place::Http(_) => (unsupported("not yet".into()), false),
     };
-    opened.map_err(|error| cannot_connect(reference, &error))
-}
-
-fn open_file(path: &Path) -> Result<Box<dyn Source>> {
-    file::open(path)
+    match opened {
+        Ok(source) => Ok(Opened { source, endless }),
+        Err(error) => Err(cannot_connect(reference, &error)),
+    }
 }
 
 /// The words of the reference, and the cause after them.

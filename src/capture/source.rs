@@ -14,6 +14,8 @@ pub enum Grab<'a> {
     Packet(Codec, AccessUnit<'a>),
     /// A frame that needs no decoder.
     Picture(Picture<'a>),
+    /// Something was lost before the next packet: what follows can be decoded only from the next key frame on.
+    Gap,
     /// A live source had nothing to give for [`IDLE`]: look at the parent's messages and grab again.
     Idle,
     /// The end of a file. Grabbing again gives the same until `restart`.

@@ -66,7 +66,7 @@ fn capture(start: &Start, ring: OwnedFd, control: &mut Control) -> Result<()> {
     let request = &start.request;
     sandbox::before_open(start)?;
     let ring = RingWriter::open(ring, request.slots, request.rule.slot_bytes())?;
-    let Opened { mut source, endless } = reference::open(start)?;
+    let Opened { mut source, endless } = reference::open(start, control)?;
     let mut properties = source.properties();
     if endless {
         // As in the reference: what `file://` names is a stream (reference.md §4.2).
@@ -126,6 +126,10 @@ impl<'a> Session<'a> {
                         let seconds = self.stall_timeout.as_secs_f32();
                         return Err(Error::new(Kind::SourceStalled, format!("no packet for {seconds} seconds")));
                     }
+                    continue;
+                }
+                Grab::Gap => {
+                    self.no_key_frame_since.get_or_insert_with(Instant::now);
                     continue;
                 }
                 Grab::End => {
