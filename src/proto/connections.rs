@@ -59,6 +59,8 @@ struct Entry {
 pub(super) struct Seat {
     table: Weak<Table>,
     id: u64,
+    /// Where the client is; `None` on Unix sockets.
+    pub peer: Option<IpAddr>,
 }
 
 impl Seat {
@@ -106,7 +108,7 @@ impl Table {
         let id = self.next.get();
         self.next.set(id + 1);
         self.entries.borrow_mut().insert(id, Entry { peer, idle_since: Some(Instant::now()), task: None });
-        Some(Seat { table: Rc::downgrade(self), id })
+        Some(Seat { table: Rc::downgrade(self), id, peer })
     }
 
     /// Closes the connection that has been idle longest of those that `fit`; false when there is none.

@@ -11,6 +11,7 @@ use smol_hyper::rt::{FuturesIo, SmolTimer};
 
 use super::connections::{self, Limits, Seat, Stop};
 use super::cors::Cors;
+use super::gate::Gate;
 use super::listen::{Listener, Stream};
 use super::patient::Patient;
 use super::routes;
@@ -31,14 +32,17 @@ pub struct Settings {
     pub body_timeout: Duration,
     /// Longest time a client may take nothing of a reply.
     pub write_timeout: Duration,
-    /// Longest time a command may take; a first download of a large model over a slow line is the longest known.
-    pub command_timeout: Duration,
     /// Largest body in bytes. An `initialise` with 64 sources and long URLs has 50 KiB.
     pub max_body_bytes: usize,
     /// Most connections.
     pub limits: Limits,
     /// Pages of other origins that may use the API.
     pub cors: Cors,
+    /// Host names this API answers to, against pages that point a name of theirs at us (DNS rebinding); empty: any.
+    /// Addresses and `localhost` always pass: a page cannot take those over.
+    pub hosts: Vec<String>,
+    /// Who may do what.
+    pub gate: Rc<Gate>,
     /// When to stop.
     pub stop: Option<Stop>,
 }
@@ -49,10 +53,11 @@ impl Default for Settings {
             head_timeout: Duration::from_secs(15),
             body_timeout: Duration::from_secs(30),
             write_timeout: Duration::from_secs(10),
-            command_timeout: Duration::from_secs(600),
             max_body_bytes: 1 << 20,
             limits: Limits::default(),
             cors: Cors::default(),
+            hosts: Vec::new(),
+            gate: Rc::default(),
             stop: None,
         }
     }
@@ -93,6 +98,7 @@ async fn converse<E: Execute>(stream: Stream, seat: Seat, commands: Rc<E>, setti
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::proto::access::{Access, parse_tokens};
     use crate::proto::fake::{Fake, run};
     use async_net::{TcpListener, TcpStream};
     use futures_lite::{AsyncReadExt, AsyncWriteExt};
@@ -284,6 +290,50 @@ mod tests {
             let (status, head, body) = ask(opened, preflight).await;
             assert_eq!((status, body.as_str()), (200, "OK"));
             assert!(head.contains("access-control-allow-methods: get, head, options, post"), "{head}");
+        });
+    }
+
+    #[test]
+    fn a_token_opens_what_its_scope_says() {
+        run(|executor| async move {
+            let tokens = parse_tokens("r read 0123456789abcdef\nc control fedcba9876543210").unwrap();
+            let gate = Rc::new(Gate { access: Access::new(tokens), ..Gate::default() });
+            let address = open(&executor, Settings { gate, ..Settings::default() }).await;
+            let with = |line: &str, token: &str| format!("{line} HTTP/1.1\r\nhost: h\r\nauthorization: bearer {token}\r\n\r\n");
+            let (status, head, body) = ask(address, "GET /list_pipelines HTTP/1.1\r\nhost: h\r\n\r\n").await;
+            let text = r#"{"status":"failure","message":"Error in ProcessesManagerClient. Error type: authorisation_error. Details: A token is needed"}"#;
+            assert_eq!((status, body.as_str()), (401, text));
+            assert!(head.contains("www-authenticate: bearer"), "{head}");
+            for (request, status) in [
+                (with("GET /list_pipelines", "0123456789abcdef"), 200),
+                (with("GET /list_pipelines", "0123456789abcdeg"), 401),
+                (with("POST /pause/x", "0123456789abcdef"), 403),
+                (with("POST /pause/x", "fedcba9876543210"), 404),
+                (with("POST /initialise", "0123456789abcdef"), 403),
+                ("GET /openapi.json HTTP/1.1\r\nhost: h\r\n\r\n".into(), 200),
+            ] {
+                assert_eq!(ask(address, &request).await.0, status, "{request}");
+            }
+        });
+    }
+
+    #[test]
+    fn names_that_are_not_ours_are_not_served() {
+        run(|executor| async move {
+            let hosts = vec!["weir.local".to_owned()];
+            let address = open(&executor, Settings { hosts, ..Settings::default() }).await;
+            for (host, status) in [
+                ("weir.local", 200),
+                ("WEIR.local:8080", 200),
+                ("127.0.0.1:8080", 200),
+                ("[::1]:8080", 200),
+                ("localhost", 200),
+                ("evil.example", 421),
+                ("", 421),
+            ] {
+                let request = format!("GET /list_pipelines HTTP/1.1\r\nhost: {host}\r\n\r\n");
+                assert_eq!(ask(address, &request).await.0, status, "{host}");
+            }
         });
     }
 

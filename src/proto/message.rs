@@ -2,6 +2,7 @@
 
 use uuid::Uuid;
 
+use super::access::Scope;
 use super::{init, python, report};
 use crate::command::{Command, PipelineId, Reply};
 use crate::error::{Error, Kind, Result};
@@ -23,6 +24,20 @@ impl Message {
     /// A message that failed before its `pipeline_id` was read.
     pub(super) fn failed(error: Error) -> Self {
         Message { pipeline_id: Value::Null, command: Err(error) }
+    }
+}
+
+/// The token a message shows.
+pub(super) fn token(document: &Value) -> Option<&str> {
+    document.as_object()?.get("auth_token")?.as_str()
+}
+
+/// What a client must be allowed to send this message, whether or not it can be read.
+pub(super) fn scope(document: &Value) -> Scope {
+    let kind = document.as_object().and_then(|message| message.get("type"));
+    match kind.and_then(Value::as_str) {
+        Some("init" | "mute" | "resume" | "terminate") => Scope::Control,
+        _ => Scope::Read,
     }
 }
 

@@ -1,12 +1,14 @@
 //! The two doors. Each only translates between bytes and [`crate::command`]: TCP messages and HTTP requests become a
 //! `Command`, a `Reply` or an error becomes the bytes a client of the reference expects.
 
+pub mod access;
 mod connections;
 mod cors;
 #[cfg(test)]
 #[allow(clippy::panic)]
 mod fake;
 mod frame;
+pub mod gate;
 pub mod http;
 mod init;
 pub mod listen;
@@ -14,6 +16,7 @@ mod message;
 mod patient;
 mod properties;
 mod python;
+pub mod reach;
 mod report;
 mod respond;
 mod routes;

@@ -1,17 +1,19 @@
 //! The Stream Manager's TCP protocol: one length-prefixed JSON message, one reply, then the server closes.
 
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use futures_lite::{AsyncRead, AsyncReadExt, future};
-use smol::{LocalExecutor, Timer};
+use smol::LocalExecutor;
 
 use super::connections::{self, Limits, Seat, Stop};
 use super::frame::{self, Patience};
+use super::gate::Gate;
 use super::listen::{Listener, Stream};
 use super::message::{self, Message};
-use crate::command::{Command, Execute, Reply};
-use crate::error::{Error, Kind, Result};
+use crate::command::Execute;
+use crate::error::{Error, Kind};
 use crate::json::{self, Reason};
 
 /// How the door behaves; the defaults are those of the documentation.
@@ -21,12 +23,12 @@ pub struct Settings {
     pub socket_timeout: Duration,
     /// Longest time for a whole message to arrive, and for a whole reply to be taken.
     pub message_timeout: Duration,
-    /// Longest time a command may take; a first download of a large model over a slow line is the longest known.
-    pub command_timeout: Duration,
     /// Largest message in bytes. An `init` with 64 sources and long URLs has 50 KiB.
     pub max_message_bytes: usize,
     /// Most connections.
     pub limits: Limits,
+    /// Who may do what.
+    pub gate: Rc<Gate>,
     /// When to stop.
     pub stop: Option<Stop>,
 }
@@ -36,9 +38,9 @@ impl Default for Settings {
         Settings {
             socket_timeout: Duration::from_secs(5),
             message_timeout: Duration::from_secs(60),
-            command_timeout: Duration::from_secs(600),
             max_message_bytes: 1 << 20,
             limits: Limits::default(),
+            gate: Rc::default(),
             stop: None,
         }
     }
@@ -62,12 +64,12 @@ async fn converse<E: Execute>(mut stream: Stream, seat: Seat, commands: Rc<E>, s
     let read = frame::read(&mut stream, patience(), settings.max_message_bytes).await;
     let read_all = read.is_ok();
     let message = match read {
-        Ok(bytes) => decode(&bytes),
+        Ok(bytes) => decode(&bytes, &settings.gate, seat.peer),
         Err(error) => Message::failed(error),
     };
     seat.busy();
     let outcome = match message.command {
-        Ok(command) => execute(&*commands, command, settings.command_timeout).await,
+        Ok(command) => settings.gate.execute(&*commands, command).await,
         Err(error) => Err(error),
     };
     seat.idle();
@@ -92,9 +94,13 @@ async fn is_silent(stream: &mut (impl AsyncRead + Unpin)) -> bool {
     }
 }
 
-fn decode(bytes: &[u8]) -> Message {
+/// Bytes → message. Who may not ask learns nothing but that.
+fn decode(bytes: &[u8], gate: &Gate, peer: Option<IpAddr>) -> Message {
     match json::parse(bytes) {
-        Ok(document) => message::read(&document),
+        Ok(document) => {
+            let admitted = gate.admit(peer, message::token(&document), message::scope(&document));
+            admitted.map_or_else(Message::failed, |()| message::read(&document))
+        }
         Err(fault) => Message::failed(match fault.reason {
             Reason::Depth => Error::new(Kind::TooDeep, format!("JSON nested deeper than {} levels", json::MAX_DEPTH)),
             Reason::Values => Error::new(Kind::TooLarge, format!("JSON of more than {} values", json::MAX_VALUES)),
@@ -103,22 +109,16 @@ fn decode(bytes: &[u8]) -> Message {
     }
 }
 
-/// Carries out a command within a time limit.
-pub(super) async fn execute<E: Execute>(commands: &E, command: Command, limit: Duration) -> Result<Reply> {
-    future::or(commands.execute(command), async {
-        Timer::after(limit).await;
-        Err(Error::new(Kind::TimedOut, "timed out"))
-    })
-    .await
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::proto::access::{Access, parse_tokens};
     use crate::proto::fake::{Fake, run};
+    use crate::proto::reach::Reach;
     use async_net::{TcpListener, TcpStream};
     use futures_lite::AsyncWriteExt;
+    use smol::Timer;
     use std::net::{Shutdown, SocketAddr};
 
     /// A door with a short socket timeout.
@@ -341,6 +341,43 @@ mod tests {
             assert!(failed.contains("RoboflowAPINotNotFoundError") && id.len() == 38, "{failed}");
             let list = ask(address, &framed(b"{\"type\": \"list_pipelines\"}")).await;
             assert!(list.contains("\"pipelines\": []"));
+        });
+    }
+
+    #[test]
+    fn a_token_opens_what_its_scope_says_and_nothing_else_is_told() {
+        run(|executor| async move {
+            let tokens = parse_tokens("r read 0123456789abcdef\nc control fedcba9876543210").unwrap();
+            let gate = Rc::new(Gate { access: Access::new(tokens), ..Gate::default() });
+            let address = open(&executor, Settings { gate, ..Settings::default() }).await;
+            let with =
+                |body: &str, token: &str| framed(body.replacen('{', &format!("{{\"auth_token\": \"{token}\", "), 1).as_bytes());
+            let refused = |class: &str, text: &str| {
+                format!(
+                    r#""response": {{"status": "failure", "error_type": "authorisation_error", "error_class": "{class}", "error_message": "{text}"}}, "pipeline_id": null}}"#
+                )
+            };
+            let list = r#"{"type": "list_pipelines"}"#;
+            let reply = ask(address, &framed(list.as_bytes())).await;
+            assert_eq!(without_id(&reply), refused("UnauthorisedError", "A token is needed"));
+            let reply = ask(address, &with(list, "0123456789abcdeF")).await;
+            assert_eq!(without_id(&reply), refused("UnauthorisedError", "The token is not known"));
+            assert!(ask(address, &with(list, "0123456789abcdef")).await.contains("success"));
+            let reply = ask(address, &with(r#"{"type": "init", "x": 0}"#, "0123456789abcdef")).await;
+            assert_eq!(without_id(&reply), refused("ForbiddenError", "The token is good for reading only"));
+            assert!(ask(address, &with(INIT, "fedcba9876543210")).await.contains("success"));
+        });
+    }
+
+    #[test]
+    fn a_source_out_of_reach_is_refused() {
+        run(|executor| async move {
+            let reach = Reach { source_hosts: vec!["10.0.0.0/8".parse().unwrap()], ..Reach::default() };
+            let gate = Rc::new(Gate { reach, ..Gate::default() });
+            let address = open(&executor, Settings { gate, ..Settings::default() }).await;
+            let reply = ask(address, &framed(INIT.as_bytes())).await;
+            assert!(reply.contains("authorisation_error") && reply.contains("host of video_reference"), "{reply}");
+            assert!(ask(address, &framed(INIT.replace("@h/", "@10.0.0.9/").as_bytes())).await.contains("success"));
         });
     }
 

@@ -6,13 +6,15 @@ mod validate;
 
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderValue};
-use hyper::{Method, Request, StatusCode};
+use hyper::http::request::Parts;
+use hyper::http::uri::Authority;
+use hyper::{HeaderMap, Method, Request, StatusCode};
 
+use super::access::Scope;
 use super::connections::Seat;
 use super::http::Settings;
 use super::message::parse_pipeline_id;
 use super::respond::{self, HttpReply};
-use super::tcp;
 use crate::command::{Command, Execute, PipelineId};
 use crate::error::Result;
 
@@ -52,6 +54,15 @@ fn find(path: &str) -> Option<Route<'_>> {
 }
 
 impl Route<'_> {
+    /// What a client must be allowed; `None` for what everybody may read: it is the same in every copy of the program.
+    fn scope(self) -> Option<Scope> {
+        match self {
+            Route::List | Route::Ask(..) => Some(Scope::Read),
+            Route::Change(..) | Route::Initialise => Some(Scope::Control),
+            Route::OpenApi | Route::Docs => None,
+        }
+    }
+
     /// The methods it takes, as the `allow` header names them.
     fn allow(self) -> &'static str {
         match self {
@@ -65,6 +76,9 @@ impl Route<'_> {
 /// Answers one request.
 pub(super) async fn answer<E: Execute>(request: Request<Incoming>, commands: &E, settings: &Settings, seat: &Seat) -> HttpReply {
     let (head, body) = request.into_parts();
+    if !is_our_host(&head, &settings.hosts) {
+        return respond::detail(StatusCode::MISDIRECTED_REQUEST, "This server does not answer to that host name");
+    }
     if head.method == Method::OPTIONS
         && let Some(headers) = settings.cors.preflight(&head.headers)
     {
@@ -76,7 +90,10 @@ pub(super) async fn answer<E: Execute>(request: Request<Incoming>, commands: &E,
     let mut reply = match find(head.uri.path()) {
         Some(route) if route.allow().split(", ").any(|method| method == head.method.as_str()) => {
             let door = Door { commands, settings, seat };
-            door.dispatch(route, &head.headers, body).await
+            match route.scope().map_or(Ok(()), |scope| settings.gate.admit(seat.peer, bearer(&head.headers), scope)) {
+                Ok(()) => door.dispatch(route, &head.headers, body).await,
+                Err(error) => respond::failure(&error),
+            }
         }
         Some(route) => {
             let mut reply = respond::detail(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed");
@@ -87,6 +104,24 @@ pub(super) async fn answer<E: Execute>(request: Request<Incoming>, commands: &E,
     };
     settings.cors.mark(&head.headers, reply.headers_mut());
     reply
+}
+
+/// The token of `Authorization: Bearer …`.
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let (scheme, token) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+/// Is the name the client asked for one of ours?
+fn is_our_host(head: &Parts, hosts: &[String]) -> bool {
+    if hosts.is_empty() {
+        return true;
+    }
+    let named = head.headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    let Some(authority) = named.and_then(|host| host.parse::<Authority>().ok()) else { return false };
+    let host = authority.host();
+    let is_address = host.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>().is_ok();
+    is_address || host.eq_ignore_ascii_case("localhost") || hosts.iter().any(|ours| ours.eq_ignore_ascii_case(host))
 }
 
 /// A known path with slashes too many at its end is sent to the path without.
@@ -110,7 +145,7 @@ struct Door<'a, E> {
 }
 
 impl<E: Execute> Door<'_, E> {
-    async fn dispatch(&self, route: Route<'_>, headers: &hyper::HeaderMap, body: Incoming) -> HttpReply {
+    async fn dispatch(&self, route: Route<'_>, headers: &HeaderMap, body: Incoming) -> HttpReply {
         match route {
             Route::List => self.run(Ok(Command::List), None).await,
             Route::Ask(command, id) | Route::Change(command, id) => match parse_pipeline_id(id) {
@@ -129,7 +164,7 @@ impl<E: Execute> Door<'_, E> {
     async fn run(&self, command: Result<Command>, pipeline: Option<PipelineId>) -> HttpReply {
         self.seat.busy();
         let outcome = match command {
-            Ok(command) => tcp::execute(self.commands, command, self.settings.command_timeout).await,
+            Ok(command) => self.settings.gate.execute(self.commands, command).await,
             Err(error) => Err(error),
         };
         self.seat.idle();
