@@ -1,8 +1,19 @@
 //! `weir bench engine`: the model alone, timed.
 
-use super::registry::EngineChoice;
-use crate::error::{Error, Kind, Result};
+use super::Run;
+use super::engine::{self, Options};
+use super::onnx::Graph;
+use super::registry::{EngineChoice, Settings};
+use crate::clock::process_cpu_time;
+use crate::error::{Error, Kind, Result, system};
+use std::fmt;
+use std::fs::File;
 use std::path::PathBuf;
+use std::sync::Barrier;
+use std::time::{Duration, Instant};
+
+/// Side of the input where the file leaves it open, pixels.
+const OPEN_SIDE: usize = 640;
 
 /// What to time.
 #[derive(Debug, Clone)]
@@ -17,18 +28,164 @@ pub struct Request {
     pub engine: EngineChoice,
 }
 
-/// What came out. Milliseconds are per run.
+/// What came out. Milliseconds are per round: one run on each thread at the same time.
 #[derive(Debug, Clone)]
-pub struct Figures {}
+pub struct Figures {
+    /// Which engine it was.
+    pub engine: &'static str,
+    /// Threads that ran it at the same time.
+    pub threads: usize,
+    /// Timed rounds.
+    pub runs: usize,
+    /// Shortest round, wall clock.
+    pub wall_ms_min: f64,
+    /// Median round, wall clock.
+    pub wall_ms_median: f64,
+    /// Least CPU time of the whole process for one run.
+    pub cpu_ms_min: f64,
+    /// Median CPU time of the whole process for one run.
+    pub cpu_ms_median: f64,
+    /// Highest resident memory of the process so far, loading included.
+    pub peak_rss_bytes: u64,
+    /// Held by each thread.
+    pub arena_bytes: usize,
+    /// Held once.
+    pub weights_bytes: usize,
+}
+
+/// Compiles the model and times it. Blocks.
+pub fn run(request: &Request) -> Result<Figures> {
+    let file = File::open(&request.model).map_err(system("cannot open the model"))?;
+    let budget_bytes = Settings::default().memory_budget_bytes;
+    let graph = Graph::read(&mut &file, budget_bytes)?;
+    let input = graph.input();
+    let (width, height) = (input.width.unwrap_or(OPEN_SIDE), input.height.unwrap_or(OPEN_SIDE));
+    let engine = engine::compile(graph, &Options { width, height, choice: request.engine, budget_bytes })?;
+    let (threads, runs) = (request.threads.max(1), request.runs.max(1));
+    let arenas = (0..threads).map(|_| engine.new_run()).collect::<Result<Vec<_>>>()?;
+    let rounds = time_rounds(arenas, runs)?;
+    let wall = sorted(rounds.iter().map(|round| round.wall));
+    let cpu = sorted(rounds.iter().map(|round| round.cpu / u32::try_from(threads).unwrap_or(1)));
+    Ok(Figures {
+        engine: engine.name(),
+        threads,
+        runs,
+        wall_ms_min: at(&wall, 0),
+        wall_ms_median: at(&wall, runs / 2),
+        cpu_ms_min: at(&cpu, 0),
+        cpu_ms_median: at(&cpu, runs / 2),
+        peak_rss_bytes: peak_rss_bytes(),
+        arena_bytes: engine.arena_bytes(),
+        weights_bytes: engine.weights_bytes(),
+    })
+}
+
+/// One run on every thread.
+#[derive(Debug, Clone, Copy)]
+struct Round {
+    wall: Duration,
+    cpu: Duration,
+}
+
+/// Lets each arena run in its own thread, all at the same time, `count` times after one to warm up.
+fn time_rounds(arenas: Vec<Box<dyn Run>>, count: usize) -> Result<Vec<Round>> {
+    // The threads and this one, which holds the watch.
+    let barrier = Barrier::new(arenas.len() + 1);
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = arenas
+            .into_iter()
+            .map(|mut arena| {
+                let barrier = &barrier;
+                scope.spawn(move || {
+                    let mut outcome = Ok(());
+                    for _ in 0..=count {
+                        barrier.wait();
+                        // A failed thread goes on meeting the others: nobody must wait for ever.
+                        outcome = outcome.and_then(|()| arena.execute());
+                        barrier.wait();
+                    }
+                    outcome
+                })
+            })
+            .collect();
+        let mut rounds = Vec::with_capacity(count);
+        for index in 0..=count {
+            let (clock, cpu) = (Instant::now(), process_cpu_time());
+            barrier.wait();
+            barrier.wait();
+            if index > 0 {
+                rounds.push(Round { wall: clock.elapsed(), cpu: process_cpu_time().saturating_sub(cpu) });
+            }
+        }
+        for thread in threads {
+            thread.join().map_err(|_| Error::new(Kind::Inference, "the model panicked"))??;
+        }
+        Ok(rounds)
+    })
+}
+
+/// Milliseconds, ascending.
+fn sorted(durations: impl Iterator<Item = Duration>) -> Vec<f64> {
+    let mut milliseconds: Vec<f64> = durations.map(|duration| duration.as_secs_f64() * 1e3).collect();
+    milliseconds.sort_by(f64::total_cmp);
+    milliseconds
+}
+
+fn at(values: &[f64], index: usize) -> f64 {
+    values.get(index).copied().unwrap_or(f64::NAN)
+}
+
+/// `VmHWM` of this process; 0 where /proc does not say.
+fn peak_rss_bytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kibibytes = line.and_then(|line| line.trim().trim_end_matches("kB").trim().parse::<u64>().ok());
+    kibibytes.unwrap_or(0) * 1024
+}
 
 impl Figures {
     /// One line of JSON with the keys of the outside contract.
     pub fn to_json(&self) -> String {
-        String::new()
+        format!(
+            "{{\"engine\": \"{}\", \"threads\": {}, \"runs\": {}, \"wall_ms_min\": {:.3}, \"wall_ms_median\": {:.3}, \
+             \"cpu_ms_min\": {:.3}, \"cpu_ms_median\": {:.3}, \"peak_rss_bytes\": {}, \"arena_bytes\": {}, \"weights_bytes\": {}}}",
+            self.engine,
+            self.threads,
+            self.runs,
+            self.wall_ms_min,
+            self.wall_ms_median,
+            self.cpu_ms_min,
+            self.cpu_ms_median,
+            self.peak_rss_bytes,
+            self.arena_bytes,
+            self.weights_bytes,
+        )
     }
 }
 
-/// Compiles the model and times it. Blocks.
-pub fn run(_request: &Request) -> Result<Figures> {
-    Err(Error::new(Kind::ModelArtefact, ""))
+impl fmt::Display for Figures {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "engine {} threads {} runs {}", self.engine, self.threads, self.runs)?;
+        writeln!(f, "wall   {:.2} ms at best, {:.2} ms median", self.wall_ms_min, self.wall_ms_median)?;
+        writeln!(f, "cpu    {:.2} ms at best, {:.2} ms median, per run", self.cpu_ms_min, self.cpu_ms_median)?;
+        let mebibytes = |bytes: f64| bytes / f64::from(1 << 20);
+        let (weights, arena) = (mebibytes(self.weights_bytes as f64), mebibytes(self.arena_bytes as f64));
+        write!(f, "memory {weights:.1} MiB weights, {arena:.1} MiB arena, {:.1} MiB peak", mebibytes(self.peak_rss_bytes as f64))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_of_the_toy_model_make_sense() {
+        let model = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/assets/toy.onnx"));
+        let figures = run(&Request { model, threads: 2, runs: 3, engine: EngineChoice::Tract }).unwrap();
+        assert_eq!((figures.engine, figures.threads, figures.runs), ("tract", 2, 3));
+        assert!(figures.wall_ms_min > 0.0 && figures.wall_ms_min <= figures.wall_ms_median);
+        assert!(figures.cpu_ms_min > 0.0 && figures.peak_rss_bytes > 1 << 20);
+        let json: miniserde::json::Value = miniserde::json::from_str(&figures.to_json()).unwrap();
+        assert!(matches!(json, miniserde::json::Value::Object(members) if members.len() == 10));
+    }
 }

@@ -1,20 +1,104 @@
 //! `weir check`: what a model is and what it costs.
 
-use super::registry::Settings;
-use crate::error::{Error, Kind, Result};
+use super::registry::{self, Settings};
+use super::{Model, Run};
+use crate::error::Result;
 use std::fmt;
+use std::time::{Duration, Instant};
+
+/// Timed runs after one to warm up; the shortest counts.
+const TIMED_RUNS: u32 = 5;
 
 /// What `weir check` says about a model; printed by `Display`.
 #[derive(Debug)]
-pub struct Report {}
+pub struct Report {
+    model: Model,
+    why: String,
+    shortest_run: Duration,
+    budget_bytes: u64,
+}
+
+/// Loads the model (id, folder or `.onnx` below `models_dirs`), runs it, and reports. Blocks.
+pub fn run(settings: &Settings, model: &str) -> Result<Report> {
+    let loaded = registry::load_blocking(model, settings)?;
+    let mut run = loaded.model.engine().new_run()?;
+    let shortest_run = time_runs(run.as_mut(), TIMED_RUNS)?;
+    Ok(Report { model: loaded.model, why: loaded.why, shortest_run, budget_bytes: settings.memory_budget_bytes })
+}
+
+/// The shortest of `count` runs, after one to warm up.
+fn time_runs(run: &mut dyn Run, count: u32) -> Result<Duration> {
+    run.execute()?;
+    let mut shortest = Duration::MAX;
+    for _ in 0..count {
+        let clock = Instant::now();
+        run.execute()?;
+        shortest = shortest.min(clock.elapsed());
+    }
+    Ok(shortest)
+}
 
 impl fmt::Display for Report {
-    fn fmt(&self, _f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        Ok(())
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const NAMES_SHOWN: usize = 8;
+        let mebibytes = |bytes: usize| bytes as f64 / f64::from(1 << 20);
+        let Report { model, why, shortest_run, budget_bytes } = self;
+        let rule = model.rule();
+        writeln!(f, "model    {}", model.id())?;
+        writeln!(f, "family   {} ({why})", model.family_name())?;
+        writeln!(f, "input    {} x {} RGB, {}", rule.width, rule.height, Laid(rule))?;
+        for (index, shape) in model.engine().output_shapes().iter().enumerate() {
+            writeln!(f, "output   {index}: {shape:?}")?;
+        }
+        let names = model.classes();
+        let shown: Vec<String> = names.iter().take(NAMES_SHOWN).map(|name| name.escape_debug().to_string()).collect();
+        let more = if names.len() > NAMES_SHOWN { ", …" } else { "" };
+        writeln!(f, "classes  {}: {}{more}", names.len(), shown.join(", "))?;
+        writeln!(f, "engine   {}", model.engine_name())?;
+        writeln!(f, "weights  {:.1} MiB, held once", mebibytes(model.weights_bytes()))?;
+        writeln!(f, "arena    {:.1} MiB for each inference thread", mebibytes(model.arena_bytes()))?;
+        writeln!(f, "time     {:.1} ms a frame on one thread", shortest_run.as_secs_f64() * 1e3)?;
+        write!(f, "fits     yes: within the {} MiB allowed for one model", budget_bytes >> 20)
     }
 }
 
-/// Loads the model (id, folder or `.onnx`; on the command line a path may lie anywhere), runs it, and reports. Blocks.
-pub fn run(_settings: &Settings, _model: &str) -> Result<Report> {
-    Err(Error::new(Kind::ModelArtefact, ""))
+/// How frames are laid into the input, in words.
+struct Laid<'a>(&'a crate::geometry::InputRule);
+
+impl fmt::Display for Laid<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        use crate::geometry::{Contrast, Fit};
+        match self.0.fit {
+            Fit::Stretch => f.write_str("stretched")?,
+            Fit::Letterbox { fill } => write!(f, "aspect kept, edges {fill}")?,
+        }
+        if let Some(crop) = self.0.crop {
+            write!(f, ", crop x {}-{} % y {}-{} %", crop.x_min, crop.x_max, crop.y_min, crop.y_max)?;
+        }
+        if self.0.grayscale {
+            f.write_str(", grayscale")?;
+        }
+        match self.0.contrast {
+            None => Ok(()),
+            Some(Contrast::Stretching) => f.write_str(", contrast stretching"),
+            Some(Contrast::Histogram) => f.write_str(", histogram equalisation"),
+            Some(Contrast::Adaptive) => f.write_str(", adaptive equalisation"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    #[test]
+    fn the_demo_model_is_described() {
+        let assets = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets");
+        let settings = Settings { models_dirs: vec![assets], ..Settings::default() };
+        let text = run(&settings, "nanodet-coco-416.onnx").unwrap().to_string();
+        for part in ["family   yolov8 (one output", "input    416 x 416 RGB", "classes  80: person, bicycle", "MiB, held once"] {
+            assert!(text.contains(part), "{part} is not in\n{text}");
+        }
+    }
 }

@@ -34,10 +34,10 @@ pub(super) struct Artefacts {
 }
 
 /// A model, and how its family was found.
-pub(super) struct Assembled {
-    pub(super) model: Model,
+pub(in crate::infer) struct Assembled {
+    pub(in crate::infer) model: Model,
     /// `model type yolov8n`, `one output of shape [1, 84, 8400]`.
-    pub(super) why: String,
+    pub(in crate::infer) why: String,
 }
 
 fn artefact(message: impl Into<String>) -> Error {

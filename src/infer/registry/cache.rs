@@ -12,8 +12,9 @@ use super::assemble::Artefacts;
 use super::document::{self, Look, MAX_DOCUMENT_BYTES};
 use super::environment::Environment;
 use super::names;
-use crate::error::{Error, Kind, Result};
-use std::io::Read;
+use crate::error::{Error, Kind, Result, system};
+use std::fs::File;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 /// The weights of every family but YOLOv5.
@@ -75,7 +76,7 @@ fn required(folder: &Path, name: &str) -> Result<Vec<u8>> {
 /// The file's bytes, up to [`MAX_DOCUMENT_BYTES`]; `None` when there is no such file.
 fn optional(folder: &Path, name: &str) -> Result<Option<Vec<u8>>> {
     let unreadable = |cause| artefact(format!("{name} cannot be read")).because(cause);
-    let file = match std::fs::File::open(folder.join(name)) {
+    let file = match File::open(folder.join(name)) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         file => file.map_err(unreadable)?,
     };
@@ -85,4 +86,69 @@ fn optional(folder: &Path, name: &str) -> Result<Option<Vec<u8>>> {
         return Err(artefact(format!("{name} is larger than {MAX_DOCUMENT_BYTES} bytes")));
     }
     Ok(Some(bytes))
+}
+
+/// A model on its way into the cache: a folder beside its place, moved there when everything is in it. Removed when dropped
+/// before. Whoever makes one holds the version's lock, so what a dead process left can be cleared away.
+pub(super) struct Partial {
+    folder: PathBuf,
+    target: PathBuf,
+}
+
+impl Partial {
+    /// An empty folder.
+    pub(super) fn begin(cache: &Path, dataset: &str, version: u64) -> Result<Partial> {
+        let target = folder(cache, dataset, version);
+        let folder = cache.join(dataset).join(format!(".{version}.partial"));
+        match std::fs::remove_dir_all(&folder) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(unwritable(error)),
+            _ => std::fs::create_dir_all(&folder).map_err(unwritable)?,
+        }
+        Ok(Partial { folder, target })
+    }
+
+    /// A new file in it.
+    pub(super) fn create(&self, name: &str) -> Result<File> {
+        File::create(self.folder.join(name)).map_err(unwritable)
+    }
+
+    /// A whole file.
+    pub(super) fn write(&self, name: &str, content: &[u8]) -> Result<()> {
+        let mut file = self.create(name)?;
+        file.write_all(content).map_err(unwritable)?;
+        file.sync_all().map_err(unwritable)
+    }
+
+    /// Everything is there, `last` is the last file written: moves the folder to its place.
+    pub(super) fn keep(self, last: File) -> Result<()> {
+        last.sync_all().map_err(unwritable)?;
+        File::open(&self.folder).and_then(|folder| folder.sync_all()).map_err(unwritable)?;
+        // An incomplete folder (the reference writes file by file) makes room; a complete one was seen under the lock.
+        match std::fs::remove_dir_all(&self.target) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(unwritable(error)),
+            _ => std::fs::rename(&self.folder, &self.target).map_err(unwritable)?,
+        }
+        match self.target.parent() {
+            None => Ok(()),
+            Some(parent) => File::open(parent).and_then(|parent| parent.sync_all()).map_err(unwritable),
+        }
+    }
+}
+
+impl Drop for Partial {
+    fn drop(&mut self) {
+        // After `keep` there is nothing left of it.
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+fn unwritable(error: std::io::Error) -> Error {
+    system("cannot write the model cache")(error)
+}
+
+/// Throws a version away that cannot be loaded, so that the next request fetches it anew.
+pub(super) fn discard(folder: &Path) {
+    if let Err(error) = std::fs::remove_dir_all(folder) {
+        log::warn!("model_cache discard_failed error={error}");
+    }
 }

@@ -62,6 +62,10 @@ impl<T: Clone> Flight<T> {
             (error.kind(), error.message().to_owned())
         });
         let mut state = self.lock();
+        if state.abandoned {
+            drop(state); // Before the outcome, which may be a model that tells others of its end.
+            return;
+        }
         state.outcome = Some(outcome);
         Self::wake(state);
     }
@@ -123,7 +127,13 @@ impl<T> Drop for Ticket<T> {
     fn drop(&mut self) {
         let mut state = self.flight.lock();
         state.waiters -= 1;
-        state.abandoned = state.waiters == 0;
+        if state.waiters == 0 {
+            state.abandoned = true;
+            // The thread may hold the flight a moment longer: it must not hold the model.
+            let outcome = state.outcome.take();
+            drop(state);
+            drop(outcome);
+        }
     }
 }
 

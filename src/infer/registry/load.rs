@@ -3,7 +3,7 @@
 use super::assemble::{self, Assembled};
 use super::flight::Watch;
 use super::id::ModelId;
-use super::{Settings, cache, local};
+use super::{Settings, cache, local, roboflow};
 use crate::command::Secret;
 use crate::error::{Error, Kind, Result};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -29,10 +29,15 @@ fn by_kind(id: &ModelId, key: Option<&Secret>, settings: &Settings, watch: &dyn 
     match id {
         ModelId::Path(path) => assemble::assemble(local::artefacts(path, &settings.models_dirs)?, settings, watch),
         ModelId::Version { dataset, version } => {
+            roboflow::fetch(dataset, *version, key, settings, watch)?;
             let folder = cache::folder(&settings.cache_dir, dataset, *version);
-            let _ = key;
-            assemble::assemble(cache::read(&folder, id.to_string())?, settings, watch)
+            let outcome = cache::read(&folder, id.to_string()).and_then(|found| assemble::assemble(found, settings, watch));
+            // As the reference: what cannot be loaded is not kept. Offline it could not be had again.
+            if outcome.as_ref().is_err_and(|error| error.kind() == Kind::ModelArtefact) && !settings.offline {
+                cache::discard(&folder);
+            }
+            outcome
         }
-        ModelId::Instant(_) => Err(Error::new(Kind::Unsupported, "instant models are not supported")),
+        ModelId::Instant(name) => Err(roboflow::instant(name, key, settings, watch)),
     }
 }

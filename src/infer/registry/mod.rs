@@ -7,16 +7,22 @@ mod cache;
 mod document;
 mod environment;
 mod flight;
+mod http;
 mod id;
 mod load;
 mod local;
+mod lock;
 mod names;
+mod roboflow;
 mod settings;
 #[cfg(test)]
 pub(crate) mod test_dir;
+#[cfg(test)]
+mod tests;
 
 pub use settings::{EngineChoice, Settings};
 
+use self::assemble::Assembled;
 use self::flight::{Flight, Ticket};
 use self::id::ModelId;
 use super::Model;
@@ -169,6 +175,12 @@ impl Models {
             .map_err(system("cannot start a loading thread"))?;
         Ok(ticket)
     }
+}
+
+/// Loads a model without an event loop: for `weir check`.
+pub(super) fn load_blocking(id: &str, settings: &Settings) -> Result<Assembled> {
+    let (flight, _ticket) = Flight::<()>::start();
+    load::load(&ModelId::parse(id)?, settings.default_api_key.as_ref(), settings, flight.as_ref())
 }
 
 impl fmt::Debug for Models {

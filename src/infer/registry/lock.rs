@@ -1,0 +1,72 @@
+//! A file lock, so that two services may share a cache.
+
+use super::flight::Watch;
+use super::{Progress, Stage};
+use crate::error::{Error, Kind, Result, system};
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
+use std::fs::File;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// Longest wait for another process that fetches the same version: the reference's own limit.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(120);
+/// Pause between two looks at a lock that is held; there is no event to wait for that could also be given up.
+const LOCK_POLL: Duration = Duration::from_millis(100);
+
+/// Held until dropped; the kernel drops it with the process.
+#[derive(Debug)]
+pub(super) struct Lock {
+    _file: File,
+}
+
+impl Lock {
+    /// Waits for the lock `<cache>/_file_locks/<name>.lock`.
+    pub(super) fn take(cache: &Path, name: &str, watch: &dyn Watch) -> Result<Lock> {
+        let folder = cache.join("_file_locks");
+        std::fs::create_dir_all(&folder).map_err(system("cannot write the model cache"))?;
+        let file = File::options().create(true).truncate(false).write(true).open(folder.join(format!("{name}.lock")));
+        let file = file.map_err(system("cannot write the model cache"))?;
+        let deadline = Instant::now() + LOCK_TIMEOUT;
+        loop {
+            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => return Ok(Lock { _file: file }),
+                Err(Errno::WOULDBLOCK | Errno::INTR) if Instant::now() < deadline => {}
+                Err(Errno::WOULDBLOCK | Errno::INTR) => {
+                    return Err(Error::new(Kind::TimedOut, "another process holds the lock of this model"));
+                }
+                Err(error) => return Err(system("cannot lock the model cache")(error.into())),
+            }
+            watch.report(Progress { stage: Stage::Resolving, bytes: 0, total: None })?;
+            std::thread::sleep(LOCK_POLL);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::infer::registry::test_dir::TestDir;
+    use std::cell::Cell;
+
+    /// Gives up after some reports.
+    struct Impatient(Cell<u32>);
+
+    impl Watch for Impatient {
+        fn report(&self, _progress: Progress) -> Result<()> {
+            self.0.set(self.0.get() + 1);
+            if self.0.get() > 1 { Err(Error::new(Kind::ShuttingDown, "")) } else { Ok(()) }
+        }
+    }
+
+    #[test]
+    fn one_at_a_time_and_waiting_can_be_given_up() {
+        let dir = TestDir::new();
+        let nobody = Impatient(Cell::new(0));
+        let held = Lock::take(dir.path(), "1", &nobody).unwrap();
+        assert_eq!(Lock::take(dir.path(), "1", &Impatient(Cell::new(0))).unwrap_err().kind(), Kind::ShuttingDown);
+        Lock::take(dir.path(), "2", &nobody).unwrap();
+        drop(held);
+        Lock::take(dir.path(), "1", &nobody).unwrap();
+    }
+}
