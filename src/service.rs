@@ -32,6 +32,14 @@ pub struct Addresses {
 
 /// Serves until SIGTERM or SIGINT, then ends every pipeline. `beside` runs next to it once both doors are open.
 pub fn run(config: &Config, beside: impl AsyncFnOnce(Commands, Addresses)) -> Result<()> {
+    run_until(config, async |commands, addresses| {
+        beside(commands, addresses).await;
+        std::future::pending::<()>().await;
+    })
+}
+
+/// As [`run`], but ends when `main` does.
+pub fn run_until(config: &Config, main: impl AsyncFnOnce(Commands, Addresses)) -> Result<()> {
     // Ports first: a second service must not start threads and workers before it finds them taken.
     let tcp_listener = listen(&config.tcp.host, config.tcp.port)?;
     let http_listener = listen(&config.http.host, config.http.port)?;
@@ -50,11 +58,7 @@ pub fn run(config: &Config, beside: impl AsyncFnOnce(Commands, Addresses)) -> Re
         let http_door = http::serve(watch(http_listener)?, executor.clone(), doors, Rc::new(http_settings(config, &stopped)));
         let tasks = [executor.spawn(tcp_door), executor.spawn(http_door)];
         announce(config, addresses)?;
-        let beside = async {
-            beside(commands, addresses).await;
-            std::future::pending::<()>().await;
-        };
-        smol::future::or(beside, async {
+        smol::future::or(main(commands, addresses), async {
             let signal = signals.next().await;
             log::info!("stopping signal={signal:?}");
         })

@@ -1,5 +1,6 @@
 //! The command line: parse → configure → run → exit code.
 
+mod bench;
 mod ctl;
 mod demo;
 mod present;
@@ -66,7 +67,7 @@ fn run(mut arguments: Vec<OsString>) -> Result<ExitCode> {
         "demo" => demo::run(Options::parse(arguments, false)?),
         "ctl" => ctl::run(arguments),
         "check" => check(Options::parse(arguments, true)?),
-        "bench" => bench(arguments),
+        "bench" => bench::run(arguments),
         _ => Err(usage(format!("unknown command `{command}`; weir --help names them all"))),
     }
 }
@@ -167,9 +168,4 @@ fn check(mut options: Options) -> Result<ExitCode> {
     }
     println!("{}", infer::check::run(&registry, model)?);
     Ok(ExitCode::SUCCESS)
-}
-
-fn bench(arguments: Vec<OsString>) -> Result<ExitCode> {
-    let _ = arguments;
-    Err(usage("weir bench engine | pipeline | decode"))
 }
