@@ -47,7 +47,7 @@ pub fn run_until(config: &Config, main: impl AsyncFnOnce(Commands, Addresses)) -
     let addresses = Addresses { tcp: address(&tcp_listener)?, http: address(&http_listener)? };
 
     let executor = Rc::new(LocalExecutor::new());
-    let table = Rc::new(Table::new(Rc::new(shared(config)?), executor.clone()));
+    let table = Table::open(Rc::new(shared(config)?), executor.clone());
     let commands = Commands(table.clone());
     smol::block_on(executor.run(async {
         // Before the doors open, so that no signal finds its default action.
@@ -159,6 +159,7 @@ fn pipeline_settings(config: &Config) -> pipeline::Settings {
         retry_delay: Duration::from_secs_f64(config.capture.retry_delay_s),
         stride_files: config.capture.stride_files,
         max_pipelines: config.service.max_pipelines,
+        state_dir: Some(config.service.state_dir.clone()).filter(|directory| !directory.as_os_str().is_empty()),
         memory_limit_bytes,
     }
 }

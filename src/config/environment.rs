@@ -46,6 +46,7 @@ const VARIABLES: &[(&str, Setter)] = &[
     ("VIDEO_SOURCE_BUFFER_SIZE", |c, v| parse(&mut c.capture.buffer_size, v)),
     ("INFERENCE_PIPELINE_RESTART_ATTEMPT_DELAY", |c, v| parse(&mut c.capture.retry_delay_s, v)),
     ("ENABLE_FRAME_DROP_ON_VIDEO_FILE_RATE_LIMITING", |c, v| flag(&mut c.capture.stride_files, v)),
+    ("STATE_DIRECTORY", |c, v| path(&mut c.service.state_dir, v)),
     ("LOG_LEVEL", |c, v| text(&mut c.service.log_level, v)),
 ];
 

@@ -149,6 +149,8 @@ pub struct Service {
     pub memory_limit_bytes: u64,
     /// `error`, `warning`, `info`, `debug` or `trace`. Environment: LOG_LEVEL.
     pub log_level: String,
+    /// Pipelines are kept here and run again after a restart; empty: they are not. Environment: STATE_DIRECTORY (systemd sets it).
+    pub state_dir: PathBuf,
     /// A file that names both addresses once they listen; empty: none. Flag: --ports-file.
     pub ports_file: PathBuf,
 }
@@ -211,7 +213,14 @@ impl Default for Capture {
 
 impl Default for Service {
     fn default() -> Self {
-        Service { threads: 0, max_pipelines: 64, memory_limit_bytes: 0, log_level: "warning".into(), ports_file: PathBuf::new() }
+        Service {
+            threads: 0,
+            max_pipelines: 64,
+            memory_limit_bytes: 0,
+            log_level: "warning".into(),
+            state_dir: PathBuf::new(),
+            ports_file: PathBuf::new(),
+        }
     }
 }
 

@@ -13,6 +13,7 @@ mod report;
 mod signal;
 mod source;
 mod state;
+mod store;
 mod table;
 mod turns;
 
@@ -40,6 +41,8 @@ pub struct Settings {
     pub stride_files: bool,
     /// Pipelines at most.
     pub max_pipelines: usize,
+    /// Where pipelines are kept so that they survive a restart; `None`: they do not.
+    pub state_dir: Option<std::path::PathBuf>,
     /// Bytes that rings, workers and models of all pipelines may add up to.
     pub memory_limit_bytes: u64,
 }

@@ -1,11 +1,13 @@
 //! One pipeline: from its sources' frames to its sink.
 
+use super::backoff::Backoff;
 use super::journal::Journal;
 use super::limiter::Limiter;
 use super::report::Throughput;
 use super::signal::Signal;
 use super::source::{Plan, Source, Taken};
 use super::state::Operation;
+use super::store::Kept;
 use super::turns::{Part, Turns};
 use super::{MAX_SOURCES, Shared};
 use crate::clock::Wall;
@@ -29,6 +31,9 @@ const MAX_SLOTS: usize = 12;
 pub(super) struct Pipeline {
     pub(super) id: PipelineId,
     init: Init,
+    origin: Origin,
+    /// The model was loaded once: from then on the pipeline is worth keeping.
+    was_ready: Cell<bool>,
     shared: Rc<Shared>,
     journal: Rc<Journal>,
     sources: Vec<Source>,
@@ -44,6 +49,18 @@ pub(super) struct Pipeline {
     omitted: Cell<u64>,
 }
 
+/// Who wants the pipeline.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// A client that waits for the answer to `init`: a failure is told and nothing remains.
+    Client,
+    /// An acknowledged one from before a restart: its model is asked for until it comes.
+    Restored {
+        /// It was muted.
+        muted: bool,
+    },
+}
+
 /// What the pipeline can do now.
 enum Step {
     /// Hand these to inference.
@@ -55,7 +72,7 @@ enum Step {
 }
 
 impl Pipeline {
-    pub(super) fn new(id: PipelineId, init: Init, shared: Rc<Shared>) -> Pipeline {
+    pub(super) fn new(id: PipelineId, init: Init, shared: Rc<Shared>, origin: Origin) -> Pipeline {
         let (journal, wake) = (Rc::new(Journal::default()), Rc::new(Signal::new()));
         let given = (init.filling, init.consumption);
         let source = |(index, wanted): (usize, &crate::command::Source)| {
@@ -65,6 +82,8 @@ impl Pipeline {
         Pipeline {
             id,
             init,
+            origin,
+            was_ready: Cell::new(origin != Origin::Client),
             shared,
             journal,
             sources,
@@ -90,6 +109,7 @@ impl Pipeline {
         .await;
         match outcome {
             Ok(Some((model, sink))) => {
+                self.was_ready.set(true);
                 let _ = ready.try_send(Ok(()));
                 or(self.work(model, sink), self.quit.wait()).await;
                 for source in &self.sources {
@@ -117,8 +137,29 @@ impl Pipeline {
     async fn prepare(&self) -> Result<(Arc<Model>, UdpSink)> {
         let sink = UdpSink::open(&self.init.sink)?;
         let progress = |progress| log::debug!("pipeline={} loading={progress:?}", self.id);
-        let model = self.shared.models.get(&self.init.model_id, self.init.api_key.as_ref(), &progress).await?;
-        Ok((model, sink))
+        let mut backoff = Backoff::new(self.shared.settings.retry_delay, self.id.as_u64_pair().0);
+        loop {
+            match self.shared.models.get(&self.init.model_id, self.init.api_key.as_ref(), &progress).await {
+                Ok(model) => return Ok((model, sink)),
+                Err(error) if self.origin == Origin::Client => return Err(error),
+                Err(error) => {
+                    // At boot the network comes later than we do.
+                    self.journal.inference_error(&error);
+                    smol::Timer::after(backoff.delay(false, error.kind() == Kind::ApiUnauthorised)).await;
+                }
+            }
+        }
+    }
+
+    fn starts_muted(&self) -> bool {
+        self.origin == Origin::Restored { muted: true }
+    }
+
+    /// What the state directory holds of it; nothing before its model was loaded once.
+    pub(super) fn to_keep(&self) -> Option<Kept> {
+        let muted =
+            self.sources.iter().any(Source::is_muted) || (self.starts_muted() && !self.sources.iter().any(Source::has_been_open));
+        self.was_ready.get().then(|| Kept { id: self.id, init: self.init.clone(), muted })
     }
 
     async fn work(&self, model: Arc<Model>, sink: UdpSink) {
@@ -127,7 +168,7 @@ impl Pipeline {
         let (answers, answered) = async_channel::bounded(Queue::CAPACITY);
         let queue = self.shared.pool.queue(answers);
         let sources = async {
-            let runs: Vec<_> = self.sources.iter().map(|source| source.run(&plan, false)).collect();
+            let runs: Vec<_> = self.sources.iter().map(|source| source.run(&plan, self.starts_muted())).collect();
             join_all(runs).await;
             std::future::pending::<()>().await;
         };

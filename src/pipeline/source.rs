@@ -327,6 +327,16 @@ impl Source {
         self.state.get() == SourceState::Running
     }
 
+    /// Its frames are read and thrown away.
+    pub(super) fn is_muted(&self) -> bool {
+        self.state.get() == SourceState::Muted
+    }
+
+    /// A worker has opened it at least once.
+    pub(super) fn has_been_open(&self) -> bool {
+        self.strategies.get() != self.given || self.properties.get().is_some()
+    }
+
     /// Its frames are dropped rather than delayed when they come too fast.
     pub(super) fn is_stream(&self) -> bool {
         self.properties.get().is_none_or(|properties| !properties.is_file)

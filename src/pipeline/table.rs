@@ -1,7 +1,8 @@
 //! The table of pipelines: carries out commands.
 
-use super::pipeline::Pipeline;
+use super::pipeline::{Origin, Pipeline};
 use super::state::Operation;
+use super::store::{Kept, Store};
 use super::{MAX_SOURCES, Shared};
 use crate::command::{Command, Execute, Init, PipelineId, Reply};
 use crate::error::{Error, Kind, Result};
@@ -15,14 +16,23 @@ pub struct Table {
     executor: Rc<LocalExecutor<'static>>,
     /// In order of creation.
     pipelines: RefCell<Vec<Rc<Pipeline>>>,
+    /// Absent when pipelines need not survive a restart.
+    store: Option<Store>,
     /// Set by [`Table::close`]: no new pipelines.
     closing: Cell<bool>,
 }
 
 impl Table {
-    /// An empty table; its pipelines run on `executor`.
-    pub fn new(shared: Rc<Shared>, executor: Rc<LocalExecutor<'static>>) -> Table {
-        Table { shared, executor, pipelines: RefCell::default(), closing: Cell::new(false) }
+    /// A table whose pipelines run on `executor`. Those kept in the state directory run again, with their ids and in their order.
+    pub fn open(shared: Rc<Shared>, executor: Rc<LocalExecutor<'static>>) -> Rc<Table> {
+        let opened = shared.settings.state_dir.as_deref().map(Store::open);
+        let (store, kept) = opened.map_or((None, Vec::new()), |(store, kept)| (Some(store), kept));
+        let table = Rc::new(Table { shared, executor, pipelines: RefCell::default(), store, closing: Cell::new(false) });
+        for Kept { id, init, muted } in kept {
+            log::info!("pipeline={id} restored=true muted={muted}");
+            table.start(Pipeline::new(id, init, table.shared.clone(), Origin::Restored { muted }));
+        }
+        table
     }
 
     /// Terminates every pipeline, all at once, and takes no new ones.
@@ -52,26 +62,41 @@ impl Table {
         Ok(pipeline)
     }
 
-    /// Creates a pipeline and waits until its model is loaded. A failed one leaves nothing behind.
+    /// Creates a pipeline and waits until its model is loaded and its file written. A failed one leaves nothing behind.
     async fn init(self: &Rc<Self>, init: Init) -> Result<PipelineId> {
         self.admit(&init)?;
         let id = PipelineId::new_v4();
-        let pipeline = Rc::new(Pipeline::new(id, init, self.shared.clone()));
+        let ready = self.start(Pipeline::new(id, init, self.shared.clone(), Origin::Client));
+        let ended = || Err(Error::new(Kind::System, "The pipeline ended before it was ready"));
+        ready.recv().await.unwrap_or_else(|_| ended())?;
+        if let Err(error) = self.save().await {
+            // A pipeline that would not survive must not be acknowledged.
+            self.terminate(id).await?;
+            return Err(error);
+        }
+        Ok(id)
+    }
+
+    /// Runs a pipeline in a task of its own: its life does not hang on any client's connection.
+    fn start(self: &Rc<Self>, pipeline: Pipeline) -> async_channel::Receiver<Result<()>> {
+        let pipeline = Rc::new(pipeline);
         self.pipelines.borrow_mut().push(pipeline.clone());
         let (ready, is_ready) = async_channel::bounded(1);
         let table = self.clone();
-        // The pipeline's life does not hang on the client's connection: a task of its own carries it, and cleans up.
         let life = async move {
             if !pipeline.run(ready).await {
-                let _ = table.remove(id);
+                // Gone already when somebody terminated it meanwhile.
+                let _ = table.remove(pipeline.id);
             }
         };
         self.executor.spawn(life).detach();
-        match is_ready.recv().await {
-            Ok(Ok(())) => Ok(id),
-            Ok(Err(error)) => Err(error),
-            Err(_) => Err(Error::new(Kind::System, "The pipeline ended before it was ready")),
-        }
+        is_ready
+    }
+
+    /// Writes the table to the state directory, if there is one.
+    async fn save(&self) -> Result<()> {
+        let Some(store) = &self.store else { return Ok(()) };
+        store.save(|| self.pipelines.borrow().iter().filter_map(|pipeline| pipeline.to_keep()).collect()).await
     }
 
     fn admit(&self, init: &Init) -> Result<()> {
@@ -91,7 +116,12 @@ impl Table {
     async fn terminate(&self, id: PipelineId) -> Result<()> {
         // Out of the table first: a second terminate finds nothing, as in the reference.
         self.remove(id)?.terminate().await;
-        Ok(())
+        self.save().await
+    }
+
+    async fn operate(&self, id: PipelineId, operation: Operation) -> Result<()> {
+        self.find(id)?.operate(operation)?;
+        self.save().await
     }
 }
 
@@ -106,8 +136,8 @@ impl Execute for Commands {
             Command::List => Ok(Reply::Pipelines(table.ids())),
             Command::Init(init) => table.init(*init).await.map(Reply::Initialised),
             Command::Status(id) => Ok(Reply::Report(Box::new(table.find(id)?.report()))),
-            Command::Mute(id) => table.find(id)?.operate(Operation::Mute).map(|()| Reply::Done),
-            Command::Resume(id) => table.find(id)?.operate(Operation::Resume).map(|()| Reply::Done),
+            Command::Mute(id) => table.operate(id, Operation::Mute).await.map(|()| Reply::Done),
+            Command::Resume(id) => table.operate(id, Operation::Resume).await.map(|()| Reply::Done),
             Command::Terminate(id) => table.terminate(id).await.map(|()| Reply::Done),
         }
     }
