@@ -63,18 +63,21 @@ pub fn run_until(config: &Config, main: impl AsyncFnOnce(Commands, Addresses)) -
             log::info!("stopping signal={signal:?}");
         })
         .await;
-        // Commands under way are finished, new ones are not taken; then the pipelines end.
+        // New connections are not taken, commands under way are answered: ending the pipelines ends those that still load.
         drop(stop);
-        for task in tasks {
-            task.await;
-        }
-        drain(&table).await;
+        drain(&table, tasks).await;
         Ok(())
     }))
 }
 
-async fn drain(table: &Table) {
-    smol::future::or(table.close(), async {
+async fn drain(table: &Table, doors: [smol::Task<()>; 2]) {
+    let everything = async {
+        table.close().await;
+        for door in doors {
+            door.await;
+        }
+    };
+    smol::future::or(everything, async {
         smol::Timer::after(DRAIN_TIMEOUT).await;
         log::error!("drain=incomplete after_s={}", DRAIN_TIMEOUT.as_secs());
     })
