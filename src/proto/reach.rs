@@ -66,8 +66,10 @@ impl FromStr for HostRule {
             return if bits <= all { Ok(HostRule::Network(address, bits)) } else { Err(wrong()) };
         }
         let name = text.strip_prefix('*').unwrap_or(text);
-        let is_name =
-            |name: &str| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
+        let is_name = |name: &str| {
+            name.bytes().any(|byte| byte.is_ascii_alphanumeric())
+                && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+        };
         match (bits, text.starts_with("*."), is_name(name)) {
             (None, true, true) => Ok(HostRule::Below(name.to_ascii_lowercase())),
             (None, false, true) if name == text => Ok(HostRule::Name(name.to_ascii_lowercase())),
