@@ -7,7 +7,9 @@ use futures_lite::future;
 use smol::Timer;
 
 use super::access::{Access, Scope};
+use super::listen::Stream;
 use super::reach::Reach;
+use super::tls::Tls;
 use crate::command::{Command, Execute, Reply};
 use crate::error::{Error, Kind, Result};
 
@@ -18,18 +20,34 @@ pub struct Gate {
     pub access: Access,
     /// What `init` may reach.
     pub reach: Reach,
+    /// Encrypts TCP connections; Unix sockets need none.
+    pub tls: Option<Tls>,
     /// Longest time a command may take; a first download of a large model over a slow line is the longest known.
     pub command_timeout: Duration,
 }
 
 impl Default for Gate {
     fn default() -> Self {
-        Gate { access: Access::default(), reach: Reach::default(), command_timeout: Duration::from_secs(600) }
+        Gate { access: Access::default(), reach: Reach::default(), tls: None, command_timeout: Duration::from_secs(600) }
     }
 }
 
 impl Gate {
-    /// May a client at `peer` that shows `token` do what needs `scope`?
+    /// Does what must be done before the first byte of a protocol; `None` when the client failed to.
+    pub(super) async fn secure(&self, stream: Stream) -> Option<Stream> {
+        match (&self.tls, stream) {
+            (Some(tls), Stream::Tcp(stream)) => match tls.handshake(stream).await {
+                Ok(stream) => Some(Stream::Tls(Box::new(stream))),
+                Err(error) => {
+                    log::debug!("event=handshake_failed error={error:?}");
+                    None
+                }
+            },
+            (_, stream) => Some(stream),
+        }
+    }
+
+    /// May a client at `peer` (`None`: it is known otherwise) that shows `token` do what needs `scope`?
     pub(super) fn admit(&self, peer: Option<IpAddr>, token: Option<&str>, scope: Scope) -> Result<()> {
         self.access.check(peer, token, scope)
     }

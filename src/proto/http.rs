@@ -1,6 +1,7 @@
 //! The HTTP API. hyper parses and bounds requests; what they mean is in [`super::routes`].
 
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -75,12 +76,23 @@ pub async fn serve<E: Execute>(
     connections::accept("http", listener.into(), executor, limits, stop, serve).await;
 }
 
+/// Who is at the other end of a connection.
+pub(super) struct Client {
+    /// Where the client is; `None` when it is known otherwise than by a token.
+    pub peer: Option<IpAddr>,
+    /// Its place among the connections.
+    pub seat: Seat,
+}
+
 /// One connection with all its requests.
 async fn converse<E: Execute>(stream: Stream, seat: Seat, commands: Rc<E>, settings: Rc<Settings>) {
+    let Some(stream) = settings.gate.secure(stream).await else { return };
+    // Who has a certificate needs no token.
+    let client = Client { peer: seat.peer.filter(|_| !stream.is_certified()), seat };
     let io = FuturesIo::new(Patient::new(stream, settings.write_timeout));
     let service = service_fn(|request| {
-        let (commands, settings, seat) = (&commands, &settings, &seat);
-        async move { Ok::<_, Infallible>(routes::answer(request, &**commands, settings, seat).await) }
+        let (commands, settings, client) = (&commands, &settings, &client);
+        async move { Ok::<_, Infallible>(routes::answer(request, &**commands, settings, client).await) }
     });
     let served = http1::Builder::new()
         .timer(SmolTimer::new())

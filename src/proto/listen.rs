@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 
 use async_net::{TcpListener, TcpStream, unix};
 use futures_lite::{AsyncRead, AsyncWrite};
+use futures_rustls::server::TlsStream;
 
 /// A bound socket a door accepts connections from.
 #[derive(Debug)]
@@ -52,6 +53,18 @@ impl Listener {
 pub(super) enum Stream {
     Tcp(TcpStream),
     Unix(unix::UnixStream),
+    /// Boxed: its buffers make it many times the size of the others.
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl Stream {
+    /// The client proved with a certificate who it is.
+    pub(super) fn is_certified(&self) -> bool {
+        match self {
+            Stream::Tls(stream) => stream.get_ref().1.peer_certificates().is_some(),
+            Stream::Tcp(_) | Stream::Unix(_) => false,
+        }
+    }
 }
 
 impl AsyncRead for Stream {
@@ -59,6 +72,7 @@ impl AsyncRead for Stream {
         match self.get_mut() {
             Stream::Tcp(stream) => Pin::new(stream).poll_read(context, buffer),
             Stream::Unix(stream) => Pin::new(stream).poll_read(context, buffer),
+            Stream::Tls(stream) => Pin::new(stream).poll_read(context, buffer),
         }
     }
 }
@@ -68,6 +82,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Stream::Tcp(stream) => Pin::new(stream).poll_write(context, bytes),
             Stream::Unix(stream) => Pin::new(stream).poll_write(context, bytes),
+            Stream::Tls(stream) => Pin::new(stream).poll_write(context, bytes),
         }
     }
 
@@ -75,6 +90,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Stream::Tcp(stream) => Pin::new(stream).poll_flush(context),
             Stream::Unix(stream) => Pin::new(stream).poll_flush(context),
+            Stream::Tls(stream) => Pin::new(stream).poll_flush(context),
         }
     }
 
@@ -82,6 +98,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Stream::Tcp(stream) => Pin::new(stream).poll_close(context),
             Stream::Unix(stream) => Pin::new(stream).poll_close(context),
+            Stream::Tls(stream) => Pin::new(stream).poll_close(context),
         }
     }
 }

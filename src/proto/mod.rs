@@ -21,6 +21,7 @@ mod report;
 mod respond;
 mod routes;
 pub mod tcp;
+pub mod tls;
 
 pub use connections::{Limits, Stop};
 pub use cors::Cors;

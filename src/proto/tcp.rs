@@ -59,12 +59,15 @@ pub async fn serve<E: Execute>(
 }
 
 /// One connection, from its first byte to its end.
-async fn converse<E: Execute>(mut stream: Stream, seat: Seat, commands: Rc<E>, settings: Rc<Settings>) {
+async fn converse<E: Execute>(stream: Stream, seat: Seat, commands: Rc<E>, settings: Rc<Settings>) {
+    let Some(mut stream) = settings.gate.secure(stream).await else { return };
+    // Who has a certificate needs no token.
+    let peer = seat.peer.filter(|_| !stream.is_certified());
     let patience = || Patience { step: settings.socket_timeout, deadline: Instant::now() + settings.message_timeout };
     let read = frame::read(&mut stream, patience(), settings.max_message_bytes).await;
     let read_all = read.is_ok();
     let message = match read {
-        Ok(bytes) => decode(&bytes, &settings.gate, seat.peer),
+        Ok(bytes) => decode(&bytes, &settings.gate, peer),
         Err(error) => Message::failed(error),
     };
     seat.busy();

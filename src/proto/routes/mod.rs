@@ -12,7 +12,7 @@ use hyper::{HeaderMap, Method, Request, StatusCode};
 
 use super::access::Scope;
 use super::connections::Seat;
-use super::http::Settings;
+use super::http::{Client, Settings};
 use super::message::parse_pipeline_id;
 use super::respond::{self, HttpReply};
 use crate::command::{Command, Execute, PipelineId};
@@ -74,7 +74,12 @@ impl Route<'_> {
 }
 
 /// Answers one request.
-pub(super) async fn answer<E: Execute>(request: Request<Incoming>, commands: &E, settings: &Settings, seat: &Seat) -> HttpReply {
+pub(super) async fn answer<E: Execute>(
+    request: Request<Incoming>,
+    commands: &E,
+    settings: &Settings,
+    client: &Client,
+) -> HttpReply {
     let (head, body) = request.into_parts();
     if !is_our_host(&head, &settings.hosts) {
         return respond::detail(StatusCode::MISDIRECTED_REQUEST, "This server does not answer to that host name");
@@ -89,8 +94,8 @@ pub(super) async fn answer<E: Execute>(request: Request<Incoming>, commands: &E,
     }
     let mut reply = match find(head.uri.path()) {
         Some(route) if route.allow().split(", ").any(|method| method == head.method.as_str()) => {
-            let door = Door { commands, settings, seat };
-            match route.scope().map_or(Ok(()), |scope| settings.gate.admit(seat.peer, bearer(&head.headers), scope)) {
+            let door = Door { commands, settings, seat: &client.seat };
+            match route.scope().map_or(Ok(()), |scope| settings.gate.admit(client.peer, bearer(&head.headers), scope)) {
                 Ok(()) => door.dispatch(route, &head.headers, body).await,
                 Err(error) => respond::failure(&error),
             }
