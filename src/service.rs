@@ -1,17 +1,19 @@
 //! The service: wires the event loop together, runs it until a signal, and drains it.
 
+mod doors;
+
 use crate::capture::{self, Spawner};
 use crate::config::Config;
 use crate::error::{Error, Kind, Result, system};
 use crate::infer::registry::{self, EngineChoice, Models};
 use crate::infer::{Pool, Thresholds};
 use crate::pipeline::{self, Commands, Table};
-use crate::proto::{Cors, Stop, http, tcp};
+use crate::proto::{http, tcp};
 use async_signal::{Signal, Signals};
 use smol::LocalExecutor;
 use smol::stream::StreamExt;
 use std::io::Write;
-use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
@@ -41,26 +43,41 @@ pub fn run(config: &Config, beside: impl AsyncFnOnce(Commands, Addresses)) -> Re
 /// As [`run`], but ends when `main` does.
 pub fn run_until(config: &Config, main: impl AsyncFnOnce(Commands, Addresses)) -> Result<()> {
     // Ports first: a second service must not start threads and workers before it finds them taken.
-    let tcp_listener = listen(&config.tcp.host, config.tcp.port)?;
-    let http_listener = listen(&config.http.host, config.http.port)?;
+    let tcp_listener = doors::listen(&config.tcp.host, config.tcp.port)?;
+    let http_listener = doors::listen(&config.http.host, config.http.port)?;
     let address = |listener: &TcpListener| listener.local_addr().map_err(system("ask for the local address"));
     let addresses = Addresses { tcp: address(&tcp_listener)?, http: address(&http_listener)? };
+    let gate = doors::gate(config, &[addresses.tcp, addresses.http])?;
 
     let executor = Rc::new(LocalExecutor::new());
     let table = Table::open(Rc::new(shared(config)?), executor.clone());
     let commands = Commands(table.clone());
     smol::block_on(executor.run(async {
         // Before the doors open, so that no signal finds its default action.
-        let mut signals = Signals::new([Signal::Term, Signal::Int]).map_err(system("watch signals"))?;
+        let mut signals = Signals::new([Signal::Term, Signal::Int, Signal::Hup]).map_err(system("watch signals"))?;
         let doors = Rc::new(commands.clone());
         let (stop, stopped) = async_channel::bounded(1);
-        let tcp_door = tcp::serve(watch(tcp_listener)?, executor.clone(), doors.clone(), Rc::new(tcp_settings(config, &stopped)));
-        let http_door = http::serve(watch(http_listener)?, executor.clone(), doors, Rc::new(http_settings(config, &stopped)));
+        let tcp_door = tcp::serve(
+            doors::watch(tcp_listener)?,
+            executor.clone(),
+            doors.clone(),
+            Rc::new(doors::tcp_settings(config, &gate, &stopped)),
+        );
+        let http_door = http::serve(
+            doors::watch(http_listener)?,
+            executor.clone(),
+            doors,
+            Rc::new(doors::http_settings(config, &gate, &stopped)),
+        );
         let tasks = [executor.spawn(tcp_door), executor.spawn(http_door)];
         announce(config, addresses)?;
         smol::future::or(main(commands, addresses), async {
-            let signal = signals.next().await;
-            log::info!("stopping signal={signal:?}");
+            while let Some(signal) = signals.next().await {
+                match signal {
+                    Ok(Signal::Hup) => doors::reload(config, &gate),
+                    signal => return log::info!("stopping signal={signal:?}"),
+                }
+            }
         })
         .await;
         // New connections are not taken, commands under way are answered: ending the pipelines ends those that still load.
@@ -82,33 +99,6 @@ async fn drain(table: &Table, doors: [smol::Task<()>; 2]) {
         log::error!("drain=incomplete after_s={}", DRAIN_TIMEOUT.as_secs());
     })
     .await;
-}
-
-/// `SO_REUSEADDR` is set by the standard library: a restart within a minute does not find the port taken.
-fn listen(host: &str, port: u16) -> Result<TcpListener> {
-    let refused = |cause: std::io::Error| Error::new(Kind::Address, format!("cannot listen on {host}:{port}: {cause}"));
-    let addresses: Vec<SocketAddr> = (host, port).to_socket_addrs().map_err(refused)?.collect();
-    TcpListener::bind(&*addresses).map_err(refused)
-}
-
-fn watch(listener: TcpListener) -> Result<async_net::TcpListener> {
-    async_net::TcpListener::try_from(listener).map_err(system("watch a listening socket"))
-}
-
-fn tcp_settings(config: &Config, stop: &Stop) -> tcp::Settings {
-    tcp::Settings {
-        socket_timeout: Duration::from_secs_f64(config.tcp.socket_timeout_s),
-        stop: Some(stop.clone()),
-        ..tcp::Settings::default()
-    }
-}
-
-fn http_settings(config: &Config, stop: &Stop) -> http::Settings {
-    http::Settings {
-        cors: Cors { origins: config.http.cors_origins.clone() },
-        stop: Some(stop.clone()),
-        ..http::Settings::default()
-    }
 }
 
 /// Says where the service listens: a line each for people and scripts, and the ports file for those who start it on port 0.

@@ -35,6 +35,7 @@ Options of serve, demo and check:
   --tcp HOST:PORT            listen here (default 127.0.0.1:7070; port 0 takes a free one)
   --http HOST:PORT           listen here (default 127.0.0.1:8080)
   --ports-file FILE          write both addresses there as JSON once they listen
+  --insecure                 listen beyond loopback without any token
   --log-level LEVEL          error, warning, info, debug
   -h, --help                 this;  weir ctl --help says more
   -V, --version              the version
@@ -84,6 +85,7 @@ struct Options {
     http: Option<(String, u16)>,
     ports_file: Option<PathBuf>,
     log_level: Option<String>,
+    insecure: bool,
     /// Positional arguments.
     rest: Vec<String>,
     /// Help or version was asked for and printed.
@@ -101,6 +103,7 @@ impl Options {
                     Arg::Long("tcp") => options.tcp = Some(parser.value()?.parse_with(host_and_port)?),
                     Arg::Long("http") => options.http = Some(parser.value()?.parse_with(host_and_port)?),
                     Arg::Long("ports-file") => options.ports_file = Some(parser.value()?.into()),
+                    Arg::Long("insecure") => options.insecure = true,
                     Arg::Long("log-level") => options.log_level = Some(parser.value()?.string()?),
                     Arg::Short('h') | Arg::Long("help") => {
                         print!("{HELP}");
@@ -132,6 +135,7 @@ impl Options {
         if let Some(file) = self.ports_file {
             config.service.ports_file = file;
         }
+        config.access.insecure |= self.insecure;
         if let Some(level) = self.log_level {
             config.service.log_level = level;
         }

@@ -18,6 +18,7 @@ const VARIABLES: &[(&str, Setter)] = &[
     ("STREAM_MANAGER_SOCKET_TIMEOUT", |c, v| parse(&mut c.tcp.socket_timeout_s, v)),
     ("STREAM_MANAGEMENT_API_HOST", |c, v| text(&mut c.http.host, v)),
     ("STREAM_MANAGEMENT_API_PORT", |c, v| parse(&mut c.http.port, v)),
+    ("WEIR_TOKEN", |c, v| secret(&mut c.access.token, v)),
     ("MODEL_CACHE_DIR", |c, v| path(&mut c.models.cache_dir, v)),
     ("WEIR_MODELS_DIR", |c, v| {
         c.models.dirs = std::env::split_paths(v).collect();

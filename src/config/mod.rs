@@ -2,7 +2,10 @@
 //!
 //! The doc comment of a field is its manual; a test holds `packaging/weir.toml` equal to the defaults.
 
+mod doors;
 mod environment;
+
+pub use doors::{Access, Limits, Sinks, Sources, Tls};
 
 use crate::command::Secret;
 use crate::error::{Error, Kind, Result};
@@ -23,6 +26,16 @@ pub struct Config {
     pub tcp: Tcp,
     /// The HTTP API.
     pub http: Http,
+    /// Who may come in.
+    pub access: Access,
+    /// TLS on both ports.
+    pub tls: Tls,
+    /// What `video_reference` may name.
+    pub sources: Sources,
+    /// Where detections may be sent.
+    pub sinks: Sinks,
+    /// How much and how long a client may.
+    pub limits: Limits,
     /// Models and where they come from.
     pub models: Models,
     /// Thresholds of pipelines that give none.
@@ -55,6 +68,8 @@ pub struct Http {
     pub port: u16,
     /// Origins that browsers may call from (`https://dashboard.example`, or `*`); empty: none.
     pub cors_origins: Vec<String>,
+    /// Host names it answers to, against DNS rebinding; addresses and `localhost` always pass. Empty: any.
+    pub hosts: Vec<String>,
 }
 
 /// Models and where they come from.
@@ -163,7 +178,7 @@ impl Default for Tcp {
 
 impl Default for Http {
     fn default() -> Self {
-        Http { host: "127.0.0.1".into(), port: 8080, cors_origins: Vec::new() }
+        Http { host: "127.0.0.1".into(), port: 8080, cors_origins: Vec::new(), hosts: Vec::new() }
     }
 }
 
@@ -267,11 +282,15 @@ impl Config {
             ("capture.open_timeout_s", self.capture.open_timeout_s),
             ("capture.stall_timeout_s", self.capture.stall_timeout_s),
         ];
-        for (key, value) in seconds {
+        for (key, value) in seconds.into_iter().chain(self.limits.seconds()) {
             // A day: longer than any of these can mean, and far from the limits of a Duration.
             if !(value > 0.0 && value <= 86_400.0) {
                 return Err(Error::new(Kind::Configuration, format!("{key} = {value} is not between 0 and 86400 seconds")));
             }
+        }
+        let limits = &self.limits;
+        if limits.connections == 0 || limits.connections_per_address == 0 || limits.message_bytes == 0 {
+            return Err(Error::new(Kind::Configuration, "a limit of 0 would let nobody in"));
         }
         if EngineChoice::from_name(&self.models.engine).is_none() {
             let message = format!("models.engine = \"{}\" is none of auto, cnn, tract", self.models.engine);

@@ -58,6 +58,11 @@ pub(super) enum Stream {
 }
 
 impl Stream {
+    /// The end must be said, or the client takes it for an attack.
+    pub(super) fn is_encrypted(&self) -> bool {
+        matches!(self, Stream::Tls(_))
+    }
+
     /// The client proved with a certificate who it is.
     pub(super) fn is_certified(&self) -> bool {
         match self {

@@ -81,8 +81,9 @@ async fn converse<E: Execute>(stream: Stream, seat: Seat, commands: Rc<E>, setti
     }
     let reply = message::reply(&message.pipeline_id, &outcome);
     let sent = frame::write(&mut stream, patience(), &reply).await;
-    // A client that sent exactly its message needs no farewell: nothing is unread, so closing does not reset.
-    if sent.is_ok() && !(read_all && is_silent(&mut stream).await) {
+    // A client that sent exactly its message in the clear needs no farewell: nothing is unread, so closing does not reset.
+    let needs_farewell = stream.is_encrypted() || !read_all || !is_silent(&mut stream).await;
+    if sent.is_ok() && needs_farewell {
         // Whether the rest could be thrown away changes nothing for anybody.
         let _ = frame::close(&mut stream).await;
     }
@@ -119,6 +120,7 @@ mod tests {
     use crate::proto::access::{Access, parse_tokens};
     use crate::proto::fake::{Fake, run};
     use crate::proto::reach::Reach;
+    use crate::proto::tls::{self, Tls};
     use async_net::{TcpListener, TcpStream};
     use futures_lite::AsyncWriteExt;
     use smol::Timer;
@@ -381,6 +383,54 @@ mod tests {
             let reply = ask(address, &framed(INIT.as_bytes())).await;
             assert!(reply.contains("authorisation_error") && reply.contains("host of video_reference"), "{reply}");
             assert!(ask(address, &framed(INIT.replace("@h/", "@10.0.0.9/").as_bytes())).await.contains("success"));
+        });
+    }
+
+    #[test]
+    fn tls_carries_the_same_protocol_and_a_certificate_stands_for_a_token() {
+        use futures_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+        use futures_rustls::rustls::{ClientConfig, RootCertStore};
+        use futures_rustls::{TlsConnector, client::TlsStream};
+        use std::sync::Arc;
+
+        let at = |name: &str| std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/assets/tls").join(name);
+        let connector = move |certified: bool| {
+            let mut roots = RootCertStore::empty();
+            roots.add(CertificateDer::from_pem_file(at("ca.pem")).unwrap()).unwrap();
+            let provider = Arc::new(futures_rustls::rustls::crypto::ring::default_provider());
+            let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+            let builder = builder.with_root_certificates(roots);
+            TlsConnector::from(Arc::new(if certified {
+                let key = PrivateKeyDer::from_pem_file(at("client.key")).unwrap();
+                builder.with_client_auth_cert(vec![CertificateDer::from_pem_file(at("client.pem")).unwrap()], key).unwrap()
+            } else {
+                builder.with_no_client_auth()
+            }))
+        };
+        async fn talk(connector: TlsConnector, address: SocketAddr, bytes: &[u8]) -> String {
+            let stream = TcpStream::connect(address).await.unwrap();
+            let mut stream: TlsStream<TcpStream> = connector.connect("localhost".try_into().unwrap(), stream).await.unwrap();
+            stream.write_all(bytes).await.unwrap();
+            let mut reply = Vec::new();
+            stream.read_to_end(&mut reply).await.unwrap();
+            String::from_utf8(reply.split_off(4)).unwrap()
+        }
+        run(|executor| async move {
+            let files = tls::Files { certificate: at("server.pem"), key: at("server.key"), client_ca: Some(at("ca.pem")) };
+            let tokens = parse_tokens("c control fedcba9876543210").unwrap();
+            let gate = Gate { access: Access::new(tokens), tls: Some(Tls::load(files, false).unwrap()), ..Gate::default() };
+            let address = open(&executor, Settings { gate: Rc::new(gate), ..Settings::default() }).await;
+            let list = framed(b"{\"type\": \"list_pipelines\"}");
+            assert!(talk(connector(true), address, &list).await.contains("success"));
+            assert!(talk(connector(false), address, &list).await.contains("A token is needed"));
+            let shown = framed(b"{\"type\": \"list_pipelines\", \"auth_token\": \"fedcba9876543210\"}");
+            assert!(talk(connector(false), address, &shown).await.contains("success"));
+            // In the clear nothing is answered.
+            let mut clear = TcpStream::connect(address).await.unwrap();
+            clear.write_all(&list).await.unwrap();
+            let mut reply = Vec::new();
+            let _ = clear.read_to_end(&mut reply).await;
+            assert!(!reply.windows(7).any(|window| window == b"success"));
         });
     }
 

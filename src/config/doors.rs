@@ -1,0 +1,104 @@
+//! What the two doors can be told: who may come in, what they may reach, how much and how long.
+
+use crate::command::Secret;
+use crate::proto::reach::DEFAULT_SCHEMES;
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// Who may come in.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Access {
+    /// Lines of `NAME SCOPE TOKEN` with the scope `read` or `control`; read again on SIGHUP. Empty: none. The systemd
+    /// credential `weir.tokens` is read too.
+    pub tokens_file: PathBuf,
+    /// Listen beyond loopback although nobody has to show a token or certificate. Flag: --insecure.
+    pub insecure: bool,
+    /// One control token. Environment only: WEIR_TOKEN.
+    #[serde(skip)]
+    pub token: Option<Secret>,
+}
+
+/// TLS on both ports.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Tls {
+    /// Certificate chain, PEM; read again on SIGHUP. Empty: no TLS.
+    pub certificate: PathBuf,
+    /// Private key, PEM.
+    pub key: PathBuf,
+    /// CA whose clients need no token, PEM. Without any token, clients must have its certificate. Empty: none.
+    pub client_ca: PathBuf,
+}
+
+/// What `video_reference` may name.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Sources {
+    /// Schemes of URLs.
+    pub schemes: Vec<String>,
+    /// Hosts of URLs: names, `*.domain`, addresses, networks (`10.0.0.0/8`); empty: any. Names are not resolved.
+    pub hosts: Vec<String>,
+    /// Folders below which files may be read. Empty: any file while both ports are bound to loopback, else none.
+    pub dirs: Vec<PathBuf>,
+}
+
+impl Default for Sources {
+    fn default() -> Self {
+        Sources { schemes: DEFAULT_SCHEMES.map(str::to_owned).to_vec(), hosts: Vec::new(), dirs: Vec::new() }
+    }
+}
+
+/// Where detections may be sent.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Sinks {
+    /// As `sources.hosts`.
+    pub hosts: Vec<String>,
+}
+
+/// How much and how long a client may; each door counts for itself.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Connections; of more, the one that has been idle longest goes.
+    pub connections: usize,
+    /// Connections of one address that is not loopback.
+    pub connections_per_address: usize,
+    /// Largest TCP message and HTTP body, bytes.
+    pub message_bytes: usize,
+    /// Longest time for one of them to arrive, seconds.
+    pub message_timeout_s: f64,
+    /// Longest time for an HTTP head to arrive, idle time included, seconds.
+    pub head_timeout_s: f64,
+    /// Longest time a client may take nothing of an HTTP reply, seconds.
+    pub write_timeout_s: f64,
+    /// Longest time a command may take, the download of a model included, seconds.
+    pub command_timeout_s: f64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            connections: 64,
+            connections_per_address: 32,
+            message_bytes: 1 << 20,
+            message_timeout_s: 60.0,
+            head_timeout_s: 15.0,
+            write_timeout_s: 10.0,
+            command_timeout_s: 600.0,
+        }
+    }
+}
+
+impl Limits {
+    /// The times among them, for the check of their range.
+    pub(super) fn seconds(&self) -> [(&'static str, f64); 4] {
+        [
+            ("limits.message_timeout_s", self.message_timeout_s),
+            ("limits.head_timeout_s", self.head_timeout_s),
+            ("limits.write_timeout_s", self.write_timeout_s),
+            ("limits.command_timeout_s", self.command_timeout_s),
+        ]
+    }
+}

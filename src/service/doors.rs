@@ -1,0 +1,204 @@
+//! From the configuration to the two doors: sockets, rules, and what is read again on SIGHUP.
+
+use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::Duration;
+
+use crate::config::Config;
+use crate::error::{Error, Kind, Result, system};
+use crate::proto::access::{Access, Token, parse_tokens};
+use crate::proto::gate::Gate;
+use crate::proto::reach::Reach;
+use crate::proto::tls::{self, Tls};
+use crate::proto::{Cors, Limits, Stop, http, tcp};
+
+/// The credential that systemd may hand over (`LoadCredential=weir.tokens:…`), in the format of the token file.
+const CREDENTIAL: &str = "weir.tokens";
+
+/// A token file larger than this is not one: 64 lines of 100 bytes are 6 KiB.
+const MAX_TOKEN_FILE_BYTES: u64 = 64 << 10;
+
+/// The rules of both doors. Refuses to open a port to others than this machine when nobody has to show anything.
+pub(super) fn gate(config: &Config, addresses: &[SocketAddr]) -> Result<Rc<Gate>> {
+    let tokens = tokens(config)?;
+    let client_ca = named(&config.tls.client_ca);
+    let is_local = addresses.iter().all(|address| address.ip().to_canonical().is_loopback());
+    if !is_local && tokens.is_empty() && client_ca.is_none() && !config.access.insecure {
+        let text = "a port that others can reach needs tokens (access.tokens_file, WEIR_TOKEN) or client certificates; --insecure goes without";
+        return Err(Error::new(Kind::Configuration, text));
+    }
+    let tls = match (named(&config.tls.certificate), named(&config.tls.key)) {
+        (None, None) if client_ca.is_none() => None,
+        (Some(certificate), Some(key)) => {
+            let is_client_required = client_ca.is_some() && tokens.is_empty();
+            Some(Tls::load(tls::Files { certificate, key, client_ca }, is_client_required)?)
+        }
+        _ => {
+            return Err(Error::new(Kind::Configuration, "tls.certificate and tls.key go together, and tls.client_ca needs them"));
+        }
+    };
+    Ok(Rc::new(Gate {
+        access: Access::new(tokens),
+        reach: reach(config, is_local)?,
+        tls,
+        command_timeout: seconds(config.limits.command_timeout_s),
+    }))
+}
+
+/// Reads tokens and certificates again. What cannot be used is said, and the old stays.
+pub(super) fn reload(config: &Config, gate: &Gate) {
+    match tokens(config) {
+        // An emptied file must not open the doors to everybody.
+        Ok(tokens) if tokens.is_empty() && !gate.access.is_open() => {
+            log::error!("event=reload_refused reason=\"no tokens left\"")
+        }
+        Ok(tokens) => gate.access.replace(tokens),
+        Err(error) => log::error!("event=reload_failed error=\"{error}\""),
+    }
+    if let Some(tls) = &gate.tls
+        && let Err(error) = tls.reload()
+    {
+        log::error!("event=reload_failed error=\"{error}\"");
+    }
+    log::info!("event=reloaded");
+}
+
+/// Tokens of the file, of systemd's credential and of the environment.
+fn tokens(config: &Config) -> Result<Vec<Token>> {
+    let mut tokens = Vec::new();
+    if let Some(file) = named(&config.access.tokens_file) {
+        tokens.extend(parse_tokens(&read(&file)?)?);
+    }
+    if let Some(folder) = std::env::var_os("CREDENTIALS_DIRECTORY") {
+        let file = Path::new(&folder).join(CREDENTIAL);
+        if file.exists() {
+            tokens.extend(parse_tokens(&read(&file)?)?);
+        }
+    }
+    if let Some(secret) = &config.access.token {
+        let line = format!("environment control {}", secret.reveal());
+        tokens
+            .extend(parse_tokens(&line).map_err(|_| Error::new(Kind::Configuration, "WEIR_TOKEN needs at least 16 characters"))?);
+    }
+    Ok(tokens)
+}
+
+fn read(file: &Path) -> Result<String> {
+    let unreadable = |cause: std::io::Error| Error::new(Kind::Configuration, format!("cannot read {}: {cause}", file.display()));
+    if std::fs::metadata(file).map_err(unreadable)?.len() > MAX_TOKEN_FILE_BYTES {
+        return Err(Error::new(Kind::Configuration, format!("{} is too large for a token file", file.display())));
+    }
+    std::fs::read_to_string(file).map_err(unreadable)
+}
+
+fn reach(config: &Config, is_local: bool) -> Result<Reach> {
+    let rules = |list: &[String]| list.iter().map(|text| text.parse()).collect::<Result<Vec<_>>>();
+    // As the reference while only this machine can ask; as soon as others can, only what is named.
+    let any_file = config.sources.dirs.is_empty() && is_local;
+    Ok(Reach {
+        schemes: config.sources.schemes.iter().map(|scheme| scheme.to_ascii_lowercase()).collect(),
+        source_hosts: rules(&config.sources.hosts)?,
+        sink_hosts: rules(&config.sinks.hosts)?,
+        file_roots: (!any_file).then(|| config.sources.dirs.clone()),
+    })
+}
+
+fn named(path: &Path) -> Option<PathBuf> {
+    Some(path.to_owned()).filter(|path| !path.as_os_str().is_empty())
+}
+
+fn seconds(seconds: f64) -> Duration {
+    // `Config::check` has seen that it is positive and finite.
+    Duration::from_secs_f64(seconds)
+}
+
+fn limits(config: &Config) -> Limits {
+    Limits { connections: config.limits.connections, per_address: config.limits.connections_per_address }
+}
+
+pub(super) fn tcp_settings(config: &Config, gate: &Rc<Gate>, stop: &Stop) -> tcp::Settings {
+    tcp::Settings {
+        socket_timeout: seconds(config.tcp.socket_timeout_s),
+        message_timeout: seconds(config.limits.message_timeout_s),
+        max_message_bytes: config.limits.message_bytes,
+        limits: limits(config),
+        gate: gate.clone(),
+        stop: Some(stop.clone()),
+    }
+}
+
+pub(super) fn http_settings(config: &Config, gate: &Rc<Gate>, stop: &Stop) -> http::Settings {
+    http::Settings {
+        head_timeout: seconds(config.limits.head_timeout_s),
+        body_timeout: seconds(config.limits.message_timeout_s),
+        write_timeout: seconds(config.limits.write_timeout_s),
+        max_body_bytes: config.limits.message_bytes,
+        limits: limits(config),
+        cors: Cors { origins: config.http.cors_origins.clone() },
+        hosts: config.http.hosts.clone(),
+        gate: gate.clone(),
+        stop: Some(stop.clone()),
+    }
+}
+
+/// `SO_REUSEADDR` is set by the standard library: a restart within a minute does not find the port taken.
+pub(super) fn listen(host: &str, port: u16) -> Result<TcpListener> {
+    let refused = |cause: std::io::Error| Error::new(Kind::Address, format!("cannot listen on {host}:{port}: {cause}"));
+    let addresses: Vec<SocketAddr> = (host, port).to_socket_addrs().map_err(refused)?.collect();
+    TcpListener::bind(&*addresses).map_err(refused)
+}
+
+pub(super) fn watch(listener: TcpListener) -> Result<async_net::TcpListener> {
+    async_net::TcpListener::try_from(listener).map_err(system("watch a listening socket"))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::command::Secret;
+
+    fn kind(config: &Config, address: &str) -> Option<Kind> {
+        gate(config, &[address.parse().unwrap()]).err().map(|error| error.kind())
+    }
+
+    #[test]
+    fn a_port_for_others_needs_a_token_or_the_word_insecure() {
+        let mut config = Config::default();
+        assert_eq!(kind(&config, "127.0.0.1:1"), None);
+        assert_eq!(kind(&config, "[::1]:1"), None);
+        assert_eq!(kind(&config, "0.0.0.0:1"), Some(Kind::Configuration));
+        config.access.insecure = true;
+        assert_eq!(kind(&config, "0.0.0.0:1"), None);
+        config.access.insecure = false;
+        config.access.token = Some(Secret::new("0123456789abcdef"));
+        assert_eq!(kind(&config, "0.0.0.0:1"), None);
+        config.access.token = Some(Secret::new("short"));
+        assert_eq!(kind(&config, "127.0.0.1:1"), Some(Kind::Configuration));
+    }
+
+    #[test]
+    fn files_are_limited_once_others_can_ask() {
+        let mut config = Config::default();
+        config.access.insecure = true;
+        let roots = |config: &Config, address: &str| gate(config, &[address.parse().unwrap()]).unwrap().reach.file_roots.clone();
+        assert_eq!(roots(&config, "127.0.0.1:1"), None);
+        assert_eq!(roots(&config, "10.0.0.1:1"), Some(Vec::new()));
+        config.sources.dirs = vec!["/srv".into()];
+        assert_eq!(roots(&config, "127.0.0.1:1"), Some(vec!["/srv".into()]));
+    }
+
+    #[test]
+    fn an_emptied_token_file_does_not_open_the_doors() {
+        let file = std::env::temp_dir().join(format!("weir-tokens-{}", uuid::Uuid::new_v4()));
+        std::fs::write(&file, "ops control 0123456789abcdef\n").unwrap();
+        let mut config = Config::default();
+        config.access.tokens_file.clone_from(&file);
+        let gate = gate(&config, &[]).unwrap();
+        std::fs::write(&file, "").unwrap();
+        reload(&config, &gate);
+        assert!(!gate.access.is_open());
+        std::fs::remove_file(file).unwrap();
+    }
+}
