@@ -130,8 +130,9 @@ impl Worker {
         if matches!(event, Event::Ended | Event::Failed(_)) {
             let mut state = self.state.borrow_mut();
             state.over = true;
-            if let (Event::Failed(_), Some(process)) = (&event, &state.process) {
-                process.kill();
+            if matches!(event, Event::Failed(_)) {
+                // Killed, and reaped in the background. (One that ended well is on its way out.)
+                state.process = None;
             }
         }
         event

@@ -22,14 +22,26 @@ pub(super) fn before_open(start: &Start) -> Result<()> {
     }
     let memory = start.settings.worker_memory_bytes;
     let ring = u64::from(start.request.slots).saturating_mul(start.request.rule.slot_bytes() as u64);
-    limit("address space", Resource::As, memory.saturating_add(ring));
+    // What can be written to is the limit proper. The address space also holds the executable and what the allocator has
+    // set aside (mimalloc: 1 GiB that nothing lies behind), so its limit counts from here.
     limit("data", Resource::Data, memory);
+    match address_space() {
+        Some(present) => limit("address space", Resource::As, present.saturating_add(memory).saturating_add(ring)),
+        None => log::warn!("event=sandbox_degraded part=\"limit of address space\" error=\"no /proc\""),
+    }
     limit("core file", Resource::Core, 0);
     limit("open files", Resource::Nofile, MAX_OPEN_FILES);
     if let Err(errno) = rustix::thread::set_no_new_privs(true) {
         log::warn!("event=sandbox_degraded part=no_new_privs error=\"{errno}\"");
     }
     Ok(())
+}
+
+/// Bytes of address space in use.
+fn address_space() -> Option<u64> {
+    let pages = std::fs::read_to_string("/proc/self/statm").ok()?;
+    let pages: u64 = pages.split(' ').next()?.parse().ok()?;
+    pages.checked_mul(rustix::param::page_size() as u64)
 }
 
 /// Sets a limit, or a lower one that is set already. A kernel or container that refuses costs a warning, not the camera.

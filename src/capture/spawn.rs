@@ -70,6 +70,10 @@ async fn serve(executable: &Path, jobs: WeakSender<Job>, queue: Receiver<Job>) {
             }
         })
         .await;
+    // The last spawner and the last worker are gone; those that were just killed are still to be reaped.
+    while !graves.is_empty() {
+        graves.tick().await;
+    }
 }
 
 fn start(executable: &Path, jobs: &WeakSender<Job>, socket: OwnedFd, ring: OwnedFd) -> Result<Process> {
