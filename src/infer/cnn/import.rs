@@ -11,7 +11,7 @@ use crate::error::{Error, Kind, Result};
 use std::collections::HashMap;
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::ops;
-use tract_onnx::tract_core::ops::cnn::{Conv as TractConv, KernelFormat, MaxPool, PoolSpec, SumPool};
+use tract_onnx::tract_core::ops::cnn::{Conv as TractConv, KernelFormat, MaxPool, PaddingSpec, PoolSpec, SumPool};
 use tract_onnx::tract_core::ops::nn::{DataFormat, Reducer};
 
 /// Most nodes of a graph; the largest detector we know (RF-DETR 2XL) has about 4 000.
@@ -169,6 +169,11 @@ impl Importer<'_> {
         }
         if let Some(op) = node.op_as::<SumPool>() {
             let window = window(&op.pool_spec, input)?;
+            let ceiling = matches!(op.pool_spec.padding, PaddingSpec::ExplicitOnnxPool(_, _, true));
+            // windows that leave even the padding count differently
+            if op.count_include_pad && ceiling {
+                return None;
+            }
             let op = op.normalize.then_some(Op::AveragePool { window, include_padding: op.count_include_pad })?;
             return Some((op, only_first));
         }

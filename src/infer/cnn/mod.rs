@@ -22,6 +22,8 @@ mod run;
 mod simplify;
 mod step;
 mod storage;
+#[cfg(test)]
+mod tests;
 
 use super::Engine;
 use crate::error::{Error, Kind, Result};
@@ -40,6 +42,8 @@ pub const CPU_VARIABLE: &str = "WEIR_CPU";
 pub struct Options {
     /// Kind of CPU, as in [`CPU_VARIABLE`]; `None`: what the variable says, else the best this machine has.
     pub cpu: Option<String>,
+    /// Most threads that work on one run together; 0 and 1 mean one.
+    pub threads: usize,
 }
 
 /// Compiles a model with one input of fixed shape.
@@ -60,5 +64,5 @@ fn build(model: &TypedModel, options: &Options) -> Result<plan::Plan> {
     let kernels = Kernels::choose(wanted.as_deref()).ok_or_else(|| {
         Error::new(Kind::Configuration, format!("{CPU_VARIABLE}: this machine cannot run {}", wanted.unwrap_or_default()))
     })?;
-    plan::Plan::new(model, kernels, 1)
+    plan::Plan::new(model, kernels, options.threads.max(1))
 }

@@ -5,7 +5,7 @@
 //!
 //! Several threads may work on one step at the same time. What makes that sound: the items of a step write disjoint
 //! ranges and read nothing that another item writes (`step/*.rs` cut them by rows or blocks of the output), and no
-//! step's output overlaps what it reads (`storage.rs`; the test there checks every plan).
+//! step's output overlaps what it reads (`storage.rs`; thousands of random graphs, each run twice, would show it).
 #![allow(unsafe_code)] // one allocation that is shared between threads in disjoint parts
 
 use super::{Activation, Binary, ConvRow, Kernels, LANES, Operand, PoolRow, Residual, ResizeRow, Tap};

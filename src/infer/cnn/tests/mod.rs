@@ -1,0 +1,138 @@
+//! The engine against tract: random graphs on every kind of CPU this machine has, and the models in the repository.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod random;
+
+use super::kernels::Kernels;
+use super::{Options, compile};
+use crate::infer::Run;
+use random::{Graph, Random};
+use tract_onnx::prelude::*;
+
+/// Graphs per kind of CPU; each takes a millisecond or two, most of it tract's.
+const GRAPHS: u64 = 1000;
+/// Largest difference to tract, relative to the largest value of an output.
+const TOLERANCE: f32 = 1e-3;
+/// Outputs that stay below this are compared as if they reached it: tract's own sigmoid errs by 1e-5.
+const SMALLEST_RANGE: f32 = 0.05;
+
+/// tract's result, node by node: its optimiser gets `constant − convolution` wrong (0.23.9 computes `constant − bias +
+/// convolution`), which these graphs found.
+fn oracle(model: &TypedModel, input: &[f32]) -> Vec<Vec<f32>> {
+    let fact = model.input_fact(0).unwrap();
+    let input = Tensor::from_shape(fact.shape.as_concrete().unwrap(), input).unwrap();
+    let plan = model.clone().into_runnable().unwrap();
+    let outputs = plan.run(tvec!(input.into())).unwrap();
+    outputs.iter().map(|o| super::graph::floats(o).unwrap().to_vec()).collect()
+}
+
+fn fill(run: &mut dyn Run, random: &mut Random) -> Vec<f32> {
+    let input = run.input();
+    input.iter_mut().for_each(|v| *v = random.float());
+    input.to_vec()
+}
+
+fn assert_close(run: &dyn Run, expected: &[Vec<f32>], what: &str) {
+    for (index, expected) in expected.iter().enumerate() {
+        let found = run.output(index);
+        assert_eq!(found.len(), expected.len(), "{what}: length of output {index}");
+        let range = expected.iter().fold(SMALLEST_RANGE, |m, v| m.max(v.abs()));
+        for (at, (f, e)) in found.iter().zip(expected).enumerate() {
+            let close = (f - e).abs() <= TOLERANCE * range || (f.is_nan() && e.is_nan());
+            assert!(close, "{what}: output {index} element {at}: {f} instead of {e} (range {range})");
+        }
+    }
+}
+
+fn random_graphs(kernels: &'static Kernels, seeds: std::ops::Range<u64>) {
+    let mut compiled = 0;
+    for seed in seeds.clone() {
+        let graph = Graph::random(seed);
+        let what = format!("{} seed {seed}: {}", kernels.name, graph.story);
+        let options = Options { cpu: Some(kernels.name.to_owned()), ..Options::default() };
+        let engine = match compile(&graph.model, &options) {
+            Ok(engine) => engine,
+            Err(error) => {
+                assert!(error.message().starts_with("unsupported: node "), "{what}: {error}");
+                continue;
+            }
+        };
+        compiled += 1;
+        let mut run = engine.new_run().unwrap();
+        // twice: the second run finds the arena as the first left it
+        for _ in 0..2 {
+            let input = fill(&mut *run, &mut Random::new(seed));
+            run.execute().unwrap_or_else(|e| panic!("{what}: {e}"));
+            assert_close(&*run, &oracle(&graph.model, &input), &what);
+        }
+    }
+    let all = seeds.end - seeds.start;
+    assert!(compiled * 10 >= all * 9, "only {compiled} of {all} graphs were compiled");
+}
+
+/// One test per kind of CPU; where the machine lacks it there is nothing to test.
+fn random_graphs_on(name: &str, first_seed: u64) {
+    if let Some(kernels) = Kernels::choose(Some(name)) {
+        random_graphs(kernels, first_seed..first_seed + GRAPHS);
+    }
+}
+
+#[test]
+fn random_graphs_agree_with_tract_on_avx512() {
+    random_graphs_on("avx512", 0);
+}
+
+#[test]
+fn random_graphs_agree_with_tract_on_avx2() {
+    random_graphs_on("avx2", 10_000);
+}
+
+#[test]
+fn random_graphs_agree_with_tract_on_neon() {
+    random_graphs_on("neon", 20_000);
+}
+
+#[test]
+fn random_graphs_agree_with_tract_on_scalar() {
+    random_graphs_on("scalar", 30_000);
+}
+
+fn model(path: &str, side: usize) -> TypedModel {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    let onnx = tract_onnx::onnx().with_ignore_output_shapes(true).with_ignore_value_info(true);
+    let fact = f32::fact([1, 3, side, side]);
+    onnx.model_for_path(path).unwrap().with_input_fact(0, fact.into()).unwrap().into_typed().unwrap()
+}
+
+#[test]
+fn nanodet_agrees_with_tract_on_every_kind_of_cpu() {
+    let model = model("assets/nanodet-coco-416.onnx", 416);
+    let mut expected = Vec::new();
+    for kernels in Kernels::ALL.iter().filter(|k| (k.available)()) {
+        let options = Options { cpu: Some(kernels.name.to_owned()), ..Options::default() };
+        let engine = compile(&model, &options).unwrap();
+        let mut run = engine.new_run().unwrap();
+        let input = fill(&mut *run, &mut Random::new(7));
+        if expected.is_empty() {
+            expected = oracle(&model, &input);
+        }
+        run.execute().unwrap();
+        assert_close(&*run, &expected, kernels.name);
+        assert_eq!(engine.output_shapes(), [[1, 84, 3549]]);
+    }
+}
+
+#[test]
+fn a_cpu_that_does_not_exist_is_refused_by_name() {
+    let options = Options { cpu: Some("z80".to_owned()), ..Options::default() };
+    let error = compile(&Graph::random(1).model, &options).err().unwrap();
+    assert!(error.message().contains("z80"), "{error}");
+}
+
+#[test]
+fn a_graph_without_an_input_is_an_error() {
+    let mut model = TypedModel::default();
+    let value = model.add_const("value", Tensor::from(1f32)).unwrap();
+    model.select_output_outlets(&[value]).unwrap();
+    assert!(compile(&model, &Options::default()).is_err());
+}
