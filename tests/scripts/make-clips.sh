@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes the clips of tests/assets/clips and, with ffmpeg's own decoders, the checksums of their frames.
-# They are checked in, so that tests need no ffmpeg; run this (Debian's ffmpeg) to add one, and commit what it leaves.
+# They are checked in, so that tests need no ffmpeg; run this (Debian's ffmpeg and imagemagick) to add one, and commit what it leaves.
 #
 #   tests/scripts/make-clips.sh [NAME…]      without names: all
 #
@@ -13,7 +13,7 @@ encode() { # NAME.EXT SOURCE OUTPUT-OPTIONS…
     local file=$1 source=$2; shift 2
     want "$file" || return 0
     ffmpeg -v error -y -f lavfi -i "$source" -map_metadata -1 -fflags +bitexact -flags:v +bitexact "$@" "$file"
-    sums "$file"
+    case $file in *.webm | mpeg4.*) ;; *) sums "$file" ;; esac
 }
 remux() { # NAME.EXT FROM OPTIONS…: options before -i come first, up to --
     local file=$1 from=$2; shift 2
@@ -63,8 +63,39 @@ encode high10.mp4     "$S" "${X[@]}" -pix_fmt yuv420p10le -bf 2
 encode high422.mp4    "$S" "${X[@]}" -pix_fmt yuv422p -bf 2
 encode gray.mp4       "$S" "${X[@]}" -pix_fmt gray -bf 2
 encode interlaced.mp4 "$S" "${X[@]}" -flags:v +ildct+ilme+bitexact -x264-params tff=1 -bf 2
+# H.265.
+H=(-c:v libx265 -g 12 -b:v 200k)
+encode h265.mp4       "$S" "${H[@]}" -pix_fmt yuv420p -x265-params log-level=none:bframes=3
+encode h265-10.mp4    "$S" "${H[@]}" -pix_fmt yuv420p10le -x265-params log-level=none:bframes=2
+encode h265-full-709.mp4 "$S" "${H[@]}" -pix_fmt yuv420p -x265-params log-level=none:bframes=0:range=full:colormatrix=bt709
 # Containers.
 remux fragmented.mp4  main.mp4 -- -movflags +frag_keyframe+empty_moov+default_base_moof
 remux fragmented-mixed.mp4 main.mp4 -- -movflags +frag_keyframe
 remux edited.mp4      main.mp4 -ss 0.7 --
 remux quicktime.mov   main.mp4 --
+remux h264.mkv        main.mp4 --
+remux h265.mkv        h265.mp4 --
+remux h264.avi        main.mp4 --
+remux raw.h264        main.mp4 --
+remux slices.h264     cavlc-slices.mp4 --
+remux raw.h265        h265.mp4 --
+if want mjpeg.avi; then # with sound beside it; its frames are not compared
+    ffmpeg -v error -y -f lavfi -i testsrc2=size=64x48:rate=10:duration=1 -f lavfi -i sine=duration=1 -fflags +bitexact -flags:v +bitexact \
+        -c:v mjpeg -q:v 5 -c:a pcm_u8 -ar 8000 mjpeg.avi
+fi
+# Codecs that we lack.
+encode vp8.webm       "testsrc2=size=64x48:rate=10:duration=1" -c:v libvpx -b:v 50k
+encode mpeg4.mp4      "testsrc2=size=64x48:rate=10:duration=1" -c:v mpeg4
+
+# JPEG: the picture, and ffmpeg's RGB or gray of it (not exact: inverse DCTs differ).
+still() { # NAME PIX_FMT RAW_FMT
+    want "$1.jpg" || return 0
+    ffmpeg -v error -y -f lavfi -i gradients=size=64x48:rate=1:duration=1:seed=3 -pix_fmt "$2" -c:v mjpeg -q:v 3 -huffman default -fflags +bitexact -flags:v +bitexact "$1.jpg"
+    ffmpeg -v error -y -i "$1.jpg" -pix_fmt "$3" -f rawvideo "$1.jpg.raw"
+}
+still colour yuvj420p rgb24
+if want gray.jpg; then # ffmpeg writes no JPEG of one component: ImageMagick does
+    ffmpeg -v error -y -f lavfi -i gradients=size=64x48:rate=1:duration=1:seed=3 -frames:v 1 -pix_fmt gray gray.pgm
+    convert gray.pgm -quality 90 gray.jpg && rm gray.pgm
+    ffmpeg -v error -y -i gray.jpg -pix_fmt gray -f rawvideo gray.jpg.raw
+fi

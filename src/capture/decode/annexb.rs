@@ -1,5 +1,7 @@
 //! NAL units between start codes (H.264 Annex B, H.265 Annex B).
 
+use super::Codec;
+
 /// What stands before a NAL unit.
 pub(crate) const START_CODE: [u8; 4] = [0, 0, 0, 1];
 
@@ -56,6 +58,20 @@ pub(crate) fn start_code(data: &[u8]) -> Option<(usize, usize)> {
 /// Type of an H.264 NAL unit: 1 slice, 5 slice of a key frame, 7 and 8 parameter sets, 9 delimiter.
 pub(crate) fn h264_type(unit: &[u8]) -> u8 {
     unit.first().map_or(0, |byte| byte & 0x1f)
+}
+
+/// Type of an H.265 NAL unit: 0..=31 slices of which 16..=21 are key frames, 32..=34 parameter sets, 35 delimiter.
+pub(crate) fn h265_type(unit: &[u8]) -> u8 {
+    unit.first().map_or(63, |byte| byte >> 1 & 0x3f)
+}
+
+/// Whether an access unit is one that decoding may begin at.
+pub(crate) fn is_key(codec: Codec, data: &[u8]) -> bool {
+    match codec {
+        Codec::H264 => nal_units(data).any(|unit| h264_type(unit) == 5),
+        Codec::H265 => nal_units(data).any(|unit| (16..=21).contains(&h265_type(unit))),
+        Codec::Jpeg => true,
+    }
 }
 
 #[cfg(test)]

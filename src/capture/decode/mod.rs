@@ -4,13 +4,17 @@ pub(crate) mod annexb;
 mod bits;
 mod decoded;
 mod h264;
+mod h265;
+mod jpeg;
 mod reorder;
 
 pub(crate) use h264::Sps as H264Parameters;
+pub(crate) use h265::Sps as H265Parameters;
+pub(crate) use jpeg::size as jpeg_size;
 
 use crate::capture::picture::Picture;
 use crate::clock::Wall;
-use crate::error::{Error, Kind, Result};
+use crate::error::Result;
 
 /// How a packet is coded. Raw pictures need no decoder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -50,7 +54,7 @@ pub type Output<'a> = dyn FnMut(&Picture<'_>, Wall) -> Result<()> + 'a;
 
 /// A decoder of one stream. Pictures come out in presentation order.
 ///
-/// Errors: [`Kind::SourceUnsupported`] says that this stream cannot be decoded by us at all, [`Kind::Undecodable`] that
+/// Errors: [`SourceUnsupported`](crate::error::Kind::SourceUnsupported) says that this stream cannot be decoded by us at all, [`Undecodable`](crate::error::Kind::Undecodable) that
 /// this one access unit could not be: count it and go on. Anything else came from `output`. Damaged input may also give damaged pictures.
 pub trait Decoder {
     /// Decodes one access unit; outputs none, one or several pictures.
@@ -64,16 +68,7 @@ pub trait Decoder {
 pub fn open(codec: Codec) -> Box<dyn Decoder> {
     match codec {
         Codec::H264 => Box::new(h264::H264::new()),
-        Codec::H265 | Codec::Jpeg => Box::new(Nothing(codec)),
-    }
-}
-
-struct Nothing(Codec);
-impl Decoder for Nothing {
-    fn decode(&mut self, _: &AccessUnit<'_>, _: Wall, _: &mut Output<'_>) -> Result<()> {
-        Err(Error::new(Kind::SourceUnsupported, self.0.name()))
-    }
-    fn flush(&mut self, _: &mut Output<'_>) -> Result<()> {
-        Ok(())
+        Codec::Jpeg => Box::new(jpeg::Jpeg::default()),
+        Codec::H265 => Box::new(h265::H265::new()),
     }
 }

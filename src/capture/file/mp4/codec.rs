@@ -107,6 +107,15 @@ impl NalFormat {
         Some(NalFormat { length_bytes, parameter_sets })
     }
 
+    /// `sample` in Annex B, with the parameter sets before it if it is a key frame. For containers that do not say which are.
+    pub(crate) fn to_key_or_other(&self, codec: Codec, sample: &[u8], out: &mut Vec<u8>) {
+        out.clear();
+        self.to_annex_b(sample, out);
+        if annexb::is_key(codec, out) {
+            out.splice(..0, self.parameter_sets.iter().copied());
+        }
+    }
+
     /// Writes a sample as Annex B. A unit that claims more bytes than there are is cut.
     pub(crate) fn to_annex_b(&self, sample: &[u8], out: &mut Vec<u8>) {
         let mut rest = sample;

@@ -7,7 +7,9 @@ mod codec;
 mod fragment;
 mod table;
 
-use super::{Medium, Rate, stream_size};
+pub(super) use codec::NalFormat;
+
+use super::{Medium, Rate, stream_facts};
 use crate::capture::decode::AccessUnit;
 use crate::capture::source::{Grab, Source};
 use crate::command::SourceProperties;
@@ -84,7 +86,7 @@ impl Mp4 {
         let fps = if ticks == 0 { 0.0 } else { timed as f64 * f64::from(timescale) / ticks as f64 };
         let sets = track.format.nal.as_ref().map_or(&[][..], |nal| &nal.parameter_sets);
         let declared = (u32::from(track.format.width), u32::from(track.format.height));
-        let (width, height) = stream_size(track.format.codec, sets).unwrap_or(declared);
+        let (width, height) = stream_facts(track.format.codec, sets).map_or(declared, |facts| (facts.width, facts.height));
         let properties = medium.properties(width, height, Some(frames), Rate(fps));
         Ok(Mp4 {
             medium,
