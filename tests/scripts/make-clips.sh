@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes the clips of tests/assets/clips and, with ffmpeg's own decoders, the checksums of their frames.
-# They are checked in, so that tests need no ffmpeg; run this (Debian's ffmpeg and imagemagick) to add one, and commit what it leaves.
+# They are checked in, so that tests need no ffmpeg; run this (Debian's ffmpeg and libjpeg-turbo-progs) to add one, and commit what it leaves.
 #
 #   tests/scripts/make-clips.sh [NAME…]      without names: all
 #
@@ -94,8 +94,8 @@ still() { # NAME PIX_FMT RAW_FMT
     ffmpeg -v error -y -i "$1.jpg" -pix_fmt "$3" -f rawvideo "$1.jpg.raw"
 }
 still colour yuvj420p rgb24
-if want gray.jpg; then # ffmpeg writes no JPEG of one component: ImageMagick does
+if want gray.jpg; then # ffmpeg writes no JPEG of one component: cjpeg does
     ffmpeg -v error -y -f lavfi -i gradients=size=64x48:rate=1:duration=1:seed=3 -frames:v 1 -pix_fmt gray gray.pgm
-    convert gray.pgm -quality 90 gray.jpg && rm gray.pgm
+    cjpeg -quality 90 -outfile gray.jpg gray.pgm; rm gray.pgm
     ffmpeg -v error -y -i gray.jpg -pix_fmt gray -f rawvideo gray.jpg.raw
 fi
