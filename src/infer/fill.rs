@@ -18,12 +18,16 @@ pub(crate) struct Fill {
 pub(crate) enum Scale {
     /// Nothing.
     Unit,
+    /// ImageNet's mean and deviation, red's for red. Edges as below.
+    ImageNet,
+    /// Channels swapped to BGR and back to 0..255: what YOLOX was trained with.
+    BgrBytes,
     /// ImageNet's mean and deviation, as the reference applies them for RF-DETR: while the picture is still BGR, so that blue
     /// gets the constants of red. The edges of a letterbox are filled afterwards, with the raw 0, 114 or 255.
     ImageNetSwapped,
 }
 
-/// ImageNet's mean and deviation in the order in which the reference meets the channels.
+/// ImageNet's mean and deviation of red, green and blue.
 const MEAN: [f32; 3] = [0.485, 0.456, 0.406];
 const DEVIATION: [f32; 3] = [0.229, 0.224, 0.225];
 
@@ -35,7 +39,12 @@ impl Fill {
         if width == 0 || height == 0 || plane == 0 {
             return;
         }
-        for (channel, (from, to)) in pixels.chunks_exact(width * height).zip(input.chunks_exact_mut(plane)).enumerate() {
+        let mut sources: [&[u8]; 3] = Default::default();
+        sources.iter_mut().zip(pixels.chunks_exact(width * height)).for_each(|(source, plane)| *source = plane);
+        if self.scale == Scale::BgrBytes {
+            sources.reverse();
+        }
+        for (channel, (from, to)) in sources.into_iter().zip(input.chunks_exact_mut(plane)).enumerate() {
             let (factor, offset) = self.scale.of_plane(channel);
             let mut rows = to.chunks_exact_mut(self.width);
             for (from, to) in from.chunks_exact(width).zip(&mut rows) {
@@ -46,7 +55,7 @@ impl Fill {
                 beyond.fill(0.0);
             }
             rows.for_each(|row| row.fill(0.0));
-            if let (Scale::ImageNetSwapped, Fit::Letterbox { fill }) = (self.scale, rule.fit) {
+            if let (Scale::ImageNet | Scale::ImageNetSwapped, Fit::Letterbox { fill }) = (self.scale, rule.fit) {
                 fill_edges(to, self.width, (width, height), f32::from(fill), placement);
             }
         }
@@ -58,8 +67,9 @@ impl Scale {
     fn of_plane(self, channel: usize) -> (f32, f32) {
         match self {
             Scale::Unit => (1.0 / 255.0, 0.0),
-            Scale::ImageNetSwapped => {
-                let met = 2_usize.saturating_sub(channel);
+            Scale::BgrBytes => (1.0, 0.0),
+            Scale::ImageNet | Scale::ImageNetSwapped => {
+                let met = if self == Scale::ImageNet { channel } else { 2_usize.saturating_sub(channel) };
                 let (mean, deviation) = (MEAN.get(met).copied().unwrap_or(0.0), DEVIATION.get(met).copied().unwrap_or(1.0));
                 (1.0 / (255.0 * deviation), -mean / deviation)
             }
@@ -103,6 +113,14 @@ mod tests {
         let fill = Fill { width: 3, height: 3, scale: Scale::Unit };
         fill.write(&PIXELS, &mut input, &RULE, &RULE.place(4, 4).unwrap());
         assert_eq!(input[9..18], [1.0, 1.0, 0.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0]);
+    }
+
+    #[test]
+    fn yolox_sees_blue_first_and_bytes() {
+        let mut input = [9.0; 12];
+        let fill = Fill { width: 2, height: 2, scale: Scale::BgrBytes };
+        fill.write(&PIXELS, &mut input, &RULE, &RULE.place(4, 4).unwrap());
+        assert_eq!(input, [0.0, 0.0, 0.0, 0.0, 255.0, 255.0, 255.0, 255.0, 0.0, 255.0, 51.0, 102.0]);
     }
 
     #[test]

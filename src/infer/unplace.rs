@@ -7,9 +7,9 @@ use crate::geometry::{Fit, InputRule, Placement};
 /// Whether coordinates become whole pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Rounding {
-    /// Half to even, before the crop's shift: every family but RF-DETR.
+    /// Half to even, before the crop's shift; the padding is that of the rounded picture: every family but RF-DETR.
     Whole,
-    /// As they come.
+    /// As they come; the padding is that of the truncated picture.
     Exact,
 }
 
@@ -51,7 +51,10 @@ impl Unplace {
             Fit::Stretch => (0.0, width / input_width, 0.0, height / input_height),
             Fit::Letterbox { .. } => {
                 let ratio = (input_width / width).min(input_height / height);
-                let pad = |size: f64, input: f64| (input - (size * ratio).round_ties_even()) / 2.0;
+                let pad = |size: f64, input: f64| match rounding {
+                    Rounding::Whole => (input - (size * ratio).round_ties_even()) / 2.0,
+                    Rounding::Exact => (input - (size * ratio).trunc()) / 2.0,
+                };
                 (pad(width, input_width), 1.0 / ratio, pad(height, input_height), 1.0 / ratio)
             }
         };

@@ -76,7 +76,7 @@ impl Workbench {
         model.fill().write(&self.pixels, run.input(), rule, placement);
         run.expect_scores_from(thresholds.confidence);
         run.execute()?;
-        let outputs = Outputs { shapes: model.engine().output_shapes(), run: run.as_ref() };
+        let outputs = outputs(model, run.as_ref());
         model.family().detect(&outputs, thresholds, &mut self.scratch);
         let unplace = Unplace::new(rule, placement, model.family().rounding());
         // A class without a name can only come from a model that was not validated: there is nothing to report it by.
@@ -98,6 +98,13 @@ impl Workbench {
     }
 }
 
+/// The outputs of a run of `model`.
+fn outputs<'a>(model: &'a Model, run: &'a dyn Run) -> Outputs<'a> {
+    let side = |side: usize| u32::try_from(side).unwrap_or(u32::MAX);
+    let fill = model.fill();
+    Outputs { shapes: model.engine().output_shapes(), run, width: side(fill.width), height: side(fill.height) }
+}
+
 /// Runs a model once on noise, as a test.
 pub(crate) fn try_out(model: &Model) -> Result<()> {
     let rule = model.rule();
@@ -109,7 +116,7 @@ pub(crate) fn try_out(model: &Model) -> Result<()> {
         let mut run = model.engine().new_run()?;
         model.fill().write(&noise, run.input(), rule, &placement);
         run.execute()?;
-        let outputs = Outputs { shapes: model.engine().output_shapes(), run: run.as_ref() };
+        let outputs = outputs(model, run.as_ref());
         let thresholds = super::Thresholds { confidence: 0.0, iou: 0.3, max_detections: 300, class_agnostic: false };
         model.family().detect(&outputs, &thresholds, &mut Scratch::default());
         Ok(())

@@ -3,101 +3,133 @@
 //! A decoder turns outputs into [`Candidate`]s above the threshold, in model-input pixels. Suppression and the way back to
 //! the frame are the same for all and lie in [`super::nms`] and [`super::unplace`].
 
+mod candidate;
+mod end_to_end;
+mod in_graph;
 pub(crate) mod recognise;
+mod rfdetr;
 #[cfg(test)]
 mod test_run;
+mod yolo_nas;
+mod yolov5;
 mod yolov8;
+mod yolox;
+
+pub(crate) use candidate::{Candidate, Outputs, Scratch};
 
 use super::fill::Scale;
 use super::unplace::Rounding;
 use super::{Run, Thresholds, nms};
 
-/// A family of output layouts. `C` classes, `N` anchors, batch 1.
+/// A family of output layouts. `C` classes, `N` anchors, `K` boxes, `Q` queries; the batch is always 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Family {
+    /// `[1, N, 5+C]`, centre and size in input pixels, objectness, scores: YOLOv5, v7. Objectness is what is reported.
+    Yolov5,
     /// `[1, 4+C, N]`, centre and size in input pixels, scores: YOLOv8, v9, v11, v12.
     Yolov8,
+    /// `[1, N, 4]` corners in input pixels and `[1, N, C]` scores: YOLO-NAS.
+    YoloNas,
+    /// `[1, K, 6]` corners in input pixels, score, class; nothing left to suppress: YOLOv10, YOLO26, Ultralytics with NMS.
+    EndToEnd {
+        /// Whether `max_detections` holds (YOLO26: the reference does not look at it).
+        limited: bool,
+    },
+    /// `[1, Q, 4]` centre and size as fractions and `[1, Q, C]` logits: RF-DETR.
+    RfDetr {
+        /// The class that stands for nothing, among the logits.
+        background: Option<u32>,
+    },
+    /// `[1, N, 5+C]` as offsets within a grid, to be scaled by its stride: YOLOX as it is exported by default.
+    Yolox,
+    /// The graph ends with its own suppression.
+    InGraph(in_graph::Layout),
 }
 
-/// A box that passed the threshold, in model-input pixels.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Candidate {
-    /// Left edge.
-    pub(crate) left: f32,
-    /// Top edge.
-    pub(crate) top: f32,
-    /// Right edge.
-    pub(crate) right: f32,
-    /// Bottom edge.
-    pub(crate) bottom: f32,
-    /// What is compared and reported.
-    pub(crate) score: f32,
-    /// Index into the class names.
-    pub(crate) class_id: u32,
-    /// Position in the output: decides between equal scores.
-    pub(crate) order: u32,
+/// What the outputs tell about the number of classes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Classes {
+    /// As many as names.
+    Exactly(usize),
+    /// Names for some of them.
+    UpTo(usize),
+    /// Class ids are values, not positions.
+    Untold,
 }
 
-impl Candidate {
-    /// From centre and size.
-    fn centred([x, y, width, height]: [f32; 4], score: f32, class_id: u32, order: u32) -> Candidate {
-        let (half_width, half_height) = (width / 2.0, height / 2.0);
-        Candidate {
-            left: x - half_width,
-            top: y - half_height,
-            right: x + half_width,
-            bottom: y + half_height,
-            score,
-            class_id,
-            order,
-        }
-    }
+/// Name of RF-DETR's class that stands for nothing.
+const BACKGROUND: &str = "background_class83422";
 
-    /// Boxes of NaN or infinity would poison every comparison: they never become candidates.
-    fn is_finite(&self) -> bool {
-        [self.left, self.top, self.right, self.bottom, self.score].iter().all(|v| v.is_finite())
-    }
-}
+/// Model types of the API by what they begin with.
+const PREFIXES: &[(&str, Family)] = &[
+    ("yolov5", Family::Yolov5),
+    ("yolov7", Family::Yolov5),
+    ("yolov8", Family::Yolov8),
+    ("yolov9", Family::Yolov8),
+    ("yolov10", Family::EndToEnd { limited: true }),
+    ("yolov11", Family::Yolov8),
+    ("yolo11", Family::Yolov8),
+    ("yolov12", Family::Yolov8),
+    ("yolo12", Family::Yolov8),
+    ("yolov26", Family::EndToEnd { limited: false }),
+    ("yolo26", Family::EndToEnd { limited: false }),
+    ("yolo_nas", Family::YoloNas),
+    ("yolo-nas", Family::YoloNas),
+    ("rfdetr", Family::RfDetr { background: None }),
+];
 
-/// What decoding needs and keeps between frames, so that a frame allocates nothing.
-#[derive(Debug, Default)]
-pub(crate) struct Scratch {
-    /// The result.
-    pub(crate) candidates: Vec<Candidate>,
-    /// Best score of each anchor.
-    best: Vec<f32>,
-    /// Class of that score.
-    class: Vec<u32>,
-}
-
-/// The outputs of a run with their shapes.
-#[derive(Clone, Copy)]
-pub(crate) struct Outputs<'a> {
-    /// As [`super::Engine::output_shapes`].
-    pub(crate) shapes: &'a [Vec<usize>],
-    /// After a run.
-    pub(crate) run: &'a dyn Run,
-}
-
-impl<'a> Outputs<'a> {
-    /// Output `index` and its shape; empty when there is none.
-    fn get(&self, index: usize) -> (&'a [f32], &'a [usize]) {
-        self.shapes.get(index).map_or((&[], &[]), |shape| (self.run.output(index), shape.as_slice()))
-    }
-}
+/// Model types that end so are of other tasks, whatever they begin with.
+const OTHER_TASKS: [&str; 4] = ["-seg", "-pose", "-cls", "-obb"];
 
 impl Family {
     /// Short name for logs and `weir check`.
     pub fn name(self) -> &'static str {
         match self {
+            Family::Yolov5 => "yolov5",
             Family::Yolov8 => "yolov8",
+            Family::YoloNas => "yolo_nas",
+            Family::EndToEnd { limited: true } => "yolov10",
+            Family::EndToEnd { limited: false } => "yolo26",
+            Family::RfDetr { .. } => "rfdetr",
+            Family::Yolox => "yolox",
+            Family::InGraph(_) => "nms_in_graph",
+        }
+    }
+
+    /// From the API's `modelType`.
+    pub(crate) fn of_model_type(name: &str) -> Option<Family> {
+        if OTHER_TASKS.iter().any(|task| name.contains(task)) {
+            return None;
+        }
+        PREFIXES.iter().find(|(prefix, _)| name.starts_with(prefix)).map(|(_, family)| *family)
+    }
+
+    /// The family as it is for a model with these class names, and the names that are reported.
+    pub(crate) fn with_names(self, mut names: Vec<String>) -> (Family, Vec<String>) {
+        let Family::RfDetr { .. } = self else { return (self, names) };
+        let place = names.iter().position(|name| name == BACKGROUND);
+        if let Some(place) = place {
+            names.remove(place);
+        }
+        (Family::RfDetr { background: place.and_then(|place| u32::try_from(place).ok()) }, names)
+    }
+
+    /// What its input wants after dividing by 255. `of_api`: the model comes from the Roboflow API, and is treated as the
+    /// reference treats it; a file of one's own is given what its authors trained it with.
+    pub(crate) fn scale(self, of_api: bool) -> Scale {
+        match self {
+            Family::RfDetr { .. } if of_api => Scale::ImageNetSwapped,
+            Family::RfDetr { .. } => Scale::ImageNet,
+            Family::Yolox => Scale::BgrBytes,
+            _ => Scale::Unit,
         }
     }
 
     /// How this family's coordinates are rounded.
     pub(crate) fn rounding(self) -> Rounding {
         match self {
-            Family::Yolov8 => Rounding::Whole,
+            Family::RfDetr { .. } => Rounding::Exact,
+            _ => Rounding::Whole,
         }
     }
 
@@ -105,38 +137,70 @@ impl Family {
     pub(crate) fn detect(self, outputs: &Outputs<'_>, thresholds: &Thresholds, scratch: &mut Scratch) {
         scratch.candidates.clear();
         match self {
+            Family::Yolov5 => yolov5::decode(outputs, thresholds, scratch),
             Family::Yolov8 => yolov8::decode(outputs, thresholds, scratch),
+            Family::YoloNas => yolo_nas::decode(outputs, thresholds, scratch),
+            Family::Yolox => yolox::decode(outputs, thresholds, scratch),
+            Family::EndToEnd { limited } => return end_to_end::decode(outputs, limited, thresholds, scratch),
+            Family::RfDetr { background } => return rfdetr::decode(outputs, background, thresholds, scratch),
+            Family::InGraph(layout) => return in_graph::decode(outputs, layout, thresholds, scratch),
         }
         nms::suppress(&mut scratch.candidates, thresholds);
     }
 
-    /// From the API's `modelType`.
-    pub(crate) fn of_model_type(name: &str) -> Option<Family> {
-        const PREFIXES: [(&str, Family); 1] = [("yolov8", Family::Yolov8)];
-        PREFIXES.iter().find(|(prefix, _)| name.starts_with(prefix)).map(|(_, family)| *family)
-    }
-
-    /// The family as it is for a model with these class names, and the names that are reported.
-    pub(crate) fn with_names(self, names: Vec<String>) -> (Family, Vec<String>) {
-        (self, names)
-    }
-
-    /// What its input wants after dividing by 255.
-    pub(crate) fn scale(self) -> Scale {
+    /// What the shapes of the outputs tell about classes; `None` when they are not of this family.
+    pub(crate) fn classes(self, shapes: &[Vec<usize>]) -> Option<Classes> {
         match self {
-            Family::Yolov8 => Scale::Unit,
+            Family::Yolov5 | Family::Yolox => yolov5::classes(shapes).map(Classes::Exactly),
+            Family::Yolov8 => yolov8::classes(shapes).map(Classes::Exactly),
+            Family::YoloNas => yolo_nas::classes(shapes).map(Classes::Exactly),
+            Family::RfDetr { .. } => yolo_nas::classes(shapes).map(Classes::UpTo),
+            Family::EndToEnd { .. } => end_to_end::is_layout(shapes).then_some(Classes::Untold),
+            Family::InGraph(layout) => (in_graph::layout(shapes) == Some(layout)).then_some(Classes::Untold),
+        }
+    }
+}
+
+impl Classes {
+    /// Whether that many names go with them.
+    pub(crate) fn fit(self, names: usize) -> bool {
+        match self {
+            Classes::Exactly(count) => count == names,
+            Classes::UpTo(count) => names <= count,
+            Classes::Untold => true,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_model_type_of_the_reference_has_its_family() {
+        for (name, family) in [
+            ("yolov5v2s", "yolov5"),
+            ("yolov8n", "yolov8"),
+            ("yolov9", "yolov8"),
+            ("yolov11x", "yolov8"),
+            ("yolov12m", "yolov8"),
+            ("yolov10b", "yolov10"),
+            ("yolo26n", "yolo26"),
+            ("yolo_nas_s", "yolo_nas"),
+            ("rfdetr-base", "rfdetr"),
+        ] {
+            assert_eq!(Family::of_model_type(name).map(Family::name), Some(family), "{name}");
+        }
+        for unknown in ["no-such-model-type", "yolov8n-seg", "vit", ""] {
+            assert_eq!(Family::of_model_type(unknown), None, "{unknown}");
         }
     }
 
-    /// Whether outputs with `found` classes go with `names` names.
-    pub(crate) fn fits(self, found: usize, names: usize) -> bool {
-        found == names
-    }
-
-    /// How many classes the outputs hold, as far as their shapes tell.
-    pub(crate) fn classes(self, shapes: &[Vec<usize>]) -> Option<usize> {
-        match self {
-            Family::Yolov8 => yolov8::classes(shapes),
-        }
+    #[test]
+    fn the_background_is_no_class() {
+        let names = ["a", BACKGROUND, "b"].map(String::from).to_vec();
+        let (family, names) = Family::RfDetr { background: None }.with_names(names);
+        assert_eq!(family, Family::RfDetr { background: Some(1) });
+        assert_eq!(names, ["a", "b"]);
     }
 }

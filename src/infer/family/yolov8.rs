@@ -18,16 +18,12 @@ pub(super) fn decode(outputs: &Outputs<'_>, thresholds: &Thresholds, scratch: &m
     let Some((boxes, scores)) = (anchors > 0).then(|| values.split_at_checked(4 * anchors)).flatten() else { return };
     best_of_rows(scores, anchors, scratch);
     let rows: [&[f32]; 4] = std::array::from_fn(|row| boxes.get(row * anchors..(row + 1) * anchors).unwrap_or_default());
-    let Scratch { candidates, best, class } = scratch;
-    for (anchor, (score, class_id)) in best.iter().zip(class.iter()).enumerate() {
-        // Written so that a NaN score fails.
-        if !(*score >= thresholds.confidence) {
-            continue;
-        }
-        let corner = rows.map(|row| row.get(anchor).copied().unwrap_or(f32::NAN));
-        let candidate = Candidate::centred(corner, *score, *class_id, anchor as u32);
-        if candidate.is_finite() {
-            candidates.push(candidate);
+    for anchor in 0..anchors {
+        let (Some(score), Some(class_id)) = (scratch.best.get(anchor), scratch.class.get(anchor)) else { return };
+        let (score, class_id) = (*score, *class_id);
+        if score >= thresholds.confidence {
+            let corner = rows.map(|row| row.get(anchor).copied().unwrap_or(f32::NAN));
+            scratch.push(Candidate::centred(corner, score, class_id, anchor));
         }
     }
 }

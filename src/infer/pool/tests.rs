@@ -1,4 +1,3 @@
-#![allow(clippy::unwrap_used, clippy::panic)]
 
 use super::super::family::Family;
 use super::super::fill::{Fill, Scale};

@@ -79,12 +79,14 @@ pub(super) fn assemble(artefacts: Artefacts, settings: &Settings, watch: &dyn Wa
 
     let options = Options { width, height, choice: settings.engine, budget_bytes: settings.memory_budget_bytes };
     let engine = engine::compile(graph, &options)?;
+    let of_api = known_family.is_some();
     let (family, why) = match known_family {
         Some(family) => (family, format!("model type {}", model_type.unwrap_or_default())),
         None => recognise::family(engine.output_shapes(), &hints)?,
     };
     let (family, classes) = family.with_names(names);
-    let model = Model::new(Parts { id, rule, fill: Fill { width, height, scale: family.scale() }, classes, family, engine });
+    let model =
+        Model::new(Parts { id, rule, fill: Fill { width, height, scale: family.scale(of_api) }, classes, family, engine });
     if settings.validate {
         stage(Stage::Validating)?;
         validate(&model)?;
@@ -102,8 +104,8 @@ fn validate(model: &Model) -> Result<()> {
     let shapes = model.engine().output_shapes();
     let found = model.family().classes(shapes);
     let found = found.ok_or_else(|| artefact(format!("outputs of shapes {shapes:?} are not of {}", model.family_name())))?;
-    if !model.family().fits(found, model.classes().len()) {
-        return Err(artefact(format!("the outputs hold {found} classes, but there are {} names", model.classes().len())));
+    if !found.fit(model.classes().len()) {
+        return Err(artefact(format!("the outputs hold {found:?} classes, but there are {} names", model.classes().len())));
     }
     workbench::try_out(model).map_err(|cause| artefact("the model failed its test run").because(cause))
 }

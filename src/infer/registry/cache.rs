@@ -55,10 +55,7 @@ pub(super) fn read(folder: &Path, id: String) -> Result<Artefacts> {
             document.member("model_type").and_then(Look::text).map(str::to_owned)
         }
     };
-    let classes = match optional(folder, CLASS_NAMES)? {
-        None => None,
-        Some(bytes) => Some(names::of_lines(&String::from_utf8_lossy(&bytes))),
-    };
+    let classes = optional(folder, CLASS_NAMES)?.map(|bytes| names::of_lines(&String::from_utf8_lossy(&bytes)));
     let first = weights_name(model_type.as_deref().unwrap_or_default());
     let weights = [first, WEIGHTS, YOLOV5_WEIGHTS].map(|name| folder.join(name)).into_iter().find(|path| path.is_file());
     let weights = weights.ok_or_else(|| artefact(format!("{WEIGHTS} is missing")))?;

@@ -1,5 +1,4 @@
 //! The registry against a server that plays the Roboflow API.
-#![allow(clippy::unwrap_used, clippy::panic)]
 
 use super::test_dir::TestDir;
 use super::*;

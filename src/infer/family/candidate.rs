@@ -1,0 +1,103 @@
+//! What decoders work with.
+
+use super::Run;
+
+/// A box that passed the threshold, in model-input pixels.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Candidate {
+    /// Left edge.
+    pub(crate) left: f32,
+    /// Top edge.
+    pub(crate) top: f32,
+    /// Right edge.
+    pub(crate) right: f32,
+    /// Bottom edge.
+    pub(crate) bottom: f32,
+    /// What is compared and reported.
+    pub(crate) score: f32,
+    /// Index into the class names.
+    pub(crate) class_id: u32,
+    /// Position in the output: decides between equal scores.
+    pub(crate) order: u32,
+}
+
+impl Candidate {
+    /// From centre and size.
+    pub(super) fn centred([x, y, width, height]: [f32; 4], score: f32, class_id: u32, order: usize) -> Candidate {
+        let (half_width, half_height) = (width / 2.0, height / 2.0);
+        Self::cornered([x - half_width, y - half_height, x + half_width, y + half_height], score, class_id, order)
+    }
+
+    /// From two corners.
+    pub(super) fn cornered([left, top, right, bottom]: [f32; 4], score: f32, class_id: u32, order: usize) -> Candidate {
+        Candidate { left, top, right, bottom, score, class_id, order: u32::try_from(order).unwrap_or(u32::MAX) }
+    }
+
+    /// Boxes of NaN or infinity would poison every comparison: they never become candidates.
+    fn is_finite(&self) -> bool {
+        [self.left, self.top, self.right, self.bottom, self.score].iter().all(|v| v.is_finite())
+    }
+}
+
+/// What decoding needs and keeps between frames, so that a frame allocates nothing.
+#[derive(Debug, Default)]
+pub(crate) struct Scratch {
+    /// The result.
+    pub(crate) candidates: Vec<Candidate>,
+    /// Best score of each anchor.
+    pub(super) best: Vec<f32>,
+    /// Class of that score.
+    pub(super) class: Vec<u32>,
+}
+
+impl Scratch {
+    /// Takes a candidate whose numbers are numbers.
+    pub(super) fn push(&mut self, candidate: Candidate) {
+        if candidate.is_finite() {
+            self.candidates.push(candidate);
+        }
+    }
+}
+
+/// The outputs of a run with their shapes.
+#[derive(Clone, Copy)]
+pub(crate) struct Outputs<'a> {
+    /// As [`crate::infer::Engine::output_shapes`].
+    pub(crate) shapes: &'a [Vec<usize>],
+    /// After a run.
+    pub(crate) run: &'a dyn Run,
+    /// Width of the engine's input, pixels.
+    pub(crate) width: u32,
+    /// Height of the engine's input, pixels.
+    pub(crate) height: u32,
+}
+
+impl<'a> Outputs<'a> {
+    /// Output `index` and its shape; empty when there is none.
+    pub(super) fn get(&self, index: usize) -> (&'a [f32], &'a [usize]) {
+        self.shapes.get(index).map_or((&[], &[]), |shape| (self.run.output(index), shape.as_slice()))
+    }
+
+    /// The rows of output `index`, whose last dimension is one row.
+    pub(super) fn rows(&self, index: usize) -> std::slice::ChunksExact<'a, f32> {
+        let (values, shape) = self.get(index);
+        // A row of nothing: one chunk size is as good as another for no values.
+        values.chunks_exact(shape.last().copied().unwrap_or(1).max(1))
+    }
+}
+
+/// The highest of some scores and its place; the first of equals, as argmax has it. NaN is never the highest.
+pub(super) fn best_of(scores: &[f32]) -> Option<(u32, f32)> {
+    let mut best = None;
+    for (class_id, score) in (0u32..).zip(scores) {
+        if !score.is_nan() && best.is_none_or(|(_, highest)| *score > highest) {
+            best = Some((class_id, *score));
+        }
+    }
+    best
+}
+
+/// A class id that came as a number; `None` for negative ones and for what is no number.
+pub(super) fn class_of(value: f32) -> Option<u32> {
+    (value >= 0.0 && value <= u32::MAX as f32).then_some(value as u32)
+}
