@@ -1,4 +1,3 @@
-
 use super::super::family::Family;
 use super::super::fill::{Fill, Scale};
 use super::super::model::{Model, Parts};

@@ -29,10 +29,12 @@ fn refused(status: u16) -> Answer {
     Answer { status, ..ok("{}") }
 }
 
+/// Paths with queries, and headers, in the order in which they came.
+type Record = Mutex<Vec<(String, Vec<String>)>>;
+
 struct Server {
     address: String,
-    /// Request lines without method, and headers, in order.
-    seen: Arc<Mutex<Vec<(String, Vec<String>)>>>,
+    seen: Arc<Record>,
     stop: Arc<AtomicBool>,
 }
 
@@ -80,7 +82,7 @@ impl Drop for Server {
     }
 }
 
-fn serve(mut stream: TcpStream, record: &Mutex<Vec<(String, Vec<String>)>>, script: &Script) {
+fn serve(mut stream: TcpStream, record: &Record, script: &Script) {
     let mut lines = BufReader::new(stream.try_clone().unwrap()).lines().map_while(std::result::Result::ok);
     while let Some(first) = lines.next() {
         let path = first.split(' ').nth(1).unwrap_or_default().to_owned();
