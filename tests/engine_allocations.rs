@@ -37,6 +37,7 @@ fn a_run_of_nanodet_allocates_nothing() {
     let model = tract_onnx::onnx().with_ignore_output_shapes(true).with_ignore_value_info(true);
     let model = model.model_for_path(path).unwrap().with_input_fact(0, fact.into()).unwrap().into_typed().unwrap();
     for threads in [1, 2] {
+        cnn::allow_threads(threads);
         let engine = cnn::compile(&model, &cnn::Options { threads, ..cnn::Options::default() }).unwrap();
         let before_setup = ALLOCATIONS.get();
         let mut run = engine.new_run().unwrap();

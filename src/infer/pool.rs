@@ -91,6 +91,8 @@ impl Pool {
     /// Starts `threads` threads (at least one).
     pub fn start(threads: usize) -> Result<Pool> {
         let shared = Arc::new(Shared { state: Mutex::new(State::default()), changed: Condvar::new() });
+        // a thread without a job of its own helps with the others' runs
+        super::cnn::allow_threads(threads);
         let mut pool = Pool { shared, threads: Vec::new() };
         for index in 0..threads.max(1) {
             let shared = pool.shared.clone();

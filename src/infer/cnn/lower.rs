@@ -20,7 +20,7 @@ pub(super) fn scratch(graph: &Graph, forms: &[Form], workers: usize) -> Vec<usiz
             input.zip(output).map_or(0, |(input, [_, height, _])| ConvStep::scratch(conv, input, height))
         }
         Op::Conv(conv) => match graph.value(node.outputs[0]).picture() {
-            Some(output) if Winograd::suits(conv, output) => workers * Winograd::scratch(conv, output),
+            Some(output) if Winograd::suits(conv, output) => Winograd::scratch(conv, output, workers),
             _ => 0,
         },
         Op::Activate(_) => LANES,
@@ -37,8 +37,8 @@ pub(super) struct Lowered {
 }
 
 /// Lowers every node.
-pub(super) fn lower(graph: &Graph, storage: &Storage, kernels: &Kernels) -> Result<Lowered> {
-    let mut lowering = Lowering { graph, storage, kernels, lowered: Lowered { steps: Vec::new(), weights: Vec::new() } };
+pub(super) fn lower(graph: &Graph, storage: &Storage, kernels: &Kernels, workers: usize) -> Result<Lowered> {
+    let mut lowering = Lowering { graph, storage, kernels, workers, lowered: Lowered { steps: Vec::new(), weights: Vec::new() } };
     for (index, node) in graph.nodes.iter().enumerate() {
         let before = lowering.lowered.steps.len();
         if lowering.node(node, storage.scratch[index]).is_none() {
@@ -59,6 +59,7 @@ struct Lowering<'a> {
     graph: &'a Graph,
     storage: &'a Storage,
     kernels: &'a Kernels,
+    workers: usize,
     lowered: Lowered,
 }
 
@@ -194,11 +195,12 @@ impl Lowering<'_> {
         if let Source::Blocks(input) = source
             && Winograd::suits(conv, [output.channels, output.height, output.width])
         {
-            let limits = (self.kernels.conv_blocks, scratch);
+            let limits = (self.kernels.conv_blocks, self.workers, scratch);
             let step = Winograd::new(conv, input, output, residual, limits, &mut self.lowered.weights)?;
             return self.push(node, Step::Winograd(step));
         }
-        let step = ConvStep::new(conv, source, output, residual, self.kernels.conv_blocks, &mut self.lowered.weights)?;
+        let step =
+            ConvStep::new(conv, source, output, residual, (self.kernels.conv_blocks, self.workers), &mut self.lowered.weights)?;
         self.push(node, Step::Conv(step))
     }
 

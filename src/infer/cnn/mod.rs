@@ -9,6 +9,7 @@
 //! their readers; concatenations and channel slices are views. All kinds of CPU use the same layout: one AVX-512
 //! register, two of AVX2 or four of NEON hold one pixel's block. What has no kernel here is run by tract, node by node.
 
+mod crew;
 mod foreign;
 mod graph;
 mod import;
@@ -27,6 +28,7 @@ mod tests;
 
 use super::Engine;
 use crate::error::{Error, Kind, Result};
+pub use crew::allow_threads;
 pub use profile::StepTime;
 
 use kernels::Kernels;
@@ -42,7 +44,7 @@ pub const CPU_VARIABLE: &str = "WEIR_CPU";
 pub struct Options {
     /// Kind of CPU, as in [`CPU_VARIABLE`]; `None`: what the variable says, else the best this machine has.
     pub cpu: Option<String>,
-    /// Most threads that work on one run together; 0 and 1 mean one.
+    /// Most threads that work on one run together; 0: as many as [`allow_threads`] was told. Profiles use one.
     pub threads: usize,
 }
 
@@ -56,7 +58,8 @@ pub fn compile(model: &TypedModel, options: &Options) -> Result<Arc<dyn Engine>>
 
 /// Compiles a model and measures each of its steps, the shortest of `runs` runs on one thread.
 pub fn profile(model: &TypedModel, options: &Options, runs: u32) -> Result<Vec<StepTime>> {
-    profile::profile(&Arc::new(build(model, options)?), runs)
+    let options = Options { threads: 1, ..options.clone() };
+    profile::profile(&Arc::new(build(model, &options)?), runs)
 }
 
 fn build(model: &TypedModel, options: &Options) -> Result<plan::Plan> {
@@ -64,5 +67,6 @@ fn build(model: &TypedModel, options: &Options) -> Result<plan::Plan> {
     let kernels = Kernels::choose(wanted.as_deref()).ok_or_else(|| {
         Error::new(Kind::Configuration, format!("{CPU_VARIABLE}: this machine cannot run {}", wanted.unwrap_or_default()))
     })?;
-    plan::Plan::new(model, kernels, options.threads.max(1))
+    let threads = if options.threads == 0 { crew::allowed_threads() } else { options.threads };
+    plan::Plan::new(model, kernels, threads.min(crew::MAX_TEAM))
 }

@@ -22,6 +22,8 @@ pub(super) struct Plan {
     pub weights: Vec<f32>,
     /// Floats of an arena.
     pub floats: usize,
+    /// Most threads that may work on one run: the arena has scratch space for so many.
+    pub workers: usize,
     /// Tensors between foreign nodes.
     pub tensors: usize,
     /// Float offset and length.
@@ -36,7 +38,7 @@ impl Plan {
         simplify(&mut graph);
         let forms = lay_out(&mut graph);
         let storage = place(&graph, &forms, &scratch(&graph, &forms, workers))?;
-        let lowered = lower(&graph, &storage, kernels)?;
+        let lowered = lower(&graph, &storage, kernels, workers)?;
         let plain = |id: ValueId| match storage.places[id.0] {
             Place::Plain(at) => Ok((at, graph.value(id).len())),
             _ => Err(unsupported(&graph.value(id).name, "an output that is a constant or not 32-bit float")),
@@ -47,6 +49,7 @@ impl Plan {
             steps: lowered.steps,
             weights: lowered.weights,
             floats: storage.floats,
+            workers,
             tensors: storage.tensors,
             input: plain(input)?,
             outputs: graph.outputs.iter().map(|&id| plain(id)).collect::<Result<_>>()?,

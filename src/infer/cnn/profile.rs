@@ -37,10 +37,12 @@ pub(super) fn profile(plan: &Arc<super::plan::Plan>, runs: u32) -> Result<Vec<St
         })
         .collect();
     let mut run = CnnRun::new(plan.clone())?;
+    let team = run.team();
+    let gathered = team.gather();
     for _ in 0..runs {
         for (index, line) in lines.iter_mut().enumerate() {
             let start = Instant::now();
-            run.step(index)?;
+            run.step(index, &gathered)?;
             line.time = line.time.min(start.elapsed());
         }
     }

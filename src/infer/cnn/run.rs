@@ -1,8 +1,9 @@
 //! One thread's arena, and the loop over the steps.
 
+use super::crew::{Gathered, Team};
 use super::import::tract;
 use super::plan::Plan;
-use super::step::{ForeignStep, Machine, Operand, Step};
+use super::step::{ForeignStep, Operand, Step};
 use crate::error::{Error, Kind, Result};
 use crate::infer::Run;
 use crate::infer::cnn::kernels::arena::Arena;
@@ -11,8 +12,7 @@ use tract_onnx::prelude::{TValue, TVec, Tensor};
 
 /// One thread's run of a plan.
 pub(super) struct CnnRun {
-    plan: Arc<Plan>,
-    arena: Arena,
+    team: Arc<Team>,
     /// What lies between foreign nodes and is not 32-bit float.
     tensors: Vec<Option<TValue>>,
 }
@@ -22,21 +22,22 @@ impl CnnRun {
         let arena =
             Arena::new(plan.floats).ok_or_else(|| Error::new(Kind::Exhausted, "no memory for the activations of the model"))?;
         let tensors = vec![None; plan.tensors];
-        Ok(CnnRun { plan, arena, tensors })
+        Ok(CnnRun { team: Arc::new(Team::new(plan, arena)), tensors })
     }
 
-    /// Runs one step; `timed` profiles use it alone.
-    pub(super) fn step(&mut self, index: usize) -> Result<()> {
-        let plan = self.plan.clone();
-        let Some((_, step)) = plan.steps.get(index) else { return Ok(()) };
-        if let Step::Foreign(step) = step {
-            return self.foreign(step);
+    /// Runs one step.
+    pub(super) fn step(&mut self, index: usize, gathered: &Gathered) -> Result<()> {
+        match gathered.team.plan.steps.get(index) {
+            None => Ok(()),
+            Some((_, Step::Foreign(step))) => self.foreign(step),
+            Some((_, step)) if gathered.step(index, step) => Ok(()),
+            Some((name, _)) => Err(Error::new(Kind::Inference, format!("a helper failed in {name}"))),
         }
-        let machine = Machine { kernels: plan.kernels, arena: &self.arena, weights: &plan.weights, worker: 0 };
-        for item in 0..step.items() {
-            step.run(&machine, item);
-        }
-        Ok(())
+    }
+
+    /// The run's memory and helpers.
+    pub(super) fn team(&self) -> Arc<Team> {
+        self.team.clone()
     }
 
     fn foreign(&mut self, step: &ForeignStep) -> Result<()> {
@@ -46,7 +47,7 @@ impl CnnRun {
             inputs.push(match operand {
                 Operand::Plain { at, shape } => {
                     let floats = shape.iter().product::<usize>();
-                    Tensor::from_shape(shape, self.arena.read(*at..at + floats)).map_err(failed)?.into()
+                    Tensor::from_shape(shape, self.team.arena.read(*at..at + floats)).map_err(failed)?.into()
                 }
                 Operand::Tensor(slot) => {
                     let tensor = self.tensors.get(*slot).and_then(Clone::clone);
@@ -60,7 +61,7 @@ impl CnnRun {
                     let floats = shape.iter().product::<usize>();
                     let values = super::graph::floats(&result).filter(|v| v.len() == floats);
                     let values = values.ok_or_else(|| Error::new(Kind::Inference, "a result of the wrong shape"))?;
-                    self.arena.write(*at..at + floats).copy_from_slice(values);
+                    self.team.arena.write(*at..at + floats).copy_from_slice(values);
                 }
                 Operand::Tensor(slot) => {
                     if let Some(place) = self.tensors.get_mut(*slot) {
@@ -75,17 +76,19 @@ impl CnnRun {
 
 impl Run for CnnRun {
     fn input(&mut self) -> &mut [f32] {
-        let (at, floats) = self.plan.input;
-        self.arena.write(at..at + floats)
+        let (at, floats) = self.team.plan.input;
+        self.team.arena.write(at..at + floats)
     }
 
     fn execute(&mut self) -> Result<()> {
-        (0..self.plan.steps.len()).try_for_each(|index| self.step(index))
+        let team = self.team();
+        let gathered = team.gather();
+        (0..team.plan.steps.len()).try_for_each(|index| self.step(index, &gathered))
     }
 
     fn output(&self, index: usize) -> &[f32] {
-        match self.plan.outputs.get(index) {
-            Some(&(at, floats)) => self.arena.read(at..at + floats),
+        match self.team.plan.outputs.get(index) {
+            Some(&(at, floats)) => self.team.arena.read(at..at + floats),
             None => &[],
         }
     }

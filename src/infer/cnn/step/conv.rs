@@ -71,7 +71,7 @@ impl ConvStep {
         source: Source,
         output: Blocks,
         residual: Option<(Blocks, Residual)>,
-        conv_blocks: usize,
+        (conv_blocks, workers): (usize, usize),
         weights: &mut Vec<f32>,
     ) -> Option<ConvStep> {
         let packed = floats(&conv.weights)?;
@@ -174,6 +174,11 @@ impl ConvStep {
             first += blocks;
         }
         step.band_rows = step.rows_per_band(window.kernel[0]);
+        if let Source::Blocks(_) = source {
+            // as many bands for each worker
+            let bands = step.items().next_multiple_of(workers.max(1));
+            step.band_rows = output.height.div_ceil(bands).max(1);
+        }
         Some(step)
     }
 

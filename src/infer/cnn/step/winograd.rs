@@ -70,12 +70,13 @@ fn tiles(output: [usize; 2]) -> [usize; 2] {
 }
 
 /// Tiles that go through the stages together.
-fn chunk([inputs, outputs]: [usize; 2], output: [usize; 2]) -> usize {
+fn chunk([inputs, outputs]: [usize; 2], output: [usize; 2], workers: usize) -> usize {
     let per_tile = FREQUENCIES * (blocks_for(inputs) + blocks_for(outputs)) * LANES;
     let all: usize = tiles(output).iter().product();
     let fitting = (CHUNK_FLOATS / per_tile / CHUNK_UNIT).max(1) * CHUNK_UNIT;
-    // chunks of the same size, so that the last one is not a stub
-    all.div_ceil(all.div_ceil(fitting).max(1))
+    // chunks of the same size, as many for each worker
+    let chunks = all.div_ceil(fitting).max(1).next_multiple_of(workers.max(1));
+    all.div_ceil(chunks)
 }
 
 impl Winograd {
@@ -94,11 +95,11 @@ impl Winograd {
         done * WASTE[1] <= height * width * WASTE[0]
     }
 
-    /// Floats of scratch space for one thread.
-    pub(in crate::infer::cnn) fn scratch(conv: &Conv, [_, height, width]: [usize; 3]) -> usize {
+    /// Floats of scratch space for all threads.
+    pub(in crate::infer::cnn) fn scratch(conv: &Conv, [_, height, width]: [usize; 3], workers: usize) -> usize {
         let &[o, i, ..] = conv.weights.shape() else { return 0 };
         let per_tile = FREQUENCIES * (blocks_for(i) + blocks_for(o)) * LANES;
-        chunk([i, o], [height, width]) * per_tile + WINDOW * WINDOW * LANES
+        workers * (chunk([i, o], [height, width], workers) * per_tile + WINDOW * WINDOW * LANES)
     }
 
     /// Transforms the weights behind `weights`.
@@ -107,13 +108,13 @@ impl Winograd {
         input: Blocks,
         output: Blocks,
         residual: Option<(Blocks, Residual)>,
-        (conv_blocks, scratch): (usize, usize),
+        (conv_blocks, workers, scratch): (usize, usize, usize),
         weights: &mut Vec<f32>,
     ) -> Option<Winograd> {
         let given = floats(&conv.weights)?;
         let (inputs, outputs) = (input.channels, output.channels);
         let size = [output.height, output.width];
-        let chunk = chunk([inputs, outputs], size);
+        let chunk = chunk([inputs, outputs], size, workers);
         let mut groups = Vec::new();
         let mut first = 0;
         while first < output.count() {

@@ -4,7 +4,7 @@
 mod random;
 
 use super::kernels::Kernels;
-use super::{Options, compile};
+use super::{Options, allow_threads, compile};
 use crate::infer::Run;
 use random::{Graph, Random};
 use tract_onnx::prelude::*;
@@ -45,11 +45,13 @@ fn assert_close(run: &dyn Run, expected: &[Vec<f32>], what: &str) {
 }
 
 fn random_graphs(kernels: &'static Kernels, seeds: std::ops::Range<u64>) {
+    allow_threads(3);
     let mut compiled = 0;
     for seed in seeds.clone() {
         let graph = Graph::random(seed);
         let what = format!("{} seed {seed}: {}", kernels.name, graph.story);
-        let options = Options { cpu: Some(kernels.name.to_owned()), ..Options::default() };
+        // some with helpers, which other tests' runs share
+        let options = Options { cpu: Some(kernels.name.to_owned()), threads: 1 + seed as usize % 3 };
         let engine = match compile(&graph.model, &options) {
             Ok(engine) => engine,
             Err(error) => {
@@ -135,4 +137,23 @@ fn a_graph_without_an_input_is_an_error() {
     let value = model.add_const("value", Tensor::from(1f32)).unwrap();
     model.select_output_outlets(&[value]).unwrap();
     assert!(compile(&model, &Options::default()).is_err());
+}
+
+#[test]
+fn nanodet_with_helpers_gives_what_it_gives_alone() {
+    allow_threads(3);
+    let model = model("assets/nanodet-coco-416.onnx", 416);
+    let results: Vec<Vec<f32>> = [1, 3]
+        .map(|threads| {
+            let engine = compile(&model, &Options { threads, ..Options::default() }).unwrap();
+            let mut run = engine.new_run().unwrap();
+            fill(&mut *run, &mut Random::new(7));
+            for _ in 0..10 {
+                run.execute().unwrap();
+            }
+            run.output(0).to_vec()
+        })
+        .into();
+    let furthest = results[0].iter().zip(&results[1]).map(|(a, b)| (a - b).abs()).fold(0f32, f32::max);
+    assert!(furthest < 1e-2, "pixels between one thread and three: {furthest}");
 }
