@@ -3,13 +3,18 @@
 //! A source is opened, depacketised, decoded and scaled in a child: the same binary, re-executed as `weir capture`.
 //! One child is one connection; reconnecting is starting another child. The parent trusts nothing that a child sends.
 
+pub mod bench;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod clips;
 mod control;
 pub mod decode;
 pub mod file;
+mod http;
 mod ipc;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod mutations;
 mod parent;
 pub mod picture;
 mod reference;
@@ -19,6 +24,7 @@ mod sandbox;
 mod scale;
 pub mod source;
 mod spawn;
+mod v4l2;
 pub mod worker;
 
 pub use parent::Worker;

@@ -3,7 +3,7 @@
 use super::control::Control;
 use super::ipc::Start;
 use super::source::Source;
-use super::{file, rtsp};
+use super::{file, http, rtsp, v4l2};
 use crate::command::SourceReference;
 use crate::error::{Error, Kind, Result};
 use std::path::PathBuf;
@@ -71,7 +71,8 @@ pub(super) fn open(start: &Start, control: &Control) -> Result<Opened> {
             (unsupported("RTSP over TLS is not supported: use rtsp:// in a network you trust, or a proxy".into()), false)
         }
         Place::Unknown(scheme) => (unsupported(format!("{scheme}:// is not supported")), false),
-        Place::Device(_) | Place::Http(_) => (unsupported("not yet".into()), false),
+        Place::Device(path) => (v4l2::open(&path, &start.request.properties), false),
+        Place::Http(url) => (http::open(&url, &start.settings.user_agent, &start.request.properties), false),
     };
     match opened {
         Ok(source) => Ok(Opened { source, endless }),

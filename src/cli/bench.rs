@@ -1,6 +1,7 @@
 //! `weir bench`: what a device can do, measured on the device.
 
 use super::usage;
+use crate::capture::bench as decoding;
 use crate::command::{Command, Execute, Init, ModelParameters, SinkAddress, Source, SourceReference};
 use crate::config::Config;
 use crate::error::{Error, Kind, Result, system};
@@ -27,6 +28,7 @@ struct Request {
     what: String,
     model: Option<PathBuf>,
     video: Option<String>,
+    file: Option<PathBuf>,
     threads: Option<usize>,
     runs: usize,
     sources: usize,
@@ -42,8 +44,10 @@ pub(super) fn run(arguments: Vec<OsString>) -> Result<ExitCode> {
     match request.what.as_str() {
         "engine" => bench_engine(&request),
         "pipeline" => bench_pipeline(&request),
+        "decode" => bench_decode(&request),
         _ => Err(usage(
-            "weir bench engine --model FILE [--threads N] [--runs N] [--engine cnn|tract] [--json]\n      \
+            "weir bench decode FILE\n      \
+             weir bench engine --model FILE [--threads N] [--runs N] [--engine cnn|tract] [--json]\n      \
              weir bench pipeline --model FILE --video FILE [--sources N] [--threads N] [--seconds S] [--json]",
         )),
     }
@@ -54,8 +58,18 @@ impl Request {
         let mut parser = Parser::from_args(arguments);
         let engine = EngineChoice::Auto;
         let (what, sources, seconds) = (String::new(), 1, 10.0);
-        let mut request =
-            Request { what, model: None, video: None, threads: None, runs: 50, sources, seconds, engine, json: false };
+        let mut request = Request {
+            what,
+            model: None,
+            video: None,
+            file: None,
+            threads: None,
+            runs: 50,
+            sources,
+            seconds,
+            engine,
+            json: false,
+        };
         while let Some(argument) = parser.next()? {
             match argument {
                 Arg::Long("model") => request.model = Some(parser.value()?.into()),
@@ -70,6 +84,7 @@ impl Request {
                 }
                 Arg::Long("json") => request.json = true,
                 Arg::Value(word) if request.what.is_empty() => request.what = word.string()?,
+                Arg::Value(file) if request.file.is_none() => request.file = Some(file.into()),
                 _ => return Err(argument.unexpected()),
             }
         }
@@ -85,6 +100,12 @@ fn bench_engine(request: &Request) -> Result<ExitCode> {
     let (model, threads) = (request.model()?.to_owned(), request.threads.unwrap_or(1).max(1));
     let figures = engine::run(&engine::Request { model, threads, runs: request.runs.max(1), engine: request.engine })?;
     println!("{}", figures.to_json());
+    Ok(ExitCode::SUCCESS)
+}
+
+fn bench_decode(request: &Request) -> Result<ExitCode> {
+    let file = request.file.as_deref().ok_or_else(|| usage("weir bench decode FILE"))?;
+    println!("{}", decoding::decode(file)?.to_json());
     Ok(ExitCode::SUCCESS)
 }
 
