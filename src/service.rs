@@ -57,19 +57,15 @@ pub fn run_until(config: &Config, main: impl AsyncFnOnce(Commands, Addresses)) -
         let mut signals = Signals::new([Signal::Term, Signal::Int, Signal::Hup]).map_err(system("watch signals"))?;
         let doors = Rc::new(commands.clone());
         let (stop, stopped) = async_channel::bounded(1);
-        let tcp_door = tcp::serve(
-            doors::watch(tcp_listener)?,
-            executor.clone(),
-            doors.clone(),
-            Rc::new(doors::tcp_settings(config, &gate, &stopped)),
-        );
-        let http_door = http::serve(
-            doors::watch(http_listener)?,
-            executor.clone(),
-            doors,
-            Rc::new(doors::http_settings(config, &gate, &stopped)),
-        );
-        let tasks = [executor.spawn(tcp_door), executor.spawn(http_door)];
+        let tcp_settings = Rc::new(doors::tcp_settings(config, &gate, &stopped));
+        let http_settings = Rc::new(doors::http_settings(config, &gate, &stopped));
+        let mut tasks = Vec::new();
+        for listener in [Some(doors::watch(tcp_listener)?), doors::listen_unix(&config.tcp.unix)?].into_iter().flatten() {
+            tasks.push(executor.spawn(tcp::serve(listener, executor.clone(), doors.clone(), tcp_settings.clone())));
+        }
+        for listener in [Some(doors::watch(http_listener)?), doors::listen_unix(&config.http.unix)?].into_iter().flatten() {
+            tasks.push(executor.spawn(http::serve(listener, executor.clone(), doors.clone(), http_settings.clone())));
+        }
         announce(config, addresses)?;
         smol::future::or(main(commands, addresses), async {
             while let Some(signal) = signals.next().await {
@@ -87,7 +83,7 @@ pub fn run_until(config: &Config, main: impl AsyncFnOnce(Commands, Addresses)) -
     }))
 }
 
-async fn drain(table: &Table, doors: [smol::Task<()>; 2]) {
+async fn drain(table: &Table, doors: Vec<smol::Task<()>>) {
     let everything = async {
         table.close().await;
         for door in doors {

@@ -56,6 +56,8 @@ pub struct Tcp {
     pub port: u16,
     /// Longest silence of a client in the middle of a message, seconds. Environment: STREAM_MANAGER_SOCKET_TIMEOUT.
     pub socket_timeout_s: f64,
+    /// A Unix socket that speaks the same protocol to the service's own user and group, without token; empty: none.
+    pub unix: PathBuf,
 }
 
 /// The HTTP API.
@@ -70,6 +72,8 @@ pub struct Http {
     pub cors_origins: Vec<String>,
     /// Host names it answers to, against DNS rebinding; addresses and `localhost` always pass. Empty: any.
     pub hosts: Vec<String>,
+    /// A Unix socket that speaks the same protocol to the service's own user and group, without token; empty: none.
+    pub unix: PathBuf,
 }
 
 /// Models and where they come from.
@@ -172,13 +176,13 @@ pub struct Service {
 
 impl Default for Tcp {
     fn default() -> Self {
-        Tcp { host: "127.0.0.1".into(), port: 7070, socket_timeout_s: 5.0 }
+        Tcp { host: "127.0.0.1".into(), port: 7070, socket_timeout_s: 5.0, unix: PathBuf::new() }
     }
 }
 
 impl Default for Http {
     fn default() -> Self {
-        Http { host: "127.0.0.1".into(), port: 8080, cors_origins: Vec::new(), hosts: Vec::new() }
+        Http { host: "127.0.0.1".into(), port: 8080, cors_origins: Vec::new(), hosts: Vec::new(), unix: PathBuf::new() }
     }
 }
 

@@ -51,11 +51,15 @@ pub(super) async fn read(stream: &mut (impl AsyncRead + Unpin), patience: Patien
         if count == 0 {
             return Err(cut_short(&received));
         }
-        received.extend_from_slice(chunk.get(..count).unwrap_or_default());
+        // What is behind the message is not kept.
+        let kept = if length.is_some() { count.min(wanted - received.len()) } else { count };
+        received.extend_from_slice(chunk.get(..kept).unwrap_or_default());
         if let (None, Some(header)) = (length, received.first_chunk::<HEADER_BYTES>()) {
             let bytes = usize::try_from(u32::from_be_bytes(*header)).unwrap_or(usize::MAX);
             check_length(bytes, max_bytes)?;
             wanted = HEADER_BYTES + bytes;
+            // Once, and exactly: growing by doubling would take twice the limit. Pages not yet written cost nothing.
+            received.reserve_exact(wanted);
             length = Some(bytes);
         }
     }

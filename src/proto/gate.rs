@@ -1,5 +1,6 @@
 //! What both doors do between a command and its execution: may this client, may this pipeline, and not for ever.
 
+use std::cell::Cell;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -10,8 +11,12 @@ use super::access::{Access, Scope};
 use super::listen::Stream;
 use super::reach::Reach;
 use super::tls::Tls;
+use crate::clock::Wall;
 use crate::command::{Command, Execute, Reply};
 use crate::error::{Error, Kind, Result};
+
+/// Unless configured: the first download of a large model over a slow line is the longest known.
+const DEFAULT_COMMAND_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// The rules that hold at both doors.
 #[derive(Debug)]
@@ -22,17 +27,57 @@ pub struct Gate {
     pub reach: Reach,
     /// Encrypts TCP connections; Unix sockets need none.
     pub tls: Option<Tls>,
-    /// Longest time a command may take; a first download of a large model over a slow line is the longest known.
+    /// When the service began.
+    pub(super) opened: Wall,
+    /// Requests answered so far, in the order of [`OUTCOMES`].
+    pub(super) counts: [Cell<u64>; OUTCOMES.len()],
+    /// Longest time a command may take.
     pub command_timeout: Duration,
 }
 
+/// How a request can end, as metrics name it.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Outcome {
+    TcpSuccess,
+    TcpFailure,
+    HttpSuccess,
+    HttpRefused,
+    HttpFailure,
+}
+
+/// The labels of each [`Outcome`], in its order.
+const OUTCOMES: [&str; 5] = [
+    "door=\"tcp\",outcome=\"success\"",
+    "door=\"tcp\",outcome=\"failure\"",
+    "door=\"http\",outcome=\"success\"",
+    "door=\"http\",outcome=\"refused\"",
+    "door=\"http\",outcome=\"failure\"",
+];
+
 impl Default for Gate {
     fn default() -> Self {
-        Gate { access: Access::default(), reach: Reach::default(), tls: None, command_timeout: Duration::from_secs(600) }
+        Gate::new(Access::default(), Reach::default(), None, DEFAULT_COMMAND_TIMEOUT)
     }
 }
 
 impl Gate {
+    /// These rules, with nothing counted yet.
+    pub fn new(access: Access, reach: Reach, tls: Option<Tls>, command_timeout: Duration) -> Self {
+        Gate { access, reach, tls, opened: Wall::now(), counts: Default::default(), command_timeout }
+    }
+
+    /// One more request has been answered.
+    pub(super) fn count(&self, outcome: Outcome) {
+        if let Some(count) = self.counts.get(outcome as usize) {
+            count.set(count.get() + 1);
+        }
+    }
+
+    /// Labels and how many requests ended so.
+    pub(super) fn counted(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        OUTCOMES.into_iter().zip(self.counts.iter().map(Cell::get))
+    }
+
     /// Does what must be done before the first byte of a protocol; `None` when the client failed to.
     pub(super) async fn secure(&self, stream: Stream) -> Option<Stream> {
         match (&self.tls, stream) {

@@ -330,6 +330,33 @@ mod tests {
     }
 
     #[test]
+    fn those_who_watch_get_their_figures() {
+        run(|executor| async move {
+            let tokens = parse_tokens("r read 0123456789abcdef\nc control fedcba9876543210").unwrap();
+            let gate = Rc::new(Gate { access: Access::new(tokens), ..Gate::default() });
+            let address = open(&executor, Settings { gate, ..Settings::default() }).await;
+            let get = |path: &str, headers: &str| format!("GET {path} HTTP/1.1\r\nhost: h\r\n{headers}\r\n");
+            assert_eq!(ask(address, &get("/healthz", "")).await.2, "ok\n");
+            assert_eq!(ask(address, &get("/readyz", "")).await.2, "ready\n");
+            assert_eq!(ask(address, &get("/metrics", "")).await.0, 401);
+            let control = "authorization: Bearer fedcba9876543210\r\n";
+            let made = ask(address, &post("/initialise", control, INIT)).await.2;
+            let id = made.strip_suffix("\"}}").unwrap().rsplit_once('"').unwrap().1;
+            let (_, _, page) = ask(address, &get("/metrics", "authorization: Bearer 0123456789abcdef\r\n")).await;
+            for line in [
+                "# TYPE weir_pipelines gauge",
+                "weir_pipelines 1",
+                "weir_requests_total{door=\"http\",outcome=\"success\"} 3",
+                "weir_requests_total{door=\"http\",outcome=\"refused\"} 1",
+                &format!("weir_source_up{{pipeline=\"{id}\",source=\"0\",state=\"RUNNING\"}} 1"),
+                &format!("weir_source_latency_seconds{{pipeline=\"{id}\",source=\"0\",stage=\"end_to_end\"}} 1"),
+            ] {
+                assert!(page.lines().any(|found| found == line), "{line} is not in\n{page}");
+            }
+        });
+    }
+
+    #[test]
     fn names_that_are_not_ours_are_not_served() {
         run(|executor| async move {
             let hosts = vec!["weir.local".to_owned()];

@@ -9,7 +9,7 @@ use smol::LocalExecutor;
 
 use super::connections::{self, Limits, Seat, Stop};
 use super::frame::{self, Patience};
-use super::gate::Gate;
+use super::gate::{Gate, Outcome};
 use super::listen::{Listener, Stream};
 use super::message::{self, Message};
 use crate::command::Execute;
@@ -79,6 +79,7 @@ async fn converse<E: Execute>(stream: Stream, seat: Seat, commands: Rc<E>, setti
     if let Err(error) = &outcome {
         log::debug!("door=tcp event=failure error={error}");
     }
+    settings.gate.count(if outcome.is_ok() { Outcome::TcpSuccess } else { Outcome::TcpFailure });
     let reply = message::reply(&message.pipeline_id, &outcome);
     let sent = frame::write(&mut stream, patience(), &reply).await;
     // A client that sent exactly its message in the clear needs no farewell: nothing is unread, so closing does not reset.

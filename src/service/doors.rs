@@ -1,20 +1,27 @@
 //! From the configuration to the two doors: sockets, rules, and what is read again on SIGHUP.
 
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
+
+use async_net::unix::UnixListener;
 
 use crate::config::Config;
 use crate::error::{Error, Kind, Result, system};
 use crate::proto::access::{Access, Token, parse_tokens};
 use crate::proto::gate::Gate;
+use crate::proto::listen::Listener;
 use crate::proto::reach::Reach;
 use crate::proto::tls::{self, Tls};
 use crate::proto::{Cors, Limits, Stop, http, tcp};
 
 /// The credential that systemd may hand over (`LoadCredential=weir.tokens:…`), in the format of the token file.
 const CREDENTIAL: &str = "weir.tokens";
+
+/// Who may open a Unix socket: the service's own user and group.
+const UNIX_MODE: u32 = 0o660;
 
 /// A token file larger than this is not one: 64 lines of 100 bytes are 6 KiB.
 const MAX_TOKEN_FILE_BYTES: u64 = 64 << 10;
@@ -38,12 +45,8 @@ pub(super) fn gate(config: &Config, addresses: &[SocketAddr]) -> Result<Rc<Gate>
             return Err(Error::new(Kind::Configuration, "tls.certificate and tls.key go together, and tls.client_ca needs them"));
         }
     };
-    Ok(Rc::new(Gate {
-        access: Access::new(tokens),
-        reach: reach(config, is_local)?,
-        tls,
-        command_timeout: seconds(config.limits.command_timeout_s),
-    }))
+    let command_timeout = seconds(config.limits.command_timeout_s);
+    Ok(Rc::new(Gate::new(Access::new(tokens), reach(config, is_local)?, tls, command_timeout)))
 }
 
 /// Reads tokens and certificates again. What cannot be used is said, and the old stays.
@@ -149,8 +152,25 @@ pub(super) fn listen(host: &str, port: u16) -> Result<TcpListener> {
     TcpListener::bind(&*addresses).map_err(refused)
 }
 
-pub(super) fn watch(listener: TcpListener) -> Result<async_net::TcpListener> {
-    async_net::TcpListener::try_from(listener).map_err(system("watch a listening socket"))
+/// Opens a Unix socket for its owner and group. A file that a killed service left is taken over; one that somebody
+/// listens on, or that is no socket, is not.
+pub(super) fn listen_unix(path: &Path) -> Result<Option<Listener>> {
+    let Some(path) = named(path) else { return Ok(None) };
+    let refused = |cause: std::io::Error| Error::new(Kind::Address, format!("cannot listen on {}: {cause}", path.display()));
+    let is_left_over = std::fs::symlink_metadata(&path).is_ok_and(|found| found.file_type().is_socket())
+        && std::os::unix::net::UnixStream::connect(&path).is_err();
+    if is_left_over {
+        std::fs::remove_file(&path).map_err(refused)?;
+    }
+    let listener = std::os::unix::net::UnixListener::bind(&path).map_err(refused)?;
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(UNIX_MODE)).map_err(refused)?;
+    let listener = UnixListener::try_from(listener).map_err(system("watch a listening socket"))?;
+    Ok(Some(listener.into()))
+}
+
+pub(super) fn watch(listener: TcpListener) -> Result<Listener> {
+    let listener = async_net::TcpListener::try_from(listener).map_err(system("watch a listening socket"))?;
+    Ok(listener.into())
 }
 
 #[cfg(test)]
@@ -187,6 +207,21 @@ mod tests {
         assert_eq!(roots(&config, "10.0.0.1:1"), Some(Vec::new()));
         config.sources.dirs = vec!["/srv".into()];
         assert_eq!(roots(&config, "127.0.0.1:1"), Some(vec!["/srv".into()]));
+    }
+
+    #[test]
+    fn a_unix_socket_left_behind_is_taken_over_and_a_live_one_is_not() {
+        let path = std::env::temp_dir().join(format!("weir-sock-{}", uuid::Uuid::new_v4()));
+        let first = listen_unix(&path).unwrap().unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, UNIX_MODE);
+        assert_eq!(listen_unix(&path).unwrap_err().kind(), Kind::Address);
+        drop(first);
+        assert!(listen_unix(&path).unwrap().is_some());
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(&path, "x").unwrap();
+        assert_eq!(listen_unix(&path).unwrap_err().kind(), Kind::Address);
+        std::fs::remove_file(&path).unwrap();
+        assert!(listen_unix(Path::new("")).unwrap().is_none());
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use futures_lite::future;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use hyper::body::{Bytes, Incoming};
+use hyper::body::{Body, Bytes, Incoming};
 use hyper::{HeaderMap, StatusCode, header};
 use smol::Timer;
 
@@ -27,6 +27,12 @@ pub(super) async fn read(headers: &HeaderMap, body: Incoming, settings: &Setting
 
 async fn collect(body: Incoming, settings: &Settings) -> Refused<Bytes> {
     let limit = settings.max_body_bytes;
+    let too_large =
+        || Box::new(respond::detail(StatusCode::PAYLOAD_TOO_LARGE, &format!("Request body is larger than {limit} bytes")));
+    // What says that it is too large need not be waited for.
+    if usize::try_from(body.size_hint().lower()).map_or(true, |bytes| bytes > limit) {
+        return Err(too_large());
+    }
     let collected = async { Some(Limited::new(body, limit).collect().await) };
     let timeout = async {
         Timer::after(settings.body_timeout).await;
@@ -34,10 +40,7 @@ async fn collect(body: Incoming, settings: &Settings) -> Refused<Bytes> {
     };
     match future::or(collected, timeout).await {
         Some(Ok(collected)) => Ok(collected.to_bytes()),
-        Some(Err(error)) if error.is::<LengthLimitError>() => {
-            let text = format!("Request body is larger than {limit} bytes");
-            Err(Box::new(respond::detail(StatusCode::PAYLOAD_TOO_LARGE, &text)))
-        }
+        Some(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
         Some(Err(_)) => Err(Box::new(respond::detail(StatusCode::BAD_REQUEST, "There was an error parsing the body"))),
         None => Err(Box::new(respond::detail(StatusCode::REQUEST_TIMEOUT, "Request body did not arrive in time"))),
     }

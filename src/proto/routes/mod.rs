@@ -1,9 +1,11 @@
 //! What each HTTP request means.
 
 mod initialise;
+mod observe;
 mod pages;
 mod validate;
 
+use futures_lite::future;
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderValue};
 use hyper::http::request::Parts;
@@ -12,6 +14,7 @@ use hyper::{HeaderMap, Method, Request, StatusCode};
 
 use super::access::Scope;
 use super::connections::Seat;
+use super::gate::Outcome;
 use super::http::{Client, Settings};
 use super::message::parse_pipeline_id;
 use super::respond::{self, HttpReply};
@@ -28,6 +31,9 @@ enum Route<'a> {
     /// A change of that pipeline.
     Change(fn(PipelineId) -> Command, &'a str),
     OpenApi,
+    Health,
+    Ready,
+    Metrics,
     /// The same page under both names the reference has.
     Docs,
 }
@@ -48,6 +54,9 @@ fn find(path: &str) -> Option<Route<'_>> {
         ("resume", _, Some(id)) => Route::Change(Command::Resume, id),
         ("terminate", _, Some(id)) => Route::Change(Command::Terminate, id),
         ("openapi.json", None, _) => Route::OpenApi,
+        ("healthz", None, _) => Route::Health,
+        ("readyz", None, _) => Route::Ready,
+        ("metrics", None, _) => Route::Metrics,
         ("docs" | "redoc", None, _) => Route::Docs,
         _ => return None,
     })
@@ -57,16 +66,17 @@ impl Route<'_> {
     /// What a client must be allowed; `None` for what everybody may read: it is the same in every copy of the program.
     fn scope(self) -> Option<Scope> {
         match self {
-            Route::List | Route::Ask(..) => Some(Scope::Read),
+            Route::List | Route::Ask(..) | Route::Metrics => Some(Scope::Read),
             Route::Change(..) | Route::Initialise => Some(Scope::Control),
-            Route::OpenApi | Route::Docs => None,
+            // Probes of orchestrators carry no token, and learn one bit.
+            Route::Health | Route::Ready | Route::OpenApi | Route::Docs => None,
         }
     }
 
     /// The methods it takes, as the `allow` header names them.
     fn allow(self) -> &'static str {
         match self {
-            Route::List | Route::Ask(..) => "GET",
+            Route::List | Route::Ask(..) | Route::Health | Route::Ready | Route::Metrics => "GET",
             Route::Change(..) | Route::Initialise => "POST",
             Route::OpenApi | Route::Docs => "GET, HEAD",
         }
@@ -80,6 +90,8 @@ pub(super) async fn answer<E: Execute>(
     settings: &Settings,
     client: &Client,
 ) -> HttpReply {
+    // A client that sends many requests at once gets one answer in each turn of the loop, as everybody else.
+    future::yield_now().await;
     let (head, body) = request.into_parts();
     if !is_our_host(&head, &settings.hosts) {
         return respond::detail(StatusCode::MISDIRECTED_REQUEST, "This server does not answer to that host name");
@@ -108,6 +120,15 @@ pub(super) async fn answer<E: Execute>(
         None => slash_redirect(&head.uri).unwrap_or_else(|| respond::detail(StatusCode::NOT_FOUND, "Not Found")),
     };
     settings.cors.mark(&head.headers, reply.headers_mut());
+    if head.headers.contains_key(header::TRANSFER_ENCODING) {
+        // Had there been a length too, a server before us might see another end of this request (RFC 9112, 6.1).
+        reply.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    settings.gate.count(match reply.status().as_u16() {
+        ..400 => Outcome::HttpSuccess,
+        400..500 => Outcome::HttpRefused,
+        500.. => Outcome::HttpFailure,
+    });
     reply
 }
 
@@ -161,6 +182,9 @@ impl<E: Execute> Door<'_, E> {
                 Ok(command) => self.run(command, None).await,
                 Err(reply) => *reply,
             },
+            Route::Health => observe::health(),
+            Route::Ready => observe::readiness(self.commands, &self.settings.gate).await,
+            Route::Metrics => observe::metrics(self.commands, &self.settings.gate).await,
             Route::OpenApi => pages::openapi(),
             Route::Docs => pages::docs(),
         }

@@ -1,0 +1,28 @@
+#!/bin/sh
+# Runs all checks of schemathesis and of openapi-spec-validator against a weir that this script starts and stops.
+# usage: tests/schemathesis/run.sh [BINARY]      needs python3 with venv and PyPI
+set -eu
+here=$(cd "$(dirname "$0")" && pwd)
+root=$(dirname "$(dirname "$here")")
+binary=${1:-$root/target/debug/weir}
+venv=$root/target/schemathesis
+[ -x "$venv/bin/schemathesis" ] || {
+  python3 -m venv "$venv"
+  "$venv/bin/pip" --quiet install schemathesis==4.* openapi-spec-validator==0.*
+}
+work=$(mktemp -d)
+# Offline, so that made-up models cost no request; a pipeline that starts reads nothing but what is in $work.
+STREAM_MANAGER_PORT=0 STREAM_MANAGEMENT_API_PORT=0 MODEL_CACHE_DIR="$work/cache" WEIR_OFFLINE=1 \
+  "$binary" serve --ports-file "$work/ports" 2>"$work/log" &
+pid=$!
+trap 'kill "$pid" 2>/dev/null; wait "$pid" || true; rm -rf "$work"' EXIT
+tries=0
+until [ -s "$work/ports" ]; do
+  tries=$((tries + 1))
+  [ "$tries" -lt 100 ] || { cat "$work/log" >&2; exit 1; }
+  sleep 0.1
+done
+http=$(sed -n 's/.*"http": "\([^"]*\)".*/\1/p' "$work/ports")
+"$venv/bin/openapi-spec-validator" "$root/src/proto/openapi.json"
+cd "$work"
+"$venv/bin/schemathesis" --config-file "$here/schemathesis.toml" run "http://$http/openapi.json" --checks all --max-examples "${EXAMPLES:-100}"
