@@ -67,6 +67,7 @@ fn capture(start: &Start, ring: OwnedFd, control: &mut Control) -> Result<()> {
     sandbox::before_open(start)?;
     let ring = RingWriter::open(ring, request.slots, request.rule.slot_bytes())?;
     let Opened { mut source, endless } = reference::open(start, control)?;
+    sandbox::after_open(start);
     let mut properties = source.properties();
     if endless {
         // As in the reference: what `file://` names is a stream (reference.md §4.2).

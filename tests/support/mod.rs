@@ -5,6 +5,7 @@
 //! their own handle, folders live below the system's temporary directory and go with their owner.
 #![allow(
     dead_code,
+    unused_imports,
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,

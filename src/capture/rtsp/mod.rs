@@ -220,7 +220,8 @@ impl Source for Camera {
             Some(frame) => frame,
             None => {
                 let Some(session) = &mut self.session else { return Ok(Grab::End) };
-                match self.runtime.block_on(timeout(IDLE, session.next())) {
+                // Inside the runtime: a timer is made when `timeout` is called.
+                match self.runtime.block_on(async { timeout(IDLE, session.next()).await }) {
                     Err(_) => return Ok(Grab::Idle),
                     Ok(Some(Ok(CodecItem::VideoFrame(frame)))) => frame,
                     // RTCP and the like: the camera answers, but that is no picture.

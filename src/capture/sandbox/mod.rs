@@ -1,9 +1,12 @@
-//! What a worker may do: limits of its own, and the parent's death.
+//! What a worker may do: limits of its own, a system-call filter, and the parent's death.
 //!
 //! A worker reads bytes from cameras through young code. Whatever that code is made to do, it cannot take more memory than
 //! its limit, gain privileges, leave a core file with frames on disk, or outlive the service.
 
+mod filter;
+
 use super::ipc::Start;
+use super::reference::Place;
 use crate::error::{Error, Kind, Result, system};
 use rustix::process::{Resource, Rlimit, Signal};
 
@@ -22,8 +25,8 @@ pub(super) fn before_open(start: &Start) -> Result<()> {
     }
     let memory = start.settings.worker_memory_bytes;
     let ring = u64::from(start.request.slots).saturating_mul(start.request.rule.slot_bytes() as u64);
-    // What can be written to is the limit proper. The address space also holds the executable and what the allocator has
-    // set aside (mimalloc: 1 GiB that nothing lies behind), so its limit counts from here.
+    // What can be written to is the limit proper. The address space also holds the executable and what allocators set
+    // aside with nothing behind it (glibc: 64 MiB per thread), so its limit counts from here.
     limit("data", Resource::Data, memory);
     match address_space() {
         Some(present) => limit("address space", Resource::As, present.saturating_add(memory).saturating_add(ring)),
@@ -35,6 +38,17 @@ pub(super) fn before_open(start: &Start) -> Result<()> {
         log::warn!("event=sandbox_degraded part=no_new_privs error=\"{errno}\"");
     }
     Ok(())
+}
+
+/// Once the source is open: what decoding and reading need, and nothing else.
+pub(super) fn after_open(start: &Start) {
+    let needs = match Place::of(&start.request.reference) {
+        Place::Http(_) => filter::Needs::Connections,
+        _ => filter::Needs::Nothing,
+    };
+    if let Err(error) = filter::install(needs) {
+        log::warn!("event=sandbox_degraded part=seccomp error=\"{error}\"");
+    }
 }
 
 /// Bytes of address space in use.
