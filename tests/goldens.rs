@@ -247,7 +247,9 @@ fn the_openapi_document_has_the_paths_and_schemas_that_clients_are_generated_fro
         for (method, operation) in methods.members() {
             let own = ours.get("paths").get(path).get(method);
             assert_eq!(own.get("operationId"), operation.get("operationId"), "{method} {path}");
-            for (status, _) in operation.get("responses").members() {
+            // A 422 is only where weir can send one: an id in a path is text, whatever it is.
+            let statuses = if path == "/initialise" { &["200", "422"][..] } else { &["200"] };
+            for status in statuses {
                 assert_ne!(own.get("responses").get(status), &Json::Null, "{method} {path} {status}");
             }
         }

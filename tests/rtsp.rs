@@ -6,14 +6,14 @@ use std::collections::HashMap;
 use std::time::Duration;
 use support::recording::{self, datagram_differences};
 use support::rtsp::Camera;
-use support::{Json, Weir, clip, udp, wait_for};
+use support::{Json, Weir, udp, wait_for};
 
-fn init(url: &str, port: u16) -> Json {
+fn init(weir: &Weir, url: &str, port: u16) -> Json {
     Json::parse(&format!(
         r#"{{"type": "init", "model_id": "{}", "video_reference": "{url}",
             "sink_configuration": {{"type": "udp_sink", "host": "127.0.0.1", "port": {port}}},
             "model_configuration": {{"type": "object-detection"}}}}"#,
-        clip("toy.onnx")
+        weir.toy()
     ))
 }
 
@@ -26,7 +26,7 @@ fn frames_of_a_camera_give_the_recorded_detections() {
     let camera = Camera::start("long.mp4", &[]);
     let weir = Weir::start();
     let sink = udp::Receiver::new();
-    let id = weir.init(&init(&camera.url(), sink.port()));
+    let id = weir.init(&init(&weir, &camera.url(), sink.port()));
     let recorded: HashMap<u64, Json> = recording::load("udp.jsonl")
         .iter()
         .filter(|record| record.get("name").text() == Some("rtsp_toy1_default"))
@@ -62,7 +62,7 @@ fn a_killed_camera_is_found_again_when_it_returns() {
     let mut camera = Camera::start("long.mp4", &[]);
     let weir = Weir::start();
     let sink = udp::Receiver::new();
-    let id = weir.init(&init(&camera.url(), sink.port()));
+    let id = weir.init(&init(&weir, &camera.url(), sink.port()));
     let before = frame_id(&sink.next());
     camera.kill();
     wait_for("the loss in the status", || {
@@ -82,7 +82,7 @@ fn a_camera_that_is_not_there_yet_is_waited_for() {
     camera.kill();
     let weir = Weir::start();
     let sink = udp::Receiver::new();
-    let id = weir.init(&init(&camera.url(), sink.port()));
+    let id = weir.init(&init(&weir, &camera.url(), sink.port()));
     wait_for("an error in the status", || {
         let report = weir.report(&id);
         let updates = report.get("video_source_status_updates").items();
@@ -98,7 +98,7 @@ fn a_frozen_camera_is_noticed() {
     let camera = Camera::start("long.mp4", &[]);
     let weir = Weir::start();
     let sink = udp::Receiver::new();
-    let id = weir.init(&init(&camera.url(), sink.port()));
+    let id = weir.init(&init(&weir, &camera.url(), sink.port()));
     sink.next();
     camera.freeze();
     let report = wait_for("the stall in the status", || {
@@ -117,9 +117,9 @@ fn a_password_is_used_and_shown_to_nobody() {
     let camera = Camera::start("long.mp4", &["--user", "joe:hunter2"]);
     let weir = Weir::start();
     let sink = udp::Receiver::new();
-    let good = weir.init(&init(&camera.url_with("joe:hunter2"), sink.port()));
+    let good = weir.init(&init(&weir, &camera.url_with("joe:hunter2"), sink.port()));
     sink.next();
-    let bad = weir.init(&init(&camera.url_with("joe:hunter3"), sink.port()));
+    let bad = weir.init(&init(&weir, &camera.url_with("joe:hunter3"), sink.port()));
     let report = wait_for("the refusal in the status", || {
         let report = weir.report(&bad);
         report.to_string().contains("SourceUnauthorisedError").then_some(report)
@@ -134,7 +134,7 @@ fn sigterm_says_goodbye_to_the_camera() {
     let camera = Camera::start("long.mp4", &[]);
     let weir = Weir::start();
     let sink = udp::Receiver::new();
-    weir.init(&init(&camera.url(), sink.port()));
+    weir.init(&init(&weir, &camera.url(), sink.port()));
     sink.next();
     let (status, took) = weir.stop();
     assert_eq!(status.code(), Some(0));

@@ -10,18 +10,13 @@ use std::time::{Duration, Instant};
 use support::weir::{children, command, follow, signal};
 use support::{Folder, Json, PATIENCE, Weir, clip, http, roboflow, tcp, udp, wait_for};
 
-/// The model of most tests: a file below `models.dir`, so no registry is needed.
-fn toy() -> String {
-    clip("toy.onnx")
-}
-
 /// An `init` of the toy model; `extra` holds further members, each with a comma before it.
-fn init(video: &str, port: u16, extra: &str) -> Json {
+fn init(weir: &Weir, video: &str, port: u16, extra: &str) -> Json {
     Json::parse(&format!(
         r#"{{"type": "init", "model_id": "{}", "video_reference": {video},
             "sink_configuration": {{"type": "udp_sink", "host": "127.0.0.1", "port": {port}}},
             "model_configuration": {{"type": "object-detection"}}{extra}}}"#,
-        toy()
+        weir.toy()
     ))
 }
 
@@ -42,7 +37,8 @@ fn frame_id(datagram: &Json) -> f64 {
 fn four_pipelines_at_once_each_send_every_frame_of_their_file() {
     let weir = Weir::start();
     let sinks: Vec<udp::Receiver> = (0..4).map(|_| udp::Receiver::new()).collect();
-    let ids: Vec<String> = sinks.iter().map(|sink| weir.init(&init(&quoted(&clip("short.mp4")), sink.port(), ""))).collect();
+    let ids: Vec<String> =
+        sinks.iter().map(|sink| weir.init(&init(&weir, &quoted(&clip("short.mp4")), sink.port(), ""))).collect();
     assert_eq!(weir.list(), ids, "in the order of creation");
     for sink in &sinks {
         let frames: Vec<f64> = (0..60).map(|_| frame_id(&sink.next())).collect();
@@ -62,7 +58,7 @@ fn several_sources_in_one_pipeline_are_told_apart_by_source_id() {
     let weir = Weir::start();
     let sink = udp::Receiver::new();
     let video = format!("[{0}, {0}]", quoted(&clip("short.mp4")));
-    let id = weir.init(&init(&video, sink.port(), ""));
+    let id = weir.init(&init(&weir, &video, sink.port(), ""));
     let mut seen = [0; 2];
     for _ in 0..120 {
         let source = sink.next().at("inference_metadata/source_id").number().expect("a source id") as usize;
@@ -78,7 +74,7 @@ fn several_sources_in_one_pipeline_are_told_apart_by_source_id() {
 fn a_muted_pipeline_sends_nothing_and_goes_on_after_resume() {
     let weir = Weir::start();
     let sink = udp::Receiver::new();
-    let id = weir.init(&init(&stream("short.mp4"), sink.port(), ""));
+    let id = weir.init(&init(&weir, &stream("short.mp4"), sink.port(), ""));
     sink.next();
     assert_eq!(weir.order("mute", &id).get("status").text(), Some("success"));
     // What was under way when the reply came may still arrive.
@@ -94,7 +90,7 @@ fn a_muted_pipeline_sends_nothing_and_goes_on_after_resume() {
 fn max_fps_holds_for_a_file_without_losing_a_frame() {
     let weir = Weir::start();
     let sink = udp::Receiver::new();
-    weir.init(&init(&quoted(&clip("short.mp4")), sink.port(), r#", "max_fps": 30"#));
+    weir.init(&init(&weir, &quoted(&clip("short.mp4")), sink.port(), r#", "max_fps": 30"#));
     let first = sink.next();
     let start = Instant::now();
     let last = (0..59).map(|_| sink.next()).last().unwrap();
@@ -108,8 +104,8 @@ fn max_fps_holds_for_a_file_without_losing_a_frame() {
 fn sigterm_drains_and_the_next_start_gets_the_same_ports() {
     let weir = Weir::start();
     let sink = udp::Receiver::new();
-    weir.init(&init(&stream("long.mp4"), sink.port(), ""));
-    weir.init(&init(&quoted(&clip("long.mp4")), sink.port(), r#", "max_fps": 5"#));
+    weir.init(&init(&weir, &stream("long.mp4"), sink.port(), ""));
+    weir.init(&init(&weir, &quoted(&clip("long.mp4")), sink.port(), r#", "max_fps": 5"#));
     sink.next();
     let (tcp, http) = (weir.tcp, weir.http);
     let workers = weir.workers();
@@ -131,7 +127,7 @@ fn sigterm_drains_and_the_next_start_gets_the_same_ports() {
 fn workers_do_not_outlive_a_killed_service() {
     let weir = Weir::start();
     let sink = udp::Receiver::new();
-    weir.init(&init(&stream("long.mp4"), sink.port(), ""));
+    weir.init(&init(&weir, &stream("long.mp4"), sink.port(), ""));
     sink.next();
     let workers = weir.workers();
     assert_eq!(workers.len(), 1);
@@ -149,9 +145,9 @@ fn workers_do_not_outlive_a_killed_service() {
 fn a_killed_worker_is_replaced_and_the_others_do_not_notice() {
     let weir = Weir::start();
     let (struck, spared) = (udp::Receiver::new(), udp::Receiver::new());
-    let id = weir.init(&init(&stream("long.mp4"), struck.port(), ""));
+    let id = weir.init(&init(&weir, &stream("long.mp4"), struck.port(), ""));
     let victim = *weir.workers().first().expect("a worker");
-    let other = weir.init(&init(&stream("long.mp4"), spared.port(), ""));
+    let other = weir.init(&init(&weir, &stream("long.mp4"), spared.port(), ""));
     let before = frame_id(&struck.next());
     spared.next();
     signal(victim, rustix::process::Signal::KILL);
@@ -383,7 +379,7 @@ fn damaged_and_missing_sources_are_told_in_status_and_can_be_terminated() {
         "nonsense://somewhere".to_owned(),
     ];
     for source in sources {
-        let reply = weir.ask(&init(&quoted(&source), sink.port(), ""));
+        let reply = weir.ask(&init(&weir, &quoted(&source), sink.port(), ""));
         assert!(!reply.to_string().contains("hunter2"), "{reply}");
         if let (Some("success"), Some(id)) = (reply.at("response/status").text(), reply.get("pipeline_id").text()) {
             let report = wait_for(&format!("an error in the status of {source}"), || {

@@ -16,6 +16,7 @@ pub struct Weir {
     pub http: SocketAddr,
     /// `MODEL_CACHE_DIR` of this service.
     pub cache: Folder,
+    models: Folder,
     log: Arc<Mutex<Vec<String>>>,
 }
 
@@ -34,9 +35,10 @@ impl Weir {
 
     /// A service whose command line and environment `change` may alter.
     pub fn start_with(change: impl FnOnce(&mut Command)) -> Weir {
-        let cache = Folder::new();
+        let (cache, models) = (Folder::new(), Folder::new());
+        lay_out_toy(models.path());
         let mut command = command(cache.path());
-        command.arg("serve");
+        command.arg("serve").env("WEIR_MODELS_DIR", models.path());
         change(&mut command);
         let mut child = command.stderr(Stdio::piped()).spawn().expect("the binary starts");
         let log = Arc::new(Mutex::new(Vec::new()));
@@ -55,7 +57,12 @@ impl Weir {
                 }
             }
         }
-        Weir { child, tcp: tcp.unwrap(), http: http.unwrap(), cache, log }
+        Weir { child, tcp: tcp.unwrap(), http: http.unwrap(), cache, models, log }
+    }
+
+    /// `model_id` of the toy model as a local folder: no registry is needed.
+    pub fn toy(&self) -> String {
+        self.models.path().join("toy").display().to_string()
     }
 
     /// The process id of the service itself.
@@ -153,6 +160,18 @@ impl Drop for Weir {
     }
 }
 
+/// The toy model in the layout of the cache, below `models.dir`.
+fn lay_out_toy(models: &Path) {
+    let folder = models.join("toy");
+    std::fs::create_dir(&folder).expect("a folder for the model");
+    std::fs::copy(super::media().join("toy.onnx"), folder.join("weights.onnx")).expect("the toy model");
+    let environment = r#"{"PREPROCESSING": "{\"resize\": {\"width\": 320, \"height\": 320, \"format\": \"Stretch to\"}}"}"#;
+    std::fs::write(folder.join("environment.json"), environment).unwrap();
+    std::fs::write(folder.join("class_names.txt"), "red\ngreen\nblue").unwrap();
+    let model_type = r#"{"project_task_type": "object-detection", "model_type": "yolov8n"}"#;
+    std::fs::write(folder.join("model_type.json"), model_type).unwrap();
+}
+
 /// The binary with nothing of this machine's environment in the way.
 pub fn command(cache: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
@@ -165,7 +184,6 @@ pub fn command(cache: &Path) -> Command {
         .env("STREAM_MANAGER_PORT", "0")
         .env("STREAM_MANAGEMENT_API_PORT", "0")
         .env("MODEL_CACHE_DIR", cache)
-        .env("WEIR_MODELS_DIR", super::media())
         // Nobody listens there: a test that forgets its registry fails at once instead of asking the Internet.
         .env("API_BASE_URL", "http://127.0.0.1:9")
         // The play-server fails on purpose and for good: trying again only costs time.
