@@ -146,9 +146,9 @@ fn a_killed_worker_is_replaced_and_the_others_do_not_notice() {
     let weir = Weir::start();
     let (struck, spared) = (udp::Receiver::new(), udp::Receiver::new());
     let id = weir.init(&init(&weir, &stream("long.mp4"), struck.port(), ""));
+    let before = frame_id(&struck.next());
     let victim = *weir.workers().first().expect("a worker");
     let other = weir.init(&init(&weir, &stream("long.mp4"), spared.port(), ""));
-    let before = frame_id(&struck.next());
     spared.next();
     signal(victim, rustix::process::Signal::KILL);
     // Every command answers while the source is away.

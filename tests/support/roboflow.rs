@@ -118,11 +118,12 @@ impl Writer {
             "cut-answer" => return self.send(200, "application/json", Some(4_000), br#"{"ort": {"type""#),
             _ => {}
         }
+        let classes = if dataset == "wrong-names" { r#""red", "green""# } else { r#""red", "green", "blue""# };
         let model_type = if dataset == "unknown-type" { "no-such-model-type" } else { "yolov8n" };
         self.json(
             200,
             &format!(
-                r##"{{"ort": {{"type": "object-detection", "modelType": "{model_type}", "classes": ["red", "green", "blue"], "colors": {{"red": "#ff0000", "green": "#00ff00", "blue": "#0000ff"}}, "environment": "http://{address}/environment/{dataset}/{version}", "model": "http://{address}/weights/{dataset}/{version}"}}}}"##
+                r##"{{"ort": {{"type": "object-detection", "modelType": "{model_type}", "classes": [{classes}], "colors": {{"red": "#ff0000", "green": "#00ff00", "blue": "#0000ff"}}, "environment": "http://{address}/environment/{dataset}/{version}", "model": "http://{address}/weights/{dataset}/{version}"}}}}"##
             ),
         );
     }
