@@ -38,7 +38,8 @@ impl Plan {
         simplify(&mut graph);
         let forms = lay_out(&mut graph);
         let storage = place(&graph, &forms, &scratch(&graph, &forms, workers))?;
-        let lowered = lower(&graph, &storage, kernels, workers)?;
+        let mut lowered = lower(&graph, &storage, kernels, workers)?;
+        lowered.weights.shrink_to_fit();
         let plain = |id: ValueId| match storage.places[id.0] {
             Place::Plain(at) => Ok((at, graph.value(id).len())),
             _ => Err(unsupported(&graph.value(id).name, "an output that is a constant or not 32-bit float")),

@@ -15,6 +15,8 @@ mod lanes;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod scalar;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use lanes::LANES;
 

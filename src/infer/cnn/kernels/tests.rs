@@ -1,0 +1,202 @@
+//! Every table of kernels this machine can run against the scalar one. Needs nothing but this folder, so that it also runs
+//! under qemu for another architecture.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use super::arena::{self, Arena, ConvJob, FREQUENCIES, Side, WinogradJob};
+use super::{Activation, Binary, Kernels, LANES, Residual, Tap};
+
+/// Largest difference, relative to the largest value: sums are rounded in another order.
+const TOLERANCE: f32 = 1e-5;
+
+/// An arena full of numbers between −1 and 1 that are always the same.
+fn filled(floats: usize) -> Arena {
+    let arena = Arena::new(floats).unwrap();
+    let mut state = 1u32;
+    for value in arena.write(0..floats) {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        *value = (state >> 8) as f32 / (1 << 23) as f32 - 1.0;
+    }
+    arena
+}
+
+/// Runs `work` with each table on equal arenas and compares all of it with the scalar table's.
+fn compare(floats: usize, what: &str, work: impl Fn(&Kernels, &Arena)) {
+    let expected = filled(floats);
+    work(Kernels::choose(Some("scalar")).unwrap(), &expected);
+    let expected = expected.read(0..floats);
+    let range = expected.iter().fold(1f32, |m, v| m.max(v.abs()));
+    for kernels in Kernels::ALL.iter().filter(|k| (k.available)()) {
+        let found = filled(floats);
+        work(kernels, &found);
+        for (at, (f, e)) in found.read(0..floats).iter().zip(expected).enumerate() {
+            assert!((f - e).abs() <= TOLERANCE * range, "{} {what} at {at}: {f} instead of {e}", kernels.name);
+        }
+    }
+}
+
+#[test]
+fn convolutions_of_every_width_and_stride() {
+    let (input, output, residual) = (0, 40_000, 60_000);
+    let taps = [Tap { offset: 0, channels: 16 }, Tap { offset: 5_000, channels: 3 }];
+    let weights: Vec<f32> = (0..19 * 2 * LANES).map(|i| ((i * 37) % 101) as f32 / 50.0 - 1.0).collect();
+    let bias: Vec<f32> = (0..2 * LANES).map(|i| i as f32 / 16.0).collect();
+    for width in 1..=33 {
+        for pixel_stride in [1, 2, 16, 32, 48] {
+            for (blocks, depthwise) in [(1, false), (2, false), (1, true)] {
+                compare(80_000, &format!("width {width} stride {pixel_stride} blocks {blocks} {depthwise}"), |kernels, arena| {
+                    if blocks > kernels.conv_blocks {
+                        // the same two blocks, one after the other, with their own weights
+                        for block in 0..blocks {
+                            let own: Vec<f32> = weights
+                                .chunks(blocks * LANES)
+                                .flat_map(|k| &k[block * LANES..(block + 1) * LANES])
+                                .copied()
+                                .collect();
+                            let job = ConvJob {
+                                input,
+                                pixel_stride,
+                                taps: &taps,
+                                reach: 5_016,
+                                weights: &own,
+                                bias: &bias[block * LANES..],
+                                output: output + block * 2_000,
+                                output_block: 2_000,
+                                width,
+                                blocks: 1,
+                                activation: Activation::Silu,
+                                residual: Some((residual + block * 2_000, 2_000, Residual::AfterActivation)),
+                            };
+                            arena::conv(kernels, arena, &job, depthwise);
+                        }
+                        return;
+                    }
+                    let job = ConvJob {
+                        input,
+                        pixel_stride,
+                        taps: &taps,
+                        reach: 5_016,
+                        weights: &weights,
+                        bias: &bias,
+                        output,
+                        output_block: 2_000,
+                        width,
+                        blocks,
+                        activation: Activation::Silu,
+                        residual: Some((residual, 2_000, Residual::AfterActivation)),
+                    };
+                    arena::conv(kernels, arena, &job, depthwise);
+                });
+            }
+        }
+    }
+}
+
+#[test]
+fn activations_and_arithmetic() {
+    let all = [
+        Activation::Identity,
+        Activation::Clip { low: -0.25, high: 0.5 },
+        Activation::Leaky { slope: 0.1 },
+        Activation::Leaky { slope: 1.5 },
+        Activation::Silu,
+        Activation::Sigmoid,
+        Activation::HardSwish,
+        Activation::Tanh,
+        Activation::Exp,
+    ];
+    for activation in all {
+        compare(320, &format!("{activation:?}"), |kernels, arena| {
+            arena.write(0..8).copy_from_slice(&[0.0, -0.0, 90.0, -90.0, 1e-30, 20.0, -20.0, 88.0]);
+            // far ends of the exponential are as large as they are: only the bounded ones go there
+            if activation == Activation::Exp {
+                arena.write(0..8).fill(0.5);
+            }
+            arena::activate(kernels, arena, 0, 160, 160, activation);
+        });
+    }
+    for op in [Binary::Add, Binary::Sub, Binary::Mul, Binary::Div, Binary::Max, Binary::Min] {
+        let vector: Vec<f32> = (1..=LANES).map(|i| i as f32 / 4.0).collect();
+        compare(480, &format!("{op:?}"), |kernels, arena| {
+            arena::binary(kernels, arena, op, [Side::Arena(0), Side::Vector(&vector)], 160, 160);
+            arena::binary(kernels, arena, op, [Side::ArenaVector(0), Side::Vector(&vector)], 320, 160);
+        });
+    }
+    compare(16 * 20, "softmax", |kernels, arena| arena::softmax(kernels, arena, 0, 20, LANES));
+}
+
+#[test]
+fn a_sigmoid_is_exact_to_a_millionth() {
+    for kernels in Kernels::ALL.iter().filter(|k| (k.available)()) {
+        let arena = Arena::new(64).unwrap();
+        for i in -400..400 {
+            let x = i as f32 / 10.0;
+            arena.write(0..LANES).fill(x);
+            arena::activate(kernels, &arena, 0, 32, LANES, Activation::Sigmoid);
+            let (found, exact) = (f64::from(arena.read(32..33)[0]), 1.0 / (1.0 + (-f64::from(x)).exp()));
+            assert!((found - exact).abs() <= 1e-6 * exact, "{} sigmoid({x}) = {found}, not {exact}", kernels.name);
+        }
+    }
+}
+
+#[test]
+fn pooling_and_resizing() {
+    let columns = [(0, 2), (0, 3), (1, 3), (2, 1)];
+    for average in [None, Some(0), Some(9)] {
+        compare(4_000, "pool", |kernels, arena| arena::pool(kernels, arena, (0, 3, 100), &columns, 2_000, average));
+    }
+    let columns = [(0, 0, 0.0), (0, 1, 0.25), (1, 2, 0.75)];
+    for weight in [0.0, 0.5] {
+        compare(4_000, "resize", |kernels, arena| arena::resize(kernels, arena, (0, 500, weight), &columns, 2_000));
+    }
+}
+
+/// A 3×3 convolution by its transforms is the convolution.
+#[test]
+fn winograd_is_a_convolution() {
+    let kernel: [f32; 9] = [0.5, -1.0, 0.25, 2.0, 0.125, -0.5, 1.0, 0.75, -0.25];
+    let spread = |i: usize, g: [f32; 3]| match i {
+        0 => g[0] / 4.0,
+        1 => -(g[0] + g[1] + g[2]) / 6.0,
+        2 => -(g[0] - g[1] + g[2]) / 6.0,
+        3 => g[0] / 24.0 + g[1] / 12.0 + g[2] / 6.0,
+        4 => g[0] / 24.0 - g[1] / 12.0 + g[2] / 6.0,
+        _ => g[2],
+    };
+    let (row, tiles) = (10 * LANES, 2);
+    for kernels in Kernels::ALL.iter().filter(|k| (k.available)()) {
+        let arena = filled(30_000);
+        arena::winograd_input(kernels, &arena, (0, row), (4_000, tiles * LANES), tiles);
+        for f in 0..FREQUENCIES {
+            let columns: [f32; 3] = std::array::from_fn(|x| spread(f / 6, [kernel[x], kernel[3 + x], kernel[6 + x]]));
+            let factor = spread(f % 6, columns);
+            let at = 4_000 + f * tiles * LANES;
+            arena.write(at..at + tiles * LANES).iter_mut().for_each(|v| *v *= factor);
+        }
+        let job = WinogradJob {
+            input: 4_000,
+            frequency: tiles * LANES,
+            tiles,
+            bias: &[0.5; LANES],
+            output: 20_000,
+            row_stride: 8 * LANES,
+            rows: 4,
+            width: 7,
+            activation: Activation::Identity,
+            residual: None,
+        };
+        arena::winograd_output(kernels, &arena, &job);
+        let untouched = filled(30_000);
+        for (y, x, lane) in (0..4).flat_map(|y| (0..8).flat_map(move |x| (0..LANES).map(move |l| (y, x, l)))) {
+            let at = 20_000 + y * 8 * LANES + x * LANES + lane;
+            let found = arena.read(at..at + 1)[0];
+            if x == 7 {
+                assert_eq!(found, untouched.read(at..at + 1)[0], "{}: beyond the width", kernels.name);
+                continue;
+            }
+            let source = untouched.read(0..6 * row);
+            let pixel = |dy: usize, dx: usize| source[(y + dy) * row + (x + dx) * LANES + lane];
+            let exact = 0.5 + (0..9).map(|k| kernel[k] * pixel(k / 3, k % 3)).sum::<f32>();
+            assert!((found - exact).abs() < 1e-4, "{} at {y},{x},{lane}: {found} instead of {exact}", kernels.name);
+        }
+    }
+}
