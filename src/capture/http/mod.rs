@@ -38,7 +38,7 @@ const HANDED_OVER: usize = 1;
 /// Opens `http://` and `https://` sources. User and password of the URL are used for Basic or Digest, whichever the server asks for.
 ///
 /// Errors: `SourceUnauthorised` for 401 and 403, `SourceUnsupported` for what is neither Motion JPEG nor a JPEG, else `SourceConnection`.
-pub fn open(url: &str, user_agent: &str, properties: &[Property]) -> Result<Box<dyn Source>> {
+pub(super) fn open(url: &str, user_agent: &str, properties: &[Property]) -> Result<Box<dyn Source>> {
     let mut client = Client::new(url, user_agent)?;
     let response = client.get()?;
     let content_type =

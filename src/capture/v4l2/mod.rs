@@ -42,7 +42,7 @@ struct Camera {
 /// Opens a camera by its device node, `/dev/videoN` or a link to one.
 ///
 /// Errors: `SourceConnection` when it is absent, busy or refused, `SourceUnsupported` when it is no camera or has no format that we know.
-pub fn open(path: &Path, properties: &[Property]) -> Result<Box<dyn Source>> {
+pub(super) fn open(path: &Path, properties: &[Property]) -> Result<Box<dyn Source>> {
     let device = Device::with_path(path).map_err(refusal)?;
     let capabilities = device.query_caps().map_err(|cause| no_camera().because(cause))?.capabilities;
     if !capabilities.contains(Capability::VIDEO_CAPTURE | Capability::STREAMING) {
