@@ -4,7 +4,9 @@ use super::onnx::Graph;
 use super::registry::EngineChoice;
 use super::{Engine, cnn, tract};
 use crate::error::{Error, Kind, Result};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use tract_onnx::prelude::TypedModel;
 
 /// How to compile a graph.
 #[derive(Debug, Clone, Copy)]
@@ -24,8 +26,8 @@ pub fn compile(graph: Graph, options: &Options) -> Result<Arc<dyn Engine>> {
     let typed = graph.into_typed(options.width, options.height, options.budget_bytes)?;
     let engine = match options.choice {
         EngineChoice::Tract => tract::compile(typed)?,
-        EngineChoice::Cnn => cnn::compile(&typed, &cnn::Options::default())?,
-        EngineChoice::Auto => match cnn::compile(&typed, &cnn::Options::default()) {
+        EngineChoice::Cnn => ours(&typed)?,
+        EngineChoice::Auto => match ours(&typed) {
             Ok(engine) => engine,
             Err(error) => {
                 log::info!("engine=tract reason=\"{}\"", error.message());
@@ -39,4 +41,10 @@ pub fn compile(graph: Graph, options: &Options) -> Result<Arc<dyn Engine>> {
         return Err(Error::new(Kind::Exhausted, message));
     }
     Ok(engine)
+}
+
+/// Our own engine. A graph that it trips over is one that it does not support: tract may run it all the same.
+fn ours(model: &TypedModel) -> Result<Arc<dyn Engine>> {
+    let attempt = AssertUnwindSafe(|| cnn::compile(model, &cnn::Options::default()));
+    catch_unwind(attempt).unwrap_or_else(|_| Err(Error::new(Kind::ModelArtefact, "compiling the graph panicked")))
 }

@@ -3,7 +3,7 @@
 use super::registry::{Models, Settings};
 use super::workbench::Workbench;
 use super::{Thresholds, registry};
-use crate::geometry::{InputRule, Placement};
+use crate::geometry::{Fit, InputRule, Placement};
 use miniserde::json::{Number, Value};
 use std::path::{Path, PathBuf};
 use std::sync::Weak;
@@ -47,8 +47,9 @@ fn picture(name: &str) -> (u32, u32, Vec<u8>) {
 }
 
 /// Bilinear at half-pixel centres, the plain way, into planar RGB.
-fn lay(width: u32, pixels: &[u8], rule: &InputRule, placement: &Placement) -> Vec<u8> {
-    let mut slot = vec![0; rule.slot_bytes()];
+pub(super) fn lay(width: u32, pixels: &[u8], rule: &InputRule, placement: &Placement) -> Vec<u8> {
+    let fill = if let Fit::Letterbox { fill } = rule.fit { fill } else { 0 };
+    let mut slot = vec![fill; rule.slot_bytes()];
     let scale_x = f64::from(placement.crop_width) / f64::from(placement.scaled_width);
     let scale_y = f64::from(placement.crop_height) / f64::from(placement.scaled_height);
     let taps = |at: u32, scale: f64, size: u32| {
@@ -75,15 +76,16 @@ fn lay(width: u32, pixels: &[u8], rule: &InputRule, placement: &Placement) -> Ve
     slot
 }
 
-fn member<'a>(value: &'a Value, name: &str) -> &'a Value {
+pub(super) fn member<'a>(value: &'a Value, name: &str) -> &'a Value {
     let Value::Object(object) = value else { panic!("no object") };
     object.get(name).unwrap_or_else(|| panic!("no {name}"))
 }
 
-fn number(value: &Value) -> f64 {
+pub(super) fn number(value: &Value) -> f64 {
     match value {
         Value::Number(Number::U64(n)) => *n as f64,
         Value::Number(Number::F64(n)) => *n,
+        Value::Number(Number::I64(n)) => *n as f64,
         _ => panic!("no number: {value:?}"),
     }
 }
@@ -131,7 +133,7 @@ fn still_pictures_give_the_boxes_of_the_reference() {
 }
 
 /// Nobody to tell.
-struct NoHolder;
+pub(super) struct NoHolder;
 
 impl super::model::Holder for NoHolder {
     fn model_freed(&self) {}

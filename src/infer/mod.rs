@@ -4,6 +4,8 @@ pub mod bench;
 pub mod check;
 pub mod cnn;
 pub mod engine;
+#[cfg(test)]
+mod families;
 mod family;
 mod fill;
 #[cfg(test)]
