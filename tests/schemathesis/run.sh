@@ -11,11 +11,20 @@ venv=$root/target/schemathesis
   "$venv/bin/pip" --quiet install schemathesis==4.* openapi-spec-validator==0.*
 }
 work=$(mktemp -d)
-# Offline, so that made-up models cost no request; a pipeline that starts reads nothing but what is in $work.
-STREAM_MANAGER_PORT=0 STREAM_MANAGEMENT_API_PORT=0 MODEL_CACHE_DIR="$work/cache" WEIR_OFFLINE=1 \
+# The model of the document's example is in the cache; for every other the registry, played by an empty folder, says 404.
+model=$work/cache/some/1
+mkdir -p "$model" "$work/empty"
+cp "$root/tests/assets/toy.onnx" "$model/weights.onnx"
+printf '{"project_task_type": "object-detection", "model_type": "yolov8n"}' >"$model/model_type.json"
+printf '{"PREPROCESSING": {"resize": {"format": "Stretch to", "width": 320, "height": 320}}}' >"$model/environment.json"
+printf 'red\ngreen\nblue' >"$model/class_names.txt"
+registry_port=$((20000 + $$ % 10000))
+"$venv/bin/python" -m http.server --bind 127.0.0.1 --directory "$work/empty" "$registry_port" >/dev/null 2>&1 &
+registry=$!
+STREAM_MANAGER_PORT=0 STREAM_MANAGEMENT_API_PORT=0 MODEL_CACHE_DIR="$work/cache" API_BASE_URL="http://127.0.0.1:$registry_port" \
   "$binary" serve --ports-file "$work/ports" 2>"$work/log" &
 pid=$!
-trap 'kill "$pid" 2>/dev/null; wait "$pid" || true; rm -rf "$work"' EXIT
+trap 'kill "$pid" "$registry" 2>/dev/null; wait "$pid" || true; rm -rf "$work"' EXIT
 tries=0
 until [ -s "$work/ports" ]; do
   tries=$((tries + 1))
