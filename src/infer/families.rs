@@ -59,7 +59,7 @@ fn model(record: &Value, dir: &TestDir) -> Arc<Model> {
     let format = text(record, "format").unwrap();
     let resize = format!(r#"{{"width": 32, "height": 32, "format": "{format}"}}"#);
     put("environment.json", format!(r#"{{"PREPROCESSING": {{"resize": {resize}{}}}}}"#, crop.unwrap_or_default()));
-    let mut names = vec!["red", "green", "blue"];
+    let mut names = ["red", "green", "blue"];
     if let Some(background) = optional(record, "background") {
         names[number(background) as usize] = "background_class83422";
     }
