@@ -368,3 +368,20 @@ fn no_answer_at_all_but_noise_is_one_clear_error() {
     });
     ends(&server, &[Kind::SourceConnection]);
 }
+
+/// Behind the filter, a snapshot camera still makes a connection per picture and resolves its name.
+#[test]
+fn snapshots_over_http_flow_behind_the_filter() {
+    let picture = std::fs::read(support::clip("clips/colour.jpg")).unwrap();
+    let server = Hostile::start(move |connection, _| {
+        request(connection)?;
+        let length = picture.len();
+        write!(
+            connection,
+            "HTTP/1.1 200 OK\r\nContent-Type: image/jpeg\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
+        )?;
+        connection.write_all(&picture)?;
+        connection.shutdown(std::net::Shutdown::Both)
+    });
+    smol::block_on(async { frames(&start(&format!("http://localhost:{}/snapshot.jpg", server.port)).await, 3).await });
+}

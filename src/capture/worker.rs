@@ -23,6 +23,9 @@ const KEY_FRAME_PATIENCE: Duration = Duration::from_secs(15);
 /// Frame rate of a source that declares none, where one is needed to pace it.
 const ASSUMED_FPS: f64 = 25.0;
 
+/// Longest silence that a declared frame rate can ask for: a camera may declare anything.
+const MAX_STALL_TIMEOUT: Duration = Duration::from_secs(60);
+
 /// Exit code when started by hand (sysexits' EX_USAGE).
 const USAGE: u8 = 64;
 
@@ -84,6 +87,8 @@ struct Session<'a> {
     endless: bool,
     is_file: bool,
     stall_timeout: Duration,
+    /// Its frames come so rarely that silence needs a sign of life to the parent.
+    slow: bool,
     decoder: Option<(Codec, Box<dyn Decoder>)>,
     /// Since when units are thrown away until a key frame comes.
     no_key_frame_since: Option<Instant>,
@@ -97,7 +102,8 @@ impl<'a> Session<'a> {
             pace: (properties.is_file || endless).then(|| Pace::new(fps)),
             endless,
             is_file: properties.is_file,
-            stall_timeout: start.settings.stall_timeout,
+            stall_timeout: stall_timeout(start.settings.stall_timeout, properties.fps),
+            slow: stall_timeout(start.settings.stall_timeout, properties.fps) > start.settings.stall_timeout,
             decoder: None,
             no_key_frame_since: None,
             frames: Frames::new(&start.request, control, ring, properties),
@@ -126,6 +132,9 @@ impl<'a> Session<'a> {
                     if last_grab.elapsed() >= self.stall_timeout {
                         let seconds = self.stall_timeout.as_secs_f32();
                         return Err(Error::new(Kind::SourceStalled, format!("no packet for {seconds} seconds")));
+                    }
+                    if self.slow {
+                        self.frames.control.say_alive_if_due(&self.frames.progress)?;
                     }
                     continue;
                 }
@@ -198,6 +207,13 @@ impl<'a> Session<'a> {
             result => result,
         }
     }
+}
+
+/// Silence after which a source counts as frozen. One that declares a frame every few seconds (a snapshot that is asked
+/// for every 10 s) may miss two.
+fn stall_timeout(configured: Duration, fps: f64) -> Duration {
+    let three_frames = Duration::try_from_secs_f64(3.0 / fps).unwrap_or_default();
+    configured.max(three_frames.min(MAX_STALL_TIMEOUT))
 }
 
 /// Counts, scales and delivers frames.
@@ -294,5 +310,28 @@ impl Pace {
     fn next(&mut self) -> Instant {
         self.due = (self.due + self.interval).max(Instant::now());
         self.due
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slow_sources_are_given_three_frames_and_no_more_than_a_minute() {
+        let five = Duration::from_secs(5);
+        for (fps, seconds) in [(30.0, 5), (0.0, 5), (f64::NAN, 5), (-1.0, 5), (0.3, 10), (0.001, 60)] {
+            assert_eq!(stall_timeout(five, fps).as_secs(), seconds, "{fps}");
+        }
+    }
+
+    #[test]
+    fn a_pace_never_makes_up_for_lost_time() {
+        let mut pace = Pace::new(10.0);
+        pace.due -= Duration::from_secs(5);
+        let first = pace.next();
+        assert!(first <= Instant::now());
+        assert!(pace.next() > Instant::now() + Duration::from_millis(50));
+        assert_eq!(Pace::new(0.001).interval, control::ALIVE_INTERVAL);
     }
 }
