@@ -7,6 +7,7 @@ use crate::config::Config;
 use crate::error::{Error, Kind, Result, system};
 use crate::infer::registry::{self, EngineChoice, Models};
 use crate::infer::{Pool, Thresholds};
+use crate::notify::Notifier;
 use crate::pipeline::{self, Commands, Table};
 use crate::proto::{http, tcp};
 use async_signal::{Signal, Signals};
@@ -67,15 +68,18 @@ pub fn run_until(config: &Config, main: impl AsyncFnOnce(Commands, Addresses)) -
             tasks.push(executor.spawn(http::serve(listener, executor.clone(), doors.clone(), http_settings.clone())));
         }
         announce(config, addresses)?;
-        smol::future::or(main(commands, addresses), async {
+        let systemd = Notifier::from_environment(|name| std::env::var(name).ok());
+        systemd.ready(&format!("listening on {} (TCP) and {} (HTTP)", addresses.tcp, addresses.http));
+        let served = smol::future::or(main(commands, addresses), async {
             while let Some(signal) = signals.next().await {
                 match signal {
                     Ok(Signal::Hup) => doors::reload(config, &gate),
                     signal => return log::info!("stopping signal={signal:?}"),
                 }
             }
-        })
-        .await;
+        });
+        smol::future::or(served, heartbeat(&systemd)).await;
+        systemd.stopping();
         // New connections are not taken, commands under way are answered: ending the pipelines ends those that still load.
         drop(stop);
         drain(&table, tasks).await;
@@ -95,6 +99,15 @@ async fn drain(table: &Table, doors: Vec<smol::Task<()>>) {
         log::error!("drain=incomplete after_s={}", DRAIN_TIMEOUT.as_secs());
     })
     .await;
+}
+
+/// Tells systemd's watchdog, as often as it asks for, that the event loop still turns.
+async fn heartbeat(systemd: &Notifier) {
+    let Some(interval) = systemd.heartbeat() else { return std::future::pending().await };
+    loop {
+        systemd.alive();
+        smol::Timer::after(interval).await;
+    }
 }
 
 /// Says where the service listens: a line each for people and scripts, and the ports file for those who start it on port 0.

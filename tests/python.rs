@@ -15,11 +15,19 @@ fn python() -> std::path::PathBuf {
     root().join(target).join("venv/bin/python")
 }
 
+/// What the services ask of their clients.
+const TOKEN: &str = "0123456789abcdef";
+
 #[test]
 fn the_readme_s_factory_works_as_printed() {
     let registry = roboflow::Server::start();
     let camera = Camera::start("long.mp4", &[]);
-    let (first, second) = (Weir::with_registry(&registry), Weir::with_registry(&registry));
+    let start = || {
+        Weir::start_with(|command| {
+            command.env("API_BASE_URL", registry.url()).env("WEIR_TOKEN", TOKEN);
+        })
+    };
+    let (first, second) = (start(), start());
     // Where the README has an address of its factory, the test has one of its own.
     let mut addresses = vec![
         ("http://192.168.0.11:8080".to_owned(), format!("http://{}", first.http)),
@@ -27,6 +35,7 @@ fn the_readme_s_factory_works_as_printed() {
         ("192.168.0.3".to_owned(), "127.0.0.1".to_owned()),
         ("factory/1".to_owned(), "toy/1".to_owned()),
         ("YOUR-API-KEY".to_owned(), roboflow::GOOD_KEY.to_owned()),
+        ("YOUR-TOKEN".to_owned(), TOKEN.to_owned()),
     ];
     for number in 1..=4 {
         addresses.push((format!("rtsp://192.168.0.10{number}/cam"), camera.url()));

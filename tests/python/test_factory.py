@@ -100,10 +100,12 @@ class Messages(unittest.TestCase):
         request = {"type": "init", "sink_configuration": {"type": "udp_sink", "host": "127.0.0.1", "port": 9},
                    "video_reference": ADDRESSES["rtsp://192.168.0.104/cam"], "model_id": "toy/1",
                    "api_key": "good-key", "max_fps": None}
-        answer = requests.post(f"{url}/initialise", json=request, timeout=PATIENCE_S).json()
+        headers = {"authorization": f"Bearer {ADDRESSES['YOUR-TOKEN']}"}
+        answer = requests.post(f"{url}/initialise", json=request, headers=headers, timeout=PATIENCE_S).json()
         self.assertEqual(answer["status"], "success", answer)
         pipeline = answer["context"]["pipeline_id"]
-        self.assertEqual(requests.post(f"{url}/terminate/{pipeline}", timeout=PATIENCE_S).json()["status"], "success")
+        self.assertEqual(requests.post(f"{url}/terminate/{pipeline}", headers=headers, timeout=PATIENCE_S).json()["status"],
+                         "success")
 
 
 if __name__ == "__main__":
