@@ -22,12 +22,14 @@ pub struct TractEngine {
 pub fn compile(model: TypedModel) -> Result<Arc<dyn Engine>> {
     let broken = |cause: TractError| Error::new(Kind::ModelArtefact, "the graph cannot be compiled").because(cause);
     let engine = quietly(move || {
-        let model = model.into_decluttered()?.into_optimized()?;
+        let model = model.into_decluttered()?;
+        // Counted here: optimising packs the weights into the operators, where they no longer show.
+        let constants = model.nodes().iter().filter_map(|node| node.op_as::<Const>());
+        let weights_bytes = constants.map(|constant| constant.val().len() * constant.val().datum_type().size_of()).sum();
+        let model = model.into_optimized()?;
         let input_shape = concrete(model.input_fact(0)?);
         let output_shapes = (0..model.output_outlets()?.len()).map(|index| Ok(concrete(model.output_fact(index)?)));
         let output_shapes = output_shapes.collect::<TractResult<_>>()?;
-        let constants = model.nodes().iter().filter_map(|node| node.op_as::<Const>());
-        let weights_bytes = constants.map(|constant| constant.val().len() * constant.val().datum_type().size_of()).sum();
         let plan = model.into_runnable()?;
         let arena_bytes = peak_bytes(&plan);
         Ok(TractEngine { plan, input_shape, output_shapes, weights_bytes, arena_bytes })
