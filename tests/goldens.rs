@@ -2,6 +2,8 @@
 //! must be answered alike. What is free and what is compared exactly is in `support/recording.rs`; where weir answers
 //! differently on purpose, the tables below say so and why.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
+
 mod support;
 
 use std::time::{Duration, Instant};

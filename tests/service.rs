@@ -1,5 +1,7 @@
 //! The real binary as a process: several pipelines, the end of things, and everything that goes wrong around it.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
+
 mod support;
 
 use std::io::Write as _;
@@ -93,7 +95,7 @@ fn max_fps_holds_for_a_file_without_losing_a_frame() {
     weir.init(&init(&weir, &quoted(&clip("short.mp4")), sink.port(), r#", "max_fps": 30"#));
     let first = sink.next();
     let start = Instant::now();
-    let last = (0..59).map(|_| sink.next()).last().unwrap();
+    let last = (0..59).map(|_| sink.next()).fold(None, |_, datagram| Some(datagram)).unwrap();
     let took = start.elapsed();
     assert_eq!((frame_id(&first), frame_id(&last)), (1.0, 60.0));
     // 59 intervals of 1/30 s; late is allowed on a busy machine, early is not.
@@ -406,7 +408,9 @@ fn a_taken_port_a_bad_setting_and_a_bad_flag_have_their_exit_codes() {
     let configuration = cache.path().join("weir.toml");
     std::fs::write(&configuration, "no_such_key = 1\n").unwrap();
     let configuration = configuration.display().to_string();
-    let table: &[(&[&str], &[(&str, &str)], i32, &str)] = &[
+    /// Arguments, environment, exit code, what standard error names.
+    type Row = (&'static [&'static str], &'static [(&'static str, &'static str)], i32, &'static str);
+    let table: &[Row] = &[
         (&["serve"], &[("STREAM_MANAGER_PORT", &port)], 69, ""),
         (&["serve"], &[("STREAM_MANAGEMENT_API_PORT", &port)], 69, ""),
         (&["serve", "--config", &configuration], &[], 78, "no_such_key"),

@@ -222,7 +222,7 @@ impl Default for Capture {
             buffer_size: 64,
             retry_delay_s: 1.0,
             stride_files: false,
-            worker_memory_bytes: 512 << 20,
+            worker_memory_bytes: 256 << 20,
             open_timeout_s: 15.0,
             stall_timeout_s: 5.0,
             rtsp_udp: false,

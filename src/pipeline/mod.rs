@@ -4,6 +4,7 @@
 //! them, and slot numbers and detections travel between.
 
 mod backoff;
+mod budget;
 mod buffer;
 mod journal;
 mod limiter;

@@ -1,6 +1,7 @@
 //! One pipeline: from its sources' frames to its sink.
 
 use super::backoff::Backoff;
+use super::budget::{Budget, Reservation};
 use super::journal::Journal;
 use super::limiter::Limiter;
 use super::report::Throughput;
@@ -35,6 +36,7 @@ pub(super) struct Pipeline {
     /// The model was loaded once: from then on the pipeline is worth keeping.
     was_ready: Cell<bool>,
     shared: Rc<Shared>,
+    budget: Rc<Budget>,
     journal: Rc<Journal>,
     sources: Vec<Source>,
     throughput: RefCell<Throughput>,
@@ -72,7 +74,7 @@ enum Step {
 }
 
 impl Pipeline {
-    pub(super) fn new(id: PipelineId, init: Init, shared: Rc<Shared>, origin: Origin) -> Pipeline {
+    pub(super) fn new(id: PipelineId, init: Init, shared: Rc<Shared>, budget: Rc<Budget>, origin: Origin) -> Pipeline {
         let (journal, wake) = (Rc::new(Journal::default()), Rc::new(Signal::new()));
         let given = (init.filling, init.consumption);
         let source = |(index, wanted): (usize, &crate::command::Source)| {
@@ -85,6 +87,7 @@ impl Pipeline {
             origin,
             was_ready: Cell::new(origin != Origin::Client),
             shared,
+            budget,
             journal,
             sources,
             throughput: RefCell::new(Throughput::new()),
@@ -108,7 +111,7 @@ impl Pipeline {
         })
         .await;
         match outcome {
-            Ok(Some((model, sink))) => {
+            Ok(Some((model, sink, _reservation))) => {
                 self.was_ready.set(true);
                 let _ = ready.try_send(Ok(()));
                 or(self.work(model, sink), self.quit.wait()).await;
@@ -134,13 +137,16 @@ impl Pipeline {
         let _ = self.gone.1.recv().await;
     }
 
-    async fn prepare(&self) -> Result<(Arc<Model>, UdpSink)> {
+    async fn prepare(&self) -> Result<(Arc<Model>, UdpSink, Reservation)> {
         let sink = UdpSink::open(&self.init.sink)?;
         let progress = |progress| log::debug!("pipeline={} loading={progress:?}", self.id);
         let mut backoff = Backoff::new(self.shared.settings.retry_delay, self.id.as_u64_pair().0);
         loop {
             match self.shared.models.get(&self.init.model_id, self.init.api_key.as_ref(), &progress).await {
-                Ok(model) => return Ok((model, sink)),
+                Ok(model) => {
+                    let reservation = self.reserve(&model)?;
+                    return Ok((model, sink, reservation));
+                }
                 Err(error) if self.origin == Origin::Client => return Err(error),
                 Err(error) => {
                     // At boot the network comes later than we do.
@@ -181,13 +187,26 @@ impl Pipeline {
         std::future::pending::<()>().await;
     }
 
+    /// Counts what the pipeline may cost at most; an error when that is more than the service may use.
+    fn reserve(&self, model: &Model) -> Result<Reservation> {
+        let ring = u64::from(self.slots()) * model.rule().slot_bytes() as u64;
+        let per_source = ring.saturating_add(self.shared.capture.worker_memory_bytes);
+        let arenas = (model.arena_bytes() as u64).saturating_mul(self.shared.threads as u64);
+        let model_bytes = arenas.saturating_add(model.weights_bytes() as u64);
+        self.budget.reserve(per_source.saturating_mul(self.sources.len() as u64), model.id(), model_bytes)
+    }
+
+    /// Slots of each source's ring.
+    fn slots(&self) -> u32 {
+        (self.shared.threads + 1 + EXTRA_SLOTS).min(MAX_SLOTS) as u32
+    }
+
     fn plan(&self, model: &Model) -> Plan {
-        let slots = (self.shared.threads + 1 + EXTRA_SLOTS).min(MAX_SLOTS) as u32;
         Plan {
             spawner: self.shared.spawner.clone(),
             capture: self.shared.capture.clone(),
             rule: *model.rule(),
-            slots,
+            slots: self.slots(),
             file_max_fps: self.init.max_fps.filter(|_| self.shared.settings.stride_files),
             retry_delay: self.shared.settings.retry_delay,
         }

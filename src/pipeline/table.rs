@@ -1,5 +1,6 @@
 //! The table of pipelines: carries out commands.
 
+use super::budget::Budget;
 use super::pipeline::{Origin, Pipeline};
 use super::state::Operation;
 use super::store::{Kept, Store};
@@ -13,6 +14,7 @@ use std::rc::Rc;
 /// See the module. One per service.
 pub struct Table {
     shared: Rc<Shared>,
+    budget: Rc<Budget>,
     executor: Rc<LocalExecutor<'static>>,
     /// In order of creation.
     pipelines: RefCell<Vec<Rc<Pipeline>>>,
@@ -27,10 +29,11 @@ impl Table {
     pub fn open(shared: Rc<Shared>, executor: Rc<LocalExecutor<'static>>) -> Rc<Table> {
         let opened = shared.settings.state_dir.as_deref().map(Store::open);
         let (store, kept) = opened.map_or((None, Vec::new()), |(store, kept)| (Some(store), kept));
-        let table = Rc::new(Table { shared, executor, pipelines: RefCell::default(), store, closing: Cell::new(false) });
+        let budget = Budget::new(shared.settings.memory_limit_bytes);
+        let table = Rc::new(Table { shared, budget, executor, pipelines: RefCell::default(), store, closing: Cell::new(false) });
         for Kept { id, init, muted } in kept {
             log::info!("pipeline={id} restored=true muted={muted}");
-            table.start(Pipeline::new(id, init, table.shared.clone(), Origin::Restored { muted }));
+            table.start(table.pipeline(id, init, Origin::Restored { muted }));
         }
         table
     }
@@ -66,7 +69,7 @@ impl Table {
     async fn init(self: &Rc<Self>, init: Init) -> Result<PipelineId> {
         self.admit(&init)?;
         let id = PipelineId::new_v4();
-        let ready = self.start(Pipeline::new(id, init, self.shared.clone(), Origin::Client));
+        let ready = self.start(self.pipeline(id, init, Origin::Client));
         let ended = || Err(Error::new(Kind::System, "The pipeline ended before it was ready"));
         ready.recv().await.unwrap_or_else(|_| ended())?;
         if let Err(error) = self.save().await {
@@ -75,6 +78,10 @@ impl Table {
             return Err(error);
         }
         Ok(id)
+    }
+
+    fn pipeline(&self, id: PipelineId, init: Init, origin: Origin) -> Pipeline {
+        Pipeline::new(id, init, self.shared.clone(), self.budget.clone(), origin)
     }
 
     /// Runs a pipeline in a task of its own: its life does not hang on any client's connection.

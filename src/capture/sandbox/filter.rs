@@ -178,6 +178,7 @@ fn allowed(needs: Needs) -> Result<Rules, Error> {
     rules.insert(libc::SYS_prctl, vec![rule(&[(0, SeccompCmpOp::Eq, flags(libc::PR_SET_NAME))])?]);
     // Devices: V4L2 (type 'V'), and what sockets and terminals are asked.
     let mut requests = vec![rule(&[(1, masked(0xff00), u64::from(b'V') << 8)])?];
+    #[allow(clippy::unnecessary_cast)] // `Ioctl` is a c_int on musl
     for request in [libc::FIONBIO, libc::FIOCLEX, libc::FIONREAD, libc::TCGETS] {
         requests.push(rule(&[(1, SeccompCmpOp::Eq, request as u64)])?);
     }
