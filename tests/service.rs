@@ -409,8 +409,8 @@ fn a_taken_port_a_bad_setting_and_a_bad_flag_have_their_exit_codes() {
     std::fs::write(&configuration, "no_such_key = 1\n").unwrap();
     let configuration = configuration.display().to_string();
     /// Arguments, environment, exit code, what standard error names.
-    type Row = (&'static [&'static str], &'static [(&'static str, &'static str)], i32, &'static str);
-    let table: &[Row] = &[
+    type Row<'a> = (&'a [&'a str], &'a [(&'a str, &'a str)], i32, &'a str);
+    let table: &[Row<'_>] = &[
         (&["serve"], &[("STREAM_MANAGER_PORT", &port)], 69, ""),
         (&["serve"], &[("STREAM_MANAGEMENT_API_PORT", &port)], 69, ""),
         (&["serve", "--config", &configuration], &[], 78, "no_such_key"),
