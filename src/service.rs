@@ -146,10 +146,6 @@ fn shared(config: &Config) -> Result<pipeline::Shared> {
 }
 
 fn pipeline_settings(config: &Config) -> pipeline::Settings {
-    let memory_limit_bytes = match config.service.memory_limit_bytes {
-        0 => machine_memory_bytes(),
-        bytes => bytes,
-    };
     pipeline::Settings {
         thresholds: Thresholds {
             confidence: config.detection.confidence,
@@ -162,7 +158,15 @@ fn pipeline_settings(config: &Config) -> pipeline::Settings {
         stride_files: config.capture.stride_files,
         max_pipelines: config.service.max_pipelines,
         state_dir: Some(config.service.state_dir.clone()).filter(|directory| !directory.as_os_str().is_empty()),
-        memory_limit_bytes,
+        memory_limit_bytes: memory_limit_bytes(config),
+    }
+}
+
+/// What all pipelines together, and any one model, may take.
+fn memory_limit_bytes(config: &Config) -> u64 {
+    match config.service.memory_limit_bytes {
+        0 => machine_memory_bytes(),
+        bytes => bytes,
     }
 }
 
@@ -201,6 +205,7 @@ pub fn registry_settings(config: &Config) -> registry::Settings {
         retries: models.retries,
         retry_interval: Duration::from_secs_f64(models.retry_interval_s),
         max_model_bytes: models.max_bytes,
+        memory_budget_bytes: memory_limit_bytes(config),
         // `Config::check` has seen the name.
         engine: EngineChoice::from_name(&models.engine).unwrap_or_default(),
         validate: models.validate,

@@ -10,6 +10,9 @@ pub use report::{Context, Event, LatencyReport, Report, Severity, SourceMetadata
 use crate::error::Result;
 use uuid::Uuid;
 
+/// Sources of one pipeline. The reference has no limit; a turn waits for all of them, which makes more than this pointless.
+pub const MAX_SOURCES: usize = 16;
+
 /// Identifies a pipeline; always chosen by us.
 pub type PipelineId = Uuid;
 

@@ -26,9 +26,6 @@ use crate::infer::{Pool, Thresholds};
 use std::rc::Rc;
 use std::time::Duration;
 
-/// Sources of one pipeline. The reference has no limit; a turn waits for all of them, which makes more than this pointless.
-pub const MAX_SOURCES: usize = 16;
-
 /// What pipelines are configured with.
 #[derive(Debug, Clone)]
 pub struct Settings {

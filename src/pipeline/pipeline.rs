@@ -1,5 +1,6 @@
 //! One pipeline: from its sources' frames to its sink.
 
+use super::Shared;
 use super::backoff::Backoff;
 use super::budget::{Budget, Reservation};
 use super::journal::Journal;
@@ -10,9 +11,8 @@ use super::source::{Plan, Source, Taken};
 use super::state::Operation;
 use super::store::Kept;
 use super::turns::{Part, Turns};
-use super::{MAX_SOURCES, Shared};
 use crate::clock::Wall;
-use crate::command::{Context, Event, Init, PipelineId, Report};
+use crate::command::{Context, Event, Init, MAX_SOURCES, PipelineId, Report};
 use crate::error::{Error, Kind, Result};
 use crate::infer::{Done, Job, Model, Queue, Thresholds, Ticket};
 use crate::sink::datagram::{self, ClassNames, FrameInfo};

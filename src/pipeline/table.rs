@@ -1,11 +1,11 @@
 //! The table of pipelines: carries out commands.
 
+use super::Shared;
 use super::budget::Budget;
 use super::pipeline::{Origin, Pipeline};
 use super::state::Operation;
 use super::store::{Kept, Store};
-use super::{MAX_SOURCES, Shared};
-use crate::command::{Command, Execute, Init, PipelineId, Reply};
+use crate::command::{Command, Execute, Init, MAX_SOURCES, PipelineId, Reply};
 use crate::error::{Error, Kind, Result};
 use smol::LocalExecutor;
 use std::cell::{Cell, RefCell};

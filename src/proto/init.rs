@@ -6,12 +6,11 @@
 use std::time::Duration;
 
 use super::{properties, python};
-use crate::command::{Consumption, Filling, Init, ModelParameters, Property, Secret, SinkAddress, Source, SourceReference};
+use crate::command::{
+    Consumption, Filling, Init, MAX_SOURCES, ModelParameters, Property, Secret, SinkAddress, Source, SourceReference,
+};
 use crate::error::{Error, Kind, Result};
 use crate::json::{Object, Value};
-
-/// Sources of one pipeline. Each costs a process and a ring of frames; the memory limit usually says no much earlier.
-const MAX_SOURCES: usize = 64;
 
 /// Bytes of one text field. Paths end at 4 096 (PATH_MAX), URLs that cameras take well before 8 KiB.
 const MAX_TEXT_BYTES: usize = 8 << 10;
