@@ -213,6 +213,5 @@ pub fn registry_settings(config: &Config) -> registry::Settings {
         disable_contrast: models.disable_contrast,
         disable_grayscale: models.disable_grayscale,
         disable_static_crop: models.disable_static_crop,
-        ..registry::Settings::default()
     }
 }
