@@ -2,7 +2,7 @@
 
 use super::usage;
 use crate::capture::bench as decoding;
-use crate::command::{Command, Execute, Init, ModelParameters, SinkAddress, Source, SourceReference};
+use crate::command::{Command, Execute, Init, SinkAddress, SourceReference};
 use crate::config::Config;
 use crate::error::{Error, Kind, Result, system};
 use crate::infer::{bench as engine, registry::EngineChoice};
@@ -169,17 +169,8 @@ async fn measure(commands: &Commands, request: &Request, model: &Path, video: &s
     let socket = Async::<UdpSocket>::bind(([127, 0, 0, 1], 0)).map_err(system("open a UDP socket"))?;
     let port = socket.get_ref().local_addr().map_err(system("ask for the local address"))?.port();
     for _ in 0..request.sources {
-        let init = Init {
-            model_id: model.display().to_string(),
-            sources: vec![Source { reference: SourceReference::Text(video.to_owned()), properties: Vec::new() }],
-            sink: SinkAddress { host: "127.0.0.1".to_owned(), port },
-            parameters: ModelParameters::default(),
-            api_key: None,
-            max_fps: None,
-            filling: None,
-            consumption: None,
-            batch_collection_timeout: None,
-        };
+        let reference = SourceReference::Text(video.to_owned());
+        let init = Init::new(model.display().to_string(), reference, SinkAddress { host: "127.0.0.1".to_owned(), port });
         commands.execute(Command::Init(Box::new(init))).await?;
     }
     for _ in 0..WARM_UP_FRAMES {

@@ -1,7 +1,7 @@
 //! `weir demo`: the service with one pipeline on the bundled clip, its detections printed as they arrive over UDP.
 
 use super::{Options, present};
-use crate::command::{Command, Execute, Init, ModelParameters, SinkAddress, Source, SourceReference};
+use crate::command::{Command, Execute, Init, SinkAddress, SourceReference};
 use crate::config::Config;
 use crate::error::{Error, Kind, Result, system};
 use crate::pipeline::Commands;
@@ -56,21 +56,9 @@ fn find_assets() -> Result<PathBuf> {
 async fn show(commands: &Commands, addresses: Addresses, assets: &std::path::Path) -> Result<()> {
     let socket = Async::<UdpSocket>::bind(([127, 0, 0, 1], 0)).map_err(system("open a UDP socket"))?;
     let port = socket.get_ref().local_addr().map_err(system("ask for the local address"))?.port();
-    let init = Init {
-        model_id: assets.join(MODEL).display().to_string(),
-        // With a scheme it is a stream: paced like a camera and started again at its end.
-        sources: vec![Source {
-            reference: SourceReference::Text(format!("file://{}", assets.join(CLIP).display())),
-            properties: Vec::new(),
-        }],
-        sink: SinkAddress { host: "127.0.0.1".to_owned(), port },
-        parameters: ModelParameters::default(),
-        api_key: None,
-        max_fps: None,
-        filling: None,
-        consumption: None,
-        batch_collection_timeout: None,
-    };
+    // With a scheme it is a stream: paced like a camera and started again at its end.
+    let reference = SourceReference::Text(format!("file://{}", assets.join(CLIP).display()));
+    let init = Init::new(assets.join(MODEL).display().to_string(), reference, SinkAddress { host: "127.0.0.1".to_owned(), port });
     println!("weir demo: TCP {}, HTTP http://{}/docs; Ctrl-C ends it", addresses.tcp, addresses.http);
     commands.execute(Command::Init(Box::new(init))).await?;
     let mut buffer = vec![0; MAX_DATAGRAM_BYTES];

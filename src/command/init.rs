@@ -26,6 +26,23 @@ pub struct Init {
     pub batch_collection_timeout: Option<Duration>,
 }
 
+impl Init {
+    /// One source, everything else as it is when a client leaves it out.
+    pub fn new(model_id: String, reference: SourceReference, sink: SinkAddress) -> Init {
+        Init {
+            model_id,
+            sources: vec![Source { reference, properties: Vec::new() }],
+            sink,
+            parameters: ModelParameters::default(),
+            api_key: None,
+            max_fps: None,
+            filling: None,
+            consumption: None,
+            batch_collection_timeout: None,
+        }
+    }
+}
+
 /// One video source of a pipeline.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Source {
