@@ -24,6 +24,8 @@ pub struct UdpSink {
     socket: UdpSocket,
     host: String,
     port: u16,
+    /// The host is an address: nothing to look up, ever.
+    literal: bool,
     target: RefCell<Target>,
     sent: Cell<u64>,
     failed: Cell<u64>,
@@ -52,6 +54,7 @@ impl UdpSink {
             socket,
             host: address.host.clone(),
             port: address.port,
+            literal: literal.is_some(),
             target: RefCell::new(Target { address: literal, next_lookup: Instant::now() }),
             sent: Cell::new(0),
             failed: Cell::new(0),
@@ -88,10 +91,9 @@ impl UdpSink {
     /// The address to send to: the literal one, the cached one, or a fresh look-up.
     async fn address(&self) -> Result<SocketAddr> {
         let Target { address, next_lookup } = self.target.borrow().clone();
-        let literal = self.host.parse::<Ipv4Addr>().is_ok();
         let now = Instant::now();
         match address {
-            Some(address) if literal || now < next_lookup => return Ok(address),
+            Some(address) if self.literal || now < next_lookup => return Ok(address),
             None if now < next_lookup => return Err(self.unresolved()),
             _ => {}
         }
