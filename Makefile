@@ -1,7 +1,7 @@
 # The two commands of this repository are `make demo` and `make test`; the others measure.
 # On a fresh Debian or Ubuntu with only Rust and git, each target first installs what it needs and says so.
 
-.PHONY: demo test quick format clippy licences bench help
+.PHONY: demo test quick format clippy licences bench fuzz help
 
 help: ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -34,3 +34,9 @@ bench: ## The engine and the whole path on the bundled model and clip
 	cargo build --locked --release
 	target/release/weir bench engine --model assets/nanodet-coco-416.onnx
 	target/release/weir bench pipeline --model assets/nanodet-coco-416.onnx --video assets/sample.mp4
+
+# WEIR_FUZZ_GRAPHS says how many, WEIR_FUZZ_SEED where to begin (a failure names its seed).
+fuzz: export WEIR_FUZZ_GRAPHS ?= 50000
+fuzz: ## Random inputs for longer than `make test` has time
+	scripts/setup.sh build
+	cargo test --locked --lib random_graphs

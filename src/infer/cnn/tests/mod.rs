@@ -9,15 +9,20 @@ use crate::infer::Run;
 use random::{Graph, Random};
 use tract_onnx::prelude::*;
 
-/// Graphs per kind of CPU; each takes a millisecond or two, most of it tract's.
+/// Graphs per kind of CPU; each takes a millisecond or two, most of it tract's. `make fuzz` asks for more, see [`seeds`].
 const GRAPHS: u64 = 1000;
+/// One graph in so many is also compared with the tract engine, whose optimiser is several times slower than its runs.
+const TRACT_EVERY: u64 = 4;
+/// Says how many graphs to make for each kind of CPU instead of [`GRAPHS`].
+const COUNT_VARIABLE: &str = "WEIR_FUZZ_GRAPHS";
+/// Says with which seed to begin, as a failure named it.
+const SEED_VARIABLE: &str = "WEIR_FUZZ_SEED";
 /// Largest difference to tract, relative to the largest value of an output.
 const TOLERANCE: f32 = 1e-3;
 /// Outputs that stay below this are compared as if they reached it: tract's own sigmoid errs by 1e-5.
 const SMALLEST_RANGE: f32 = 0.05;
 
-/// tract's result, node by node: its optimiser gets `constant − convolution` wrong (0.23.9 computes `constant − bias +
-/// convolution`), which these graphs found.
+/// tract's result, node by node: its optimiser has folded convolutions wrongly before (`infer/tract.rs`).
 fn oracle(model: &TypedModel, input: &[f32]) -> Vec<Vec<f32>> {
     let fact = model.input_fact(0).unwrap();
     let input = Tensor::from_shape(fact.shape.as_concrete().unwrap(), input).unwrap();
@@ -65,17 +70,37 @@ fn random_graphs(kernels: &'static Kernels, seeds: std::ops::Range<u64>) {
         for _ in 0..2 {
             let input = fill(&mut *run, &mut Random::new(seed));
             run.execute().unwrap_or_else(|e| panic!("{what}: {e}"));
-            assert_close(&*run, &oracle(&graph.model, &input), &what);
+            let expected = oracle(&graph.model, &input);
+            assert_close(&*run, &expected, &what);
+            if seed % TRACT_EVERY == 0 {
+                tract_engine_agrees(&graph.model, &input, &expected, &what);
+            }
         }
     }
     let all = seeds.end - seeds.start;
     assert!(compiled * 10 >= all * 9, "only {compiled} of {all} graphs were compiled");
 }
 
+/// The other engine, whose plan tract optimises.
+fn tract_engine_agrees(model: &TypedModel, input: &[f32], expected: &[Vec<f32>], what: &str) {
+    let engine = crate::infer::tract::compile(model.clone()).unwrap_or_else(|e| panic!("tract, {what}: {e}"));
+    let mut run = engine.new_run().unwrap();
+    run.input().copy_from_slice(input);
+    run.execute().unwrap();
+    assert_close(&*run, expected, &format!("tract, {what}"));
+}
+
+/// The seeds to try: from `first` on, unless the environment says otherwise.
+fn seeds(first: u64) -> std::ops::Range<u64> {
+    let number = |name| std::env::var(name).ok().map(|text: String| text.parse::<u64>().expect("a number of graphs or a seed"));
+    let first = number(SEED_VARIABLE).unwrap_or(first);
+    first..first + number(COUNT_VARIABLE).unwrap_or(GRAPHS)
+}
+
 /// One test per kind of CPU; where the machine lacks it there is nothing to test.
 fn random_graphs_on(name: &str, first_seed: u64) {
     if let Some(kernels) = Kernels::choose(Some(name)) {
-        random_graphs(kernels, first_seed..first_seed + GRAPHS);
+        random_graphs(kernels, seeds(first_seed));
     }
 }
 
