@@ -18,6 +18,12 @@ pub const MAX_INPUT_SIDE: usize = 4096;
 /// Most nodes of a graph. The largest detectors have about two thousand; tract's passes are worse than linear.
 const MAX_NODES: usize = 50_000;
 
+/// Oldest operator set: before it, arithmetic broadcast by an attribute, and nobody exports it any more.
+const OLDEST_OPSET: i64 = 7;
+/// Newest operator set: the operators of detectors were compared with their older forms up to this one, where they changed
+/// only in the element types they accept.
+const NEWEST_OPSET: i64 = 25;
+
 /// A parsed ONNX file.
 pub struct Graph {
     proto: ModelProto,
@@ -48,6 +54,7 @@ impl Graph {
         let proto = quietly(|| tract_onnx::onnx().proto_model_for_read(reader))
             .map_err(|cause| artefact("the weights are not an ONNX file").because(cause))?;
         let graph = proto.graph.as_ref().ok_or_else(|| artefact("the ONNX file holds no graph"))?;
+        check_opset(opset_of(&proto))?;
         check_nodes(graph)?;
         check_tensors(graph, budget)?;
         let input = find_input(graph)?;
@@ -62,12 +69,6 @@ impl Graph {
     /// Value of a `metadata_props` entry, such as Ultralytics' `names`.
     pub fn metadata(&self, key: &str) -> Option<&str> {
         self.proto.metadata_props.iter().find(|entry| entry.key == key).map(|entry| entry.value.as_str())
-    }
-
-    /// Version of the default operator set.
-    pub fn opset(&self) -> i64 {
-        let default = |domain: &str| domain.is_empty() || domain == "ai.onnx";
-        self.proto.opset_import.iter().find(|import| default(&import.domain)).map_or(0, |import| import.version)
     }
 
     /// Names of the outputs, in order.
@@ -119,6 +120,20 @@ fn first_line(error: &TractError) -> String {
     const LONGEST_CHARS: usize = 200;
     let text = format!("{}: {}", error, error.root_cause());
     text.lines().next().unwrap_or_default().chars().take(LONGEST_CHARS).collect()
+}
+
+/// Version of the default operator set; 0 where none is named.
+fn opset_of(proto: &ModelProto) -> i64 {
+    let default = |domain: &str| domain.is_empty() || domain == "ai.onnx";
+    proto.opset_import.iter().find(|import| default(&import.domain)).map_or(0, |import| import.version)
+}
+
+/// An operator may mean something else in a set that nobody here knows: better no answer than a wrong one.
+fn check_opset(version: i64) -> Result<()> {
+    if (OLDEST_OPSET..=NEWEST_OPSET).contains(&version) {
+        return Ok(());
+    }
+    Err(artefact(format!("the graph uses ONNX operator set {version}; {OLDEST_OPSET} to {NEWEST_OPSET} are supported")))
 }
 
 fn check_nodes(graph: &GraphProto) -> Result<()> {

@@ -59,14 +59,14 @@ def save(file, nodes, outputs, weights, dims=(1, 3, SIDE, SIDE), half=False):
     (HERE / file).write_bytes(model.SerializeToString(deterministic=True))
 
 
-def bad(file, nodes, weights=(), inputs=("images",)):
+def bad(file, nodes, weights=(), inputs=("images",), opset=13):
     """A graph from `inputs` to `output0` that must be refused, or find nothing."""
     graph = helper.make_graph(
         nodes, "bad",
         [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 3, SIDE, SIDE]) for name in inputs],
         [helper.make_tensor_value_info("output0", TensorProto.FLOAT, None)], list(weights),
     )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
     model.metadata_props.append(onnx.StringStringEntryProto(key="names", value=str(NAMES)))
     (HERE / f"bad-{file}.onnx").write_bytes(model.SerializeToString(deterministic=True))
 
@@ -75,6 +75,7 @@ def bad_models():
     identity = helper.make_node("Identity", ["images"], ["output0"])
     bad("operator", [helper.make_node("Teleport", ["images"], ["output0"], name="beam")])
     bad("layout", [identity])
+    bad("opset", [identity], opset=99)
     bad("inputs", [helper.make_node("Add", ["images", "more"], ["output0"])], inputs=("images", "more"))
     four_gigabytes = constant("shape", [1, 1024, 1024, 1024], np.int64)
     fill = helper.make_node("ConstantOfShape", ["shape"], ["huge"], name="fill")
@@ -189,7 +190,7 @@ def way_in(picture, format, crop):
 # -- the way out
 
 def back(box, frame_size, format, crop, whole):
-    """Corners in the frame, from corners in the input."""
+    """Corners in the frame, from corners in the input: before they are rounded to whole pixels."""
     result = []
     sizes, shifts = list(frame_size), [0, 0]
     if crop:
@@ -205,7 +206,7 @@ def back(box, frame_size, format, crop, whole):
         else:
             value = float(value) * sizes[axis] / SIDE
         value = min(max(value, 0), sizes[axis])
-        result.append((round(value) if whole else value) + shifts[axis])
+        result.append(value + shifts[axis])
     return result
 
 
@@ -252,6 +253,9 @@ def detect(case, yolox_raw):
     laid, inside = way_in(picture, case["format"], case.get("crop"))
     planes = laid.transpose(2, 0, 1) / 255
     family, least, most = case["family"], case["confidence"], case["max_detections"]
+    # The boxes as the 16-bit file holds them.
+    centred = np.concatenate([CENTRES, SIZES], 1).astype(np.float16 if case["file"].endswith("-f16") else np.float32).astype(np.float64)
+    corners = np.concatenate([centred[:, :2] - centred[:, 2:] / 2, centred[:, :2] + centred[:, 2:] / 2], 1)
     def nms(found):
         return suppress([f for f in found if f[1] >= least], case["iou"], case["agnostic"], most)
     cells = grid(planes)
@@ -284,7 +288,7 @@ def detect(case, yolox_raw):
         found = [f for f in true_iou_nms(cells) if f[1] >= least][:most]
     else:
         # YOLOv5 reports its objectness, which this graph makes the best score: the three families agree.
-        found = nms([(CORNERS[n], cells[n].max(), int(cells[n].argmax())) for n in range(CELLS)])
+        found = nms([(corners[n], cells[n].max(), int(cells[n].argmax())) for n in range(CELLS)])
     whole = family != "rfdetr"
     return [
         [*(float(v) for v in back(box, case["frame"], case["format"], case.get("crop"), whole)), float(score), int(label)]
@@ -319,4 +323,5 @@ if __name__ == "__main__":
     bad_models()
     with (HERE / "expected.jsonl").open("w") as out:
         for case in cases():
-            out.write(json.dumps({**case, "detections": detect(case, yolox_raw)}) + "\n")
+            # What is reported is these corners rounded to whole pixels, a half to either side; RF-DETR's stay as they are.
+            out.write(json.dumps({**case, "whole": case["family"] != "rfdetr", "detections": detect(case, yolox_raw)}) + "\n")

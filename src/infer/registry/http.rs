@@ -107,7 +107,8 @@ impl<'a> Client<'a> {
         let url = match &self.settings.license_server {
             None => url,
             Some(proxy) => {
-                proxied = format!("http://{proxy}/proxy?url={}", encode(url));
+                let scheme = if proxy.contains("://") { "" } else { "http://" };
+                proxied = format!("{scheme}{}/proxy?url={}", proxy.trim_end_matches('/'), encode(url));
                 &proxied
             }
         };

@@ -37,7 +37,7 @@ pub struct Settings {
     pub models_dirs: Vec<PathBuf>,
     /// `API_BASE_URL`.
     pub api_base_url: String,
-    /// `LICENSE_SERVER`: `host[:port]` of a proxy through which every request goes.
+    /// `LICENSE_SERVER`: `host[:port]` of a proxy through which every request goes, over HTTP unless it begins with `https://`.
     pub license_server: Option<String>,
     /// `ROBOFLOW_API_EXTRA_HEADERS`, sent with every request to the API.
     pub extra_headers: Vec<(String, Secret)>,
