@@ -29,8 +29,14 @@ pub fn start(level: &str) {
 
 impl Log for StandardError {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        // Other crates' chatter below warnings is of no use to who runs the service.
-        metadata.target().starts_with("weir") || metadata.level() <= log::Level::Warn
+        let most = match metadata.target() {
+            target if target.starts_with("weir") => LevelFilter::Trace,
+            // It warns of what any stranger sends to a door: who likes could fill the log.
+            target if target.starts_with("rustls") => LevelFilter::Error,
+            // Other crates' chatter below warnings is of no use to who runs the service.
+            _ => LevelFilter::Warn,
+        };
+        metadata.level() <= most
     }
 
     fn log(&self, record: &Record<'_>) {

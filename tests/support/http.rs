@@ -24,6 +24,37 @@ impl Response {
     }
 }
 
+/// Connects with deadlines set.
+#[track_caller]
+pub fn connect(address: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect_timeout(&address, PATIENCE).expect("the HTTP door accepts");
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_write_timeout(Some(PATIENCE)).unwrap();
+    stream.set_nodelay(true).unwrap();
+    stream
+}
+
+/// The next request on a connection that stays open: sends `bytes`, reads one response.
+#[track_caller]
+pub fn next(connection: &mut (impl std::io::Read + std::io::Write), bytes: &[u8]) -> Response {
+    connection.write_all(bytes).expect("the request is taken");
+    let mut answer = Vec::new();
+    let mut chunk = [0; 4096];
+    loop {
+        let text = String::from_utf8_lossy(&answer);
+        if let Some((head, body)) = text.split_once("\r\n\r\n") {
+            let head = head.to_ascii_lowercase();
+            let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok());
+            if body.len() >= length.unwrap_or(0) {
+                return parse(&answer);
+            }
+        }
+        let count = connection.read(&mut chunk).expect("an answer");
+        assert!(count > 0, "closed after {text:?}");
+        answer.extend_from_slice(&chunk[..count]);
+    }
+}
+
 /// One request on a connection of its own.
 #[track_caller]
 pub fn request(address: SocketAddr, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Response {
@@ -42,8 +73,7 @@ pub fn request(address: SocketAddr, method: &str, path: &str, headers: &[(&str, 
 /// Any bytes; whatever comes back until the server closes.
 #[track_caller]
 pub fn exchange(address: SocketAddr, bytes: &[u8]) -> Vec<u8> {
-    let mut stream = TcpStream::connect_timeout(&address, PATIENCE).expect("the HTTP door accepts");
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut stream = connect(address);
     stream.write_all(bytes).expect("the request is taken");
     let mut answer = Vec::new();
     // A reset after the answer is the server's right when it did not read all of a request it refused.

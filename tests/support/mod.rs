@@ -20,6 +20,7 @@ pub mod recording;
 pub mod roboflow;
 pub mod rtsp;
 pub mod tcp;
+pub mod tls;
 pub mod udp;
 pub mod weir;
 

@@ -1,8 +1,9 @@
 //! A client of the TCP door: 4 bytes of length, then JSON, both ways.
 
 use super::{Json, PATIENCE};
-use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, socket_with};
+use std::io::Write as _;
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 
 /// Connects with deadlines set.
 pub fn connect(address: SocketAddr) -> TcpStream {
@@ -10,6 +11,17 @@ pub fn connect(address: SocketAddr) -> TcpStream {
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream.set_write_timeout(Some(PATIENCE)).unwrap();
     stream.set_nodelay(true).unwrap();
+    stream
+}
+
+/// Connects from `source`, an address of the loopback network that is not 127.0.0.1: to the service, another machine.
+pub fn connect_from(source: Ipv4Addr, address: SocketAddr) -> TcpStream {
+    let socket = socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None).expect("a socket");
+    bind(&socket, &SocketAddr::from((source, 0))).expect("an address of the loopback network");
+    rustix::net::connect(&socket, &address).expect("the door accepts");
+    let stream = TcpStream::from(socket);
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_write_timeout(Some(PATIENCE)).unwrap();
     stream
 }
 
@@ -29,7 +41,7 @@ pub fn exchange(address: SocketAddr, bytes: &[u8]) -> String {
 
 /// Reads one framed reply and checks that the server then closes.
 #[track_caller]
-pub fn read_reply(stream: &mut TcpStream) -> String {
+pub fn read_reply(stream: &mut impl std::io::Read) -> String {
     let mut bytes = Vec::new();
     stream.read_to_end(&mut bytes).expect("the server answers and closes");
     let (header, body) = bytes.split_at_checked(4).unwrap_or_else(|| panic!("a reply of {} bytes", bytes.len()));
