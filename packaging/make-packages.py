@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Makes the packages of one finished build: .deb, .tar.gz with an installer, and an OCI image without a daemon.
+"""Makes the packages of one finished build: two .deb, a .tar.gz with an installer, and an OCI image without a daemon.
 
     packaging/make-packages.py --target TRIPLE --out dist/TRIPLE
 
@@ -50,49 +50,80 @@ def zipped(data):
     return packed.getvalue()
 
 
-def deb(binary, architecture, static, out, stamp):
+def debian_changelog(package, stamp):
     release = time.strftime("%a, %d %b %Y %H:%M:%S +0000", time.gmtime(stamp))
-    changelog = f"weir ({version()}) stable; urgency=medium\n\n  * See /usr/share/doc/weir/CHANGELOG.md.gz.\n\n -- {MAINTAINER}  {release}\n"
+    return (f"{package} ({version()}) stable; urgency=medium\n\n  * See /usr/share/doc/weir/CHANGELOG.md.gz.\n\n"
+            f" -- {MAINTAINER}  {release}\n").encode()
+
+
+def deb(package, files, fields, description, out, stamp, control_files=None):
+    """One .deb: `files` and `control_files` are {name: (bytes, mode)}, `fields` the lines of the control file that differ."""
+    files = {
+        **files,
+        f"usr/share/doc/{package}/copyright": ((HERE / "copyright").read_bytes(), 0o644),
+        f"usr/share/doc/{package}/changelog.gz": (zipped(debian_changelog(package, stamp)), 0o644),
+    }
+    size = sum(len(data) for data, _ in files.values()) // 1024 + 1
+    control = "".join(f"{key}: {value}\n" for key, value in [
+        ("Package", package), ("Version", version()), ("Maintainer", MAINTAINER), ("Installed-Size", size),
+        ("Section", "video"), ("Priority", "optional"), *fields.items(), ("Description", description)])
+    sums = "".join(f"{hashlib.md5(data).hexdigest()}  {name}\n" for name, (data, _) in sorted(files.items())
+                   if not name.startswith("etc/"))
+    inner = {"control": (control.encode(), 0o644), "md5sums": (sums.encode(), 0o644), **(control_files or {})}
+    with tempfile.TemporaryDirectory() as folder:
+        tree = pathlib.Path(folder)
+        for name, (data, mode) in files.items():
+            place(tree / name, data, mode)
+        for name, (data, mode) in inner.items():
+            place(tree / "DEBIAN" / name, data, mode)
+        for directory in [tree, *(path for path in tree.rglob("*") if path.is_dir())]:
+            directory.chmod(0o755)
+        made = out / f"{package}_{version()}_{fields['Architecture']}.deb"
+        subprocess.run(["dpkg-deb", "--root-owner-group", "-Zxz", "--build", folder, str(made)], check=True,
+                       stdout=subprocess.DEVNULL, env={**os.environ, "SOURCE_DATE_EPOCH": str(stamp)})
+    return made
+
+
+def service_deb(binary, architecture, static, out, stamp):
+    units = ("weir.service", "weir-tcp.socket", "weir-http.socket")
     files = {
         "usr/bin/weir": (binary, 0o755),
-        "usr/lib/systemd/system/weir.service": ((HERE / "weir.service").read_bytes(), 0o644),
+        **{f"usr/lib/systemd/system/{unit}": ((HERE / unit).read_bytes(), 0o644) for unit in units},
         "etc/weir/weir.toml": ((HERE / "weir.toml").read_bytes(), 0o644),
         "etc/default/weir": ((HERE / "weir.default").read_bytes(), 0o644),
         "usr/share/man/man1/weir.1.gz": (zipped((HERE / "weir.1").read_bytes()), 0o644),
-        "usr/share/doc/weir/copyright": ((HERE / "copyright").read_bytes(), 0o644),
-        "usr/share/doc/weir/changelog.gz": (zipped(changelog.encode()), 0o644),
         "usr/share/doc/weir/CHANGELOG.md.gz": (zipped((ROOT / "CHANGELOG.md").read_bytes()), 0o644),
         "usr/share/doc/weir/weir-jetson.conf": ((HERE / "weir-jetson.conf").read_bytes(), 0o644),
     }
     if static:
         files["usr/share/lintian/overrides/weir"] = ((HERE / "lintian-overrides").read_bytes(), 0o644)
-    size = sum(len(data) for data, _ in files.values()) // 1024 + 1
-    depends = "" if static else "Depends: libc6 (>= 2.31)\n"
-    control = (
-        f"Package: weir\nVersion: {version()}\nArchitecture: {architecture}\nMaintainer: {MAINTAINER}\n"
-        f"Installed-Size: {size}\n{depends}Recommends: ca-certificates\nSection: video\nPriority: optional\n"
-        "Description: object detection on many cameras, steered from outside\n"
+    # Sockets and pipes of glibc 2.31 are all the dynamic binary asks for; the static one asks for nothing.
+    fields = {"Architecture": architecture, **({} if static else {"Depends": "libc6 (>= 2.31)"}),
+              "Recommends": "ca-certificates, procps", "Suggests": "weir-demo"}
+    description = (
+        "object detection on many cameras, steered from outside\n"
         " Watches RTSP cameras, V4L2 devices and video files with an object-detection\n"
         " model and sends what it finds as UDP datagrams. Steered over TCP and HTTP with\n"
-        " the messages of the Roboflow Stream Manager, which it replaces.\n"
-    )
-    with tempfile.TemporaryDirectory() as folder:
-        tree = pathlib.Path(folder)
-        for name, (data, mode) in files.items():
-            place(tree / name, data, mode)
-        place(tree / "DEBIAN/control", control.encode(), 0o644)
-        place(tree / "DEBIAN/conffiles", b"/etc/default/weir\n/etc/weir/weir.toml\n", 0o644)
-        sums = "".join(f"{hashlib.md5(data).hexdigest()}  {name}\n" for name, (data, _) in sorted(files.items())
-                       if not name.startswith("etc/"))
-        place(tree / "DEBIAN/md5sums", sums.encode(), 0o644)
-        for script in ("postinst", "prerm", "postrm"):
-            place(tree / "DEBIAN" / script, (HERE / "debian" / script).read_bytes(), 0o755)
-        for directory in [tree, *(path for path in tree.rglob("*") if path.is_dir())]:
-            directory.chmod(0o755)
-        package = out / f"weir_{version()}_{architecture}.deb"
-        subprocess.run(["dpkg-deb", "--root-owner-group", "-Zxz", "--build", folder, str(package)], check=True,
-                       stdout=subprocess.DEVNULL, env={**os.environ, "SOURCE_DATE_EPOCH": str(stamp)})
-    return package
+        " the messages of the Roboflow Stream Manager, which it replaces.")
+    control_files = {"conffiles": (b"/etc/default/weir\n/etc/weir/weir.toml\n", 0o644)}
+    for script in ("postinst", "prerm", "postrm"):
+        control_files[script] = ((HERE / "debian" / script).read_bytes(), 0o755)
+    return deb("weir", files, fields, description, out, stamp, control_files)
+
+
+def demo_deb(out, stamp):
+    """Apart from the service: the model has three times the size of the binary, and a device in the field needs no demo."""
+    files = {f"usr/share/weir/demo/{name}": (data, 0o644) for name, data in demo_assets().items()}
+    fields = {"Architecture": "all", "Depends": f"weir (>= {version()})", "Multi-Arch": "foreign"}
+    description = (
+        "model and clip that \"weir demo\" shows\n"
+        " A NanoDet model of the 80 COCO classes and a short clip: \"weir demo\" watches it\n"
+        " and prints what it sees, without a camera and without a network.")
+    return deb("weir-demo", files, fields, description, out, stamp)
+
+
+def demo_assets():
+    return {name: (ROOT / "assets" / name).read_bytes() for name in ("nanodet-coco-416.onnx", "sample.mp4")}
 
 
 def place(path, data, mode):
@@ -120,8 +151,13 @@ def tarball(binary, target, out, stamp):
         add_directory(archive, top, 0o755, stamp)
         add(archive, f"{top}/weir", binary, 0o755, stamp)
         add(archive, f"{top}/install.sh", (HERE / "install.sh").read_bytes(), 0o755, stamp)
-        for file in ("weir.service", "weir-jetson.conf", "weir.toml", "weir.default", "weir.1"):
+        for file in ("weir.service", "weir-tcp.socket", "weir-http.socket", "weir-jetson.conf", "weir.toml", "weir.default",
+                     "weir.1"):
             add(archive, f"{top}/{file}", (HERE / file).read_bytes(), 0o644, stamp)
+        # Beside the binary, where `weir demo` looks first: it can be tried before anything is installed.
+        add_directory(archive, f"{top}/assets", 0o755, stamp)
+        for name, data in demo_assets().items():
+            add(archive, f"{top}/assets/{name}", data, 0o644, stamp)
         for file in ("LICENSE-MIT", "LICENSE-APACHE", "NOTICE", "CHANGELOG.md"):
             add(archive, f"{top}/{file}", (ROOT / file).read_bytes(), 0o644, stamp)
     package = out / f"{top}.tar.gz"
@@ -139,7 +175,7 @@ def oci(binary, cpu, target, out, stamp):
         add_directory(archive, "tmp", 0o1777, stamp)
         add_directory(archive, "tmp/cache", 0o755, stamp, CONTAINER_USER)
         add(archive, "etc/passwd", f"weir:x:{CONTAINER_USER}:{CONTAINER_USER}::/:/\n".encode(), 0o644, stamp)
-        # musl and glibc both need it for "localhost" inside a container without one.
+        # For HTTPS to the model registry: an image from scratch has no store of its own.
         add(archive, "etc/ssl/certs/ca-certificates.crt", CERTIFICATES.read_bytes(), 0o644, stamp)
         add(archive, "usr/bin/weir", binary, 0o755, stamp)
     plain = layer.getvalue()
@@ -189,7 +225,7 @@ def main():
     binary = (arguments.out / "weir").read_bytes()
     made = [tarball(binary, arguments.target, arguments.out, stamp)]
     if shutil.which("dpkg-deb"):
-        made.append(deb(binary, DEBIAN_ARCHITECTURE[cpu], static, arguments.out, stamp))
+        made += [service_deb(binary, DEBIAN_ARCHITECTURE[cpu], static, arguments.out, stamp), demo_deb(arguments.out, stamp)]
     if static and CERTIFICATES.exists():
         made.append(oci(binary, cpu, arguments.target, arguments.out, stamp))
     for package in made:

@@ -71,6 +71,13 @@ impl Clock for SystemClock {
     }
 }
 
+/// CLOCK_MONOTONIC in microseconds: what systemd calls MONOTONIC_USEC. Measure with [`Instant`], not with this.
+pub fn monotonic_micros() -> u64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    // Never negative: it counts from the start of the machine. The cast of nanoseconds cannot fail, they are below 1e9.
+    u64::try_from(time.tv_sec).unwrap_or(0) * 1_000_000 + u64::try_from(time.tv_nsec).unwrap_or(0) / 1_000
+}
+
 /// CPU time used by this process, all threads: for the benches.
 pub fn process_cpu_time() -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);

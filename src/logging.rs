@@ -20,11 +20,20 @@ pub fn start(level: &str) {
         "off" => LevelFilter::Off,
         _ => LevelFilter::Warn,
     };
-    let journal = std::env::var_os("JOURNAL_STREAM").is_some();
+    let journal = std::env::var("JOURNAL_STREAM").is_ok_and(|stream| is_standard_error(&stream));
     // A second logger (tests that start twice in one process) is not an error worth dying for.
     if log::set_boxed_logger(Box::new(StandardError { journal })).is_ok() {
         log::set_max_level(level);
     }
+}
+
+/// Whether standard error is still the stream `DEVICE:INODE` that systemd opened: a shell inside a unit may have sent it
+/// elsewhere.
+fn is_standard_error(stream: &str) -> bool {
+    let Ok(found) = rustix::fs::fstat(rustix::stdio::stderr()) else { return false };
+    stream.split_once(':').is_some_and(|(device, inode)| {
+        device.parse() == Ok(u128::from(found.st_dev)) && inode.parse() == Ok(u128::from(found.st_ino))
+    })
 }
 
 impl Log for StandardError {
@@ -60,4 +69,20 @@ impl Log for StandardError {
     }
 
     fn flush(&self) {}
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::expect_used)]
+    use super::*;
+
+    #[test]
+    fn the_journal_is_known_by_its_inode() {
+        let found = rustix::fs::fstat(rustix::stdio::stderr()).expect("there is a standard error");
+        assert!(is_standard_error(&format!("{}:{}", found.st_dev, found.st_ino)));
+        assert!(!is_standard_error(&format!("{}:{}", found.st_dev, found.st_ino + 1)));
+        for text in ["", "1", "a:b"] {
+            assert!(!is_standard_error(text), "{text}");
+        }
+    }
 }

@@ -3,6 +3,7 @@
 //! Outside systemd (`NOTIFY_SOCKET` unset) every call does nothing. A message that cannot be delivered is dropped:
 //! the service must not depend on who watches it.
 
+use crate::clock::monotonic_micros;
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
@@ -36,9 +37,9 @@ impl Notifier {
         Notifier { line, watchdog }
     }
 
-    /// How often [`Notifier::alive`] is wanted: half of systemd's limit, as its manual advises. `None`: not at all.
-    pub fn heartbeat(&self) -> Option<Duration> {
-        self.line.as_ref().and(self.watchdog).map(|limit| limit / 2)
+    /// After how long without [`Notifier::alive`] systemd kills the service. `None`: never.
+    pub fn watchdog(&self) -> Option<Duration> {
+        self.line.as_ref().and(self.watchdog)
     }
 
     /// Both doors listen.
@@ -54,6 +55,11 @@ impl Notifier {
     /// Everything still makes progress.
     pub fn alive(&self) {
         self.send("WATCHDOG=1");
+    }
+
+    /// A reload has begun; [`Notifier::ready`] ends it. The time tells systemd which of two reloads is meant.
+    pub fn reloading(&self) {
+        self.send(&format!("RELOADING=1\nMONOTONIC_USEC={}\nSTATUS=reloading", monotonic_micros()));
     }
 
     /// The drain has begun.
@@ -116,6 +122,11 @@ mod tests {
         assert_eq!(received(&systemd), "READY=1\nSTATUS=listening READY=0");
         notifier.alive();
         assert_eq!(received(&systemd), "WATCHDOG=1");
+        let before = monotonic_micros();
+        notifier.reloading();
+        let reload = received(&systemd);
+        let stamp = reload.strip_prefix("RELOADING=1\nMONOTONIC_USEC=").unwrap().split_once('\n').unwrap().0;
+        assert!((before..=monotonic_micros()).contains(&stamp.parse().unwrap()), "{reload}");
         notifier.stopping();
         assert_eq!(received(&systemd), "STOPPING=1\nSTATUS=draining");
         notifier.status(&"ä".repeat(1_000));
@@ -123,10 +134,11 @@ mod tests {
     }
 
     #[test]
-    fn the_heartbeat_is_half_of_the_limit() {
-        assert_eq!(pair("on", Some("30000000")).1.heartbeat(), Some(Duration::from_secs(15)));
-        assert_eq!(pair("zero", Some("0")).1.heartbeat(), None);
-        assert_eq!(pair("off", None).1.heartbeat(), None);
+    fn the_limit_of_the_watchdog_is_read() {
+        assert_eq!(pair("on", Some("30000000")).1.watchdog(), Some(Duration::from_secs(30)));
+        assert_eq!(pair("zero", Some("0")).1.watchdog(), None);
+        assert_eq!(pair("off", None).1.watchdog(), None);
+        assert_eq!(Notifier::from_environment(|key| (key == "WATCHDOG_USEC").then(|| "1000000".to_owned())).watchdog(), None);
     }
 
     #[test]

@@ -51,7 +51,8 @@ pub fn run_until(config: &Config, main: impl AsyncFnOnce(Commands, Addresses)) -
     let gate = doors::gate(config, &[addresses.tcp, addresses.http])?;
 
     let executor = Rc::new(LocalExecutor::new());
-    let table = Table::open(Rc::new(shared(config)?), executor.clone());
+    let shared = Rc::new(shared(config)?);
+    let table = Table::open(shared.clone(), executor.clone());
     let commands = Commands(table.clone());
     smol::block_on(executor.run(async {
         // Before the doors open, so that no signal finds its default action.
@@ -69,16 +70,21 @@ pub fn run_until(config: &Config, main: impl AsyncFnOnce(Commands, Addresses)) -
         }
         announce(config, addresses)?;
         let systemd = Notifier::from_environment(|name| std::env::var(name).ok());
-        systemd.ready(&format!("listening on {} (TCP) and {} (HTTP)", addresses.tcp, addresses.http));
+        let listening = format!("listening on {} (TCP) and {} (HTTP)", addresses.tcp, addresses.http);
+        systemd.ready(&listening);
         let served = smol::future::or(main(commands, addresses), async {
             while let Some(signal) = signals.next().await {
                 match signal {
-                    Ok(Signal::Hup) => doors::reload(config, &gate),
+                    Ok(Signal::Hup) => {
+                        systemd.reloading();
+                        doors::reload(config, &gate);
+                        systemd.ready(&listening);
+                    }
                     signal => return log::info!("stopping signal={signal:?}"),
                 }
             }
         });
-        smol::future::or(served, heartbeat(&systemd)).await;
+        smol::future::or(served, heartbeat(&systemd, &shared.pool)).await;
         systemd.stopping();
         // New connections are not taken, commands under way are answered: ending the pipelines ends those that still load.
         drop(stop);
@@ -101,12 +107,17 @@ async fn drain(table: &Table, doors: Vec<smol::Task<()>>) {
     .await;
 }
 
-/// Tells systemd's watchdog, as often as it asks for, that the event loop still turns.
-async fn heartbeat(systemd: &Notifier) {
-    let Some(interval) = systemd.heartbeat() else { return std::future::pending().await };
+/// Tells systemd's watchdog that the event loop turns, as long as the inference threads make progress too. Twice in the time
+/// it allows, as its manual advises.
+async fn heartbeat(systemd: &Notifier, pool: &Pool) {
+    let Some(limit) = systemd.watchdog() else { return std::future::pending().await };
     loop {
-        systemd.alive();
-        smol::Timer::after(interval).await;
+        if pool.is_stuck(limit) {
+            log::error!("event=inference_stuck longer_than_s={}", limit.as_secs());
+        } else {
+            systemd.alive();
+        }
+        smol::Timer::after(limit / 2).await;
     }
 }
 

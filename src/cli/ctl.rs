@@ -28,6 +28,7 @@ weir ctl COMMAND [--addr HOST:PORT]     (default: STREAM_MANAGER_HOST:STREAM_MAN
   pause ID | resume ID | terminate ID
   listen PORT                           print the datagrams that arrive on a UDP port
 
+A token, where the service asks for one, comes from WEIR_TOKEN.
 Replies are printed as they come: one line of JSON. Exit code 1 when the service says failure.
 ";
 
@@ -136,11 +137,18 @@ struct Response {
 
 fn send(request: &Request, message: &str) -> Result<ExitCode> {
     let address = request.address();
+    let token = std::env::var("WEIR_TOKEN").ok().filter(|token| !token.is_empty());
+    let message = token.map_or_else(|| message.to_owned(), |token| shown(&token, message));
     let reply =
-        exchange(&address, message).map_err(|cause| Error::new(Kind::Address, format!("no answer from {address}: {cause}")))?;
+        exchange(&address, &message).map_err(|cause| Error::new(Kind::Address, format!("no answer from {address}: {cause}")))?;
     println!("{reply}");
     let success = json::from_str::<Reply>(&reply).is_ok_and(|reply| reply.response.status == "success");
     Ok(if success { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// A message that shows its token.
+fn shown(token: &str, message: &str) -> String {
+    message.replacen('{', &format!("{{\"auth_token\": {}, ", quoted(token)), 1)
 }
 
 fn exchange(address: &str, message: &str) -> std::io::Result<String> {
@@ -187,6 +195,12 @@ mod tests {
         assert!(message.contains(r#""video_reference": [0, "a\"b.mp4"]"#), "{message}");
         assert!(message.contains(r#""sink_configuration": {"type": "udp_sink", "host": "host", "port": 99}"#), "{message}");
         assert!(message.contains(r#""max_fps": 5"#), "{message}");
+    }
+
+    #[test]
+    fn a_token_is_shown_in_the_message() {
+        let message = shown("ab\"cd", &about("status", "x"));
+        assert_eq!(message, r#"{"auth_token": "ab\"cd", "type": "status", "pipeline_id": "x"}"#);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //!
 //! The doc comment of a field is its manual; a test holds `packaging/weir.toml` equal to the defaults.
 
+mod credentials;
 mod doors;
 mod environment;
 
@@ -110,7 +111,7 @@ pub struct Models {
     pub disable_grayscale: bool,
     /// Environment: DISABLE_PREPROC_STATIC_CROP.
     pub disable_static_crop: bool,
-    /// For pipelines that bring no key. Environment only: ROBOFLOW_API_KEY, API_KEY.
+    /// For pipelines that bring no key. Environment only: ROBOFLOW_API_KEY, API_KEY; or systemd's credential `weir.api-key`.
     #[serde(skip)]
     pub api_key: Option<Secret>,
     /// JSON object of headers for every API request. Environment only: ROBOFLOW_API_EXTRA_HEADERS.
@@ -251,7 +252,10 @@ impl Config {
             None if Path::new(DEFAULT_PATH).exists() => Config::read(Path::new(DEFAULT_PATH))?,
             None => Config::default(),
         };
-        environment::apply(&mut config, environment)?;
+        environment::apply(&mut config, &environment)?;
+        if let Some(directory) = environment("CREDENTIALS_DIRECTORY") {
+            credentials::apply(&mut config, Path::new(&directory))?;
+        }
         config.check()?;
         Ok(config)
     }

@@ -11,6 +11,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 /// N threads. Dropping it ends them, each after the job it has.
 pub struct Pool {
@@ -28,6 +29,8 @@ struct Shared {
     state: Mutex<State>,
     /// Told when a job comes, a model or a queue goes, or the pool ends.
     changed: Condvar,
+    /// For each thread, since when it has had the job it has.
+    busy: Vec<Mutex<Option<Instant>>>,
 }
 
 #[derive(Default)]
@@ -90,7 +93,8 @@ impl Drop for Queue {
 impl Pool {
     /// Starts `threads` threads (at least one).
     pub fn start(threads: usize) -> Result<Pool> {
-        let shared = Arc::new(Shared { state: Mutex::new(State::default()), changed: Condvar::new() });
+        let busy = (0..threads.max(1)).map(|_| Mutex::new(None)).collect();
+        let shared = Arc::new(Shared { state: Mutex::new(State::default()), changed: Condvar::new(), busy });
         // a thread without a job of its own helps with the others' runs
         super::cnn::allow_threads(threads);
         let mut pool = Pool { shared, threads: Vec::new() };
@@ -98,7 +102,7 @@ impl Pool {
             let shared = pool.shared.clone();
             let thread = std::thread::Builder::new()
                 .name(format!("infer-{index}"))
-                .spawn(move || shared.work())
+                .spawn(move || shared.work(index))
                 .map_err(system("cannot start an inference thread"))?;
             pool.threads.push(thread);
         }
@@ -108,6 +112,12 @@ impl Pool {
     /// How many threads there are.
     pub fn threads(&self) -> usize {
         self.threads.len()
+    }
+
+    /// Whether a thread has had the same job for longer than `limit`: a model that never ends, or a loop that takes no
+    /// answers. An idle pool is not stuck.
+    pub fn is_stuck(&self, limit: Duration) -> bool {
+        self.shared.busy.iter().any(|busy| lock(busy).is_some_and(|since| since.elapsed() > limit))
     }
 
     /// A queue whose answers go to `done`, in the order in which they are finished. `done` should hold
@@ -136,24 +146,32 @@ impl Drop for Pool {
 impl Shared {
     /// Nothing that can panic runs under the lock; were it poisoned, the state would still be whole.
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
-    /// The life of a thread.
-    fn work(self: Arc<Self>) {
+    /// The life of thread `index`.
+    fn work(self: Arc<Self>, index: usize) {
         let holder: Weak<dyn Holder> = Arc::downgrade(&(self.clone() as Arc<dyn Holder>));
         let mut bench = Workbench::new(holder);
         let mut seen_freed = 0;
         loop {
             match self.next(&mut seen_freed) {
                 Next::Run(job, done) => {
+                    self.note(index, Some(Instant::now()));
                     let answer = bench.run(job);
                     // Fails when the pipeline is gone: then nobody misses it.
                     let _ = done.send_blocking(answer);
+                    self.note(index, None);
                 }
                 Next::Sweep => bench.sweep(),
                 Next::Stop => return,
             }
+        }
+    }
+
+    fn note(&self, index: usize, since: Option<Instant>) {
+        if let Some(busy) = self.busy.get(index) {
+            *lock(busy) = since;
         }
     }
 
@@ -174,6 +192,11 @@ impl Shared {
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
     }
+}
+
+/// A panic elsewhere does not make these few words untrue.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl State {

@@ -130,6 +130,29 @@ fn a_failure_or_a_panic_is_an_error_of_that_job_alone() {
 }
 
 #[test]
+fn a_pool_is_stuck_while_one_job_lasts_too_long() {
+    let pool = Pool::start(2).unwrap();
+    let (open, gate) = async_channel::unbounded();
+    let (model, _) = model(Some(gate));
+    let (sender, answers) = async_channel::bounded(8);
+    let queue = pool.queue(sender);
+    assert!(!pool.is_stuck(Duration::ZERO), "idle");
+    queue.submit(job(&model, 0, 0)).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !pool.is_stuck(Duration::ZERO) {
+        assert!(Instant::now() < deadline, "the job has not begun");
+        std::thread::yield_now();
+    }
+    assert!(!pool.is_stuck(Duration::from_secs(3600)));
+    open.send_blocking(()).unwrap();
+    answers.recv_blocking().unwrap();
+    while pool.is_stuck(Duration::ZERO) {
+        assert!(Instant::now() < deadline, "the job has not ended");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
 fn pipelines_take_turns_whatever_one_has_waiting() {
     let pool = Pool::start(1).unwrap();
     let (open, gate) = async_channel::unbounded();
