@@ -48,6 +48,8 @@ pub(super) struct Control {
     shared: Arc<Shared>,
     message: Writer,
     last_said: Instant,
+    /// The counters as the parent knows them, and since when.
+    told: (Progress, Instant),
 }
 
 /// Takes the first message off the socket.
@@ -84,7 +86,13 @@ impl Control {
                 std::process::exit(1);
             })
             .map_err(system("starting the listening thread"))?;
-        Ok(Control { socket, shared, message: Writer::new(), last_said: Instant::now() })
+        Ok(Control {
+            socket,
+            shared,
+            message: Writer::new(),
+            last_said: Instant::now(),
+            told: (Progress::default(), Instant::now()),
+        })
     }
 
     /// Whether the parent wants us to end, or is gone.
@@ -138,11 +146,26 @@ impl Control {
         self.send()
     }
 
-    /// We live, if nothing has been said for [`ALIVE_INTERVAL`].
+    /// We live, if nothing has been said for [`ALIVE_INTERVAL`]; and what was lost, as often, if it has become more.
     pub(super) fn say_alive_if_due(&mut self, progress: &Progress) -> Result<()> {
-        if self.last_said.elapsed() < ALIVE_INTERVAL {
+        let (told, since) = &self.told;
+        let losses_due = has_lost_more(told, progress) && since.elapsed() >= ALIVE_INTERVAL;
+        if self.last_said.elapsed() < ALIVE_INTERVAL && !losses_due {
             return Ok(());
         }
+        self.say_alive(progress)
+    }
+
+    /// What was lost since it was last said: before the last word, after which nobody asks any more.
+    pub(super) fn say_losses(&mut self, progress: &Progress) -> Result<()> {
+        if self.stopped() || !has_lost_more(&self.told.0, progress) {
+            return Ok(());
+        }
+        self.say_alive(progress)
+    }
+
+    fn say_alive(&mut self, progress: &Progress) -> Result<()> {
+        self.told = (*progress, Instant::now());
         ipc::write_alive(&mut self.message, progress);
         self.send()
     }
@@ -167,6 +190,10 @@ impl Control {
             }
         }
     }
+}
+
+fn has_lost_more(told: &Progress, now: &Progress) -> bool {
+    (told.dropped, told.undecodable) != (now.dropped, now.undecodable)
 }
 
 /// The listener reads small messages and calls nothing deep.

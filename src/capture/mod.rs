@@ -82,7 +82,7 @@ pub enum Event {
     Opened(SourceProperties),
     /// A frame lies in a slot; give it back with `release`.
     Frame(Frame),
-    /// The source lives though no frame came out (muted, waiting for a key frame, dropping).
+    /// The source lives though no frame came out (muted, waiting for a key frame, dropping), or some were lost.
     Alive(Progress),
     /// End of file. Last event.
     Ended,

@@ -78,7 +78,10 @@ fn capture(start: &Start, ring: OwnedFd, control: &mut Control) -> Result<()> {
     }
     control.say_opened(&properties)?;
     let mut session = Session::new(start, control, ring, &properties, endless);
-    session.run(&mut *source)
+    let ending = session.run(&mut *source);
+    let Frames { control, progress, .. } = &mut session.frames;
+    control.say_losses(progress)?;
+    ending
 }
 
 /// One open source being played.

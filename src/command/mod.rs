@@ -1,9 +1,11 @@
 //! Everything the product can be told, and what it answers: the two enums between the doors and the pipelines.
 //! No I/O type in here.
 
+mod figures;
 mod init;
 mod report;
 
+pub use figures::{BUCKETS_S, Figures, Histogram, SourceFigures};
 pub use init::{Consumption, Filling, Init, ModelParameters, Property, Secret, SinkAddress, Source, SourceReference};
 pub use report::{Context, Event, LatencyReport, Report, Severity, SourceMetadata, SourceProperties, SourceState, Update};
 

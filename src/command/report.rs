@@ -1,6 +1,6 @@
 //! The answer to `status`: reference.md §3.
 
-use super::{Consumption, Filling, SourceReference};
+use super::{Consumption, Figures, Filling, SourceReference};
 use crate::clock::Wall;
 
 /// What `status` answers.
@@ -14,6 +14,8 @@ pub struct Report {
     pub inference_throughput: f64,
     /// One per source, in source order.
     pub sources: Vec<SourceMetadata>,
+    /// Beyond the reference.
+    pub figures: Figures,
 }
 
 /// One entry of `video_source_status_updates`.

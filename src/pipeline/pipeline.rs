@@ -12,13 +12,13 @@ use super::state::Operation;
 use super::store::Kept;
 use super::turns::{Part, Turns};
 use crate::clock::Wall;
-use crate::command::{Context, Event, Init, MAX_SOURCES, PipelineId, Report};
+use crate::command::{Context, Event, Figures, Init, MAX_SOURCES, PipelineId, Report};
 use crate::error::{Error, Kind, Result};
 use crate::infer::{Done, Job, Model, Queue, Thresholds, Ticket};
 use crate::sink::datagram::{self, ClassNames, FrameInfo};
 use crate::sink::udp::UdpSink;
 use smol::future::{or, yield_now};
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -49,6 +49,8 @@ pub(super) struct Pipeline {
     gone: (async_channel::Sender<()>, async_channel::Receiver<()>),
     /// Detections that did not fit into a datagram.
     omitted: Cell<u64>,
+    /// Set when the pipeline begins to run.
+    sink: OnceCell<UdpSink>,
 }
 
 /// Who wants the pipeline.
@@ -96,6 +98,7 @@ impl Pipeline {
             quit: Signal::new(),
             gone: async_channel::bounded(1),
             omitted: Cell::new(0),
+            sink: OnceCell::new(),
         }
     }
 
@@ -114,7 +117,7 @@ impl Pipeline {
             Ok(Some((model, sink, _reservation))) => {
                 self.was_ready.set(true);
                 let _ = ready.try_send(Ok(()));
-                or(self.work(model, sink), self.quit.wait()).await;
+                or(self.work(model, self.sink.get_or_init(|| sink)), self.quit.wait()).await;
                 for source in &self.sources {
                     source.stop().await;
                 }
@@ -168,7 +171,7 @@ impl Pipeline {
         self.was_ready.get().then(|| Kept { id: self.id, init: self.init.clone(), muted })
     }
 
-    async fn work(&self, model: Arc<Model>, sink: UdpSink) {
+    async fn work(&self, model: Arc<Model>, sink: &UdpSink) {
         self.journal.info(Context::Pipeline, Event::InferenceStarted);
         let plan = self.plan(&model);
         let (answers, answered) = async_channel::bounded(Queue::CAPACITY);
@@ -179,7 +182,7 @@ impl Pipeline {
             std::future::pending::<()>().await;
         };
         let gather = self.gather(&model, &queue);
-        let dispatch = self.dispatch(&model, &sink, &answered);
+        let dispatch = self.dispatch(&model, sink, &answered);
         or(gather, or(dispatch, sources)).await;
         self.journal.info(Context::Pipeline, Event::InferenceFinished);
         // An ended pipeline stays listed and answers status until it is terminated; its workers, model and queue go now.
@@ -287,7 +290,10 @@ impl Pipeline {
         let early = limiter.as_ref().is_some_and(|limiter| !limiter.wait(now).is_zero());
         let taken = self.sources.iter().zip(0_u32..).filter_map(|(source, index)| Some((index, source.take()?)));
         if early {
-            taken.for_each(|(index, taken)| self.give_back(index, &taken));
+            taken.for_each(|(index, taken)| {
+                self.give_back(index, &taken);
+                self.source(index, Source::record_early);
+            });
             return;
         }
         if let Some(limiter) = limiter {
@@ -322,8 +328,13 @@ impl Pipeline {
     }
 
     fn give_back(&self, source: u32, taken: &Taken) {
-        if let Some(source) = self.sources.get(source as usize) {
-            source.give_back(taken.frame.slot, taken.generation);
+        self.source(source, |source| source.give_back(taken.frame.slot, taken.generation));
+    }
+
+    /// Does something with the source of that index.
+    fn source(&self, index: u32, act: impl FnOnce(&Source)) {
+        if let Some(source) = self.sources.get(index as usize) {
+            act(source);
         }
     }
 
@@ -361,9 +372,7 @@ impl Pipeline {
         let mut turns = self.turns.borrow_mut();
         let Some(part) = turns.answer(done) else { return };
         self.give_back(part.source, &part.taken);
-        if let Some(source) = self.sources.get(part.source as usize) {
-            source.record_latency(part.taken.frame.timestamp, started, took);
-        }
+        self.source(part.source, |source| source.record_latency(part.taken.frame.timestamp, started, took));
         self.throughput.borrow_mut().record(Instant::now());
     }
 
@@ -383,8 +392,9 @@ impl Pipeline {
         };
         let omitted = datagram::write(payload, &frame, detections, names);
         self.omitted.set(self.omitted.get() + omitted as u64);
-        if let Err(error) = sink.send(payload).await {
-            self.journal.dispatch_error(&error);
+        match sink.send(payload).await {
+            Ok(()) => self.source(part.source, |source| source.record_dispatch(frame.decoded)),
+            Err(error) => self.journal.dispatch_error(&error),
         }
     }
 
@@ -404,6 +414,17 @@ impl Pipeline {
             latencies: self.sources.iter().map(Source::latency_report).collect(),
             inference_throughput: self.throughput.borrow().report(Instant::now()),
             sources: self.sources.iter().map(Source::metadata).collect(),
+            figures: self.figures(),
+        }
+    }
+
+    fn figures(&self) -> Figures {
+        let (datagrams_sent, datagrams_failed) = self.sink.get().map(UdpSink::counters).unwrap_or_default();
+        Figures {
+            omitted_detections: self.omitted.get(),
+            datagrams_sent,
+            datagrams_failed,
+            sources: self.sources.iter().map(Source::figures).collect(),
         }
     }
 }

@@ -11,7 +11,9 @@ use super::signal::Signal;
 use super::state::Operation;
 use crate::capture::{self, Ring, Spawner, Worker};
 use crate::clock::Wall;
-use crate::command::{self, Consumption, Context, Event, Filling, LatencyReport, SourceMetadata, SourceProperties, SourceState};
+use crate::command::{
+    self, Consumption, Context, Event, Filling, LatencyReport, SourceFigures, SourceMetadata, SourceProperties, SourceState,
+};
 use crate::error::{Error, Kind, Result};
 use crate::geometry::InputRule;
 use crate::infer::Pixels;
@@ -78,7 +80,10 @@ pub(super) struct Source {
     buffer: RefCell<Buffer>,
     last_frame_id: Cell<u64>,
     latencies: RefCell<Latencies>,
+    /// Of the worker that runs, as it last told them.
     counters: Cell<capture::Progress>,
+    /// Of all workers before it, and what the parent itself counts.
+    figures: RefCell<SourceFigures>,
     journal: Rc<Journal>,
     /// Rung when there is a frame, or a change that a waiting turn must know of.
     changed: Rc<Signal>,
@@ -122,6 +127,7 @@ impl Source {
             last_frame_id: Cell::new(0),
             latencies: RefCell::new(Latencies::new()),
             counters: Cell::default(),
+            figures: RefCell::default(),
             journal,
             changed,
         }
@@ -181,12 +187,13 @@ impl Source {
             file_max_fps: plan.file_max_fps,
             muted,
         };
+        self.figures.borrow_mut().workers += 1;
         let worker = match Worker::start(&plan.spawner, &plan.capture, request).await {
             Ok(worker) => Rc::new(worker),
             Err(error) => return End::Unreachable(error),
         };
         // Frames of the connection before lie in a ring that goes now.
-        self.buffer.borrow_mut().clear(|_| {});
+        self.buffer.borrow_mut().clear(|_| self.supersede());
         self.generation.set(self.generation.get() + 1);
         *self.ring.borrow_mut() = Some(Arc::new(RingPixels(worker.ring())));
         *self.worker.borrow_mut() = Some(worker.clone());
@@ -236,8 +243,17 @@ impl Source {
         if known || self.state.get() != SourceState::Running {
             return worker.release(frame.slot);
         }
-        self.buffer.borrow_mut().push(frame, |slot| worker.release(slot));
+        self.figures.borrow_mut().frames += 1;
+        self.buffer.borrow_mut().push(frame, |slot| {
+            self.supersede();
+            worker.release(slot);
+        });
         self.changed.ring();
+    }
+
+    /// A frame that waited goes unseen.
+    fn supersede(&self) {
+        self.figures.borrow_mut().frames_superseded += 1;
     }
 
     fn note(&self, progress: capture::Progress) {
@@ -345,6 +361,21 @@ impl Source {
     /// One inference on a frame of this source.
     pub(super) fn record_latency(&self, stamp: Wall, started: Wall, took: Duration) {
         self.latencies.borrow_mut().record(stamp, started, took);
+        self.figures.borrow_mut().inference.observe(took);
+    }
+
+    /// The datagram of a frame taken at `stamp` has been sent.
+    pub(super) fn record_dispatch(&self, stamp: Wall) {
+        let seconds = Wall::now().seconds_since(stamp);
+        // A clock that was set back in between is no latency.
+        if let Ok(latency) = Duration::try_from_secs_f64(seconds) {
+            self.figures.borrow_mut().latency.observe(latency);
+        }
+    }
+
+    /// A frame was taken too early for `max_fps`.
+    pub(super) fn record_early(&self) {
+        self.figures.borrow_mut().frames_early += 1;
     }
 
     // ---------------------------------------------------------------- for commands
@@ -361,7 +392,10 @@ impl Source {
         if let Some(worker) = self.worker.borrow().as_ref() {
             worker.set_muted(muted);
             if muted {
-                self.buffer.borrow_mut().clear(|slot| worker.release(slot));
+                self.buffer.borrow_mut().clear(|slot| {
+                    self.supersede();
+                    worker.release(slot);
+                });
             }
         }
         self.changed.ring();
@@ -381,6 +415,11 @@ impl Source {
         if let Some(worker) = worker.and_then(Rc::into_inner) {
             worker.stop().await;
         }
+        // The next worker counts from 0.
+        let told = self.counters.take();
+        let mut figures = self.figures.borrow_mut();
+        figures.frames_without_slot += told.dropped;
+        figures.frames_undecodable += told.undecodable;
     }
 
     // ---------------------------------------------------------------- for status
@@ -388,6 +427,14 @@ impl Source {
     /// This source's entry in `latency_reports`.
     pub(super) fn latency_report(&self) -> LatencyReport {
         self.latencies.borrow().report()
+    }
+
+    /// What it has counted and measured.
+    pub(super) fn figures(&self) -> SourceFigures {
+        let (told, mut figures) = (self.counters.get(), self.figures.borrow().clone());
+        figures.frames_without_slot += told.dropped;
+        figures.frames_undecodable += told.undecodable;
+        figures
     }
 
     /// This source's entry in `sources_metadata`.

@@ -8,8 +8,8 @@ use uuid::Uuid;
 
 use crate::clock::Wall;
 use crate::command::{
-    Command, Context, Event, Execute, Init, LatencyReport, PipelineId, Reply, Report, Severity, SourceMetadata, SourceProperties,
-    SourceReference, SourceState, Update,
+    Command, Context, Event, Execute, Figures, Init, LatencyReport, PipelineId, Reply, Report, Severity, SourceFigures,
+    SourceMetadata, SourceProperties, SourceReference, SourceState, Update,
 };
 use crate::error::{Error, Kind, Result};
 
@@ -92,6 +92,7 @@ fn report(state: SourceState, reference: &SourceReference) -> Report {
             filling: None,
             consumption: Some(crate::command::Consumption::Eager),
         }],
+        figures: Figures { sources: vec![SourceFigures::default()], ..Figures::default() },
     }
 }
 

@@ -1,6 +1,6 @@
 //! [`Report`] → JSON: reference.md §3, the same through both doors.
 
-use crate::command::{Event, LatencyReport, Report, SourceMetadata, SourceProperties, SourceReference, Update};
+use crate::command::{Event, Figures, LatencyReport, Report, SourceMetadata, SourceProperties, SourceReference, Update};
 use crate::json::Writer;
 
 /// Writes the report object.
@@ -22,6 +22,25 @@ pub(super) fn write(json: &mut Writer, report: &Report) {
         metadata(json, source_id, entry);
     }
     json.end_array();
+    losses(json, &report.figures);
+    json.end_object();
+}
+
+/// Beyond the reference, and only when something was lost: a report without losses has the reference's keys alone.
+fn losses(json: &mut Writer, figures: &Figures) {
+    let undecodable = figures.sources.iter().map(|source| source.frames_undecodable).sum();
+    let losses = [
+        ("detections_omitted", figures.omitted_detections),
+        ("datagrams_failed", figures.datagrams_failed),
+        ("frames_undecodable", undecodable),
+    ];
+    if losses.iter().all(|(_, count)| *count == 0) {
+        return;
+    }
+    json.key("losses").begin_object();
+    for (key, count) in losses {
+        json.key(key).integer(count);
+    }
     json.end_object();
 }
 

@@ -1,6 +1,7 @@
 //! What each HTTP request means.
 
 mod initialise;
+mod metrics;
 mod observe;
 mod pages;
 mod validate;
@@ -184,7 +185,7 @@ impl<E: Execute> Door<'_, E> {
             },
             Route::Health => observe::health(),
             Route::Ready => observe::readiness(self.commands, &self.settings.gate).await,
-            Route::Metrics => observe::metrics(self.commands, &self.settings.gate).await,
+            Route::Metrics => metrics::answer(self.commands, &self.settings.gate, headers).await,
             Route::OpenApi => pages::openapi(),
             Route::Docs => pages::docs(),
         }
