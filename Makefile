@@ -1,7 +1,7 @@
 # The two commands of this repository are `make demo` and `make test`; the others measure.
 # On a fresh Debian or Ubuntu with only Rust and git, each target first installs what it needs and says so.
 
-.PHONY: demo test quick format clippy licences bench fuzz help
+.PHONY: demo test quick format clippy licences bench fuzz help vm
 
 help: ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -25,6 +25,10 @@ format:
 
 clippy:
 	cargo clippy --locked --all-targets -- -D warnings
+
+vm: ## The static binaries in machines with a real kernel's cameras: x86-64, then aarch64 (minutes)
+	tests/vm/run.sh x86_64
+	tests/vm/run.sh aarch64
 
 licences: ## Licence and advisory check of all dependencies (deny.toml)
 	scripts/check-dependencies.py

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs the system packages that building, testing or packaging needs. Debian 12/13 and Ubuntu 22.04 or newer.
 #
-#   scripts/setup.sh build|test|bench|cross|package ...
+#   scripts/setup.sh build|test|bench|cross|package|vm ...
 #
 # Says what it will do before it does it, installs only what is missing, and does nothing the second time.
 # Works as root and through sudo. On another distribution it names what it would have installed and goes on.
@@ -12,6 +12,13 @@ BUILD=(build-essential libclang-dev ca-certificates)
 # test: a real RTSP server, and Python clients in a virtual environment of their own (libgl1 is for OpenCV there).
 TEST=(openssl python3 libgl1 python3-venv python3-gi gir1.2-gst-rtsp-server-1.0 ffmpeg
   gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly gstreamer1.0-libav)
+# test, too: a machine of this architecture, with cameras of a real kernel (tests/vm.rs).
+case $(uname -m) in
+  x86_64) TEST+=(qemu-system-x86) ;;
+  aarch64) TEST+=(qemu-system-arm) ;;
+esac
+# vm: machines of both architectures.
+VM=(qemu-system-x86 qemu-system-arm python3)
 # bench: an HTTP load generator.
 BENCH=(wrk python3 ffmpeg)
 # cross: the cross compiler itself (zig) comes from PyPI, see cross/build.sh.
@@ -32,6 +39,7 @@ for set in "$@"; do
     bench) wanted+=("${BENCH[@]}") ;;
     cross) wanted+=("${CROSS[@]}") ;;
     package) wanted+=("${PACKAGE[@]}") ;;
+    vm) wanted+=("${VM[@]}") ;;
     *) say "unknown set: $set"; exit 64 ;;
   esac
 done

@@ -136,8 +136,9 @@ impl Reach {
         let Some(roots) = self.file_roots.clone() else { return Ok(()) };
         // Off the loop: a dead network file system can hold this up for minutes.
         let inside = smol::unblock(move || {
-            // Symbolic links and `..` are resolved on both sides; what does not exist is nowhere.
-            let Ok(path) = path.canonicalize() else { return false };
+            // Symbolic links and `..` are resolved on both sides; what does not exist is nowhere, but for a camera that is
+            // not plugged in: it is waited for.
+            let Ok(path) = path.canonicalize() else { return is_camera(&path) || is_camera_link(&path) };
             is_camera(&path) || roots.iter().any(|root| root.canonicalize().is_ok_and(|root| path.starts_with(root)))
         })
         .await;
@@ -149,6 +150,14 @@ impl Reach {
 fn is_camera(path: &Path) -> bool {
     let number = path.to_str().and_then(|path| path.strip_prefix("/dev/video"));
     number.is_some_and(|number| !number.is_empty() && number.bytes().all(|digit| digit.is_ascii_digit()))
+}
+
+/// The links that udev makes for cameras.
+fn is_camera_link(path: &Path) -> bool {
+    let folders = ["/dev/v4l/by-id", "/dev/v4l/by-path"].map(Path::new);
+    let in_folder = path.parent().is_some_and(|parent| folders.contains(&parent));
+    // `file_name` is `None` for `..`; a trailing `/` or `/.` changes nothing.
+    in_folder && path.file_name().is_some()
 }
 
 fn allowed(rules: &[HostRule], host: &str) -> bool {
@@ -237,6 +246,11 @@ mod tests {
             ("file:///etc/passwd".into(), Some(Kind::Forbidden)),
             ("file://host/etc/passwd".into(), Some(Kind::Forbidden)),
             ("/dev/null".into(), Some(Kind::Forbidden)),
+            // Not plugged in yet.
+            ("/dev/video4242".into(), None),
+            ("/dev/v4l/by-id/usb-absent-index0".into(), None),
+            ("/dev/v4l/by-id/..".into(), Some(Kind::Forbidden)),
+            ("/dev/v4l/by-id/../../absent".into(), Some(Kind::Forbidden)),
             ("rtsp://cam/1".into(), None),
         ] {
             assert_eq!(refused(&reach, &reference), expected, "{reference}");

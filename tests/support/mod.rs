@@ -14,6 +14,8 @@
     reason = "test code: each test binary uses a part of it, and a failed expectation is the test's result"
 )]
 
+pub mod doors;
+pub mod guest;
 pub mod http;
 pub mod json;
 pub mod recording;
@@ -24,6 +26,7 @@ pub mod tls;
 pub mod udp;
 pub mod weir;
 
+pub use doors::Doors;
 pub use json::Json;
 pub use weir::Weir;
 

@@ -1,6 +1,6 @@
 //! One running `weir serve`.
 
-use super::{Folder, Json, PATIENCE, http, tcp, wait_for};
+use super::{Doors, Folder, PATIENCE, wait_for};
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::path::Path;
@@ -12,12 +12,10 @@ use std::time::{Duration, Instant};
 /// A service on free ports with a cache of its own; killed when dropped.
 pub struct Weir {
     child: Child,
-    pub tcp: SocketAddr,
-    pub http: SocketAddr,
+    doors: Doors,
     /// `MODEL_CACHE_DIR` of this service.
     pub cache: Folder,
     models: Folder,
-    log: Arc<Mutex<Vec<String>>>,
 }
 
 impl Weir {
@@ -57,7 +55,8 @@ impl Weir {
                 }
             }
         }
-        Weir { child, tcp: tcp.unwrap(), http: http.unwrap(), cache, models, log }
+        let doors = Doors { tcp: tcp.unwrap(), http: http.unwrap(), log };
+        Weir { child, doors, cache, models }
     }
 
     /// `model_id` of the toy model as a local folder: no registry is needed.
@@ -70,70 +69,9 @@ impl Weir {
         self.child.id()
     }
 
-    /// One command over TCP; the whole reply.
-    pub fn ask(&self, request: &Json) -> Json {
-        tcp::command(self.tcp, request)
-    }
-
-    /// `init` over TCP, which must succeed; the new pipeline's id.
-    #[track_caller]
-    pub fn init(&self, request: &Json) -> String {
-        let reply = self.ask(request);
-        assert_eq!(reply.at("response/status").text(), Some("success"), "{reply}\n{}", self.log());
-        reply.get("pipeline_id").text().expect("init answers with an id").to_owned()
-    }
-
-    /// A command that names a pipeline; the `response` part.
-    pub fn order(&self, word: &str, pipeline: &str) -> Json {
-        let request = Json::parse(&format!(r#"{{"type": "{word}", "pipeline_id": "{pipeline}"}}"#));
-        self.ask(&request).get("response").clone()
-    }
-
-    /// The report of a pipeline, which must exist.
-    #[track_caller]
-    pub fn report(&self, pipeline: &str) -> Json {
-        let response = self.order("status", pipeline);
-        assert_eq!(response.get("status").text(), Some("success"), "{response}");
-        response.get("report").clone()
-    }
-
-    /// Asks for the report until its first source is in `state`.
-    #[track_caller]
-    pub fn wait_state(&self, pipeline: &str, state: &str) -> Json {
-        let mut last = Json::Null;
-        let report = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            wait_for(state, || {
-                last = self.report(pipeline);
-                (last.at("sources_metadata/0/state").text() == Some(state)).then(|| last.clone())
-            })
-        }));
-        report.unwrap_or_else(|_| panic!("never {state}; last report: {last}\n{}", self.log()))
-    }
-
-    /// The ids that `list_pipelines` answers.
-    pub fn list(&self) -> Vec<String> {
-        let reply = self.ask(&Json::parse(r#"{"type": "list_pipelines"}"#));
-        reply.at("response/pipelines").items().iter().map(|id| id.text().unwrap().to_owned()).collect()
-    }
-
-    /// A GET over HTTP.
-    pub fn get(&self, path: &str) -> http::Response {
-        http::request(self.http, "GET", path, &[], b"")
-    }
-
-    /// A POST of JSON over HTTP.
-    pub fn post(&self, path: &str, body: &str) -> http::Response {
-        http::request(self.http, "POST", path, &[("content-type", "application/json")], body.as_bytes())
-    }
-
     /// Process ids of the capture workers: the children that were started as `weir capture`.
     pub fn workers(&self) -> Vec<u32> {
         children(self.pid()).into_iter().filter(|pid| command_line(*pid).iter().any(|word| word == "capture")).collect()
-    }
-
-    /// What it has logged so far.
-    pub fn log(&self) -> String {
-        self.log.lock().unwrap().join("\n")
     }
 
     /// Sends SIGTERM and waits for the end.
@@ -150,6 +88,14 @@ impl Weir {
     }
 }
 
+impl std::ops::Deref for Weir {
+    type Target = Doors;
+
+    fn deref(&self) -> &Doors {
+        &self.doors
+    }
+}
+
 impl Drop for Weir {
     fn drop(&mut self) {
         let _ = self.child.kill();
@@ -161,7 +107,7 @@ impl Drop for Weir {
 }
 
 /// The toy model in the layout of the cache, below `models.dir`.
-fn lay_out_toy(models: &Path) {
+pub fn lay_out_toy(models: &Path) {
     let folder = models.join("toy");
     std::fs::create_dir(&folder).expect("a folder for the model");
     std::fs::copy(super::media().join("toy.onnx"), folder.join("weights.onnx")).expect("the toy model");

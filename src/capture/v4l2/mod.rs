@@ -45,6 +45,12 @@ struct Camera {
 pub(super) fn open(path: &Path, properties: &[Property]) -> Result<Box<dyn Source>> {
     let device = Device::with_path(path).map_err(refusal)?;
     let capabilities = device.query_caps().map_err(|cause| no_camera().because(cause))?.capabilities;
+    if capabilities.contains(Capability::VIDEO_CAPTURE_MPLANE) {
+        return Err(Error::new(
+            Kind::SourceUnsupported,
+            "the device gives pictures in several planes only, which is not supported",
+        ));
+    }
     if !capabilities.contains(Capability::VIDEO_CAPTURE | Capability::STREAMING) {
         return Err(no_camera());
     }
