@@ -113,6 +113,8 @@ pub enum Kind {
     SourceLost,
     /// A source that is open and silent.
     SourceStalled,
+    /// A source that is open and sends pictures, none of which decoding could begin with.
+    NoKeyFrame,
     /// A codec, container or format that is not supported.
     SourceUnsupported,
     /// One picture that could not be decoded; the next may be.
@@ -171,6 +173,7 @@ impl Kind {
             Kind::SourceUnauthorised => (Internal, Some("SourceUnauthorisedError")),
             Kind::SourceLost => (Internal, Some("SourceLostError")),
             Kind::SourceStalled => (Internal, Some("SourceStalledError")),
+            Kind::NoKeyFrame => (Internal, Some("NoKeyFrameError")),
             Kind::SourceUnsupported => (Internal, Some("SourceUnsupportedError")),
             Kind::Undecodable => (Internal, Some("FrameDecodingError")),
             Kind::Worker => (Internal, Some("CaptureWorkerError")),

@@ -193,6 +193,7 @@ fn capture_settings(config: &Config) -> capture::Settings {
         worker_memory_bytes: config.capture.worker_memory_bytes,
         open_timeout: Duration::from_secs_f64(config.capture.open_timeout_s),
         stall_timeout: Duration::from_secs_f64(config.capture.stall_timeout_s),
+        key_frame_timeout: Duration::from_secs_f64(config.capture.key_frame_timeout_s),
         stop_grace: WORKER_STOP_GRACE,
         rtsp_udp: config.capture.rtsp_udp,
         user_agent: concat!("weir/", env!("CARGO_PKG_VERSION")).to_owned(),

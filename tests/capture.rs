@@ -1,111 +1,15 @@
 //! Capture workers as processes: what their parent sees when all goes well, and when a worker dies, hangs or is dropped.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use futures_lite::FutureExt;
+mod support;
+
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
-use weir::capture::{Event, Frame, Request, Settings, Spawner, Worker};
-use weir::command::{Filling, SourceProperties, SourceReference};
-use weir::error::{Error, Kind};
-use weir::geometry::{Fit, InputRule};
-
-/// Longest that any of these tests waits for one event.
-const PATIENCE: Duration = Duration::from_secs(20);
-
-const RULE: InputRule =
-    InputRule { width: 64, height: 64, fit: Fit::Letterbox { fill: 114 }, crop: None, grayscale: false, contrast: None };
-
-fn settings() -> Settings {
-    Settings {
-        worker_memory_bytes: 512 << 20,
-        open_timeout: Duration::from_secs(5),
-        stall_timeout: Duration::from_secs(2),
-        stop_grace: Duration::from_millis(500),
-        rtsp_udp: false,
-        user_agent: "weir-test".into(),
-    }
-}
-
-fn clip(name: &str) -> String {
-    format!("{}/tests/assets/{name}", env!("CARGO_MANIFEST_DIR"))
-}
-
-fn request(reference: impl Into<String>) -> Request {
-    Request {
-        reference: SourceReference::Text(reference.into()),
-        properties: Vec::new(),
-        rule: RULE,
-        slots: 4,
-        first_frame_id: 1,
-        filling: None,
-        file_max_fps: None,
-        muted: false,
-    }
-}
-
-fn spawner() -> Spawner {
-    Spawner::with_executable(PathBuf::from(env!("CARGO_BIN_EXE_weir"))).unwrap()
-}
-
-async fn start(request: Request) -> Worker {
-    Worker::start(&spawner(), &settings(), request).await.unwrap()
-}
-
-async fn next(worker: &Worker) -> Event {
-    let late = async {
-        smol::Timer::after(PATIENCE).await;
-        panic!("no event in time")
-    };
-    worker.next().or(late).await
-}
-
-async fn opened(worker: &Worker) -> SourceProperties {
-    match next(worker).await {
-        Event::Opened(properties) => properties,
-        other => panic!("not opened: {other:?}"),
-    }
-}
-
-/// The next frame; signs of life are passed over.
-async fn frame(worker: &Worker) -> Frame {
-    loop {
-        match next(worker).await {
-            Event::Frame(frame) => return frame,
-            Event::Alive(_) => {}
-            other => panic!("no frame: {other:?}"),
-        }
-    }
-}
-
-async fn failure(worker: &Worker) -> Error {
-    loop {
-        match next(worker).await {
-            Event::Failed(error) => return error,
-            Event::Frame(frame) => worker.release(frame.slot),
-            Event::Ended => panic!("ended well"),
-            Event::Opened(_) | Event::Alive(_) => {}
-        }
-    }
-}
-
-/// Whether a process exists, as a zombie or otherwise.
-fn exists(pid: u32) -> bool {
-    PathBuf::from(format!("/proc/{pid}")).exists()
-}
-
-async fn gone(pid: u32) {
-    let started = Instant::now();
-    while exists(pid) {
-        assert!(started.elapsed() < PATIENCE, "worker {pid} is still there");
-        // /proc cannot be waited for.
-        smol::Timer::after(Duration::from_millis(5)).await;
-    }
-}
-
-fn signal(pid: u32, signal: rustix::process::Signal) {
-    let pid = rustix::process::Pid::from_raw(pid.cast_signed()).unwrap();
-    rustix::process::kill_process(pid, signal).unwrap();
-}
+use support::worker::{RULE, exists, failure, frame, gone, next, opened, request, settings, spawner, start};
+use support::{clip, weir::signal};
+use weir::capture::{Event, Frame, Request, Worker};
+use weir::command::{Filling, SourceReference};
+use weir::error::Kind;
 
 #[test]
 fn a_file_gives_every_frame_in_order_and_then_ends() {
@@ -314,7 +218,7 @@ fn a_worker_has_no_secrets_of_the_service_and_limits_of_its_own() {
         let limit = |name: &str| {
             limits.lines().find(|line| line.starts_with(name)).unwrap().split_whitespace().rev().nth(1).unwrap().to_owned()
         };
-        assert_eq!(limit("Max data size"), (512 << 20).to_string());
+        assert_eq!(limit("Max data size"), (192 << 20).to_string());
         assert_ne!(limit("Max address space"), "unlimited");
         assert_eq!(limit("Max core file size"), "0");
     });

@@ -46,6 +46,8 @@ pub struct Settings {
     pub open_timeout: Duration,
     /// Silence of an open source after which it counts as frozen.
     pub stall_timeout: Duration,
+    /// Without a key frame for so long, an open source is reported as waiting for one, and decoding begins where it can.
+    pub key_frame_timeout: Duration,
     /// From asking a worker to stop until it is killed.
     pub stop_grace: Duration,
     /// RTSP over UDP instead of TCP where the reference does not say.

@@ -17,9 +17,6 @@ use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
-/// Without a key frame for this long, the source is reported as waiting for one. Cameras send one every 1 to 10 seconds.
-const KEY_FRAME_PATIENCE: Duration = Duration::from_secs(15);
-
 /// Frame rate of a source that declares none, where one is needed to pace it.
 const ASSUMED_FPS: f64 = 25.0;
 
@@ -90,6 +87,7 @@ struct Session<'a> {
     endless: bool,
     is_file: bool,
     stall_timeout: Duration,
+    key_frame_timeout: Duration,
     /// Its frames come so rarely that silence needs a sign of life to the parent.
     slow: bool,
     decoder: Option<(Codec, Box<dyn Decoder>)>,
@@ -106,6 +104,7 @@ impl<'a> Session<'a> {
             endless,
             is_file: properties.is_file,
             stall_timeout: stall_timeout(start.settings.stall_timeout, properties.fps),
+            key_frame_timeout: start.settings.key_frame_timeout,
             slow: stall_timeout(start.settings.stall_timeout, properties.fps) > start.settings.stall_timeout,
             decoder: None,
             no_key_frame_since: None,
@@ -183,7 +182,7 @@ impl<'a> Session<'a> {
         }
         if let Some(since) = self.no_key_frame_since {
             if !unit.key {
-                self.frames.progress.waiting_for_key_frame = since.elapsed() >= KEY_FRAME_PATIENCE;
+                self.frames.progress.waiting_for_key_frame = since.elapsed() >= self.key_frame_timeout;
                 self.frames.skip(unit.shown);
                 return Ok(());
             }

@@ -153,6 +153,8 @@ pub struct Capture {
     pub open_timeout_s: f64,
     /// A source that is silent for longer is opened again, seconds.
     pub stall_timeout_s: f64,
+    /// A source that sends no key frame for longer is reported in `status`, seconds. Cameras send one every 1 to 10 seconds.
+    pub key_frame_timeout_s: f64,
     /// RTSP over UDP instead of TCP where the reference does not say.
     pub rtsp_udp: bool,
 }
@@ -226,6 +228,7 @@ impl Default for Capture {
             worker_memory_bytes: 256 << 20,
             open_timeout_s: 15.0,
             stall_timeout_s: 5.0,
+            key_frame_timeout_s: 15.0,
             rtsp_udp: false,
         }
     }
@@ -289,6 +292,7 @@ impl Config {
             ("capture.retry_delay_s", self.capture.retry_delay_s),
             ("capture.open_timeout_s", self.capture.open_timeout_s),
             ("capture.stall_timeout_s", self.capture.stall_timeout_s),
+            ("capture.key_frame_timeout_s", self.capture.key_frame_timeout_s),
         ];
         for (key, value) in seconds.into_iter().chain(self.limits.seconds()) {
             // A day: longer than any of these can mean, and far from the limits of a Duration.

@@ -197,6 +197,7 @@ impl Source {
         self.generation.set(self.generation.get() + 1);
         *self.ring.borrow_mut() = Some(Arc::new(RingPixels(worker.ring())));
         *self.worker.borrow_mut() = Some(worker.clone());
+        self.counters.set(capture::Progress::default());
         let mut opened = false;
         loop {
             match worker.next().await {
@@ -258,7 +259,11 @@ impl Source {
 
     fn note(&self, progress: capture::Progress) {
         self.last_frame_id.set(self.last_frame_id.get().max(progress.frame_id));
-        self.counters.set(progress);
+        let before = self.counters.replace(progress);
+        if progress.waiting_for_key_frame && !before.waiting_for_key_frame {
+            let message = "The source sends no key frame that decoding could begin with";
+            self.journal.source_error(self.id, &Error::new(Kind::NoKeyFrame, message));
+        }
     }
 
     fn finish(&self) {

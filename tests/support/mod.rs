@@ -20,11 +20,14 @@ pub mod http;
 pub mod json;
 pub mod recording;
 pub mod roboflow;
+pub mod rogue;
 pub mod rtsp;
+pub mod script;
 pub mod tcp;
 pub mod tls;
 pub mod udp;
 pub mod weir;
+pub mod worker;
 
 pub use doors::Doors;
 pub use json::Json;

@@ -31,6 +31,16 @@ impl Weir {
         })
     }
 
+    /// A service with a configuration file of this text, which is gone once it has been read.
+    pub fn configured(text: &str) -> Weir {
+        let folder = Folder::new();
+        let file = folder.path().join("weir.toml");
+        std::fs::write(&file, text).expect("a configuration file");
+        Weir::start_with(|command| {
+            command.arg("--config").arg(&file);
+        })
+    }
+
     /// A service whose command line and environment `change` may alter.
     pub fn start_with(change: impl FnOnce(&mut Command)) -> Weir {
         let (cache, models) = (Folder::new(), Folder::new());

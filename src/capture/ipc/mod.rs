@@ -22,7 +22,7 @@ pub(super) use order::{Order, Start, read_order, write_muted, write_release, wri
 
 /// Changes with every change of a message. The two ends differ only when the executable was replaced while the
 /// service ran and `/proc/self/exe` cannot be used.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// Longest message, bytes: a start order with the longest reference and all properties.
 pub(super) const MAX_MESSAGE_BYTES: usize = 32 * 1024;

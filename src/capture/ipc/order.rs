@@ -39,7 +39,7 @@ pub(in crate::capture) struct Start {
 /// `None`: the request does not fit a message (a reference or list of properties beyond its limit).
 pub(in crate::capture) fn write_start(out: &mut Writer, parent: u32, settings: &Settings, request: &Request) -> Option<()> {
     out.begin(START).u32(parent).u64(settings.worker_memory_bytes);
-    for duration in [settings.open_timeout, settings.stall_timeout, settings.stop_grace] {
+    for duration in [settings.open_timeout, settings.stall_timeout, settings.key_frame_timeout, settings.stop_grace] {
         out.u64(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX));
     }
     out.bool(settings.rtsp_udp).text(&settings.user_agent, MAX_TEXT_BYTES);
@@ -109,10 +109,12 @@ pub(in crate::capture) fn read_order(message: &[u8]) -> Option<Order> {
 fn read_start(fields: &mut Reader<'_>) -> Option<Start> {
     let parent = fields.u32()?;
     let worker_memory_bytes = fields.u64()?;
-    let [open_timeout, stall_timeout, stop_grace] = [fields.u64()?, fields.u64()?, fields.u64()?].map(Duration::from_micros);
+    let durations = [fields.u64()?, fields.u64()?, fields.u64()?, fields.u64()?];
+    let [open_timeout, stall_timeout, key_frame_timeout, stop_grace] = durations.map(Duration::from_micros);
     let rtsp_udp = fields.bool()?;
     let user_agent = fields.text(MAX_TEXT_BYTES)?.to_owned();
-    let settings = Settings { worker_memory_bytes, open_timeout, stall_timeout, stop_grace, rtsp_udp, user_agent };
+    let settings =
+        Settings { worker_memory_bytes, open_timeout, stall_timeout, key_frame_timeout, stop_grace, rtsp_udp, user_agent };
     let reference = match fields.u8()? {
         0 => SourceReference::Device(fields.u32()?),
         1 => SourceReference::Text(fields.text(MAX_REFERENCE_BYTES)?.to_owned()),
@@ -171,6 +173,7 @@ mod tests {
             worker_memory_bytes: 512 << 20,
             open_timeout: Duration::from_millis(10_500),
             stall_timeout: Duration::from_secs(5),
+            key_frame_timeout: Duration::from_secs(15),
             stop_grace: Duration::from_millis(500),
             rtsp_udp: true,
             user_agent: "weir/0.1".into(),
