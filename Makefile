@@ -1,7 +1,7 @@
 # The two commands of this repository are `make demo` and `make test`; the others measure.
 # On a fresh Debian or Ubuntu with only Rust and git, each target first installs what it needs and says so.
 
-.PHONY: demo test quick format clippy licences bench fuzz help vm
+.PHONY: demo test quick format clippy licences bench fuzz vm nspawn help
 
 help: ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -46,3 +46,8 @@ fuzz: ## Random inputs for longer than `make test` has time
 	scripts/setup.sh build
 	cargo test --locked --lib random_graphs
 	cargo test --locked --test hostile random::
+
+nspawn: ## The packages and the unit under a real systemd, in a container (root, two minutes)
+	scripts/setup.sh build nspawn
+	cargo build --locked --release
+	tests/nspawn/run.sh target/release/weir

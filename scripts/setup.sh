@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs the system packages that building, testing or packaging needs. Debian 12/13 and Ubuntu 22.04 or newer.
 #
-#   scripts/setup.sh build|test|bench|cross|package|vm ...
+#   scripts/setup.sh build|test|bench|cross|package|vm|nspawn ...
 #
 # Says what it will do before it does it, installs only what is missing, and does nothing the second time.
 # Works as root and through sudo. On another distribution it names what it would have installed and goes on.
@@ -25,6 +25,8 @@ BENCH=(wrk python3 ffmpeg)
 CROSS=(python3 python3-venv curl file xz-utils qemu-user-static)
 # package: making and checking packages.
 PACKAGE=(dpkg-dev lintian systemd fakeroot python3)
+# nspawn: a Debian in a container, to run the service under a real systemd.
+NSPAWN=(systemd-container mmdebstrap dpkg-dev binutils python3)
 
 say() { printf 'setup: %s\n' "$*"; }
 
@@ -40,6 +42,7 @@ for set in "$@"; do
     cross) wanted+=("${CROSS[@]}") ;;
     package) wanted+=("${PACKAGE[@]}") ;;
     vm) wanted+=("${VM[@]}") ;;
+    nspawn) wanted+=("${NSPAWN[@]}") ;;
     *) say "unknown set: $set"; exit 64 ;;
   esac
 done
