@@ -28,7 +28,7 @@ OCI_ARCHITECTURE = {"aarch64": ("arm64", "v8"), "x86_64": ("amd64", None), "armv
 CERTIFICATES = pathlib.Path("/etc/ssl/certs/ca-certificates.crt")
 # Runs as nobody in particular inside a container.
 CONTAINER_USER = 65532
-MAINTAINER = "The weir authors <weir@localhost.localdomain>"
+MAINTAINER = os.environ.get("WEIR_MAINTAINER", "The weir authors <weir@localhost.localdomain>")
 
 
 def version():
@@ -63,6 +63,11 @@ def deb(package, files, fields, description, out, stamp, control_files=None):
         f"usr/share/doc/{package}/copyright": ((HERE / "copyright").read_bytes(), 0o644),
         f"usr/share/doc/{package}/changelog.gz": (zipped(debian_changelog(package, stamp)), 0o644),
     }
+    overrides = (HERE / "lintian-overrides").read_text(encoding="utf-8").replace("@PACKAGE@", package)
+    if fields["Architecture"] != "all" and "Depends" not in fields:
+        overrides += ("# One static binary runs on every distribution and on boards without one: that is the product.\n"
+                      f"{package}: statically-linked-binary [usr/bin/weir]\n")
+    files[f"usr/share/lintian/overrides/{package}"] = (overrides.encode(), 0o644)
     size = sum(len(data) for data, _ in files.values()) // 1024 + 1
     control = "".join(f"{key}: {value}\n" for key, value in [
         ("Package", package), ("Version", version()), ("Maintainer", MAINTAINER), ("Installed-Size", size),
@@ -95,8 +100,6 @@ def service_deb(binary, architecture, static, out, stamp):
         "usr/share/doc/weir/CHANGELOG.md.gz": (zipped((ROOT / "CHANGELOG.md").read_bytes()), 0o644),
         "usr/share/doc/weir/weir-jetson.conf": ((HERE / "weir-jetson.conf").read_bytes(), 0o644),
     }
-    if static:
-        files["usr/share/lintian/overrides/weir"] = ((HERE / "lintian-overrides").read_bytes(), 0o644)
     # Sockets and pipes of glibc 2.31 are all the dynamic binary asks for; the static one asks for nothing.
     fields = {"Architecture": architecture, **({} if static else {"Depends": "libc6 (>= 2.31)"}),
               "Recommends": "ca-certificates, procps", "Suggests": "weir-demo"}
