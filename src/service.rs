@@ -1,5 +1,6 @@
 //! The service: wires the event loop together, runs it until a signal, and drains it.
 
+mod declared;
 mod doors;
 
 use crate::capture::{self, Spawner};
@@ -52,7 +53,8 @@ pub fn run_until(config: &Config, main: impl AsyncFnOnce(Commands, Addresses)) -
 
     let executor = Rc::new(LocalExecutor::new());
     let shared = Rc::new(shared(config)?);
-    let table = Table::open(shared.clone(), executor.clone());
+    let declared = || declared::read(&config.service.pipelines_dir, config.service.max_pipelines);
+    let table = Table::open(shared.clone(), executor.clone(), declared());
     let commands = Commands(table.clone());
     smol::block_on(executor.run(async {
         // Before the doors open, so that no signal finds its default action.
@@ -78,6 +80,7 @@ pub fn run_until(config: &Config, main: impl AsyncFnOnce(Commands, Addresses)) -
                     Ok(Signal::Hup) => {
                         systemd.reloading();
                         doors::reload(config, &gate);
+                        table.redeclare(declared()).await;
                         systemd.ready(&listening);
                     }
                     signal => return log::info!("stopping signal={signal:?}"),

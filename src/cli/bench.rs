@@ -117,6 +117,7 @@ fn bench_pipeline(request: &Request) -> Result<ExitCode> {
     config.models.dirs = model.parent().map(Path::to_owned).into_iter().collect();
     config.models.offline = true;
     config.service.threads = request.threads.unwrap_or(0);
+    config.service.pipelines_dir = PathBuf::new();
     (config.tcp.port, config.http.port) = (0, 0);
     let mut outcome = None;
     let measured = &mut outcome;

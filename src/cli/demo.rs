@@ -28,6 +28,9 @@ pub(super) fn run(options: Options) -> Result<ExitCode> {
     config.models.dirs.push(assets.clone());
     // The demo never needs a network, even where a key is configured.
     config.models.offline = true;
+    // Nor does it touch what the service of this machine watches.
+    config.service.state_dir = PathBuf::new();
+    config.service.pipelines_dir = PathBuf::new();
     let mut failure = None;
     service::run(&config, async |commands, addresses| {
         if let Err(error) = show(&commands, addresses, &assets).await {

@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 /// A new pipeline.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Init {
     /// `dataset/version`, an alias, or a path below `models.dir`.
     pub model_id: String,

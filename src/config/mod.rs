@@ -173,6 +173,8 @@ pub struct Service {
     pub log_level: String,
     /// Pipelines are kept here and run again after a restart; empty: they are not. Environment: STATE_DIRECTORY (systemd sets it).
     pub state_dir: PathBuf,
+    /// A pipeline for each `NAME.json` in here, which holds what `init` takes; read again on SIGHUP. Empty: none.
+    pub pipelines_dir: PathBuf,
     /// A file that names both addresses once they listen; empty: none. Flag: --ports-file.
     pub ports_file: PathBuf,
 }
@@ -242,6 +244,7 @@ impl Default for Service {
             memory_limit_bytes: 0,
             log_level: "warning".into(),
             state_dir: PathBuf::new(),
+            pipelines_dir: "/etc/weir/pipelines.d".into(),
             ports_file: PathBuf::new(),
         }
     }

@@ -18,7 +18,7 @@ mod store;
 mod table;
 mod turns;
 
-pub use table::{Commands, Table};
+pub use table::{Commands, Declared, Table};
 
 use crate::capture::{self, Spawner};
 use crate::infer::registry::Models;

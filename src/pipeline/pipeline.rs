@@ -63,6 +63,11 @@ pub(super) enum Origin {
         /// It was muted.
         muted: bool,
     },
+    /// One that the configuration declares; as a restored one otherwise.
+    Declared {
+        /// It was muted before a restart.
+        muted: bool,
+    },
 }
 
 /// What the pipeline can do now.
@@ -141,34 +146,47 @@ impl Pipeline {
     }
 
     async fn prepare(&self) -> Result<(Arc<Model>, UdpSink, Reservation)> {
-        let sink = UdpSink::open(&self.init.sink)?;
-        let progress = |progress| log::debug!("pipeline={} loading={progress:?}", self.id);
         let mut backoff = Backoff::new(self.shared.settings.retry_delay, self.id.as_u64_pair().0);
         loop {
-            match self.shared.models.get(&self.init.model_id, self.init.api_key.as_ref(), &progress).await {
-                Ok(model) => {
-                    let reservation = self.reserve(&model)?;
-                    return Ok((model, sink, reservation));
-                }
-                Err(error) if self.origin == Origin::Client => return Err(error),
-                Err(error) => {
-                    // At boot the network comes later than we do.
+            match self.try_prepare().await {
+                Err(error) if self.origin != Origin::Client => {
+                    // At boot the network comes later than we do, and memory may be given back.
+                    log::warn!("pipeline={} model={} event=not_ready error={error}", self.id, self.init.model_id);
                     self.journal.inference_error(&error);
                     smol::Timer::after(backoff.delay(false, error.kind() == Kind::ApiUnauthorised)).await;
                 }
+                outcome => return outcome,
             }
         }
     }
 
+    async fn try_prepare(&self) -> Result<(Arc<Model>, UdpSink, Reservation)> {
+        let sink = UdpSink::open(&self.init.sink)?;
+        let progress = |progress| log::debug!("pipeline={} loading={progress:?}", self.id);
+        let model = self.shared.models.get(&self.init.model_id, self.init.api_key.as_ref(), &progress).await?;
+        let reservation = self.reserve(&model)?;
+        Ok((model, sink, reservation))
+    }
+
     fn starts_muted(&self) -> bool {
-        self.origin == Origin::Restored { muted: true }
+        matches!(self.origin, Origin::Restored { muted: true } | Origin::Declared { muted: true })
+    }
+
+    /// The configuration declares it.
+    pub(super) fn is_declared(&self) -> bool {
+        matches!(self.origin, Origin::Declared { .. })
+    }
+
+    /// It does what `init` asks for.
+    pub(super) fn does(&self, init: &Init) -> bool {
+        self.init == *init
     }
 
     /// What the state directory holds of it; nothing before its model was loaded once.
     pub(super) fn to_keep(&self) -> Option<Kept> {
         let muted =
             self.sources.iter().any(Source::is_muted) || (self.starts_muted() && !self.sources.iter().any(Source::has_been_open));
-        self.was_ready.get().then(|| Kept { id: self.id, init: self.init.clone(), muted })
+        self.was_ready.get().then(|| Kept { id: self.id, init: self.init.clone(), muted, is_declared: self.is_declared() })
     }
 
     async fn work(&self, model: Arc<Model>, sink: &UdpSink) {

@@ -12,7 +12,7 @@ use miniserde::{Deserialize, Serialize, json};
 use std::cell::Cell;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -29,6 +29,8 @@ pub(super) struct Kept {
     pub(super) id: PipelineId,
     pub(super) init: Init,
     pub(super) muted: bool,
+    /// It belongs to the configuration: kept only to be muted again, and the last good form of its file.
+    pub(super) is_declared: bool,
 }
 
 /// Writes the table to its file. Lives on the event loop; the writing itself does not.
@@ -44,6 +46,10 @@ pub(super) struct Store {
 impl Store {
     /// A store in `directory`, and what it held.
     pub(super) fn open(directory: &Path) -> (Store, Vec<Kept>) {
+        if let Err(error) = make_writable(directory) {
+            // Told now, not by the first `init` that fails.
+            log::error!("state={} error=\"{error}\" writable=false", directory.display());
+        }
         let file = directory.join(FILE_NAME);
         let kept = match load(&file) {
             Ok(kept) => kept,
@@ -70,6 +76,12 @@ impl Store {
         self.written.set(covered);
         Ok(())
     }
+}
+
+/// Makes the directory where it is missing (systemd makes its own), and says whether it can be written to.
+fn make_writable(directory: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+    Ok(rustix::fs::access(directory, rustix::fs::Access::WRITE_OK)?)
 }
 
 fn set_aside(file: &Path, error: &io::Error) {
@@ -122,6 +134,8 @@ struct Document {
 struct Record {
     id: String,
     muted: bool,
+    /// Absent: false.
+    declared: Option<bool>,
     model_id: String,
     api_key: Option<String>,
     sources: Vec<SourceRecord>,
@@ -158,6 +172,7 @@ impl From<&Kept> for Record {
         Record {
             id: kept.id.to_string(),
             muted: kept.muted,
+            declared: Some(kept.is_declared),
             model_id: init.model_id.clone(),
             api_key: init.api_key.as_ref().map(|key| key.reveal().to_owned()),
             sources: init.sources.iter().map(SourceRecord::from).collect(),
@@ -181,6 +196,7 @@ impl Record {
         let filling = |name: String| Filling::ALL.into_iter().find(|filling| filling.as_str() == name);
         let consumption = |name: String| Consumption::ALL.into_iter().find(|consumption| consumption.as_str() == name);
         Some(Kept {
+            is_declared: self.declared.unwrap_or_default(),
             id: self.id.parse().ok()?,
             muted: self.muted,
             init: Init {
@@ -238,6 +254,7 @@ mod tests {
         Kept {
             id: PipelineId::new_v4(),
             muted: true,
+            is_declared: false,
             init: Init {
                 model_id: "toy/1".to_owned(),
                 sources: vec![

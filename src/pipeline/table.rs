@@ -11,6 +11,17 @@ use smol::LocalExecutor;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
+/// A pipeline that the configuration asks for.
+#[derive(Debug)]
+pub struct Declared {
+    /// Stable: the same declaration has the same id after every start.
+    pub id: PipelineId,
+    /// How the configuration calls it.
+    pub name: String,
+    /// What it shall do; `None` when that cannot be read (now): what ran before goes on.
+    pub init: Option<Init>,
+}
+
 /// See the module. One per service.
 pub struct Table {
     shared: Rc<Shared>,
@@ -25,28 +36,73 @@ pub struct Table {
 }
 
 impl Table {
-    /// A table whose pipelines run on `executor`. Those kept in the state directory run again, with their ids and in their order.
-    pub fn open(shared: Rc<Shared>, executor: Rc<LocalExecutor<'static>>) -> Rc<Table> {
+    /// A table whose pipelines run on `executor`. Those kept in the state directory run again, with their ids and in their order,
+    /// then those that are declared and were not kept.
+    pub fn open(shared: Rc<Shared>, executor: Rc<LocalExecutor<'static>>, declared: Vec<Declared>) -> Rc<Table> {
         let opened = shared.settings.state_dir.as_deref().map(Store::open);
         let (store, kept) = opened.map_or((None, Vec::new()), |(store, kept)| (Some(store), kept));
         let budget = Budget::new(shared.settings.memory_limit_bytes);
         let table = Rc::new(Table { shared, budget, executor, pipelines: RefCell::default(), store, closing: Cell::new(false) });
-        for Kept { id, init, muted } in kept {
+        for Kept { id, init, muted, is_declared } in kept {
+            let origin = match declared.iter().find(|declared| declared.id == id) {
+                Some(declared) if declared.init.as_ref().is_none_or(|now| *now == init) => Origin::Declared { muted },
+                // It does something else now: a new one, by its file.
+                Some(_) => continue,
+                None if is_declared => continue,
+                None => Origin::Restored { muted },
+            };
             log::info!("pipeline={id} restored=true muted={muted}");
-            table.start(table.pipeline(id, init, Origin::Restored { muted }));
+            table.start(table.pipeline(id, init, origin));
         }
+        table.start_declared(declared);
         table
     }
 
-    /// Terminates every pipeline, all at once, and takes no new ones.
-    pub async fn close(&self) {
-        self.closing.set(true);
-        let pipelines = self.pipelines.take();
+    /// Starts what is declared and not there yet.
+    fn start_declared(self: &Rc<Self>, declared: Vec<Declared>) {
+        for Declared { id, name, init } in declared {
+            log::info!("pipeline={id} declared={name}");
+            if let Some(init) = init.filter(|_| self.find(id).is_err()) {
+                self.start(self.pipeline(id, init, Origin::Declared { muted: false }));
+            }
+        }
+    }
+
+    /// The declarations were read again: what is no longer declared ends, what is declared differently starts anew, what is
+    /// missing starts, and the rest goes on undisturbed.
+    pub async fn redeclare(self: &Rc<Self>, declared: Vec<Declared>) {
+        if self.closing.get() {
+            return;
+        }
+        let goes_on = |pipeline: &Pipeline| {
+            let now = declared.iter().find(|declared| declared.id == pipeline.id);
+            now.is_some_and(|now| now.init.as_ref().is_none_or(|init| pipeline.does(init)))
+        };
+        let is_over = |pipeline: &&Rc<Pipeline>| pipeline.is_declared() && !goes_on(pipeline);
+        let over: Vec<_> = self.pipelines.borrow().iter().filter(is_over).cloned().collect();
+        self.pipelines.borrow_mut().retain(|pipeline| !over.iter().any(|over| over.id == pipeline.id));
+        self.end(over).await;
+        self.start_declared(declared);
+        if let Err(error) = self.save().await {
+            log::error!("{error}");
+        }
+    }
+
+    /// Ends pipelines, all at once.
+    async fn end(&self, pipelines: Vec<Rc<Pipeline>>) {
         let ends: Vec<_> =
             pipelines.into_iter().map(|pipeline| self.executor.spawn(async move { pipeline.terminate().await })).collect();
         for end in ends {
             end.await;
         }
+    }
+
+    /// Terminates every pipeline, all at once, and takes no new ones.
+    pub async fn close(&self) {
+        self.closing.set(true);
+        // They stay in the table: a command under way may still write it to the disk, and the next start shall find them.
+        let pipelines = self.pipelines.borrow().clone();
+        self.end(pipelines).await;
     }
 
     fn ids(&self) -> Vec<PipelineId> {
@@ -106,10 +162,13 @@ impl Table {
         store.save(|| self.pipelines.borrow().iter().filter_map(|pipeline| pipeline.to_keep()).collect()).await
     }
 
+    /// Nothing changes any more once the service stops: what is on the disk then is what the next start finds.
+    fn is_open(&self) -> Result<()> {
+        if self.closing.get() { Err(Error::new(Kind::ShuttingDown, "The service is stopping")) } else { Ok(()) }
+    }
+
     fn admit(&self, init: &Init) -> Result<()> {
-        if self.closing.get() {
-            return Err(Error::new(Kind::ShuttingDown, "The service is stopping"));
-        }
+        self.is_open()?;
         let most = self.shared.settings.max_pipelines;
         if self.pipelines.borrow().len() >= most {
             return Err(Error::new(Kind::Exhausted, format!("At most {most} pipelines run at once")));
@@ -121,12 +180,14 @@ impl Table {
     }
 
     async fn terminate(&self, id: PipelineId) -> Result<()> {
+        self.is_open()?;
         // Out of the table first: a second terminate finds nothing, as in the reference.
         self.remove(id)?.terminate().await;
         self.save().await
     }
 
     async fn operate(&self, id: PipelineId, operation: Operation) -> Result<()> {
+        self.is_open()?;
         self.find(id)?.operate(operation)?;
         self.save().await
     }

@@ -10,7 +10,7 @@ use crate::command::{
     Consumption, Filling, Init, MAX_SOURCES, ModelParameters, Property, Secret, SinkAddress, Source, SourceReference,
 };
 use crate::error::{Error, Kind, Result};
-use crate::json::{Object, Value};
+use crate::json::{self, Object, Value};
 
 /// Bytes of one text field. Paths end at 4 096 (PATH_MAX), URLs that cameras take well before 8 KiB.
 const MAX_TEXT_BYTES: usize = 8 << 10;
@@ -23,6 +23,21 @@ const MAX_HOST_BYTES: usize = 253;
 
 /// Longest `batch_collection_timeout` in seconds; whoever means "for ever" leaves it out.
 const MAX_BATCH_TIMEOUT_S: f64 = 86_400.0;
+
+/// Reads an `init` message that stands in a file: the fields of the TCP door, `type` being optional.
+pub fn from_file(bytes: &[u8]) -> Result<Init> {
+    let invalid_document = |fault: json::Fault| {
+        let text = format!("no JSON: {} (character {})", fault.reason.as_str(), fault.offset);
+        Error::new(Kind::MalformedPayload, text)
+    };
+    match json::parse(bytes).map_err(invalid_document)? {
+        Value::Object(message) => match message.get("type").map(Value::as_str) {
+            None | Some(Some("init")) => read(&message),
+            Some(_) => Err(invalid("its type is not \"init\"")),
+        },
+        other => Err(wrong_type(python::not_a_dictionary(&other))),
+    }
+}
 
 /// Reads the fields of an `init` message.
 pub(super) fn read(message: &Object) -> Result<Init> {

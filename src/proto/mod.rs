@@ -10,7 +10,7 @@ mod fake;
 mod frame;
 pub mod gate;
 pub mod http;
-mod init;
+pub mod init;
 pub mod listen;
 mod message;
 mod patient;
