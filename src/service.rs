@@ -223,6 +223,7 @@ pub fn registry_settings(config: &Config) -> registry::Settings {
         memory_budget_bytes: memory_limit_bytes(config),
         // `Config::check` has seen the name.
         engine: EngineChoice::from_name(&models.engine).unwrap_or_default(),
+        tensorrt: config.tensorrt.settings(),
         validate: models.validate,
         offline: models.offline,
         disable_contrast: models.disable_contrast,

@@ -80,7 +80,7 @@ impl Request {
                 Arg::Long("seconds") => request.seconds = parser.value()?.parse()?,
                 Arg::Long("engine") => {
                     request.engine =
-                        parser.value()?.parse_with(|name| EngineChoice::from_name(name).ok_or("auto, cnn or tract"))?;
+                        parser.value()?.parse_with(|name| EngineChoice::from_name(name).ok_or("auto, cnn, tract or tensorrt"))?;
                 }
                 Arg::Long("json") => request.json = true,
                 Arg::Value(word) if request.what.is_empty() => request.what = word.string()?,

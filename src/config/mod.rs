@@ -5,8 +5,10 @@
 mod credentials;
 mod doors;
 mod environment;
+mod tensorrt;
 
 pub use doors::{Access, Limits, Sinks, Sources, Tls};
+pub use tensorrt::TensorRt;
 
 use crate::command::Secret;
 use crate::error::{Error, Kind, Result};
@@ -39,6 +41,8 @@ pub struct Config {
     pub limits: Limits,
     /// Models and where they come from.
     pub models: Models,
+    /// NVIDIA GPUs, in programs that were built with the feature `tensorrt`.
+    pub tensorrt: TensorRt,
     /// Thresholds of pipelines that give none.
     pub detection: Detection,
     /// Video sources.
@@ -99,7 +103,7 @@ pub struct Models {
     pub retry_interval_s: f64,
     /// Largest weights file, bytes.
     pub max_bytes: u64,
-    /// `auto`, `cnn` or `tract`. Environment: WEIR_ENGINE.
+    /// `auto`, `cnn`, `tract` or `tensorrt`. Environment: WEIR_ENGINE.
     pub engine: String,
     /// Run a model once after loading and compare its classes with its names. Environment: MODEL_VALIDATION_DISABLED.
     pub validate: bool,
@@ -292,6 +296,8 @@ impl Config {
             ("tcp.socket_timeout_s", self.tcp.socket_timeout_s),
             ("models.request_timeout_s", self.models.request_timeout_s),
             ("models.retry_interval_s", self.models.retry_interval_s),
+            ("tensorrt.build_timeout_s", self.tensorrt.build_timeout_s),
+            ("tensorrt.batch_wait_s", self.tensorrt.batch_wait_s),
             ("capture.retry_delay_s", self.capture.retry_delay_s),
             ("capture.open_timeout_s", self.capture.open_timeout_s),
             ("capture.stall_timeout_s", self.capture.stall_timeout_s),
@@ -308,8 +314,11 @@ impl Config {
             return Err(Error::new(Kind::Configuration, "a limit of 0 would let nobody in"));
         }
         if EngineChoice::from_name(&self.models.engine).is_none() {
-            let message = format!("models.engine = \"{}\" is none of auto, cnn, tract", self.models.engine);
+            let message = format!("models.engine = \"{}\" is none of auto, cnn, tract, tensorrt", self.models.engine);
             return Err(Error::new(Kind::Configuration, message));
+        }
+        if let Some(fault) = self.tensorrt.fault() {
+            return Err(Error::new(Kind::Configuration, fault));
         }
         Ok(())
     }
@@ -360,7 +369,12 @@ mod tests {
 
     #[test]
     fn values_that_cannot_work_are_refused() {
-        for text in ["[capture]\nstall_timeout_s = 0.0", "[models]\nengine = \"onnx\"", "[tcp]\nsocket_timeout_s = nan"] {
+        for text in [
+            "[capture]\nstall_timeout_s = 0.0",
+            "[models]\nengine = \"onnx\"",
+            "[tensorrt]\nmax_batch = 0",
+            "[tcp]\nsocket_timeout_s = nan",
+        ] {
             assert_eq!(Config::parse(text).unwrap().check().unwrap_err().kind(), Kind::Configuration, "{text}");
         }
     }

@@ -4,6 +4,7 @@ use super::Run;
 use super::engine::{self, Options};
 use super::onnx::Graph;
 use super::registry::{EngineChoice, Settings};
+use super::tensorrt;
 use crate::clock::process_cpu_time;
 use crate::error::{Error, Kind, Result, system};
 use std::fmt;
@@ -60,7 +61,16 @@ pub fn run(request: &Request) -> Result<Figures> {
     let graph = Graph::read(&mut &file, budget_bytes)?;
     let input = graph.input();
     let (width, height) = (input.width.unwrap_or(OPEN_SIDE), input.height.unwrap_or(OPEN_SIDE));
-    let engine = engine::compile(graph, &Options { width, height, choice: request.engine, budget_bytes })?;
+    let options = Options {
+        width,
+        height,
+        choice: request.engine,
+        budget_bytes,
+        weights: &request.model,
+        tensorrt: &tensorrt::Settings::default(),
+        building: &|| Ok(()),
+    };
+    let engine = engine::compile(graph, &options)?;
     let (threads, runs) = (request.threads.max(1), request.runs.max(1));
     let arenas = (0..threads).map(|_| engine.new_run()).collect::<Result<Vec<_>>>()?;
     let rounds = time_rounds(arenas, runs)?;

@@ -2,15 +2,16 @@
 
 use super::onnx::Graph;
 use super::registry::EngineChoice;
-use super::{Engine, cnn, tract};
+use super::{Engine, cnn, tensorrt, tract};
 use crate::error::{Error, Kind, Result};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::sync::Arc;
 use tract_onnx::prelude::TypedModel;
 
 /// How to compile a graph.
-#[derive(Debug, Clone, Copy)]
-pub struct Options {
+#[derive(Clone, Copy)]
+pub struct Options<'a> {
     /// Width of the input, pixels.
     pub width: usize,
     /// Height of the input, pixels.
@@ -19,21 +20,28 @@ pub struct Options {
     pub choice: EngineChoice,
     /// Most bytes of weights and one arena together.
     pub budget_bytes: u64,
+    /// The file that the graph was read from.
+    pub weights: &'a Path,
+    /// Where TensorRT is and how plans are made.
+    pub tensorrt: &'a tensorrt::Settings,
+    /// Told now and then while TensorRT builds a plan; when it fails, the build is stopped.
+    pub building: &'a dyn Fn() -> Result<()>,
 }
 
 /// Compiles a graph for one thread at a time or many.
-pub fn compile(graph: Graph, options: &Options) -> Result<Arc<dyn Engine>> {
-    let typed = graph.into_typed(options.width, options.height, options.budget_bytes)?;
+pub fn compile(graph: Graph, options: &Options<'_>) -> Result<Arc<dyn Engine>> {
     let engine = match options.choice {
-        EngineChoice::Tract => tract::compile(typed)?,
-        EngineChoice::Cnn => ours(&typed)?,
-        EngineChoice::Auto => match ours(&typed) {
+        EngineChoice::TensorRt => on_gpu(&graph, options)?,
+        EngineChoice::Auto if tensorrt::is_worth_trying(options.tensorrt) => match on_gpu(&graph, options) {
             Ok(engine) => engine,
+            // Nobody waits for the model any more.
+            Err(error) if error.kind() == Kind::ShuttingDown => return Err(error),
             Err(error) => {
-                log::info!("engine=tract reason=\"{}\"", error.message());
-                tract::compile(typed)?
+                log::warn!("model={} engine=cpu tensorrt=unused reason=\"{error}\"", options.weights.display());
+                on_cpu(graph, options)?
             }
         },
+        EngineChoice::Auto | EngineChoice::Cnn | EngineChoice::Tract => on_cpu(graph, options)?,
     };
     let bytes = (engine.weights_bytes() as u64).saturating_add(engine.arena_bytes() as u64);
     if bytes > options.budget_bytes {
@@ -41,6 +49,25 @@ pub fn compile(graph: Graph, options: &Options) -> Result<Arc<dyn Engine>> {
         return Err(Error::new(Kind::Exhausted, message));
     }
     Ok(engine)
+}
+
+fn on_gpu(graph: &Graph, options: &Options<'_>) -> Result<Arc<dyn Engine>> {
+    let Options { width, height, budget_bytes, weights, tensorrt: settings, building, .. } = *options;
+    tensorrt::compile(graph, &tensorrt::Request { weights, width, height, budget_bytes, settings, building })
+}
+
+fn on_cpu(graph: Graph, options: &Options<'_>) -> Result<Arc<dyn Engine>> {
+    let typed = graph.into_typed(options.width, options.height, options.budget_bytes)?;
+    if options.choice == EngineChoice::Tract {
+        return tract::compile(typed);
+    }
+    match ours(&typed) {
+        Err(error) if options.choice == EngineChoice::Auto => {
+            log::info!("engine=tract reason=\"{}\"", error.message());
+            tract::compile(typed)
+        }
+        outcome => outcome,
+    }
 }
 
 /// Our own engine. A graph that it trips over is one that it does not support: tract may run it all the same.

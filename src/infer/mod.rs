@@ -15,6 +15,7 @@ mod nms;
 pub mod onnx;
 mod pool;
 pub mod registry;
+pub mod tensorrt;
 pub mod tract;
 mod unplace;
 mod workbench;
@@ -43,10 +44,32 @@ pub trait Engine: Send + Sync {
     fn weights_bytes(&self) -> usize;
     /// Bytes each thread's [`Run`] holds.
     fn arena_bytes(&self) -> usize;
+    /// How many frames it is worth running together. On a CPU: one.
+    fn batch(&self) -> Batch {
+        Batch::ONE
+    }
+}
+
+/// How many frames an engine runs together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Batch {
+    /// Most frames in one run.
+    pub frames: usize,
+    /// How long a frame may wait for others.
+    pub wait: Duration,
+}
+
+impl Batch {
+    /// Every frame by itself.
+    pub const ONE: Batch = Batch { frames: 1, wait: Duration::ZERO };
 }
 
 /// One thread's arena for one model.
 pub trait Run: Send {
+    /// How many frames the next [`Run::execute`] is for, at most those of [`Engine::batch`]; 1 at first.
+    fn expect_frames(&mut self, _frames: usize) {}
+    /// Which of them [`Run::input`] and [`Run::output`] mean from now on; 0 at first.
+    fn select_frame(&mut self, _frame: usize) {}
     /// The input to fill: `[1, 3, height, width]`, RGB planes, 32-bit float.
     fn input(&mut self) -> &mut [f32];
     /// The lowest score the caller will look at, for the runs that follow. An engine that decodes boxes itself may leave

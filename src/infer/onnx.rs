@@ -66,6 +66,14 @@ impl Graph {
         self.input
     }
 
+    /// Its name; empty when it has none.
+    pub fn input_name(&self) -> &str {
+        let graph = self.proto.graph.as_ref();
+        let is_weight = |name: &str| graph.is_some_and(|graph| graph.initializer.iter().any(|tensor| tensor.name == name));
+        let mut inputs = graph.into_iter().flat_map(|graph| &graph.input).map(|input| input.name.as_str());
+        inputs.find(|name| !is_weight(name)).unwrap_or_default()
+    }
+
     /// Value of a `metadata_props` entry, such as Ultralytics' `names`.
     pub fn metadata(&self, key: &str) -> Option<&str> {
         self.proto.metadata_props.iter().find(|entry| entry.key == key).map(|entry| entry.value.as_str())

@@ -77,7 +77,15 @@ pub(super) fn assemble(artefacts: Artefacts, settings: &Settings, watch: &dyn Wa
     let names = names.filter(|names| !names.is_empty()).ok_or_else(|| artefact("the model has no class names"))?;
     let hints = recognise::Hints::of_graph(&graph, names.len(), (width, height));
 
-    let options = Options { width, height, choice: settings.engine, budget_bytes: settings.memory_budget_bytes };
+    let options = Options {
+        width,
+        height,
+        choice: settings.engine,
+        budget_bytes: settings.memory_budget_bytes,
+        weights: &weights,
+        tensorrt: &settings.tensorrt,
+        building: &|| stage(Stage::Building),
+    };
     let engine = engine::compile(graph, &options)?;
     let of_api = known_family.is_some();
     let (family, why) = match known_family {

@@ -54,6 +54,8 @@ pub enum Stage {
     Downloading,
     /// Reading and compiling the graph.
     Compiling,
+    /// Having TensorRT choose its kernels: minutes on a small board, once for a model.
+    Building,
     /// Running it once.
     Validating,
 }
@@ -65,6 +67,7 @@ impl Stage {
             Stage::Resolving => "resolving",
             Stage::Downloading => "downloading",
             Stage::Compiling => "compiling",
+            Stage::Building => "building",
             Stage::Validating => "validating",
         }
     }

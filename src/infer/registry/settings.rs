@@ -1,28 +1,32 @@
 //! What the registry is told by the configuration.
 
 use crate::command::Secret;
+use crate::infer::tensorrt;
 use std::path::PathBuf;
 use std::time::Duration;
 
 /// Which engine compiles models.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum EngineChoice {
-    /// `cnn` where it supports the graph, else `tract`.
+    /// `tensorrt` where there is a GPU, else `cnn` where that supports the graph, else `tract`.
     #[default]
     Auto,
     /// Our own convolution engine, or an error.
     Cnn,
     /// tract, always.
     Tract,
+    /// An NVIDIA GPU, or an error.
+    TensorRt,
 }
 
 impl EngineChoice {
-    /// From the word of a flag or configuration: `auto`, `cnn`, `tract`.
+    /// From the word of a flag or configuration: `auto`, `cnn`, `tract`, `tensorrt`.
     pub fn from_name(name: &str) -> Option<EngineChoice> {
         match name {
             "auto" => Some(EngineChoice::Auto),
             "cnn" => Some(EngineChoice::Cnn),
             "tract" => Some(EngineChoice::Tract),
+            "tensorrt" => Some(EngineChoice::TensorRt),
             _ => None,
         }
     }
@@ -57,6 +61,8 @@ pub struct Settings {
     pub memory_budget_bytes: u64,
     /// Which engine compiles models.
     pub engine: EngineChoice,
+    /// Where TensorRT is and how plans are made.
+    pub tensorrt: tensorrt::Settings,
     /// Run a model once after loading and compare its classes with its names (`MODEL_VALIDATION_DISABLED` turns it off).
     pub validate: bool,
     /// Never call out: only the cache and local files.
@@ -85,6 +91,7 @@ impl Default for Settings {
             max_model_bytes: 1 << 30,
             memory_budget_bytes: 2 << 30,
             engine: EngineChoice::Auto,
+            tensorrt: tensorrt::Settings::default(),
             validate: true,
             offline: false,
             disable_contrast: false,

@@ -1,0 +1,20 @@
+//! What stands here when the feature `tensorrt` is off, as in the static binaries: a static program cannot open libraries.
+
+use super::settings::Settings;
+use super::{Request, unavailable};
+use crate::error::Result;
+use crate::infer::Engine;
+use crate::infer::onnx::Graph;
+use std::sync::Arc;
+
+const REASON: &str = "this program was built without TensorRT";
+
+/// The reason.
+pub(super) fn compile(_graph: &Graph, _request: &Request<'_>) -> Result<Arc<dyn Engine>> {
+    Err(unavailable(REASON))
+}
+
+/// The reason.
+pub(super) fn describe(_settings: &Settings) -> Vec<String> {
+    vec![REASON.to_owned()]
+}

@@ -1,0 +1,246 @@
+//! Making a plan: `trtexec`, NVIDIA's own program, run as a child that is watched.
+//!
+//! It tries many kernels for every layer, which takes minutes on a small board. It is a process of its own because it may
+//! take gigabytes and crash, and because it can then be stopped.
+//!
+//! `unsafe`: one call between fork and exec, so that the child does not outlive this process.
+#![allow(unsafe_code)]
+
+use super::layout::TrtexecFlags;
+use super::unavailable;
+use crate::error::{Error, Kind, Result, system};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, Signal};
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How often whoever waits is told that it goes on, and asked whether it should.
+const TICK: Duration = Duration::from_millis(500);
+/// Bytes of the end of its output that are kept, for the reason when it fails. It prints megabytes.
+const MAX_TAIL_BYTES: usize = 8 << 10;
+/// Bytes read at a time.
+const CHUNK_BYTES: usize = 4 << 10;
+/// Longest line of it that is quoted, characters.
+const MAX_REASON_CHARS: usize = 200;
+/// Variables that it inherits: where programs and libraries are, and which GPU. Nothing else: keys and tokens of the service
+/// never reach it.
+const INHERITED_VARIABLES: [&str; 7] =
+    ["PATH", "LD_LIBRARY_PATH", "HOME", "TMPDIR", "CUDA_VISIBLE_DEVICES", "CUDA_CACHE_PATH", "NVIDIA_VISIBLE_DEVICES"];
+
+/// What is built.
+#[derive(Debug)]
+pub(super) struct Order<'a> {
+    pub(super) trtexec: &'a Path,
+    pub(super) onnx: &'a Path,
+    /// Where the plan goes.
+    pub(super) plan: &'a Path,
+    pub(super) flags: TrtexecFlags,
+    /// Whether 16-bit floats may be used.
+    pub(super) half: bool,
+    /// The input's name and size, where the model leaves some of it open.
+    pub(super) open_input: Option<OpenInput<'a>>,
+    pub(super) timeout: Duration,
+}
+
+/// An input of which a dimension is open: the plan is made for these.
+#[derive(Debug)]
+pub(super) struct OpenInput<'a> {
+    pub(super) name: &'a str,
+    /// Frames in one run: from 1 to this many.
+    pub(super) batch: usize,
+    pub(super) width: usize,
+    pub(super) height: usize,
+}
+
+impl Order<'_> {
+    fn arguments(&self) -> Result<Vec<String>> {
+        let path = |path: &Path| path.to_str().map(str::to_owned).ok_or_else(|| unavailable("a path is not UTF-8"));
+        let mut arguments = vec![format!("--onnx={}", path(self.onnx)?), format!("--saveEngine={}", path(self.plan)?)];
+        arguments.push(self.flags.build_only.to_owned());
+        if self.half {
+            arguments.extend(self.flags.half.map(str::to_owned));
+        }
+        if let Some(OpenInput { name, batch, width, height }) = self.open_input {
+            // The name comes out of the model, and goes into trtexec's own little language.
+            if name.is_empty() || name.chars().any(|c| c.is_control() || c == '\'' || c == '"') {
+                return Err(unavailable("the name of the model's input cannot be told to trtexec"));
+            }
+            let quote = if name.contains([':', ',']) { "'" } else { "" };
+            for (which, batch) in [("min", 1), ("opt", batch), ("max", batch)] {
+                arguments.push(format!("--{which}Shapes={quote}{name}{quote}:{batch}x3x{height}x{width}"));
+            }
+        }
+        Ok(arguments)
+    }
+}
+
+/// Builds the plan. `goes_on` is called now and then; when it fails the build is stopped with its error.
+pub(super) fn build(order: &Order<'_>, goes_on: &dyn Fn() -> Result<()>) -> Result<()> {
+    let _turn = Turn::wait(goes_on)?;
+    let clock = Instant::now();
+    log::info!("tensorrt building onnx={} trtexec={}", order.onnx.display(), order.trtexec.display());
+    let (mut building, output) = start(order)?;
+    let (status, tail) = follow(&mut building, output, order.timeout, goes_on)?;
+    if !status.success() {
+        let message = format!("trtexec ended with {status}: {}", reason(&tail));
+        return Err(Error::new(Kind::Inference, message));
+    }
+    log::info!("tensorrt built onnx={} seconds={:.1}", order.onnx.display(), clock.elapsed().as_secs_f64());
+    Ok(())
+}
+
+/// A running `trtexec` with all it may have started; killed and reaped when dropped.
+struct Building {
+    child: Child,
+    is_reaped: bool,
+}
+
+impl Building {
+    fn pid(&self) -> Option<Pid> {
+        Pid::from_raw(self.child.id().cast_signed())
+    }
+
+    /// Ends what still runs of it, what it started too, and asks how it ended.
+    fn reap(&mut self) -> std::io::Result<ExitStatus> {
+        if let Some(pid) = self.pid() {
+            // While it is not reaped the number cannot be another's.
+            let _ = rustix::process::kill_process_group(pid, Signal::KILL);
+        }
+        let status = self.child.wait();
+        self.is_reaped = true;
+        status
+    }
+}
+
+impl Drop for Building {
+    fn drop(&mut self) {
+        if !self.is_reaped {
+            let _ = self.reap();
+        }
+    }
+}
+
+fn start(order: &Order<'_>) -> Result<(Building, File)> {
+    let (output, input) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
+        .map_err(|errno| system("cannot make a pipe for trtexec")(errno.into()))?;
+    let errors = input.try_clone().map_err(system("cannot make a pipe for trtexec"))?;
+    let mut command = Command::new(order.trtexec);
+    command.args(order.arguments()?).stdin(Stdio::null()).stdout(Stdio::from(input)).stderr(Stdio::from(errors));
+    command.env_clear();
+    command.envs(INHERITED_VARIABLES.iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
+    command.process_group(0);
+    let parent = std::process::id();
+    // SAFETY: between fork and exec only two system calls are made and nothing is allocated. The signal comes when the
+    // thread that starts it ends, which is the one that then waits for it.
+    unsafe {
+        command.pre_exec(move || {
+            rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+            let found = rustix::process::getppid().map(|pid| pid.as_raw_nonzero().get().cast_unsigned());
+            if found == Some(parent) { Ok(()) } else { Err(std::io::ErrorKind::BrokenPipe.into()) }
+        });
+    }
+    let missing = |cause| unavailable(format!("{} cannot be started to build a plan", order.trtexec.display())).because(cause);
+    let child = command.spawn().map_err(missing)?;
+    // `command` held our copies of the pipe's end: with it gone the pipe ends with the child.
+    drop(command);
+    Ok((Building { child, is_reaped: false }, File::from(output)))
+}
+
+/// Reads its output until it has ended; the status and the end of the output.
+fn follow(
+    building: &mut Building,
+    mut output: File,
+    timeout: Duration,
+    goes_on: &dyn Fn() -> Result<()>,
+) -> Result<(ExitStatus, Vec<u8>)> {
+    let watching = |errno: rustix::io::Errno| system("cannot watch trtexec")(errno.into());
+    let pid = building.pid().ok_or_else(|| Error::new(Kind::System, "trtexec has no process id"))?;
+    let ended: OwnedFd = rustix::process::pidfd_open(pid, PidfdFlags::empty()).map_err(watching)?;
+    let deadline = Instant::now() + timeout;
+    let mut tail = Tail::default();
+    let mut is_open = true;
+    loop {
+        goes_on()?;
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            let message = format!("trtexec did not finish within {} s (tensorrt.build_timeout_s)", timeout.as_secs());
+            return Err(Error::new(Kind::Inference, message));
+        }
+        let wait = Timespec::try_from(left.min(TICK)).map_err(|_| Error::new(Kind::System, "a wait is out of range"))?;
+        let events = if is_open { PollFlags::IN } else { PollFlags::empty() };
+        let mut watched = [PollFd::new(&ended, PollFlags::IN), PollFd::new(&output, events)];
+        match poll(&mut watched, Some(&wait)) {
+            Err(rustix::io::Errno::INTR) => continue,
+            outcome => outcome.map_err(watching)?,
+        };
+        let [child, pipe] = watched.map(|fd| fd.revents());
+        if is_open && !pipe.is_empty() {
+            is_open = tail.read(&mut output)?;
+        } else if !child.is_empty() {
+            // All that it printed was read, unless something it started still prints: that is not waited for.
+            let status = building.reap().map_err(system("cannot learn how trtexec ended"))?;
+            return Ok((status, tail.bytes));
+        }
+    }
+}
+
+/// The end of a long output.
+#[derive(Default)]
+struct Tail {
+    bytes: Vec<u8>,
+}
+
+impl Tail {
+    /// Reads once; false at the end.
+    fn read(&mut self, output: &mut File) -> Result<bool> {
+        let mut chunk = [0; CHUNK_BYTES];
+        let count = match output.read(&mut chunk) {
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => return Ok(true),
+            count => count.map_err(system("cannot read from trtexec"))?,
+        };
+        self.bytes.extend_from_slice(chunk.get(..count).unwrap_or_default());
+        let surplus = self.bytes.len().saturating_sub(MAX_TAIL_BYTES);
+        self.bytes.drain(..surplus);
+        Ok(count > 0)
+    }
+}
+
+/// The last line that is marked as an error, else the last line.
+fn reason(tail: &[u8]) -> String {
+    let text = String::from_utf8_lossy(tail);
+    let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let marked = lines.clone().rfind(|line| line.contains("[E]"));
+    let line = marked.or_else(|| lines.next_back()).unwrap_or("it said nothing");
+    line.chars().filter(|c| !c.is_control()).take(MAX_REASON_CHARS).collect()
+}
+
+/// One build at a time: two at once measure each other's kernels and share the GPU's memory.
+struct Turn;
+
+static TAKEN: Mutex<bool> = Mutex::new(false);
+static GIVEN_BACK: Condvar = Condvar::new();
+
+impl Turn {
+    fn wait(goes_on: &dyn Fn() -> Result<()>) -> Result<Turn> {
+        let mut taken = TAKEN.lock().unwrap_or_else(PoisonError::into_inner);
+        while *taken {
+            goes_on()?;
+            taken = GIVEN_BACK.wait_timeout(taken, TICK).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        *taken = true;
+        Ok(Turn)
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        *TAKEN.lock().unwrap_or_else(PoisonError::into_inner) = false;
+        GIVEN_BACK.notify_one();
+    }
+}

@@ -1,0 +1,222 @@
+//! Where each version of TensorRT keeps its functions: the one table of this interface.
+//!
+//! TensorRT has no C interface. A C++ program calls small inline functions of public classes (`IRuntime`, `ICudaEngine`,
+//! `IExecutionContext`), which forward to an implementation object behind a pointer; that object's virtual table is what
+//! the library and the program agree on. A slot is a position in that table, counted from 0, where 0 and 1 are the two
+//! destructors that the C++ ABI (Itanium, which GCC and Clang use on Linux) makes of one.
+//!
+//! ```text
+//! public object            implementation           virtual table
+//! ┌──────────────┐         ┌──────────────┐         ┌───┬──────────────────────┐
+//! │ table        │   ┌────▶│ table        │────────▶│ 0 │ destructor           │
+//! │ mImpl        │───┘     │ …            │         │ 1 │ destructor + free    │
+//! └──────────────┘         └──────────────┘         │ n │ what we call         │
+//! ```
+//!
+//! Sources: the public headers of 8.5.3, 8.6.1, 10.3.0, 10.7 and 11.1 (`NvInferImpl.h`, `NvInferRuntime.h`), laid out by
+//! clang (`-fdump-vtable-layouts`). Later releases of a major version append; a release whose header was not looked at is
+//! refused all the same, because a wrong slot calls a function that is not the one meant.
+
+use std::fmt;
+
+/// What `getInferLibVersion()` answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Version(pub(super) i32);
+
+impl Version {
+    /// Up to 9 the number is `major * 1000 + minor * 100 + patch`; from 10 on `major * 10000 + minor * 100 + patch`.
+    const FIRST_OF_WIDE_NUMBERS: i32 = 100_000;
+
+    /// Major, minor, patch.
+    fn parts(self) -> (i32, i32, i32) {
+        let major = if self.0 < Self::FIRST_OF_WIDE_NUMBERS { self.0 / 1000 } else { self.0 / 10_000 };
+        let minor = if self.0 < Self::FIRST_OF_WIDE_NUMBERS { self.0 / 100 % 10 } else { self.0 / 100 % 100 };
+        (major, minor, self.0 % 100)
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (major, minor, patch) = self.parts();
+        write!(f, "{major}.{minor}.{patch}")
+    }
+}
+
+/// How wide the numbers of a shape (`Dims`) are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum DimsWidth {
+    /// Eight `int32_t`: 36 bytes.
+    Narrow,
+    /// Eight `int64_t`: 72 bytes.
+    Wide,
+}
+
+/// `ILogger`, which we implement and the library calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum LoggerTable {
+    /// `log`, then the destructors.
+    LogFirst,
+    /// A versioned interface: language, information, the destructors, then `log`.
+    Versioned,
+}
+
+/// `IRuntime` and its implementation.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct RuntimeSlots {
+    pub(super) deserialise: usize,
+    /// Whether it takes a third argument, a plugin factory that has to be null.
+    pub(super) takes_factory: bool,
+}
+
+/// `ICudaEngine`.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct EngineSlots {
+    pub(super) create_context: usize,
+    /// Whether that takes a strategy for device memory (0: the library allocates once).
+    pub(super) takes_strategy: bool,
+    pub(super) tensor_shape: usize,
+    pub(super) tensor_data_type: usize,
+    pub(super) tensor_mode: usize,
+    pub(super) tensor_count: usize,
+    pub(super) tensor_name: usize,
+}
+
+/// `IExecutionContext`.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ContextSlots {
+    pub(super) set_input_shape: usize,
+    pub(super) tensor_shape: usize,
+    pub(super) set_tensor_address: usize,
+    pub(super) enqueue: usize,
+}
+
+/// Flags of the `trtexec` that comes with the library.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct TrtexecFlags {
+    /// Build, save, and do not measure.
+    pub(super) build_only: &'static str,
+    /// Allows 16-bit floats. From 11 on precision is what the graph declares, and there is no such flag.
+    pub(super) half: Option<&'static str>,
+}
+
+/// One row of the table.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Layout {
+    /// First and last version it holds for.
+    versions: (Version, Version),
+    pub(super) dims: DimsWidth,
+    pub(super) logger: LoggerTable,
+    pub(super) runtime: RuntimeSlots,
+    pub(super) engine: EngineSlots,
+    pub(super) context: ContextSlots,
+    pub(super) trtexec: TrtexecFlags,
+}
+
+const RUNTIME_8: RuntimeSlots = RuntimeSlots { deserialise: 2, takes_factory: true };
+const RUNTIME_10: RuntimeSlots = RuntimeSlots { deserialise: 3, takes_factory: false };
+
+const ENGINE_8: EngineSlots = EngineSlots {
+    create_context: 11,
+    takes_strategy: false,
+    tensor_shape: 34,
+    tensor_data_type: 35,
+    tensor_mode: 38,
+    tensor_count: 45,
+    tensor_name: 46,
+};
+const CONTEXT_8: ContextSlots = ContextSlots { set_input_shape: 29, tensor_shape: 30, set_tensor_address: 32, enqueue: 44 };
+
+/// JetPack 5 (8.5.2), 6.0 (8.6.2), 6.1 and 6.2 (10.3.0); 11 has no JetPack yet.
+const LAYOUTS: [Layout; 4] = [
+    Layout {
+        versions: (Version(8500), Version(8599)),
+        dims: DimsWidth::Narrow,
+        logger: LoggerTable::LogFirst,
+        runtime: RUNTIME_8,
+        engine: ENGINE_8,
+        context: CONTEXT_8,
+        trtexec: TrtexecFlags { build_only: "--buildOnly", half: Some("--fp16") },
+    },
+    Layout {
+        versions: (Version(8600), Version(8699)),
+        dims: DimsWidth::Narrow,
+        logger: LoggerTable::LogFirst,
+        runtime: RUNTIME_8,
+        engine: ENGINE_8,
+        context: CONTEXT_8,
+        trtexec: TrtexecFlags { build_only: "--skipInference", half: Some("--fp16") },
+    },
+    Layout {
+        versions: (Version(100_300), Version(100_799)),
+        dims: DimsWidth::Wide,
+        logger: LoggerTable::LogFirst,
+        runtime: RUNTIME_10,
+        engine: EngineSlots {
+            create_context: 5,
+            takes_strategy: true,
+            tensor_shape: 19,
+            tensor_data_type: 20,
+            tensor_mode: 23,
+            tensor_count: 30,
+            tensor_name: 31,
+        },
+        context: ContextSlots { set_input_shape: 21, tensor_shape: 22, set_tensor_address: 24, enqueue: 37 },
+        trtexec: TrtexecFlags { build_only: "--skipInference", half: Some("--fp16") },
+    },
+    Layout {
+        versions: (Version(110_100), Version(110_199)),
+        dims: DimsWidth::Wide,
+        logger: LoggerTable::Versioned,
+        runtime: RUNTIME_10,
+        engine: EngineSlots {
+            create_context: 5,
+            takes_strategy: true,
+            tensor_shape: 15,
+            tensor_data_type: 16,
+            tensor_mode: 19,
+            tensor_count: 26,
+            tensor_name: 27,
+        },
+        context: ContextSlots { set_input_shape: 20, tensor_shape: 21, set_tensor_address: 23, enqueue: 36 },
+        trtexec: TrtexecFlags { build_only: "--skipInference", half: None },
+    },
+];
+
+impl Layout {
+    /// The layout of that version, where it is known.
+    pub(super) fn of(version: Version) -> Option<&'static Layout> {
+        LAYOUTS.iter().find(|layout| (layout.versions.0..=layout.versions.1).contains(&version))
+    }
+
+    /// The versions of the table in words, for the message to who has another one.
+    pub(super) fn known() -> String {
+        let minor = |version: Version| format!("{}.{}", version.parts().0, version.parts().1);
+        let rows = LAYOUTS.iter().map(|Layout { versions: (first, last), .. }| match (minor(*first), minor(*last)) {
+            (first, last) if first == last => first,
+            (first, last) => format!("{first} to {last}"),
+        });
+        rows.collect::<Vec<_>>().join(", ")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn versions_are_read_both_ways_they_are_written() {
+        let shown = |number| Version(number).to_string();
+        assert_eq!([shown(8502), shown(8601), shown(100_300), shown(110_105)], ["8.5.2", "8.6.1", "10.3.0", "11.1.5"]);
+    }
+
+    #[test]
+    fn what_is_not_in_the_table_has_no_layout() {
+        assert_eq!(Layout::of(Version(8502)).unwrap().engine.create_context, 11);
+        assert_eq!(Layout::of(Version(100_300)).unwrap().context.enqueue, 37);
+        for unknown in [0, -1, 8401, 8700, 9000, 100_000, 100_800, 101_300, 110_000, 110_200, i32::MAX] {
+            assert!(Layout::of(Version(unknown)).is_none(), "{unknown}");
+        }
+        assert_eq!(Layout::known(), "8.5, 8.6, 10.3 to 10.7, 11.1");
+    }
+}

@@ -1,0 +1,37 @@
+//! What the TensorRT engine is told by the configuration.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// What the TensorRT engine is told by the configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// Where `libnvinfer.so.*` and `libcuda.so.1` are; `None`: where the loader looks.
+    pub libraries: Option<PathBuf>,
+    /// Where plans are kept; `None`: beside the model.
+    pub cache_dir: Option<PathBuf>,
+    /// NVIDIA's program that makes a plan of an ONNX file.
+    pub trtexec: PathBuf,
+    /// Longest time it may take.
+    pub build_timeout: Duration,
+    /// Whether 16-bit floats may be used inside.
+    pub half: bool,
+    /// Most frames in one run, where the model leaves its batch open.
+    pub max_batch: usize,
+    /// How long a frame may wait for others to run with.
+    pub batch_wait: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            libraries: None,
+            cache_dir: None,
+            trtexec: PathBuf::from("/usr/src/tensorrt/bin/trtexec"),
+            build_timeout: Duration::from_secs(3600),
+            half: true,
+            max_batch: 4,
+            batch_wait: Duration::from_millis(2),
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! Stand-ins for NVIDIA's libraries and `trtexec`, made with g++ from `tests/tensorrt/`, and the models they run.
+
+use super::super::settings::Settings;
+use crate::infer::registry::test_dir::TestDir;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+/// Sides of the pictures, pixels.
+pub(super) const SIDE: usize = 32;
+
+/// The libraries: file name, source, flags.
+const LIBRARIES: [(&str, &str, &[&str]); 5] = [
+    ("libcuda.so.1", "cuda.cpp", &[]),
+    ("libnvinfer.so.8", "nvinfer.cpp", &["-DLAYOUT=8", "-DVERSION=8502"]),
+    ("libnvinfer.so.10", "nvinfer.cpp", &["-DLAYOUT=10", "-DVERSION=100300"]),
+    ("libnvinfer.so.11", "nvinfer.cpp", &["-DLAYOUT=11", "-DVERSION=110100"]),
+    ("without-runtime.so", "nvinfer.cpp", &["-DLAYOUT=8", "-DVERSION=8502", "-DWITHOUT_RUNTIME"]),
+];
+
+fn sources() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tensorrt")
+}
+
+/// The folder of the compiled libraries, beside the test program: compiled once for each state of their sources.
+fn compiled() -> &'static Path {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    FOLDER.get_or_init(|| {
+        let mut hasher = DefaultHasher::new();
+        for file in ["standin.h", "cuda.cpp", "nvinfer.cpp"] {
+            std::fs::read(sources().join(file)).unwrap().hash(&mut hasher);
+        }
+        LIBRARIES.hash(&mut hasher);
+        let program = std::env::current_exe().unwrap();
+        let folder = program.with_file_name(format!("tensorrt-{:016x}", hasher.finish()));
+        if !folder.exists() {
+            let unfinished = folder.with_extension(std::process::id().to_string());
+            std::fs::create_dir_all(&unfinished).unwrap();
+            let compilers: Vec<_> = LIBRARIES
+                .map(|(name, source, flags)| {
+                    let mut compiler = Command::new("g++");
+                    compiler.args(["-std=c++17", "-O1", "-g", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC"]).args(flags);
+                    compiler.arg("-o").arg(unfinished.join(name)).arg(sources().join(source));
+                    compiler.spawn().expect("g++ (scripts/setup.sh build installs it)")
+                })
+                .into();
+            for mut compiler in compilers {
+                assert!(compiler.wait().unwrap().success(), "a stand-in does not compile");
+            }
+            // Another process may have been first.
+            if std::fs::rename(&unfinished, &folder).is_err() {
+                std::fs::remove_dir_all(&unfinished).unwrap();
+            }
+        }
+        folder
+    })
+}
+
+/// A machine with TensorRT of one major version, as far as a test looks.
+pub(super) struct Machine {
+    pub(super) dir: TestDir,
+}
+
+impl Machine {
+    /// `modes`: what goes wrong, in the words of the stand-ins.
+    pub(super) fn new(major: u32, modes: &str) -> Machine {
+        let machine = Machine { dir: TestDir::new() };
+        for name in [String::from("libcuda.so.1"), format!("libnvinfer.so.{major}")] {
+            // A copy, not a link: another file is another library to the loader, with modes of its own.
+            std::fs::copy(compiled().join(&name), machine.path(&name)).unwrap();
+        }
+        std::fs::copy(sources().join("trtexec"), machine.path("trtexec")).unwrap();
+        machine.set_mode(modes);
+        machine.set_plan(1);
+        machine
+    }
+
+    /// A library that lacks the function everything begins with.
+    pub(super) fn without_runtime() -> Machine {
+        let machine = Machine::new(8, "");
+        std::fs::copy(compiled().join("without-runtime.so"), machine.path("libnvinfer.so.8")).unwrap();
+        machine
+    }
+
+    pub(super) fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Libraries read it when they are first used, `trtexec` whenever it is started.
+    pub(super) fn set_mode(&self, modes: &str) {
+        std::fs::write(self.path("mode"), modes).unwrap();
+    }
+
+    /// What `trtexec` will write: a plan for the model of [`Machine::model`]; `batch` -1 leaves it open.
+    pub(super) fn set_plan(&self, batch: i32) {
+        std::fs::write(self.path("plan"), format!("plan images {batch} {SIDE} {SIDE} output0 5 2")).unwrap();
+    }
+
+    /// A model of one class whose batch is fixed at 1, or open.
+    pub(super) fn model(&self, batch: Option<u64>) -> PathBuf {
+        let path = self.path("model.onnx");
+        std::fs::write(&path, onnx(batch)).unwrap();
+        path
+    }
+
+    pub(super) fn settings(&self) -> Settings {
+        Settings {
+            libraries: Some(self.dir.path().to_owned()),
+            trtexec: self.path("trtexec"),
+            // Longer than a slow machine takes, shorter than anybody waits.
+            build_timeout: Duration::from_secs(60),
+            batch_wait: Duration::from_secs(10),
+            ..Settings::default()
+        }
+    }
+
+    /// Files of a kind that are there.
+    pub(super) fn files(&self, extension: &str) -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(self.dir.path()).unwrap().map(|entry| entry.unwrap().path());
+        entries.filter(|path| path.extension().is_some_and(|found| found == extension)).collect()
+    }
+
+    /// How often `trtexec` ran.
+    pub(super) fn builds(&self) -> usize {
+        std::fs::read_to_string(self.path("runs")).map_or(0, |text| text.lines().count())
+    }
+
+    pub(super) fn arguments(&self) -> Vec<String> {
+        std::fs::read_to_string(self.path("arguments")).unwrap().lines().map(str::to_owned).collect()
+    }
+}
+
+/// An ONNX file whose graph does nothing: only its ends and names matter to TensorRT's stand-in.
+fn onnx(batch: Option<u64>) -> Vec<u8> {
+    let side = SIDE as u64;
+    let dims = [batch, Some(3), Some(side), Some(side)].map(|size| match size {
+        Some(size) => bytes(1, &number(1, size)),
+        None => bytes(1, &bytes(2, b"batch")),
+    });
+    let tensor = [number(1, 1), bytes(2, &dims.concat())].concat();
+    let end = |name: &[u8]| [bytes(1, name), bytes(2, &bytes(1, &tensor))].concat();
+    let node = [bytes(1, b"images"), bytes(2, b"output0"), bytes(4, b"Identity")].concat();
+    let graph = [bytes(1, &node), bytes(2, b"g"), bytes(11, &end(b"images")), bytes(12, &end(b"output0"))].concat();
+    let names = [bytes(1, b"names"), bytes(2, b"{0: 'thing'}")].concat();
+    [number(1, 8), bytes(7, &graph), bytes(8, &number(2, 13)), bytes(14, &names)].concat()
+}
+
+/// A protobuf field of bytes.
+fn bytes(field: u64, content: &[u8]) -> Vec<u8> {
+    [varint(field << 3 | 2), varint(content.len() as u64), content.to_vec()].concat()
+}
+
+/// A protobuf field of a number.
+fn number(field: u64, value: u64) -> Vec<u8> {
+    [varint(field << 3), varint(value)].concat()
+}
+
+fn varint(mut value: u64) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    while value >= 0x80 {
+        bytes.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    bytes.push(value as u8);
+    bytes
+}
