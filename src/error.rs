@@ -76,6 +76,8 @@ pub enum Kind {
     Forbidden,
     /// A limit of the service is reached (pipelines, memory).
     Exhausted,
+    /// Too many clients listen to a pipeline.
+    Crowded,
     /// The service is stopping.
     ShuttingDown,
     // -- pipelines
@@ -156,6 +158,7 @@ impl Kind {
             Kind::Unauthorised => (Authorisation, Some("UnauthorisedError")),
             Kind::Forbidden => (Authorisation, Some("ForbiddenError")),
             Kind::Exhausted => (Operation, Some("ResourcesExhaustedError")),
+            Kind::Crowded => (Operation, Some("TooManyListenersError")),
             Kind::ShuttingDown => (Operation, Some("ShuttingDownError")),
             Kind::NoSuchPipeline => (NotFound, None),
             Kind::NotAllowed => (Operation, Some("StreamOperationNotAllowedError")),

@@ -11,6 +11,7 @@
 //! * [`capture`]: one worker process per video source, and the parent's end of it
 //! * [`infer`]: models, their registry, and the threads that run them
 //! * [`sink`]: where detections go
+//! * [`feed`]: what those who listen to a pipeline get
 //! * [`command`]: everything the product can be told, and what it answers
 //! * [`geometry`]: how a frame is laid into a model's input, and boxes back
 //! * [`detection`]: what a model found on one frame
@@ -26,6 +27,7 @@ pub mod command;
 pub mod config;
 pub mod detection;
 pub mod error;
+pub mod feed;
 pub mod geometry;
 pub mod infer;
 pub mod json;

@@ -202,6 +202,13 @@ fn http_responses_are_the_recorded_ones() {
         let deadline = Instant::now() + SETTLES_WITHIN;
         let found = loop {
             let response = http::request(weir.http, method, &path, &headers, body.as_bytes());
+            if matches!(name, "initialise_bad_key" | "initialise_no_key") && response.status == 200 && Instant::now() < deadline {
+                // A thread still ran a frame of the pipeline before: a model in use needs no key.
+                let id = response.json().at("context/pipeline_id").text().unwrap().to_owned();
+                weir.order("terminate", &id);
+                cool(&weir.cache);
+                continue;
+            }
             let mut found = Vec::new();
             if Some(f64::from(response.status)) != record.get("status").number() {
                 found.push(format!("status {} ≠ {}", record.get("status"), response.status));

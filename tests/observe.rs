@@ -4,7 +4,9 @@
 
 mod support;
 
-use support::{Json, Weir, clip, http, udp, wait_for};
+use std::time::Duration;
+use support::events::Events;
+use support::{Folder, Json, Weir, clip, http, roboflow, udp, wait_for};
 
 /// The value of the sample whose line begins with `name`, all label sets added up.
 fn sample(page: &str, name: &str) -> f64 {
@@ -90,4 +92,125 @@ fn frames_of_a_stream_are_processed_or_counted_as_lost() {
     assert!(frames >= last.at("inference_metadata/frame_id").number().unwrap() - 1.0, "{page}");
     weir.order("terminate", &id);
     assert_eq!(sample(&weir.get("/metrics").body, "weir_source_frames_total"), 0.0, "gone with its pipeline");
+}
+
+#[test]
+fn listeners_get_what_status_and_datagrams_say() {
+    let weir = Weir::start();
+    let sink = udp::Receiver::new();
+    let id = weir.init(&init(&weir, &format!("file://{}", clip("long.mp4")), ("127.0.0.1", sink.port()), ""));
+    let (mut one, mut other) = (Events::listen(weir.http, &id).unwrap(), Events::listen(weir.http, &id).unwrap());
+    // The same bytes as the datagram of the same frame, for each who listens.
+    let heard = one.named("detections").data;
+    let frame = Json::parse(&heard).at("inference_metadata/frame_id").number();
+    assert_eq!(wait_for("the datagram", || Some(sink.text()).filter(|text| *text == heard)), heard);
+    while other.named("detections").json().at("inference_metadata/frame_id").number() < frame {}
+    weir.order("mute", &id);
+    let update = one.named("update").json();
+    assert_eq!(update.at("payload/new_state").text(), Some("MUTED"), "{update}");
+    let report = weir.report(&id);
+    assert!(report.get("video_source_status_updates").items().contains(&update), "{update} is not in {report}");
+    weir.order("terminate", &id);
+    for events in [&mut one, &mut other] {
+        assert_eq!(events.named("end").data, r#"{"reason": "terminated"}"#);
+        assert!(events.next().is_none(), "nothing after the end");
+    }
+    assert_eq!(Events::listen(weir.http, &id).err().map(|refusal| refusal.status), Some(404));
+    assert_eq!(Events::listen(weir.http, "no-id").err().map(|refusal| refusal.status), Some(404));
+}
+
+#[test]
+fn a_stop_of_the_service_ends_the_events_at_once() {
+    let weir = Weir::start();
+    let sink = udp::Receiver::new();
+    let id = weir.init(&init(&weir, &format!("file://{}", clip("long.mp4")), ("127.0.0.1", sink.port()), ""));
+    let mut events = Events::listen(weir.http, &id).unwrap();
+    let _silent = Events::ask(weir.http, &id);
+    events.named("detections");
+    let (status, took) = weir.stop();
+    assert_eq!(status.code(), Some(0));
+    assert!(took < Duration::from_secs(4), "the drain took {took:?}");
+    assert_eq!(events.named("end").data, r#"{"reason": "terminated"}"#);
+}
+
+/// Resident memory of a process, KiB.
+fn resident_kib(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+/// 500 clients that ask for events and read nothing: the places go to as many as there are, nobody else is kept from
+/// the service, and nothing piles up.
+#[test]
+fn a_crowd_that_does_not_read_costs_little_and_loses_its_places() {
+    let folder = Folder::new();
+    let configuration = folder.path().join("weir.toml");
+    std::fs::write(&configuration, "[limits]\nconnections = 600\n").unwrap();
+    let weir = Weir::start_with(|command| {
+        command.arg("--config").arg(&configuration);
+    });
+    let sink = udp::Receiver::new();
+    // All boxes of all scores: the datagrams are as large as they get.
+    let video = format!("file://{}", clip("long.mp4"));
+    let mut request = init(&weir, &video, ("127.0.0.1", sink.port()), "").to_string();
+    request = request.replace(r#""object-detection""#, r#""object-detection", "confidence": 0, "iou_threshold": 1"#);
+    let id = weir.init(&Json::parse(&request));
+    sink.next();
+    let before = resident_kib(weir.pid());
+    let crowd: Vec<Events> = (0..500).map(|_| Events::ask(weir.http, &id)).collect();
+    let refusal = wait_for("a full house", || Events::listen(weir.http, &id).err());
+    assert_eq!(refusal.status, 503);
+    assert_eq!(weir.list(), std::slice::from_ref(&id));
+    // Those who got a place lose it, and somebody who reads gets one.
+    let mut reader = wait_for("a free place", || Events::listen(weir.http, &id).ok());
+    (0..3).for_each(|_| drop(reader.named("detections")));
+    let grown = resident_kib(weir.pid()).saturating_sub(before);
+    assert!(grown < 32 << 10, "grew by {grown} KiB");
+    let slow = crowd.into_iter().find_map(|events| {
+        let mut events = events.begin().ok()?;
+        let mut last = None;
+        while let Some(event) = events.next() {
+            last = Some(event);
+        }
+        last.filter(|event| event.name == "end")
+    });
+    assert_eq!(slow.map(|event| event.data).as_deref(), Some(r#"{"reason": "too_slow"}"#));
+    assert_eq!(weir.list(), [id]);
+}
+
+#[test]
+fn status_of_a_loading_pipeline_says_how_far_it_is() {
+    let registry = roboflow::Server::start();
+    let weir = Weir::with_registry(&registry);
+    let sink = udp::Receiver::new();
+    let request =
+        init(&weir, &clip("long.mp4"), ("127.0.0.1", sink.port()), &format!(r#", "api_key": "{}""#, roboflow::GOOD_KEY));
+    let request = Json::parse(&request.to_string().replace(&weir.toy(), "slow/1"));
+    std::thread::scope(|scope| {
+        let init = scope.spawn(|| weir.init(&request));
+        let id = wait_for("the id in the list", || weir.list().pop());
+        let mut events = Events::listen(weir.http, &id).unwrap();
+        let total = std::fs::metadata(support::media().join("toy.onnx")).unwrap().len() as f64;
+        let update = wait_for("half the weights", || {
+            let report = weir.report(&id);
+            let update = report.get("video_source_status_updates").items().last()?.clone();
+            (update.at("payload/bytes").number() == Some((total / 2.0).floor())).then_some(update)
+        });
+        assert_eq!(update.get("event_type").text(), Some("MODEL_LOADING"));
+        assert_eq!(update.at("payload/stage").text(), Some("downloading"));
+        assert_eq!(update.at("payload/total_bytes").number(), Some(total));
+        assert_eq!(weir.report(&id).at("sources_metadata/0/state").text(), Some("NOT_STARTED"));
+        registry.go_on();
+        assert_eq!(init.join().unwrap(), id, "the id that was listed all along");
+        let mut stages = Vec::new();
+        while let Some(event) = events.next() {
+            match event.json().get("event_type").text() {
+                Some("MODEL_LOADING") => stages.push(event.json().at("payload/stage").text().unwrap().to_owned()),
+                _ => break,
+            }
+        }
+        assert!(stages.ends_with(&["compiling".to_owned(), "validating".to_owned()]), "{stages:?}");
+        assert!(!weir.report(&id).to_string().contains("MODEL_LOADING"), "what is over is not in the report");
+    });
 }

@@ -80,6 +80,15 @@ impl Context {
 /// `event_type` with its payload.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
+    /// `MODEL_LOADING {stage, bytes, total_bytes}`; beyond the reference, and in a report only while it is so.
+    ModelLoading {
+        /// `resolving`, `downloading`, `compiling`, `validating`.
+        stage: &'static str,
+        /// Bytes of weights fetched so far.
+        bytes: u64,
+        /// Bytes of weights in all, where known.
+        total_bytes: Option<u64>,
+    },
     /// `INFERENCE_THREAD_STARTED {}`
     InferenceStarted,
     /// `INFERENCE_THREAD_FINISHED {}`

@@ -4,25 +4,36 @@ use super::report::Updates;
 use crate::clock::{Clock, SystemClock, Wall};
 use crate::command::{Context, Event, Severity, SourceState, Update};
 use crate::error::Error;
+use crate::feed::{Listeners, Message};
+use crate::infer::registry::Progress;
 use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+/// Listeners hear of a download's progress this often at most; it comes in pieces of a few KiB.
+const LOADING_INTERVAL: Duration = Duration::from_millis(250);
 
 /// See the module. Single-threaded, like everything on the event loop.
 #[derive(Debug, Default)]
 pub(super) struct Journal {
     updates: RefCell<Updates>,
+    /// Who gets each update as it is written, and the detections too.
+    pub(super) listeners: Listeners,
+    /// While the model is being loaded: how far that is, and when listeners were last told.
+    loading: RefCell<Option<(Update, Instant)>>,
     clock: SystemClock,
 }
 
 impl Journal {
     /// Something normal.
     pub(super) fn info(&self, context: Context, event: Event) {
-        self.updates.borrow_mut().push(self.clock.wall(), Severity::Info, context, event);
+        self.publish(self.updates.borrow_mut().push(self.clock.wall(), Severity::Info, context, event));
     }
 
     /// A change of state that happened at `when`.
     pub(super) fn state(&self, when: Wall, source_id: u32, previous: SourceState, new: SourceState) {
         let event = Event::StateChanged { previous, new, source_id };
-        self.updates.borrow_mut().push(when, Severity::Info, Context::Source, event);
+        self.publish(self.updates.borrow_mut().push(when, Severity::Info, Context::Source, event));
     }
 
     /// The model could not be run, or a source could not be opened for the first time (the reference reports both so).
@@ -44,11 +55,50 @@ impl Journal {
     }
 
     fn error(&self, context: Context, event: Event) {
-        self.updates.borrow_mut().push_folded(self.clock.wall(), Severity::Error, context, event);
+        self.publish(self.updates.borrow_mut().push_folded(self.clock.wall(), Severity::Error, context, event));
     }
 
-    /// Oldest first.
+    /// Passes an update on to those who listen.
+    pub(super) fn publish(&self, update: &Update) {
+        if !self.listeners.is_empty() {
+            self.listeners.publish(&Message::Update(Rc::new(update.clone())));
+        }
+    }
+
+    /// The load of the model has moved.
+    pub(super) fn loading(&self, progress: Progress) {
+        let Progress { stage, bytes, total } = progress;
+        let event = Event::ModelLoading { stage: stage.as_str(), bytes, total_bytes: total };
+        let update =
+            Update { timestamp: self.clock.wall(), severity: Severity::Info, event, context: Context::Pipeline, count: 1 };
+        let mut loading = self.loading.borrow_mut();
+        let now = self.clock.now();
+        let told = match &*loading {
+            Some((before, told)) if is_same_stage(before, &update) && now.duration_since(*told) < LOADING_INTERVAL => *told,
+            _ => {
+                self.publish(&update);
+                now
+            }
+        };
+        *loading = Some((update, told));
+    }
+
+    /// The model is there, or nobody loads it at present.
+    pub(super) fn loaded(&self) {
+        self.loading.take();
+    }
+
+    /// Oldest first; that of the load under way last.
     pub(super) fn updates(&self) -> Vec<Update> {
-        self.updates.borrow().to_vec()
+        let mut updates = self.updates.borrow().to_vec();
+        updates.extend(self.loading.borrow().as_ref().map(|(update, _)| update.clone()));
+        updates
+    }
+}
+
+fn is_same_stage(one: &Update, other: &Update) -> bool {
+    match (&one.event, &other.event) {
+        (Event::ModelLoading { stage, .. }, Event::ModelLoading { stage: other, .. }) => stage == other,
+        _ => false,
     }
 }

@@ -14,6 +14,7 @@ use super::turns::{Part, Turns};
 use crate::clock::Wall;
 use crate::command::{Context, Event, Figures, Init, MAX_SOURCES, PipelineId, Report};
 use crate::error::{Error, Kind, Result};
+use crate::feed::{Feed, Message};
 use crate::infer::{Done, Job, Model, Queue, Thresholds, Ticket};
 use crate::sink::datagram::{self, ClassNames, FrameInfo};
 use crate::sink::udp::UdpSink;
@@ -135,6 +136,7 @@ impl Pipeline {
                 let _ = ready.try_send(Err(error));
             }
         }
+        self.journal.listeners.close();
         self.gone.0.close();
         started
     }
@@ -162,8 +164,13 @@ impl Pipeline {
 
     async fn try_prepare(&self) -> Result<(Arc<Model>, UdpSink, Reservation)> {
         let sink = UdpSink::open(&self.init.sink)?;
-        let progress = |progress| log::debug!("pipeline={} loading={progress:?}", self.id);
-        let model = self.shared.models.get(&self.init.model_id, self.init.api_key.as_ref(), &progress).await?;
+        let progress = |progress| {
+            log::debug!("pipeline={} loading={progress:?}", self.id);
+            self.journal.loading(progress);
+        };
+        let outcome = self.shared.models.get(&self.init.model_id, self.init.api_key.as_ref(), &progress).await;
+        self.journal.loaded();
+        let model = outcome?;
         let reservation = self.reserve(&model)?;
         Ok((model, sink, reservation))
     }
@@ -410,6 +417,9 @@ impl Pipeline {
         };
         let omitted = datagram::write(payload, &frame, detections, names);
         self.omitted.set(self.omitted.get() + omitted as u64);
+        if !self.journal.listeners.is_empty() {
+            self.journal.listeners.publish(&Message::Detections(payload.as_slice().into()));
+        }
         match sink.send(payload).await {
             Ok(()) => self.source(part.source, |source| source.record_dispatch(frame.decoded)),
             Err(error) => self.journal.dispatch_error(&error),
@@ -423,6 +433,11 @@ impl Pipeline {
         self.sources.iter().try_for_each(|source| source.check(operation))?;
         self.sources.iter().for_each(|source| source.apply(operation));
         Ok(())
+    }
+
+    /// One more who hears what happens here.
+    pub(super) fn listen(&self) -> Result<Feed> {
+        self.journal.listeners.join()
     }
 
     /// The answer to `status`.

@@ -26,24 +26,26 @@ pub(super) struct Updates {
 }
 
 impl Updates {
-    /// Adds an update; the oldest goes when the ring is full.
-    pub(super) fn push(&mut self, timestamp: Wall, severity: Severity, context: Context, event: Event) {
+    /// Adds an update and returns it; the oldest goes when the ring is full.
+    pub(super) fn push(&mut self, timestamp: Wall, severity: Severity, context: Context, event: Event) -> &Update {
         if self.ring.len() == MAX_UPDATES {
             self.ring.pop_front();
         }
         self.ring.push_back(Update { timestamp, severity, event, context, count: 1 });
+        &self.ring[self.ring.len() - 1] // just pushed
     }
 
     /// Adds an update, or counts it into an equal one that is still among the newest: the attempts of a dead camera
     /// become one entry and cannot flood the ring.
-    pub(super) fn push_folded(&mut self, timestamp: Wall, severity: Severity, context: Context, event: Event) {
-        match self.ring.iter_mut().rev().take(FOLD_WINDOW).find(|update| update.event == event) {
-            Some(update) => {
-                update.count = update.count.saturating_add(1);
-                update.timestamp = timestamp;
-            }
-            None => self.push(timestamp, severity, context, event),
-        }
+    pub(super) fn push_folded(&mut self, timestamp: Wall, severity: Severity, context: Context, event: Event) -> &Update {
+        let Some(back) = self.ring.iter().rev().take(FOLD_WINDOW).position(|update| update.event == event) else {
+            return self.push(timestamp, severity, context, event);
+        };
+        let index = self.ring.len() - 1 - back;
+        let update = &mut self.ring[index]; // `position` has just found it there
+        update.count = update.count.saturating_add(1);
+        update.timestamp = timestamp;
+        update
     }
 
     /// Oldest first.

@@ -7,6 +7,7 @@ use super::state::Operation;
 use super::store::{Kept, Store};
 use crate::command::{Command, Execute, Init, MAX_SOURCES, PipelineId, Reply};
 use crate::error::{Error, Kind, Result};
+use crate::feed::{Feed, Listen};
 use smol::LocalExecutor;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -196,6 +197,12 @@ impl Table {
 /// The handle that the doors hold.
 #[derive(Clone)]
 pub struct Commands(pub Rc<Table>);
+
+impl Listen for Commands {
+    fn listen(&self, id: PipelineId) -> Result<Feed> {
+        self.0.find(id)?.listen()
+    }
+}
 
 impl Execute for Commands {
     async fn execute(&self, command: Command) -> Result<Reply> {

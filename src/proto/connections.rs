@@ -51,6 +51,8 @@ struct Entry {
     peer: Option<IpAddr>,
     /// When it last began to wait for its client; `None` while a command runs.
     idle_since: Option<Instant>,
+    /// Its reply goes on for as long as a pipeline: a drain waits for the last words, but room may be made of it.
+    is_streaming: bool,
     /// Dropping it closes the connection.
     task: Option<Task<()>>,
 }
@@ -74,10 +76,19 @@ impl Seat {
         self.set_idle_since(Some(Instant::now()));
     }
 
+    /// Whether a reply is being sent that has no known end.
+    pub(super) fn stream(&self, is_streaming: bool) {
+        self.change(|entry| entry.is_streaming = is_streaming);
+    }
+
     fn set_idle_since(&self, when: Option<Instant>) {
+        self.change(|entry| entry.idle_since = when);
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Entry)) {
         let Some(table) = self.table.upgrade() else { return };
         if let Some(entry) = table.entries.borrow_mut().get_mut(&self.id) {
-            entry.idle_since = when;
+            change(entry);
         }
     }
 }
@@ -107,7 +118,7 @@ impl Table {
         }
         let id = self.next.get();
         self.next.set(id + 1);
-        self.entries.borrow_mut().insert(id, Entry { peer, idle_since: Some(Instant::now()), task: None });
+        self.entries.borrow_mut().insert(id, Entry { peer, idle_since: Some(Instant::now()), is_streaming: false, task: None });
         Some(Seat { table: Rc::downgrade(self), id, peer })
     }
 
@@ -123,7 +134,7 @@ impl Table {
     }
 
     fn is_busy(&self) -> bool {
-        self.entries.borrow().values().any(|entry| entry.idle_since.is_none())
+        self.entries.borrow().values().any(|entry| entry.idle_since.is_none() || entry.is_streaming)
     }
 }
 

@@ -12,11 +12,13 @@ use crate::command::{
     SourceMetadata, SourceProperties, SourceReference, SourceState, Update,
 };
 use crate::error::{Error, Kind, Result};
+use crate::feed::{Feed, Listen, Listeners};
 
 /// Pipelines that have a state and do nothing. The model `slow/1` takes for ever, `nope/7` does not exist.
 #[derive(Default)]
 pub(super) struct Fake {
     pipelines: RefCell<Vec<(PipelineId, SourceState, Init)>>,
+    listeners: Listeners,
 }
 
 impl Fake {
@@ -64,6 +66,13 @@ impl Execute for Fake {
                 Ok(Reply::Done)
             }
         }
+    }
+}
+
+impl Listen for Fake {
+    fn listen(&self, id: PipelineId) -> Result<Feed> {
+        let known = self.pipelines.borrow().iter().any(|pipeline| pipeline.0 == id);
+        if known { self.listeners.join() } else { Err(Error::new(Kind::NoSuchPipeline, "")) }
     }
 }
 

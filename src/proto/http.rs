@@ -17,6 +17,7 @@ use super::listen::{Listener, Stream};
 use super::patient::Patient;
 use super::routes;
 use crate::command::Execute;
+use crate::feed::Listen;
 
 /// Bytes of one request head, and of the buffer hyper reads into.
 const MAX_HEAD_BYTES: usize = 16 << 10;
@@ -65,7 +66,7 @@ impl Default for Settings {
 }
 
 /// Accepts and answers until stopped or dropped.
-pub async fn serve<E: Execute>(
+pub async fn serve<E: Execute + Listen>(
     listener: impl Into<Listener>,
     executor: Rc<LocalExecutor<'static>>,
     commands: Rc<E>,
@@ -81,14 +82,14 @@ pub(super) struct Client {
     /// Where the client is; `None` when it is known otherwise than by a token.
     pub peer: Option<IpAddr>,
     /// Its place among the connections.
-    pub seat: Seat,
+    pub seat: Rc<Seat>,
 }
 
 /// One connection with all its requests.
-async fn converse<E: Execute>(stream: Stream, seat: Seat, commands: Rc<E>, settings: Rc<Settings>) {
+async fn converse<E: Execute + Listen>(stream: Stream, seat: Seat, commands: Rc<E>, settings: Rc<Settings>) {
     let Some(stream) = settings.gate.secure(stream).await else { return };
     // Who has a certificate needs no token.
-    let client = Client { peer: seat.peer.filter(|_| !stream.is_certified()), seat };
+    let client = Client { peer: seat.peer.filter(|_| !stream.is_certified()), seat: Rc::new(seat) };
     let io = FuturesIo::new(Patient::new(stream, settings.write_timeout));
     let service = service_fn(|request| {
         let (commands, settings, client) = (&commands, &settings, &client);

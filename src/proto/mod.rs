@@ -4,6 +4,7 @@
 pub mod access;
 mod connections;
 mod cors;
+mod events;
 #[cfg(test)]
 #[allow(clippy::panic)]
 mod fake;

@@ -62,6 +62,7 @@ pub(super) fn update(json: &mut Writer, update: &Update) {
 
 fn event_type(event: &Event) -> &'static str {
     match event {
+        Event::ModelLoading { .. } => "MODEL_LOADING",
         Event::InferenceStarted => "INFERENCE_THREAD_STARTED",
         Event::InferenceFinished => "INFERENCE_THREAD_FINISHED",
         Event::ConsumptionStarted { .. } => "VIDEO_CONSUMPTION_STARTED",
@@ -80,6 +81,15 @@ fn payload(json: &mut Writer, event: &Event) {
         json.key("error_context").plain(context);
     };
     match event {
+        Event::ModelLoading { stage, bytes, total_bytes } => {
+            json.key("stage").plain(stage);
+            json.key("bytes").integer(*bytes);
+            json.key("total_bytes");
+            match total_bytes {
+                Some(total) => json.integer(*total),
+                None => json.null(),
+            }
+        }
         Event::InferenceStarted | Event::InferenceFinished => {}
         Event::ConsumptionStarted { source_id } | Event::ConsumptionFinished { source_id } => {
             json.key("source_id").integer(*source_id);

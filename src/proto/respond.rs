@@ -6,17 +6,20 @@ use hyper::header::{self, HeaderValue};
 use hyper::{Response, StatusCode};
 use uuid::Uuid;
 
-use super::report;
+use super::connections::Seat;
+use super::{events, report};
 use crate::command::{PipelineId, Reply};
 use crate::error::{Error, ErrorType, Kind};
+use crate::feed::Feed;
 use crate::json::{Style, Writer};
+use std::rc::Rc;
 
 /// A reply.
-pub(super) type HttpReply = Response<Full<Bytes>>;
+pub(super) type HttpReply = Response<events::Reply>;
 
 /// A reply with a body that is already there.
 pub(super) fn body(status: StatusCode, content_type: &'static str, bytes: impl Into<Bytes>) -> HttpReply {
-    let mut reply = Response::new(Full::new(bytes.into()));
+    let mut reply = Response::new(events::Reply::Whole(Full::new(bytes.into())));
     *reply.status_mut() = status;
     reply.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     reply
@@ -25,6 +28,15 @@ pub(super) fn body(status: StatusCode, content_type: &'static str, bytes: impl I
 /// A JSON reply.
 pub(super) fn json(status: StatusCode, bytes: impl Into<Bytes>) -> HttpReply {
     body(status, "application/json", bytes)
+}
+
+/// A reply that goes on for as long as its feed.
+pub(super) fn events(feed: Feed, seat: Rc<Seat>) -> HttpReply {
+    let mut reply = Response::new(events::Reply::Events(Box::new(events::Events::new(feed, seat))));
+    for (name, value) in [(header::CONTENT_TYPE, "text/event-stream"), (header::CACHE_CONTROL, "no-store")] {
+        reply.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    reply
 }
 
 /// `{"detail":"…"}`: what the framework of the reference says before a route is reached.
@@ -90,8 +102,8 @@ pub(super) fn failure(error: &Error) -> HttpReply {
 fn status(kind: Kind) -> StatusCode {
     match (kind, kind.wire().0) {
         (Kind::Forbidden, _) => StatusCode::FORBIDDEN,
-        // The reference's "no answer from the manager".
-        (Kind::TimedOut | Kind::ShuttingDown, _) => StatusCode::SERVICE_UNAVAILABLE,
+        // The reference's "no answer from the manager"; and what may be asked again later.
+        (Kind::TimedOut | Kind::ShuttingDown | Kind::Crowded, _) => StatusCode::SERVICE_UNAVAILABLE,
         (_, ErrorType::InvalidPayload) => StatusCode::BAD_REQUEST,
         (_, ErrorType::Authorisation) => StatusCode::UNAUTHORIZED,
         (_, ErrorType::NotFound) => StatusCode::NOT_FOUND,

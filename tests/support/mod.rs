@@ -15,6 +15,7 @@
 )]
 
 pub mod doors;
+pub mod events;
 pub mod guest;
 pub mod http;
 pub mod json;

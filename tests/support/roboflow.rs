@@ -4,7 +4,7 @@
 use super::media;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 
 /// The one key it takes.
 pub const GOOD_KEY: &str = "good-key";
@@ -13,6 +13,17 @@ pub const GOOD_KEY: &str = "good-key";
 pub struct Server {
     address: SocketAddr,
     seen: Arc<Mutex<Vec<String>>>,
+    patience: Arc<Patience>,
+}
+
+/// Holds back the second half of the weights of `slow/…` until told.
+#[derive(Default)]
+struct Patience(Mutex<bool>, Condvar);
+
+impl Patience {
+    fn wait(&self) {
+        drop(self.1.wait_while(self.0.lock().unwrap(), |over| !*over).unwrap());
+    }
 }
 
 impl Server {
@@ -20,19 +31,26 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().unwrap();
         let seen = Arc::new(Mutex::new(Vec::new()));
-        let record = seen.clone();
+        let patience = Arc::new(Patience::default());
+        let (record, held) = (seen.clone(), patience.clone());
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let record = record.clone();
-                std::thread::spawn(move || serve(stream, address, &record));
+                let (record, held) = (record.clone(), held.clone());
+                std::thread::spawn(move || serve(stream, address, &record, &held));
             }
         });
-        Server { address, seen }
+        Server { address, seen, patience }
     }
 
     /// For `API_BASE_URL`.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
+    }
+
+    /// Sends what is held back of `slow/…`.
+    pub fn go_on(&self) {
+        *self.patience.0.lock().unwrap() = true;
+        self.patience.1.notify_all();
     }
 
     /// Request targets in the order in which they came.
@@ -41,7 +59,7 @@ impl Server {
     }
 }
 
-fn serve(stream: TcpStream, address: SocketAddr, seen: &Mutex<Vec<String>>) {
+fn serve(stream: TcpStream, address: SocketAddr, seen: &Mutex<Vec<String>>, patience: &Patience) {
     let Ok(writer) = stream.try_clone() else { return };
     let mut lines = BufReader::new(stream).lines();
     let mut writer = Writer(writer);
@@ -65,7 +83,7 @@ fn serve(stream: TcpStream, address: SocketAddr, seen: &Mutex<Vec<String>>) {
             }
         }
         ["environment", dataset, version] => writer.json(200, &environment(dataset, version)),
-        ["weights", dataset, _] => writer.weights(dataset),
+        ["weights", dataset, _] => writer.weights(dataset, patience),
         _ => writer.json(404, r#"{"error": "not found"}"#),
     }
 }
@@ -128,12 +146,18 @@ impl Writer {
         );
     }
 
-    fn weights(&mut self, dataset: &str) {
+    fn weights(&mut self, dataset: &str, patience: &Patience) {
         let bytes = std::fs::read(media().join("toy.onnx")).expect("the toy model");
         let octets = "application/octet-stream";
         match dataset {
             "truncated" => self.send(200, octets, Some(bytes.len()), &bytes[..bytes.len() / 2]),
             "no-length" => self.send(200, octets, None, &bytes),
+            "slow" => {
+                let (first, second) = bytes.split_at(bytes.len() / 2);
+                self.send(200, octets, Some(bytes.len()), first);
+                patience.wait();
+                let _ = self.0.write_all(second);
+            }
             "damaged" => self.send(200, octets, Some(bytes.len()), &vec![0xA5; bytes.len()]),
             // More than any model may hold; nothing of it is ever sent.
             "huge" => self.send(200, octets, Some(1 << 40), b""),

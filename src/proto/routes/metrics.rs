@@ -15,6 +15,9 @@ const OPEN_METRICS: &str = "application/openmetrics-text";
 /// One figure of a pipeline or source, its family's name and help.
 type Counter<T> = (&'static str, &'static str, fn(&T) -> u64);
 
+/// One histogram of a source, its family's name and help.
+type Measure = (&'static str, &'static str, fn(&SourceFigures) -> &Histogram);
+
 /// What a pipeline counts.
 const OF_PIPELINE: [Counter<Figures>; 3] = [
     ("weir_pipeline_datagrams_total", "Datagrams handed to the kernel.", |figures| figures.datagrams_sent),
@@ -41,7 +44,7 @@ const OF_SOURCE: [Counter<SourceFigures>; 6] = [
 ];
 
 /// What a source measures.
-const HISTOGRAMS: [(&str, &str, fn(&SourceFigures) -> &Histogram); 2] = [
+const HISTOGRAMS: [Measure; 2] = [
     (
         "weir_source_frame_latency_seconds",
         "From a frame's arrival (of a file: from its decoding) until its datagram was sent.",

@@ -21,6 +21,8 @@ use super::message::parse_pipeline_id;
 use super::respond::{self, HttpReply};
 use crate::command::{Command, Execute, PipelineId};
 use crate::error::Result;
+use crate::feed::Listen;
+use std::rc::Rc;
 
 /// Everything that has a path.
 #[derive(Debug, Clone, Copy)]
@@ -31,6 +33,8 @@ enum Route<'a> {
     Ask(fn(PipelineId) -> Command, &'a str),
     /// A change of that pipeline.
     Change(fn(PipelineId) -> Command, &'a str),
+    /// What happens in that pipeline.
+    Events(&'a str),
     OpenApi,
     Health,
     Ready,
@@ -46,7 +50,9 @@ fn find(path: &str) -> Option<Route<'_>> {
         None => (path.strip_prefix('/')?, None),
     };
     // An escaped slash would be one in the id, and an id is one segment.
-    let id = rest.filter(|id| !id.is_empty() && !id.contains('/') && !id.to_ascii_lowercase().contains("%2f"));
+    let is_id = |id: &&str| !id.is_empty() && !id.contains('/') && !id.to_ascii_lowercase().contains("%2f");
+    let id = rest.filter(is_id);
+    let listened = rest.and_then(|rest| rest.strip_suffix("/events")).filter(is_id);
     Some(match (first, rest, id) {
         ("list_pipelines", None, _) => Route::List,
         ("initialise", None, _) => Route::Initialise,
@@ -54,6 +60,7 @@ fn find(path: &str) -> Option<Route<'_>> {
         ("pause", _, Some(id)) => Route::Change(Command::Mute, id),
         ("resume", _, Some(id)) => Route::Change(Command::Resume, id),
         ("terminate", _, Some(id)) => Route::Change(Command::Terminate, id),
+        ("pipelines", ..) => Route::Events(listened?),
         ("openapi.json", None, _) => Route::OpenApi,
         ("healthz", None, _) => Route::Health,
         ("readyz", None, _) => Route::Ready,
@@ -67,7 +74,7 @@ impl Route<'_> {
     /// What a client must be allowed; `None` for what everybody may read: it is the same in every copy of the program.
     fn scope(self) -> Option<Scope> {
         match self {
-            Route::List | Route::Ask(..) | Route::Metrics => Some(Scope::Read),
+            Route::List | Route::Ask(..) | Route::Events(_) | Route::Metrics => Some(Scope::Read),
             Route::Change(..) | Route::Initialise => Some(Scope::Control),
             // Probes of orchestrators carry no token, and learn one bit.
             Route::Health | Route::Ready | Route::OpenApi | Route::Docs => None,
@@ -77,7 +84,7 @@ impl Route<'_> {
     /// The methods it takes, as the `allow` header names them.
     fn allow(self) -> &'static str {
         match self {
-            Route::List | Route::Ask(..) | Route::Health | Route::Ready | Route::Metrics => "GET",
+            Route::List | Route::Ask(..) | Route::Events(_) | Route::Health | Route::Ready | Route::Metrics => "GET",
             Route::Change(..) | Route::Initialise => "POST",
             Route::OpenApi | Route::Docs => "GET, HEAD",
         }
@@ -85,7 +92,7 @@ impl Route<'_> {
 }
 
 /// Answers one request.
-pub(super) async fn answer<E: Execute>(
+pub(super) async fn answer<E: Execute + Listen>(
     request: Request<Incoming>,
     commands: &E,
     settings: &Settings,
@@ -168,10 +175,10 @@ fn slash_redirect(uri: &hyper::Uri) -> Option<HttpReply> {
 struct Door<'a, E> {
     commands: &'a E,
     settings: &'a Settings,
-    seat: &'a Seat,
+    seat: &'a Rc<Seat>,
 }
 
-impl<E: Execute> Door<'_, E> {
+impl<E: Execute + Listen> Door<'_, E> {
     async fn dispatch(&self, route: Route<'_>, headers: &HeaderMap, body: Incoming) -> HttpReply {
         match route {
             Route::List => self.run(Ok(Command::List), None).await,
@@ -182,6 +189,10 @@ impl<E: Execute> Door<'_, E> {
             Route::Initialise => match initialise::read(headers, body, self.settings).await {
                 Ok(command) => self.run(command, None).await,
                 Err(reply) => *reply,
+            },
+            Route::Events(id) => match parse_pipeline_id(id).and_then(|id| self.commands.listen(id)) {
+                Ok(feed) => respond::events(feed, self.seat.clone()),
+                Err(error) => respond::failure(&error),
             },
             Route::Health => observe::health(),
             Route::Ready => observe::readiness(self.commands, &self.settings.gate).await,
