@@ -1,7 +1,7 @@
 # The two commands of this repository are `make demo` and `make test`; the others measure.
 # On a fresh Debian or Ubuntu with only Rust and git, each target first installs what it needs and says so.
 
-.PHONY: demo test quick format clippy licences bench fuzz soak vm nspawn help
+.PHONY: demo test quick format clippy licences bench fuzz soak vm nspawn yocto help
 
 help: ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -57,3 +57,6 @@ soak: export WEIR_SOAK_KILLS ?= 200
 soak: ## What `make test` does a few times, for longer: kills at any moment
 	scripts/setup.sh build
 	cargo test --locked --test state acknowledged
+
+yocto: ## Check the Yocto layer: oelint-adv and its agreement with this tree
+	yocto/check.sh
