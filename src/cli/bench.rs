@@ -30,6 +30,8 @@ struct Request {
     video: Option<String>,
     file: Option<PathBuf>,
     threads: Option<usize>,
+    together: bool,
+    profile: bool,
     runs: usize,
     sources: usize,
     seconds: f64,
@@ -47,7 +49,8 @@ pub(super) fn run(arguments: Vec<OsString>) -> Result<ExitCode> {
         "decode" => bench_decode(&request),
         _ => Err(usage(
             "weir bench decode FILE\n      \
-             weir bench engine --model FILE [--threads N] [--runs N] [--engine cnn|tract] [--json]\n      \
+             weir bench engine --model FILE [--threads N [--together]] [--runs N] [--engine cnn|tract] [--json]\n      \
+             weir bench engine --model FILE --profile [--runs N]\n      \
              weir bench pipeline --model FILE --video FILE [--sources N] [--threads N] [--seconds S] [--json]",
         )),
     }
@@ -64,6 +67,8 @@ impl Request {
             video: None,
             file: None,
             threads: None,
+            together: false,
+            profile: false,
             runs: 50,
             sources,
             seconds,
@@ -82,6 +87,8 @@ impl Request {
                     request.engine =
                         parser.value()?.parse_with(|name| EngineChoice::from_name(name).ok_or("auto, cnn, tract or tensorrt"))?;
                 }
+                Arg::Long("together") => request.together = true,
+                Arg::Long("profile") => request.profile = true,
                 Arg::Long("json") => request.json = true,
                 Arg::Value(word) if request.what.is_empty() => request.what = word.string()?,
                 Arg::Value(file) if request.file.is_none() => request.file = Some(file.into()),
@@ -98,8 +105,17 @@ impl Request {
 
 fn bench_engine(request: &Request) -> Result<ExitCode> {
     let (model, threads) = (request.model()?.to_owned(), request.threads.unwrap_or(1).max(1));
-    let figures = engine::run(&engine::Request { model, threads, runs: request.runs.max(1), engine: request.engine })?;
-    println!("{}", figures.to_json());
+    let (together, runs) = (request.together, request.runs.max(1));
+    let wanted = engine::Request { model, threads, together, runs, engine: request.engine };
+    if request.profile {
+        println!("{}", engine::profile(&wanted)?);
+        return Ok(ExitCode::SUCCESS);
+    }
+    let figures = engine::run(&wanted)?;
+    match request.json {
+        true => println!("{}", figures.to_json()),
+        false => println!("{figures}"),
+    }
     Ok(ExitCode::SUCCESS)
 }
 

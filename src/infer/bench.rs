@@ -1,10 +1,9 @@
 //! `weir bench engine`: the model alone, timed.
 
-use super::Run;
 use super::engine::{self, Options};
 use super::onnx::Graph;
 use super::registry::{EngineChoice, Settings};
-use super::tensorrt;
+use super::{Run, cnn, tensorrt};
 use crate::clock::process_cpu_time;
 use crate::error::{Error, Kind, Result, system};
 use std::fmt;
@@ -21,21 +20,25 @@ const OPEN_SIDE: usize = 640;
 pub struct Request {
     /// The `.onnx` file.
     pub model: PathBuf,
-    /// Threads that run it at the same time, each for itself.
+    /// Threads that run it at the same time.
     pub threads: usize,
+    /// All threads work on one run, as they do for a single camera; otherwise each has a run of its own.
+    pub together: bool,
     /// Timed runs of each thread.
     pub runs: usize,
     /// Which engine.
     pub engine: EngineChoice,
 }
 
-/// What came out. Milliseconds are per round: one run on each thread at the same time.
+/// What came out. Milliseconds are per round: one run on each thread at the same time, or one run on all of them.
 #[derive(Debug, Clone)]
 pub struct Figures {
     /// Which engine it was.
     pub engine: &'static str,
     /// Threads that ran it at the same time.
     pub threads: usize,
+    /// Whether they shared one run.
+    pub together: bool,
     /// Timed rounds.
     pub runs: usize,
     /// Shortest round, wall clock.
@@ -56,11 +59,11 @@ pub struct Figures {
 
 /// Compiles the model and times it. Blocks.
 pub fn run(request: &Request) -> Result<Figures> {
-    let file = File::open(&request.model).map_err(system("cannot open the model"))?;
-    let budget_bytes = Settings::default().memory_budget_bytes;
-    let graph = Graph::read(&mut &file, budget_bytes)?;
-    let input = graph.input();
-    let (width, height) = (input.width.unwrap_or(OPEN_SIDE), input.height.unwrap_or(OPEN_SIDE));
+    let (threads, runs) = (request.threads.max(1), request.runs.max(1));
+    if request.together {
+        cnn::allow_threads(threads);
+    }
+    let (graph, [width, height], budget_bytes) = read(request)?;
     let options = Options {
         width,
         height,
@@ -71,14 +74,14 @@ pub fn run(request: &Request) -> Result<Figures> {
         building: &|| Ok(()),
     };
     let engine = engine::compile(graph, &options)?;
-    let (threads, runs) = (request.threads.max(1), request.runs.max(1));
-    let arenas = (0..threads).map(|_| engine.new_run()).collect::<Result<Vec<_>>>()?;
-    let rounds = time_rounds(arenas, runs)?;
+    let arenas = if request.together { 1 } else { threads };
+    let rounds = time_rounds((0..arenas).map(|_| engine.new_run()).collect::<Result<Vec<_>>>()?, runs)?;
     let wall = sorted(rounds.iter().map(|round| round.wall));
-    let cpu = sorted(rounds.iter().map(|round| round.cpu / u32::try_from(threads).unwrap_or(1)));
+    let cpu = sorted(rounds.iter().map(|round| round.cpu / u32::try_from(arenas).unwrap_or(1)));
     Ok(Figures {
         engine: engine.name(),
         threads,
+        together: request.together,
         runs,
         wall_ms_min: at(&wall, 0),
         wall_ms_median: at(&wall, runs / 2),
@@ -90,7 +93,27 @@ pub fn run(request: &Request) -> Result<Figures> {
     })
 }
 
-/// One run on every thread.
+/// The file, width and height of its input, and the most bytes it may take.
+fn read(request: &Request) -> Result<(Graph, [usize; 2], u64)> {
+    let file = File::open(&request.model).map_err(system("cannot open the model"))?;
+    let budget_bytes = Settings::default().memory_budget_bytes;
+    let graph = Graph::read(&mut &file, budget_bytes)?;
+    let input = graph.input();
+    let side = |side: Option<usize>| side.unwrap_or(OPEN_SIDE);
+    Ok((graph, [side(input.width), side(input.height)], budget_bytes))
+}
+
+/// Numbers from 0 to 1 that look random and are always the same: what a model is timed on.
+pub(super) fn noise(input: &mut [f32]) {
+    let mut state = 1u32;
+    for value in input {
+        // Numerical Recipes' generator; its upper 24 bits are a float exactly
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        *value = (state >> 8) as f32 / (1 << 24) as f32;
+    }
+}
+
+/// One round.
 #[derive(Debug, Clone, Copy)]
 struct Round {
     wall: Duration,
@@ -109,6 +132,8 @@ fn time_rounds(arenas: Vec<Box<dyn Run>>, count: usize) -> Result<Vec<Round>> {
                 scope.spawn(move || {
                     let mut outcome = Ok(());
                     for _ in 0..=count {
+                        noise(arena.input());
+                        barrier.wait();
                         barrier.wait();
                         // A failed thread goes on meeting the others: nobody must wait for ever.
                         outcome = outcome.and_then(|()| arena.execute());
@@ -120,8 +145,11 @@ fn time_rounds(arenas: Vec<Box<dyn Run>>, count: usize) -> Result<Vec<Round>> {
             .collect();
         let mut rounds = Vec::with_capacity(count);
         for index in 0..=count {
+            // filled
+            barrier.wait();
             let (clock, cpu) = (Instant::now(), process_cpu_time());
             barrier.wait();
+            // run
             barrier.wait();
             if index > 0 {
                 rounds.push(Round { wall: clock.elapsed(), cpu: process_cpu_time().saturating_sub(cpu) });
@@ -157,10 +185,11 @@ impl Figures {
     /// One line of JSON with the keys of the outside contract.
     pub fn to_json(&self) -> String {
         format!(
-            "{{\"engine\": \"{}\", \"threads\": {}, \"runs\": {}, \"wall_ms_min\": {:.3}, \"wall_ms_median\": {:.3}, \
+            "{{\"engine\": \"{}\", \"threads\": {}, \"together\": {}, \"runs\": {}, \"wall_ms_min\": {:.3}, \"wall_ms_median\": {:.3}, \
              \"cpu_ms_min\": {:.3}, \"cpu_ms_median\": {:.3}, \"peak_rss_bytes\": {}, \"arena_bytes\": {}, \"weights_bytes\": {}}}",
             self.engine,
             self.threads,
+            self.together,
             self.runs,
             self.wall_ms_min,
             self.wall_ms_median,
@@ -184,6 +213,39 @@ impl fmt::Display for Figures {
     }
 }
 
+/// Where our own engine's time goes, step by step on one thread.
+#[derive(Debug)]
+pub struct Profile(Vec<cnn::StepTime>);
+
+/// Compiles the model and times each of its steps. Blocks.
+pub fn profile(request: &Request) -> Result<Profile> {
+    let (graph, [width, height], budget_bytes) = read(request)?;
+    let typed = graph.into_typed(width, height, budget_bytes)?;
+    let runs = u32::try_from(request.runs.max(1)).unwrap_or(u32::MAX);
+    Ok(Profile(cnn::profile(&typed, &cnn::Options::default(), runs)?))
+}
+
+impl fmt::Display for Profile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let whole: Duration = self.0.iter().map(|step| step.time).sum();
+        writeln!(f, "{:>8} {:>6} {:>8}  {:<13} {:<34} node", "ms", "share", "GFLOP/s", "kernel", "shape")?;
+        for step in &self.0 {
+            let share = 100.0 * step.time.as_secs_f64() / whole.as_secs_f64().max(f64::MIN_POSITIVE);
+            let rate = step.flops as f64 / 1e9 / step.time.as_secs_f64().max(f64::MIN_POSITIVE);
+            let rate = if step.flops == 0 { String::new() } else { format!("{rate:.1}") };
+            let milliseconds = step.time.as_secs_f64() * 1e3;
+            writeln!(
+                f,
+                "{milliseconds:>8.3} {share:>5.1}% {rate:>8}  {:<13} {:<34} {}",
+                step.kernel,
+                step.shape,
+                step.node.escape_debug()
+            )?;
+        }
+        write!(f, "{:>8.3} 100.0% shortest time of each step, one thread", whole.as_secs_f64() * 1e3)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -191,11 +253,27 @@ mod tests {
     #[test]
     fn figures_of_the_toy_model_make_sense() {
         let model = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/assets/toy.onnx"));
-        let figures = run(&Request { model, threads: 2, runs: 3, engine: EngineChoice::Tract }).unwrap();
+        let figures = run(&Request { model, threads: 2, together: false, runs: 3, engine: EngineChoice::Tract }).unwrap();
         assert_eq!((figures.engine, figures.threads, figures.runs), ("tract", 2, 3));
         assert!(figures.wall_ms_min > 0.0 && figures.wall_ms_min <= figures.wall_ms_median);
         assert!(figures.cpu_ms_min > 0.0 && figures.peak_rss_bytes > 1 << 20);
         let json: miniserde::json::Value = miniserde::json::from_str(&figures.to_json()).unwrap();
-        assert!(matches!(json, miniserde::json::Value::Object(members) if members.len() == 10));
+        assert!(matches!(json, miniserde::json::Value::Object(members) if members.len() == 11));
+    }
+
+    #[test]
+    fn a_profile_names_every_step_and_its_share() {
+        let model = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/assets/toy.onnx"));
+        let request = Request { model, threads: 1, together: false, runs: 2, engine: EngineChoice::Cnn };
+        let table = profile(&request).unwrap().to_string();
+        assert!(table.lines().count() > 3 && table.contains("conv") && table.contains("GFLOP/s"), "{table}");
+        assert!(table.lines().last().unwrap().contains("100.0%"), "{table}");
+    }
+
+    #[test]
+    fn threads_on_one_run_have_one_arena() {
+        let model = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/assets/toy.onnx"));
+        let figures = run(&Request { model, threads: 2, together: true, runs: 2, engine: EngineChoice::Cnn }).unwrap();
+        assert!(figures.together && figures.threads == 2 && figures.to_json().contains("\"together\": true"));
     }
 }

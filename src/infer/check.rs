@@ -1,5 +1,6 @@
 //! `weir check`: what a model is and what it costs.
 
+use super::bench::noise;
 use super::registry::{self, Settings};
 use super::{Model, Run};
 use crate::error::Result;
@@ -30,9 +31,11 @@ pub fn run(settings: &Settings, model: &str) -> Result<Report> {
 
 /// The shortest of `count` runs, after one to warm up.
 fn time_runs(run: &mut dyn Run, count: u32) -> Result<Duration> {
+    noise(run.input());
     run.execute()?;
     let mut shortest = Duration::MAX;
     for _ in 0..count {
+        noise(run.input());
         let clock = Instant::now();
         run.execute()?;
         shortest = shortest.min(clock.elapsed());

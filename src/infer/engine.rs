@@ -58,16 +58,21 @@ fn on_gpu(graph: &Graph, options: &Options<'_>) -> Result<Arc<dyn Engine>> {
 
 fn on_cpu(graph: Graph, options: &Options<'_>) -> Result<Arc<dyn Engine>> {
     let typed = graph.into_typed(options.width, options.height, options.budget_bytes)?;
-    if options.choice == EngineChoice::Tract {
-        return tract::compile(typed);
-    }
-    match ours(&typed) {
-        Err(error) if options.choice == EngineChoice::Auto => {
+    let engine = match options.choice {
+        EngineChoice::Tract => tract::compile(typed),
+        EngineChoice::Auto => ours(&typed).or_else(|error| {
             log::info!("engine=tract reason=\"{}\"", error.message());
             tract::compile(typed)
+        }),
+        _ => {
+            let engine = ours(&typed);
+            drop(typed);
+            engine
         }
-        outcome => outcome,
-    }
+    };
+    // the parsed model is gone by now; only weights and steps remain
+    cnn::give_back_memory();
+    engine
 }
 
 /// Our own engine. A graph that it trips over is one that it does not support: tract may run it all the same.

@@ -70,7 +70,8 @@ pub trait Run: Send {
     fn expect_frames(&mut self, _frames: usize) {}
     /// Which of them [`Run::input`] and [`Run::output`] mean from now on; 0 at first.
     fn select_frame(&mut self, _frame: usize) {}
-    /// The input to fill: `[1, 3, height, width]`, RGB planes, 32-bit float.
+    /// The input, to be filled before every run, for engines use its memory again: `[1, 3, height, width]`, RGB planes,
+    /// 32-bit float.
     fn input(&mut self) -> &mut [f32];
     /// The lowest score the caller will look at, for the runs that follow. An engine that decodes boxes itself may leave
     /// boxes of anchors undefined whose scores are all below it; the scores themselves are always right. 0 at first.

@@ -12,7 +12,7 @@ use super::storage::{Blocks, Place, Storage};
 use crate::error::Result;
 
 /// Floats of scratch space that each node needs while it runs.
-pub(super) fn scratch(graph: &Graph, forms: &[Form], workers: usize) -> Vec<usize> {
+pub(super) fn scratch(graph: &Graph, forms: &[Form], kernels: &Kernels, workers: usize) -> Vec<usize> {
     let of = |node: &Node| match &node.op {
         Op::Conv(conv) if forms[node.inputs[0].0] == Form::Plain => {
             let output = graph.value(node.outputs[0]).picture();
@@ -20,7 +20,7 @@ pub(super) fn scratch(graph: &Graph, forms: &[Form], workers: usize) -> Vec<usiz
             input.zip(output).map_or(0, |(input, [_, height, _])| ConvStep::scratch(conv, input, height))
         }
         Op::Conv(conv) => match graph.value(node.outputs[0]).picture() {
-            Some(output) if Winograd::suits(conv, output) => Winograd::scratch(conv, output, workers),
+            Some(output) if Winograd::suits(conv, output) => Winograd::scratch(conv, output, (kernels.conv_blocks, workers)),
             _ => 0,
         },
         Op::Activate(_) => LANES,
@@ -36,9 +36,15 @@ pub(super) struct Lowered {
     pub weights: Vec<f32>,
 }
 
+/// What a convolution's packed weights usually take beyond its own: padded channels, bias, kept Winograd factors.
+const SLACK_FLOATS: usize = 16 * 1024;
+
 /// Lowers every node.
 pub(super) fn lower(graph: &Graph, storage: &Storage, kernels: &Kernels, workers: usize) -> Result<Lowered> {
-    let mut lowering = Lowering { graph, storage, kernels, workers, lowered: Lowered { steps: Vec::new(), weights: Vec::new() } };
+    // in one piece: a vector that grows leaves holes of its size in the heap
+    let convolutions = graph.nodes.iter().filter_map(|node| if let Op::Conv(conv) = &node.op { Some(conv) } else { None });
+    let weights = Vec::with_capacity(convolutions.map(|conv| conv.weights.len() + SLACK_FLOATS).sum());
+    let mut lowering = Lowering { graph, storage, kernels, workers, lowered: Lowered { steps: Vec::new(), weights } };
     for (index, node) in graph.nodes.iter().enumerate() {
         let before = lowering.lowered.steps.len();
         if lowering.node(node, storage.scratch[index]).is_none() {

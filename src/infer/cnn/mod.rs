@@ -32,6 +32,7 @@ pub use crew::allow_threads;
 pub use profile::StepTime;
 
 use kernels::Kernels;
+pub(crate) use kernels::heap::give_back as give_back_memory;
 use std::sync::Arc;
 use tract_onnx::prelude::TypedModel;
 

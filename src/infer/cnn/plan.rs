@@ -37,7 +37,7 @@ impl Plan {
         let mut graph = import(model)?;
         simplify(&mut graph);
         let forms = lay_out(&mut graph);
-        let storage = place(&graph, &forms, &scratch(&graph, &forms, workers))?;
+        let storage = place(&graph, &forms, &scratch(&graph, &forms, kernels, workers))?;
         let mut lowered = lower(&graph, &storage, kernels, workers)?;
         lowered.weights.shrink_to_fit();
         let plain = |id: ValueId| match storage.places[id.0] {

@@ -3,6 +3,7 @@
 use super::run::CnnRun;
 use super::step::Step;
 use crate::error::Result;
+use crate::infer::Run;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,8 +12,10 @@ use std::time::{Duration, Instant};
 pub struct StepTime {
     /// Node of the graph that it does.
     pub node: String,
-    /// Kind of step (`conv`, `pool`, …), with the shape for convolutions.
-    pub kind: String,
+    /// Kind of step: `conv`, `winograd`, `pool`, …
+    pub kernel: &'static str,
+    /// Channels, window and size of a convolution; empty elsewhere.
+    pub shape: String,
     /// Shortest time of all runs, one thread.
     pub time: Duration,
     /// Multiplications and additions of a convolution, counted as a direct one; 0 elsewhere.
@@ -25,21 +28,19 @@ pub(super) fn profile(plan: &Arc<super::plan::Plan>, runs: u32) -> Result<Vec<St
         .steps
         .iter()
         .map(|(node, step)| {
-            let (kind, flops) = match step {
-                Step::Conv(conv) => (format!("{} {conv}", step.name()), 2 * conv.macs as u64),
-                Step::Winograd(w) => {
-                    let (from, to) = (&w.input, &w.output);
-                    (format!("winograd {}→{} at {}x{}", from.channels, to.channels, to.height, to.width), 2 * w.macs as u64)
-                }
-                _ => (step.name().to_owned(), 0),
+            let (shape, flops) = match step {
+                Step::Conv(conv) => (conv.to_string(), 2 * conv.macs as u64),
+                Step::Winograd(winograd) => (winograd.to_string(), 2 * winograd.macs as u64),
+                _ => (String::new(), 0),
             };
-            StepTime { node: node.clone(), kind, time: Duration::MAX, flops }
+            StepTime { node: node.clone(), kernel: step.name(), shape, time: Duration::MAX, flops }
         })
         .collect();
     let mut run = CnnRun::new(plan.clone())?;
     let team = run.team();
     let gathered = team.gather();
     for _ in 0..runs {
+        run.input().fill(0.5);
         for (index, line) in lines.iter_mut().enumerate() {
             let start = Instant::now();
             run.step(index, &gathered)?;

@@ -113,8 +113,6 @@ struct Root {
     halo: usize,
     /// First and last step that touches it.
     life: Option<(usize, usize)>,
-    /// May not become part of a larger one (the graph's input).
-    pinned: bool,
     /// Where it went: another root, and the offset there.
     parent: Option<(usize, usize)>,
 }
@@ -156,8 +154,7 @@ impl Planner {
                 (Form::Blocks, Some([c, h, w])) => (blocks_for(c), [h, w]),
                 _ => (value.len(), [0, 0]),
             };
-            let pinned = graph.input == Some(id);
-            let root = Root { form: forms[id.0], extent, size, halo: 0, life: None, pinned, parent: None };
+            let root = Root { form: forms[id.0], extent, size, halo: 0, life: None, parent: None };
             self.roots.push(root);
             self.homes[id.0] = Some((self.roots.len() - 1, 0));
         }
@@ -190,7 +187,7 @@ impl Planner {
         let Some((whole, base)) = self.find(node.outputs[0]) else { return };
         for (piece, &(at, _)) in node.inputs.iter().zip(offsets) {
             let Some((root, inside)) = self.find(*piece) else { continue };
-            if root == whole || self.roots[root].pinned || forms[piece.0] != forms[node.outputs[0].0] {
+            if root == whole || forms[piece.0] != forms[node.outputs[0].0] {
                 continue;
             }
             let Some(start) = (base + at).checked_sub(inside) else { continue };
@@ -246,13 +243,16 @@ impl Planner {
                 }
             }
         }
-        // outputs are read after the last step; the input is written before the first and kept, so that it can be run again
-        for &id in graph.outputs.iter().chain(&graph.input) {
+        // outputs are read after the last step, the input is written before the first
+        for &id in &graph.outputs {
             if let Some((root, _)) = self.find(id) {
                 let first = self.roots[root].life.map_or(0, |l| l.0);
-                let first = if graph.input == Some(id) { 0 } else { first };
                 self.roots[root].life = Some((first, usize::MAX));
             }
+        }
+        if let Some((root, _)) = graph.input.and_then(|id| self.find(id)) {
+            let last = self.roots[root].life.map_or(0, |l| l.1);
+            self.roots[root].life = Some((0, last));
         }
     }
 

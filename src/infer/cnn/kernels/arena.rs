@@ -9,7 +9,7 @@
 #![allow(unsafe_code)] // one allocation that is shared between threads in disjoint parts
 
 use super::{Activation, Binary, ConvRow, Kernels, LANES, Operand, PoolRow, Residual, ResizeRow, Tap};
-use super::{WinogradInput, WinogradOutput};
+use super::{WinogradInput, WinogradOutput, WinogradWeights};
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::ops::Range;
 use std::ptr::NonNull;
@@ -69,7 +69,16 @@ impl Arena {
     }
 }
 
-/// [`ConvRow`] in offsets: `input`, `output` and `residual` into the arena, `weights` and `bias` into the weights.
+/// What the sums of a convolution start from.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Start<'a> {
+    /// A number per output channel.
+    Bias(&'a [f32]),
+    /// What lies in the output.
+    Output,
+}
+
+/// [`ConvRow`] in offsets: `input`, `output` and `residual` into the arena.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ConvJob<'a> {
     pub input: usize,
@@ -78,7 +87,7 @@ pub(crate) struct ConvJob<'a> {
     /// Largest `offset + channels` (depthwise: `offset + LANES`) of the taps.
     pub reach: usize,
     pub weights: &'a [f32],
-    pub bias: &'a [f32],
+    pub start: Start<'a>,
     pub output: usize,
     pub output_block: usize,
     pub width: usize,
@@ -97,14 +106,24 @@ pub(crate) fn conv(kernels: &Kernels, arena: &Arena, job: &ConvJob, depthwise: b
     let vectors = |at: usize, block: usize| arena.at(at, (job.blocks - 1) * block + job.width * LANES);
     let per_tap = |tap: &Tap| if depthwise { 1 } else { tap.channels as usize };
     let weights = job.taps.iter().map(per_tap).sum::<usize>() * job.blocks * LANES;
-    assert!(job.weights.len() >= weights && job.bias.len() >= job.blocks * LANES, "weights do not fit the taps");
+    assert!(job.weights.len() >= weights, "weights do not fit the taps");
+    let output = vectors(job.output, job.output_block);
+    let (bias, bias_block, bias_pixel) = match job.start {
+        Start::Bias(bias) => {
+            assert!(bias.len() >= job.blocks * LANES, "a bias is too short");
+            (bias.as_ptr(), LANES, 0)
+        }
+        Start::Output => (output.cast_const(), job.output_block, LANES),
+    };
     let row = ConvRow {
         input: arena.at(job.input, last * job.pixel_stride + job.reach),
         pixel_stride: job.pixel_stride,
         taps: job.taps,
         weights: job.weights.as_ptr(),
-        bias: job.bias.as_ptr(),
-        output: vectors(job.output, job.output_block),
+        bias,
+        bias_block,
+        bias_pixel,
+        output,
         output_block: job.output_block,
         width: job.width,
         blocks: job.blocks,
@@ -137,6 +156,15 @@ pub(crate) fn winograd_input(
     };
     // SAFETY: the ranges were checked above; the table was chosen for this CPU.
     unsafe { (kernels.winograd_input)(&job) }
+}
+
+/// Transforms 3×3 kernels, nine vectors each, into factors that go `frequency` floats apart.
+pub(crate) fn winograd_weights(kernels: &Kernels, arena: &Arena, weights: &[f32], (output, frequency): (usize, usize)) {
+    let count = weights.len() / (9 * LANES);
+    let output = arena.at(output, (FREQUENCIES - 1) * frequency + count * LANES);
+    let job = WinogradWeights { input: weights.as_ptr(), output, frequency, kernels: count };
+    // SAFETY: the ranges were checked above; the table was chosen for this CPU.
+    unsafe { (kernels.winograd_weights)(&job) }
 }
 
 /// [`WinogradOutput`] in offsets.

@@ -3,7 +3,7 @@
 #![allow(clippy::needless_range_loop)] // two indices walk a tile together
 
 use super::lanes::{LANES, Lanes};
-use super::{Activation, Binary, ConvRow, Operand, PoolRow, Residual, ResizeRow, WinogradInput, WinogradOutput};
+use super::{Activation, Binary, ConvRow, Operand, PoolRow, Residual, ResizeRow};
 
 /// Kernel for a tile of fixed size: a row, the first pixel.
 pub(super) type Tile = unsafe fn(&ConvRow, usize);
@@ -19,7 +19,9 @@ pub(super) unsafe fn tile<V: Lanes, const P: usize, const O: usize, const S: usi
     unsafe {
         let mut sums = [[V::splat(0.0); P]; O];
         for (o, sums) in sums.iter_mut().enumerate() {
-            *sums = [V::load(row.bias.add(o * LANES)); P];
+            for (p, sum) in sums.iter_mut().enumerate() {
+                *sum = V::load(row.bias.add(o * row.bias_block + (x + p) * row.bias_pixel));
+            }
         }
         let start = row.input.add(x * stride);
         let mut weights = row.weights;
@@ -53,7 +55,10 @@ pub(super) unsafe fn depthwise_tile<V: Lanes, const P: usize, const S: usize>(ro
     let stride = if S == 0 { row.pixel_stride } else { S };
     // SAFETY: the row's contract.
     unsafe {
-        let mut sums = [[V::load(row.bias); P]; 1];
+        let mut sums = [[V::splat(0.0); P]; 1];
+        for (p, sum) in sums[0].iter_mut().enumerate() {
+            *sum = V::load(row.bias.add((x + p) * row.bias_pixel));
+        }
         let start = row.input.add(x * stride);
         for (t, tap) in row.taps.iter().enumerate() {
             let w = V::load(row.weights.add(t * LANES));
@@ -86,105 +91,14 @@ unsafe fn store<V: Lanes, const P: usize, const O: usize>(row: &ConvRow, x: usiz
     }
 }
 
-/// One column or row of the input transform: the points are 0, ±1, ±2, ∞.
-#[inline(always)]
-unsafe fn forward<V: Lanes>(d: [V; 6]) -> [V; 6] {
-    // SAFETY: the caller vouches for the instructions.
-    unsafe {
-        let (four, five, two) = (V::splat(-4.0), V::splat(-5.0), V::splat(2.0));
-        let even = four.mul_add(d[2], d[4]);
-        let odd = four.mul_add(d[1], d[3]);
-        let even_two = d[4].sub(d[2]);
-        let odd_two = two.mul(d[3].sub(d[1]));
-        [
-            V::splat(4.0).mul_add(d[0], five.mul_add(d[2], d[4])),
-            even.add(odd),
-            even.sub(odd),
-            even_two.add(odd_two),
-            even_two.sub(odd_two),
-            V::splat(4.0).mul_add(d[1], five.mul_add(d[3], d[5])),
-        ]
-    }
-}
-
-/// One column or row of the output transform.
-#[inline(always)]
-unsafe fn backward<V: Lanes>(m: [V; 6]) -> [V; 4] {
-    // SAFETY: the caller vouches for the instructions.
-    unsafe {
-        let (sum, difference) = (m[1].add(m[2]), m[1].sub(m[2]));
-        let (sum_two, difference_two) = (m[3].add(m[4]), m[3].sub(m[4]));
-        [
-            m[0].add(sum).add(sum_two),
-            V::splat(2.0).mul_add(difference_two, difference),
-            V::splat(4.0).mul_add(sum_two, sum),
-            V::splat(8.0).mul_add(difference_two, difference).add(m[5]),
-        ]
-    }
-}
-
-/// See [`WinogradInput`].
-#[inline(always)]
-pub(super) unsafe fn winograd_input<V: Lanes>(job: &WinogradInput) {
-    // SAFETY: the job's contract.
-    unsafe {
-        for tile in 0..job.tiles {
-            let from = job.input.add(tile * 4 * LANES);
-            let mut columns = [[V::splat(0.0); 6]; 6];
-            for (x, column) in columns.iter_mut().enumerate() {
-                let mut d = [V::splat(0.0); 6];
-                for (y, d) in d.iter_mut().enumerate() {
-                    *d = V::load(from.add(y * job.row_stride + x * LANES));
-                }
-                *column = forward(d);
-            }
-            let to = job.output.add(tile * LANES);
-            for y in 0..6 {
-                let row = forward([columns[0][y], columns[1][y], columns[2][y], columns[3][y], columns[4][y], columns[5][y]]);
-                for (x, value) in row.iter().enumerate() {
-                    value.store(to.add((y * 6 + x) * job.frequency));
-                }
-            }
-        }
-    }
-}
-
-/// See [`WinogradOutput`].
-#[inline(always)]
-pub(super) unsafe fn winograd_output<V: Lanes>(job: &WinogradOutput) {
-    // SAFETY: the job's contract.
-    unsafe {
-        let bias = V::load(job.bias);
-        for tile in 0..job.tiles {
-            let from = job.input.add(tile * LANES);
-            let mut columns = [[V::splat(0.0); 4]; 6];
-            for (x, column) in columns.iter_mut().enumerate() {
-                let mut m = [V::splat(0.0); 6];
-                for (y, m) in m.iter_mut().enumerate() {
-                    *m = V::load(from.add((y * 6 + x) * job.frequency));
-                }
-                *column = backward(m);
-            }
-            let width = job.width.saturating_sub(4 * tile).min(4);
-            for y in 0..job.rows.min(4) {
-                let row = backward([columns[0][y], columns[1][y], columns[2][y], columns[3][y], columns[4][y], columns[5][y]]);
-                let to = job.output.add(y * job.row_stride + 4 * tile * LANES);
-                for (x, value) in row.iter().enumerate().take(width) {
-                    value.add(bias).store(to.add(x * LANES));
-                }
-            }
-        }
-        for y in 0..job.rows.min(4) {
-            let to = job.output.add(y * job.row_stride);
-            let residual = (!job.residual.is_null()).then(|| (job.residual.add(y * job.residual_row), job.residual_order));
-            finish::<V>(to, job.width, job.activation, residual);
-        }
-    }
-}
-
 /// Activation and shortcut on `vectors` vectors of output.
 #[inline(always)]
-unsafe fn finish<V: Lanes>(to: *mut f32, vectors: usize, activation: Activation, residual: Option<(*const f32, Residual)>) {
+pub(super) unsafe fn finish<V: Lanes>(
+    to: *mut f32,
+    vectors: usize,
+    activation: Activation,
+    residual: Option<(*const f32, Residual)>,
+) {
     // SAFETY: the caller vouches for `vectors` vectors at both.
     unsafe {
         let add = |from: *const f32| {
@@ -379,7 +293,8 @@ macro_rules! instantiate {
     ($vector:ty, $name:literal, $available:expr, [$($one:literal)*], [$($two:literal)*], [$($depthwise:literal)*]
      $(, $features:literal)?) => {
         use super::generic::Tile;
-        use super::{Activation, Binary, ConvRow, Kernels, Operand, PoolRow, ResizeRow, WinogradInput, WinogradOutput};
+        use super::{Activation, Binary, ConvRow, Kernels, Operand, PoolRow, ResizeRow, winograd};
+        use super::{WinogradInput, WinogradOutput, WinogradWeights};
 
         $(#[target_feature(enable = $features)])?
         unsafe fn tile<const P: usize, const O: usize, const S: usize>(row: &ConvRow, x: usize) {
@@ -394,12 +309,17 @@ macro_rules! instantiate {
         $(#[target_feature(enable = $features)])?
         unsafe fn winograd_input(job: &WinogradInput) {
             // SAFETY: as above.
-            unsafe { generic::winograd_input::<$vector>(job) }
+            unsafe { winograd::input::<$vector>(job) }
         }
         $(#[target_feature(enable = $features)])?
         unsafe fn winograd_output(job: &WinogradOutput) {
             // SAFETY: as above.
-            unsafe { generic::winograd_output::<$vector>(job) }
+            unsafe { winograd::output::<$vector>(job) }
+        }
+        $(#[target_feature(enable = $features)])?
+        unsafe fn winograd_weights(job: &WinogradWeights) {
+            // SAFETY: as above.
+            unsafe { winograd::weights::<$vector>(job) }
         }
         $(#[target_feature(enable = $features)])?
         unsafe fn pool(row: &PoolRow) {
@@ -469,6 +389,7 @@ macro_rules! instantiate {
             depthwise,
             winograd_input,
             winograd_output,
+            winograd_weights,
             pool,
             resize,
             activate,

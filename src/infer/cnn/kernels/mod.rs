@@ -11,12 +11,14 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod generic;
+pub(crate) mod heap;
 mod lanes;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod scalar;
 #[cfg(test)]
 mod tests;
+mod winograd;
 
 pub(crate) use lanes::LANES;
 
@@ -73,10 +75,10 @@ pub(crate) struct Tap {
 /// One row of output pixels of one group of output blocks.
 ///
 /// Must hold when a kernel gets it: for each pixel `x < width` and each tap, `channels` floats are readable at
-/// `input + x·pixel_stride + offset`; `weights` holds `Σ channels · blocks · LANES` floats, `bias` `blocks · LANES`;
-/// `width · LANES` floats are writable at `output + b·output_block` for `b < blocks`, and readable at
-/// `residual + b·residual_block` unless `residual` is null. Nothing that is read is written, except that `residual`
-/// may be `output`.
+/// `input + x·pixel_stride + offset`; `weights` holds `Σ channels · blocks · LANES` floats; `LANES` floats are readable at
+/// `bias + b·bias_block + x·bias_pixel` for `b < blocks`; `width · LANES` floats are writable at `output + b·output_block`,
+/// and readable at `residual + b·residual_block` unless `residual` is null. Nothing that is read is written, except that
+/// `bias` may be `output`: then the row is added to what lies there.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ConvRow<'a> {
     pub input: *const f32,
@@ -84,6 +86,8 @@ pub(crate) struct ConvRow<'a> {
     pub taps: &'a [Tap],
     pub weights: *const f32,
     pub bias: *const f32,
+    pub bias_block: usize,
+    pub bias_pixel: usize,
     pub output: *mut f32,
     pub output_block: usize,
     pub width: usize,
@@ -126,6 +130,18 @@ pub(crate) struct WinogradOutput {
     pub residual: *const f32,
     pub residual_row: usize,
     pub residual_order: Residual,
+}
+
+/// `kernels` 3×3 kernels of 16 output channels each into their 36 factors.
+///
+/// Readable: `9 · kernels` vectors at `input`, row by row of a kernel, kernel by kernel; writable: `kernels` vectors at
+/// `output + f·frequency` for `f < 36`.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct WinogradWeights {
+    pub input: *const f32,
+    pub output: *mut f32,
+    pub frequency: usize,
+    pub kernels: usize,
 }
 
 /// One row of output pixels of one block of a pooling window.
@@ -175,6 +191,8 @@ pub(crate) struct Kernels {
     pub winograd_input: unsafe fn(&WinogradInput),
     /// Winograd's output transform.
     pub winograd_output: unsafe fn(&WinogradOutput),
+    /// Winograd's transform of the weights.
+    pub winograd_weights: unsafe fn(&WinogradWeights),
     /// Pooling.
     pub pool: unsafe fn(&PoolRow),
     /// Resize.

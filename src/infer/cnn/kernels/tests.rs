@@ -2,7 +2,7 @@
 //! under qemu for another architecture.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use super::arena::{self, Arena, ConvJob, FREQUENCIES, Side, WinogradJob};
+use super::arena::{self, Arena, ConvJob, FREQUENCIES, Side, Start, WinogradJob};
 use super::{Activation, Binary, Kernels, LANES, Residual, Tap};
 
 /// Largest difference, relative to the largest value: sums are rounded in another order.
@@ -43,6 +43,7 @@ fn convolutions_of_every_width_and_stride() {
     for width in 1..=33 {
         for pixel_stride in [1, 2, 16, 32, 48] {
             for (blocks, depthwise) in [(1, false), (2, false), (1, true)] {
+                let start = |bias| if width % 3 == 0 { Start::Output } else { Start::Bias(bias) };
                 compare(80_000, &format!("width {width} stride {pixel_stride} blocks {blocks} {depthwise}"), |kernels, arena| {
                     if blocks > kernels.conv_blocks {
                         // the same two blocks, one after the other, with their own weights
@@ -58,7 +59,7 @@ fn convolutions_of_every_width_and_stride() {
                                 taps: &taps,
                                 reach: 5_016,
                                 weights: &own,
-                                bias: &bias[block * LANES..],
+                                start: start(&bias[block * LANES..]),
                                 output: output + block * 2_000,
                                 output_block: 2_000,
                                 width,
@@ -76,7 +77,7 @@ fn convolutions_of_every_width_and_stride() {
                         taps: &taps,
                         reach: 5_016,
                         weights: &weights,
-                        bias: &bias,
+                        start: start(&bias),
                         output,
                         output_block: 2_000,
                         width,
@@ -154,21 +155,14 @@ fn pooling_and_resizing() {
 #[test]
 fn winograd_is_a_convolution() {
     let kernel: [f32; 9] = [0.5, -1.0, 0.25, 2.0, 0.125, -0.5, 1.0, 0.75, -0.25];
-    let spread = |i: usize, g: [f32; 3]| match i {
-        0 => g[0] / 4.0,
-        1 => -(g[0] + g[1] + g[2]) / 6.0,
-        2 => -(g[0] - g[1] + g[2]) / 6.0,
-        3 => g[0] / 24.0 + g[1] / 12.0 + g[2] / 6.0,
-        4 => g[0] / 24.0 - g[1] / 12.0 + g[2] / 6.0,
-        _ => g[2],
-    };
     let (row, tiles) = (10 * LANES, 2);
     for kernels in Kernels::ALL.iter().filter(|k| (k.available)()) {
         let arena = filled(30_000);
         arena::winograd_input(kernels, &arena, (0, row), (4_000, tiles * LANES), tiles);
+        let weights: Vec<f32> = kernel.iter().flat_map(|&w| [w; LANES]).collect();
+        arena::winograd_weights(kernels, &arena, &weights, (25_000, 2 * LANES));
         for f in 0..FREQUENCIES {
-            let columns: [f32; 3] = std::array::from_fn(|x| spread(f / 6, [kernel[x], kernel[3 + x], kernel[6 + x]]));
-            let factor = spread(f % 6, columns);
+            let factor = arena.read(25_000 + f * 2 * LANES..25_001 + f * 2 * LANES)[0];
             let at = 4_000 + f * tiles * LANES;
             arena.write(at..at + tiles * LANES).iter_mut().for_each(|v| *v *= factor);
         }

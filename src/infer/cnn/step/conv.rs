@@ -2,7 +2,7 @@
 
 use super::Machine;
 use crate::infer::cnn::graph::{Conv, floats};
-use crate::infer::cnn::kernels::arena::{ConvJob, conv};
+use crate::infer::cnn::kernels::arena::{ConvJob, Start, conv};
 use crate::infer::cnn::kernels::{Activation, LANES, Residual, Tap};
 use crate::infer::cnn::layout::blocks_for;
 use crate::infer::cnn::storage::Blocks;
@@ -52,8 +52,8 @@ pub(in crate::infer::cnn) struct ConvStep {
     taps: Vec<Tap>,
     groups: Vec<Group>,
     band_rows: usize,
-    /// Rows of a window, for planes.
-    window_rows: usize,
+    /// Rows and columns of a window.
+    window: [usize; 2],
     dilation_rows: usize,
     /// Multiplications, for profiles.
     pub macs: usize,
@@ -89,7 +89,7 @@ impl ConvStep {
             taps: Vec::new(),
             groups: Vec::new(),
             band_rows: 0,
-            window_rows: window.kernel[0],
+            window: window.kernel,
             dilation_rows: window.dilation[0],
             macs: o * per_group * window.kernel[0] * window.kernel[1] * output.height * output.width,
         };
@@ -211,7 +211,7 @@ impl ConvStep {
                 }
             }
             Source::Planes { channels, row, scratch, .. } => {
-                let scratch = scratch + band * channels * self.window_rows * row;
+                let scratch = scratch + band * channels * self.window[0] * row;
                 for y in rows.clone() {
                     self.gather_rows(machine, y, scratch);
                     for group in &self.groups {
@@ -234,7 +234,7 @@ impl ConvStep {
             taps: &self.taps[group.taps.clone()],
             reach: group.reach,
             weights: &machine.weights[group.weights..group.bias],
-            bias: &machine.weights[group.bias..group.bias + group.blocks * LANES],
+            start: Start::Bias(&machine.weights[group.bias..group.bias + group.blocks * LANES]),
             output: place(&self.output),
             output_block: self.output.block(),
             width: self.output.width,
@@ -248,10 +248,10 @@ impl ConvStep {
     /// Lays the input rows of one output row into the scratch space, with zeros around.
     fn gather_rows(&self, machine: &Machine, y: usize, scratch: usize) {
         let Source::Planes { at, channels, height, width, row, .. } = self.source else { return };
-        let rows = channels * self.window_rows;
+        let rows = channels * self.window[0];
         let all = machine.arena.write(scratch..scratch + rows * row);
         for (index, target) in all.chunks_exact_mut(row).enumerate() {
-            let (channel, ky) = (index / self.window_rows, index % self.window_rows);
+            let (channel, ky) = (index / self.window[0], index % self.window[0]);
             let source = (y * self.stride[0] + ky * self.dilation_rows).checked_sub(self.before[0]).filter(|&r| r < height);
             let Some(source) = source else {
                 target.fill(0.0);
@@ -289,7 +289,11 @@ impl std::fmt::Display for ConvStep {
             Source::Blocks(blocks) => blocks.channels,
             Source::Planes { channels, .. } => channels,
         };
-        let (output, rows) = (&self.output, self.window_rows);
-        write!(f, "{channels}→{} {rows}x stride {} at {}x{}", output.channels, self.stride[0], output.height, output.width)
+        let (output, [rows, columns]) = (&self.output, self.window);
+        write!(f, "{channels}→{} {rows}x{columns}", output.channels)?;
+        if self.stride != [1, 1] {
+            write!(f, " stride {}", self.stride[0])?;
+        }
+        write!(f, " at {}x{}", output.height, output.width)
     }
 }

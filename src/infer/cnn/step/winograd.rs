@@ -3,12 +3,16 @@
 //!
 //! ```text
 //! input windows ─▶ products[36][input block][tile][LANES] ─▶ sums[36][output block][tile][LANES] ─▶ output pixels
+//!                                   3×3 kernels ─▶ factors ──┘
 //! ```
-//! A chunk of tiles goes through all three stages while it is in cache.
+//! A chunk of tiles goes through all stages while it is in cache, a few output blocks at a time. The 36 factors of a kernel
+//! take four times its room: of small layers they are kept, of large ones made anew for every chunk, which costs less than
+//! to read them from beyond the second-level cache.
 
 use super::Machine;
 use crate::infer::cnn::graph::{Conv, floats};
-use crate::infer::cnn::kernels::arena::{ConvJob, FREQUENCIES, WinogradJob, conv, winograd_input, winograd_output};
+use crate::infer::cnn::kernels::arena::{ConvJob, FREQUENCIES, Start, WinogradJob, conv};
+use crate::infer::cnn::kernels::arena::{winograd_input, winograd_output, winograd_weights};
 use crate::infer::cnn::kernels::{Activation, LANES, Residual, Tap};
 use crate::infer::cnn::layout::blocks_for;
 use crate::infer::cnn::storage::Blocks;
@@ -18,12 +22,20 @@ use std::ops::Range;
 const TILE: usize = 4;
 /// Pixels of an input window along one axis.
 const WINDOW: usize = 6;
-/// Floats of products and sums of one chunk: half of a 1 MiB second-level cache; the transformed weights pass through the rest.
+/// Weights of a kernel.
+const KERNEL: usize = 9;
+/// Floats of products and sums of one chunk: half of a 1 MiB second-level cache; the factors pass through the rest.
 const CHUNK_FLOATS: usize = 128 * 1024;
 /// Tiles of a chunk: a multiple of the widest register tile (14), so that its rows are cut evenly.
 const CHUNK_UNIT: usize = 14;
+/// Fewest [`CHUNK_UNIT`]s of a chunk for which factors are made: the more tiles use them, the less they cost.
+const SPREAD_UNITS: usize = 2;
 /// Fewest input and output channels for which the transforms pay.
 const MIN_CHANNELS: usize = 8;
+/// Most floats of a layer's factors that are kept: a quarter of the second-level cache. NanoDet's 3×3 layers would take 44 MB.
+const KEPT_FLOATS: usize = 64 * 1024;
+/// Input blocks whose factors are made together: with two output blocks 576 KiB.
+const SLICE_BLOCKS: usize = 8;
 
 /// How the weights of one kernel spread over the 36 products: `G·g·Gᵀ`.
 const SPREAD: [[f64; 3]; 6] = [
@@ -40,9 +52,8 @@ const SPREAD: [[f64; 3]; 6] = [
 struct Group {
     first: usize,
     blocks: usize,
-    /// Weights of the first product; the others follow at a distance of [`Group::length`].
+    /// Kept: `[36][input channel][block][LANES]` factors; otherwise `[input channel][block][9][LANES]` weights.
     weights: usize,
-    length: usize,
 }
 
 /// A convolution, ready to run.
@@ -54,12 +65,16 @@ pub(in crate::infer::cnn) struct Winograd {
     before: [usize; 2],
     activation: Activation,
     groups: Vec<Group>,
+    /// Whether the factors are kept.
+    kept: bool,
+    /// One per input block.
     taps: Vec<Tap>,
     /// Of all output blocks, and a vector of zeros behind it.
     bias: usize,
     tiles: [usize; 2],
     chunk: usize,
-    scratch: usize,
+    /// Where the scratch space starts, and the floats of each thread.
+    scratch: (usize, usize),
     /// Multiplications of the direct convolution, for profiles.
     pub macs: usize,
 }
@@ -69,14 +84,32 @@ fn tiles(output: [usize; 2]) -> [usize; 2] {
     output.map(|length| length.div_ceil(TILE))
 }
 
-/// Tiles that go through the stages together.
-fn chunk([inputs, outputs]: [usize; 2], output: [usize; 2], workers: usize) -> usize {
-    let per_tile = FREQUENCIES * (blocks_for(inputs) + blocks_for(outputs)) * LANES;
+/// How a convolution is cut.
+struct Cut {
+    kept: bool,
+    /// Tiles that go through the stages together.
+    chunk: usize,
+    /// Floats of scratch space per thread.
+    scratch: usize,
+}
+
+/// `group`: output blocks that are computed together.
+fn cut([inputs, outputs]: [usize; 2], output: [usize; 2], group: usize, workers: usize) -> Cut {
+    let kept = FREQUENCIES * inputs * blocks_for(outputs) * LANES <= KEPT_FLOATS;
+    let per_tile = FREQUENCIES * (blocks_for(inputs) + group) * LANES;
     let all: usize = tiles(output).iter().product();
-    let fitting = (CHUNK_FLOATS / per_tile / CHUNK_UNIT).max(1) * CHUNK_UNIT;
+    let fitting = (CHUNK_FLOATS / per_tile / CHUNK_UNIT).max(if kept { 1 } else { SPREAD_UNITS }) * CHUNK_UNIT;
     // chunks of the same size, as many for each worker
     let chunks = all.div_ceil(fitting).max(1).next_multiple_of(workers.max(1));
-    all.div_ceil(chunks)
+    let chunk = all.div_ceil(chunks);
+    let factors = if kept { 0 } else { FREQUENCIES * factors_apart(inputs.min(SLICE_BLOCKS * LANES), group) };
+    Cut { kept, chunk, scratch: chunk * per_tile + WINDOW * WINDOW * LANES + factors }
+}
+
+/// Floats from the factors of one product to the next: a power of two would make all of them fall on the same few lines of
+/// the first-level cache.
+fn factors_apart(channels: usize, blocks: usize) -> usize {
+    (channels * blocks + 1) * LANES
 }
 
 impl Winograd {
@@ -96,13 +129,16 @@ impl Winograd {
     }
 
     /// Floats of scratch space for all threads.
-    pub(in crate::infer::cnn) fn scratch(conv: &Conv, [_, height, width]: [usize; 3], workers: usize) -> usize {
+    pub(in crate::infer::cnn) fn scratch(
+        conv: &Conv,
+        [_, height, width]: [usize; 3],
+        (conv_blocks, workers): (usize, usize),
+    ) -> usize {
         let &[o, i, ..] = conv.weights.shape() else { return 0 };
-        let per_tile = FREQUENCIES * (blocks_for(i) + blocks_for(o)) * LANES;
-        workers * (chunk([i, o], [height, width], workers) * per_tile + WINDOW * WINDOW * LANES)
+        workers * cut([i, o], [height, width], conv_blocks.min(blocks_for(o)), workers).scratch
     }
 
-    /// Transforms the weights behind `weights`.
+    /// Packs the weights behind `weights`.
     pub(in crate::infer::cnn) fn new(
         conv: &Conv,
         input: Blocks,
@@ -114,24 +150,33 @@ impl Winograd {
         let given = floats(&conv.weights)?;
         let (inputs, outputs) = (input.channels, output.channels);
         let size = [output.height, output.width];
-        let chunk = chunk([inputs, outputs], size, workers);
+        let conv_blocks = conv_blocks.min(output.count());
+        let cut = cut([inputs, outputs], size, conv_blocks, workers);
         let mut groups = Vec::new();
         let mut first = 0;
         while first < output.count() {
             let blocks = conv_blocks.min(output.count() - first);
-            let (start, length) = (weights.len(), inputs * blocks * LANES);
-            weights.resize(start + FREQUENCIES * length, 0.0);
-            for lane in 0..blocks * LANES {
-                let oc = first * LANES + lane;
-                let Some(rows) = given.get(oc * inputs * 9..(oc + 1) * inputs * 9) else { break };
-                let scale = f64::from(conv.scale.get(oc).copied().unwrap_or(1.0));
-                for (ic, kernel) in rows.chunks_exact(9).enumerate() {
-                    for (f, value) in spread(kernel).into_iter().enumerate() {
-                        weights[start + f * length + ic * blocks * LANES + lane] = (value * scale) as f32;
+            let start = weights.len();
+            let (per_kernel, length) = (if cut.kept { FREQUENCIES } else { KERNEL }, inputs * blocks * LANES);
+            weights.resize(start + per_kernel * length, 0.0);
+            for (block, lane) in (0..blocks).flat_map(|b| (0..LANES).map(move |l| (b, l))) {
+                let oc = (first + block) * LANES + lane;
+                let Some(rows) = given.get(oc * inputs * KERNEL..(oc + 1) * inputs * KERNEL) else { break };
+                let scale = conv.scale.get(oc).copied().unwrap_or(1.0);
+                for (ic, kernel) in rows.chunks_exact(KERNEL).enumerate() {
+                    let place = ic * blocks + block;
+                    if cut.kept {
+                        for (f, value) in spread(kernel).into_iter().enumerate() {
+                            weights[start + f * length + place * LANES + lane] = (value * f64::from(scale)) as f32;
+                        }
+                    } else {
+                        for (k, value) in kernel.iter().enumerate() {
+                            weights[start + (place * KERNEL + k) * LANES + lane] = value * scale;
+                        }
                     }
                 }
             }
-            groups.push(Group { first, blocks, weights: start, length });
+            groups.push(Group { first, blocks, weights: start });
             first += blocks;
         }
         let bias = weights.len();
@@ -140,7 +185,7 @@ impl Winograd {
         weights.extend(std::iter::repeat_n(0.0, conv_blocks * LANES));
         let taps = (0..input.count()).map(|block| {
             let channels = LANES.min(inputs - block * LANES) as u32;
-            Some(Tap { offset: u32::try_from(block * chunk * LANES).ok()?, channels })
+            Some(Tap { offset: u32::try_from(block * cut.chunk * LANES).ok()?, channels })
         });
         Some(Winograd {
             input,
@@ -149,12 +194,13 @@ impl Winograd {
             before: conv.window.before,
             activation: conv.activation,
             groups,
+            kept: cut.kept,
             taps: taps.collect::<Option<_>>()?,
             bias,
             tiles: tiles(size),
-            chunk,
-            scratch,
-            macs: 9 * inputs * outputs * output.height * output.width,
+            chunk: cut.chunk,
+            scratch: (scratch, cut.scratch),
+            macs: KERNEL * inputs * outputs * output.height * output.width,
         })
     }
 
@@ -163,46 +209,70 @@ impl Winograd {
         (self.tiles[0] * self.tiles[1]).div_ceil(self.chunk.max(1))
     }
 
-    /// Floats of scratch space per thread, as [`Winograd::scratch`].
-    fn scratch_floats(&self) -> usize {
-        self.chunk * FREQUENCIES * (self.input.count() + self.output.count()) * LANES + WINDOW * WINDOW * LANES
-    }
-
     /// One chunk of tiles through all stages.
     pub(super) fn run(&self, machine: &Machine, item: usize) {
         let all = self.tiles[0] * self.tiles[1];
         let chunk = item * self.chunk..((item + 1) * self.chunk).min(all);
         let block = self.chunk * LANES;
-        let products = self.scratch + machine.worker * self.scratch_floats();
+        let widest = self.groups.first().map_or(0, |g| g.blocks);
+        let window = self.scratch.0 + machine.worker * self.scratch.1;
+        let products = window + WINDOW * WINDOW * LANES;
         let sums = products + FREQUENCIES * self.input.count() * block;
-        let window = sums + FREQUENCIES * self.output.count() * block;
+        let factors = sums + FREQUENCIES * widest * block;
         for run in self.runs(chunk.clone()) {
             let place = products + (run.first - chunk.start) * LANES;
             self.transform(machine, &run, place, window);
         }
+        for group in &self.groups {
+            self.multiply(machine, group, chunk.len(), [products, sums, factors]);
+            for run in self.runs(chunk.clone()) {
+                self.finish(machine, &run, group, sums + (run.first - chunk.start) * LANES);
+            }
+        }
+    }
+
+    /// Products of a chunk of tiles → sums of a group of output blocks.
+    fn multiply(&self, machine: &Machine, group: &Group, tiles: usize, [products, sums, factors]: [usize; 3]) {
+        let block = self.chunk * LANES;
         let bias = self.bias + self.output.count() * LANES;
-        for frequency in 0..FREQUENCIES {
-            for group in &self.groups {
-                let weights = group.weights + frequency * group.length;
+        let slice_blocks = if self.kept { self.taps.len() } else { SLICE_BLOCKS };
+        for (slice, taps) in self.taps.chunks(slice_blocks.max(1)).enumerate() {
+            let channels = taps.iter().map(|t| t.channels as usize).sum::<usize>();
+            let length = channels * group.blocks * LANES;
+            let apart = factors_apart(channels, group.blocks);
+            if !self.kept {
+                let kernels = group.blocks * KERNEL * LANES;
+                let first = group.weights + slice * SLICE_BLOCKS * LANES * kernels;
+                let weights = &machine.weights[first..first + channels * kernels];
+                winograd_weights(machine.kernels, machine.arena, weights, (factors, apart));
+            }
+            for frequency in 0..FREQUENCIES {
+                let output = sums + frequency * group.blocks * block;
                 let job = ConvJob {
                     input: products + frequency * self.input.count() * block,
                     pixel_stride: LANES,
-                    taps: &self.taps,
-                    reach: (self.input.count() - 1) * block + LANES,
-                    weights: &machine.weights[weights..weights + group.length],
-                    bias: &machine.weights[bias..bias + group.blocks * LANES],
-                    output: sums + (frequency * self.output.count() + group.first) * block,
+                    taps,
+                    reach: (slice * slice_blocks + taps.len() - 1) * block + LANES,
+                    weights: if self.kept {
+                        &machine.weights[group.weights + frequency * length..group.weights + (frequency + 1) * length]
+                    } else {
+                        machine.arena.read(factors + frequency * apart..factors + frequency * apart + length)
+                    },
+                    // later slices are added to the earlier ones
+                    start: if slice == 0 {
+                        Start::Bias(&machine.weights[bias..bias + group.blocks * LANES])
+                    } else {
+                        Start::Output
+                    },
+                    output,
                     output_block: block,
-                    width: chunk.len(),
+                    width: tiles,
                     blocks: group.blocks,
                     activation: Activation::Identity,
                     residual: None,
                 };
                 conv(machine.kernels, machine.arena, &job, false);
             }
-        }
-        for run in self.runs(chunk.clone()) {
-            self.finish(machine, &run, sums + (run.first - chunk.start) * LANES);
         }
     }
 
@@ -263,18 +333,18 @@ impl Winograd {
         }
     }
 
-    /// Output transform of a run, all blocks, and the border around it.
-    fn finish(&self, machine: &Machine, run: &TileRun, sums: usize) {
+    /// Output transform of a run, one group of blocks, and the border around it.
+    fn finish(&self, machine: &Machine, run: &TileRun, group: &Group, sums: usize) {
         let output = &self.output;
         let block_floats = self.chunk * LANES;
         let (y, x) = (run.row * TILE, run.column * TILE);
         let rows = TILE.min(output.height - y);
         let width = (run.tiles * TILE).min(output.width - x);
-        for block in 0..output.count() {
+        for (index, block) in (group.first..group.first + group.blocks).enumerate() {
             let bias = self.bias + block * LANES;
             let job = WinogradJob {
-                input: sums + block * block_floats,
-                frequency: output.count() * block_floats,
+                input: sums + index * block_floats,
+                frequency: group.blocks * block_floats,
                 tiles: run.tiles,
                 bias: &machine.weights[bias..bias + LANES],
                 output: output.pixel(block, y, x),
@@ -287,6 +357,13 @@ impl Winograd {
             winograd_output(machine.kernels, machine.arena, &job);
             output.clear_border(machine.arena, block, y..y + rows, x == 0, x + width == output.width);
         }
+    }
+}
+
+impl std::fmt::Display for Winograd {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (from, to) = (&self.input, &self.output);
+        write!(f, "{}→{} 3x3 at {}x{}", from.channels, to.channels, to.height, to.width)
     }
 }
 
