@@ -10,7 +10,7 @@ set -euo pipefail
 # build: the C compiler is for `ring` (TLS), libclang for the bindings of `v4l`.
 BUILD=(build-essential libclang-dev ca-certificates)
 # test: a real RTSP server, and Python clients in a virtual environment of their own (libgl1 is for OpenCV there).
-TEST=(openssl python3 libgl1 python3-venv python3-gi gir1.2-gst-rtsp-server-1.0 ffmpeg
+TEST=(openssl systemd python3 libgl1 python3-venv python3-gi gir1.2-gst-rtsp-server-1.0 ffmpeg
   gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly gstreamer1.0-libav)
 # test, too: a machine of this architecture, with cameras of a real kernel (tests/vm.rs).
 case $(uname -m) in

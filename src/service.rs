@@ -1,5 +1,6 @@
 //! The service: wires the event loop together, runs it until a signal, and drains it.
 
+mod activation;
 mod declared;
 mod doors;
 
@@ -15,7 +16,7 @@ use async_signal::{Signal, Signals};
 use smol::LocalExecutor;
 use smol::stream::StreamExt;
 use std::io::Write;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
@@ -45,11 +46,11 @@ pub fn run(config: &Config, beside: impl AsyncFnOnce(Commands, Addresses)) -> Re
 /// As [`run`], but ends when `main` does.
 pub fn run_until(config: &Config, main: impl AsyncFnOnce(Commands, Addresses)) -> Result<()> {
     // Ports first: a second service must not start threads and workers before it finds them taken.
-    let tcp_listener = doors::listen(&config.tcp.host, config.tcp.port)?;
-    let http_listener = doors::listen(&config.http.host, config.http.port)?;
-    let address = |listener: &TcpListener| listener.local_addr().map_err(system("ask for the local address"));
-    let addresses = Addresses { tcp: address(&tcp_listener)?, http: address(&http_listener)? };
-    let gate = doors::gate(config, &[addresses.tcp, addresses.http])?;
+    let (passed_tcp, passed_http) = activation::take()?;
+    let tcp_door = doors::Sockets::open(passed_tcp, &config.tcp.host, config.tcp.port, &config.tcp.unix)?;
+    let http_door = doors::Sockets::open(passed_http, &config.http.host, config.http.port, &config.http.unix)?;
+    let addresses = Addresses { tcp: tcp_door.address(), http: http_door.address() };
+    let gate = doors::gate(config, &[tcp_door.addresses(), http_door.addresses()].concat())?;
 
     let executor = Rc::new(LocalExecutor::new());
     let shared = Rc::new(shared(config)?);
@@ -61,13 +62,14 @@ pub fn run_until(config: &Config, main: impl AsyncFnOnce(Commands, Addresses)) -
         let mut signals = Signals::new([Signal::Term, Signal::Int, Signal::Hup]).map_err(system("watch signals"))?;
         let doors = Rc::new(commands.clone());
         let (stop, stopped) = async_channel::bounded(1);
-        let tcp_settings = Rc::new(doors::tcp_settings(config, &gate, &stopped));
-        let http_settings = Rc::new(doors::http_settings(config, &gate, &stopped));
+        let rules = doors::rules(config, gate.clone(), stopped);
+        let tcp_settings = Rc::new(doors::tcp_settings(config, rules.clone()));
+        let http_settings = Rc::new(doors::http_settings(config, rules));
         let mut tasks = Vec::new();
-        for listener in [Some(doors::watch(tcp_listener)?), doors::listen_unix(&config.tcp.unix)?].into_iter().flatten() {
+        for listener in tcp_door.watch()? {
             tasks.push(executor.spawn(tcp::serve(listener, executor.clone(), doors.clone(), tcp_settings.clone())));
         }
-        for listener in [Some(doors::watch(http_listener)?), doors::listen_unix(&config.http.unix)?].into_iter().flatten() {
+        for listener in http_door.watch()? {
             tasks.push(executor.spawn(http::serve(listener, executor.clone(), doors.clone(), http_settings.clone())));
         }
         announce(config, addresses)?;

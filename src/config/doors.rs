@@ -57,6 +57,9 @@ pub struct Sinks {
     pub hosts: Vec<String>,
 }
 
+/// hyper reads into a buffer of this size at least.
+pub(super) const MIN_HEAD_BYTES: usize = 8 << 10;
+
 /// How much and how long a client may; each door counts for itself.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -69,6 +72,10 @@ pub struct Limits {
     pub message_bytes: usize,
     /// Longest time for one of them to arrive, seconds.
     pub message_timeout_s: f64,
+    /// Largest HTTP head, bytes.
+    pub head_bytes: usize,
+    /// Header fields of one HTTP request.
+    pub headers: usize,
     /// Longest time for an HTTP head to arrive, idle time included, seconds.
     pub head_timeout_s: f64,
     /// Longest time a client may take nothing of an HTTP reply, seconds.
@@ -84,6 +91,8 @@ impl Default for Limits {
             connections_per_address: 32,
             message_bytes: 1 << 20,
             message_timeout_s: 60.0,
+            head_bytes: 16 << 10,
+            headers: 100,
             head_timeout_s: 15.0,
             write_timeout_s: 10.0,
             command_timeout_s: 600.0,

@@ -313,6 +313,10 @@ impl Config {
         if limits.connections == 0 || limits.connections_per_address == 0 || limits.message_bytes == 0 {
             return Err(Error::new(Kind::Configuration, "a limit of 0 would let nobody in"));
         }
+        if limits.head_bytes < doors::MIN_HEAD_BYTES || limits.headers == 0 {
+            let text = format!("limits.head_bytes must be {} at least, limits.headers 1", doors::MIN_HEAD_BYTES);
+            return Err(Error::new(Kind::Configuration, text));
+        }
         if EngineChoice::from_name(&self.models.engine).is_none() {
             let message = format!("models.engine = \"{}\" is none of auto, cnn, tract, tensorrt", self.models.engine);
             return Err(Error::new(Kind::Configuration, message));

@@ -10,57 +10,45 @@ use hyper::service::service_fn;
 use smol::LocalExecutor;
 use smol_hyper::rt::{FuturesIo, SmolTimer};
 
-use super::connections::{self, Limits, Seat, Stop};
+use super::connections::{self, Seat};
 use super::cors::Cors;
-use super::gate::Gate;
 use super::listen::{Listener, Stream};
 use super::patient::Patient;
 use super::routes;
+use super::rules::Rules;
 use crate::command::Execute;
 use crate::feed::Listen;
-
-/// Bytes of one request head, and of the buffer hyper reads into.
-const MAX_HEAD_BYTES: usize = 16 << 10;
-
-/// Header fields of one request; browsers send about 20.
-const MAX_HEADERS: usize = 100;
 
 /// How the door behaves; the defaults are those of the documentation.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// Longest time for a request's head to arrive, from the end of the request before it: bounds idle connections too.
     pub head_timeout: Duration,
-    /// Longest time for a request's body to arrive.
-    pub body_timeout: Duration,
     /// Longest time a client may take nothing of a reply.
     pub write_timeout: Duration,
-    /// Largest body in bytes. An `initialise` with 64 sources and long URLs has 50 KiB.
-    pub max_body_bytes: usize,
-    /// Most connections.
-    pub limits: Limits,
+    /// Bytes of one request head, and of the buffer hyper reads into.
+    pub max_head_bytes: usize,
+    /// Header fields of one request; browsers send about 20.
+    pub max_headers: usize,
     /// Pages of other origins that may use the API.
     pub cors: Cors,
     /// Host names this API answers to, against pages that point a name of theirs at us (DNS rebinding); empty: any.
     /// Addresses and `localhost` always pass: a page cannot take those over.
     pub hosts: Vec<String>,
-    /// Who may do what.
-    pub gate: Rc<Gate>,
-    /// When to stop.
-    pub stop: Option<Stop>,
+    /// What holds at both doors.
+    pub rules: Rules,
 }
 
 impl Default for Settings {
     fn default() -> Self {
         Settings {
             head_timeout: Duration::from_secs(15),
-            body_timeout: Duration::from_secs(30),
             write_timeout: Duration::from_secs(10),
-            max_body_bytes: 1 << 20,
-            limits: Limits::default(),
+            max_head_bytes: 16 << 10,
+            max_headers: 100,
             cors: Cors::default(),
             hosts: Vec::new(),
-            gate: Rc::default(),
-            stop: None,
+            rules: Rules::default(),
         }
     }
 }
@@ -72,7 +60,7 @@ pub async fn serve<E: Execute + Listen>(
     commands: Rc<E>,
     settings: Rc<Settings>,
 ) {
-    let (limits, stop) = (settings.limits, settings.stop.clone());
+    let (limits, stop) = (settings.rules.limits, settings.rules.stop.clone());
     let serve = |stream, seat| converse(stream, seat, commands.clone(), settings.clone());
     connections::accept("http", listener.into(), executor, limits, stop, serve).await;
 }
@@ -87,7 +75,7 @@ pub(super) struct Client {
 
 /// One connection with all its requests.
 async fn converse<E: Execute + Listen>(stream: Stream, seat: Seat, commands: Rc<E>, settings: Rc<Settings>) {
-    let Some(stream) = settings.gate.secure(stream).await else { return };
+    let Some(stream) = settings.rules.gate.secure(stream).await else { return };
     // Who has a certificate needs no token.
     let client = Client { peer: seat.peer.filter(|_| !stream.is_certified()), seat: Rc::new(seat) };
     let io = FuturesIo::new(Patient::new(stream, settings.write_timeout));
@@ -98,8 +86,8 @@ async fn converse<E: Execute + Listen>(stream: Stream, seat: Seat, commands: Rc<
     let served = http1::Builder::new()
         .timer(SmolTimer::new())
         .header_read_timeout(settings.head_timeout)
-        .max_headers(MAX_HEADERS)
-        .max_buf_size(MAX_HEAD_BYTES)
+        .max_headers(settings.max_headers)
+        .max_buf_size(settings.max_head_bytes)
         .serve_connection(io, service)
         .await;
     if let Err(error) = served {
@@ -113,6 +101,7 @@ mod tests {
     use super::*;
     use crate::proto::access::{Access, parse_tokens};
     use crate::proto::fake::{Fake, run};
+    use crate::proto::gate::Gate;
     use async_net::{TcpListener, TcpStream};
     use futures_lite::{AsyncReadExt, AsyncWriteExt};
     use std::net::SocketAddr;
@@ -244,7 +233,9 @@ mod tests {
     #[test]
     fn bodies_are_refused_as_in_the_reference() {
         run(|executor| async move {
-            let address = open(&executor, Settings { max_body_bytes: 2000, ..Settings::default() }).await;
+            let address =
+                open(&executor, Settings { rules: Rules { max_message_bytes: 2000, ..Rules::default() }, ..Settings::default() })
+                    .await;
             let missing = r#"{"detail":[{"type":"missing","loc":["body"],"msg":"Field required","input":null}]}"#;
             let text = r#"{"detail":[{"type":"model_attributes_type","loc":["body"],"msg":"Input should be a valid dictionary or object to extract fields from","input":"{}"}]}"#;
             let cut = r#"{"detail":[{"type":"json_invalid","loc":["body",9],"msg":"JSON decode error","input":{},"ctx":{"error":"Expecting value"}}]}"#;
@@ -310,8 +301,8 @@ mod tests {
     fn a_token_opens_what_its_scope_says() {
         run(|executor| async move {
             let tokens = parse_tokens("r read 0123456789abcdef\nc control fedcba9876543210").unwrap();
-            let gate = Rc::new(Gate { access: Access::new(tokens), ..Gate::default() });
-            let address = open(&executor, Settings { gate, ..Settings::default() }).await;
+            let rules = Rules::behind(Gate { access: Access::new(tokens), ..Gate::default() });
+            let address = open(&executor, Settings { rules, ..Settings::default() }).await;
             let with = |line: &str, token: &str| format!("{line} HTTP/1.1\r\nhost: h\r\nauthorization: bearer {token}\r\n\r\n");
             let (status, head, body) = ask(address, "GET /list_pipelines HTTP/1.1\r\nhost: h\r\n\r\n").await;
             let text = r#"{"status":"failure","message":"Error in ProcessesManagerClient. Error type: authorisation_error. Details: A token is needed"}"#;
@@ -334,8 +325,8 @@ mod tests {
     fn those_who_watch_get_their_figures() {
         run(|executor| async move {
             let tokens = parse_tokens("r read 0123456789abcdef\nc control fedcba9876543210").unwrap();
-            let gate = Rc::new(Gate { access: Access::new(tokens), ..Gate::default() });
-            let address = open(&executor, Settings { gate, ..Settings::default() }).await;
+            let rules = Rules::behind(Gate { access: Access::new(tokens), ..Gate::default() });
+            let address = open(&executor, Settings { rules, ..Settings::default() }).await;
             let get = |path: &str, headers: &str| format!("GET {path} HTTP/1.1\r\nhost: h\r\n{headers}\r\n");
             assert_eq!(ask(address, &get("/healthz", "")).await.2, "ok\n");
             assert_eq!(ask(address, &get("/readyz", "")).await.2, "ready\n");
@@ -409,7 +400,8 @@ mod tests {
     fn clients_that_dawdle_are_cut() {
         run(|executor| async move {
             let limit = Duration::from_millis(80);
-            let settings = Settings { head_timeout: limit, body_timeout: limit, ..Settings::default() };
+            let rules = Rules { message_timeout: limit, ..Rules::default() };
+            let settings = Settings { head_timeout: limit, rules, ..Settings::default() };
             let address = open(&executor, settings).await;
             let mut bytes = Vec::new();
             let mut half_head = TcpStream::connect(address).await.unwrap();

@@ -21,8 +21,10 @@ pub mod reach;
 mod report;
 mod respond;
 mod routes;
+mod rules;
 pub mod tcp;
 pub mod tls;
 
 pub use connections::{Limits, Stop};
 pub use cors::Cors;
+pub use rules::Rules;

@@ -7,11 +7,12 @@ use std::time::{Duration, Instant};
 use futures_lite::{AsyncRead, AsyncReadExt, future};
 use smol::LocalExecutor;
 
-use super::connections::{self, Limits, Seat, Stop};
+use super::connections::{self, Seat};
 use super::frame::{self, Patience};
 use super::gate::{Gate, Outcome};
 use super::listen::{Listener, Stream};
 use super::message::{self, Message};
+use super::rules::Rules;
 use crate::command::Execute;
 use crate::error::{Error, Kind};
 use crate::json::{self, Reason};
@@ -21,28 +22,13 @@ use crate::json::{self, Reason};
 pub struct Settings {
     /// Longest silence of a client in the middle of a message: `STREAM_MANAGER_SOCKET_TIMEOUT`.
     pub socket_timeout: Duration,
-    /// Longest time for a whole message to arrive, and for a whole reply to be taken.
-    pub message_timeout: Duration,
-    /// Largest message in bytes. An `init` with 64 sources and long URLs has 50 KiB.
-    pub max_message_bytes: usize,
-    /// Most connections.
-    pub limits: Limits,
-    /// Who may do what.
-    pub gate: Rc<Gate>,
-    /// When to stop.
-    pub stop: Option<Stop>,
+    /// What holds at both doors.
+    pub rules: Rules,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Settings {
-            socket_timeout: Duration::from_secs(5),
-            message_timeout: Duration::from_secs(60),
-            max_message_bytes: 1 << 20,
-            limits: Limits::default(),
-            gate: Rc::default(),
-            stop: None,
-        }
+        Settings { socket_timeout: Duration::from_secs(5), rules: Rules::default() }
     }
 }
 
@@ -53,33 +39,34 @@ pub async fn serve<E: Execute>(
     commands: Rc<E>,
     settings: Rc<Settings>,
 ) {
-    let (limits, stop) = (settings.limits, settings.stop.clone());
+    let (limits, stop) = (settings.rules.limits, settings.rules.stop.clone());
     let serve = |stream, seat| converse(stream, seat, commands.clone(), settings.clone());
     connections::accept("tcp", listener.into(), executor, limits, stop, serve).await;
 }
 
 /// One connection, from its first byte to its end.
 async fn converse<E: Execute>(stream: Stream, seat: Seat, commands: Rc<E>, settings: Rc<Settings>) {
-    let Some(mut stream) = settings.gate.secure(stream).await else { return };
+    let Rules { gate, max_message_bytes, message_timeout, .. } = &settings.rules;
+    let Some(mut stream) = gate.secure(stream).await else { return };
     // Who has a certificate needs no token.
     let peer = seat.peer.filter(|_| !stream.is_certified());
-    let patience = || Patience { step: settings.socket_timeout, deadline: Instant::now() + settings.message_timeout };
-    let read = frame::read(&mut stream, patience(), settings.max_message_bytes).await;
+    let patience = || Patience { step: settings.socket_timeout, deadline: Instant::now() + *message_timeout };
+    let read = frame::read(&mut stream, patience(), *max_message_bytes).await;
     let read_all = read.is_ok();
     let message = match read {
-        Ok(bytes) => decode(&bytes, &settings.gate, peer),
+        Ok(bytes) => decode(&bytes, gate, peer),
         Err(error) => Message::failed(error),
     };
     seat.busy();
     let outcome = match message.command {
-        Ok(command) => settings.gate.execute(&*commands, command).await,
+        Ok(command) => gate.execute(&*commands, command).await,
         Err(error) => Err(error),
     };
     seat.idle();
     if let Err(error) = &outcome {
         log::debug!("door=tcp event=failure error={error}");
     }
-    settings.gate.count(if outcome.is_ok() { Outcome::TcpSuccess } else { Outcome::TcpFailure });
+    gate.count(if outcome.is_ok() { Outcome::TcpSuccess } else { Outcome::TcpFailure });
     let reply = message::reply(&message.pipeline_id, &outcome);
     let sent = frame::write(&mut stream, patience(), &reply).await;
     // A client that sent exactly its message in the clear needs no farewell: nothing is unread, so closing does not reset.
@@ -119,6 +106,7 @@ fn decode(bytes: &[u8], gate: &Gate, peer: Option<IpAddr>) -> Message {
 mod tests {
     use super::*;
     use crate::proto::access::{Access, parse_tokens};
+    use crate::proto::connections::Limits;
     use crate::proto::fake::{Fake, run};
     use crate::proto::reach::Reach;
     use crate::proto::tls::{self, Tls};
@@ -354,8 +342,8 @@ mod tests {
     fn a_token_opens_what_its_scope_says_and_nothing_else_is_told() {
         run(|executor| async move {
             let tokens = parse_tokens("r read 0123456789abcdef\nc control fedcba9876543210").unwrap();
-            let gate = Rc::new(Gate { access: Access::new(tokens), ..Gate::default() });
-            let address = open(&executor, Settings { gate, ..Settings::default() }).await;
+            let rules = Rules::behind(Gate { access: Access::new(tokens), ..Gate::default() });
+            let address = open(&executor, Settings { rules, ..Settings::default() }).await;
             let with =
                 |body: &str, token: &str| framed(body.replacen('{', &format!("{{\"auth_token\": \"{token}\", "), 1).as_bytes());
             let refused = |class: &str, text: &str| {
@@ -379,8 +367,8 @@ mod tests {
     fn a_source_out_of_reach_is_refused() {
         run(|executor| async move {
             let reach = Reach { source_hosts: vec!["10.0.0.0/8".parse().unwrap()], ..Reach::default() };
-            let gate = Rc::new(Gate { reach, ..Gate::default() });
-            let address = open(&executor, Settings { gate, ..Settings::default() }).await;
+            let rules = Rules::behind(Gate { reach, ..Gate::default() });
+            let address = open(&executor, Settings { rules, ..Settings::default() }).await;
             let reply = ask(address, &framed(INIT.as_bytes())).await;
             assert!(reply.contains("authorisation_error") && reply.contains("host of video_reference"), "{reply}");
             assert!(ask(address, &framed(INIT.replace("@h/", "@10.0.0.9/").as_bytes())).await.contains("success"));
@@ -420,7 +408,7 @@ mod tests {
             let files = tls::Files { certificate: at("server.pem"), key: at("server.key"), client_ca: Some(at("ca.pem")) };
             let tokens = parse_tokens("c control fedcba9876543210").unwrap();
             let gate = Gate { access: Access::new(tokens), tls: Some(Tls::load(files, false).unwrap()), ..Gate::default() };
-            let address = open(&executor, Settings { gate: Rc::new(gate), ..Settings::default() }).await;
+            let address = open(&executor, Settings { rules: Rules::behind(gate), ..Settings::default() }).await;
             let list = framed(b"{\"type\": \"list_pipelines\"}");
             assert!(talk(connector(true), address, &list).await.contains("success"));
             assert!(talk(connector(false), address, &list).await.contains("A token is needed"));
@@ -438,7 +426,8 @@ mod tests {
     #[test]
     fn silent_clients_and_slow_commands_delay_nobody() {
         run(|executor| async move {
-            let settings = Settings { limits: Limits { connections: 4, per_address: 4 }, ..Settings::default() };
+            let rules = Rules { limits: Limits { connections: 4, per_address: 4 }, ..Rules::default() };
+            let settings = Settings { rules, ..Settings::default() };
             let address = open(&executor, settings).await;
             // One command that never ends, and as many silent connections as there are seats.
             let mut slow = TcpStream::connect(address).await.unwrap();
@@ -463,7 +452,8 @@ mod tests {
             let address = {
                 let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
                 let address = listener.local_addr().unwrap();
-                let settings = Settings { stop: Some(stopped), ..Settings::default() };
+                let rules = Rules { stop: Some(stopped), ..Rules::default() };
+                let settings = Settings { rules, ..Settings::default() };
                 let door = serve(listener, executor.clone(), Rc::new(Fake::default()), Rc::new(settings));
                 let door = executor.spawn(door);
                 let mut idle = TcpStream::connect(address).await.unwrap();

@@ -2,12 +2,12 @@
 
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
-use async_net::unix::UnixListener;
-
+use super::activation::Passed;
 use crate::config::Config;
 use crate::error::{Error, Kind, Result, system};
 use crate::proto::access::{Access, Token, parse_tokens};
@@ -15,7 +15,7 @@ use crate::proto::gate::Gate;
 use crate::proto::listen::Listener;
 use crate::proto::reach::Reach;
 use crate::proto::tls::{self, Tls};
-use crate::proto::{Cors, Limits, Stop, http, tcp};
+use crate::proto::{Cors, Limits, Rules, Stop, http, tcp};
 
 /// The credential that systemd may hand over (`LoadCredential=weir.tokens:…`), in the format of the token file.
 const CREDENTIAL: &str = "weir.tokens";
@@ -116,37 +116,86 @@ fn seconds(seconds: f64) -> Duration {
     Duration::from_secs_f64(seconds)
 }
 
-fn limits(config: &Config) -> Limits {
-    Limits { connections: config.limits.connections, per_address: config.limits.connections_per_address }
-}
-
-pub(super) fn tcp_settings(config: &Config, gate: &Rc<Gate>, stop: &Stop) -> tcp::Settings {
-    tcp::Settings {
-        socket_timeout: seconds(config.tcp.socket_timeout_s),
-        message_timeout: seconds(config.limits.message_timeout_s),
-        max_message_bytes: config.limits.message_bytes,
-        limits: limits(config),
-        gate: gate.clone(),
-        stop: Some(stop.clone()),
+/// What holds at both doors until `stop`.
+pub(super) fn rules(config: &Config, gate: Rc<Gate>, stop: Stop) -> Rules {
+    let limits = &config.limits;
+    Rules {
+        limits: Limits { connections: limits.connections, per_address: limits.connections_per_address },
+        max_message_bytes: limits.message_bytes,
+        message_timeout: seconds(limits.message_timeout_s),
+        gate,
+        stop: Some(stop),
     }
 }
 
-pub(super) fn http_settings(config: &Config, gate: &Rc<Gate>, stop: &Stop) -> http::Settings {
+pub(super) fn tcp_settings(config: &Config, rules: Rules) -> tcp::Settings {
+    tcp::Settings { socket_timeout: seconds(config.tcp.socket_timeout_s), rules }
+}
+
+pub(super) fn http_settings(config: &Config, rules: Rules) -> http::Settings {
     http::Settings {
         head_timeout: seconds(config.limits.head_timeout_s),
-        body_timeout: seconds(config.limits.message_timeout_s),
         write_timeout: seconds(config.limits.write_timeout_s),
-        max_body_bytes: config.limits.message_bytes,
-        limits: limits(config),
+        max_head_bytes: config.limits.head_bytes,
+        max_headers: config.limits.headers,
         cors: Cors { origins: config.http.cors_origins.clone() },
         hosts: config.http.hosts.clone(),
-        gate: gate.clone(),
-        stop: Some(stop.clone()),
+        rules,
+    }
+}
+
+/// The listening sockets of one door.
+#[derive(Debug)]
+pub(super) struct Sockets {
+    /// The first address that is listened on.
+    first: SocketAddr,
+    addresses: Vec<SocketAddr>,
+    internet: Vec<TcpListener>,
+    unix: Vec<UnixListener>,
+}
+
+impl Sockets {
+    /// Those that systemd passed; where it passed no Internet socket, one at `host` and `port`, and in any case one at
+    /// `path`, unless that is empty.
+    pub(super) fn open(passed: Passed, host: &str, port: u16, path: &Path) -> Result<Sockets> {
+        let Passed { mut internet, mut unix } = passed;
+        if internet.is_empty() {
+            internet.push(listen(host, port)?);
+        }
+        unix.extend(listen_unix(path)?);
+        let address = |listener: &TcpListener| listener.local_addr().map_err(system("ask for the local address"));
+        let addresses = internet.iter().map(address).collect::<Result<Vec<_>>>()?;
+        let first = *addresses.first().ok_or_else(|| Error::new(Kind::Address, "no address to listen on"))?;
+        Ok(Sockets { first, addresses, internet, unix })
+    }
+
+    /// Where to say that the door is.
+    pub(super) fn address(&self) -> SocketAddr {
+        self.first
+    }
+
+    /// All Internet addresses of the door.
+    pub(super) fn addresses(&self) -> Vec<SocketAddr> {
+        self.addresses.clone()
+    }
+
+    /// For the event loop.
+    pub(super) fn watch(self) -> Result<Vec<Listener>> {
+        let mut listeners: Vec<Listener> = Vec::new();
+        for listener in self.internet {
+            let listener = async_net::TcpListener::try_from(listener).map_err(system("watch a listening socket"))?;
+            listeners.push(listener.into());
+        }
+        for listener in self.unix {
+            let listener = async_net::unix::UnixListener::try_from(listener).map_err(system("watch a listening socket"))?;
+            listeners.push(listener.into());
+        }
+        Ok(listeners)
     }
 }
 
 /// `SO_REUSEADDR` is set by the standard library: a restart within a minute does not find the port taken.
-pub(super) fn listen(host: &str, port: u16) -> Result<TcpListener> {
+fn listen(host: &str, port: u16) -> Result<TcpListener> {
     let refused = |cause: std::io::Error| Error::new(Kind::Address, format!("cannot listen on {host}:{port}: {cause}"));
     let addresses: Vec<SocketAddr> = (host, port).to_socket_addrs().map_err(refused)?.collect();
     TcpListener::bind(&*addresses).map_err(refused)
@@ -154,7 +203,7 @@ pub(super) fn listen(host: &str, port: u16) -> Result<TcpListener> {
 
 /// Opens a Unix socket for its owner and group. A file that a killed service left is taken over; one that somebody
 /// listens on, or that is no socket, is not.
-pub(super) fn listen_unix(path: &Path) -> Result<Option<Listener>> {
+fn listen_unix(path: &Path) -> Result<Option<UnixListener>> {
     let Some(path) = named(path) else { return Ok(None) };
     let refused = |cause: std::io::Error| Error::new(Kind::Address, format!("cannot listen on {}: {cause}", path.display()));
     let is_left_over = std::fs::symlink_metadata(&path).is_ok_and(|found| found.file_type().is_socket())
@@ -162,15 +211,9 @@ pub(super) fn listen_unix(path: &Path) -> Result<Option<Listener>> {
     if is_left_over {
         std::fs::remove_file(&path).map_err(refused)?;
     }
-    let listener = std::os::unix::net::UnixListener::bind(&path).map_err(refused)?;
+    let listener = UnixListener::bind(&path).map_err(refused)?;
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(UNIX_MODE)).map_err(refused)?;
-    let listener = UnixListener::try_from(listener).map_err(system("watch a listening socket"))?;
-    Ok(Some(listener.into()))
-}
-
-pub(super) fn watch(listener: TcpListener) -> Result<Listener> {
-    let listener = async_net::TcpListener::try_from(listener).map_err(system("watch a listening socket"))?;
-    Ok(listener.into())
+    Ok(Some(listener))
 }
 
 #[cfg(test)]

@@ -26,7 +26,7 @@ pub(super) async fn read(headers: &HeaderMap, body: Incoming, settings: &Setting
 }
 
 async fn collect(body: Incoming, settings: &Settings) -> Refused<Bytes> {
-    let limit = settings.max_body_bytes;
+    let limit = settings.rules.max_message_bytes;
     let too_large =
         || Box::new(respond::detail(StatusCode::PAYLOAD_TOO_LARGE, &format!("Request body is larger than {limit} bytes")));
     // What says that it is too large need not be waited for.
@@ -35,7 +35,7 @@ async fn collect(body: Incoming, settings: &Settings) -> Refused<Bytes> {
     }
     let collected = async { Some(Limited::new(body, limit).collect().await) };
     let timeout = async {
-        Timer::after(settings.body_timeout).await;
+        Timer::after(settings.rules.message_timeout).await;
         None
     };
     match future::or(collected, timeout).await {

@@ -115,7 +115,7 @@ pub(super) async fn answer<E: Execute + Listen>(
     let mut reply = match find(head.uri.path()) {
         Some(route) if route.allow().split(", ").any(|method| method == head.method.as_str()) => {
             let door = Door { commands, settings, seat: &client.seat };
-            match route.scope().map_or(Ok(()), |scope| settings.gate.admit(client.peer, bearer(&head.headers), scope)) {
+            match route.scope().map_or(Ok(()), |scope| settings.rules.gate.admit(client.peer, bearer(&head.headers), scope)) {
                 Ok(()) => door.dispatch(route, &head.headers, body).await,
                 Err(error) => respond::failure(&error),
             }
@@ -132,7 +132,7 @@ pub(super) async fn answer<E: Execute + Listen>(
         // Had there been a length too, a server before us might see another end of this request (RFC 9112, 6.1).
         reply.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
-    settings.gate.count(match reply.status().as_u16() {
+    settings.rules.gate.count(match reply.status().as_u16() {
         ..400 => Outcome::HttpSuccess,
         400..500 => Outcome::HttpRefused,
         500.. => Outcome::HttpFailure,
@@ -195,8 +195,8 @@ impl<E: Execute + Listen> Door<'_, E> {
                 Err(error) => respond::failure(&error),
             },
             Route::Health => observe::health(),
-            Route::Ready => observe::readiness(self.commands, &self.settings.gate).await,
-            Route::Metrics => metrics::answer(self.commands, &self.settings.gate, headers).await,
+            Route::Ready => observe::readiness(self.commands, &self.settings.rules.gate).await,
+            Route::Metrics => metrics::answer(self.commands, &self.settings.rules.gate, headers).await,
             Route::OpenApi => pages::openapi(),
             Route::Docs => pages::docs(),
         }
@@ -205,7 +205,7 @@ impl<E: Execute + Listen> Door<'_, E> {
     async fn run(&self, command: Result<Command>, pipeline: Option<PipelineId>) -> HttpReply {
         self.seat.busy();
         let outcome = match command {
-            Ok(command) => self.settings.gate.execute(self.commands, command).await,
+            Ok(command) => self.settings.rules.gate.execute(self.commands, command).await,
             Err(error) => Err(error),
         };
         self.seat.idle();
