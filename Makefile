@@ -1,7 +1,7 @@
 # The two commands of this repository are `make demo` and `make test`; the others measure.
 # On a fresh Debian or Ubuntu with only Rust and git, each target first installs what it needs and says so.
 
-.PHONY: demo test quick format clippy licences bench fuzz soak vm nspawn yocto help
+.PHONY: demo test quick format clippy licences bench fuzz sdk soak vm nspawn yocto help
 
 help: ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -10,11 +10,12 @@ demo: ## Build (release) and watch the bundled clip with the bundled model
 	scripts/setup.sh build
 	cargo run --locked --release -- demo
 
-test: ## Everything CI runs: format, lints, licences, unit and process tests, Python clients
+test: ## Everything CI runs: format, lints, licences, unit and process tests, Python clients, schemathesis
 	scripts/setup.sh build test
 	$(MAKE) --no-print-directory format clippy licences
 	scripts/venv.sh
 	cargo test --locked
+	EXAMPLES=25 tests/schemathesis/run.sh
 
 quick: ## Format, lints and unit tests only
 	$(MAKE) --no-print-directory format clippy
@@ -46,11 +47,18 @@ fuzz: ## Random inputs for longer than `make test` has time
 	scripts/setup.sh build
 	cargo test --locked --lib random_graphs
 	cargo test --locked --test hostile random::
+	EXAMPLES=2000 tests/schemathesis/run.sh
 
 nspawn: ## The packages and the unit under a real systemd, in a container (root, two minutes)
 	scripts/setup.sh build nspawn
 	cargo build --locked --release
 	tests/nspawn/run.sh target/release/weir
+
+sdk: ## Roboflow's own inference-sdk steers weir (650 MB from PyPI)
+	scripts/setup.sh build test
+	cargo build --locked
+	scripts/venv.sh sdk tests/sdk/requirements.txt
+	target/sdk/bin/python tests/sdk/test_sdk.py target/debug/weir
 
 # WEIR_SOAK_KILLS says how often the service is killed.
 soak: export WEIR_SOAK_KILLS ?= 200

@@ -1,10 +1,14 @@
 #!/usr/bin/env bash
-# Makes the virtual environment of the Python tests (tests/python/requirements.txt) in target/venv.
+# Makes a virtual environment: that of the Python tests (tests/python/requirements.txt, in target/venv), or another.
+#
+#   scripts/venv.sh [NAME REQUIREMENTS]
+#
 # Cached: it is made again only when the requirements or the Python change.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-requirements=tests/python/requirements.txt
-venv=${CARGO_TARGET_DIR:-target}/venv
+name=${1:-venv}
+requirements=${2:-tests/python/requirements.txt}
+venv=${CARGO_TARGET_DIR:-target}/$name
 # The system's own Python: another one may be first in PATH and go away.
 python=/usr/bin/python3
 [ -x "$python" ] || python=python3

@@ -1,6 +1,7 @@
 //! What `init` asks for, after a door has checked types and ranges.
 
 use std::fmt;
+use std::rc::Rc;
 use std::time::Duration;
 
 /// A new pipeline.
@@ -11,7 +12,7 @@ pub struct Init {
     /// At least one.
     pub sources: Vec<Source>,
     /// Where detections go.
-    pub sink: SinkAddress,
+    pub sink: Sink,
     /// Thresholds; absent ones take the configured defaults.
     pub parameters: ModelParameters,
     /// Key for the model registry; absent: the configured one.
@@ -32,7 +33,7 @@ impl Init {
         Init {
             model_id,
             sources: vec![Source { reference, properties: Vec::new() }],
-            sink,
+            sink: Sink::Udp(sink),
             parameters: ModelParameters::default(),
             api_key: None,
             max_fps: None,
@@ -104,6 +105,36 @@ fn redact(text: &str) -> String {
     // A password may itself contain '/' when the client did not escape it: the last '@' ends the credentials.
     let rest = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
     format!("{scheme}://{rest}")
+}
+
+/// Where detections go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Sink {
+    /// A datagram for each frame.
+    Udp(SinkAddress),
+    /// Kept until a client asks for them.
+    Memory(Memory),
+}
+
+impl Sink {
+    /// The host that gets datagrams, if one does.
+    pub fn host(&self) -> Option<&str> {
+        match self {
+            Sink::Udp(address) => Some(&address.host),
+            Sink::Memory(_) => None,
+        }
+    }
+}
+
+/// A sink in memory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Memory {
+    /// Turns kept; the oldest goes when there are more.
+    pub turns: usize,
+    /// Names under which the client wants the detections.
+    pub outputs: Rc<[String]>,
+    /// The pipeline ends when nobody has asked for this long.
+    pub timeout: Option<Duration>,
 }
 
 /// UDP address of the sink; the name is resolved when frames flow.

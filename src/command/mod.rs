@@ -6,10 +6,14 @@ mod init;
 mod report;
 
 pub use figures::{BUCKETS_S, Figures, Histogram, SourceFigures};
-pub use init::{Consumption, Filling, Init, ModelParameters, Property, Secret, SinkAddress, Source, SourceReference};
+pub use init::{
+    Consumption, Filling, Init, Memory, ModelParameters, Property, Secret, Sink, SinkAddress, Source, SourceReference,
+};
 pub use report::{Context, Event, LatencyReport, Report, Severity, SourceMetadata, SourceProperties, SourceState, Update};
 
+use crate::clock::Wall;
 use crate::error::Result;
+use std::rc::Rc;
 use uuid::Uuid;
 
 /// Sources of one pipeline. The reference has no limit; a turn waits for all of them, which makes more than this pointless.
@@ -31,6 +35,8 @@ pub enum Command {
     Mute(PipelineId),
     /// Process frames again.
     Resume(PipelineId),
+    /// The oldest turn of a pipeline whose sink is in memory.
+    Consume(PipelineId),
     /// End the pipeline and forget it.
     Terminate(PipelineId),
 }
@@ -44,8 +50,28 @@ pub enum Reply {
     Initialised(PipelineId),
     /// To [`Command::Status`]. Boxed: it is much larger than the others.
     Report(Box<Report>),
+    /// To [`Command::Consume`].
+    Results {
+        /// Names under which the client wants the detections of each frame.
+        outputs: Rc<[String]>,
+        /// One frame of each live source; empty when nothing waits.
+        turn: Vec<Outcome>,
+    },
     /// To the others.
     Done,
+}
+
+/// What was found on one frame.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    /// 0-based index of the source.
+    pub source_id: u32,
+    /// Counts grabbed frames from 1.
+    pub frame_id: u64,
+    /// The frame's timestamp.
+    pub timestamp: Wall,
+    /// The bytes of its datagram.
+    pub datagram: Rc<[u8]>,
 }
 
 /// Whoever carries out commands. Lives on the event loop, so futures need not be `Send`.

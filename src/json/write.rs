@@ -134,6 +134,12 @@ impl Writer {
         write_f64(&mut self.out, value);
     }
 
+    /// A value that is JSON already.
+    pub fn raw(&mut self, json: &[u8]) {
+        self.separate();
+        self.out.extend_from_slice(json);
+    }
+
     /// A string, escaped.
     pub fn string(&mut self, text: &str) {
         self.separate();

@@ -12,11 +12,12 @@ use super::state::Operation;
 use super::store::Kept;
 use super::turns::{Part, Turns};
 use crate::clock::Wall;
-use crate::command::{Context, Event, Figures, Init, MAX_SOURCES, PipelineId, Report};
+use crate::command::{Context, Event, Figures, Init, MAX_SOURCES, PipelineId, Reply, Report, Sink};
 use crate::error::{Error, Kind, Result};
 use crate::feed::{Feed, Message};
 use crate::infer::{Done, Job, Model, Queue, Thresholds, Ticket};
 use crate::sink::datagram::{self, ClassNames, FrameInfo};
+use crate::sink::results::Results;
 use crate::sink::udp::UdpSink;
 use smol::future::{or, yield_now};
 use std::cell::{Cell, OnceCell, RefCell};
@@ -51,7 +52,7 @@ pub(super) struct Pipeline {
     /// Detections that did not fit into a datagram.
     omitted: Cell<u64>,
     /// Set when the pipeline begins to run.
-    sink: OnceCell<UdpSink>,
+    output: OnceCell<Output>,
 }
 
 /// Who wants the pipeline.
@@ -69,6 +70,51 @@ pub(super) enum Origin {
         /// It was muted before a restart.
         muted: bool,
     },
+}
+
+/// Where detections go.
+#[derive(Debug)]
+enum Output {
+    Udp(UdpSink),
+    Memory(Results),
+}
+
+impl Output {
+    fn open(sink: &Sink) -> Result<Output> {
+        Ok(match sink {
+            Sink::Udp(address) => Output::Udp(UdpSink::open(address)?),
+            Sink::Memory(memory) => Output::Memory(Results::new(memory.clone())),
+        })
+    }
+
+    async fn send(&self, frame: &FrameInfo, payload: &[u8]) -> Result<()> {
+        match self {
+            Output::Udp(sink) => sink.send(payload).await,
+            Output::Memory(results) => {
+                results.push(frame, payload);
+                Ok(())
+            }
+        }
+    }
+
+    fn end_turn(&self) {
+        if let Output::Memory(results) = self {
+            results.end_turn();
+        }
+    }
+
+    /// Until nobody has asked for results for as long as the client said.
+    async fn abandoned(&self) {
+        if let Output::Memory(results) = self {
+            while let Some(left) = results.patience_left() {
+                if left.is_zero() {
+                    return;
+                }
+                smol::Timer::after(left).await;
+            }
+        }
+        std::future::pending().await
+    }
 }
 
 /// What the pipeline can do now.
@@ -104,7 +150,7 @@ impl Pipeline {
             quit: Signal::new(),
             gone: async_channel::bounded(1),
             omitted: Cell::new(0),
-            sink: OnceCell::new(),
+            output: OnceCell::new(),
         }
     }
 
@@ -120,10 +166,16 @@ impl Pipeline {
         })
         .await;
         match outcome {
-            Ok(Some((model, sink, _reservation))) => {
+            Ok(Some((model, output, _reservation))) => {
                 self.was_ready.set(true);
                 let _ = ready.try_send(Ok(()));
-                or(self.work(model, self.sink.get_or_init(|| sink)), self.quit.wait()).await;
+                let output = self.output.get_or_init(|| output);
+                let abandoned = async {
+                    output.abandoned().await;
+                    log::info!("pipeline={} event=abandoned", self.id);
+                    started = false;
+                };
+                or(self.work(model, output), or(self.quit.wait(), abandoned)).await;
                 for source in &self.sources {
                     source.stop().await;
                 }
@@ -147,7 +199,7 @@ impl Pipeline {
         let _ = self.gone.1.recv().await;
     }
 
-    async fn prepare(&self) -> Result<(Arc<Model>, UdpSink, Reservation)> {
+    async fn prepare(&self) -> Result<(Arc<Model>, Output, Reservation)> {
         let mut backoff = Backoff::new(self.shared.settings.retry_delay, self.id.as_u64_pair().0);
         loop {
             match self.try_prepare().await {
@@ -162,8 +214,8 @@ impl Pipeline {
         }
     }
 
-    async fn try_prepare(&self) -> Result<(Arc<Model>, UdpSink, Reservation)> {
-        let sink = UdpSink::open(&self.init.sink)?;
+    async fn try_prepare(&self) -> Result<(Arc<Model>, Output, Reservation)> {
+        let output = Output::open(&self.init.sink)?;
         let progress = |progress| {
             log::debug!("pipeline={} loading={progress:?}", self.id);
             self.journal.loading(progress);
@@ -172,7 +224,7 @@ impl Pipeline {
         self.journal.loaded();
         let model = outcome?;
         let reservation = self.reserve(&model)?;
-        Ok((model, sink, reservation))
+        Ok((model, output, reservation))
     }
 
     fn starts_muted(&self) -> bool {
@@ -196,7 +248,7 @@ impl Pipeline {
         self.was_ready.get().then(|| Kept { id: self.id, init: self.init.clone(), muted, is_declared: self.is_declared() })
     }
 
-    async fn work(&self, model: Arc<Model>, sink: &UdpSink) {
+    async fn work(&self, model: Arc<Model>, output: &Output) {
         self.journal.info(Context::Pipeline, Event::InferenceStarted);
         let plan = self.plan(&model);
         let (answers, answered) = async_channel::bounded(Queue::CAPACITY);
@@ -207,7 +259,7 @@ impl Pipeline {
             std::future::pending::<()>().await;
         };
         let gather = self.gather(&model, &queue);
-        let dispatch = self.dispatch(&model, sink, &answered);
+        let dispatch = self.dispatch(&model, output, &answered);
         or(gather, or(dispatch, sources)).await;
         self.journal.info(Context::Pipeline, Event::InferenceFinished);
         // An ended pipeline stays listed and answers status until it is terminated; its workers, model and queue go now.
@@ -376,7 +428,7 @@ impl Pipeline {
     // ---------------------------------------------------------------- detections out
 
     /// Takes answers from inference and sends them on in order, until dropped.
-    async fn dispatch(&self, model: &Model, sink: &UdpSink, answers: &async_channel::Receiver<Done>) {
+    async fn dispatch(&self, model: &Model, output: &Output, answers: &async_channel::Receiver<Done>) {
         let names = ClassNames::new(model.classes());
         let mut payload = Vec::with_capacity(datagram::MAX_DATAGRAM_BYTES.min(4096));
         while let Ok(done) = answers.recv().await {
@@ -384,8 +436,9 @@ impl Pipeline {
             loop {
                 let Some(parts) = self.turns.borrow_mut().pop_complete() else { break };
                 for part in &parts {
-                    self.emit(part, sink, &names, &mut payload).await;
+                    self.emit(part, output, &names, &mut payload).await;
                 }
+                output.end_turn();
                 self.turns.borrow_mut().recycle(parts);
             }
             self.wake.ring();
@@ -401,7 +454,7 @@ impl Pipeline {
         self.throughput.borrow_mut().record(Instant::now());
     }
 
-    async fn emit(&self, part: &Part, sink: &UdpSink, names: &ClassNames, payload: &mut Vec<u8>) {
+    async fn emit(&self, part: &Part, output: &Output, names: &ClassNames, payload: &mut Vec<u8>) {
         let detections = match &part.outcome {
             Some(Ok(detections)) => detections,
             Some(Err(error)) => return self.journal.inference_error(error),
@@ -420,7 +473,7 @@ impl Pipeline {
         if !self.journal.listeners.is_empty() {
             self.journal.listeners.publish(&Message::Detections(payload.as_slice().into()));
         }
-        match sink.send(payload).await {
+        match output.send(&frame, payload).await {
             Ok(()) => self.source(part.source, |source| source.record_dispatch(frame.decoded)),
             Err(error) => self.journal.dispatch_error(&error),
         }
@@ -440,6 +493,18 @@ impl Pipeline {
         self.journal.listeners.join()
     }
 
+    /// The oldest turn that waits; an error when results are not kept.
+    pub(super) fn consume(&self) -> Result<Reply> {
+        match (&self.init.sink, self.output.get()) {
+            (Sink::Udp(_), _) => Err(Error::new(Kind::Unsupported, "The results of this pipeline are sent as datagrams")),
+            (Sink::Memory(_), Some(Output::Memory(results))) => {
+                Ok(Reply::Results { outputs: results.outputs().clone(), turn: results.take() })
+            }
+            // Its model is still being loaded.
+            (Sink::Memory(memory), _) => Ok(Reply::Results { outputs: memory.outputs.clone(), turn: Vec::new() }),
+        }
+    }
+
     /// The answer to `status`.
     pub(super) fn report(&self) -> Report {
         Report {
@@ -452,7 +517,10 @@ impl Pipeline {
     }
 
     fn figures(&self) -> Figures {
-        let (datagrams_sent, datagrams_failed) = self.sink.get().map(UdpSink::counters).unwrap_or_default();
+        let (datagrams_sent, datagrams_failed) = match self.output.get() {
+            Some(Output::Udp(sink)) => sink.counters(),
+            Some(Output::Memory(_)) | None => (0, 0),
+        };
         Figures {
             omitted_detections: self.omitted.get(),
             datagrams_sent,

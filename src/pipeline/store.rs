@@ -5,7 +5,7 @@
 //! and camera passwords, hence mode 0600. A file that cannot be read is set aside and never stops the start.
 
 use crate::command::{
-    Consumption, Filling, Init, ModelParameters, PipelineId, Property, Secret, SinkAddress, Source, SourceReference,
+    Consumption, Filling, Init, Memory, ModelParameters, PipelineId, Property, Secret, Sink, SinkAddress, Source, SourceReference,
 };
 use crate::error::{Error, Kind, Result};
 use miniserde::{Deserialize, Serialize, json};
@@ -139,8 +139,10 @@ struct Record {
     model_id: String,
     api_key: Option<String>,
     sources: Vec<SourceRecord>,
+    /// Empty, and the port 0, when the sink is in memory.
     sink_host: String,
     sink_port: u16,
+    memory: Option<MemoryRecord>,
     class_agnostic_nms: Option<bool>,
     confidence: Option<f32>,
     iou_threshold: Option<f32>,
@@ -150,6 +152,13 @@ struct Record {
     filling: Option<String>,
     consumption: Option<String>,
     batch_collection_timeout_s: Option<f64>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct MemoryRecord {
+    turns: usize,
+    outputs: Vec<String>,
+    timeout_s: Option<f64>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -169,6 +178,10 @@ struct PropertyRecord {
 impl From<&Kept> for Record {
     fn from(kept: &Kept) -> Record {
         let (init, parameters) = (&kept.init, &kept.init.parameters);
+        let (sink_host, sink_port, memory) = match &init.sink {
+            Sink::Udp(address) => (address.host.clone(), address.port, None),
+            Sink::Memory(memory) => (String::new(), 0, Some(MemoryRecord::from(memory))),
+        };
         Record {
             id: kept.id.to_string(),
             muted: kept.muted,
@@ -176,8 +189,9 @@ impl From<&Kept> for Record {
             model_id: init.model_id.clone(),
             api_key: init.api_key.as_ref().map(|key| key.reveal().to_owned()),
             sources: init.sources.iter().map(SourceRecord::from).collect(),
-            sink_host: init.sink.host.clone(),
-            sink_port: init.sink.port,
+            sink_host,
+            sink_port,
+            memory,
             class_agnostic_nms: parameters.class_agnostic_nms,
             confidence: parameters.confidence,
             iou_threshold: parameters.iou_threshold,
@@ -188,6 +202,23 @@ impl From<&Kept> for Record {
             consumption: init.consumption.map(|consumption| consumption.as_str().to_owned()),
             batch_collection_timeout_s: init.batch_collection_timeout.map(|timeout| timeout.as_secs_f64()),
         }
+    }
+}
+
+impl From<&Memory> for MemoryRecord {
+    fn from(memory: &Memory) -> MemoryRecord {
+        MemoryRecord {
+            turns: memory.turns,
+            outputs: memory.outputs.to_vec(),
+            timeout_s: memory.timeout.map(|timeout| timeout.as_secs_f64()),
+        }
+    }
+}
+
+impl MemoryRecord {
+    fn into_memory(self) -> Memory {
+        let timeout = self.timeout_s.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+        Memory { turns: self.turns, outputs: self.outputs.into(), timeout }
     }
 }
 
@@ -202,7 +233,10 @@ impl Record {
             init: Init {
                 model_id: self.model_id,
                 sources: self.sources.into_iter().map(SourceRecord::into_source).collect::<Option<_>>()?,
-                sink: SinkAddress { host: self.sink_host, port: self.sink_port },
+                sink: match self.memory {
+                    None => Sink::Udp(SinkAddress { host: self.sink_host, port: self.sink_port }),
+                    Some(memory) => Sink::Memory(memory.into_memory()),
+                },
                 parameters: ModelParameters {
                     class_agnostic_nms: self.class_agnostic_nms,
                     confidence: self.confidence,
@@ -261,7 +295,7 @@ mod tests {
                     Source { reference: camera, properties: vec![Property { name: "fps".to_owned(), value: 12.5 }] },
                     Source { reference: SourceReference::Device(2), properties: Vec::new() },
                 ],
-                sink: SinkAddress { host: "receiver".to_owned(), port: 9999 },
+                sink: Sink::Udp(SinkAddress { host: "receiver".to_owned(), port: 9999 }),
                 parameters: ModelParameters { confidence: Some(0.25), ..ModelParameters::default() },
                 api_key: Some(Secret::new("key")),
                 max_fps: Some(16.0),

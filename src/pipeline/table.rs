@@ -151,6 +151,12 @@ impl Table {
             if !pipeline.run(ready).await {
                 // Gone already when somebody terminated it meanwhile.
                 let _ = table.remove(pipeline.id);
+                // One that had run and was abandoned must not come back after a restart.
+                if pipeline.to_keep().is_some()
+                    && let Err(error) = table.save().await
+                {
+                    log::error!("pipeline={} event=not_forgotten error={error}", pipeline.id);
+                }
             }
         };
         self.executor.spawn(life).detach();
@@ -213,6 +219,7 @@ impl Execute for Commands {
             Command::Status(id) => Ok(Reply::Report(Box::new(table.find(id)?.report()))),
             Command::Mute(id) => table.operate(id, Operation::Mute).await.map(|()| Reply::Done),
             Command::Resume(id) => table.operate(id, Operation::Resume).await.map(|()| Reply::Done),
+            Command::Consume(id) => table.find(id)?.consume(),
             Command::Terminate(id) => table.terminate(id).await.map(|()| Reply::Done),
         }
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::{properties, python};
 use crate::command::{
-    Consumption, Filling, Init, MAX_SOURCES, ModelParameters, Property, Secret, SinkAddress, Source, SourceReference,
+    Consumption, Filling, Init, MAX_SOURCES, ModelParameters, Property, Secret, Sink, SinkAddress, Source, SourceReference,
 };
 use crate::error::{Error, Kind, Result};
 use crate::json::{self, Object, Value};
@@ -42,6 +42,11 @@ pub fn from_file(bytes: &[u8]) -> Result<Init> {
 /// Reads the fields of an `init` message.
 pub(super) fn read(message: &Object) -> Result<Init> {
     let sink = sink(required(message, "sink_configuration")?)?;
+    read_with(message, Sink::Udp(sink))
+}
+
+/// The same, but for the sink.
+pub(super) fn read_with(message: &Object, sink: Sink) -> Result<Init> {
     let filling = strategy(message, "source_buffer_filling_strategy", "BufferFillingStrategy", &Filling::ALL, Filling::as_str)?;
     let consumption = strategy(
         message,
@@ -306,7 +311,7 @@ mod tests {
     fn the_documented_example_is_read() {
         let init = with("unknown", "[]").unwrap();
         assert_eq!(init.model_id, "some/1");
-        assert_eq!(init.sink, SinkAddress { host: "192.168.0.3".into(), port: 9999 });
+        assert_eq!(init.sink, Sink::Udp(SinkAddress { host: "192.168.0.3".into(), port: 9999 }));
         assert_eq!(init.parameters.confidence, Some(0.5));
         assert_eq!(init.parameters.max_detections, Some(3000));
         assert_eq!(init.max_fps, Some(16.0));

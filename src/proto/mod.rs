@@ -24,6 +24,7 @@ mod routes;
 mod rules;
 pub mod tcp;
 pub mod tls;
+mod workflow;
 
 pub use connections::{Limits, Stop};
 pub use cors::Cors;

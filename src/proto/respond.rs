@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::connections::Seat;
 use super::{events, report};
-use crate::command::{PipelineId, Reply};
+use crate::command::{Outcome, PipelineId, Reply};
 use crate::error::{Error, ErrorType, Kind};
 use crate::feed::Feed;
 use crate::json::{Style, Writer};
@@ -71,10 +71,42 @@ pub(super) fn success(pipeline: Option<PipelineId>, reply: &Reply) -> HttpReply 
             out.end_array();
         }
         Reply::Report(found) => report::write(out.key("report"), found),
+        Reply::Results { outputs, turn } => results(&mut out, outputs, turn),
         Reply::Initialised(_) | Reply::Done => {}
     }
     out.end_object();
     json(StatusCode::OK, out.finish())
+}
+
+/// `outputs` and `frames_metadata` of the newer API: one entry for each frame of the turn.
+fn results(out: &mut Writer, names: &[String], turn: &[Outcome]) {
+    out.key("outputs").begin_array();
+    for outcome in turn {
+        out.begin_object();
+        for name in names {
+            out.key(name).raw(&detections_of(&outcome.datagram));
+        }
+        out.end_object();
+    }
+    out.end_array();
+    out.key("frames_metadata").begin_array();
+    for outcome in turn {
+        out.begin_object();
+        out.key("frame_timestamp").plain(outcome.timestamp.iso_local());
+        out.key("frame_id").integer(outcome.frame_id);
+        out.key("source_id").integer(outcome.source_id);
+        out.end_object();
+    }
+    out.end_array();
+}
+
+/// A datagram without its last member, which says of the frame what `frames_metadata` does.
+fn detections_of(datagram: &[u8]) -> Vec<u8> {
+    const LAST: &[u8] = b", \"inference_metadata\": ";
+    let end = datagram.windows(LAST.len()).rposition(|bytes| bytes == LAST).unwrap_or(datagram.len());
+    let mut detections = datagram.get(..end).unwrap_or_default().to_vec();
+    detections.push(b'}');
+    detections
 }
 
 /// Why a command failed.

@@ -1,4 +1,5 @@
 //! Where detections go. Knows nothing of pipelines, cameras or doors.
 
 pub mod datagram;
+pub mod results;
 pub mod udp;

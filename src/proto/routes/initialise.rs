@@ -8,11 +8,12 @@ use smol::Timer;
 
 use super::validate;
 use crate::command::Command;
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::json::{self, Fault, Reason, Style, Value, Writer};
 use crate::proto::http::Settings;
 use crate::proto::init;
 use crate::proto::respond::{self, HttpReply};
+use crate::proto::workflow;
 
 /// What was read, or the reply that says why not.
 type Refused<T> = std::result::Result<T, Box<HttpReply>>;
@@ -23,6 +24,24 @@ pub(super) async fn read(headers: &HeaderMap, body: Incoming, settings: &Setting
     let document = decode(headers, &bytes)?;
     let message = validate::initialise(document.as_ref()).map_err(|faults| Box::new(validate::reply(&faults)))?;
     Ok(init::read(&message).map(|init| Command::Init(Box::new(init))))
+}
+
+/// The same for the newer API: a workflow, and no framework that checks its form.
+pub(super) async fn read_workflow(headers: &HeaderMap, body: Incoming, settings: &Settings) -> Refused<Result<Command>> {
+    let bytes = collect(body, settings).await?;
+    let document = decode(headers, &bytes)?;
+    let missing = || Error::new(Kind::InvalidValue, "the body must be a JSON object");
+    let init = document.as_ref().and_then(Value::as_object).ok_or_else(missing).and_then(workflow::read);
+    Ok(init.map(|init| Command::Init(Box::new(init))))
+}
+
+/// `excluded_fields` of a `consume`, whose body may be missing.
+pub(super) async fn read_excluded(headers: &HeaderMap, body: Incoming, settings: &Settings) -> Refused<Vec<String>> {
+    let bytes = collect(body, settings).await?;
+    let document = decode(headers, &bytes)?;
+    let fields = document.as_ref().and_then(Value::as_object).and_then(|body| body.get("excluded_fields"));
+    let Some(Value::Array(fields)) = fields else { return Ok(Vec::new()) };
+    Ok(fields.iter().filter_map(Value::as_str).map(str::to_owned).collect())
 }
 
 async fn collect(body: Incoming, settings: &Settings) -> Refused<Bytes> {

@@ -19,7 +19,7 @@ use super::gate::Outcome;
 use super::http::{Client, Settings};
 use super::message::parse_pipeline_id;
 use super::respond::{self, HttpReply};
-use crate::command::{Command, Execute, PipelineId};
+use crate::command::{Command, Execute, PipelineId, Reply};
 use crate::error::Result;
 use crate::feed::Listen;
 use std::rc::Rc;
@@ -29,10 +29,14 @@ use std::rc::Rc;
 enum Route<'a> {
     List,
     Initialise,
+    /// The newer API's `initialise`.
+    InitialiseWorkflow,
     /// A question about the pipeline of that id (the text may be no id at all).
     Ask(fn(PipelineId) -> Command, &'a str),
     /// A change of that pipeline.
     Change(fn(PipelineId) -> Command, &'a str),
+    /// What that pipeline keeps for who asks.
+    Consume(&'a str),
     /// What happens in that pipeline.
     Events(&'a str),
     OpenApi,
@@ -60,6 +64,7 @@ fn find(path: &str) -> Option<Route<'_>> {
         ("pause", _, Some(id)) => Route::Change(Command::Mute, id),
         ("resume", _, Some(id)) => Route::Change(Command::Resume, id),
         ("terminate", _, Some(id)) => Route::Change(Command::Terminate, id),
+        ("inference_pipelines", Some(rest), _) => newer(rest)?,
         ("pipelines", ..) => Route::Events(listened?),
         ("openapi.json", None, _) => Route::OpenApi,
         ("healthz", None, _) => Route::Health,
@@ -70,12 +75,34 @@ fn find(path: &str) -> Option<Route<'_>> {
     })
 }
 
+/// The newer API's paths, below `/inference_pipelines/`.
+fn newer(path: &str) -> Option<Route<'_>> {
+    let Some((id, word)) = path.split_once('/') else {
+        return match path {
+            "list" => Some(Route::List),
+            "initialise" => Some(Route::InitialiseWorkflow),
+            _ => None,
+        };
+    };
+    let is_id = !id.is_empty() && !id.to_ascii_lowercase().contains("%2f");
+    Some(match word {
+        _ if !is_id => return None,
+        "status" => Route::Ask(Command::Status, id),
+        "pause" => Route::Change(Command::Mute, id),
+        "resume" => Route::Change(Command::Resume, id),
+        "terminate" => Route::Change(Command::Terminate, id),
+        "consume" => Route::Consume(id),
+        _ => return None,
+    })
+}
+
 impl Route<'_> {
     /// What a client must be allowed; `None` for what everybody may read: it is the same in every copy of the program.
     fn scope(self) -> Option<Scope> {
         match self {
             Route::List | Route::Ask(..) | Route::Events(_) | Route::Metrics => Some(Scope::Read),
-            Route::Change(..) | Route::Initialise => Some(Scope::Control),
+            // Who consumes takes away from others.
+            Route::Change(..) | Route::Consume(_) | Route::Initialise | Route::InitialiseWorkflow => Some(Scope::Control),
             // Probes of orchestrators carry no token, and learn one bit.
             Route::Health | Route::Ready | Route::OpenApi | Route::Docs => None,
         }
@@ -84,8 +111,14 @@ impl Route<'_> {
     /// The methods it takes, as the `allow` header names them.
     fn allow(self) -> &'static str {
         match self {
-            Route::List | Route::Ask(..) | Route::Events(_) | Route::Health | Route::Ready | Route::Metrics => "GET",
-            Route::Change(..) | Route::Initialise => "POST",
+            Route::List
+            | Route::Ask(..)
+            | Route::Consume(_)
+            | Route::Events(_)
+            | Route::Health
+            | Route::Ready
+            | Route::Metrics => "GET",
+            Route::Change(..) | Route::Initialise | Route::InitialiseWorkflow => "POST",
             Route::OpenApi | Route::Docs => "GET, HEAD",
         }
     }
@@ -171,6 +204,16 @@ fn slash_redirect(uri: &hyper::Uri) -> Option<HttpReply> {
     Some(reply)
 }
 
+/// Results without the outputs that the client does not want.
+fn without(reply: Reply, excluded: &[String]) -> Reply {
+    match reply {
+        Reply::Results { outputs, turn } if !excluded.is_empty() => {
+            Reply::Results { outputs: outputs.iter().filter(|name| !excluded.contains(name)).cloned().collect(), turn }
+        }
+        reply => reply,
+    }
+}
+
 /// What a route needs to carry out its command.
 struct Door<'a, E> {
     commands: &'a E,
@@ -189,6 +232,19 @@ impl<E: Execute + Listen> Door<'_, E> {
             Route::Initialise => match initialise::read(headers, body, self.settings).await {
                 Ok(command) => self.run(command, None).await,
                 Err(reply) => *reply,
+            },
+            Route::InitialiseWorkflow => match initialise::read_workflow(headers, body, self.settings).await {
+                Ok(command) => self.run(command, None).await,
+                Err(reply) => *reply,
+            },
+            Route::Consume(id) => match (parse_pipeline_id(id), initialise::read_excluded(headers, body, self.settings).await) {
+                (_, Err(reply)) => *reply,
+                (Err(error), _) => respond::failure(&error),
+                (Ok(id), Ok(excluded)) => {
+                    let reply = self.settings.gate.execute(self.commands, Command::Consume(id)).await;
+                    let shown = reply.map(|reply| respond::success(Some(id), &without(reply, &excluded)));
+                    shown.unwrap_or_else(|error| respond::failure(&error))
+                }
             },
             Route::Events(id) => match parse_pipeline_id(id).and_then(|id| self.commands.listen(id)) {
                 Ok(feed) => respond::events(feed, self.seat.clone()),
