@@ -7,7 +7,7 @@ mod support;
 
 use std::process::Command;
 use support::rtsp::Camera;
-use support::{Weir, roboflow, root, udp};
+use support::{Json, Weir, clip, roboflow, root, udp};
 
 /// The interpreter of the virtual environment; makes it when it is not there.
 fn python() -> std::path::PathBuf {
@@ -55,4 +55,26 @@ fn the_readme_s_factory_works_as_printed() {
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}\n{}", first.log());
     assert!(said.contains("Ran 4 tests"), "{said}");
+}
+
+#[test]
+fn metrics_are_what_prometheus_and_openmetrics_parse() {
+    let weir = Weir::start();
+    let sink = udp::Receiver::new();
+    let init = format!(
+        r#"{{"type": "init", "model_id": "{}", "video_reference": "{}", "model_configuration": {{"type": "object-detection"}},
+            "sink_configuration": {{"type": "udp_sink", "host": "127.0.0.1", "port": {}}}}}"#,
+        weir.toy(),
+        clip("short.mp4"),
+        sink.port()
+    );
+    weir.init(&Json::parse(&init));
+    // The figures of a frame are there before the next one comes.
+    (0..2).for_each(|_| drop(sink.next()));
+    let output = Command::new(python())
+        .arg(root().join("tests/python/metrics.py"))
+        .arg(format!("http://{}/metrics", weir.http))
+        .output()
+        .expect("the virtual environment's Python runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
