@@ -241,7 +241,7 @@ impl<E: Execute + Listen> Door<'_, E> {
                 (_, Err(reply)) => *reply,
                 (Err(error), _) => respond::failure(&error),
                 (Ok(id), Ok(excluded)) => {
-                    let reply = self.settings.gate.execute(self.commands, Command::Consume(id)).await;
+                    let reply = self.settings.rules.gate.execute(self.commands, Command::Consume(id)).await;
                     let shown = reply.map(|reply| respond::success(Some(id), &without(reply, &excluded)));
                     shown.unwrap_or_else(|error| respond::failure(&error))
                 }
