@@ -43,9 +43,11 @@ bench: ## The engine and the whole path on the bundled model and clip
 # WEIR_FUZZ_GRAPHS says how many, WEIR_FUZZ_SEED where to begin (a failure names its seed); WEIR_FUZZ_FRAMES: messages at each door.
 fuzz: export WEIR_FUZZ_GRAPHS ?= 50000
 fuzz: export WEIR_FUZZ_FRAMES ?= 1000000
+fuzz: export WEIR_MUTATIONS ?= 500
 fuzz: ## Random inputs for longer than `make test` has time
 	scripts/setup.sh build
 	cargo test --locked --lib random_graphs
+	cargo test --locked --lib mutations
 	cargo test --locked --test hostile random::
 	EXAMPLES=2000 tests/schemathesis/run.sh
 
@@ -62,8 +64,9 @@ sdk: ## Roboflow's own inference-sdk steers weir (650 MB from PyPI)
 
 # WEIR_SOAK_KILLS says how often the service is killed.
 soak: export WEIR_SOAK_KILLS ?= 200
-soak: ## What `make test` does a few times, for longer: kills at any moment
-	scripts/setup.sh build
+soak: ## What takes long: 16 cameras, reconnecting, 1 000 times init and terminate, kills at any moment (quiet machine)
+	scripts/setup.sh build test
+	WEIR_SOAK=1 cargo test --locked --release --test soak -- --nocapture --test-threads=1
 	cargo test --locked --test state acknowledged
 
 yocto: ## Check the Yocto layer: oelint-adv and its agreement with this tree

@@ -10,7 +10,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use support::rogue::{Mode, Server, described, request as asked};
 use support::rtsp::Camera;
-use support::worker::{failure, frames, next, opened, request, settings, start, start_with};
+use support::script::{Camera as Scripted, Script};
+use support::worker::{failure, frame, frames, next, opened, request, settings, start, start_with};
 use weir::capture::{Event, Settings};
 use weir::error::{Error, Kind};
 
@@ -66,15 +67,139 @@ fn a_muted_camera_goes_on_counting_and_resumes_with_a_key_frame() {
 }
 
 #[test]
-fn a_wrong_password_is_told_apart_from_a_dead_camera() {
-    let camera = Camera::start("long.mp4", &["--user", "joe:hunter2"]);
+fn h265_and_jpeg_over_rtsp() {
+    for codec in ["h265", "jpeg"] {
+        let camera = Camera::start("long.mp4", &["--codec", codec]);
+        smol::block_on(async {
+            let worker = start(request(camera.url())).await;
+            let properties = opened(&worker).await;
+            assert_eq!((properties.width, properties.height), (640, 480), "{codec}");
+            assert!((5.0..=31.0).contains(&properties.fps), "{codec}: {}", properties.fps);
+            frames(&worker, 15).await;
+        });
+    }
+}
+
+#[test]
+fn a_lost_packet_costs_what_comes_until_the_next_key_frame() {
+    // A key frame every 12; the whole of the sixth picture is lost.
+    let camera = Scripted::start(Script { lost: |unit, _| unit == 5, ..Script::of("clips/baseline.mp4") });
     smol::block_on(async {
-        let worker = start(request(camera.url_with("joe:hunter2"))).await;
-        frames(&worker, 1).await;
-        let error = failure(&start(request(camera.url_with("joe:hunter3"))).await).await;
-        assert_eq!(error.kind(), Kind::SourceUnauthorised);
-        assert!(!error.to_string().contains("hunter"), "{error}");
+        let worker = start(request(camera.url())).await;
+        let mut ids = Vec::new();
+        opened(&worker).await;
+        while ids.len() < 8 {
+            let frame = frame(&worker).await;
+            worker.release(frame.slot);
+            ids.push(frame.frame_id);
+        }
+        // The lost picture itself cannot be counted; the six after it are, undecoded.
+        assert_eq!(ids, [1, 2, 3, 4, 5, 12, 13, 14]);
     });
+}
+
+#[test]
+fn a_stream_without_key_frames_says_so_and_goes_on_when_one_comes() {
+    let clip = Script::of("clips/baseline.mp4").units;
+    let mute = Scripted::start(Script::units(clip[1..12].to_vec()));
+    let late = Scripted::start(Script::units([&clip[1..12], &clip[1..12], &clip[1..12], &clip[1..12], &clip[12..]].concat()));
+    let impatient = Settings { key_frame_timeout: Duration::from_millis(500), ..settings() };
+    smol::block_on(async {
+        let worker = start_with(&impatient, request(mute.url())).await;
+        opened(&worker).await;
+        let mut told = 0;
+        while told < 2 {
+            match next(&worker).await {
+                Event::Alive(progress) => told += u32::from(progress.waiting_for_key_frame),
+                other => panic!("{other:?}"),
+            }
+        }
+        let worker = start_with(&impatient, request(late.url())).await;
+        opened(&worker).await;
+        let first = frame(&worker).await;
+        assert_eq!(first.frame_id, 45, "the pictures before were counted");
+        worker.release(first.slot);
+        frames(&worker, 5).await;
+    });
+}
+
+#[test]
+fn a_picture_that_changes_its_size_goes_on() {
+    let [small, smaller] = ["clips/baseline.mp4", "clips/cropped.mp4"].map(|clip| Script::of(clip).units);
+    let camera = Scripted::start(Script { fps: 100.0, ..Script::units([small, smaller].concat()) });
+    smol::block_on(async {
+        let worker = start(request(camera.url())).await;
+        opened(&worker).await;
+        for size in [(192, 144), (190, 138), (192, 144)] {
+            loop {
+                let frame = frame(&worker).await;
+                worker.release(frame.slot);
+                if (frame.width, frame.height) == size {
+                    break;
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn a_camera_with_one_session_is_told_farewell_and_serves_the_next_at_once() {
+    let camera =
+        Scripted::start(Script { sessions: 1, session_timeout: Duration::from_secs(60), ..Script::of("clips/baseline.mp4") });
+    smol::block_on(async {
+        for _ in 0..3 {
+            let worker = start(request(camera.url())).await;
+            frames(&worker, 2).await;
+            worker.stop().await;
+        }
+        assert_eq!(camera.asked("TEARDOWN"), 3);
+        let worker = start(request(camera.url())).await;
+        frames(&worker, 2).await;
+        // Killed: no farewell, and the camera is busy for a minute.
+        drop(worker);
+        let error = failure(&start(request(camera.url())).await).await;
+        assert_eq!(error.kind(), Kind::SourceConnection);
+        assert!(error.message().contains("453"), "{error}");
+    });
+}
+
+#[test]
+fn a_redirect_takes_no_credentials_to_another_host() {
+    let heads = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&heads);
+    let stranger = Server::start(move |connection, _| {
+        loop {
+            let asked = asked(connection)?;
+            let cseq = asked.cseq().to_owned();
+            seen.lock().unwrap().push(asked.head);
+            write!(connection, "RTSP/1.0 401 Unauthorized\r\nCSeq: {cseq}\r\nWWW-Authenticate: Basic realm=\"give\"\r\n\r\n")?;
+        }
+    });
+    // The same machine under another name.
+    let target = format!("rtsp://localhost:{}/cam", stranger.port);
+    let camera = Server::start(move |connection, _| {
+        let asked = asked(connection)?;
+        write!(connection, "RTSP/1.0 302 Moved\r\nCSeq: {}\r\nLocation: {target}\r\n\r\n", asked.cseq())
+    });
+    let url = camera.rtsp().replace("rtsp://", "rtsp://joe:hunter2@");
+    let error = smol::block_on(async { failure(&start(request(url)).await).await });
+    assert_eq!(error.kind(), Kind::SourceUnauthorised, "{error}");
+    let heads = heads.lock().unwrap();
+    assert!(!heads.is_empty() && heads.iter().all(|head| !head.contains("Authorization")), "{heads:?}");
+}
+
+#[test]
+fn a_wrong_password_is_told_apart_from_a_dead_camera_with_basic_and_digest() {
+    for options in [&["--user", "joe:hunter2"][..], &["--user", "joe:hunter2", "--digest"]] {
+        let camera = Camera::start("long.mp4", options);
+        smol::block_on(async {
+            let worker = start(request(camera.url_with("joe:hunter2"))).await;
+            frames(&worker, 1).await;
+            let error = failure(&start(request(camera.url_with("joe:hunter3"))).await).await;
+            assert_eq!(error.kind(), Kind::SourceUnauthorised);
+            assert!(!error.to_string().contains("hunter"), "{error}");
+        });
+    }
 }
 
 /// What the worker says in the end, which must come in time and name one of these kinds.

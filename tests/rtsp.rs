@@ -5,9 +5,11 @@
 mod support;
 
 use std::collections::HashMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use support::recording::{self, datagram_differences};
 use support::rtsp::Camera;
+use support::script::{Camera as Scripted, Script};
+use support::weir::signal;
 use support::{Json, Weir, udp, wait_for};
 
 fn init(weir: &Weir, url: &str, port: u16) -> Json {
@@ -141,4 +143,106 @@ fn sigterm_says_goodbye_to_the_camera() {
     let (status, took) = weir.stop();
     assert_eq!(status.code(), Some(0));
     assert!(took < Duration::from_secs(5), "the drain took {took:?}");
+}
+
+/// How many updates of a report carry this class, folded ones counted once.
+fn complaints(report: &Json, class: &str) -> usize {
+    let updates = report.get("video_source_status_updates").items();
+    updates.iter().filter(|update| update.at("payload/error_type").text() == Some(class)).count()
+}
+
+#[test]
+fn a_camera_that_is_back_is_opened_at_once_however_rare_the_attempts_have_become() {
+    // Taken and given back: a port that nobody listens on.
+    let port = Scripted::start(Script::of("clips/baseline.mp4")).port();
+    let weir = Weir::configured("[capture]\nretry_delay_s = 25.0\n");
+    let sink = udp::Receiver::new();
+    let id = weir.init(&init(&weir, &format!("rtsp://127.0.0.1:{port}/cam"), sink.port()));
+    wait_for("the first failure", || (complaints(&weir.report(&id), "SourceConnectionError") > 0).then_some(()));
+    // Long enough for a knock in vain.
+    assert_eq!(sink.count_for(Duration::from_millis(1500)), 0);
+    let camera = Scripted::start_on(port, Script::of("clips/baseline.mp4"));
+    let back = Instant::now();
+    sink.next();
+    // The bar of 1.5 s is measured by `make soak`; the attempt itself would have come after 20 s at the earliest.
+    assert!(back.elapsed() < Duration::from_secs(10), "{:?}", back.elapsed());
+    assert_eq!(camera.asked("DESCRIBE"), 1);
+}
+
+#[test]
+fn a_camera_that_answers_and_refuses_is_left_alone() {
+    let camera = Scripted::start(Script { sessions: 0, ..Script::of("clips/baseline.mp4") });
+    let weir = Weir::configured("[capture]\nretry_delay_s = 25.0\n");
+    let sink = udp::Receiver::new();
+    let id = weir.init(&init(&weir, &camera.url(), sink.port()));
+    wait_for("the refusal", || (complaints(&weir.report(&id), "SourceConnectionError") > 0).then_some(()));
+    assert_eq!(sink.count_for(Duration::from_secs(4)), 0);
+    assert_eq!(camera.asked("DESCRIBE"), 1);
+    assert!(camera.asked("OPTIONS") <= 1, "knocked {} times", camera.asked("OPTIONS"));
+}
+
+#[test]
+fn a_stream_without_key_frames_is_one_update() {
+    let clip = Script::of("clips/baseline.mp4").units;
+    let camera = Scripted::start(Script::units(clip[1..12].to_vec()));
+    let weir = Weir::configured("[capture]\nkey_frame_timeout_s = 0.5\n");
+    let sink = udp::Receiver::new();
+    let id = weir.init(&init(&weir, &camera.url(), sink.port()));
+    wait_for("the update", || (complaints(&weir.report(&id), "NoKeyFrameError") > 0).then_some(()));
+    assert_eq!(sink.count_for(Duration::from_secs(3)), 0);
+    let report = weir.report(&id);
+    assert_eq!(complaints(&report, "NoKeyFrameError"), 1, "{report}");
+    // Not an attempt that failed: the camera is there.
+    assert_eq!(report.at("sources_metadata/0/state").text(), Some("RUNNING"));
+    assert_eq!(camera.asked("DESCRIBE"), 1);
+}
+
+#[test]
+fn whatever_ends_a_worker_is_one_update_and_another_worker() {
+    use rustix::process::Signal;
+    let camera = Scripted::start(Script::of("clips/baseline.mp4"));
+    for (fatal, words) in [
+        (Signal::SYS, "system-call filter"),
+        (Signal::ABORT, "memory limit"),
+        (Signal::ILL, "signal 4"),
+        (Signal::KILL, "killed"),
+    ] {
+        let weir = Weir::start();
+        let sink = udp::Receiver::new();
+        let id = weir.init(&init(&weir, &camera.url(), sink.port()));
+        let before = frame_id(&sink.next());
+        let [worker] = weir.workers()[..] else { panic!("one source, one worker") };
+        signal(worker, fatal);
+        let report = wait_for("the update", || {
+            let report = weir.report(&id);
+            (complaints(&report, "CaptureWorkerError") > 0).then_some(report)
+        });
+        assert_eq!(complaints(&report, "CaptureWorkerError"), 1, "{report}");
+        assert!(report.to_string().contains(words), "{words}: {report}");
+        weir.wait_state(&id, "RUNNING");
+        sink.drain();
+        assert!(frame_id(&sink.next()) > before);
+        assert_ne!(weir.workers(), [worker]);
+    }
+}
+
+#[test]
+fn a_camera_with_one_session_is_played_again_after_a_worker_died_without_farewell() {
+    let camera =
+        Scripted::start(Script { sessions: 1, session_timeout: Duration::from_secs(3), ..Script::of("clips/baseline.mp4") });
+    let weir = Weir::start();
+    let sink = udp::Receiver::new();
+    let id = weir.init(&init(&weir, &camera.url(), sink.port()));
+    sink.next();
+    signal(weir.workers()[0], rustix::process::Signal::KILL);
+    wait_for("the refusal", || weir.report(&id).to_string().contains("453").then_some(()));
+    sink.drain();
+    sink.next();
+    weir.wait_state(&id, "RUNNING");
+    // Then a client that may stay: terminated and named anew, it is served at once.
+    assert_eq!(weir.order("terminate", &id).get("status").text(), Some("success"));
+    assert_eq!(camera.asked("TEARDOWN"), 1);
+    weir.init(&init(&weir, &camera.url(), sink.port()));
+    sink.drain();
+    sink.next();
 }

@@ -12,6 +12,7 @@ pub mod decode;
 pub mod file;
 mod http;
 mod ipc;
+mod knock;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic)]
 mod mutations;
@@ -27,6 +28,7 @@ mod spawn;
 mod v4l2;
 pub mod worker;
 
+pub use knock::Door;
 pub use parent::Worker;
 pub use ring::Ring;
 pub use spawn::Spawner;

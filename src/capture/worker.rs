@@ -37,6 +37,7 @@ pub fn run() -> u8 {
         return USAGE;
     };
     let request = &start.request;
+    sandbox::at_start(&start);
     let control = Control::start(socket, request.slots, request.muted, start.settings.stop_grace);
     let Ok(mut control) = control else { return 1 };
     // A decoder that panics on a damaged stream is one error of one source. (A build that aborts is seen by the parent.)

@@ -9,7 +9,7 @@ use super::journal::Journal;
 use super::report::Latencies;
 use super::signal::Signal;
 use super::state::Operation;
-use crate::capture::{self, Ring, Spawner, Worker};
+use crate::capture::{self, Door, Ring, Spawner, Worker};
 use crate::clock::Wall;
 use crate::command::{
     self, Consumption, Context, Event, Filling, LatencyReport, SourceFigures, SourceMetadata, SourceProperties, SourceState,
@@ -24,6 +24,10 @@ use std::time::{Duration, Instant};
 
 /// Attempts at a file that opened and then broke without getting further than before: a damaged file is not read for ever.
 const MAX_FILE_ATTEMPTS: u32 = 3;
+
+/// Between two knocks at the door of a camera that does not answer. With the knock's own patience and the time that opening
+/// takes, a camera is back in the picture 1.5 s after it answers again, however rare the attempts have become.
+const KNOCK_INTERVAL: Duration = Duration::from_millis(700);
 
 /// What a source needs beyond what the client asked for.
 #[derive(Debug, Clone)]
@@ -140,6 +144,8 @@ impl Source {
         let mut backoff = Backoff::new(plan.retry_delay, uuid::Uuid::new_v4().as_u64_pair().0);
         let mut muted = muted;
         let mut file_attempts = 0;
+        // Whether nobody answered when it was knocked last.
+        let mut silent = false;
         loop {
             let furthest = self.last_frame_id.get();
             let began = Instant::now();
@@ -169,7 +175,11 @@ impl Source {
                 self.wanted.reference,
                 delay.as_secs_f64()
             );
-            smol::Timer::after(delay).await;
+            // Who was refused has no reason to watch the door.
+            let door = Door::of(&self.wanted.reference).filter(|_| error.kind() != Kind::SourceUnauthorised);
+            if pause(delay, door, &mut silent).await {
+                backoff.reset();
+            }
             self.transition(SourceState::Restarting);
         }
     }
@@ -245,6 +255,7 @@ impl Source {
             return worker.release(frame.slot);
         }
         self.figures.borrow_mut().frames += 1;
+        self.counters.set(capture::Progress { waiting_for_key_frame: false, ..self.counters.get() });
         self.buffer.borrow_mut().push(frame, |slot| {
             self.supersede();
             worker.release(slot);
@@ -454,4 +465,25 @@ impl Source {
             consumption,
         }
     }
+}
+
+/// Waits until the next attempt is due, or until a camera that did not answer begins to: then true. One that answers, and
+/// yet cannot be opened, is left alone: it has nothing new to say.
+async fn pause(delay: Duration, door: Option<Door>, silent: &mut bool) -> bool {
+    let due = async {
+        smol::Timer::after(delay).await;
+        false
+    };
+    let back = async {
+        let Some(door) = door else { return std::future::pending().await };
+        while !door.answers().await {
+            *silent = true;
+            smol::Timer::after(KNOCK_INTERVAL).await;
+        }
+        if !std::mem::take(silent) {
+            return std::future::pending().await;
+        }
+        true
+    };
+    smol::future::or(back, due).await
 }

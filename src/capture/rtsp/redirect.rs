@@ -1,5 +1,6 @@
 //! 301 and 302: retina reports them as errors and keeps the Location to itself, so we ask once more and read it.
 
+use super::DEFAULT_PORT;
 use super::address::Address;
 use crate::error::{Error, Kind, Result};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -10,9 +11,6 @@ const MAX_HOPS: u32 = 3;
 
 /// Longest head of a response that is looked at, bytes.
 const MAX_HEAD_BYTES: u64 = 8 * 1024;
-
-/// Port of RTSP.
-const DEFAULT_PORT: u16 = 554;
 
 /// Where `address` redirects to. The caller bounds the time.
 pub(super) async fn follow(address: &Address, hops: u32, user_agent: &str) -> Result<Address> {

@@ -1,17 +1,26 @@
-//! What a worker may do: limits of its own, a system-call filter, and the parent's death.
+//! What a worker may do: limits of its own, a system-call filter, the files it may read, and the parent's death.
 //!
 //! A worker reads bytes from cameras through young code. Whatever that code is made to do, it cannot take more memory than
 //! its limit, gain privileges, leave a core file with frames on disk, or outlive the service.
 
+mod files;
 mod filter;
 
 use super::ipc::Start;
 use super::reference::Place;
 use crate::error::{Error, Kind, Result, system};
 use rustix::process::{Resource, Rlimit, Signal};
+use std::path::Path;
 
 /// Open files: standard streams, socket, ring, source, the event loop of tokio, and room for libraries.
 const MAX_OPEN_FILES: u64 = 64;
+
+/// Before any other thread exists: a file source reads its file and no other, from its first byte on.
+pub(super) fn at_start(start: &Start) {
+    if let Place::File(path) | Place::Loop(path) = Place::of(&start.request.reference) {
+        confine(Some(&path));
+    }
+}
 
 /// Before the first byte from outside is read.
 pub(super) fn before_open(start: &Start) -> Result<()> {
@@ -43,11 +52,25 @@ pub(super) fn before_open(start: &Start) -> Result<()> {
 /// Once the source is open: what decoding and reading need, and nothing else.
 pub(super) fn after_open(start: &Start) {
     let needs = match Place::of(&start.request.reference) {
+        // It looks at the system's name servers and certificates again and again.
         Place::Http(_) => filter::Needs::Connections,
-        _ => filter::Needs::Nothing,
+        // A stream or device that is open needs no file; of file sources, `at_start` has taken care.
+        Place::Rtsp(_) | Place::Device(_) => {
+            confine(None);
+            filter::Needs::Nothing
+        }
+        Place::File(_) | Place::Loop(_) | Place::Unknown(_) => filter::Needs::Nothing,
     };
     if let Err(error) = filter::install(needs) {
         log::warn!("event=sandbox_degraded part=seccomp error=\"{error}\"");
+    }
+}
+
+fn confine(video: Option<&Path>) {
+    match files::confine(video) {
+        Ok(true) => {}
+        Ok(false) => log::info!("event=sandbox_degraded part=landlock error=\"this kernel has none\""),
+        Err(error) => log::warn!("event=sandbox_degraded part=landlock error=\"{error}\""),
     }
 }
 

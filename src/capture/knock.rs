@@ -1,0 +1,101 @@
+//! Whether somebody answers at a source's address: cheap enough to ask often, while attempts to open it are rare.
+//!
+//! Runs in the service itself, on its event loop, and therefore reads a single byte: what a camera says is for workers.
+
+use super::reference::Place;
+use super::rtsp;
+use crate::command::SourceReference;
+use async_io::Timer;
+use async_net::TcpStream;
+use futures_lite::{AsyncReadExt, AsyncWriteExt, FutureExt};
+use std::time::Duration;
+
+/// From knocking to the first byte of an answer, at most. Cameras that are up need milliseconds.
+const PATIENCE: Duration = Duration::from_millis(700);
+
+/// Where to knock, and what to say there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Door {
+    host: String,
+    port: u16,
+    greeting: String,
+}
+
+impl Door {
+    /// The door of a source that has one: `rtsp://` and `http://`. Files and devices have none; nor has `https://`, where
+    /// a handshake would be needed to learn as much.
+    pub fn of(reference: &SourceReference) -> Option<Door> {
+        let (url, default_port, request) = match Place::of(reference) {
+            Place::Rtsp(url) => (rtsp::place(&url)?, rtsp::DEFAULT_PORT, "OPTIONS * RTSP/1.0\r\nCSeq: 1\r\n"),
+            Place::Http(url) => {
+                let url = url::Url::parse(&url).ok().filter(|url| url.scheme() == "http")?;
+                (url, 80, "HEAD / HTTP/1.1\r\nConnection: close\r\n")
+            }
+            Place::Device(_) | Place::File(_) | Place::Loop(_) | Place::Unknown(_) => return None,
+        };
+        let named = url.host_str()?;
+        Some(Door {
+            host: named.trim_matches(['[', ']']).to_owned(),
+            port: url.port().unwrap_or(default_port),
+            // Neither path nor credentials: this is no attempt to come in, and no camera can count it as one.
+            greeting: format!("{request}Host: {named}\r\n\r\n"),
+        })
+    }
+
+    /// Knocks once.
+    pub async fn answers(&self) -> bool {
+        let knock = async {
+            let mut connection = TcpStream::connect((self.host.as_str(), self.port)).await.ok()?;
+            connection.write_all(self.greeting.as_bytes()).await.ok()?;
+            connection.read(&mut [0]).await.ok().filter(|bytes| *bytes > 0)
+        };
+        let late = async {
+            Timer::after(PATIENCE).await;
+            None
+        };
+        knock.or(late).await.is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+
+    fn door(reference: &str) -> Option<Door> {
+        Door::of(&SourceReference::Text(reference.into()))
+    }
+
+    #[test]
+    fn doors_are_where_the_reference_says_and_know_no_secret() {
+        let found = door("rtsp://u:secret@cam/ch1?token=secret").unwrap();
+        assert_eq!((found.host.as_str(), found.port), ("cam", 554));
+        assert!(!found.greeting.contains("secret") && found.greeting.starts_with("OPTIONS * RTSP/1.0\r\n"));
+        let found = door("http://[::1]:8081/a.jpg").unwrap();
+        assert_eq!((found.host.as_str(), found.port), ("::1", 8081));
+        for none in ["clip.mp4", "file:///a.mp4", "/dev/video0", "https://cam/a.jpg", "gopher://x/"] {
+            assert_eq!(door(none), None, "{none}");
+        }
+    }
+
+    #[test]
+    fn only_an_answer_is_an_answer() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let door = door(&format!("rtsp://{address}/cam")).unwrap();
+        // Accepted by the kernel, answered by nobody: a camera that hangs.
+        assert!(!smol::block_on(door.answers()));
+        let server = std::thread::spawn(move || {
+            for _ in 0..2 {
+                let (mut connection, _) = listener.accept().unwrap();
+                let _ = connection.read(&mut [0; 256]);
+                let _ = connection.write_all(b"RTSP/1.0 200 OK\r\n\r\n");
+            }
+        });
+        assert!(smol::block_on(door.answers()));
+        server.join().unwrap();
+        assert!(!smol::block_on(door.answers()), "a closed port");
+    }
+}
