@@ -1,7 +1,7 @@
 # The two commands of this repository are `make demo` and `make test`; the others measure.
 # On a fresh Debian or Ubuntu with only Rust and git, each target first installs what it needs and says so.
 
-.PHONY: demo test quick format clippy licences bench fuzz sdk soak vm nspawn yocto help
+.PHONY: demo test quick format clippy licences bench fuzz sdk soak peer vm nspawn yocto help
 
 help: ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -71,3 +71,8 @@ soak: ## What takes long: 16 cameras, reconnecting, 1 000 times init and termina
 
 yocto: ## Check the Yocto layer: oelint-adv and its agreement with this tree
 	yocto/check.sh
+
+peer: ## The same requests to Roboflow's own programs (inference-cpu from PyPI, 1.5 GB) and to weir, shapes compared
+	scripts/setup.sh build test
+	cargo build --locked
+	tests/peer/run.sh target/debug/weir

@@ -37,15 +37,18 @@ fn main() {
             .env("WEIR_MODELS_DIR", std::env::join_paths([models.into(), assets.clone()]).unwrap())
             .env("LOG_LEVEL", "WARNING");
     });
+    let pid = weir.pid();
     let list = tcp::frame(b"{\"type\": \"list_pipelines\"}");
     let get = b"GET /list_pipelines HTTP/1.1\r\nhost: h\r\n\r\n".to_vec();
     let both = |state: &str| {
-        measure(&format!("list_pipelines, TCP, {TCP_CLIENTS} clients, {state}"), TCP_CLIENTS, time, || one_each(weir.tcp, &list));
-        measure(&format!("list_pipelines, TCP, 1 client, {state}"), 1, time, || one_each(weir.tcp, &list));
-        measure(&format!("list_pipelines, HTTP keep-alive, {HTTP_CLIENTS} clients, {state}"), HTTP_CLIENTS, time, || {
+        measure(pid, &format!("list_pipelines, TCP, {TCP_CLIENTS} clients, {state}"), TCP_CLIENTS, time, || {
+            one_each(weir.tcp, &list)
+        });
+        measure(pid, &format!("list_pipelines, TCP, 1 client, {state}"), 1, time, || one_each(weir.tcp, &list));
+        measure(pid, &format!("list_pipelines, HTTP keep-alive, {HTTP_CLIENTS} clients, {state}"), HTTP_CLIENTS, time, || {
             keep_alive(weir.http, &get)
         });
-        measure(&format!("list_pipelines, HTTP keep-alive, 1 client, {state}"), 1, time, || keep_alive(weir.http, &get));
+        measure(pid, &format!("list_pipelines, HTTP keep-alive, 1 client, {state}"), 1, time, || keep_alive(weir.http, &get));
     };
     both("idle");
 
@@ -64,7 +67,7 @@ fn main() {
     ids.iter().for_each(|id| drop(weir.wait_state(id, "RUNNING")));
     both("4 pipelines");
     let status = tcp::frame(format!(r#"{{"type": "status", "pipeline_id": "{}"}}"#, ids[0]).as_bytes());
-    measure("status, TCP, 1 client, 4 pipelines", 1, time, || one_each(weir.tcp, &status));
+    measure(pid, "status, TCP, 1 client, 4 pipelines", 1, time, || one_each(weir.tcp, &status));
 
     // The bundled NanoDet is read, checked, optimised and packed again and again: with no pipeline left it is forgotten.
     let done = AtomicBool::new(false);
@@ -111,10 +114,11 @@ fn keep_alive(address: SocketAddr, request: &[u8]) -> impl FnMut() + Send {
     }
 }
 
-/// Asks from `clients` threads for `time`; prints requests per second and the times' quantiles.
-fn measure<Ask: FnMut() + Send>(what: &str, clients: usize, time: Duration, client: impl Fn() -> Ask) {
+/// Asks from `clients` threads for `time`; prints requests per second, the times' quantiles, and what a request cost
+/// the service itself, which other tenants of the machine disturb least.
+fn measure<Ask: FnMut() + Send>(pid: u32, what: &str, clients: usize, time: Duration, client: impl Fn() -> Ask) {
     let asks: Vec<Ask> = (0..clients).map(|_| client()).collect();
-    let start = Instant::now();
+    let (start, cpu) = (Instant::now(), cpu_seconds(pid));
     let mut micros: Vec<u32> = std::thread::scope(|scope| {
         let threads: Vec<_> = asks
             .into_iter()
@@ -136,10 +140,19 @@ fn measure<Ask: FnMut() + Send>(what: &str, clients: usize, time: Duration, clie
     micros.sort_unstable();
     let at = |share: f64| f64::from(micros[((micros.len() - 1) as f64 * share) as usize]) / 1000.0;
     println!(
-        "{what}: {:.0}/s, p50 {:.2} ms, p99 {:.2} ms, worst {:.2} ms",
+        "{what}: {:.0}/s, p50 {:.2} ms, p99 {:.2} ms, worst {:.2} ms, {:.0} us of weir's processor each",
         micros.len() as f64 / seconds,
         at(0.5),
         at(0.99),
-        at(1.0)
+        at(1.0),
+        (cpu_seconds(pid) - cpu) * 1e6 / micros.len() as f64
     );
+}
+
+/// Time that the service has had on a processor: fields 14 and 15 of proc(5), in ticks.
+fn cpu_seconds(pid: u32) -> f64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let after_name = stat.rsplit_once(')').unwrap().1;
+    let ticks: u64 = after_name.split_whitespace().skip(11).take(2).map(|field| field.parse::<u64>().unwrap()).sum();
+    ticks as f64 / rustix::param::clock_ticks_per_second() as f64
 }

@@ -229,7 +229,7 @@ fn a_full_disk_or_a_directory_that_cannot_be_written_refuses_init_and_nothing_el
     let reply = weir.ask(&request);
     assert_eq!(reply.at("response/error_type").text(), Some("internal_error"), "{reply}");
     assert!(reply.to_string().contains("No space left"), "{reply}");
-    assert_eq!(weir.list(), [kept.clone()], "what was not written is not listed");
+    assert_eq!(weir.list(), std::slice::from_ref(&kept), "what was not written is not listed");
     is_whole(state.path());
     std::fs::remove_file(&next).unwrap();
     let second = weir.init(&request);
@@ -295,7 +295,7 @@ fn declared_pipelines_start_at_boot_and_follow_their_files() {
     assert_eq!(weir.order("mute", &front).get("status").text(), Some("success"));
     drop(weir);
     let weir = serve();
-    assert_eq!(weir.list(), [front.clone()]);
+    assert_eq!(weir.list(), std::slice::from_ref(&front));
     weir.wait_state(&front, "MUTED");
     assert_eq!(weir.order("terminate", &front).get("status").text(), Some("success"));
     assert_eq!(weir.list(), Vec::<String>::new());

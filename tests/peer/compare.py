@@ -63,9 +63,17 @@ def ask_http(port, method, path, body=None, kind="application/json"):
         request.add_header("content-type", kind)
     try:
         with urllib.request.urlopen(request, timeout=ANSWER_TIMEOUT_S) as response:
-            return response.status, json.loads(response.read() or b"null")
+            return response.status, decoded(response.read())
     except urllib.error.HTTPError as error:
-        return error.code, json.loads(error.read() or b"null")
+        return error.code, decoded(error.read())
+
+
+def decoded(body):
+    """Roboflow's API answers its own faults with plain text."""
+    try:
+        return json.loads(body or b"null")
+    except ValueError:
+        return body.decode()
 
 
 def shape(value, key=None):
@@ -120,7 +128,8 @@ def http_requests():
             yield method, f"/{command}/{pipeline}", None
         yield ("POST" if method == "GET" else "GET"), f"/{command}/{ID}", None
     good = {"model_id": "a/1", "video_reference": "x", "sink_configuration": {"type": "udp_sink", "host": "h", "port": 9}}
-    bodies = [b"", b"{", b"[]", b"null", b"3", b"\xff", b"{}", b'{"a": NaN}']
+    # Left out: NaN, with which Roboflow's API fails (500 in plain text); weir says that it is no JSON.
+    bodies = [b"", b"{", b"[]", b"null", b"3", b"\xff", b"{}"]
     for key, values in {
         "model_id": (None, 5, ["a"], {}),
         "video_reference": (None, 1.5, {}, [None], [[]], True),
@@ -156,7 +165,8 @@ def life(model, compare, api, own):
         deadline = time.monotonic() + ANSWER_TIMEOUT_S
         while time.monotonic() < deadline:
             _, report = ask_http(port, "GET", f"/status/{ids[port]}")
-            if report["report"]["latency_reports"] and report["report"]["sources_metadata"][0]["state"] == "RUNNING":
+            # From the first frame on.
+            if any(latency["e2e_latency"] for latency in report["report"]["latency_reports"]):
                 break
             time.sleep(0.1)
     steps = [("GET", "/list_pipelines"), ("GET", "/status/ID"), ("POST", "/pause/ID"), ("POST", "/pause/ID"), ("POST", "/resume/ID"),
