@@ -2,7 +2,7 @@
 
 use super::bench::noise;
 use super::registry::{self, Settings};
-use super::{Model, Run};
+use super::{Model, Run, tensorrt};
 use crate::error::Result;
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -17,6 +17,7 @@ pub struct Report {
     why: String,
     shortest_run: Duration,
     budget_bytes: u64,
+    gpu: Vec<String>,
 }
 
 /// Loads the model (id, folder or `.onnx` below `models_dirs`), runs it, and reports. Blocks.
@@ -26,7 +27,8 @@ pub fn run(settings: &Settings, model: &str) -> Result<Report> {
     let loaded = registry::load_blocking(path.as_deref().unwrap_or(model), settings)?;
     let mut run = loaded.model.engine().new_run()?;
     let shortest_run = time_runs(run.as_mut(), TIMED_RUNS)?;
-    Ok(Report { model: loaded.model, why: loaded.why, shortest_run, budget_bytes: settings.memory_budget_bytes })
+    let gpu = tensorrt::describe(&settings.tensorrt);
+    Ok(Report { model: loaded.model, why: loaded.why, shortest_run, budget_bytes: settings.memory_budget_bytes, gpu })
 }
 
 /// The shortest of `count` runs, after one to warm up.
@@ -47,7 +49,7 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const NAMES_SHOWN: usize = 8;
         let mebibytes = |bytes: usize| bytes as f64 / f64::from(1 << 20);
-        let Report { model, why, shortest_run, budget_bytes } = self;
+        let Report { model, why, shortest_run, budget_bytes, gpu } = self;
         let rule = model.rule();
         writeln!(f, "model    {}", model.id())?;
         writeln!(f, "family   {} ({why})", model.family_name())?;
@@ -60,6 +62,9 @@ impl fmt::Display for Report {
         let more = if names.len() > NAMES_SHOWN { ", …" } else { "" };
         writeln!(f, "classes  {}: {}{more}", names.len(), shown.join(", "))?;
         writeln!(f, "engine   {}", model.engine_name())?;
+        for line in gpu {
+            writeln!(f, "gpu      {line}")?;
+        }
         writeln!(f, "weights  {:.1} MiB, held once", mebibytes(model.weights_bytes()))?;
         writeln!(f, "arena    {:.1} MiB for each inference thread", mebibytes(model.arena_bytes()))?;
         writeln!(f, "time     {:.1} ms a frame on one thread", shortest_run.as_secs_f64() * 1e3)?;

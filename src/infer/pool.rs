@@ -2,10 +2,13 @@
 //!
 //! Each pipeline has a queue; free threads take from the queues in turn, so a pipeline that submits more waits longer, and
 //! the others do not. A thread keeps one arena per model it has run, until the model is gone.
+//!
+//! Where the engine runs several frames at a time, a thread takes with the first frame what else waits for the same model.
+//! It waits for more only as long as that has just paid: a single camera never waits, cameras that keep a GPU busy do.
 
 use super::model::Holder;
-use super::workbench::Workbench;
-use super::{Done, Job};
+use super::workbench::{Task, Workbench};
+use super::{Batch, Done, Job, Model};
 use crate::error::{Result, system};
 use std::collections::VecDeque;
 use std::fmt;
@@ -42,7 +45,12 @@ struct State {
     /// Counts models that were freed: a thread that has seen fewer looks through its arenas.
     freed: u64,
     stopping: bool,
+    /// Models (by address) for which a thread waits to fill a batch: their frames are left to it.
+    gathering: Vec<usize>,
 }
+
+/// Most frames in one run, whatever the engine: what one thread may hold back from the others.
+const MAX_BATCH_FRAMES: usize = 32;
 
 struct Waiting {
     id: u64,
@@ -52,7 +60,8 @@ struct Waiting {
 
 /// What a thread does next.
 enum Next {
-    Run(Job, async_channel::Sender<Done>),
+    /// The batch.
+    Run,
     /// Some model is gone.
     Sweep,
     Stop,
@@ -73,8 +82,14 @@ impl Queue {
             return Err(job);
         }
         waiting.jobs.push_back(job);
+        let somebody_gathers = !state.gathering.is_empty();
         drop(state);
-        self.shared.changed.notify_one();
+        if somebody_gathers {
+            // One that is woken might be one that has to leave this frame alone.
+            self.shared.changed.notify_all();
+        } else {
+            self.shared.changed.notify_one();
+        }
         Ok(())
     }
 }
@@ -154,13 +169,13 @@ impl Shared {
         let holder: Weak<dyn Holder> = Arc::downgrade(&(self.clone() as Arc<dyn Holder>));
         let mut bench = Workbench::new(holder);
         let mut seen_freed = 0;
+        let mut batch = Vec::with_capacity(MAX_BATCH_FRAMES);
+        let mut last_frames = 1;
         loop {
-            match self.next(&mut seen_freed) {
-                Next::Run(job, done) => {
+            match self.next(&mut seen_freed, &mut batch, &mut last_frames) {
+                Next::Run => {
                     self.note(index, Some(Instant::now()));
-                    let answer = bench.run(job);
-                    // Fails when the pipeline is gone: then nobody misses it.
-                    let _ = done.send_blocking(answer);
+                    bench.run(&mut batch);
                     self.note(index, None);
                 }
                 Next::Sweep => bench.sweep(),
@@ -175,8 +190,8 @@ impl Shared {
         }
     }
 
-    /// Waits for something to do.
-    fn next(&self, seen_freed: &mut u64) -> Next {
+    /// Waits for something to do. `last_frames`: how many frames this thread's last batch had.
+    fn next(&self, seen_freed: &mut u64, batch: &mut Vec<Task>, last_frames: &mut usize) -> Next {
         let mut state = self.lock();
         loop {
             if state.stopping {
@@ -186,12 +201,53 @@ impl Shared {
                 *seen_freed = state.freed;
                 return Next::Sweep;
             }
-            if let Some((job, done)) = state.take() {
-                return Next::Run(job, done);
+            if let Some(task) = state.take_for_anybody() {
+                let (model, limits) = (task.job.model.clone(), task.job.model.engine().batch());
+                batch.push(task);
+                if limits.frames > 1 {
+                    *last_frames = self.gather(state, batch, &model, limits, *last_frames);
+                }
+                return Next::Run;
             }
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
     }
+
+    /// Adds to the batch what waits for the same model. While that is less than last time, waits for more.
+    fn gather(
+        &self,
+        mut state: MutexGuard<'_, State>,
+        batch: &mut Vec<Task>,
+        model: &Arc<Model>,
+        limits: Batch,
+        last_frames: usize,
+    ) -> usize {
+        let most = limits.frames.min(MAX_BATCH_FRAMES);
+        state.take_of(model, batch, most);
+        let hoped = last_frames.min(most);
+        if batch.len() < hoped {
+            let deadline = Instant::now() + limits.wait;
+            state.gathering.push(address(model));
+            while batch.len() < hoped && !state.stopping {
+                let left = deadline.saturating_duration_since(Instant::now());
+                if left.is_zero() {
+                    break;
+                }
+                state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+                state.take_of(model, batch, most);
+            }
+            state.gathering.retain(|gathered| *gathered != address(model));
+            drop(state);
+            // What did not fit was left alone by the others.
+            self.changed.notify_all();
+        }
+        batch.len()
+    }
+}
+
+/// Tells models apart.
+fn address(model: &Arc<Model>) -> usize {
+    Arc::as_ptr(model).addr()
 }
 
 /// A panic elsewhere does not make these few words untrue.
@@ -200,19 +256,37 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl State {
-    /// The first job of the queue whose turn it is; the next queue's turn begins.
-    fn take(&mut self) -> Option<(Job, async_channel::Sender<Done>)> {
+    /// The first job of the queue whose turn it is, among those whose first job is `wanted`; the next queue's turn begins.
+    fn take(&mut self, wanted: impl Fn(&Job) -> bool) -> Option<Task> {
         let count = self.queues.len();
         for step in 0..count {
             let place = (self.turn + step) % count;
             if let Some(waiting) = self.queues.get_mut(place)
+                && waiting.jobs.front().is_some_and(&wanted)
                 && let Some(job) = waiting.jobs.pop_front()
             {
                 self.turn = (place + 1) % count;
-                return Some((job, waiting.done.clone()));
+                return Some(Task { job, done: waiting.done.clone() });
             }
         }
         None
+    }
+
+    /// For a thread that has nothing to do.
+    fn take_for_anybody(&mut self) -> Option<Task> {
+        let gathering = std::mem::take(&mut self.gathering);
+        let task = self.take(|job| !gathering.contains(&address(&job.model)));
+        self.gathering = gathering;
+        task
+    }
+
+    /// More frames for the same model, until the batch has `most`.
+    fn take_of(&mut self, model: &Arc<Model>, batch: &mut Vec<Task>, most: usize) {
+        while batch.len() < most
+            && let Some(task) = self.take(|job| Arc::ptr_eq(&job.model, model))
+        {
+            batch.push(task);
+        }
     }
 }
 

@@ -3,13 +3,24 @@
 use super::family::{Outputs, Scratch};
 use super::model::Holder;
 use super::unplace::Unplace;
-use super::{Done, Job, Model, Run};
+use super::{Done, Job, Model, Run, Thresholds};
 use crate::clock::Wall;
 use crate::detection::Detection;
 use crate::error::{Error, Kind, Result};
+use crate::geometry::Placement;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Weak};
 use std::time::Instant;
+
+/// A job and where its answer goes.
+pub(crate) struct Task {
+    pub(crate) job: Job,
+    pub(crate) done: async_channel::Sender<Done>,
+}
+
+fn no_arena() -> Error {
+    Error::new(Kind::Inference, "no arena for the model")
+}
 
 /// One thread's tools.
 pub(crate) struct Workbench {
@@ -41,44 +52,92 @@ impl Workbench {
         }
     }
 
-    /// One frame: pixels in, detections out. A panic in engine or decoder is an error of this job alone.
-    pub(crate) fn run(&mut self, job: Job) -> Done {
+    /// Frames of one model: pixels in, detections out, an answer for each. A panic in the engine is an error of this batch, one
+    /// in the decoder of its frame.
+    pub(crate) fn run(&mut self, batch: &mut Vec<Task>) {
         let (started, clock) = (Wall::now(), Instant::now());
-        let Job { ticket, model, pixels, placement, thresholds, mut detections } = job;
-        detections.clear();
-        let work = AssertUnwindSafe(|| {
-            self.detect(&model, |slot| pixels.copy_slot(ticket.slot, slot), &placement, &thresholds, &mut detections)
-        });
-        let outcome = catch_unwind(work).unwrap_or_else(|_| {
+        let Some(model) = batch.first().map(|task| task.job.model.clone()) else { return };
+        let mut outcome = catch_unwind(AssertUnwindSafe(|| self.infer(&model, batch))).unwrap_or_else(|_| {
             // Whatever the arena holds now is not to be trusted.
             self.arenas.retain(|arena| !std::ptr::eq(arena.model.as_ptr(), Arc::as_ptr(&model)));
             Err(Error::new(Kind::Inference, "the model panicked on a frame"))
         });
-        Done { ticket, outcome: outcome.map(|()| detections), started, took: clock.elapsed() }
+        for (frame, Task { job, done }) in batch.drain(..).enumerate() {
+            let Job { ticket, placement, thresholds, mut detections, .. } = job;
+            detections.clear();
+            let outcome = match &mut outcome {
+                Ok(()) => {
+                    let read = AssertUnwindSafe(|| self.read(&model, frame, &placement, &thresholds, &mut detections));
+                    catch_unwind(read).unwrap_or_else(|_| {
+                        self.scratch = Scratch::default();
+                        Err(Error::new(Kind::Inference, "decoding a frame panicked"))
+                    })
+                }
+                Err(error) => {
+                    // The first frame tells the cause; a cause cannot be copied.
+                    let again = Error::new(error.kind(), error.message().to_owned());
+                    Err(std::mem::replace(error, again))
+                }
+            };
+            let answer = Done { ticket, outcome: outcome.map(|()| detections), started, took: clock.elapsed() };
+            // Fails when the pipeline is gone: then nobody misses it.
+            let _ = done.send_blocking(answer);
+        }
     }
 
-    /// Fills the input through `copy`, runs, decodes into `detections`.
+    /// Fills the input with every frame, and runs.
+    fn infer(&mut self, model: &Arc<Model>, batch: &[Task]) -> Result<()> {
+        let place = self.arena(model)?;
+        let run = &mut self.arenas.get_mut(place).ok_or_else(no_arena)?.run;
+        let rule = model.rule();
+        self.pixels.resize(rule.slot_bytes(), 0);
+        run.expect_frames(batch.len());
+        let mut lowest = f32::INFINITY;
+        for (frame, Task { job, .. }) in batch.iter().enumerate() {
+            job.pixels.copy_slot(job.ticket.slot, &mut self.pixels);
+            run.select_frame(frame);
+            model.fill().write(&self.pixels, run.input(), rule, &job.placement);
+            lowest = lowest.min(job.thresholds.confidence);
+        }
+        run.expect_scores_from(lowest);
+        run.execute()
+    }
+
+    /// One picture by itself, written by `copy`.
+    #[cfg(test)]
     pub(crate) fn detect(
         &mut self,
         model: &Arc<Model>,
         copy: impl FnOnce(&mut [u8]),
-        placement: &crate::geometry::Placement,
-        thresholds: &super::Thresholds,
+        placement: &Placement,
+        thresholds: &Thresholds,
         detections: &mut Vec<Detection>,
     ) -> Result<()> {
         let place = self.arena(model)?;
-        let Some(Arena { run, .. }) = self.arenas.get_mut(place) else {
-            return Err(Error::new(Kind::Inference, "no arena for the model"));
-        };
-        let rule = model.rule();
-        self.pixels.resize(rule.slot_bytes(), 0);
+        let run = &mut self.arenas.get_mut(place).ok_or_else(no_arena)?.run;
+        self.pixels.resize(model.rule().slot_bytes(), 0);
         copy(&mut self.pixels);
-        model.fill().write(&self.pixels, run.input(), rule, placement);
+        model.fill().write(&self.pixels, run.input(), model.rule(), placement);
         run.expect_scores_from(thresholds.confidence);
         run.execute()?;
+        self.read(model, 0, placement, thresholds, detections)
+    }
+
+    /// Decodes one frame of the last run into `detections`.
+    fn read(
+        &mut self,
+        model: &Arc<Model>,
+        frame: usize,
+        placement: &Placement,
+        thresholds: &Thresholds,
+        detections: &mut Vec<Detection>,
+    ) -> Result<()> {
+        let place = self.arena(model)?;
+        let run = &mut self.arenas.get_mut(place).ok_or_else(no_arena)?.run;
+        run.select_frame(frame);
         let outputs = outputs(model, run.as_ref());
         model.family().detect(&outputs, thresholds, &mut self.scratch);
-        let unplace = Unplace::new(rule, placement, model.family().rounding());
+        let unplace = Unplace::new(model.rule(), placement, model.family().rounding());
         // A class without a name can only come from a model that was not validated: there is nothing to report it by.
         let named = self.scratch.candidates.iter().filter(|candidate| (candidate.class_id as usize) < model.classes().len());
         detections.extend(named.filter_map(|candidate| unplace.apply(candidate)));

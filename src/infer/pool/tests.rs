@@ -14,21 +14,32 @@ const THRESHOLDS: Thresholds = Thresholds { confidence: 0.4, iou: 0.3, max_detec
 struct FakeEngine {
     shapes: Vec<Vec<usize>>,
     runs: Arc<AtomicUsize>,
-    gate: Option<async_channel::Receiver<()>>,
+    gate: Option<Gate>,
+    batch: Batch,
+}
+
+/// Tells how many frames a run has, and lets it through when told.
+#[derive(Clone)]
+struct Gate {
+    entered: async_channel::Sender<usize>,
+    open: async_channel::Receiver<()>,
 }
 
 struct FakeRun {
-    input: Vec<f32>,
-    output: Vec<f32>,
+    inputs: Vec<[f32; 12]>,
+    outputs: Vec<[f32; 5]>,
+    frames: usize,
+    selected: usize,
     runs: Arc<AtomicUsize>,
-    gate: Option<async_channel::Receiver<()>>,
+    gate: Option<Gate>,
 }
 
 impl Engine for FakeEngine {
     fn new_run(&self) -> Result<Box<dyn Run>> {
         self.runs.fetch_add(1, Ordering::SeqCst);
         let (runs, gate) = (self.runs.clone(), self.gate.clone());
-        Ok(Box::new(FakeRun { input: vec![0.0; 12], output: vec![0.0; 5], runs, gate }))
+        let (inputs, outputs) = (vec![[0.0; 12]; self.batch.frames], vec![[0.0; 5]; self.batch.frames]);
+        Ok(Box::new(FakeRun { inputs, outputs, frames: 1, selected: 0, runs, gate }))
     }
     fn name(&self) -> &'static str {
         "fake"
@@ -42,26 +53,39 @@ impl Engine for FakeEngine {
     fn arena_bytes(&self) -> usize {
         0
     }
+    fn batch(&self) -> Batch {
+        self.batch
+    }
 }
 
 impl Run for FakeRun {
     fn input(&mut self) -> &mut [f32] {
-        &mut self.input
+        &mut self.inputs[self.selected]
+    }
+    fn expect_frames(&mut self, frames: usize) {
+        self.frames = frames;
+    }
+    fn select_frame(&mut self, frame: usize) {
+        self.selected = frame;
     }
     fn execute(&mut self) -> Result<()> {
         if let Some(gate) = &self.gate {
-            gate.recv_blocking().unwrap();
+            // Not every test listens.
+            let _ = gate.entered.send_blocking(self.frames);
+            gate.open.recv_blocking().unwrap();
         }
-        match (self.input[0] * 255.0).round() as u8 {
-            1 => return Err(Error::new(Kind::Inference, "told to fail")),
-            2 => panic!("told to panic"),
-            _ => {}
+        for (input, output) in self.inputs.iter().zip(&mut self.outputs).take(self.frames) {
+            match (input[0] * 255.0).round() as u8 {
+                1 => return Err(Error::new(Kind::Inference, "told to fail")),
+                2 => panic!("told to panic"),
+                _ => {}
+            }
+            *output = [1.0, 1.0, 1.0, 1.0, input[0]];
         }
-        self.output.copy_from_slice(&[1.0, 1.0, 1.0, 1.0, self.input[0]]);
         Ok(())
     }
     fn output(&self, _index: usize) -> &[f32] {
-        &self.output
+        &self.outputs[self.selected]
     }
 }
 
@@ -80,9 +104,14 @@ impl Pixels for Flat {
     }
 }
 
-fn model(gate: Option<async_channel::Receiver<()>>) -> (Arc<Model>, Arc<AtomicUsize>) {
+fn model(open: Option<async_channel::Receiver<()>>) -> (Arc<Model>, Arc<AtomicUsize>) {
+    let entered = async_channel::unbounded().0;
+    model_of(open.map(|open| Gate { entered, open }), Batch::ONE)
+}
+
+fn model_of(gate: Option<Gate>, batch: Batch) -> (Arc<Model>, Arc<AtomicUsize>) {
     let runs = Arc::new(AtomicUsize::new(0));
-    let engine = Arc::new(FakeEngine { shapes: vec![vec![1, 5, 1]], runs: runs.clone(), gate });
+    let engine = Arc::new(FakeEngine { shapes: vec![vec![1, 5, 1]], runs: runs.clone(), gate, batch });
     let fill = Fill { width: 2, height: 2, scale: Scale::Unit };
     let classes = vec![String::from("thing")];
     let parts = Parts { id: String::from("fake/1"), rule: RULE, fill, classes, family: Family::Yolov8, engine };
@@ -184,6 +213,112 @@ fn a_full_queue_gives_the_job_back() {
     open.send_blocking(()).unwrap();
     // Only what ran is answered; the rest is forgotten and the channel closes.
     while answers.recv_blocking().is_ok() {}
+}
+
+/// A model whose runs tell how many frames they have, and the way to let them through.
+fn batching_model(wait: Duration) -> (Arc<Model>, async_channel::Receiver<usize>, async_channel::Sender<()>) {
+    let ((entered, runs), (through, open)) = (async_channel::unbounded(), async_channel::unbounded());
+    (model_of(Some(Gate { entered, open }), Batch { frames: 4, wait }).0, runs, through)
+}
+
+#[test]
+fn frames_that_pile_up_run_together_and_are_then_waited_for() {
+    let pool = Pool::start(1).unwrap();
+    let (sender, answers) = async_channel::bounded(16);
+    let (one, other) = (pool.queue(sender.clone()), pool.queue(sender));
+    let (model, runs, through) = batching_model(Duration::from_secs(60));
+    let confidence = |score: u64| {
+        let done = answers.recv_blocking().unwrap();
+        let found = done.outcome.unwrap()[0].confidence;
+        assert!(done.ticket.turn == score && (found - score as f32 / 255.0).abs() < 1e-6, "{} {found}", done.ticket.turn);
+    };
+    let submit = |queue: &Queue, score: u64| queue.submit(job(&model, score, score as u32)).unwrap();
+
+    submit(&one, 201);
+    assert_eq!(runs.recv_blocking().unwrap(), 1, "the first frame does not wait for company");
+    // These pile up while it runs; five are more than one run takes.
+    [202, 203, 204].into_iter().for_each(|score| submit(&one, score));
+    [211, 212].into_iter().for_each(|score| submit(&other, score));
+    through.send_blocking(()).unwrap();
+    confidence(201);
+    assert_eq!(runs.recv_blocking().unwrap(), 4);
+    through.send_blocking(()).unwrap();
+    // The pipelines take turns within a batch, too.
+    [211, 202, 212, 203].into_iter().for_each(confidence);
+
+    // One is left; now that four have come together, it waits for three more.
+    assert!(runs.is_empty());
+    [213, 214].into_iter().for_each(|score| submit(&other, score));
+    submit(&one, 205);
+    assert_eq!(runs.recv_blocking().unwrap(), 4);
+    through.send_blocking(()).unwrap();
+    let mut turns: Vec<u64> = (0..4).map(|_| answers.recv_blocking().unwrap().ticket.turn).collect();
+    turns.sort_unstable();
+    assert_eq!(turns, [204, 205, 213, 214]);
+}
+
+#[test]
+fn who_waited_in_vain_does_not_wait_again() {
+    let pool = Pool::start(1).unwrap();
+    let (sender, answers) = async_channel::bounded(16);
+    let queue = pool.queue(sender);
+    let (model, runs, through) = batching_model(Duration::from_millis(20));
+    let submit = |turn| queue.submit(job(&model, turn, 255)).unwrap();
+    submit(0);
+    runs.recv_blocking().unwrap();
+    (1..5).for_each(submit);
+    through.send_blocking(()).unwrap();
+    assert_eq!(runs.recv_blocking().unwrap(), 4);
+    through.send_blocking(()).unwrap();
+    (0..5).for_each(|_| drop(answers.recv_blocking().unwrap()));
+    for turn in 5..8 {
+        submit(turn);
+        // Within the wait the first time, at once afterwards: either way it runs alone.
+        assert_eq!(runs.recv_blocking().unwrap(), 1);
+        through.send_blocking(()).unwrap();
+        answers.recv_blocking().unwrap();
+    }
+}
+
+#[test]
+fn a_batch_that_fails_is_an_error_of_each_of_its_frames_and_of_no_other() {
+    let pool = Pool::start(1).unwrap();
+    let (sender, answers) = async_channel::bounded(16);
+    let queue = pool.queue(sender);
+    for bad in [1, 2] {
+        let (model, runs, through) = batching_model(Duration::from_millis(1));
+        queue.submit(job(&model, 0, 255)).unwrap();
+        runs.recv_blocking().unwrap();
+        [255, bad, 255, 255].into_iter().for_each(|pixel| queue.submit(job(&model, 0, pixel)).unwrap());
+        through.send_blocking(()).unwrap();
+        assert!(answers.recv_blocking().unwrap().outcome.is_ok());
+        assert_eq!(runs.recv_blocking().unwrap(), 4);
+        through.send_blocking(()).unwrap();
+        for _ in 0..4 {
+            assert_eq!(answers.recv_blocking().unwrap().outcome.unwrap_err().kind(), Kind::Inference);
+        }
+        // One more by itself: it is waited with, in vain, for those that failed.
+        queue.submit(job(&model, 0, 255)).unwrap();
+        assert_eq!(runs.recv_blocking().unwrap(), 1);
+        through.send_blocking(()).unwrap();
+        assert!(answers.recv_blocking().unwrap().outcome.is_ok());
+    }
+}
+
+#[test]
+fn threads_leave_frames_to_the_one_that_gathers_them() {
+    let pool = Pool::start(3).unwrap();
+    let (sender, answers) = async_channel::bounded(64);
+    let queue = pool.queue(sender);
+    let (other, _) = model(None);
+    let (model, _runs, through) = batching_model(Duration::from_millis(1));
+    for turn in 0..40 {
+        queue.submit(job(if turn % 5 == 0 { &other } else { &model }, turn, 255)).unwrap();
+        through.send_blocking(()).unwrap();
+    }
+    let mut turns: Vec<u64> = (0..40).map(|_| answers.recv_blocking().unwrap().ticket.turn).collect();
+    turns.sort_unstable();
+    assert_eq!(turns, (0..40).collect::<Vec<_>>());
 }
 
 #[test]
