@@ -30,7 +30,7 @@ const CHUNK_BYTES: usize = 4 << 10;
 const MAX_REASON_CHARS: usize = 200;
 /// Variables that it inherits: where programs and libraries are, and which GPU. Nothing else: keys and tokens of the service
 /// never reach it.
-const INHERITED_VARIABLES: [&str; 7] =
+pub(super) const INHERITED_VARIABLES: [&str; 7] =
     ["PATH", "LD_LIBRARY_PATH", "HOME", "TMPDIR", "CUDA_VISIBLE_DEVICES", "CUDA_CACHE_PATH", "NVIDIA_VISIBLE_DEVICES"];
 
 /// What is built.

@@ -24,6 +24,9 @@ fn sources() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tensorrt")
 }
 
+/// More flags for g++, separated by blanks: `-fsanitize=address` (docs/measurements.md).
+const MORE_FLAGS: &str = "WEIR_STANDIN_FLAGS";
+
 /// The folder of the compiled libraries, beside the test program: compiled once for each state of their sources.
 fn compiled() -> &'static Path {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
@@ -32,7 +35,8 @@ fn compiled() -> &'static Path {
         for file in ["standin.h", "cuda.cpp", "nvinfer.cpp"] {
             std::fs::read(sources().join(file)).unwrap().hash(&mut hasher);
         }
-        LIBRARIES.hash(&mut hasher);
+        let more_flags = std::env::var(MORE_FLAGS).unwrap_or_default();
+        (LIBRARIES, &more_flags).hash(&mut hasher);
         let program = std::env::current_exe().unwrap();
         let folder = program.with_file_name(format!("tensorrt-{:016x}", hasher.finish()));
         if !folder.exists() {
@@ -42,6 +46,8 @@ fn compiled() -> &'static Path {
                 .map(|(name, source, flags)| {
                     let mut compiler = Command::new("g++");
                     compiler.args(["-std=c++17", "-O1", "-g", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC"]).args(flags);
+                    // Whatever is loaded into the test program (a sanitiser) is not for the compiler.
+                    compiler.args(more_flags.split_whitespace()).env_remove("LD_PRELOAD");
                     compiler.arg("-o").arg(unfinished.join(name)).arg(sources().join(source));
                     compiler.spawn().expect("g++ (scripts/setup.sh build installs it)")
                 })
