@@ -210,7 +210,8 @@ fn status_of_a_loading_pipeline_says_how_far_it_is() {
                 _ => break,
             }
         }
-        assert!(stages.ends_with(&["compiling".to_owned(), "validating".to_owned()]), "{stages:?}");
+        // A stage that was over before the loop looked again is passed over; the last one never is.
+        assert_eq!(stages.last().map(String::as_str), Some("validating"), "{stages:?}");
         assert!(!weir.report(&id).to_string().contains("MODEL_LOADING"), "what is over is not in the report");
     });
 }
