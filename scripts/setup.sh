@@ -7,8 +7,8 @@
 # Works as root and through sudo. On another distribution it names what it would have installed and goes on.
 set -euo pipefail
 
-# build: the C compiler is for `ring` (TLS), libclang for the bindings of `v4l`.
-BUILD=(build-essential libclang-dev ca-certificates)
+# build: the C compiler is for `ring` (TLS).
+BUILD=(build-essential ca-certificates)
 # test: a real RTSP server, and Python clients in a virtual environment of their own (libgl1 is for OpenCV there).
 TEST=(openssl systemd python3 libgl1 python3-venv python3-gi gir1.2-gst-rtsp-server-1.0 ffmpeg
   gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly gstreamer1.0-libav)

@@ -112,9 +112,10 @@ impl Guest {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.write_all(format!("exec 2>&1\n{script}\n").as_bytes()).expect("the guest takes a script");
         stream.shutdown(Shutdown::Write).unwrap();
-        let mut said = String::new();
-        stream.read_to_string(&mut said).expect("the guest answers");
-        said.trim_end().to_owned()
+        let mut bytes = Vec::new();
+        stream.read_to_end(&mut bytes).expect("the guest answers");
+        // Names of devices are cut in the middle of a character.
+        String::from_utf8_lossy(&bytes).trim_end().to_owned()
     }
 
     /// Process ids of the capture workers in the guest.
@@ -156,6 +157,39 @@ impl Drop for Guest {
         if std::thread::panicking() {
             eprintln!("---- the guest's console ----\n{}", self.log());
         }
+    }
+}
+
+/// A USB camera on this machine that is plugged into the guest (tests/vm/usb_camera.py); goes when dropped.
+pub struct UsbCamera(Child);
+
+impl UsbCamera {
+    /// Plugs it in and waits until the guest has a node for it.
+    #[track_caller]
+    pub fn plug_in(guest: &Guest) -> UsbCamera {
+        let mut server =
+            Command::new(root().join("tests/vm/usb_camera.py")).stdout(Stdio::piped()).spawn().expect("python3 runs");
+        let mut port = String::new();
+        BufReader::new(server.stdout.take().expect("stdout is piped")).read_line(&mut port).expect("the camera's port");
+        let camera = UsbCamera(server);
+        let said = guest.run(&format!("usbip --tcp-port {} attach -r {HOST} -b 1-1", port.trim()));
+        // It says more than it should, on success too; the node is what counts.
+        wait_for(&format!("the USB camera; {said}"), || {
+            (guest.run("cat /sys/class/video4linux/*/name").contains('高')).then_some(())
+        });
+        camera
+    }
+
+    /// Pulls it out.
+    pub fn pull_out(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Drop for UsbCamera {
+    fn drop(&mut self) {
+        self.pull_out();
     }
 }
 

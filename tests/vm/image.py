@@ -3,7 +3,7 @@
 
     tests/vm/image.py --arch amd64|arm64 --cache FOLDER --binary FILE --initramfs FILE [--add HOST=GUEST ...]
 
-Leaves FOLDER/vmlinuz and the initramfs. Packages (kernel, busybox, v4l2-ctl with its libraries) come from this machine's
+Leaves FOLDER/vmlinuz and the initramfs. Packages (kernel, busybox, v4l2-ctl and usbip with their libraries) come from this machine's
 own apt sources, through an apt state of our own below FOLDER: nothing is installed, no foreign architecture is added,
 root is not needed. What was unpacked is kept; the second time only the initramfs is written.
 
@@ -26,7 +26,7 @@ import tarfile
 HERE = pathlib.Path(__file__).resolve().parent
 
 # Loaded by the guest with all that they depend on, in an order that follows from that.
-MODULES = ["virtio_pci", "virtio_net", "vivid"]
+MODULES = ["virtio_pci", "virtio_net", "vivid", "vhci_hcd", "uvcvideo"]
 
 # Parts of packages that a guest of this kind has no use for.
 LEFT_OUT = re.compile(r"usr/(share|include|games|lib/systemd|lib/udev|lib/[^/]*/(gconv|perl-base))(/|$)")
@@ -71,7 +71,7 @@ def fetch(folder, arch):
     options = apt(folder, arch)
     log = open(folder / "log", "w")
     quiet = {"stdout": log, "stderr": subprocess.STDOUT}
-    say(f"fetching Debian's kernel, busybox and v4l-utils for {arch}")
+    say(f"fetching Debian's kernel, busybox, v4l-utils and usbip for {arch}")
     try:
         run("apt-get", *options, "-q", "update", **quiet)
         depends = run("apt-cache", *options, "depends", f"linux-image-{arch}", capture_output=True, text=True).stdout
@@ -79,7 +79,7 @@ def fetch(folder, arch):
         if not kernel:
             unavailable(f"no package linux-image-{arch}: this needs Debian's package sources")
         run("apt-get", *options, "-q", "download", kernel[1], cwd=folder, **quiet)
-        wanted = ("busybox-static", "v4l-utils", "libgcc-s1")
+        wanted = ("busybox-static", "v4l-utils", "usbip", "libgcc-s1")
         run("apt-get", *options, "-q", "-y", "--download-only", "install", *wanted, **quiet)
     except subprocess.CalledProcessError as failure:
         log.flush()

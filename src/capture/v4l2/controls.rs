@@ -1,8 +1,7 @@
 //! OpenCV's capture properties (`video_source_properties`) and the V4L2 controls that they name.
 
+use super::ioctl::Device;
 use crate::command::Property;
-use v4l::Device;
-use v4l::control::{Control, Value};
 
 /// OpenCV's name, in lower case without `CAP_PROP_`, and the id of the control (`linux/v4l2-controls.h`).
 /// A camera that lacks a control only makes a line in the log: the reference does not check either.
@@ -36,23 +35,11 @@ fn control_id(name: &str) -> Option<u32> {
 }
 
 /// Sets what can be set, in the order given: a camera takes an exposure only after `auto_exposure` was switched off.
-///
-/// Only the controls that are named are looked at: the crate panics on a list that holds one of a type it does not know,
-/// and cameras have such (regions of interest, from Linux 6.16).
 pub(super) fn set(device: &Device, properties: &[Property]) {
     for property in properties {
         let Some(id) = control_id(&property.name) else { continue };
-        let value = match device.control(id).map(|present| present.value) {
-            Ok(Value::Boolean(_)) => Value::Boolean(property.value != 0.0),
-            // `as` saturates, and the driver clamps to its range or refuses.
-            Ok(_) => Value::Integer(i64::from(property.value as i32)),
-            Err(cause) => {
-                log::warn!("camera has no such control property={} cause=\"{cause}\"", property.name);
-                continue;
-            }
-        };
-        if let Err(cause) = device.set_control(Control { id, value }) {
-            log::warn!("camera refuses a control property={} value={} cause=\"{cause}\"", property.name, property.value);
+        if let Err(cause) = device.set_control(id, property.value) {
+            log::warn!("camera lacks or refuses a control property={} value={} cause=\"{cause}\"", property.name, property.value);
         }
     }
 }

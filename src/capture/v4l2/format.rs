@@ -1,12 +1,20 @@
 //! Which of a camera's picture formats is taken, and how its buffers become pictures.
 
+use super::ioctl::PixelFormat;
 use crate::capture::decode::Codec;
 use crate::capture::picture::{Layout, Matrix, Picture, Plane, Range, check_size};
 use crate::command::Property;
 use crate::error::{Error, Kind, Result};
-use v4l::Format;
-use v4l::format::{Colorspace, FourCC, Quantization};
-use v4l::frameinterval::{FrameInterval, FrameIntervalEnum};
+
+/// Values of [`PixelFormat`]'s colour fields (`linux/videodev2.h`) that mean something else than the default here.
+mod colour {
+    pub(super) const COLORSPACE_REC709: u32 = 3;
+    pub(super) const COLORSPACE_JPEG: u32 = 7;
+    pub(super) const ENCODING_DEFAULT: u32 = 0;
+    pub(super) const ENCODING_709: u32 = 2;
+    pub(super) const QUANTIZATION_DEFAULT: u32 = 0;
+    pub(super) const QUANTIZATION_FULL_RANGE: u32 = 1;
+}
 
 /// What a buffer holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,16 +103,6 @@ pub(super) fn choose(offered: &[[u8; 4]], wish: Wish, fastest: impl Fn([u8; 4]) 
     fast.or(first).ok_or_else(|| Error::new(Kind::SourceUnsupported, format!("the camera offers only {}", names())))
 }
 
-/// The highest rate among a format's frame intervals.
-pub(super) fn fastest(intervals: &[FrameInterval]) -> Option<f64> {
-    let rate = |fraction: &v4l::Fraction| f64::from(fraction.denominator) / f64::from(fraction.numerator.max(1));
-    let rates = intervals.iter().map(|interval| match &interval.interval {
-        FrameIntervalEnum::Discrete(fraction) => rate(fraction),
-        FrameIntervalEnum::Stepwise(steps) => rate(&steps.min),
-    });
-    rates.fold(None, |fastest: Option<f64>, fps| Some(fastest.map_or(fps, |fastest| fastest.max(fps))))
-}
-
 /// How the buffers of a format that the driver gave become pictures.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Frames {
@@ -119,10 +117,9 @@ pub(super) struct Frames {
 
 impl Frames {
     /// Checks what came back from the driver: it may differ from what was asked in everything.
-    pub(super) fn new(format: &Format) -> Result<Frames> {
-        let FourCC { repr } = format.fourcc;
-        let content = content(repr)
-            .ok_or_else(|| Error::new(Kind::SourceUnsupported, format!("the camera insists on {}", repr.escape_ascii())))?;
+    pub(super) fn new(format: &PixelFormat) -> Result<Frames> {
+        let insists = || Error::new(Kind::SourceUnsupported, format!("the camera insists on {}", format.fourcc.escape_ascii()));
+        let content = content(format.fourcc).ok_or_else(insists)?;
         check_size(format.width, format.height)?;
         let mut stride = usize::try_from(format.stride).unwrap_or(0);
         if let Content::Raw(layout) = content {
@@ -136,8 +133,15 @@ impl Frames {
                 ));
             }
         }
-        let range = if matches!(format.quantization, Quantization::FullRange) { Range::Full } else { Range::Limited };
-        let matrix = if matches!(format.colorspace, Colorspace::Rec709) { Matrix::Bt709 } else { Matrix::Bt601 };
+        // What a default means stands at V4L2_MAP_QUANTIZATION_DEFAULT and V4L2_MAP_YCBCR_ENC_DEFAULT.
+        let range = match (format.quantization, format.colorspace) {
+            (colour::QUANTIZATION_FULL_RANGE, _) | (colour::QUANTIZATION_DEFAULT, colour::COLORSPACE_JPEG) => Range::Full,
+            _ => Range::Limited,
+        };
+        let matrix = match (format.encoding, format.colorspace) {
+            (colour::ENCODING_709, _) | (colour::ENCODING_DEFAULT, colour::COLORSPACE_REC709) => Matrix::Bt709,
+            _ => Matrix::Bt601,
+        };
         Ok(Frames { width: format.width, height: format.height, content, stride, range, matrix })
     }
 
@@ -192,7 +196,7 @@ mod tests {
 
     #[test]
     fn padded_strides_and_short_buffers() {
-        let mut format = Format::new(6, 4, FourCC::new(b"YU12"));
+        let mut format = PixelFormat::new(6, 4, *b"YU12");
         format.stride = 8;
         let frames = Frames::new(&format).unwrap();
         let data: Vec<u8> = (0..8 * 4 + 4 * 2 * 2).collect();
@@ -206,5 +210,20 @@ mod tests {
         assert!(Frames::new(&format).is_err());
         format.stride = 0;
         assert!(Frames::new(&format).is_ok());
+    }
+
+    #[test]
+    fn colours_are_read_as_the_kernel_documents_them() {
+        let of = |colorspace, encoding, quantization| {
+            let mut format = PixelFormat::new(2, 2, *b"YUYV");
+            (format.colorspace, format.encoding, format.quantization) = (colorspace, encoding, quantization);
+            let frames = Frames::new(&format).unwrap();
+            (frames.range, frames.matrix)
+        };
+        assert_eq!(of(0, 0, 0), (Range::Limited, Matrix::Bt601));
+        assert_eq!(of(3, 0, 0), (Range::Limited, Matrix::Bt709));
+        assert_eq!(of(3, 1, 1), (Range::Full, Matrix::Bt601));
+        assert_eq!(of(7, 0, 0), (Range::Full, Matrix::Bt601));
+        assert_eq!(of(8, 2, 2), (Range::Limited, Matrix::Bt709));
     }
 }

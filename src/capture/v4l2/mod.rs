@@ -1,7 +1,8 @@
-//! Cameras behind V4L2, through the `v4l` crate's memory-mapped buffers.
+//! Cameras behind V4L2: single-planar capture with mapped buffers.
 
 mod controls;
 mod format;
+mod ioctl;
 
 use crate::capture::decode::AccessUnit;
 use crate::capture::decode::annexb::is_key;
@@ -9,31 +10,19 @@ use crate::capture::source::{Grab, IDLE, Source};
 use crate::command::{Property, SourceProperties};
 use crate::error::{Error, Kind, Result};
 use format::{Content, Frames, Wish};
+use ioctl::{Buffer, Device, PixelFormat, capability};
 use rustix::io::Errno;
-use std::io;
 use std::path::Path;
-use v4l::buffer::{Flags, Type};
-use v4l::capability::Flags as Capability;
-use v4l::io::mmap::Stream as Buffers;
-use v4l::io::traits::{CaptureStream, Stream};
-use v4l::video::Capture;
-use v4l::video::capture::Parameters;
-use v4l::{Device, Format, FourCC, Fraction};
 
 /// Buffers asked of the driver: one is read, the others are filled meanwhile. More would only add delay.
 const BUFFERS: u32 = 4;
 
-/// `poll`'s flag for "a buffer is full".
-const POLLIN: i16 = 1;
-
-/// Frame intervals are set in this part of a second.
-const INTERVAL_UNITS: u32 = 1000;
-
 /// An open camera.
 struct Camera {
     device: Device,
-    /// Always there until `drop` takes it.
-    buffers: Option<Buffers<'static>>,
+    buffers: Vec<Buffer>,
+    /// The buffer whose picture was given out last: the driver gets it back at the next `grab`.
+    held: Option<u32>,
     streaming: bool,
     frames: Frames,
     properties: SourceProperties,
@@ -43,29 +32,26 @@ struct Camera {
 ///
 /// Errors: `SourceConnection` when it is absent, busy or refused, `SourceUnsupported` when it is no camera or has no format that we know.
 pub(super) fn open(path: &Path, properties: &[Property]) -> Result<Box<dyn Source>> {
-    let device = Device::with_path(path).map_err(refusal)?;
-    let capabilities = device.query_caps().map_err(|cause| no_camera().because(cause))?.capabilities;
-    if capabilities.contains(Capability::VIDEO_CAPTURE_MPLANE) {
+    let device = Device::open(path).map_err(refusal)?;
+    let (capabilities, name) = device.capabilities().map_err(|errno| no_camera().because(errno))?;
+    if capabilities & capability::VIDEO_CAPTURE_MPLANE != 0 {
         return Err(Error::new(
             Kind::SourceUnsupported,
             "the device gives pictures in several planes only, which is not supported",
         ));
     }
-    if !capabilities.contains(Capability::VIDEO_CAPTURE | Capability::STREAMING) {
+    let wanted = capability::VIDEO_CAPTURE | capability::STREAMING;
+    if capabilities & wanted != wanted {
         return Err(no_camera());
     }
     let wish = Wish::of(properties);
     let frames = negotiate(&device, wish)?;
     controls::set(&device, properties);
     let fps = set_rate(&device, wish.fps.unwrap_or(format::DEFAULT_FPS));
-    let buffers = Buffers::with_buffers(&device, Type::VideoCapture, BUFFERS).map_err(refusal)?;
-    log::info!(
-        "camera open device={} width={} height={} content={:?} fps={fps}",
-        path.display(),
-        frames.width,
-        frames.height,
-        frames.content
-    );
+    let buffers = device.map_buffers(BUFFERS).map_err(refusal)?;
+    let Frames { width, height, content, .. } = frames;
+    let path = path.display();
+    log::info!("event=camera_open device={path} name={name:?} width={width} height={height} content={content:?} fps={fps}");
     let properties = SourceProperties {
         width: frames.width,
         height: frames.height,
@@ -74,7 +60,7 @@ pub(super) fn open(path: &Path, properties: &[Property]) -> Result<Box<dyn Sourc
         fps,
         timestamp_created: None,
     };
-    Ok(Box::new(Camera { device, buffers: Some(buffers), streaming: false, frames, properties }))
+    Ok(Box::new(Camera { device, buffers, held: None, streaming: false, frames, properties }))
 }
 
 fn no_camera() -> Error {
@@ -82,11 +68,11 @@ fn no_camera() -> Error {
 }
 
 /// Why a device cannot be had, in words.
-fn refusal(cause: io::Error) -> Error {
-    let words = match cause.raw_os_error().map(Errno::from_raw_os_error) {
-        Some(Errno::NOENT | Errno::NODEV | Errno::NXIO) => "there is no such device",
-        Some(Errno::BUSY) => "the device is busy: another program captures from it",
-        Some(Errno::ACCESS | Errno::PERM) => "no permission for the device: is this user in the group video?",
+fn refusal(cause: Errno) -> Error {
+    let words = match cause {
+        Errno::NOENT | Errno::NODEV | Errno::NXIO => "there is no such device",
+        Errno::BUSY => "the device is busy: another program captures from it",
+        Errno::ACCESS | Errno::PERM => "no permission for the device: is this user in the group video?",
         _ => "the device cannot be opened",
     };
     Error::new(Kind::SourceConnection, words).because(cause)
@@ -94,41 +80,33 @@ fn refusal(cause: io::Error) -> Error {
 
 /// Agrees on format and size.
 fn negotiate(device: &Device, wish: Wish) -> Result<Frames> {
-    let offered: Vec<[u8; 4]> = device.enum_formats().map_err(refusal)?.into_iter().map(|format| format.fourcc.repr).collect();
-    let fastest = |fourcc: [u8; 4]| {
-        let intervals = device.enum_frameintervals(FourCC::new(&fourcc), wish.width, wish.height);
-        format::fastest(&intervals.unwrap_or_default())
-    };
-    let fourcc = format::choose(&offered, wish, fastest)?;
-    // A new format has stride 0: a stale one would be honoured.
-    let given = device.set_format(&Format::new(wish.width, wish.height, FourCC::new(&fourcc))).map_err(refusal)?;
+    let fastest = |fourcc| device.fastest(fourcc, wish.width, wish.height);
+    let fourcc = format::choose(&device.formats(), wish, fastest)?;
+    let given = device.set_format(PixelFormat::new(wish.width, wish.height, fourcc)).map_err(refusal)?;
     Frames::new(&given)
 }
 
 /// Asks for a frame rate; answers the one that the driver gives, 0 where it has no say.
 fn set_rate(device: &Device, fps: f64) -> f64 {
-    let interval = Fraction::new(INTERVAL_UNITS, (fps * f64::from(INTERVAL_UNITS)).round() as u32);
-    let given = device.set_params(&Parameters::new(interval)).or_else(|_| device.params());
-    given.map_or(0.0, |given| f64::from(given.interval.denominator) / f64::from(given.interval.numerator.max(1)))
-}
-
-/// Gives the driver all buffers but the first, which the first `next` gives, and starts.
-fn start(buffers: &mut Buffers<'static>) -> Result<()> {
-    for index in 1..BUFFERS as usize {
-        // A driver may have given fewer than asked.
-        if CaptureStream::queue(buffers, index).is_err() {
-            break;
-        }
-    }
-    buffers.start().map_err(refusal)?;
-    buffers.set_timeout(IDLE);
-    Ok(())
+    device.set_rate((fps * 1000.0).round() as u32).unwrap_or(0.0)
 }
 
 /// The device is gone, or does what it must not.
-fn lost(cause: io::Error) -> Error {
-    let gone = cause.raw_os_error().map(Errno::from_raw_os_error) == Some(Errno::NODEV);
-    Error::new(Kind::SourceLost, if gone { "the device was unplugged" } else { "the device failed" }).because(cause)
+fn lost(cause: Errno) -> Error {
+    let words = if cause == Errno::NODEV { "the device was unplugged" } else { "the device failed" };
+    Error::new(Kind::SourceLost, words).because(cause)
+}
+
+impl Camera {
+    /// Gives all buffers to the driver, and starts.
+    fn start(&mut self) -> Result<()> {
+        // `map_buffers` made no more than fit.
+        let count = u32::try_from(self.buffers.len()).unwrap_or(u32::MAX);
+        (0..count).try_for_each(|index| self.device.queue(index)).map_err(refusal)?;
+        self.device.start().map_err(refusal)?;
+        self.streaming = true;
+        Ok(())
+    }
 }
 
 impl Source for Camera {
@@ -137,29 +115,30 @@ impl Source for Camera {
     }
 
     fn grab(&mut self) -> Result<Grab<'_>> {
-        let Some(buffers) = &mut self.buffers else { return Ok(Grab::End) };
         if !self.streaming {
-            start(buffers)?;
-            self.streaming = true;
+            self.start()?;
         }
-        let timeout_ms = i32::try_from(IDLE.as_millis()).unwrap_or(i32::MAX);
-        match self.device.handle().poll(POLLIN, timeout_ms) {
-            Ok(0) => return Ok(Grab::Idle),
-            Err(cause) if cause.kind() == io::ErrorKind::Interrupted => return Ok(Grab::Idle),
+        if let Some(index) = self.held.take() {
+            self.device.queue(index).map_err(lost)?;
+        }
+        let filled = match self.device.wait(IDLE).and_then(|filled| filled.then(|| self.device.dequeue()).transpose()) {
+            Ok(Some(filled)) => filled,
+            Ok(None) | Err(Errno::INTR | Errno::AGAIN) => return Ok(Grab::Idle),
             Err(cause) => return Err(lost(cause)),
-            Ok(_) => {}
-        }
-        let (buffer, about) = buffers.next().map_err(lost)?;
-        let used = usize::try_from(about.bytesused).unwrap_or(usize::MAX).min(buffer.len());
-        if about.flags.contains(Flags::ERROR) || used == 0 {
-            log::debug!("camera gave a damaged buffer sequence={}", about.sequence);
-            return Ok(Grab::Idle);
-        }
-        let (data, _) = buffer.split_at(used);
-        match self.frames.content {
-            Content::Raw(layout) => Ok(Grab::Picture(self.frames.picture(layout, data)?)),
-            Content::Coded(codec) => Ok(Grab::Packet(codec, AccessUnit { data, key: is_key(codec, data), shown: true })),
-        }
+        };
+        self.held = Some(filled.index);
+        let buffer = self.buffers.get(filled.index as usize).ok_or_else(|| lost(Errno::BADMSG))?;
+        // Also a picture that is too short for its size: over USB a part of one gets lost. If none is whole, that is a stall.
+        let data = if filled.damaged { &[] } else { buffer.data(filled.bytes_used) };
+        let grab = match self.frames.content {
+            Content::Raw(layout) => self.frames.picture(layout, data).ok().map(Grab::Picture),
+            Content::Coded(_) if data.is_empty() => None,
+            Content::Coded(codec) => Some(Grab::Packet(codec, AccessUnit { data, key: is_key(codec, data), shown: true })),
+        };
+        Ok(grab.unwrap_or_else(|| {
+            log::debug!("event=damaged_buffer sequence={} bytes={}", filled.sequence, filled.bytes_used);
+            Grab::Idle
+        }))
     }
 
     fn restart(&mut self) -> Result<()> {
@@ -169,14 +148,8 @@ impl Source for Camera {
 
 impl Drop for Camera {
     fn drop(&mut self) {
-        if let Some(mut buffers) = self.buffers.take() {
-            match buffers.stop() {
-                // Stopping twice is allowed, so the crate's own `drop` succeeds too.
-                Ok(()) => drop(buffers),
-                // It would panic here. Mapping and descriptor stay until the process ends, which is soon.
-                Err(_) => std::mem::forget(buffers),
-            }
-        }
+        // Closing the device would do; a driver that refuses has nothing left to stop.
+        let _ = self.device.stop();
     }
 }
 
