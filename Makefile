@@ -40,6 +40,12 @@ bench: ## The engine and the whole path on the bundled model and clip
 	target/release/weir bench engine --model assets/nanodet-coco-416.onnx
 	target/release/weir bench pipeline --model assets/nanodet-coco-416.onnx --video assets/sample.mp4
 
+.PHONY: versus
+versus: ## The engine against onnxruntime (from PyPI, in its own environment) and tract, in turns
+	scripts/setup.sh build bench
+	cargo build --locked --release
+	benches/versus.sh
+
 # WEIR_FUZZ_GRAPHS says how many, WEIR_FUZZ_SEED where to begin (a failure names its seed); WEIR_FUZZ_FRAMES: messages at each door.
 fuzz: export WEIR_FUZZ_GRAPHS ?= 50000
 fuzz: export WEIR_FUZZ_FRAMES ?= 1000000

@@ -1,0 +1,23 @@
+#!/bin/sh
+# Runs the unit tests of the CPU engine's kernels as a program of their own: the folder needs nothing else of weir, so it builds in
+# seconds and without a cross compiler.
+#
+#   benches/kernels.sh aarch64     under qemu-user; needs the Rust target aarch64-unknown-linux-musl and qemu-aarch64-static
+#   benches/kernels.sh valgrind    every load and store checked; needs valgrind, which knows AVX2 but not AVX-512
+set -eu
+case ${1:-} in
+    aarch64) target=aarch64-unknown-linux-musl runner='"qemu-aarch64-static"' linker='linker = "rust-lld"' ;;
+    valgrind)
+        target=x86_64-unknown-linux-gnu linker=
+        runner='["valgrind", "--quiet", "--error-exitcode=99", "--leak-check=full", "--show-leak-kinds=definite", "--errors-for-leak-kinds=definite"]' ;;
+    *) sed -n '2,7p' "$0" && exit 64 ;;
+esac
+kernels=$(cd "$(dirname "$0")/../src/infer/cnn/kernels" && pwd)
+crate=$(mktemp -d)
+trap 'rm -rf "$crate"' EXIT
+mkdir -p "$crate/src" "$crate/.cargo"
+printf '[package]\nname = "kernels"\nversion = "0.1.0"\nedition = "2024"\n[profile.test]\nopt-level = 3\n' > "$crate/Cargo.toml"
+printf '#![allow(dead_code)]\n#[path = "%s/mod.rs"]\nmod kernels;\n' "$kernels" > "$crate/src/lib.rs"
+printf '[target.%s]\n%s\nrunner = %s\n' "$target" "$linker" "$runner" > "$crate/.cargo/config.toml"
+cd "$crate"
+cargo test --lib --target "$target"
