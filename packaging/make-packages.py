@@ -66,7 +66,9 @@ def deb(package, files, fields, description, out, stamp, control_files=None):
     overrides = (HERE / "lintian-overrides").read_text(encoding="utf-8").replace("@PACKAGE@", package)
     if fields["Architecture"] != "all" and "Depends" not in fields:
         overrides += ("# One static binary runs on every distribution and on boards without one: that is the product.\n"
-                      f"{package}: statically-linked-binary [usr/bin/weir]\n")
+                      f"{package}: statically-linked-binary [usr/bin/weir]\n"
+                      "# Not that library: our RTSP client knows its servers by the name they give themselves.\n"
+                      f"{package}: embedded-library liblivemedia [usr/bin/weir]\n")
     files[f"usr/share/lintian/overrides/{package}"] = (overrides.encode(), 0o644)
     size = sum(len(data) for data, _ in files.values()) // 1024 + 1
     control = "".join(f"{key}: {value}\n" for key, value in [

@@ -3,6 +3,7 @@
 mod bench;
 mod ctl;
 mod demo;
+mod platform;
 mod present;
 
 use crate::config::Config;
@@ -27,7 +28,7 @@ weir watches many cameras with an object-detection model and is steered over TCP
   weir [serve] [OPTIONS]     serve the Stream Manager protocol and the Stream Management API
   weir demo [OPTIONS]        serve with one pipeline on the bundled clip and print what it sees
   weir ctl COMMAND           list | status ID | init … | pause ID | resume ID | terminate ID | listen PORT
-  weir check MODEL           load a model (id, folder or .onnx) and say what it is and costs
+  weir check [MODEL]         say what this machine has; or load a model (id, folder or .onnx) and say what it is and costs
   weir bench engine …        time a model;  weir bench pipeline …, weir bench decode FILE
 
 Options of serve, demo and check:
@@ -163,8 +164,15 @@ fn check(mut options: Options) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let rest = std::mem::take(&mut options.rest);
-    let [model] = rest.as_slice() else { return Err(usage("weir check takes one MODEL")) };
     let config = options.configure()?;
+    let model = match rest.as_slice() {
+        [] => {
+            print!("{}", platform::report(&config));
+            return Ok(ExitCode::SUCCESS);
+        }
+        [model] => model,
+        _ => return Err(usage("weir check takes one MODEL")),
+    };
     let mut registry = service::registry_settings(&config);
     // On the command line a path is a path: who can read it may load it.
     if let Some(folder) = PathBuf::from(model).canonicalize().ok().and_then(|path| Some(path.parent()?.to_owned())) {

@@ -130,7 +130,6 @@ sockets() {
   # A connection made while nobody serves waits for the next start.
   systemctl stop weir.service && weir ctl list
 }
-grep -q LISTEN_FDS /usr/bin/weir && # until the service takes them
 check "systemd's sockets start it and keep its doors open" sockets
 systemctl stop weir-tcp.socket weir-http.socket weir.service
 systemctl start weir.service

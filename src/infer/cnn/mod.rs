@@ -40,6 +40,11 @@ use tract_onnx::prelude::TypedModel;
 /// comparisons.
 pub const CPU_VARIABLE: &str = "WEIR_CPU";
 
+/// The kernels that this machine runs with: `avx512`, `avx2`, `neon` or `scalar`.
+pub fn kernels() -> &'static str {
+    kernels::Kernels::choose(None).map_or("none", |kernels| kernels.name)
+}
+
 /// How to compile.
 #[derive(Debug, Clone, Default)]
 pub struct Options {

@@ -1,0 +1,239 @@
+//! What `weir check` says about the machine: what is there, and what it means for weir.
+
+use crate::clock::Wall;
+use crate::config::Config;
+use crate::infer;
+use std::fmt::Write;
+use std::fs;
+use std::net::{TcpStream, ToSocketAddrs};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// A camera or the model registry that does not answer in this time is not reachable for a person who waits for the report.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// Files of /proc and /sys are short; a longer one is cut.
+const MAX_FILE_BYTES: usize = 4096;
+/// Before this year a clock was never set: 2026, in microseconds. Certificates are not valid yet then, and stamps mean nothing.
+const CLOCK_SET_AFTER_MICROS: i64 = 1_767_225_600_000_000;
+/// Device files of video decoders in hardware, by the beginning of their names in /dev: Jetson, Allwinner and Rockchip, PC.
+const DECODER_DEVICES: [&str; 5] = ["nvhost-nvdec", "v4l2-nvdec", "cedar_dev", "mpp_service", "dri/renderD"];
+/// Names under which drivers of V4L2 memory-to-memory decoders show up in /sys/class/video4linux.
+const DECODER_NAMES: [&str; 4] = ["dec", "rpivid", "cedrus", "hantro"];
+
+/// The report, one fact a line, in the form of `weir check MODEL`.
+pub(super) fn report(config: &Config) -> String {
+    let mut text = String::new();
+    let mut line = |name: &str, value: &str| {
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "{name:<8} {value}");
+    };
+    line("version", env!("CARGO_PKG_VERSION"));
+    line("machine", &machine());
+    line("cores", &cores(config));
+    line("kernels", infer::cnn::kernels());
+    line("memory", &memory(Path::new("/proc/meminfo"), Path::new("/sys/fs/cgroup/memory.max")));
+    line("limits", &limits());
+    for device in devices(Path::new("/sys/class/video4linux")) {
+        line(if device.is_decoder { "decoder" } else { "camera" }, &device.text);
+    }
+    for file in decoder_files(Path::new("/dev")) {
+        line("decoder", &format!("{} (not used: weir decodes on the CPU)", file.display()));
+    }
+    for found in infer::tensorrt::describe(&config.tensorrt.settings()) {
+        line("gpu", &found);
+    }
+    line("clock", &clock(Wall::now(), Path::new("/run/systemd/timesync/synchronized")));
+    line("cache", &folder(&config.models.cache_dir));
+    if !config.service.state_dir.as_os_str().is_empty() {
+        line("state", &folder(&config.service.state_dir));
+    }
+    line("registry", &registry(config));
+    text
+}
+
+fn machine() -> String {
+    let name = rustix::system::uname();
+    let linked = if cfg!(target_env = "musl") { "static" } else { "glibc" };
+    // The board's own name, where its firmware gives one (with a zero byte at the end).
+    let board = read("/proc/device-tree/model").map(|model| format!(", {}", model.trim_end_matches('\0'))).unwrap_or_default();
+    let (machine, release) = (name.machine().to_string_lossy(), name.release().to_string_lossy());
+    format!("{machine}, Linux {release}, {linked} binary{board}")
+}
+
+fn cores(config: &Config) -> String {
+    let usable = std::thread::available_parallelism().map_or(1, usize::from);
+    match config.service.threads {
+        0 => format!("{usable} for {usable} inference threads"),
+        threads => format!("{usable} for {threads} inference threads (service.threads)"),
+    }
+}
+
+/// Total and available memory, and the limit of the control group where that is lower.
+fn memory(meminfo: &Path, group: &Path) -> String {
+    let info = read(meminfo).unwrap_or_default();
+    let mebibytes = |key: &str| -> Option<u64> {
+        let rest = info.lines().find_map(|line| line.strip_prefix(key))?;
+        rest.split_whitespace().next()?.parse::<u64>().ok().map(|kibibytes| kibibytes >> 10)
+    };
+    let total = mebibytes("MemTotal:").unwrap_or(0);
+    let available = mebibytes("MemAvailable:").unwrap_or(0);
+    let limit = read(group).and_then(|text| text.trim().parse::<u64>().ok()).map(|bytes| bytes >> 20);
+    let limit = limit.filter(|limit| *limit < total).map(|limit| format!(", limited to {limit} MiB by the control group"));
+    format!("{total} MiB, {available} MiB available{}", limit.unwrap_or_default())
+}
+
+fn limits() -> String {
+    let soft = |resource| {
+        let limit = rustix::process::getrlimit(resource).current;
+        limit.map_or_else(|| "any number of".to_owned(), |limit| limit.to_string())
+    };
+    let (files, processes) = (soft(rustix::process::Resource::Nofile), soft(rustix::process::Resource::Nproc));
+    format!("{files} open files, {processes} processes")
+}
+
+/// A V4L2 device.
+struct Device {
+    is_decoder: bool,
+    text: String,
+}
+
+/// Every V4L2 device the kernel has, whether or not this user may open it.
+fn devices(class: &Path) -> Vec<Device> {
+    let mut names: Vec<PathBuf> = fs::read_dir(class).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
+    names.sort();
+    let described = names.iter().filter_map(|path| {
+        let file = path.file_name()?.to_str().filter(|name| name.starts_with("video"))?;
+        let name = read(path.join("name")).unwrap_or_default();
+        let name = name.trim().escape_debug().to_string();
+        let is_decoder = DECODER_NAMES.iter().any(|part| name.to_ascii_lowercase().contains(part));
+        let device = Path::new("/dev").join(file);
+        let access = match fs::OpenOptions::new().read(true).write(true).open(&device) {
+            Ok(_) => String::new(),
+            Err(cause) => format!(", cannot be opened: {cause}"),
+        };
+        let unused = if is_decoder { " (not used: weir decodes on the CPU)" } else { "" };
+        Some(Device { is_decoder, text: format!("{} {name}{unused}{access}", device.display()) })
+    });
+    described.collect()
+}
+
+/// Decoders that are no V4L2 devices.
+fn decoder_files(dev: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for pattern in DECODER_DEVICES {
+        let (folder, beginning) = pattern.rsplit_once('/').unwrap_or(("", pattern));
+        let entries = fs::read_dir(dev.join(folder)).into_iter().flatten().flatten();
+        found
+            .extend(entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(beginning)).map(|entry| entry.path()));
+    }
+    found.sort();
+    found
+}
+
+fn clock(now: Wall, synchronised: &Path) -> String {
+    let judged = if now.micros() < CLOCK_SET_AFTER_MICROS {
+        "was never set: certificates will not be valid"
+    } else if synchronised.exists() {
+        "synchronised by systemd-timesyncd"
+    } else {
+        "whether it is synchronised is not known here"
+    };
+    format!("{} local time, {judged}", now.iso_local())
+}
+
+/// Whether a folder can be written, and how much fits in.
+fn folder(path: &Path) -> String {
+    // The folder itself may not be there yet: then what counts is where it will be made.
+    let Some(existing) = path.ancestors().find(|folder| folder.exists()) else {
+        return format!("{}: no such folder", path.display());
+    };
+    let writable = rustix::fs::access(existing, rustix::fs::Access::WRITE_OK).is_ok();
+    let free = rustix::fs::statvfs(existing).map(|stat| stat.f_bavail.saturating_mul(stat.f_frsize) >> 20);
+    let judged = if writable { "writable" } else { "NOT writable" };
+    format!("{}, {judged}, {} MiB free", path.display(), free.unwrap_or(0))
+}
+
+/// Whether the model registry answers.
+fn registry(config: &Config) -> String {
+    let url = &config.models.api_base_url;
+    if config.models.offline {
+        return format!("{url}: not asked (models.offline)");
+    }
+    let address = || -> Option<(String, u16)> {
+        let url = url::Url::parse(url).ok()?;
+        Some((url.host_str()?.to_owned(), url.port_or_known_default()?))
+    };
+    let Some((host, port)) = address() else { return format!("{url}: not an address") };
+    let reached = (host.as_str(), port).to_socket_addrs().map_err(|cause| cause.to_string()).and_then(|addresses| {
+        let mut last = "the name has no address".to_owned();
+        for address in addresses {
+            match TcpStream::connect_timeout(&address, CONNECT_TIMEOUT) {
+                Ok(_) => return Ok(()),
+                Err(cause) => last = cause.to_string(),
+            }
+        }
+        Err(last)
+    });
+    match reached {
+        Ok(()) => format!("{host}:{port} reachable"),
+        Err(why) => format!("{host}:{port} NOT reachable: {why}; models in the cache and local ones work"),
+    }
+}
+
+/// The beginning of a small file.
+fn read(path: impl AsRef<Path>) -> Option<String> {
+    use std::io::Read;
+    let mut bytes = Vec::new();
+    fs::File::open(path).ok()?.take(MAX_FILE_BYTES as u64).read_to_end(&mut bytes).ok()?;
+    Some(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn every_fact_has_a_line() {
+        let mut config = Config::default();
+        config.models.offline = true;
+        let text = report(&config);
+        for name in ["version", "machine", "cores", "kernels", "memory", "limits", "clock", "cache", "registry"] {
+            assert!(text.lines().any(|line| line.starts_with(name)), "{name} is not in\n{text}");
+        }
+    }
+
+    #[test]
+    fn devices_and_memory_are_read_from_the_kernels_files() {
+        let root = std::env::temp_dir().join(format!("weir-platform-{}", uuid::Uuid::new_v4()));
+        for (name, label) in [("video0", "HD \u{1b}Webcam\n"), ("video10", "bcm2835-codec-decode\n"), ("vbi0", "x")] {
+            fs::create_dir_all(root.join(name)).unwrap();
+            fs::write(root.join(name).join("name"), label).unwrap();
+        }
+        let found = devices(&root);
+        assert_eq!(found.iter().map(|device| device.is_decoder).collect::<Vec<_>>(), [false, true]);
+        // A name comes from the device: nothing of it reaches a terminal as it is.
+        assert!(found[0].text.starts_with("/dev/video0 HD \\u{1b}Webcam"), "{}", found[0].text);
+        fs::write(root.join("meminfo"), "MemTotal:        2048000 kB\nMemFree: 1 kB\nMemAvailable:    1024000 kB\n").unwrap();
+        fs::write(root.join("max"), "536870912\n").unwrap();
+        let limited = "2000 MiB, 1000 MiB available, limited to 512 MiB by the control group";
+        assert_eq!(memory(&root.join("meminfo"), &root.join("max")), limited);
+        assert_eq!(memory(&root.join("meminfo"), &root.join("none")), "2000 MiB, 1000 MiB available");
+        fs::remove_dir_all(root).unwrap();
+    }
+
+    #[test]
+    fn a_clock_that_was_never_set_is_named() {
+        let nowhere = Path::new("/nonexistent");
+        assert!(clock(Wall::from_micros(0), nowhere).contains("never set"));
+        assert!(!clock(Wall::from_micros(CLOCK_SET_AFTER_MICROS), nowhere).contains("never set"));
+    }
+
+    #[test]
+    fn a_registry_that_is_not_there_is_named() {
+        let mut config = Config::default();
+        // Port 9 of this machine: nobody listens there.
+        config.models.api_base_url = "http://127.0.0.1:9".to_owned();
+        assert!(registry(&config).contains("127.0.0.1:9 NOT reachable"), "{}", registry(&config));
+    }
+}
