@@ -90,8 +90,7 @@ fi
 say "$out/weir: $size bytes"
 
 if [ -z "${WEIR_CROSS_NO_PACKAGES:-}" ]; then
-  scripts/setup.sh package
   packaging/make-packages.py --target "$target" --out "$out"
-  lintian --fail-on error,warning "$out"/*.deb
+  packaging/check.sh "$out"
 fi
 ls -l "$out"
