@@ -290,7 +290,8 @@ fn cameras_of_a_real_kernel() {
     let start = Instant::now();
     let Some(guest) = Guest::boot() else { return };
     println!("boot {:.1} s", start.elapsed().as_secs_f64());
-    let steps: [(&str, fn(&Guest)); 8] = [
+    type Step = (&'static str, fn(&Guest));
+    let steps: [Step; 8] = [
         ("named_by_number_path_and_link", named_by_number_path_and_link),
         ("every_format_shows_the_right_colours", every_format_shows_the_right_colours),
         ("properties_take_effect", properties_take_effect),

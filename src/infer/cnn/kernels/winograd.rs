@@ -1,5 +1,6 @@
 //! Winograd's F(4×4, 3×3): 6×6 windows, 3×3 kernels and 4×4 outputs to and from the 36 places where they are multiplied.
 #![allow(unsafe_code)] // raw pointers, as the structures in `mod.rs` describe them
+#![allow(clippy::needless_range_loop)] // rows of a square are taken across its columns
 
 use super::generic::finish;
 use super::lanes::{LANES, Lanes};
