@@ -11,6 +11,7 @@ cloud about every model; tests/goldens.rs holds the recordings of that.
 import json
 import os
 import pathlib
+import signal
 import socket
 import subprocess
 import sys
@@ -200,7 +201,8 @@ def main():
 
         def start(arguments, log, **environment):
             with open(work / log, "wb") as output:
-                process = subprocess.Popen(arguments, env={**plain, **environment}, cwd=work, stdout=output, stderr=output)
+                process = subprocess.Popen(arguments, env={**plain, **environment}, cwd=work, stdout=output, stderr=output,
+                                           start_new_session=True)
             processes.append(process)
             return process
 
@@ -224,7 +226,8 @@ def main():
             life(model, compare, api_port, own_port)
         finally:
             for process in processes:
-                process.kill()
+                # Roboflow's manager starts processes of its own: the whole group goes.
+                os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
     print(f"{compare.same} answers have the same shape, {compare.different} differ")
     sys.exit(1 if compare.different else 0)
