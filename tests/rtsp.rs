@@ -5,12 +5,16 @@
 mod support;
 
 use std::collections::HashMap;
+use std::io::{Read as _, Write as _};
+use std::net::Shutdown;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use support::recording::{self, datagram_differences};
+use support::rogue::Server;
 use support::rtsp::Camera;
 use support::script::{Camera as Scripted, Script};
 use support::weir::signal;
-use support::{Json, Weir, udp, wait_for};
+use support::{Json, Weir, tls, udp, wait_for};
 
 fn init(weir: &Weir, url: &str, port: u16) -> Json {
     Json::parse(&format!(
@@ -244,5 +248,53 @@ fn a_camera_with_one_session_is_played_again_after_a_worker_died_without_farewel
     assert_eq!(camera.asked("TEARDOWN"), 1);
     weir.init(&init(&weir, &camera.url(), sink.port()));
     sink.drain();
+    sink.next();
+}
+
+/// A snapshot camera behind TLS, with the certificate of the tests.
+fn https_camera() -> Server {
+    use futures_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
+    use futures_rustls::rustls::{ServerConfig, ServerConnection, StreamOwned, crypto::ring};
+    let builder = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()));
+    let builder = builder.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
+    let chain = vec![CertificateDer::from_pem_file(tls::file("server.pem")).unwrap()];
+    let key = PrivateKeyDer::from_pem_file(tls::file("server.key")).unwrap();
+    let config = Arc::new(builder.with_single_cert(chain, key).unwrap());
+    let picture = std::fs::read(support::clip("clips/colour.jpg")).unwrap();
+    Server::start(move |connection, _| {
+        let mut stream = StreamOwned::new(ServerConnection::new(config.clone()).unwrap(), connection.try_clone()?);
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            stream.read_exact(&mut byte)?;
+            head.push(byte[0]);
+        }
+        let length = picture.len();
+        write!(stream, "HTTP/1.1 200 OK\r\nContent-Type: image/jpeg\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n")?;
+        stream.write_all(&picture)?;
+        stream.conn.send_close_notify();
+        stream.flush()?;
+        connection.shutdown(Shutdown::Both)
+    })
+}
+
+#[test]
+fn https_cameras_are_trusted_by_their_certificate_and_by_nothing_else() {
+    let camera = https_camera();
+    let url = format!("https://localhost:{}/snapshot.jpg", camera.port);
+    let sink = udp::Receiver::new();
+    let weir = Weir::start();
+    let id = weir.init(&init(&weir, &url, sink.port()));
+    let report = wait_for("the refusal", || {
+        let report = weir.report(&id);
+        (complaints(&report, "SourceConnectionError") > 0).then_some(report)
+    });
+    assert!(report.to_string().contains("ertificate"), "{report}");
+    let weir = Weir::start_with(|command| {
+        command.env("SSL_CERT_FILE", tls::file("ca.pem"));
+    });
+    weir.init(&init(&weir, &url, sink.port()));
+    sink.next();
+    // Another connection, behind the filter.
     sink.next();
 }

@@ -13,8 +13,9 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// Variables that a worker inherits. Nothing else: keys and tokens of the service never reach a worker.
-const INHERITED_VARIABLES: [&str; 4] = ["LOG_LEVEL", "TZ", "RUST_BACKTRACE", "JOURNAL_STREAM"];
+/// Variables that a worker inherits. Nothing else: keys and tokens of the service never reach a worker. The certificates are
+/// those that `https://` cameras are trusted by.
+const INHERITED_VARIABLES: [&str; 6] = ["LOG_LEVEL", "TZ", "RUST_BACKTRACE", "JOURNAL_STREAM", "SSL_CERT_FILE", "SSL_CERT_DIR"];
 
 enum Job {
     Start { socket: OwnedFd, ring: OwnedFd, reply: Sender<Result<Process>> },

@@ -209,3 +209,32 @@ fn masked(mask: u64) -> SeccompCmpOp {
 fn flags(flags: i32) -> u64 {
     u64::from(flags.cast_unsigned())
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use std::os::unix::process::{CommandExt, ExitStatusExt};
+    use std::process::Command;
+
+    /// Tells the test, started again as a process of its own, that it is that process: a filter is for ever.
+    const INSIDE: &str = "WEIR_TEST_INSIDE_FILTER";
+
+    #[test]
+    fn a_worker_that_runs_a_program_is_killed_and_one_that_opens_a_socket_is_refused() {
+        let name =
+            "capture::sandbox::filter::tests::a_worker_that_runs_a_program_is_killed_and_one_that_opens_a_socket_is_refused";
+        if std::env::var_os(INSIDE).is_some() {
+            install(Needs::Nothing).unwrap();
+            assert!(std::net::UdpSocket::bind("127.0.0.1:0").is_err());
+            assert!(std::fs::read("/proc/self/statm").is_ok());
+            assert!(std::fs::write(std::env::temp_dir().join("weir-test-filter"), "x").is_err());
+            // Does not return: this process becomes another program, or is killed for trying.
+            let _ = Command::new("/bin/true").exec();
+            std::process::exit(0);
+        }
+        let test = std::env::current_exe().unwrap();
+        let inside = Command::new(test).args([name, "--exact", "--nocapture"]).env(INSIDE, "1").output().unwrap();
+        assert_eq!(inside.status.signal(), Some(libc::SIGSYS), "{inside:?}");
+    }
+}

@@ -193,6 +193,10 @@ fn find_track(movie: &[u8]) -> Result<(Track, u32)> {
         let Some(stbl) = descend(trak, &[b"mdia", b"minf", b"stbl"]) else { continue };
         match codec::sample_format(child(stbl, b"stsd").unwrap_or_default()) {
             Ok(format) => {
+                if let Some(degrees) = turned(trak) {
+                    let message = format!("the MP4 file wants its picture turned by {degrees} degrees, which is not supported");
+                    return Err(Error::new(Kind::SourceUnsupported, message));
+                }
                 let damaged = || Error::new(Kind::SourceConnection, "the tables of the MP4 file are damaged");
                 return track(movie, trak, stbl, format).ok_or_else(damaged);
             }
@@ -214,6 +218,23 @@ fn track(movie: &[u8], trak: &[u8], stbl: &[u8], format: SampleFormat) -> Option
     let edits = descend(trak, &[b"edts", b"elst"]).map(|elst| edits(elst, movie_scale, timescale)).unwrap_or_default();
     let table = SampleTable::new(movie, stbl)?;
     Some((Track { id, format, table, defaults, edits }, timescale))
+}
+
+/// By how many degrees, clockwise, the matrix of the track header turns the picture (ISO/IEC 14496-12 §8.3.2); `None`: not at
+/// all. Telephones write this. Shown as it lies in the file, such a picture would give boxes that nobody expects.
+fn turned(trak: &[u8]) -> Option<u32> {
+    const MATRIX: usize = 40;
+    let header = child(trak, b"tkhd")?;
+    // Dates and duration are longer in version 1.
+    let at = MATRIX + if header.first() == Some(&1) { 12 } else { 0 };
+    // Of the matrix a b u c d v x y w.
+    let sign = |place: usize| Some(u32_at(header, at + place * 4)?.cast_signed().signum());
+    match (sign(0)?, sign(1)?, sign(3)?, sign(4)?) {
+        (0, 1, -1, 0) => Some(90),
+        (-1, 0, 0, -1) => Some(180),
+        (0, -1, 1, 0) => Some(270),
+        _ => None,
+    }
 }
 
 /// Time scale of `mdhd` or `mvhd`: they begin alike. Ticks per second.

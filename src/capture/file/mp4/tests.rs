@@ -41,3 +41,26 @@ fn what_is_no_video_is_named() {
     assert_eq!(kind("missing.mp4"), Some(Kind::SourceConnection));
     assert_eq!(kind("clips"), Some(Kind::SourceConnection));
 }
+
+#[test]
+fn a_file_whose_picture_must_be_turned_is_refused_by_name() {
+    const ONE: u32 = 0x1_0000;
+    let original = std::fs::read(asset("clips/baseline.mp4")).unwrap();
+    let matrix = original.windows(4).position(|kind| kind == b"tkhd").unwrap() + 4 + 40;
+    let minus = ONE.wrapping_neg();
+    for (degrees, a, b, c, d) in [(0, ONE, 0, 0, ONE), (90, 0, ONE, minus, 0), (180, minus, 0, 0, minus), (270, 0, minus, ONE, 0)]
+    {
+        let mut bytes = original.clone();
+        for (place, value) in [(0, a), (1, b), (3, c), (4, d)] {
+            bytes[matrix + place * 4..][..4].copy_from_slice(&value.to_be_bytes());
+        }
+        let file = std::env::temp_dir().join(format!("weir-test-turned-{}-{degrees}.mp4", std::process::id()));
+        std::fs::write(&file, bytes).unwrap();
+        let opened = file::open(&file);
+        std::fs::remove_file(&file).unwrap();
+        match (degrees, opened) {
+            (0, opened) => assert!(opened.is_ok()),
+            (_, opened) => assert!(opened.err().unwrap().message().contains(&format!("turned by {degrees} degrees"))),
+        }
+    }
+}
