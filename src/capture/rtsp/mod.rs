@@ -4,6 +4,7 @@
 //! the rest (a server that never ends a header or a frame kills its own worker, nobody else).
 
 mod address;
+mod punctuality;
 mod rate;
 mod redirect;
 
@@ -16,6 +17,7 @@ use crate::command::SourceProperties;
 use crate::error::{Error, Kind, Result, system};
 use address::Address;
 use futures::StreamExt;
+use punctuality::Punctuality;
 use rate::Rate;
 use retina::client::{Demuxed, PlayOptions, Session, SessionGroup, SessionOptions, SetupOptions, Transport};
 use retina::codec::{CodecItem, FrameFormat, ParametersRef, VideoFrame};
@@ -55,6 +57,7 @@ struct Camera {
     stream: usize,
     codec: Codec,
     properties: SourceProperties,
+    punctuality: Punctuality,
     /// Frames that came while the frame rate was measured.
     early: VecDeque<VideoFrame>,
     /// The frame that was given out last.
@@ -90,6 +93,7 @@ pub(super) fn open(url: &str, start: &Start, control: &Control) -> Result<Box<dy
             stream,
             codec,
             properties,
+            punctuality: Punctuality::new(),
             early,
             current: None,
             current_is_next: false,
@@ -231,8 +235,15 @@ impl Source for Camera {
                 // Inside the runtime: a timer is made when `timeout` is called.
                 match self.runtime.block_on(async { timeout(IDLE, session.next()).await }) {
                     Err(_) => return Ok(Grab::Idle),
-                    Ok(Some(Ok(CodecItem::VideoFrame(frame)))) => frame,
-                    // RTCP and the like: the camera answers, but that is no picture.
+                    Ok(Some(Ok(CodecItem::VideoFrame(frame)))) => {
+                        self.punctuality.see_frame(frame.timestamp(), frame.loss());
+                        frame
+                    }
+                    Ok(Some(Ok(CodecItem::Rtcp(packets)))) => {
+                        self.punctuality.see_control(&packets);
+                        return Ok(Grab::Idle);
+                    }
+                    // Whatever else: the camera answers, but that is no picture.
                     Ok(Some(Ok(_))) => return Ok(Grab::Idle),
                     Ok(Some(Err(error))) => return Err(failed(&error, Kind::SourceLost)),
                     Ok(None) => return Err(Error::new(Kind::SourceLost, "the camera closed the connection")),
