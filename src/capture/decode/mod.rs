@@ -6,6 +6,7 @@ mod decoded;
 mod h264;
 mod h265;
 mod jpeg;
+mod parameters;
 mod reorder;
 
 pub(crate) use h264::Sps as H264Parameters;

@@ -5,7 +5,6 @@ mod fallback;
 mod sps;
 
 pub(crate) use sps::Sps;
-pub(super) use sps::{frame_rate, matrix};
 
 use super::annexb::{h264_type, nal_units};
 use super::decoded::{Decoded, Stamp};

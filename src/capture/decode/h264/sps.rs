@@ -2,6 +2,7 @@
 
 use crate::capture::decode::annexb::{h264_type, nal_units};
 use crate::capture::decode::bits::{Bits, unescape};
+use crate::capture::decode::parameters::{self, Window};
 use crate::capture::decode::reorder::{Depth, MAX_DEPTH};
 use crate::capture::picture::{Matrix, Range};
 
@@ -76,18 +77,11 @@ impl Sps {
             bits.skip(1)?;
         }
         bits.skip(1)?;
-        let height_blocks = height_units.checked_mul(if frames_only { 1 } else { 2 })?;
-        let (crop_x, crop_y) = (if matches!(chroma, 1 | 2) { 2 } else { 1 }, if chroma == 1 { 2 } else { 1 });
-        let crop_y = crop_y * if frames_only { 1 } else { 2 };
-        let mut crop = [0; 4];
-        if bits.flag()? {
-            for side in &mut crop {
-                *side = bits.unsigned()?;
-            }
-        }
-        let [left, right, top, bottom] = crop;
-        let width = width_blocks.checked_mul(16)?.checked_sub(left.checked_add(right)?.checked_mul(crop_x)?)?;
-        let height = height_blocks.checked_mul(16)?.checked_sub(top.checked_add(bottom)?.checked_mul(crop_y)?)?;
+        let fields = if frames_only { 1 } else { 2 };
+        let height_blocks = height_units.checked_mul(fields)?;
+        let window = Window::parse(&mut bits)?;
+        let (width, height) = (width_blocks.checked_mul(16)?, height_blocks.checked_mul(16)?);
+        let (width, height) = window.crop(width, height, chroma, fields)?;
 
         let intra_only = constraints >> 4 & 1 == 1 && matches!(profile, 44 | 86 | 100 | 110 | 122 | 244);
         // A baseline stream has no B-frames, and order type 2 says that output order is decoding order (§8.2.1.3).
@@ -96,7 +90,7 @@ impl Sps {
         } else {
             Depth::AtMost(max_dpb_frames(level, constraints, width_blocks, height_blocks))
         };
-        let plain = chroma == 1 && !deep && frames_only && left == 0 && top == 0;
+        let plain = chroma == 1 && !deep && frames_only && window.left == 0 && window.top == 0;
         let mut sps = Sps { width, height, fps: None, range: Range::Limited, matrix: Matrix::Bt601, depth, frames_only, plain };
         if bits.flag()? {
             // Damaged or cut-short usability information says nothing; the picture is still good.
@@ -107,30 +101,12 @@ impl Sps {
 
     /// `vui_parameters` (§E.1.1).
     fn usability(&mut self, bits: &mut Bits<'_>) -> Option<()> {
-        const EXTENDED_ASPECT_RATIO: u32 = 255;
-        if bits.flag()? && bits.bits(8)? == EXTENDED_ASPECT_RATIO {
-            bits.skip(32)?;
-        }
-        if bits.flag()? {
-            bits.skip(1)?;
-        }
-        if bits.flag()? {
-            bits.skip(3)?;
-            self.range = if bits.flag()? { Range::Full } else { Range::Limited };
-            if bits.flag()? {
-                bits.skip(16)?;
-                self.matrix = matrix(bits.bits(8)?);
-            }
-        }
-        if bits.flag()? {
-            bits.unsigned()?;
-            bits.unsigned()?;
-        }
+        parameters::colours(bits, &mut self.range, &mut self.matrix)?;
         if bits.flag()? {
             let (units, scale) = (bits.bits(32)?, bits.bits(32)?);
             bits.skip(1)?;
             // Two units to a frame: they count fields.
-            self.fps = frame_rate(scale, units.checked_mul(2)?);
+            self.fps = parameters::frame_rate(scale, units.checked_mul(2)?);
         }
         let nal_hrd = bits.flag()?;
         if nal_hrd {
@@ -156,18 +132,6 @@ impl Sps {
         }
         Some(())
     }
-}
-
-/// `matrix_coefficients` (Table E-5): 1 is BT.709; everything else is taken as BT.601, as the reference does.
-pub(in crate::capture::decode) fn matrix(code: u32) -> Matrix {
-    if code == 1 { Matrix::Bt709 } else { Matrix::Bt601 }
-}
-
-/// Frames per second from a time scale, if it is one that a camera can have.
-pub(in crate::capture::decode) fn frame_rate(scale: u32, units: u32) -> Option<f64> {
-    const MAX_FPS: f64 = 1000.0;
-    let fps = f64::from(scale) / f64::from(units);
-    (units != 0 && fps > 0.0 && fps <= MAX_FPS).then_some(fps)
 }
 
 fn skip_scaling_lists(bits: &mut Bits<'_>, lists: u32) -> Option<()> {

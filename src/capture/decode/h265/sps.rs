@@ -2,7 +2,7 @@
 
 use crate::capture::decode::annexb::{h265_type, nal_units};
 use crate::capture::decode::bits::{Bits, unescape};
-use crate::capture::decode::h264::{frame_rate, matrix};
+use crate::capture::decode::parameters::{self, Window};
 use crate::capture::picture::{Matrix, Range};
 
 /// The facts of a sequence parameter set.
@@ -48,17 +48,8 @@ impl Sps {
         if chroma == 3 {
             bits.skip(1)?;
         }
-        let (mut width, mut height) = (bits.unsigned()?, bits.unsigned()?);
-        if bits.flag()? {
-            let (unit_x, unit_y) = (if matches!(chroma, 1 | 2) { 2 } else { 1 }, if chroma == 1 { 2 } else { 1 });
-            let mut window = [0; 4];
-            for side in &mut window {
-                *side = bits.unsigned()?;
-            }
-            let [left, right, top, bottom] = window;
-            width = width.checked_sub(left.checked_add(right)?.checked_mul(unit_x)?)?;
-            height = height.checked_sub(top.checked_add(bottom)?.checked_mul(unit_y)?)?;
-        }
+        let (width, height) = (bits.unsigned()?, bits.unsigned()?);
+        let (width, height) = Window::parse(&mut bits)?.crop(width, height, chroma, 1)?;
         bits.unsigned()?;
         bits.unsigned()?;
         let order_bits = bits.unsigned()?.checked_add(4).filter(|&count| count <= 16)?;
@@ -77,28 +68,10 @@ impl Sps {
 
     /// `vui_parameters` (§E.2.1), as far as its timing.
     fn usability(&mut self, bits: &mut Bits<'_>) -> Option<()> {
-        const EXTENDED_ASPECT_RATIO: u32 = 255;
         if !bits.flag()? {
             return Some(());
         }
-        if bits.flag()? && bits.bits(8)? == EXTENDED_ASPECT_RATIO {
-            bits.skip(32)?;
-        }
-        if bits.flag()? {
-            bits.skip(1)?;
-        }
-        if bits.flag()? {
-            bits.skip(3)?;
-            self.range = if bits.flag()? { Range::Full } else { Range::Limited };
-            if bits.flag()? {
-                bits.skip(16)?;
-                self.matrix = matrix(bits.bits(8)?);
-            }
-        }
-        if bits.flag()? {
-            bits.unsigned()?;
-            bits.unsigned()?;
-        }
+        parameters::colours(bits, &mut self.range, &mut self.matrix)?;
         bits.skip(3)?;
         if bits.flag()? {
             for _ in 0..4 {
@@ -107,7 +80,7 @@ impl Sps {
         }
         if bits.flag()? {
             let (units, scale) = (bits.bits(32)?, bits.bits(32)?);
-            self.fps = frame_rate(scale, units);
+            self.fps = parameters::frame_rate(scale, units);
         }
         Some(())
     }
