@@ -115,7 +115,11 @@ fn from_arrival_to_slot() {
 fn init_and_terminate_again_and_again() {
     let rounds = if in_full() { 1000 } else { 20 };
     let camera = Camera::start(Script::of("clips/baseline.mp4"));
-    let weir = Weir::start();
+    // Large blocks go back to the system as soon as they are free, as under musl. Else glibc keeps what each inference thread
+    // once took for a model: steps of 8 MB at any round, one per thread, that would hide what grows.
+    let weir = Weir::start_with(|command| {
+        command.env("MALLOC_MMAP_THRESHOLD_", "131072");
+    });
     let sink = udp::Receiver::new();
     let mut before = (0, 0);
     let started = Instant::now();
