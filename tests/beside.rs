@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use support::rogue::{Mode, Server};
 use support::script::{Camera, Script};
-use support::{Json, Weir, udp, wait_for};
+use support::{Json, Weir, request, udp, wait_for};
 
 /// Of the healthy cameras: slow, so that not the CPU time of a busy machine decides.
 const FPS: f64 = 10.0;
@@ -24,12 +24,7 @@ const WORKER_BYTES: u64 = 96 << 20;
 const PIPELINE_BYTES: u64 = 256 << 10;
 
 fn init(weir: &Weir, url: &str, port: u16) -> Json {
-    Json::parse(&format!(
-        r#"{{"type": "init", "model_id": "{}", "video_reference": "{url}",
-            "sink_configuration": {{"type": "udp_sink", "host": "127.0.0.1", "port": {port}}},
-            "model_configuration": {{"type": "object-detection"}}}}"#,
-        weir.toy()
-    ))
+    request::init(&weir.toy(), &request::quoted(url), port, "")
 }
 
 /// A field of `/proc/PID/status` in bytes; 0 for a process that is gone.

@@ -7,7 +7,7 @@ mod support;
 use std::path::Path;
 use std::time::Instant;
 use support::weir::command;
-use support::{Folder, Json, Weir, clip, root, udp};
+use support::{Folder, Json, Weir, clip, request, root, udp};
 
 /// Frames a second of the pipeline that is watched while models load.
 const PACE: f64 = 20.0;
@@ -17,11 +17,7 @@ const LEAST_SHARE: f64 = 0.6;
 const LOADS: usize = 3;
 
 fn init(model: &str, video: &str, port: u16, extra: &str) -> Json {
-    Json::parse(&format!(
-        r#"{{"type": "init", "model_id": "{model}", "video_reference": "{video}",
-            "sink_configuration": {{"type": "udp_sink", "host": "127.0.0.1", "port": {port}}},
-            "model_configuration": {{"type": "object-detection"}}{extra}}}"#
-    ))
+    request::init(model, &request::quoted(video), port, extra)
 }
 
 #[test]

@@ -6,7 +6,7 @@ mod support;
 
 use std::time::Duration;
 use support::events::Events;
-use support::{Folder, Json, Weir, clip, http, roboflow, udp, wait_for};
+use support::{Folder, Json, Weir, clip, http, request, roboflow, udp, wait_for};
 
 /// The value of the sample whose line begins with `name`, all label sets added up.
 fn sample(page: &str, name: &str) -> f64 {
@@ -16,14 +16,7 @@ fn sample(page: &str, name: &str) -> f64 {
 
 /// An `init` of the toy model on a clip; `extra` holds further members, each with a comma before it.
 fn init(weir: &Weir, video: &str, sink: (&str, u16), extra: &str) -> Json {
-    let (host, port) = sink;
-    Json::parse(&format!(
-        r#"{{"type": "init", "model_id": "{}", "video_reference": {},
-            "sink_configuration": {{"type": "udp_sink", "host": "{host}", "port": {port}}},
-            "model_configuration": {{"type": "object-detection"}}{extra}}}"#,
-        weir.toy(),
-        Json::from(video)
-    ))
+    request::init_to(&weir.toy(), &request::quoted(video), sink, extra)
 }
 
 #[test]

@@ -14,15 +14,10 @@ use support::rogue::Server;
 use support::rtsp::Camera;
 use support::script::{Camera as Scripted, Script};
 use support::weir::signal;
-use support::{Json, Weir, tls, udp, wait_for};
+use support::{Json, Weir, request, tls, udp, wait_for};
 
 fn init(weir: &Weir, url: &str, port: u16) -> Json {
-    Json::parse(&format!(
-        r#"{{"type": "init", "model_id": "{}", "video_reference": "{url}",
-            "sink_configuration": {{"type": "udp_sink", "host": "127.0.0.1", "port": {port}}},
-            "model_configuration": {{"type": "object-detection"}}}}"#,
-        weir.toy()
-    ))
+    request::init(&weir.toy(), &request::quoted(url), port, "")
 }
 
 fn frame_id(datagram: &Json) -> u64 {

@@ -9,21 +9,13 @@ use std::net::{Shutdown, TcpListener};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+use support::request::{self, quoted};
 use support::weir::{children, command, follow, signal};
 use support::{Folder, Json, PATIENCE, Weir, clip, http, roboflow, tcp, udp, wait_for};
 
 /// An `init` of the toy model; `extra` holds further members, each with a comma before it.
 fn init(weir: &Weir, video: &str, port: u16, extra: &str) -> Json {
-    Json::parse(&format!(
-        r#"{{"type": "init", "model_id": "{}", "video_reference": {video},
-            "sink_configuration": {{"type": "udp_sink", "host": "127.0.0.1", "port": {port}}},
-            "model_configuration": {{"type": "object-detection"}}{extra}}}"#,
-        weir.toy()
-    ))
-}
-
-fn quoted(text: &str) -> String {
-    Json::from(text).to_string()
+    request::init(&weir.toy(), video, port, extra)
 }
 
 /// A clip as a stream: `file://` plays for ever at its own speed, and is reconnected like a camera.

@@ -9,7 +9,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 use support::script::{Camera, Script, units};
 use support::worker::{frame, opened, request, start};
-use support::{Folder, Json, Weir, udp, wait_for};
+use support::{Folder, Json, Weir, request, udp, wait_for};
 use weir::clock::Wall;
 
 /// Whether the bars count.
@@ -18,12 +18,7 @@ fn in_full() -> bool {
 }
 
 fn init(weir: &Weir, url: &str, port: u16) -> Json {
-    Json::parse(&format!(
-        r#"{{"type": "init", "model_id": "{}", "video_reference": "{url}",
-            "sink_configuration": {{"type": "udp_sink", "host": "127.0.0.1", "port": {port}}},
-            "model_configuration": {{"type": "object-detection"}}}}"#,
-        weir.toy()
-    ))
+    request::init(&weir.toy(), &request::quoted(url), port, "")
 }
 
 /// Ten seconds of 720p at 15 fps, 2 Mbit/s, a key frame every second and no B-frames, as a camera sends it; the small

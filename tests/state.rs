@@ -13,7 +13,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use support::weir::signal;
-use support::{Folder, Json, Weir, clip, tcp, udp, wait_for};
+use support::{Folder, Json, Weir, clip, request, tcp, udp, wait_for};
 
 /// Kills of one run, unless `WEIR_SOAK_KILLS` says more.
 const KILLS: usize = 12;
@@ -38,13 +38,8 @@ fn models() -> Folder {
 }
 
 fn init(models: &Path, port: u16) -> String {
-    format!(
-        r#"{{"type": "init", "model_id": "{}", "video_reference": "file://{}", "max_fps": 5,
-            "sink_configuration": {{"type": "udp_sink", "host": "127.0.0.1", "port": {port}}},
-            "model_configuration": {{"type": "object-detection"}}}}"#,
-        models.join("toy").display(),
-        clip("short.mp4")
-    )
+    let video = request::quoted(&format!("file://{}", clip("short.mp4")));
+    request::init(&models.join("toy").display().to_string(), &video, port, r#", "max_fps": 5"#).to_string()
 }
 
 /// One request over TCP to a service that may die under it; `None` when it did.
