@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use support::rogue::{Mode, Server};
 use support::script::{Camera, Script};
-use support::{Json, Weir, request, udp, wait_for};
+use support::{Json, Weir, process, request, udp, wait_for};
 
 /// Of the healthy cameras: slow, so that not the CPU time of a busy machine decides.
 const FPS: f64 = 10.0;
@@ -27,11 +27,9 @@ fn init(weir: &Weir, url: &str, port: u16) -> Json {
     request::init(&weir.toy(), &request::quoted(url), port, "")
 }
 
-/// A field of `/proc/PID/status` in bytes; 0 for a process that is gone.
-fn status_bytes(pid: u32, field: &str) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix(field));
-    line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or(0) << 10
+/// Memory that is the process's own; 0 for one that is gone.
+fn anonymous_bytes(pid: u32) -> u64 {
+    process::bytes(pid, "status", "RssAnon:").unwrap_or(0)
 }
 
 /// The newest update of a source or pipeline that failed: its class and words.
@@ -68,7 +66,7 @@ fn count(sinks: &[udp::Receiver]) -> Vec<usize> {
 fn watch_workers(weir: &Weir, over: &AtomicBool) -> u64 {
     let mut most = 0;
     while !over.load(Ordering::SeqCst) {
-        most = weir.workers().into_iter().map(|pid| status_bytes(pid, "RssAnon:")).fold(most, u64::max);
+        most = weir.workers().into_iter().map(|pid| anonymous_bytes(pid)).fold(most, u64::max);
         // /proc cannot be waited for.
         std::thread::sleep(Duration::from_millis(20));
     }
@@ -90,7 +88,7 @@ fn beside(rogues: &[(Mode, Server)], url: impl Fn(&Server) -> String) {
     assert!(alone.iter().all(|alone| *alone >= expected), "already alone: {alone:?}");
 
     let nowhere = udp::Receiver::new();
-    let before = status_bytes(weir.pid(), "RssAnon:");
+    let before = anonymous_bytes(weir.pid());
     let pipelines: Vec<String> = rogues.iter().map(|(_, server)| weir.init(&init(&weir, &url(server), nowhere.port()))).collect();
     let over = AtomicBool::new(false);
     let (beside, most) = std::thread::scope(|scope| {
@@ -110,7 +108,7 @@ fn beside(rogues: &[(Mode, Server)], url: impl Fn(&Server) -> String) {
     }
     assert!(most <= WORKER_BYTES, "a worker took {most} bytes");
     assert!(most > 0, "no worker was seen");
-    let grown = status_bytes(weir.pid(), "RssAnon:").saturating_sub(before);
+    let grown = anonymous_bytes(weir.pid()).saturating_sub(before);
     assert!(grown <= PIPELINE_BYTES * rogues.len() as u64, "the service grew by {grown} bytes");
     assert_eq!(nowhere.count_for(Duration::from_millis(1)), 0, "a rogue gave frames");
 

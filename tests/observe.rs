@@ -6,7 +6,7 @@ mod support;
 
 use std::time::Duration;
 use support::events::Events;
-use support::{Folder, Json, Weir, clip, http, request, roboflow, udp, wait_for};
+use support::{Folder, Json, Weir, clip, http, process, request, roboflow, udp, wait_for};
 
 /// The value of the sample whose line begins with `name`, all label sets added up.
 fn sample(page: &str, name: &str) -> f64 {
@@ -126,11 +126,9 @@ fn a_stop_of_the_service_ends_the_events_at_once() {
     assert_eq!(events.named("end").data, r#"{"reason": "terminated"}"#);
 }
 
-/// Resident memory of a process, KiB.
+/// Resident memory of a process that runs, KiB.
 fn resident_kib(pid: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse().unwrap()
+    process::bytes(pid, "status", "VmRSS:").expect("the service runs") >> 10
 }
 
 /// 500 clients that ask for events and read nothing: the places go to as many as there are, nobody else is kept from

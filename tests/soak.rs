@@ -7,6 +7,7 @@ mod support;
 
 use std::process::Command;
 use std::time::{Duration, Instant};
+use support::process::{self, descriptors};
 use support::script::{Camera, Script, units};
 use support::worker::{frame, opened, request, start};
 use support::{Folder, Json, Weir, request, udp, wait_for};
@@ -38,15 +39,9 @@ fn camera() -> Camera {
     Camera::start(Script { fps: 15.0, ..Script::units(units(&file)) })
 }
 
-/// A line of `/proc/PID/FILE` that begins with `field`, in bytes.
+/// A field of `/proc/PID/FILE`; 0 for a process that is gone.
 fn proc_bytes(pid: u32, file: &str, field: &str) -> u64 {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
-    let line = text.lines().find_map(|line| line.strip_prefix(field));
-    line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or(0) << 10
-}
-
-fn descriptors(pid: u32) -> usize {
-    std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count()
+    process::bytes(pid, file, field).unwrap_or(0)
 }
 
 fn highest(report: &Json) -> bool {

@@ -1,6 +1,6 @@
 //! What must hold during and after every attack.
 
-use super::support::{Weir, tcp, wait_for};
+use super::support::{Weir, process, tcp, wait_for};
 use std::time::{Duration, Instant};
 
 /// Most that the service may hold under attack: 2 × 64 connections with a message of 1 MiB each, on top of itself.
@@ -67,10 +67,9 @@ impl<'a> Watch<'a> {
 }
 
 fn descriptors(weir: &Weir) -> usize {
-    std::fs::read_dir(format!("/proc/{}/fd", weir.pid())).unwrap().count()
+    process::descriptors(weir.pid())
 }
 
 fn resident_bytes(weir: &Weir) -> u64 {
-    let statm = std::fs::read_to_string(format!("/proc/{}/statm", weir.pid())).unwrap();
-    statm.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * rustix::param::page_size() as u64
+    process::bytes(weir.pid(), "status", "VmRSS:").expect("the service runs")
 }

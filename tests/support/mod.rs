@@ -19,6 +19,7 @@ pub mod events;
 pub mod guest;
 pub mod http;
 pub mod json;
+pub mod process;
 pub mod recording;
 pub mod request;
 pub mod roboflow;
