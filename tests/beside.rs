@@ -66,7 +66,7 @@ fn count(sinks: &[udp::Receiver]) -> Vec<usize> {
 fn watch_workers(weir: &Weir, over: &AtomicBool) -> u64 {
     let mut most = 0;
     while !over.load(Ordering::SeqCst) {
-        most = weir.workers().into_iter().map(|pid| anonymous_bytes(pid)).fold(most, u64::max);
+        most = weir.workers().into_iter().map(anonymous_bytes).fold(most, u64::max);
         // /proc cannot be waited for.
         std::thread::sleep(Duration::from_millis(20));
     }
