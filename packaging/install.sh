@@ -39,7 +39,7 @@ case ${1:-} in
   *) sed -n '2,8p' "$0"; exit 64 ;;
 esac
 
-mkdir -p "$root/usr/bin" "$root/etc/weir" "$root/etc/default" "$units" "$root/usr/share/man/man1"
+mkdir -p "$root/usr/bin" "$root/etc/weir/pipelines.d" "$root/etc/default" "$units" "$root/usr/share/man/man1"
 # Replaced by rename: the old binary may be running.
 install -m 0755 "$here/weir" "$root/usr/bin/.weir.new"
 [ ! -e "$root/usr/bin/weir" ] || cp -p "$root/usr/bin/weir" "$root/usr/bin/weir.previous" # for going back

@@ -56,8 +56,9 @@ def debian_changelog(package, stamp):
             f" -- {MAINTAINER}  {release}\n").encode()
 
 
-def deb(package, files, fields, description, out, stamp, control_files=None):
-    """One .deb: `files` and `control_files` are {name: (bytes, mode)}, `fields` the lines of the control file that differ."""
+def deb(package, files, fields, description, out, stamp, control_files=None, folders=()):
+    """One .deb: `files` and `control_files` are {name: (bytes, mode)}, `folders` names of empty ones, `fields` the lines of the
+    control file that differ."""
     files = {
         **files,
         f"usr/share/doc/{package}/copyright": ((HERE / "copyright").read_bytes(), 0o644),
@@ -81,6 +82,8 @@ def deb(package, files, fields, description, out, stamp, control_files=None):
         tree = pathlib.Path(folder)
         for name, (data, mode) in files.items():
             place(tree / name, data, mode)
+        for name in folders:
+            (tree / name).mkdir(parents=True)
         for name, (data, mode) in inner.items():
             place(tree / "DEBIAN" / name, data, mode)
         for directory in [tree, *(path for path in tree.rglob("*") if path.is_dir())]:
@@ -113,7 +116,8 @@ def service_deb(binary, architecture, static, out, stamp):
     control_files = {"conffiles": (b"/etc/default/weir\n/etc/weir/weir.toml\n", 0o644)}
     for script in ("postinst", "prerm", "postrm"):
         control_files[script] = ((HERE / "debian" / script).read_bytes(), 0o755)
-    return deb("weir", files, fields, description, out, stamp, control_files)
+    # Where pipelines are declared; the unit would make it too, but only when it starts.
+    return deb("weir", files, fields, description, out, stamp, control_files, folders=["etc/weir/pipelines.d"])
 
 
 def demo_deb(out, stamp):
