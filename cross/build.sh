@@ -6,10 +6,13 @@
 #   aarch64-unknown-linux-gnu.2.31   dynamic (glibc 2.31 or newer, so JetPack 5 and 6), feature `tensorrt` where there is one
 #
 # On a Debian or Ubuntu machine with only Rust (by rustup) and git. Installs what it needs itself: system packages through
-# scripts/setup.sh, zig from PyPI into target/cross-venv, the target's standard library through rustup. Leaves in
-# dist/TARGET/: weir, weir.sha256, sbom.json and the packages. Takes about ten CPU minutes: link-time optimisation of everything.
+# scripts/setup.sh, zig from PyPI into target/cross-venv, the target's standard library through rustup or, where that cannot
+# be reached, compiled from its source (WEIR_RUST_SRC). Leaves in dist/TARGET/: weir, weir.sha256, sbom.json and the packages.
+# Takes about ten CPU minutes: link-time optimisation of everything.
 #
 # Environment: WEIR_CROSS_NO_PACKAGES=1 stops after the binary; WEIR_CROSS_SYMBOLS=1 keeps symbols (no limit of size then).
+# WEIR_RUST_SRC=FOLDER: Rust's source of exactly rustc's version (Debian's package rust-src, unpacked or installed:
+# /usr/src/rustc-VERSION), to compile the standard library from.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -23,7 +26,7 @@ case $target in
   aarch64-unknown-linux-musl | x86_64-unknown-linux-musl) linkage=static triple=$target ;;
   # rustc's name has no version of glibc.
   aarch64-unknown-linux-gnu.2.31) linkage=dynamic triple=aarch64-unknown-linux-gnu ;;
-  *) sed -n '2,13p' "$0"; exit 64 ;;
+  *) sed -n '2,16p' "$0"; exit 64 ;;
 esac
 cpu=${triple%%-*} libc=${target##*-}
 
@@ -39,10 +42,18 @@ if [ "$("$venv/bin/python" -m ziglang version 2>/dev/null)" != "$ZIG_VERSION" ];
 fi
 PATH=$PWD/$venv/bin:$PATH
 
-if [ ! -d "$(rustc --print sysroot)/lib/rustlib/$triple/lib" ]; then
-  command -v rustup >/dev/null || { say "no standard library for $triple, and no rustup to fetch it"; exit 69; }
+std=()
+if [ -n "${WEIR_RUST_SRC:-}" ]; then
+  version=$(rustc --version | cut -d' ' -f2)
+  source_version=$(cat "$WEIR_RUST_SRC/src/version")
+  [ "$source_version" = "$version" ] || { say "$WEIR_RUST_SRC is Rust $source_version, rustc is $version"; exit 69; }
+  say "compiling the standard library from $WEIR_RUST_SRC"
+  # Unstable, so a stable cargo wants to be asked twice; where the source lies is a variable of cargo's own tests.
+  export RUSTC_BOOTSTRAP=1 __CARGO_TESTS_ONLY_SRC_ROOT=$WEIR_RUST_SRC/library
+  std=(-Z build-std=std)
+elif [ ! -d "$(rustc --print sysroot)/lib/rustlib/$triple/lib" ]; then
   say "installing the standard library for $triple"
-  rustup target add "$triple"
+  rustup target add "$triple" || { say "no standard library for $triple: install one, or set WEIR_RUST_SRC"; exit 69; }
 fi
 
 # C and assembly of dependencies (ring, tract's kernels).
@@ -55,9 +66,12 @@ export "BINDGEN_EXTRA_CLANG_ARGS_${triple//-/_}=--target=$cpu-linux-${libc%%.*} 
   -isystem $headers/${cpu/x86_64/x86}-linux-any -isystem $headers/any-linux-any"
 
 # Paths of this machine stay out of the binary.
-flags="--remap-path-prefix=$PWD=. --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=cargo"
+flags="--remap-path-prefix=$PWD=. --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=cargo ${WEIR_RUST_SRC:+--remap-path-prefix=$WEIR_RUST_SRC=rust}"
 features=()
-if [ $linkage = static ]; then
+if [ $linkage = static ] && [ ${#std[@]} -gt 0 ]; then
+  # Start files and musl are zig's: Rust's own copies come with its compiled standard library.
+  flags="$flags -Clinker=$PWD/cross/zig-cc -Clink-self-contained=no"
+elif [ $linkage = static ]; then
   # Rust's own linker and its own copy of musl. It folds functions that came out the same, of generic code many, and
   # packs the relocations of position-independent executables, which musl unpacks since 1.2.4.
   flags="$flags -Clinker=rust-lld -Clink-arg=--icf=all -Clink-arg=-zpack-relative-relocs"
@@ -70,7 +84,7 @@ fi
 [ -z "${WEIR_CROSS_SYMBOLS:-}" ] || export CARGO_PROFILE_DIST_STRIP=debuginfo
 # A folder of its own: another set of flags would build everything again, here and there in turn.
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-target}/cross RUSTFLAGS="${RUSTFLAGS:-} $flags"
-cargo build --locked --profile dist --bin weir --target "$triple" "${features[@]}"
+cargo build --locked --profile dist --bin weir --target "$triple" "${std[@]}" "${features[@]}"
 
 out=dist/$target
 mkdir -p "$out"
@@ -86,6 +100,11 @@ if [ $linkage = static ]; then
     say "$size bytes are more than the $MAX_STATIC_BYTES promised"
     exit 70
   fi
+else
+  promised=GLIBC_${target##*gnu.}
+  newest=$(readelf --version-info "$out/weir" | grep -o 'GLIBC_[0-9.]*' | sort -V | tail -1)
+  say "needs $newest or newer, and of libraries:$(readelf --dynamic "$out/weir" | sed -n 's/.*(NEEDED).*\[\(.*\)\]/ \1/p' | tr -d '\n')"
+  [ "$(printf '%s\n' "$newest" "$promised" | sort -V | tail -1)" = "$promised" ] || { say "$promised was promised"; exit 70; }
 fi
 say "$out/weir: $size bytes"
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Checks meta-weir without bitbake (which no package registry has): oelint-adv, and what a linter cannot know.
+# Checks meta-weir without bitbake (which is not packaged, see docs/yocto.md): oelint-adv, and what a linter cannot know.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 layer=yocto/meta-weir

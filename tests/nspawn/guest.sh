@@ -65,6 +65,18 @@ reload() {
 }
 check "a reload is announced and ends as it began" reload
 
+# -- a declared pipeline (the id follows from the name: docs/reference.md)
+declared() {
+  local id=b2581c56-76d0-526a-aaa1-4138aa423e4b
+  echo '{"model_id": "/usr/share/weir/demo/nanodet-coco-416.onnx", "video_reference": "file:///usr/share/weir/demo/sample.mp4",
+         "model_configuration": {"type": "object-detection"},
+         "sink_configuration": {"type": "udp_sink", "host": "127.0.0.1", "port": 9002}}' >/etc/weir/pipelines.d/front-door.json || return 1
+  systemctl reload weir.service && until_true 10 bash -c "weir ctl list | grep -q $id" || return 1
+  rm /etc/weir/pipelines.d/front-door.json
+  systemctl reload weir.service && until_true 10 bash -c "! weir ctl list | grep -q $id"
+}
+check "a file in /etc/weir/pipelines.d is a pipeline after a reload, and none without it" declared
+
 # -- the journal
 check "information has priority 6" bash -c "journalctl -q -u weir -b -o json | grep event=reloaded | grep -q '\"PRIORITY\":\"6\"'"
 check "a line carries neither prefix nor time of its own" bash -c "journalctl -q -u weir -b -o cat | grep -q '^event=reloaded'"
@@ -150,7 +162,7 @@ check "purging takes them too" bash -c 'dpkg -P weir && [ ! -e /etc/weir/weir.to
 
 # -- without dpkg
 cd /tmp && tar xf /test/weir-*.tar.gz && cd weir-*/ || exit 1
-check "install.sh installs and starts" bash -c './install.sh && systemctl -q is-active weir && weir ctl list'
+check "install.sh installs and starts" bash -c './install.sh && systemctl -q is-active weir && weir ctl list && [ -d /etc/weir/pipelines.d ]'
 check "a second one keeps the first as weir.previous" bash -c './install.sh --demo && [ -x /usr/bin/weir.previous ] && [ -e /usr/share/weir/demo/sample.mp4 ]'
 check "rollback" bash -c './install.sh --rollback && systemctl -q is-active weir && weir ctl list && [ ! -e /usr/bin/weir.previous ]'
 check "into a root that is not running" bash -c 'DESTDIR=/tmp/root ./install.sh && [ -L /tmp/root/etc/systemd/system/multi-user.target.wants/weir.service ] && [ -x /tmp/root/usr/bin/weir ]'

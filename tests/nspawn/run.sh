@@ -2,6 +2,7 @@
 # Runs weir under a real systemd: a Debian root file system in systemd-nspawn, the packages of this tree installed in it.
 #
 #   tests/nspawn/run.sh [BINARY]        default: target/release/weir, which must be built
+#   tests/nspawn/run.sh dist/x86_64-unknown-linux-musl      the packages that cross/build.sh left there
 #
 # As root, without a network, in about a minute and a half; the root is made once and kept in target/nspawn. Ends with
 # 'N passed, N failed'. tests/nspawn/guest.sh is what happens inside.
@@ -12,7 +13,7 @@ binary=${1:-target/release/weir}
 LIMIT_S=300
 
 [ "$(id -u)" = 0 ] || { echo "nspawn: needs root"; exit 69; }
-[ -x "$binary" ] || { echo "nspawn: $binary is not built"; exit 66; }
+[ -x "$binary" ] || { echo "nspawn: $binary is not built"; exit 66; } # a folder is `-x` too
 scripts/setup.sh nspawn
 
 work=${CARGO_TARGET_DIR:-target}/nspawn
@@ -27,7 +28,7 @@ if [ ! -e "$work/root/.made" ]; then
   touch "$work/root/.made"
 fi
 
-# A package of now and one of the next version, to upgrade to; a dynamic binary is enough here.
+# A package of now and one of the next version, to upgrade to.
 stage=$(mktemp -d)
 machine=
 finish() {
@@ -35,9 +36,13 @@ finish() {
   rm -rf "$stage"
 }
 trap finish EXIT
-install -m 0755 "$binary" "$stage/weir"
-strip "$stage/weir"
-packaging/make-packages.py --target x86_64-unknown-linux-gnu --out "$stage" >/dev/null
+if [ -d "$binary" ]; then
+  cp "$binary"/*.deb "$binary"/weir-*.tar.gz "$stage"
+else
+  install -m 0755 "$binary" "$stage/weir"
+  strip "$stage/weir"
+  packaging/make-packages.py --target x86_64-unknown-linux-gnu --out "$stage" >/dev/null
+fi
 dpkg-deb -R "$stage"/weir_*_amd64.deb "$stage/next"
 sed -i 's/^Version: .*/&+next/' "$stage/next/DEBIAN/control"
 dpkg-deb --root-owner-group -Znone --build "$stage/next" "$stage/next.deb" >/dev/null
