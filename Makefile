@@ -15,6 +15,7 @@ test: ## Everything CI runs: format, lints, licences, unit and process tests, Py
 	$(MAKE) --no-print-directory format clippy licences
 	scripts/venv.sh
 	cargo test --locked
+	cargo test --locked --features tensorrt --test tensorrt
 	EXAMPLES=25 tests/schemathesis/run.sh
 
 quick: ## Format, lints and unit tests only

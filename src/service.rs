@@ -26,6 +26,10 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a worker may take to say goodbye to its camera before it is killed.
 const WORKER_STOP_GRACE: Duration = Duration::from_millis(500);
 
+/// How long loads that nobody waits for any more may take to notice it, and to stop a `trtexec` with all it has started.
+/// Others are in the middle of a computation that cannot be stopped, and leave nothing behind.
+const LOADS_STOP_GRACE: Duration = Duration::from_secs(1);
+
 /// Where the service listens.
 #[derive(Debug, Clone, Copy)]
 pub struct Addresses {
@@ -94,6 +98,10 @@ pub fn run_until(config: &Config, main: impl AsyncFnOnce(Commands, Addresses)) -
         // New connections are not taken, commands under way are answered: ending the pipelines ends those that still load.
         drop(stop);
         drain(&table, tasks).await;
+        smol::future::or(shared.models.idle(), async {
+            smol::Timer::after(LOADS_STOP_GRACE).await;
+        })
+        .await;
         Ok(())
     }))
 }

@@ -163,6 +163,19 @@ fn properties_take_effect(guest: &Guest) {
     show(guest, 0, "saturation=128");
 }
 
+fn check_describes_the_devices(guest: &Guest) {
+    let said = guest.run("WEIR_OFFLINE=1 weir check");
+    let has = |begin: &str, part: &str| said.lines().any(|line| line.starts_with(begin) && line.contains(part));
+    for device in ["/dev/video0", "/dev/video1"] {
+        assert!(has(&format!("camera   {device} "), "vivid"), "{said}");
+        assert!(has(&format!("format   {device} YUYV "), "640x480 at "), "{said}");
+        assert!(has(&format!("format   {device} not understood: "), "BGR4"), "{said}");
+    }
+    // Its planes lie apart.
+    assert!(has("device   /dev/video2 ", "neither camera nor decoder"), "{said}");
+    assert!(has("clock", "not known here"), "{said}");
+}
+
 fn refusals_are_named(guest: &Guest) {
     let first = Watch::start(guest, "0", "{}");
     let before = first.next_id();
@@ -291,10 +304,11 @@ fn cameras_of_a_real_kernel() {
     let Some(guest) = Guest::boot() else { return };
     println!("boot {:.1} s", start.elapsed().as_secs_f64());
     type Step = (&'static str, fn(&Guest));
-    let steps: [Step; 8] = [
+    let steps: [Step; 9] = [
         ("named_by_number_path_and_link", named_by_number_path_and_link),
         ("every_format_shows_the_right_colours", every_format_shows_the_right_colours),
         ("properties_take_effect", properties_take_effect),
+        ("check_describes_the_devices", check_describes_the_devices),
         ("refusals_are_named", refusals_are_named),
         ("workers_are_confined", workers_are_confined),
         ("faults_of_a_driver_are_survived", faults_of_a_driver_are_survived),

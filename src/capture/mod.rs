@@ -25,7 +25,7 @@ mod sandbox;
 mod scale;
 pub mod source;
 mod spawn;
-mod v4l2;
+pub mod v4l2;
 pub mod worker;
 
 pub use knock::Door;

@@ -1,5 +1,6 @@
 //! What `weir check` says about the machine: what is there, and what it means for weir.
 
+use crate::capture::v4l2::{self, Role};
 use crate::clock::Wall;
 use crate::config::Config;
 use crate::infer;
@@ -19,6 +20,26 @@ const CLOCK_SET_AFTER_MICROS: i64 = 1_767_225_600_000_000;
 const DECODER_DEVICES: [&str; 5] = ["nvhost-nvdec", "v4l2-nvdec", "cedar_dev", "mpp_service", "dri/renderD"];
 /// Names under which drivers of V4L2 memory-to-memory decoders show up in /sys/class/video4linux.
 const DECODER_NAMES: [&str; 4] = ["dec", "rpivid", "cedrus", "hantro"];
+/// Libraries of NVIDIA's decoders: of a PC's driver, and of JetPack.
+const DECODER_LIBRARIES: [&str; 2] = ["libnvcuvid.so.1", "libnvv4l2.so"];
+/// Where distributions, and JetPack, keep libraries.
+const LIBRARY_FOLDERS: [&str; 6] = [
+    "/usr/lib",
+    "/usr/lib64",
+    "/usr/lib/x86_64-linux-gnu",
+    "/usr/lib/aarch64-linux-gnu",
+    "/usr/lib/aarch64-linux-gnu/tegra",
+    "/usr/lib/aarch64-linux-gnu/nvidia",
+];
+/// Said of every decoder that is found.
+const UNUSED: &str = "(not used: weir decodes on the CPU)";
+/// What is there while a clock is kept right, and by whom.
+const CLOCK_KEEPERS: [(&str, &str); 4] = [
+    ("/run/systemd/timesync/synchronized", "synchronised by systemd-timesyncd"),
+    ("/run/chrony/chronyd.pid", "kept by chronyd"),
+    ("/run/chronyd.pid", "kept by chronyd"),
+    ("/run/ntpd.pid", "kept by ntpd"),
+];
 
 /// The report, one fact a line, in the form of `weir check MODEL`.
 pub(super) fn report(config: &Config) -> String {
@@ -33,16 +54,16 @@ pub(super) fn report(config: &Config) -> String {
     line("kernels", infer::cnn::kernels());
     line("memory", &memory(Path::new("/proc/meminfo"), Path::new("/sys/fs/cgroup/memory.max")));
     line("limits", &limits());
-    for device in devices(Path::new("/sys/class/video4linux")) {
-        line(if device.is_decoder { "decoder" } else { "camera" }, &device.text);
+    for (name, fact) in devices(Path::new("/sys/class/video4linux"), Path::new("/dev")) {
+        line(name, &fact);
     }
-    for file in decoder_files(Path::new("/dev")) {
-        line("decoder", &format!("{} (not used: weir decodes on the CPU)", file.display()));
+    for file in decoder_files(Path::new("/dev")).into_iter().chain(decoder_libraries(&LIBRARY_FOLDERS)) {
+        line("decoder", &format!("{} {UNUSED}", file.display()));
     }
     for found in infer::tensorrt::describe(&config.tensorrt.settings()) {
         line("gpu", &found);
     }
-    line("clock", &clock(Wall::now(), Path::new("/run/systemd/timesync/synchronized")));
+    line("clock", &clock(Wall::now(), &CLOCK_KEEPERS));
     line("cache", &folder(&config.models.cache_dir));
     if !config.service.state_dir.as_os_str().is_empty() {
         line("state", &folder(&config.service.state_dir));
@@ -83,38 +104,53 @@ fn memory(meminfo: &Path, group: &Path) -> String {
 }
 
 fn limits() -> String {
-    let soft = |resource| {
-        let limit = rustix::process::getrlimit(resource).current;
-        limit.map_or_else(|| "any number of".to_owned(), |limit| limit.to_string())
-    };
-    let (files, processes) = (soft(rustix::process::Resource::Nofile), soft(rustix::process::Resource::Nproc));
-    format!("{files} open files, {processes} processes")
+    use rustix::process::{Resource, getrlimit};
+    let soft = |resource| getrlimit(resource).current;
+    let count = |resource| soft(resource).map_or_else(|| "any number of".to_owned(), |limit| limit.to_string());
+    let locked = soft(Resource::Memlock).map_or_else(|| "any amount".to_owned(), |bytes| format!("{} KiB", bytes >> 10));
+    format!("{} open files, {} processes, {locked} of locked memory", count(Resource::Nofile), count(Resource::Nproc))
 }
 
-/// A V4L2 device.
-struct Device {
-    is_decoder: bool,
-    text: String,
-}
-
-/// Every V4L2 device the kernel has, whether or not this user may open it.
-fn devices(class: &Path) -> Vec<Device> {
-    let mut names: Vec<PathBuf> = fs::read_dir(class).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
-    names.sort();
-    let described = names.iter().filter_map(|path| {
-        let file = path.file_name()?.to_str().filter(|name| name.starts_with("video"))?;
-        let name = read(path.join("name")).unwrap_or_default();
-        let name = name.trim().escape_debug().to_string();
-        let is_decoder = DECODER_NAMES.iter().any(|part| name.to_ascii_lowercase().contains(part));
-        let device = Path::new("/dev").join(file);
-        let access = match fs::OpenOptions::new().read(true).write(true).open(&device) {
-            Ok(_) => String::new(),
-            Err(cause) => format!(", cannot be opened: {cause}"),
+/// Every V4L2 device the kernel has, whether or not this user may open it: the name of a line, and the line.
+fn devices(class: &Path, dev: &Path) -> Vec<(&'static str, String)> {
+    let mut entries: Vec<PathBuf> = fs::read_dir(class).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
+    entries.sort();
+    let mut facts = Vec::new();
+    for entry in entries {
+        let Some(file) = entry.file_name().and_then(|name| name.to_str()).filter(|name| name.starts_with("video")) else {
+            continue;
         };
-        let unused = if is_decoder { " (not used: weir decodes on the CPU)" } else { "" };
-        Some(Device { is_decoder, text: format!("{} {name}{unused}{access}", device.display()) })
-    });
-    described.collect()
+        let device = dev.join(file);
+        let path = device.display();
+        match v4l2::describe(&device) {
+            Ok(v4l2::Description { name, role }) => {
+                let name = name.escape_debug();
+                match role {
+                    Role::Camera(formats) => {
+                        facts.push(("camera", format!("{path} {name}")));
+                        let (understood, others): (Vec<_>, Vec<_>) = formats.into_iter().partition(v4l2::Format::is_understood);
+                        facts.extend(understood.iter().map(|format| ("format", format!("{path} {format}"))));
+                        if !others.is_empty() {
+                            let others: Vec<String> = others.iter().map(v4l2::Format::fourcc).collect();
+                            facts.push(("format", format!("{path} not understood: {}", others.join(", "))));
+                        }
+                    }
+                    Role::Decoder(codecs) => {
+                        facts.push(("decoder", format!("{path} {name}: {} {UNUSED}", codecs.join(", "))));
+                    }
+                    Role::Other => facts.push(("device", format!("{path} {name}: neither camera nor decoder"))),
+                }
+            }
+            Err(cause) => {
+                // What it is cannot be asked then; the kernel tells everybody its name.
+                let name = read(entry.join("name")).unwrap_or_default();
+                let is_decoder = DECODER_NAMES.iter().any(|part| name.to_ascii_lowercase().contains(part));
+                let (kind, unused) = if is_decoder { ("decoder", format!(" {UNUSED}")) } else { ("camera", String::new()) };
+                facts.push((kind, format!("{path} {}{unused}, cannot be opened: {cause}", name.trim().escape_debug())));
+            }
+        }
+    }
+    facts
 }
 
 /// Decoders that are no V4L2 devices.
@@ -130,13 +166,18 @@ fn decoder_files(dev: &Path) -> Vec<PathBuf> {
     found
 }
 
-fn clock(now: Wall, synchronised: &Path) -> String {
+/// Libraries that decode.
+fn decoder_libraries(folders: &[&str]) -> Vec<PathBuf> {
+    let files = folders.iter().flat_map(|folder| DECODER_LIBRARIES.iter().map(|name| Path::new(folder).join(name)));
+    files.filter(|file| file.exists()).collect()
+}
+
+fn clock(now: Wall, keepers: &[(&str, &'static str)]) -> String {
+    let keeper = keepers.iter().find(|(file, _)| Path::new(file).exists());
     let judged = if now.micros() < CLOCK_SET_AFTER_MICROS {
         "was never set: certificates will not be valid"
-    } else if synchronised.exists() {
-        "synchronised by systemd-timesyncd"
     } else {
-        "whether it is synchronised is not known here"
+        keeper.map_or("whether it is synchronised is not known here", |(_, words)| words)
     };
     format!("{} local time, {judged}", now.iso_local())
 }
@@ -210,10 +251,11 @@ mod tests {
             fs::create_dir_all(root.join(name)).unwrap();
             fs::write(root.join(name).join("name"), label).unwrap();
         }
-        let found = devices(&root);
-        assert_eq!(found.iter().map(|device| device.is_decoder).collect::<Vec<_>>(), [false, true]);
+        let found = devices(&root, &root);
+        assert_eq!(found.iter().map(|(name, _)| *name).collect::<Vec<_>>(), ["camera", "decoder"]);
         // A name comes from the device: nothing of it reaches a terminal as it is.
-        assert!(found[0].text.starts_with("/dev/video0 HD \\u{1b}Webcam"), "{}", found[0].text);
+        let begin = format!("{}/video0 HD \\u{{1b}}Webcam, cannot be opened: ", root.display());
+        assert!(found[0].1.starts_with(&begin), "{}", found[0].1);
         fs::write(root.join("meminfo"), "MemTotal:        2048000 kB\nMemFree: 1 kB\nMemAvailable:    1024000 kB\n").unwrap();
         fs::write(root.join("max"), "536870912\n").unwrap();
         let limited = "2000 MiB, 1000 MiB available, limited to 512 MiB by the control group";
@@ -224,9 +266,10 @@ mod tests {
 
     #[test]
     fn a_clock_that_was_never_set_is_named() {
-        let nowhere = Path::new("/nonexistent");
-        assert!(clock(Wall::from_micros(0), nowhere).contains("never set"));
-        assert!(!clock(Wall::from_micros(CLOCK_SET_AFTER_MICROS), nowhere).contains("never set"));
+        let (kept, not_kept) = ([("/nonexistent", "by nobody"), ("/dev/null", "by somebody")], [("/nonexistent", "by nobody")]);
+        assert!(clock(Wall::from_micros(0), &kept).contains("never set"));
+        assert!(clock(Wall::from_micros(CLOCK_SET_AFTER_MICROS), &kept).ends_with("by somebody"));
+        assert!(clock(Wall::from_micros(CLOCK_SET_AFTER_MICROS), &not_kept).ends_with("is not known here"));
     }
 
     #[test]

@@ -1,13 +1,13 @@
 // A stand-in for libcuda.so.1: one GPU whose memory is the host's. Streams are lazy, and the rules that a real driver has
 // are kept: nothing before cuInit, nothing without a current context, nothing freed twice.
 #include "standin.h"
-#include <atomic>
 #include <cstdint>
 #include <cstdlib>
+#include <ctime>
 #include <mutex>
 #include <set>
 
-using standin::mode;
+using standin::fails, standin::mode;
 
 namespace {
 enum { SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, NOT_INITIALIZED = 3, NO_DEVICE = 100, INVALID_CONTEXT = 201, ILLEGAL_ADDRESS = 700 };
@@ -16,6 +16,12 @@ std::atomic<bool> initialised{false};
 std::atomic<int> retained{0};
 int context;
 thread_local void* current = nullptr;
+
+// For failures that come later: a plan is tried out once as an engine and once as a model, each time with an input and an output
+// on both sides.
+enum { TRIALS = 2, PIECES_OF_TRIALS = 8 };
+std::atomic<int> taken{0};
+std::atomic<int> waits{0};
 
 std::mutex guard;
 std::set<void*> allocated; // of both kinds of memory
@@ -28,7 +34,7 @@ int ready() {
 int take(void** at, size_t bytes) {
     if (int status = ready()) return status;
     if (bytes == 0) return INVALID_VALUE;
-    if (mode("out-of-memory")) return OUT_OF_MEMORY;
+    if (fails("out-of-memory", taken, PIECES_OF_TRIALS)) return OUT_OF_MEMORY;
     // Alignment of the real thing, as far as anybody looks.
     *at = std::aligned_alloc(256, (bytes + 255) / 256 * 256);
     std::lock_guard<std::mutex> lock(guard);
@@ -84,7 +90,11 @@ int cuMemcpyDtoHAsync_v2(void* to, uint64_t from, size_t bytes, void* stream) {
 }
 int cuStreamSynchronize(void* stream) {
     if (int status = ready()) return status;
-    int status = mode("lost") ? ILLEGAL_ADDRESS : SUCCESS;
+    if (mode("slow")) { // 20 ms
+        timespec pause{0, 20000000};
+        nanosleep(&pause, nullptr);
+    }
+    int status = fails("lost", waits, TRIALS) ? ILLEGAL_ADDRESS : SUCCESS;
     for (auto& work : static_cast<standin::Stream*>(stream)->work)
         if (status == SUCCESS) status = work();
     static_cast<standin::Stream*>(stream)->work.clear();

@@ -19,6 +19,8 @@ type Result<T> = std::result::Result<T, Errno>;
 
 /// `V4L2_BUF_TYPE_VIDEO_CAPTURE`.
 const CAPTURE: u32 = 1;
+/// `V4L2_BUF_TYPE_VIDEO_OUTPUT`: what a decoder is given, with all planes in one buffer and with buffers of their own.
+const OUTPUTS: [u32; 2] = [2, 10];
 /// `V4L2_MEMORY_MMAP`.
 const MAPPED: u32 = 1;
 /// All requests of V4L2 have this type.
@@ -28,6 +30,8 @@ const GROUP: u8 = b'V';
 pub(super) mod capability {
     pub(in super::super) const VIDEO_CAPTURE: u32 = 1;
     pub(in super::super) const VIDEO_CAPTURE_MPLANE: u32 = 0x1000;
+    /// Memory to memory: decoders, encoders, scalers.
+    pub(in super::super) const M2M: u32 = 0xc000;
     pub(in super::super) const STREAMING: u32 = 0x0400_0000;
     pub(super) const DEVICE_CAPS: u32 = 0x8000_0000;
 }
@@ -125,6 +129,23 @@ impl Fraction {
     }
 }
 
+/// `struct v4l2_frmsizeenum`: one size, or a range of which the fields are smallest and largest.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+struct RawFrameSize {
+    index: u32,
+    pixel_format: [u8; 4],
+    kind: u32,
+    /// Width and height of one size; of a range, smallest and largest width and its step.
+    first: [u32; 3],
+    /// Of a range: smallest and largest height and its step.
+    second: [u32; 3],
+    _reserved: [u32; 2],
+}
+
+/// `V4L2_FRMSIZE_TYPE_DISCRETE`.
+const ONE_SIZE: u32 = 1;
+
 /// `struct v4l2_frmivalenum`: one interval, or a range whose shortest comes first.
 #[repr(C)]
 #[derive(Clone, Copy, Default)]
@@ -215,6 +236,7 @@ const _: () = {
     let word = size_of::<usize>();
     assert!(size_of::<RawCapability>() == 104 && size_of::<RawFormatDescription>() == 64);
     assert!(size_of::<PixelFormat>() == 48 && size_of::<RawFormat>() == 200 + word);
+    assert!(size_of::<RawFrameSize>() == 44);
     assert!(size_of::<RawFrameInterval>() == 52 && size_of::<RawParameters>() == 204);
     assert!(size_of::<RawControlDescription>() == 68 && size_of::<RawRequestBuffers>() == 20);
     assert!(size_of::<RawBuffer>() == 72 + 2 * word);
@@ -233,6 +255,7 @@ const G_PARM: Opcode = opcode::read_write::<RawParameters>(GROUP, 21);
 const S_PARM: Opcode = opcode::read_write::<RawParameters>(GROUP, 22);
 const S_CTRL: Opcode = opcode::read_write::<RawControl>(GROUP, 28);
 const QUERYCTRL: Opcode = opcode::read_write::<RawControlDescription>(GROUP, 36);
+const ENUM_FRAMESIZES: Opcode = opcode::read_write::<RawFrameSize>(GROUP, 74);
 const ENUM_FRAMEINTERVALS: Opcode = opcode::read_write::<RawFrameInterval>(GROUP, 75);
 
 /// A buffer that the driver has filled.
@@ -284,11 +307,32 @@ impl Device {
 
     /// The pixel formats it offers.
     pub(super) fn formats(&self) -> Vec<[u8; 4]> {
+        self.formats_of(CAPTURE)
+    }
+
+    /// The formats that it takes, where it is given pictures or coded video to work on.
+    pub(super) fn input_formats(&self) -> Vec<[u8; 4]> {
+        OUTPUTS.into_iter().flat_map(|kind| self.formats_of(kind)).collect()
+    }
+
+    fn formats_of(&self, kind: u32) -> Vec<[u8; 4]> {
         let offered = (0..MAX_LISTED).map_while(|index| {
-            let mut raw = RawFormatDescription { index, kind: CAPTURE, ..RawFormatDescription::default() };
+            let mut raw = RawFormatDescription { index, kind, ..RawFormatDescription::default() };
             self.request::<ENUM_FMT, _>(&mut raw).ok().map(|()| raw.pixel_format)
         });
         offered.collect()
+    }
+
+    /// Widths and heights of a format; of a range its largest.
+    pub(super) fn sizes(&self, fourcc: [u8; 4]) -> Vec<(u32, u32)> {
+        let sizes = (0..MAX_LISTED).map_while(|index| {
+            let mut raw = RawFrameSize { index, pixel_format: fourcc, ..RawFrameSize::default() };
+            self.request::<ENUM_FRAMESIZES, _>(&mut raw).ok()?;
+            let ([width, height, _], [_, largest_height, _]) = (raw.first, raw.second);
+            // A range is the only entry of its list: what is called height above is then the largest width.
+            Some(if raw.kind == ONE_SIZE { (width, height) } else { (height, largest_height) })
+        });
+        sizes.collect()
     }
 
     /// The highest frame rate of a format at a size; `None` where the driver does not say.

@@ -1,8 +1,11 @@
 //! Cameras behind V4L2: single-planar capture with mapped buffers.
 
 mod controls;
+mod describe;
 mod format;
 mod ioctl;
+
+pub use describe::{Description, Format, Role, describe};
 
 use crate::capture::decode::AccessUnit;
 use crate::capture::decode::annexb::is_key;

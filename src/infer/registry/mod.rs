@@ -150,6 +150,15 @@ impl Models {
         self.entries.borrow().values().filter_map(|entry| entry.model.upgrade()).collect()
     }
 
+    /// Waits until no loading thread runs: those that nobody waits for any more end soon, and with them what they started.
+    /// Only when all who asked are gone; a new load would wait for this.
+    pub async fn idle(&self) {
+        let mut places = Vec::with_capacity(MAX_LOADS);
+        while places.len() < MAX_LOADS {
+            places.push(self.loads.acquire().await);
+        }
+    }
+
     fn in_use(&self, id: &ModelId) -> Option<Arc<Model>> {
         let mut entries = self.entries.borrow_mut();
         // The table never outgrows what is in use or under way.

@@ -20,8 +20,8 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How often whoever waits is told that it goes on, and asked whether it should.
-const TICK: Duration = Duration::from_millis(500);
+/// How often whoever waits is told that it goes on, and asked whether it should: the service waits for that at its end.
+const TICK: Duration = Duration::from_millis(200);
 /// Bytes of the end of its output that are kept, for the reason when it fails. It prints megabytes.
 const MAX_TAIL_BYTES: usize = 8 << 10;
 /// Bytes read at a time.

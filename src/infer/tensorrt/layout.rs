@@ -13,9 +13,13 @@
 //! └──────────────┘         └──────────────┘         │ n │ what we call         │
 //! ```
 //!
-//! Sources: the public headers of 8.5.3, 8.6.1, 10.3.0, 10.7 and 11.1 (`NvInferImpl.h`, `NvInferRuntime.h`), laid out by
-//! clang (`-fdump-vtable-layouts`). Later releases of a major version append; a release whose header was not looked at is
-//! refused all the same, because a wrong slot calls a function that is not the one meant.
+//! Sources: the public headers `NvInferImpl.h`, `NvInferRuntime.h` and `NvInferRuntimeBase.h`. Read and counted: 8.5.3, 8.6.1,
+//! 10.3.0, 10.7.0, 10.9.0, 10.13.0, 10.14.1, 10.16.0, 11.1.0; laid out by clang as well (`-fdump-vtable-layouts`): 8.5.3, 8.6.1,
+//! 10.3.0, 11.1.0. Within a major version, which is the number in the library's name, releases only append functions: the
+//! headers of 10 differ in nothing else, so those between 10.3 and 10.16 that were not read (10.4 to 10.6, 10.8, 10.10 to 10.12,
+//! 10.15) are in the table too. What lies outside is refused, because a wrong slot calls a function that is not the one meant.
+//!
+//! Before 8.5 (JetPack 4, and 5.0 with 8.4) there is nothing to add a row for: tensors have no names there, only numbers.
 
 use std::fmt;
 
@@ -126,7 +130,7 @@ const ENGINE_8: EngineSlots = EngineSlots {
 };
 const CONTEXT_8: ContextSlots = ContextSlots { set_input_shape: 29, tensor_shape: 30, set_tensor_address: 32, enqueue: 44 };
 
-/// JetPack 5 (8.5.2), 6.0 (8.6.2), 6.1 and 6.2 (10.3.0); 11 has no JetPack yet.
+/// JetPack 5.1 (8.5.2), 6.0 (8.6.2), 6.1 and 6.2 (10.3.0), 7.1 (10.13), 7.2 (10.16.2); 11 has no JetPack yet.
 const LAYOUTS: [Layout; 4] = [
     Layout {
         versions: (Version(8500), Version(8599)),
@@ -147,7 +151,7 @@ const LAYOUTS: [Layout; 4] = [
         trtexec: TrtexecFlags { build_only: "--skipInference", half: Some("--fp16") },
     },
     Layout {
-        versions: (Version(100_300), Version(100_799)),
+        versions: (Version(100_300), Version(101_699)),
         dims: DimsWidth::Wide,
         logger: LoggerTable::LogFirst,
         runtime: RUNTIME_10,
@@ -213,10 +217,12 @@ mod tests {
     #[test]
     fn what_is_not_in_the_table_has_no_layout() {
         assert_eq!(Layout::of(Version(8502)).unwrap().engine.create_context, 11);
-        assert_eq!(Layout::of(Version(100_300)).unwrap().context.enqueue, 37);
-        for unknown in [0, -1, 8401, 8700, 9000, 100_000, 100_800, 101_300, 110_000, 110_200, i32::MAX] {
+        for known in [100_300, 100_700, 101_303, 101_600] {
+            assert_eq!(Layout::of(Version(known)).unwrap().context.enqueue, 37);
+        }
+        for unknown in [0, -1, 8401, 8700, 9000, 100_000, 100_200, 101_700, 110_000, 110_200, i32::MAX] {
             assert!(Layout::of(Version(unknown)).is_none(), "{unknown}");
         }
-        assert_eq!(Layout::known(), "8.5, 8.6, 10.3 to 10.7, 11.1");
+        assert_eq!(Layout::known(), "8.5, 8.6, 10.3 to 10.16, 11.1");
     }
 }

@@ -36,7 +36,7 @@ fn a_model_is_built_once_and_detects() {
     let machine = Machine::new(10, "");
     let path = machine.model(Some(1)).display().to_string();
     let get = |stages: &RefCell<Vec<Stage>>| {
-        let models = Models::new(settings(machine.settings(), machine.dir.path(), EngineChoice::Auto));
+        let models = Models::new(settings(machine.settings(), machine.folder(), EngineChoice::Auto));
         let progress = |progress: registry::Progress| stages.borrow_mut().push(progress.stage);
         smol::block_on(models.get(&path, None, &progress)).unwrap()
     };
@@ -68,10 +68,10 @@ fn without_a_gpu_the_cpu_does_it_unless_told_otherwise() {
     let environment = r#"{"PREPROCESSING": "{\"resize\": {\"width\": 320, \"height\": 320, \"format\": \"Stretch to\"}}"}"#;
     std::fs::write(toy.path("environment.json"), environment).unwrap();
     std::fs::write(toy.path("class_names.txt"), "red\ngreen\nblue").unwrap();
-    let id = toy.dir.path().display().to_string();
+    let id = toy.folder().display().to_string();
     for modes in ["no-device", "unknown-version", "null-engine", "wrong-dims", "fail"] {
         let machine = Machine::new(8, modes);
-        let models = |choice| Models::new(settings(machine.settings(), toy.dir.path(), choice));
+        let models = |choice| Models::new(settings(machine.settings(), toy.folder(), choice));
         let model = smol::block_on(models(EngineChoice::Auto).get(&id, None, &|_| ())).unwrap();
         assert_eq!(model.engine_name(), "cnn", "{modes}");
         let error = smol::block_on(models(EngineChoice::TensorRt).get(&id, None, &|_| ())).unwrap_err();
@@ -83,7 +83,7 @@ fn without_a_gpu_the_cpu_does_it_unless_told_otherwise() {
 fn a_build_nobody_waits_for_is_stopped() {
     let machine = Machine::new(10, "hang");
     let path = machine.model(Some(1)).display().to_string();
-    let models = Models::new(settings(machine.settings(), machine.dir.path(), EngineChoice::Auto));
+    let models = Models::new(settings(machine.settings(), machine.folder(), EngineChoice::Auto));
     smol::block_on(async {
         let (started, building) = async_channel::unbounded();
         let progress = |progress: registry::Progress| {
@@ -104,7 +104,7 @@ fn a_build_nobody_waits_for_is_stopped() {
     // The next build on this machine waits for the turn of the one that was stopped.
     let other = Machine::new(10, "");
     let other_path = other.model(Some(1)).display().to_string();
-    let models = Models::new(settings(other.settings(), other.dir.path(), EngineChoice::TensorRt));
+    let models = Models::new(settings(other.settings(), other.folder(), EngineChoice::TensorRt));
     smol::block_on(models.get(&other_path, None, &|_| ())).unwrap();
     assert_eq!(machine.files("plan").len() + machine.files("partial").len(), 0);
 }

@@ -2,11 +2,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod loading;
+#[path = "../../../../tests/tensorrt/standin.rs"]
 mod standin;
 
-use self::standin::{Machine, SIDE};
+use self::standin::{MAJORS, Machine, SIDE, is_running};
 use super::cuda::Device;
-use super::{Request, compile, describe};
+use super::{Request, Settings, compile, describe};
 use crate::error::{Error, Kind, Result};
 use crate::infer::Engine;
 use crate::infer::onnx::Graph;
@@ -17,8 +18,20 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-const MAJORS: [u32; 3] = [8, 10, 11];
 const BUDGET_BYTES: u64 = 1 << 30;
+
+impl Machine {
+    fn settings(&self) -> Settings {
+        Settings {
+            libraries: Some(self.folder().to_owned()),
+            trtexec: self.path("trtexec"),
+            // Longer than a slow machine takes, shorter than anybody waits.
+            build_timeout: Duration::from_secs(60),
+            batch_wait: Duration::from_secs(10),
+            ..Settings::default()
+        }
+    }
+}
 
 fn load(machine: &Machine, model: &Path) -> Result<Arc<dyn Engine>> {
     load_while(machine, model, &|| Ok(()))
@@ -28,7 +41,7 @@ fn load_while(machine: &Machine, model: &Path, building: &dyn Fn() -> Result<()>
     load_with(model, &machine.settings(), building)
 }
 
-fn load_with(model: &Path, settings: &super::Settings, building: &dyn Fn() -> Result<()>) -> Result<Arc<dyn Engine>> {
+fn load_with(model: &Path, settings: &Settings, building: &dyn Fn() -> Result<()>) -> Result<Arc<dyn Engine>> {
     let graph = Graph::read(&mut File::open(model).unwrap(), BUDGET_BYTES).unwrap();
     let request = Request { weights: model, width: SIDE, height: SIDE, budget_bytes: BUDGET_BYTES, settings, building };
     compile(&graph, &request)
@@ -131,7 +144,7 @@ fn threads_run_the_same_plan_at_the_same_time() {
 #[test]
 fn every_reason_not_to_use_it_is_told() {
     let cases = [
-        ("unknown-version", "TensorRT 94.5.67 (94567); this program knows 8.5, 8.6, 10.3 to 10.7, 11.1"),
+        ("unknown-version", "TensorRT 94.5.67 (94567); this program knows 8.5, 8.6, 10.3 to 10.16, 11.1"),
         ("no-driver", "starting CUDA failed: an unknown error (999)"),
         ("no-device", "finds no GPU"),
         ("null-runtime", "TensorRT does not start"),
@@ -142,6 +155,9 @@ fn every_reason_not_to_use_it_is_told() {
         ("data-dependent", "output output0 has the shape [1, -1, 6]: it depends on the data"),
         ("many-tensors", "claims 1073741824 inputs and outputs"),
         ("nameless", "a tensor without a name"),
+        ("enqueue-failure", "TensorRT did not run the model (the stand-in was told not to run)"),
+        ("lost", "running on the GPU failed: CUDA_ERROR_ILLEGAL_ADDRESS (700)"),
+        ("out-of-memory", "CUDA_ERROR_OUT_OF_MEMORY (2): the GPU has no memory left"),
     ];
     for (mode, reason) in cases {
         for major in MAJORS {
@@ -167,18 +183,23 @@ fn every_reason_not_to_use_it_is_told() {
 #[test]
 fn what_fails_on_a_frame_is_an_error_of_the_frame() {
     for (mode, reason) in [
-        ("enqueue-failure", "TensorRT did not run the model (the stand-in was told not to run)"),
-        ("lost", "running on the GPU failed: CUDA_ERROR_ILLEGAL_ADDRESS (700): the GPU gave up on this process; restart weir"),
+        ("enqueue-failure later", "TensorRT did not run the model (the stand-in was told not to run)"),
+        (
+            "lost later",
+            "running on the GPU failed: CUDA_ERROR_ILLEGAL_ADDRESS (700): the GPU gave up on this process; restart weir",
+        ),
     ] {
         let machine = Machine::new(10, mode);
         let engine = load(&machine, &machine.model(Some(1))).unwrap();
         let mut run = engine.new_run().unwrap();
+        run.execute().unwrap();
         let error = run.execute().unwrap_err();
         assert_eq!(error.kind(), Kind::Inference);
         assert!(error.to_string().contains(reason), "{error}");
     }
-    let machine = Machine::new(10, "out-of-memory");
+    let machine = Machine::new(10, "out-of-memory later");
     let engine = load(&machine, &machine.model(Some(1))).unwrap();
+    let _first = engine.new_run().unwrap();
     let error = engine.new_run().map(drop).unwrap_err();
     assert!(error.message().ends_with("CUDA_ERROR_OUT_OF_MEMORY (2): the GPU has no memory left"), "{error}");
 }
@@ -211,7 +232,7 @@ fn a_plan_is_kept_and_what_is_wrong_with_it_is_found() {
     assert_eq!(foreign.builds(), 1);
 
     // The same model for other settings.
-    let settings = super::Settings { half: false, ..machine.settings() };
+    let settings = Settings { half: false, ..machine.settings() };
     load_with(&model, &settings, &|| Ok(())).unwrap();
     assert_eq!(machine.builds(), 3);
     assert_eq!(machine.files("plan").len(), 1, "the older plan has gone");
@@ -223,6 +244,7 @@ fn trtexec_is_told_what_its_version_understands() {
         (8, "", "--buildOnly --fp16"),
         (8, "8.6", "--skipInference --fp16"),
         (10, "", "--skipInference --fp16"),
+        (10, "10.16", "--skipInference --fp16"),
         (11, "", "--skipInference"),
     ] {
         let machine = Machine::new(major, modes);
@@ -258,7 +280,7 @@ fn a_build_that_fails_says_why_and_leaves_nothing() {
     load(&machine, &machine.model(Some(1))).unwrap();
 
     let machine = Machine::new(10, "");
-    let settings = super::Settings { trtexec: machine.path("no-trtexec"), ..machine.settings() };
+    let settings = Settings { trtexec: machine.path("no-trtexec"), ..machine.settings() };
     let said = refused(load_with(&machine.model(Some(1)), &settings, &|| Ok(())));
     assert!(said.contains("no-trtexec cannot be started to build a plan"), "{said}");
 }
@@ -266,7 +288,7 @@ fn a_build_that_fails_says_why_and_leaves_nothing() {
 #[test]
 fn a_build_ends_with_its_time_and_with_those_who_wait() {
     let machine = Machine::new(10, "hang");
-    let settings = super::Settings { build_timeout: Duration::from_millis(300), ..machine.settings() };
+    let settings = Settings { build_timeout: Duration::from_millis(300), ..machine.settings() };
     let said = refused(load_with(&machine.model(Some(1)), &settings, &|| Ok(())));
     assert!(said.contains("did not finish within 0 s (tensorrt.build_timeout_s)"), "{said}");
 
@@ -281,16 +303,10 @@ fn a_build_ends_with_its_time_and_with_those_who_wait() {
     let sleeper = std::fs::read_to_string(machine.path("sleeper")).unwrap();
     let deadline = Instant::now() + Duration::from_secs(10);
     // It was killed with its group; whose child it became reaps it when it likes.
-    while is_running(sleeper.trim()) {
+    while is_running(&sleeper) {
         assert!(Instant::now() < deadline, "what trtexec started goes on");
         std::thread::yield_now();
     }
-}
-
-/// Whether that process is there and no zombie.
-fn is_running(pid: &str) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit(')').next().is_some_and(|rest| !rest.trim().is_empty() && !rest.trim_start().starts_with('Z'))
 }
 
 #[test]

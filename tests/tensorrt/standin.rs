@@ -1,15 +1,25 @@
-//! Stand-ins for NVIDIA's libraries and `trtexec`, made with g++ from `tests/tensorrt/`, and the models they run.
+//! Stand-ins for NVIDIA's libraries and `trtexec`, made with g++ from this folder, and the models they run. For the unit
+//! tests of src/infer/tensorrt and for the processes of tests/tensorrt.rs.
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    missing_docs,
+    unreachable_pub,
+    reason = "test code: each test program uses a part of it, and a failed expectation is the test's result"
+)]
 
-use super::super::settings::Settings;
-use crate::infer::registry::test_dir::TestDir;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
-use std::time::Duration;
+use std::sync::atomic::{AtomicU32, Ordering};
 
-/// Sides of the pictures, pixels.
-pub(super) const SIDE: usize = 32;
+/// Sides of the pictures of [`Machine::model`], pixels.
+pub const SIDE: usize = 32;
+
+/// The major versions that there are stand-ins of.
+pub const MAJORS: [u32; 3] = [8, 10, 11];
 
 /// The libraries: file name, source, flags.
 const LIBRARIES: [(&str, &str, &[&str]); 5] = [
@@ -64,15 +74,18 @@ fn compiled() -> &'static Path {
     })
 }
 
-/// A machine with TensorRT of one major version, as far as a test looks.
-pub(super) struct Machine {
-    pub(super) dir: TestDir,
+/// A machine with TensorRT of one major version, as far as a test looks: a folder that goes when it is dropped.
+pub struct Machine {
+    folder: PathBuf,
 }
 
 impl Machine {
-    /// `modes`: what goes wrong, in the words of the stand-ins.
-    pub(super) fn new(major: u32, modes: &str) -> Machine {
-        let machine = Machine { dir: TestDir::new() };
+    /// `modes`: what goes wrong or differs, in the words of the stand-ins.
+    pub fn new(major: u32, modes: &str) -> Machine {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("weir-tensorrt-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let machine = Machine { folder: std::env::temp_dir().join(name) };
+        std::fs::create_dir(&machine.folder).unwrap();
         for name in [String::from("libcuda.so.1"), format!("libnvinfer.so.{major}")] {
             // A copy, not a link: another file is another library to the loader, with modes of its own.
             std::fs::copy(compiled().join(&name), machine.path(&name)).unwrap();
@@ -84,58 +97,73 @@ impl Machine {
     }
 
     /// A library that lacks the function everything begins with.
-    pub(super) fn without_runtime() -> Machine {
+    pub fn without_runtime() -> Machine {
         let machine = Machine::new(8, "");
         std::fs::copy(compiled().join("without-runtime.so"), machine.path("libnvinfer.so.8")).unwrap();
         machine
     }
 
-    pub(super) fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
     }
 
     /// Libraries read it when they are first used, `trtexec` whenever it is started.
-    pub(super) fn set_mode(&self, modes: &str) {
+    pub fn set_mode(&self, modes: &str) {
         std::fs::write(self.path("mode"), modes).unwrap();
     }
 
     /// What `trtexec` will write: a plan for the model of [`Machine::model`]; `batch` -1 leaves it open.
-    pub(super) fn set_plan(&self, batch: i32) {
-        std::fs::write(self.path("plan"), format!("plan images {batch} {SIDE} {SIDE} output0 5 2")).unwrap();
+    pub fn set_plan(&self, batch: i32) {
+        self.set_plan_of(batch, SIDE, 5);
+    }
+
+    /// The same for other pictures and outputs: two boxes of `channels` values each.
+    pub fn set_plan_of(&self, batch: i32, side: usize, channels: usize) {
+        std::fs::write(self.path("plan"), format!("plan images {batch} {side} {side} output0 {channels} 2")).unwrap();
     }
 
     /// A model of one class whose batch is fixed at 1, or open.
-    pub(super) fn model(&self, batch: Option<u64>) -> PathBuf {
+    pub fn model(&self, batch: Option<u64>) -> PathBuf {
         let path = self.path("model.onnx");
         std::fs::write(&path, onnx(batch)).unwrap();
         path
     }
 
-    pub(super) fn settings(&self) -> Settings {
-        Settings {
-            libraries: Some(self.dir.path().to_owned()),
-            trtexec: self.path("trtexec"),
-            // Longer than a slow machine takes, shorter than anybody waits.
-            build_timeout: Duration::from_secs(60),
-            batch_wait: Duration::from_secs(10),
-            ..Settings::default()
-        }
-    }
-
     /// Files of a kind that are there.
-    pub(super) fn files(&self, extension: &str) -> Vec<PathBuf> {
-        let entries = std::fs::read_dir(self.dir.path()).unwrap().map(|entry| entry.unwrap().path());
+    pub fn files(&self, extension: &str) -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(&self.folder).unwrap().map(|entry| entry.unwrap().path());
         entries.filter(|path| path.extension().is_some_and(|found| found == extension)).collect()
     }
 
-    /// How often `trtexec` ran.
-    pub(super) fn builds(&self) -> usize {
-        std::fs::read_to_string(self.path("runs")).map_or(0, |text| text.lines().count())
+    /// Lines of a file that the stand-ins write, none where there is no such file.
+    pub fn lines(&self, name: &str) -> Vec<String> {
+        std::fs::read_to_string(self.path(name)).unwrap_or_default().lines().map(str::to_owned).collect()
     }
 
-    pub(super) fn arguments(&self) -> Vec<String> {
-        std::fs::read_to_string(self.path("arguments")).unwrap().lines().map(str::to_owned).collect()
+    /// How often `trtexec` ran.
+    pub fn builds(&self) -> usize {
+        self.lines("runs").len()
     }
+
+    pub fn arguments(&self) -> Vec<String> {
+        self.lines("arguments")
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// Whether that process is there and no zombie.
+pub fn is_running(pid: &str) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
+    stat.rsplit(')').next().is_some_and(|rest| !rest.trim().is_empty() && !rest.trim_start().starts_with('Z'))
 }
 
 /// An ONNX file whose graph does nothing: only its ends and names matter to TensorRT's stand-in.
