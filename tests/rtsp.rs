@@ -13,8 +13,8 @@ use support::recording::{self, datagram_differences};
 use support::rogue::Server;
 use support::rtsp::Camera;
 use support::script::{Camera as Scripted, Script};
-use support::weir::signal;
-use support::{Json, Weir, request, tls, udp, wait_for};
+use support::weir::{lay_out_toy, signal};
+use support::{Folder, Json, Weir, request, tls, udp, wait_for};
 
 fn init(weir: &Weir, url: &str, port: u16) -> Json {
     request::init(&weir.toy(), &request::quoted(url), port, "")
@@ -94,6 +94,42 @@ fn a_camera_that_is_not_there_yet_is_waited_for() {
     camera.restart();
     sink.next();
     weir.wait_state(&id, "RUNNING");
+}
+
+#[test]
+fn a_muted_camera_is_still_muted_when_it_returns_and_after_a_restart_without_it() {
+    let mut camera = Camera::start("long.mp4", &[]);
+    let (state, models, sink) = (Folder::new(), Folder::new(), udp::Receiver::new());
+    lay_out_toy(models.path());
+    let serve = || {
+        Weir::start_with(|command| {
+            command.env("STATE_DIRECTORY", state.path()).env("WEIR_MODELS_DIR", models.path());
+        })
+    };
+    let toy = models.path().join("toy").display().to_string();
+    let weir = serve();
+    let id = weir.init(&request::init(&toy, &request::quoted(&camera.url()), sink.port(), ""));
+    sink.next();
+    assert_eq!(weir.order("mute", &id).get("status").text(), Some("success"));
+    let goes_away = |camera: &mut Camera, weir: &Weir| {
+        camera.kill();
+        // One attempt in vain is enough to have forgotten.
+        wait_for("a failed attempt", || (weir.report(&id).at("sources_metadata/0/state").text() == Some("ERROR")).then_some(()));
+    };
+    goes_away(&mut camera, &weir);
+    camera.restart();
+    weir.wait_state(&id, "MUTED");
+    goes_away(&mut camera, &weir);
+    // Whatever changes now writes the whole table.
+    weir.init(&request::init(&toy, "99", sink.port(), ""));
+    drop(weir);
+    let weir = serve();
+    camera.restart();
+    weir.wait_state(&id, "MUTED");
+    sink.drain();
+    assert_eq!(sink.count_for(Duration::from_millis(500)), 0);
+    assert_eq!(weir.order("resume", &id).get("status").text(), Some("success"));
+    sink.next();
 }
 
 #[test]

@@ -8,6 +8,7 @@ use crate::command::SourceReference;
 use async_io::Timer;
 use async_net::TcpStream;
 use futures_lite::{AsyncReadExt, AsyncWriteExt, FutureExt};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 /// From knocking to the first byte of an answer, at most. Cameras that are up need milliseconds.
@@ -42,10 +43,16 @@ impl Door {
         })
     }
 
-    /// Knocks once.
-    pub async fn answers(&self) -> bool {
+    /// Where the door is by now; `None`: nobody knows. Takes as long as the machine's name servers take, and a thread
+    /// meanwhile, also when it is not waited for: ask again only after an answer.
+    pub async fn find(&self) -> Option<SocketAddr> {
+        async_net::resolve((self.host.as_str(), self.port)).await.ok()?.into_iter().next()
+    }
+
+    /// Knocks once, at what [`Door::find`] found.
+    pub async fn answers(&self, place: SocketAddr) -> bool {
         let knock = async {
-            let mut connection = TcpStream::connect((self.host.as_str(), self.port)).await.ok()?;
+            let mut connection = TcpStream::connect(place).await.ok()?;
             connection.write_all(self.greeting.as_bytes()).await.ok()?;
             connection.read(&mut [0]).await.ok().filter(|bytes| *bytes > 0)
         };
@@ -84,9 +91,10 @@ mod tests {
     fn only_an_answer_is_an_answer() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let door = door(&format!("rtsp://{address}/cam")).unwrap();
+        let door = door(&format!("rtsp://localhost:{}/cam", address.port())).unwrap();
+        assert_eq!(smol::block_on(door.find()).map(|place| place.port()), Some(address.port()));
         // Accepted by the kernel, answered by nobody: a camera that hangs.
-        assert!(!smol::block_on(door.answers()));
+        assert!(!smol::block_on(door.answers(address)));
         let server = std::thread::spawn(move || {
             for _ in 0..2 {
                 let (mut connection, _) = listener.accept().unwrap();
@@ -94,8 +102,8 @@ mod tests {
                 let _ = connection.write_all(b"RTSP/1.0 200 OK\r\n\r\n");
             }
         });
-        assert!(smol::block_on(door.answers()));
+        assert!(smol::block_on(door.answers(address)));
         server.join().unwrap();
-        assert!(!smol::block_on(door.answers()), "a closed port");
+        assert!(!smol::block_on(door.answers(address)), "a closed port");
     }
 }

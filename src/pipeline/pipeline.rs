@@ -72,6 +72,12 @@ pub(super) enum Origin {
     },
 }
 
+impl Origin {
+    fn is_muted(self) -> bool {
+        matches!(self, Origin::Restored { muted: true } | Origin::Declared { muted: true })
+    }
+}
+
 /// Where detections go.
 #[derive(Debug)]
 enum Output {
@@ -132,7 +138,8 @@ impl Pipeline {
         let (journal, wake) = (Rc::new(Journal::default()), Rc::new(Signal::new()));
         let given = (init.filling, init.consumption);
         let source = |(index, wanted): (usize, &crate::command::Source)| {
-            Source::new(index as u32, wanted.clone(), given, shared.settings.buffer_size, journal.clone(), wake.clone())
+            let buffer_size = shared.settings.buffer_size;
+            Source::new(index as u32, wanted.clone(), given, origin.is_muted(), buffer_size, journal.clone(), wake.clone())
         };
         let sources = init.sources.iter().take(MAX_SOURCES).enumerate().map(source).collect();
         Pipeline {
@@ -176,9 +183,8 @@ impl Pipeline {
                     started = false;
                 };
                 or(self.work(model, output), or(self.quit.wait(), abandoned)).await;
-                for source in &self.sources {
-                    source.stop().await;
-                }
+                // All at once: each may take its whole grace.
+                join_all(self.sources.iter().map(Source::stop).collect()).await;
             }
             // Nobody waits any more when the client has gone; the pipeline then ends all the same.
             Ok(None) => drop(ready.try_send(Err(Error::new(Kind::NotAllowed, "Terminated while loading")))),
@@ -227,10 +233,6 @@ impl Pipeline {
         Ok((model, output, reservation))
     }
 
-    fn starts_muted(&self) -> bool {
-        matches!(self.origin, Origin::Restored { muted: true } | Origin::Declared { muted: true })
-    }
-
     /// The configuration declares it.
     pub(super) fn is_declared(&self) -> bool {
         matches!(self.origin, Origin::Declared { .. })
@@ -243,8 +245,7 @@ impl Pipeline {
 
     /// What the state directory holds of it; nothing before its model was loaded once.
     pub(super) fn to_keep(&self) -> Option<Kept> {
-        let muted =
-            self.sources.iter().any(Source::is_muted) || (self.starts_muted() && !self.sources.iter().any(Source::has_been_open));
+        let muted = self.sources.iter().any(Source::is_muted);
         self.was_ready.get().then(|| Kept { id: self.id, init: self.init.clone(), muted, is_declared: self.is_declared() })
     }
 
@@ -254,7 +255,7 @@ impl Pipeline {
         let (answers, answered) = async_channel::bounded(Queue::CAPACITY);
         let queue = self.shared.pool.queue(answers);
         let sources = async {
-            let runs: Vec<_> = self.sources.iter().map(|source| source.run(&plan, self.starts_muted())).collect();
+            let runs: Vec<_> = self.sources.iter().map(|source| source.run(&plan)).collect();
             join_all(runs).await;
             std::future::pending::<()>().await;
         };
@@ -273,6 +274,7 @@ impl Pipeline {
         let per_source = ring.saturating_add(self.shared.capture.worker_memory_bytes);
         let arenas = (model.arena_bytes() as u64).saturating_mul(self.shared.threads as u64);
         let model_bytes = arenas.saturating_add(model.weights_bytes() as u64);
+        let per_source = per_source.saturating_add(kept_bytes(&self.init.sink));
         self.budget.reserve(per_source.saturating_mul(self.sources.len() as u64), model.id(), model_bytes)
     }
 
@@ -354,7 +356,7 @@ impl Pipeline {
     /// Turns that may be under way. Files: one per thread and one in reserve, every frame counts. Streams: one, so that a frame is
     /// the newest when a thread takes it.
     fn allowance(&self) -> usize {
-        if self.drops_early_frames() { 1 } else { self.shared.threads + 1 }
+        if self.drops_early_frames() { 1 } else { turns_at_once(self.shared.threads, self.sources.len()) }
     }
 
     /// With a stream among the sources, frames that come too early are dropped; files alone are slowed down.
@@ -401,7 +403,12 @@ impl Pipeline {
                 }
             }
         }
-        turns.start(parts);
+        // A turn without frames would wait for an answer that nobody gives.
+        if parts.is_empty() {
+            turns.recycle(parts);
+        } else {
+            turns.start(parts);
+        }
     }
 
     fn give_back(&self, source: u32, taken: &Taken) {
@@ -530,6 +537,19 @@ impl Pipeline {
     }
 }
 
+/// What results of one source take at most until somebody asks for them.
+fn kept_bytes(sink: &Sink) -> u64 {
+    match sink {
+        Sink::Udp(_) => 0,
+        Sink::Memory(memory) => (memory.turns as u64).saturating_mul(datagram::MAX_DATAGRAM_BYTES as u64),
+    }
+}
+
+/// Turns of files that may be under way on so many threads: as many as fit into the queue, each with a frame of every source.
+fn turns_at_once(threads: usize, sources: usize) -> usize {
+    (threads + 1).min(Queue::CAPACITY / sources.max(1)).max(1)
+}
+
 /// Drives all futures to their end. They are few and wake together, so polling all of them costs nothing.
 async fn join_all<F: Future<Output = ()>>(futures: Vec<F>) {
     let mut pinned: Vec<_> = futures.into_iter().map(|future| Some(Box::pin(future))).collect();
@@ -542,4 +562,26 @@ async fn join_all<F: Future<Output = ()>>(futures: Vec<F>) {
         if pinned.iter().all(Option::is_none) { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
     })
     .await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::Memory;
+
+    #[test]
+    fn results_that_wait_are_counted() {
+        let memory = |turns| Sink::Memory(Memory { turns, outputs: Rc::from([]), timeout: None });
+        assert_eq!(kept_bytes(&memory(256)), 256 * 65_507);
+        assert_eq!(kept_bytes(&memory(usize::MAX)), u64::MAX);
+    }
+
+    #[test]
+    fn turns_under_way_fit_into_the_queue_on_any_machine() {
+        assert_eq!(turns_at_once(4, 1), 5);
+        for (threads, sources) in (1..=128).flat_map(|threads| (1..=MAX_SOURCES).map(move |sources| (threads, sources))) {
+            let turns = turns_at_once(threads, sources);
+            assert!(turns >= 1 && turns * sources <= Queue::CAPACITY, "{turns} turns of {sources} sources");
+        }
+    }
 }

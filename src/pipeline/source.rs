@@ -17,6 +17,7 @@ use crate::command::{
 use crate::error::{Error, Kind, Result};
 use crate::geometry::InputRule;
 use crate::infer::Pixels;
+use smol::future::yield_now;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -73,6 +74,8 @@ pub(super) struct Source {
     /// Changes of state of an attempt that may yet turn out to be one more of many failures.
     deferred: RefCell<Vec<(Wall, SourceState, SourceState)>>,
     defer: Cell<bool>,
+    /// What was asked for last, whatever becomes of the connection: a camera that comes back is as muted as it was.
+    muted: Cell<bool>,
     /// The loop has ended: no frame will come any more.
     over: Cell<bool>,
     properties: Cell<Option<SourceProperties>>,
@@ -99,16 +102,17 @@ enum End {
     Finished,
     /// It never opened.
     Unreachable(Error),
-    /// It had been open.
-    Lost(Error),
+    /// It had been open, for this long.
+    Lost(Error, Duration),
 }
 
 impl Source {
-    /// A source that has not been started. `id` is its index in the pipeline.
+    /// A source that has not been started. `id` is its index in the pipeline; `muted`: it begins so.
     pub(super) fn new(
         id: u32,
         wanted: command::Source,
         given: (Option<Filling>, Option<Consumption>),
+        muted: bool,
         buffer_size: u32,
         journal: Rc<Journal>,
         changed: Rc<Signal>,
@@ -121,6 +125,7 @@ impl Source {
             state: Cell::new(SourceState::NotStarted),
             deferred: RefCell::default(),
             defer: Cell::new(false),
+            muted: Cell::new(muted),
             over: Cell::new(false),
             properties: Cell::new(None),
             strategies: Cell::new(given),
@@ -140,26 +145,26 @@ impl Source {
     // ---------------------------------------------------------------- the loop
 
     /// Keeps the source alive until a file is over. Cancel-safe: [`Source::stop`] cleans up after it.
-    pub(super) async fn run(&self, plan: &Plan, muted: bool) {
+    pub(super) async fn run(&self, plan: &Plan) {
         let mut backoff = Backoff::new(plan.retry_delay, uuid::Uuid::new_v4().as_u64_pair().0);
-        let mut muted = muted;
         let mut file_attempts = 0;
         // Whether nobody answered when it was knocked last.
         let mut silent = false;
         loop {
             let furthest = self.last_frame_id.get();
-            let began = Instant::now();
-            let end = self.connect(plan, muted).await;
-            muted = self.state.get() == SourceState::Muted;
+            let end = self.connect(plan).await;
             let is_file = self.properties.get().is_some_and(|properties| properties.is_file);
             self.release_worker().await;
-            if began.elapsed() >= RECOVERED_AFTER {
-                backoff.reset();
-            }
             let (lost, error) = match end {
                 End::Finished => return self.finish(),
                 End::Unreachable(error) => (false, error),
-                End::Lost(error) => (true, error),
+                End::Lost(error, open_for) => {
+                    // The time that an attempt took is none that the source was there: one that hangs is not asked more often.
+                    if open_for >= RECOVERED_AFTER {
+                        backoff.reset();
+                    }
+                    (true, error)
+                }
             };
             file_attempts = if self.last_frame_id.get() > furthest { 0 } else { file_attempts + 1 };
             self.fail(lost, &error);
@@ -185,7 +190,7 @@ impl Source {
     }
 
     /// One worker from start to end.
-    async fn connect(&self, plan: &Plan, muted: bool) -> End {
+    async fn connect(&self, plan: &Plan) -> End {
         self.transition(SourceState::Initialising);
         let request = capture::Request {
             reference: self.wanted.reference.clone(),
@@ -195,7 +200,7 @@ impl Source {
             first_frame_id: self.next_frame_id(),
             filling: self.given.0,
             file_max_fps: plan.file_max_fps,
-            muted,
+            muted: self.muted.get(),
         };
         self.figures.borrow_mut().workers += 1;
         let worker = match Worker::start(&plan.spawner, &plan.capture, request).await {
@@ -208,18 +213,26 @@ impl Source {
         *self.ring.borrow_mut() = Some(Arc::new(RingPixels(worker.ring())));
         *self.worker.borrow_mut() = Some(worker.clone());
         self.counters.set(capture::Progress::default());
-        let mut opened = false;
+        let mut opened: Option<Instant> = None;
         loop {
             match worker.next().await {
                 capture::Event::Opened(properties) => {
-                    opened = true;
-                    self.open(properties, plan.slots, muted);
+                    opened = Some(Instant::now());
+                    self.open(properties, plan.slots);
                 }
-                capture::Event::Frame(frame) => self.accept(frame, &worker),
+                capture::Event::Frame(frame) => {
+                    self.accept(frame, &worker);
+                    // A worker that sends as fast as it is read must not keep the loop from everybody else.
+                    yield_now().await;
+                }
                 capture::Event::Alive(progress) => self.note(progress),
                 capture::Event::Ended => return End::Finished,
-                capture::Event::Failed(error) if opened => return End::Lost(error),
-                capture::Event::Failed(error) => return End::Unreachable(error),
+                capture::Event::Failed(error) => {
+                    return match opened {
+                        Some(since) => End::Lost(error, since.elapsed()),
+                        None => End::Unreachable(error),
+                    };
+                }
             }
         }
     }
@@ -228,11 +241,12 @@ impl Source {
     fn next_frame_id(&self) -> u64 {
         match self.properties.get() {
             Some(properties) if properties.is_file => 1,
-            _ => self.last_frame_id.get() + 1,
+            // A worker may name any number.
+            _ => self.last_frame_id.get().saturating_add(1),
         }
     }
 
-    fn open(&self, properties: SourceProperties, slots: u32, muted: bool) {
+    fn open(&self, properties: SourceProperties, slots: u32) {
         self.properties.set(Some(properties));
         let usual = if properties.is_file {
             (Filling::Wait, Consumption::Lazy)
@@ -244,7 +258,7 @@ impl Source {
         *self.buffer.borrow_mut() = Buffer::new(slots, filling, consumption);
         self.flush_deferred();
         self.journal.info(Context::Source, Event::ConsumptionStarted { source_id: self.id });
-        self.transition(if muted { SourceState::Muted } else { SourceState::Running });
+        self.transition(if self.muted.get() { SourceState::Muted } else { SourceState::Running });
         self.changed.ring();
     }
 
@@ -359,14 +373,9 @@ impl Source {
         self.state.get() == SourceState::Running
     }
 
-    /// Its frames are read and thrown away.
+    /// Its frames are read and thrown away, or will be once it is there again.
     pub(super) fn is_muted(&self) -> bool {
-        self.state.get() == SourceState::Muted
-    }
-
-    /// A worker has opened it at least once.
-    pub(super) fn has_been_open(&self) -> bool {
-        self.strategies.get() != self.given || self.properties.get().is_some()
+        self.muted.get()
     }
 
     /// Its frames are dropped rather than delayed when they come too fast.
@@ -404,6 +413,7 @@ impl Source {
     /// Does it.
     pub(super) fn apply(&self, operation: Operation) {
         let muted = operation == Operation::Mute;
+        self.muted.set(muted);
         self.transition(if muted { SourceState::Muted } else { SourceState::Running });
         if let Some(worker) = self.worker.borrow().as_ref() {
             worker.set_muted(muted);
@@ -431,11 +441,10 @@ impl Source {
         if let Some(worker) = worker.and_then(Rc::into_inner) {
             worker.stop().await;
         }
+        let figures = self.figures();
+        self.figures.replace(figures);
         // The next worker counts from 0.
-        let told = self.counters.take();
-        let mut figures = self.figures.borrow_mut();
-        figures.frames_without_slot += told.dropped;
-        figures.frames_undecodable += told.undecodable;
+        self.counters.take();
     }
 
     // ---------------------------------------------------------------- for status
@@ -445,11 +454,12 @@ impl Source {
         self.latencies.borrow().report()
     }
 
-    /// What it has counted and measured.
+    /// What it has counted and measured, with what the worker that runs has told.
     pub(super) fn figures(&self) -> SourceFigures {
         let (told, mut figures) = (self.counters.get(), self.figures.borrow().clone());
-        figures.frames_without_slot += told.dropped;
-        figures.frames_undecodable += told.undecodable;
+        // A worker may tell any number.
+        figures.frames_without_slot = figures.frames_without_slot.saturating_add(told.dropped);
+        figures.frames_undecodable = figures.frames_undecodable.saturating_add(told.undecodable);
         figures
     }
 
@@ -476,7 +486,16 @@ async fn pause(delay: Duration, door: Option<Door>, silent: &mut bool) -> bool {
     };
     let back = async {
         let Some(door) = door else { return std::future::pending().await };
-        while !door.answers().await {
+        // A name is looked up until it is found, and then once for each pause: with dead name servers every look-up holds a
+        // thread for many seconds, and all pipelines share those.
+        loop {
+            if let Some(place) = door.find().await {
+                while !door.answers(place).await {
+                    *silent = true;
+                    smol::Timer::after(KNOCK_INTERVAL).await;
+                }
+                break;
+            }
             *silent = true;
             smol::Timer::after(KNOCK_INTERVAL).await;
         }
