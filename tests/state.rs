@@ -13,7 +13,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use support::weir::signal;
-use support::{Folder, Json, Weir, clip, request, tcp, udp, wait_for};
+use support::{Folder, Json, Weir, clip, http, request, roboflow, tcp, udp, wait_for};
 
 /// Kills of one run, unless `WEIR_SOAK_KILLS` says more.
 const KILLS: usize = 12;
@@ -179,6 +179,87 @@ fn a_terminate_during_the_drain_keeps_the_others() {
     assert_eq!(status.code(), Some(0));
     let again = serve(state.path(), models.path(), |_| {});
     assert_eq!(again.list(), [kept]);
+}
+
+/// A client that does not wait for the answer to its `terminate` still had it done, on the disk too.
+#[test]
+fn a_terminate_that_nobody_waits_for_is_not_undone_by_a_restart() {
+    let (state, models, sink) = (Folder::new(), models(), udp::Receiver::new());
+    let weir = serve(state.path(), models.path(), |_| {});
+    let id = weir.init(&Json::parse(&init(models.path(), sink.port())));
+    sink.next();
+    // It does not listen: its end takes the whole grace.
+    signal(wait_for("the worker", || weir.workers().first().copied()), rustix::process::Signal::STOP);
+    let mut client = http::connect(weir.http);
+    write!(client, "POST /terminate/{id} HTTP/1.1\r\nhost: localhost\r\ncontent-length: 0\r\n\r\n").unwrap();
+    wait_for("the pipeline to leave the list", || weir.list().is_empty().then_some(()));
+    drop(client);
+    let file = state.path().join("pipelines.json");
+    wait_for("the state file without it", || (!std::fs::read_to_string(&file).unwrap().contains(&id)).then_some(()));
+    drop(weir);
+    assert_eq!(serve(state.path(), models.path(), |_| {}).list(), Vec::<String>::new());
+}
+
+/// Who was told that it took too long, or hung up, does not know the new pipeline's id: nobody could end it.
+#[test]
+fn an_init_that_nobody_waits_for_leaves_nothing() {
+    let (state, models, sink) = (Folder::new(), models(), udp::Receiver::new());
+    let registry = roboflow::Server::start();
+    let folder = Folder::new();
+    let configuration = folder.path().join("weir.toml");
+    std::fs::write(&configuration, "[limits]\ncommand_timeout_s = 3.0\n").unwrap();
+    let weir = serve(state.path(), models.path(), |command| {
+        command.arg("--config").arg(&configuration).env("API_BASE_URL", registry.url());
+    });
+    let video = request::quoted(&format!("file://{}", clip("short.mp4")));
+    let key = format!(r#", "api_key": "{}""#, roboflow::GOOD_KEY);
+    let body = request::init("slow/1", &video, sink.port(), &key).to_string();
+    let mut client = http::connect(weir.http);
+    write!(client, "POST /initialise HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n\r\n{body}", body.len()).unwrap();
+    wait_for("the pipeline to be listed", || (weir.list().len() == 1).then_some(()));
+    drop(client);
+    assert_eq!(weir.post("/initialise", &body).status, 503);
+    // The model is still on its way: who asks again finds it.
+    assert_eq!(weir.list().len(), 2);
+    registry.go_on();
+    wait_for("both to be withdrawn", || weir.list().is_empty().then_some(()));
+    let id = weir.init(&Json::parse(&body));
+    sink.next();
+    drop(weir);
+    assert_eq!(serve(state.path(), models.path(), |_| {}).list(), [id]);
+}
+
+/// What `inference-sdk` starts is kept as everything else: its sink, its names, its patience.
+#[test]
+fn a_pipeline_with_its_results_in_memory_survives_a_restart() {
+    let (state, models) = (Folder::new(), models());
+    let body = format!(
+        r#"{{"video_configuration": {{"type": "VideoConfiguration", "video_reference": "file://{}"}},
+            "processing_configuration": {{"type": "WorkflowConfiguration", "workflow_specification": {{"version": "1.0",
+                "inputs": [{{"type": "InferenceImage", "name": "image"}}],
+                "steps": [{{"type": "roboflow_core/roboflow_object_detection_model@v2", "name": "model",
+                    "images": "$inputs.image", "model_id": "{}"}}],
+                "outputs": [{{"type": "JsonField", "name": "found", "selector": "$steps.model.predictions"}}]}}}},
+            "sink_configuration": {{"type": "MemorySinkConfiguration", "results_buffer_size": 3}},
+            "consumption_timeout": 60}}"#,
+        clip("short.mp4"),
+        models.path().join("toy").display()
+    );
+    let consumed = |weir: &Weir, id: &str| {
+        wait_for("a result", || {
+            let turn = weir.get(&format!("/inference_pipelines/{id}/consume")).json();
+            (!turn.get("outputs").items().is_empty()).then_some(turn)
+        })
+    };
+    let weir = serve(state.path(), models.path(), |_| {});
+    let made = weir.post("/inference_pipelines/initialise", &body);
+    assert_eq!(made.status, 200, "{}", made.body);
+    let id = made.json().at("context/pipeline_id").text().unwrap().to_owned();
+    consumed(&weir, &id);
+    drop(weir);
+    let weir = serve(state.path(), models.path(), |_| {});
+    assert_eq!(weir.list(), std::slice::from_ref(&id));
+    assert_eq!(consumed(&weir, &id).at("outputs/0").keys(), ["found"]);
 }
 
 #[test]

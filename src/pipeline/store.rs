@@ -14,13 +14,14 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Format of the file; another one is set aside like a damaged file.
 const VERSION: u32 = 1;
 const MAGIC: &str = "weir-pipelines";
 const FILE_NAME: &str = "pipelines.json";
-/// 64 pipelines of 16 sources with long URLs stay far below this.
+/// 64 pipelines of 16 sources with usual URLs stay far below this; what would pass it is not acknowledged.
 const MAX_FILE_BYTES: u64 = 8 << 20;
 
 /// What is kept of one pipeline.
@@ -37,7 +38,7 @@ pub(super) struct Kept {
 #[derive(Debug)]
 pub(super) struct Store {
     file: PathBuf,
-    writing: async_lock::Mutex<()>,
+    writing: Arc<async_lock::Mutex<()>>,
     /// Changes asked to be written, and changes written: whoever waited while another wrote may find its own done.
     asked: Cell<u64>,
     written: Cell<u64>,
@@ -58,20 +59,30 @@ impl Store {
                 Vec::new()
             }
         };
-        (Store { file, writing: async_lock::Mutex::new(()), asked: Cell::new(0), written: Cell::new(0) }, kept)
+        (Store { file, writing: Arc::default(), asked: Cell::new(0), written: Cell::new(0) }, kept)
     }
 
-    /// Returns when the table as `snapshot` shows it (or a later one) is on the disk.
+    /// Returns when the table as `snapshot` shows it (or a later one) is on the disk. Dropped before that, it may still get there.
     pub(super) async fn save(&self, snapshot: impl Fn() -> Vec<Kept>) -> Result<()> {
         let mine = self.asked.get() + 1;
         self.asked.set(mine);
-        let _turn = self.writing.lock().await;
+        let turn = self.writing.lock_arc().await;
         if self.written.get() >= mine {
             return Ok(());
         }
         let covered = self.asked.get();
         let (bytes, file) = (encode(&snapshot()), self.file.clone());
-        let outcome = smol::unblock(move || replace(&file, &bytes)).await;
+        if bytes.len() as u64 > MAX_FILE_BYTES {
+            let message = format!("the pipelines would fill more than the {MAX_FILE_BYTES} bytes of the state file");
+            return Err(Error::new(Kind::Exhausted, message));
+        }
+        let write = move || {
+            let outcome = replace(&file, &bytes);
+            // Held by who writes, not by who waits for it: two at once would mix their bytes in one file.
+            drop(turn);
+            outcome
+        };
+        let outcome = smol::unblock(write).await;
         outcome.map_err(|cause| Error::new(Kind::System, format!("cannot write {}: {cause}", self.file.display())))?;
         self.written.set(covered);
         Ok(())
@@ -279,7 +290,7 @@ impl SourceRecord {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::panic)]
     use super::*;
     use std::os::unix::fs::PermissionsExt;
 
@@ -352,6 +363,62 @@ mod tests {
             let found = String::from_utf8(flipped).ok().and_then(|text| decode(&text));
             assert!(found.is_none(), "a flipped bit at {position} went unnoticed");
         }
+    }
+
+    #[test]
+    fn a_file_that_could_not_be_read_again_is_not_written() {
+        let folder = Folder::new();
+        let (store, _) = Store::open(&folder.0);
+        let saved = kept();
+        smol::block_on(store.save(|| vec![saved.clone()])).unwrap();
+        let mut large = kept();
+        large.init.sources = vec![Source { reference: SourceReference::Text("x".repeat(1 << 20)), properties: Vec::new() }; 9];
+        let error = smol::block_on(store.save(|| vec![large.clone()])).unwrap_err();
+        assert_eq!(error.kind(), Kind::Exhausted);
+        let (_, found) = Store::open(&folder.0);
+        assert_eq!(found.iter().map(|kept| kept.id).collect::<Vec<_>>(), [saved.id]);
+    }
+
+    #[test]
+    fn a_write_that_nobody_waits_for_is_over_before_the_next_begins() {
+        let folder = Folder::new();
+        // Whoever writes writes into this, and waits while it is full.
+        let pipe = folder.0.join("pipelines.new");
+        let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+        let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::NONBLOCK;
+        let mut reader = File::from(rustix::fs::open(&pipe, flags, rustix::fs::Mode::empty()).unwrap());
+        let mut large = kept();
+        large.init.model_id = "x".repeat(1 << 20);
+        let expected = encode(std::slice::from_ref(&large));
+        let (store, _) = Store::open(&folder.0);
+        let mut chunk = vec![0; 1 << 16];
+        let mut received = Vec::new();
+        smol::block_on(async {
+            let mut first = Box::pin(store.save(|| vec![large.clone()]));
+            while received.is_empty() {
+                assert!(smol::future::poll_once(first.as_mut()).await.is_none());
+                let length = io::Read::read(&mut reader, &mut chunk).unwrap_or(0);
+                received.extend_from_slice(&chunk[..length]);
+            }
+            drop(first);
+            let small = kept();
+            let mut next = Box::pin(store.save(|| vec![small.clone()]));
+            assert!(smol::future::poll_once(next.as_mut()).await.is_none());
+            loop {
+                match io::Read::read(&mut reader, &mut chunk) {
+                    Ok(0) => break,
+                    Ok(length) => received.extend_from_slice(&chunk[..length]),
+                    // The other thread is about to write.
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => std::thread::yield_now(),
+                    Err(error) => panic!("{error}"),
+                }
+            }
+            assert!(received == expected, "{} bytes of {}", received.len(), expected.len());
+            fs::remove_file(&pipe).unwrap();
+            next.await.unwrap();
+            assert_eq!(Store::open(&folder.0).1.first().unwrap().id, small.id);
+        });
     }
 
     #[test]

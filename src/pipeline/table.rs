@@ -122,19 +122,21 @@ impl Table {
         Ok(pipeline)
     }
 
-    /// Creates a pipeline and waits until its model is loaded and its file written. A failed one leaves nothing behind.
-    async fn init(self: &Rc<Self>, init: Init) -> Result<PipelineId> {
+    /// Creates a pipeline and waits until its model is loaded and its file written. A failed one leaves nothing behind, nor
+    /// does one whose id nobody will learn: `is_unheard` says that who asked has gone, or has been told that it took too long.
+    async fn init(self: &Rc<Self>, init: Init, is_unheard: impl Fn() -> bool) -> Result<PipelineId> {
         self.admit(&init)?;
         let id = PipelineId::new_v4();
         let ready = self.start(self.pipeline(id, init, Origin::Client));
         let ended = || Err(Error::new(Kind::System, "The pipeline ended before it was ready"));
         ready.recv().await.unwrap_or_else(|_| ended())?;
-        if let Err(error) = self.save().await {
-            // A pipeline that would not survive must not be acknowledged.
+        // A pipeline that would not survive must not be acknowledged.
+        let kept = if is_unheard() { Ok(()) } else { self.save().await };
+        if kept.is_err() || is_unheard() {
+            log::info!("pipeline={id} event=withdrawn");
             self.terminate(id).await?;
-            return Err(error);
         }
-        Ok(id)
+        kept.map(|()| id)
     }
 
     fn pipeline(&self, id: PipelineId, init: Init, origin: Origin) -> Pipeline {
@@ -204,6 +206,25 @@ impl Table {
 #[derive(Clone)]
 pub struct Commands(pub Rc<Table>);
 
+/// Where the outcome of a change is awaited; closed when nobody waits for it any more.
+type Answer = async_channel::Sender<Result<Reply>>;
+
+impl Commands {
+    /// Carries out a change to its end, also when the client goes away meanwhile: half of one, such as a pipeline that is gone
+    /// from the table but not from the disk, would be worse than either.
+    async fn change(&self, change: impl AsyncFnOnce(&Rc<Table>, &Answer) -> Result<Reply> + 'static) -> Result<Reply> {
+        let (answer, answered) = async_channel::bounded(1);
+        let table = self.0.clone();
+        let whole = async move {
+            let outcome = change(&table, &answer).await;
+            // Fails when nobody waits.
+            let _ = answer.try_send(outcome);
+        };
+        self.0.executor.spawn(whole).detach();
+        answered.recv().await.unwrap_or_else(|_| Err(Error::new(Kind::System, "The command was given up")))
+    }
+}
+
 impl Listen for Commands {
     fn listen(&self, id: PipelineId) -> Result<Feed> {
         self.0.find(id)?.listen()
@@ -213,14 +234,20 @@ impl Listen for Commands {
 impl Execute for Commands {
     async fn execute(&self, command: Command) -> Result<Reply> {
         let table = &self.0;
+        let done = |()| Reply::Done;
         match command {
             Command::List => Ok(Reply::Pipelines(table.ids())),
-            Command::Init(init) => table.init(*init).await.map(Reply::Initialised),
             Command::Status(id) => Ok(Reply::Report(Box::new(table.find(id)?.report()))),
-            Command::Mute(id) => table.operate(id, Operation::Mute).await.map(|()| Reply::Done),
-            Command::Resume(id) => table.operate(id, Operation::Resume).await.map(|()| Reply::Done),
             Command::Consume(id) => table.find(id)?.consume(),
-            Command::Terminate(id) => table.terminate(id).await.map(|()| Reply::Done),
+            Command::Init(init) => {
+                let change = async move |table: &Rc<Table>, answer: &Answer| {
+                    table.init(*init, || answer.is_closed()).await.map(Reply::Initialised)
+                };
+                self.change(change).await
+            }
+            Command::Mute(id) => self.change(async move |table, _| table.operate(id, Operation::Mute).await.map(done)).await,
+            Command::Resume(id) => self.change(async move |table, _| table.operate(id, Operation::Resume).await.map(done)).await,
+            Command::Terminate(id) => self.change(async move |table, _| table.terminate(id).await.map(done)).await,
         }
     }
 }
