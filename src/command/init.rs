@@ -94,17 +94,18 @@ impl fmt::Display for SourceReference {
 }
 
 /// Cuts `user:password@`, `?query` and `#fragment` out of anything that has a scheme; other text is left alone.
-/// Works on text, not on a parsed URL, so that a URL too odd for the parser does not show its password.
 fn redact(text: &str) -> String {
     let Some((scheme, rest)) = text.split_once("://") else {
         return text.to_owned();
     };
-    let cut = rest.find(['?', '#']).unwrap_or(rest.len());
-    // `cut` is a char boundary: it was found as one, or is the length.
-    let rest = rest.get(..cut).unwrap_or(rest);
-    // A password may itself contain '/' when the client did not escape it: the last '@' ends the credentials.
-    let rest = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
-    format!("{scheme}://{rest}")
+    // A password that holds '/', '?' or '#' unescaped makes a URL wrong; then the last '@' ends it, as for who opens the source.
+    let rest = if url::Url::parse(text).is_err() { after_credentials(rest) } else { rest };
+    let rest = rest.split(['?', '#']).next().unwrap_or_default();
+    format!("{scheme}://{}", after_credentials(rest))
+}
+
+fn after_credentials(rest: &str) -> &str {
+    rest.rsplit_once('@').map_or(rest, |(_, place)| place)
 }
 
 /// Where detections go.
@@ -246,6 +247,10 @@ mod tests {
         for (given, shown) in [
             ("rtsp://user:pa@ss@10.0.0.1:554/ch1?token=x#y", "rtsp://10.0.0.1:554/ch1"),
             ("rtsp://user:p/w@cam/ch1", "rtsp://cam/ch1"),
+            ("rtsp://user:p/w#d@10.0.0.1:8554/ch1", "rtsp://10.0.0.1:8554/ch1"),
+            ("rtsp://user:p?w@cam/ch1?token=x", "rtsp://cam/ch1"),
+            ("rtsp://user:p#@w@cam/ch1", "rtsp://cam/ch1"),
+            ("rtsp://cam/ch1?mail=a@b", "rtsp://cam/ch1"),
             ("/data/a@b.mp4", "/data/a@b.mp4"),
             ("file:///a/b.mp4", "file:///a/b.mp4"),
         ] {
