@@ -3,8 +3,9 @@
 use crate::command::SinkAddress;
 use crate::error::{Error, Kind, Result, system};
 use async_net::UdpSocket;
+use smol::Task;
 use std::cell::{Cell, RefCell};
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, ToSocketAddrs as _};
 use std::time::{Duration, Instant};
 
 /// Send buffer of the socket, bytes: one datagram of the largest size, as the reference asks for.
@@ -13,7 +14,7 @@ const SEND_BUFFER_BYTES: usize = 65_536;
 const RESOLVED_FOR: Duration = Duration::from_secs(60);
 /// After a failed look-up the next one waits this long, so that a dead name server is not asked for every frame.
 const RETRY_AFTER: Duration = Duration::from_secs(2);
-/// A look-up that takes longer has failed; the resolver's thread ends by itself.
+/// A first look-up that takes longer keeps no frame waiting any more; its answer is taken when it comes.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Waiting for room in the socket's buffer longer than this means that the datagram is lost.
 const SEND_TIMEOUT: Duration = Duration::from_secs(1);
@@ -31,11 +32,21 @@ pub struct UdpSink {
     failed: Cell<u64>,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 struct Target {
     address: Option<SocketAddr>,
     /// No look-up before this.
     next_lookup: Instant,
+    /// The look-up under way. One at a time: it holds a thread for as long as the name servers let it wait.
+    lookup: Option<Task<Option<SocketAddr>>>,
+}
+
+impl Target {
+    fn learn(&mut self, found: Option<SocketAddr>) {
+        // A name that stops resolving keeps its last address.
+        self.address = found.or(self.address);
+        self.next_lookup = Instant::now() + if self.address.is_some() { RESOLVED_FOR } else { RETRY_AFTER };
+    }
 }
 
 impl UdpSink {
@@ -55,7 +66,7 @@ impl UdpSink {
             host: address.host.clone(),
             port: address.port,
             literal: literal.is_some(),
-            target: RefCell::new(Target { address: literal, next_lookup: Instant::now() }),
+            target: RefCell::new(Target { address: literal, next_lookup: Instant::now(), lookup: None }),
             sent: Cell::new(0),
             failed: Cell::new(0),
         })
@@ -82,32 +93,51 @@ impl UdpSink {
         };
         let sent = smol::future::or(self.socket.send_to(payload, address), deadline).await;
         sent.map(drop).map_err(|cause| {
-            // The name may point elsewhere by now. A literal address has nothing to look up.
-            self.target.borrow_mut().next_lookup = Instant::now();
+            // The name may point elsewhere by now.
+            let mut target = self.target.borrow_mut();
+            target.next_lookup = target.next_lookup.min(Instant::now() + RETRY_AFTER);
             Error::new(Kind::Sink, format!("cannot send to {}:{}: {cause}", self.host, self.port))
         })
     }
 
-    /// The address to send to: the literal one, the cached one, or a fresh look-up.
+    /// The address to send to: the literal one, or the last that was found. Waits for a look-up only where there is none yet:
+    /// no frame waits for a name server because a minute is over.
     async fn address(&self) -> Result<SocketAddr> {
-        let Target { address, next_lookup } = self.target.borrow().clone();
-        let now = Instant::now();
-        match address {
-            Some(address) if self.literal || now < next_lookup => return Ok(address),
-            None if now < next_lookup => return Err(self.unresolved()),
-            _ => {}
-        }
-        let lookup = async { async_net::resolve((self.host.as_str(), self.port)).await.ok() };
+        let mut lookup = {
+            let target = &mut *self.target.borrow_mut();
+            if let (true, Some(address)) = (self.literal, target.address) {
+                return Ok(address);
+            }
+            let begins = target.lookup.is_none() && Instant::now() >= target.next_lookup;
+            if begins {
+                target.lookup = Some(self.look_up());
+            }
+            let is_answered = target.lookup.as_ref().is_some_and(Task::is_finished);
+            // Who has an address and no answer goes on with it; who has none waits for the look-up it has just begun.
+            let is_awaited = is_answered || (begins && target.address.is_none());
+            match target.lookup.take_if(|_| is_awaited) {
+                Some(lookup) => lookup,
+                None => return target.address.ok_or_else(|| self.unresolved()),
+            }
+        };
         let deadline = async {
             smol::Timer::after(RESOLVE_TIMEOUT).await;
             None
         };
-        let found = smol::future::or(lookup, deadline).await.unwrap_or_default();
-        // The socket is IPv4, as the reference's. A name that stops resolving keeps its last address.
-        let address = found.into_iter().find(SocketAddr::is_ipv4).or(address);
-        let next_lookup = Instant::now() + if address.is_some() { RESOLVED_FOR } else { RETRY_AFTER };
-        *self.target.borrow_mut() = Target { address, next_lookup };
-        address.ok_or_else(|| self.unresolved())
+        let answer = smol::future::or(async { Some((&mut lookup).await) }, deadline).await;
+        let mut target = self.target.borrow_mut();
+        match answer {
+            Some(found) => target.learn(found),
+            // It may still come.
+            None => target.lookup = Some(lookup),
+        }
+        target.address.ok_or_else(|| self.unresolved())
+    }
+
+    /// Asks for the name's address, on a thread. The socket is IPv4, as the reference's.
+    fn look_up(&self) -> Task<Option<SocketAddr>> {
+        let (host, port) = (self.host.clone(), self.port);
+        smol::unblock(move || (host.as_str(), port).to_socket_addrs().ok()?.find(SocketAddr::is_ipv4))
     }
 
     fn unresolved(&self) -> Error {
@@ -145,6 +175,34 @@ mod tests {
         let error = smol::block_on(sink.send(&vec![0; 70_000])).unwrap_err();
         assert_eq!(error.kind(), Kind::Sink);
         assert_eq!(sink.counters(), (0, 1));
+    }
+
+    #[test]
+    fn a_slow_look_up_delays_nothing_once_there_is_an_address() {
+        let receiver = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let moved = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let sink = sink("localhost", receiver.local_addr().unwrap().port());
+        smol::block_on(sink.send(b"first")).unwrap();
+        let (answer, answered) = std::sync::mpsc::channel();
+        let slow = smol::unblock(move || answered.recv().ok());
+        {
+            let mut target = sink.target.borrow_mut();
+            (target.next_lookup, target.lookup) = (Instant::now(), Some(slow));
+        }
+        let start = Instant::now();
+        smol::block_on(sink.send(b"second")).unwrap();
+        assert!(start.elapsed() < RESOLVE_TIMEOUT, "{:?}", start.elapsed());
+        assert!(sink.target.borrow().lookup.is_some(), "and no other was begun");
+        answer.send(moved.local_addr().unwrap()).unwrap();
+        moved.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        let is_answered = || sink.target.borrow().lookup.as_ref().is_none_or(Task::is_finished);
+        while !is_answered() {
+            std::thread::yield_now();
+        }
+        smol::block_on(sink.send(b"third")).unwrap();
+        let mut buffer = [0; 16];
+        let (length, _) = moved.recv_from(&mut buffer).unwrap();
+        assert_eq!(&buffer[..length], b"third");
     }
 
     #[test]
