@@ -8,10 +8,30 @@ use std::io::Write;
 
 struct StandardError {
     journal: bool,
+    /// What is passed on of what libraries say.
+    strangers: LevelFilter,
 }
+
+/// The variable that says how much is logged, for the service and, whoever told the service, for its workers.
+pub const LEVEL_VARIABLE: &str = "LOG_LEVEL";
 
 /// Installs the logger once; a level that nobody knows is `warning`. The names of Python's levels are understood.
 pub fn start(level: &str) {
+    install(level, LevelFilter::Warn);
+}
+
+/// The same in a worker, at the level of its service. What libraries say there is mostly about what a camera sends: who
+/// likes could fill the log.
+pub fn start_in_worker() {
+    install(&std::env::var(LEVEL_VARIABLE).unwrap_or_default(), LevelFilter::Error);
+}
+
+/// The level in force, as [`start`] understands it.
+pub fn level() -> &'static str {
+    log::max_level().as_str()
+}
+
+fn install(level: &str, strangers: LevelFilter) {
     let level = match level.to_ascii_lowercase().as_str() {
         "error" | "critical" | "fatal" => LevelFilter::Error,
         "info" => LevelFilter::Info,
@@ -22,7 +42,7 @@ pub fn start(level: &str) {
     };
     let journal = std::env::var("JOURNAL_STREAM").is_ok_and(|stream| is_standard_error(&stream));
     // A second logger (tests that start twice in one process) is not an error worth dying for.
-    if log::set_boxed_logger(Box::new(StandardError { journal })).is_ok() {
+    if log::set_boxed_logger(Box::new(StandardError { journal, strangers })).is_ok() {
         log::set_max_level(level);
     }
 }
@@ -36,6 +56,11 @@ fn is_standard_error(stream: &str) -> bool {
     })
 }
 
+/// A client or camera may have written a part of it: no further lines, and nothing that steers a terminal.
+fn one_line(said: String) -> String {
+    if said.contains(char::is_control) { said.replace(char::is_control, " ") } else { said }
+}
+
 impl Log for StandardError {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         let most = match metadata.target() {
@@ -43,7 +68,7 @@ impl Log for StandardError {
             // It warns of what any stranger sends to a door: who likes could fill the log.
             target if target.starts_with("rustls") => LevelFilter::Error,
             // Other crates' chatter below warnings is of no use to who runs the service.
-            _ => LevelFilter::Warn,
+            _ => self.strangers,
         };
         metadata.level() <= most
     }
@@ -60,11 +85,9 @@ impl Log for StandardError {
             log::Level::Debug | log::Level::Trace => (7, "debug"),
         };
         // One write per line, so that lines of several processes do not mix. A closed stderr is nobody's error.
-        let line = if self.journal {
-            format!("<{priority}>{}\n", record.args())
-        } else {
-            format!("{} {name} {}\n", Wall::now().iso_local(), record.args())
-        };
+        let said = one_line(record.args().to_string());
+        let line =
+            if self.journal { format!("<{priority}>{said}\n") } else { format!("{} {name} {said}\n", Wall::now().iso_local()) };
         let _ = std::io::stderr().lock().write_all(line.as_bytes());
     }
 
@@ -75,6 +98,12 @@ impl Log for StandardError {
 mod tests {
     #![allow(clippy::expect_used)]
     use super::*;
+
+    #[test]
+    fn an_event_is_one_line_whatever_is_in_it() {
+        assert_eq!(one_line("event=x error=a\nb\x1b[2J".into()), "event=x error=a b [2J");
+        assert_eq!(one_line("event=x name=\"Küche\"".into()), "event=x name=\"Küche\"");
+    }
 
     #[test]
     fn the_journal_is_known_by_its_inode() {

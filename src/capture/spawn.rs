@@ -5,6 +5,7 @@
 //! loop also keeps its ~1 ms away from everybody's `status`.
 
 use crate::error::{Error, Kind, Result, system};
+use crate::logging;
 use async_channel::{Receiver, Sender, WeakSender};
 use async_io::Async;
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
@@ -15,7 +16,7 @@ use std::process::{Command, Stdio};
 
 /// Variables that a worker inherits. Nothing else: keys and tokens of the service never reach a worker. The certificates are
 /// those that `https://` cameras are trusted by.
-const INHERITED_VARIABLES: [&str; 6] = ["LOG_LEVEL", "TZ", "RUST_BACKTRACE", "JOURNAL_STREAM", "SSL_CERT_FILE", "SSL_CERT_DIR"];
+const INHERITED_VARIABLES: [&str; 5] = ["TZ", "RUST_BACKTRACE", "JOURNAL_STREAM", "SSL_CERT_FILE", "SSL_CERT_DIR"];
 
 enum Job {
     Start { socket: OwnedFd, ring: OwnedFd, reply: Sender<Result<Process>> },
@@ -81,6 +82,8 @@ fn start(executable: &Path, jobs: &WeakSender<Job>, socket: OwnedFd, ring: Owned
     let jobs = jobs.upgrade().ok_or_else(|| Error::new(Kind::ShuttingDown, "the service is stopping"))?;
     let mut command = Command::new(executable);
     command.arg("capture").stdin(Stdio::from(socket)).stdout(Stdio::from(ring)).env_clear();
+    // However the service was told.
+    command.env(logging::LEVEL_VARIABLE, logging::level());
     for name in INHERITED_VARIABLES {
         if let Some(value) = std::env::var_os(name) {
             command.env(name, value);

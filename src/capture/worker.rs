@@ -40,8 +40,13 @@ pub fn run() -> u8 {
     sandbox::at_start(&start);
     let control = Control::start(socket, request.slots, request.muted, start.settings.stop_grace);
     let Ok(mut control) = control else { return 1 };
+    end(&mut control, |control| capture(&start, ring, control))
+}
+
+/// Works to the end, and says how that was. Returns the exit code.
+fn end(control: &mut Control, work: impl FnOnce(&mut Control) -> Result<()>) -> u8 {
     // A decoder that panics on a damaged stream is one error of one source. (A build that aborts is seen by the parent.)
-    let ending = catch_unwind(AssertUnwindSafe(|| capture(&start, ring, &mut control)))
+    let ending = catch_unwind(AssertUnwindSafe(|| work(control)))
         .unwrap_or_else(|_| Err(Error::new(Kind::Worker, "capture worker panicked")));
     let last = match ending {
         _ if control.stopped() => return 0,
@@ -74,6 +79,8 @@ fn capture(start: &Start, ring: OwnedFd, control: &mut Control) -> Result<()> {
         // As in the reference: what `file://` names is a stream (reference.md §4.2).
         properties = SourceProperties { is_file: false, timestamp_created: None, ..properties };
     }
+    let SourceProperties { width, height, fps, .. } = properties;
+    log::debug!("event=source_open source={} width={width} height={height} fps={fps}", request.reference);
     control.say_opened(&properties)?;
     let mut session = Session::new(start, control, ring, &properties, endless);
     let ending = session.run(&mut *source);
@@ -317,8 +324,70 @@ impl Pace {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
 mod tests {
     use super::*;
+    use crate::capture::ipc;
+    use crate::geometry::{Fit, InputRule};
+    use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType};
+
+    /// A decoder with a bug.
+    struct Panics;
+
+    impl Source for Panics {
+        fn properties(&self) -> SourceProperties {
+            SourceProperties { width: 64, height: 48, total_frames: -1, is_file: false, fps: 25.0, timestamp_created: None }
+        }
+
+        fn grab(&mut self) -> Result<Grab<'_>> {
+            panic!("a bug, met on purpose")
+        }
+
+        fn restart(&mut self) -> Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_panic_is_the_last_word_of_the_worker_and_one_error_of_its_source() {
+        let pair = rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None);
+        let (parent, worker) = pair.unwrap();
+        let settings = crate::capture::Settings {
+            worker_memory_bytes: 0,
+            open_timeout: Duration::from_secs(1),
+            stall_timeout: Duration::from_secs(1),
+            key_frame_timeout: Duration::from_secs(1),
+            stop_grace: Duration::from_secs(1),
+            rtsp_udp: false,
+            user_agent: String::new(),
+        };
+        let rule = InputRule { width: 32, height: 32, fit: Fit::Stretch, crop: None, grayscale: false, contrast: None };
+        let request = Request {
+            reference: crate::command::SourceReference::Text("x".into()),
+            properties: Vec::new(),
+            rule,
+            slots: 2,
+            first_frame_id: 1,
+            filling: None,
+            file_max_fps: None,
+            muted: false,
+        };
+        let start = Start { parent: 0, settings, request };
+        let (_ring, file) = crate::capture::Ring::create(2, rule.slot_bytes()).unwrap();
+        let ring = RingWriter::open(file, 2, rule.slot_bytes()).unwrap();
+        let mut control = Control::start(worker, 2, false, start.settings.stop_grace).unwrap();
+        let code = end(&mut control, |control| {
+            let properties = Panics.properties();
+            Session::new(&start, control, ring, &properties, false).run(&mut Panics)
+        });
+        assert_eq!(code, 0, "the parent was told");
+        let mut message = [0; ipc::MAX_EVENT_BYTES];
+        let (length, _) = rustix::net::recv(&parent, &mut message[..], RecvFlags::DONTWAIT).unwrap();
+        let Some(Event::Failed(error)) = ipc::read_event(&message[..length]) else { panic!("not the last word") };
+        assert_eq!((error.kind(), error.message()), (Kind::Worker, "capture worker panicked"));
+        // Closed, it would tell the listener to end this process, as it should a worker.
+        std::mem::forget(parent);
+    }
 
     #[test]
     fn slow_sources_are_given_three_frames_and_no_more_than_a_minute() {

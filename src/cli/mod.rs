@@ -64,7 +64,10 @@ fn run(mut arguments: Vec<OsString>) -> Result<ExitCode> {
     }
     match command.as_str() {
         // First: a worker starts often and needs nothing of the rest.
-        "capture" => Ok(ExitCode::from(capture::worker::run())),
+        "capture" => {
+            logging::start_in_worker();
+            Ok(ExitCode::from(capture::worker::run()))
+        }
         "serve" => serve(Options::parse(arguments, false)?),
         "demo" => demo::run(Options::parse(arguments, false)?),
         "ctl" => ctl::run(arguments),
