@@ -39,7 +39,7 @@ fn main() {
     });
     let pid = weir.pid();
     let list = tcp::frame(b"{\"type\": \"list_pipelines\"}");
-    let get = b"GET /list_pipelines HTTP/1.1\r\nhost: h\r\n\r\n".to_vec();
+    let get = b"GET /list_pipelines HTTP/1.1\r\nhost: localhost\r\n\r\n".to_vec();
     let both = |state: &str| {
         measure(pid, &format!("list_pipelines, TCP, {TCP_CLIENTS} clients, {state}"), TCP_CLIENTS, time, || {
             one_each(weir.tcp, &list)

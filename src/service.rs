@@ -68,7 +68,7 @@ pub fn run_until(config: &Config, main: impl AsyncFnOnce(Commands, Addresses)) -
         let (stop, stopped) = async_channel::bounded(1);
         let rules = doors::rules(config, gate.clone(), stopped);
         let tcp_settings = Rc::new(doors::tcp_settings(config, rules.clone()));
-        let http_settings = Rc::new(doors::http_settings(config, rules));
+        let http_settings = Rc::new(doors::http_settings(config, &http_door.addresses(), rules));
         let mut tasks = Vec::new();
         for listener in tcp_door.watch()? {
             tasks.push(executor.spawn(tcp::serve(listener, executor.clone(), doors.clone(), tcp_settings.clone())));

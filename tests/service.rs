@@ -264,9 +264,9 @@ fn bad_requests_on_http_are_refused_and_the_service_goes_on() {
     for bytes in [
         &b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n"[..],
         b"GET / HTTP/9.9\r\n\r\n",
-        b"POST /initialise HTTP/1.1\r\nhost: x\r\ncontent-length: 99999999999999999999\r\n\r\n",
-        b"POST /initialise HTTP/1.1\r\nhost: x\r\ncontent-length: 8589934592\r\n\r\n{",
-        b"POST /initialise HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n",
+        b"POST /initialise HTTP/1.1\r\nhost: localhost\r\ncontent-length: 99999999999999999999\r\n\r\n",
+        b"POST /initialise HTTP/1.1\r\nhost: localhost\r\ncontent-length: 8589934592\r\n\r\n{",
+        b"POST /initialise HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n",
     ] {
         let answer = http::exchange(weir.http, bytes);
         let line = String::from_utf8_lossy(answer.split(|byte| *byte == b'\n').next().unwrap_or(&[])).into_owned();
@@ -461,4 +461,62 @@ fn the_demo_prints_the_person_and_the_cat() {
 fn demo(cache: &std::path::Path) -> std::process::Child {
     let mut command: Command = command(cache);
     command.arg("demo").stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("the binary starts")
+}
+
+/// Each worker takes its whole grace; together they take it once.
+#[test]
+fn a_pipeline_whose_workers_do_not_listen_is_terminated_in_one_grace() {
+    const SOURCES: usize = 6;
+    let (weir, sink) = (Weir::start(), udp::Receiver::new());
+    let videos = vec![stream("short.mp4"); SOURCES].join(",");
+    let id = weir.init(&init(&weir, &format!("[{videos}]"), sink.port(), r#", "max_fps": 6"#));
+    let workers = wait_for("all workers", || Some(weir.workers()).filter(|workers| workers.len() == SOURCES));
+    sink.next();
+    workers.iter().for_each(|worker| signal(*worker, rustix::process::Signal::STOP));
+    let start = Instant::now();
+    assert_eq!(weir.order("terminate", &id).get("status").text(), Some("success"));
+    // 0.5 s of grace and the time of a busy machine; one after the other would be 3 s.
+    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+    assert!(weir.workers().is_empty());
+}
+
+#[test]
+fn workers_log_at_the_level_of_the_service_however_it_was_told() {
+    for (level, expected) in [("debug", true), ("info", false)] {
+        let weir = Weir::start_with(|command| {
+            command.env_remove("LOG_LEVEL").args(["--log-level", level]);
+        });
+        let sink = udp::Receiver::new();
+        weir.init(&init(&weir, &stream("short.mp4"), sink.port(), ""));
+        sink.next();
+        if expected {
+            wait_for("the worker's line", || weir.log().contains("event=source_open source=file://").then_some(()));
+        } else {
+            assert!(!weir.log().contains("event=source_open"), "{}", weir.log());
+        }
+    }
+}
+
+/// DNS rebinding: to the browser the page's own server, to us a stranger's name.
+#[test]
+fn a_page_that_points_its_name_at_the_loopback_is_not_answered() {
+    let ask = |weir: &Weir, request: &str| http::parse(&http::exchange(weir.http, request.as_bytes()));
+    let status = |weir: &Weir, host: &str| {
+        let answer = ask(weir, &format!("GET /list_pipelines HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n"));
+        assert_eq!(answer.header("x-content-type-options"), Some("nosniff"));
+        answer.status
+    };
+    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let weir = Weir::start();
+    for host in ["127.0.0.1", "10.1.2.3:8080", "[::1]:99", "localhost", "LocalHost:1", &name, &format!("{name}:80")] {
+        assert_eq!(status(&weir, host), 200, "{host}");
+    }
+    for host in ["evil.example", "evil.example:8080", "localhost.evil.example", "127.0.0.1.evil.example", "a b"] {
+        assert_eq!(status(&weir, host), 421, "{host}");
+    }
+    assert_eq!(ask(&weir, "GET /list_pipelines HTTP/1.0\r\n\r\n").status, 200, "older than the field");
+    let any = Weir::configured("[http]\nhosts = [\"*\"]\n");
+    assert_eq!(status(&any, "evil.example"), 200);
+    let listed = Weir::configured("[http]\nhosts = [\"weir.example\"]\n");
+    assert_eq!((status(&listed, "weir.example:8080"), status(&listed, "evil.example")), (200, 421));
 }

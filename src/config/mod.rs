@@ -20,6 +20,10 @@ use std::path::{Path, PathBuf};
 pub const DEFAULT_PATH: &str = "/etc/weir/weir.toml";
 /// A configuration file larger than this is not one.
 const MAX_FILE_BYTES: u64 = 1 << 20;
+/// Inference threads at most: more than any machine of today has cores, and each has memory of its own.
+const MAX_THREADS: usize = 1024;
+/// What a worker needs for the smallest of pictures: libraries, tables, a decoder.
+const MIN_WORKER_BYTES: u64 = 16 << 20;
 
 /// Everything that can be configured.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -75,7 +79,8 @@ pub struct Http {
     pub port: u16,
     /// Origins that browsers may call from (`https://dashboard.example`, or `*`); empty: none.
     pub cors_origins: Vec<String>,
-    /// Host names it answers to, against DNS rebinding; addresses and `localhost` always pass. Empty: any.
+    /// Host names it answers to, against DNS rebinding; addresses and `localhost` always pass, `*` is any name. Empty: the
+    /// machine's own name while it listens on loopback only, else any.
     pub hosts: Vec<String>,
     /// A Unix socket that speaks the same protocol to the service's own user and group, without token; empty: none.
     pub unix: PathBuf,
@@ -309,6 +314,25 @@ impl Config {
                 return Err(Error::new(Kind::Configuration, format!("{key} = {value} is not between 0 and 86400 seconds")));
             }
         }
+        let detection = &self.detection;
+        for (key, value) in [("detection.confidence", detection.confidence), ("detection.iou_threshold", detection.iou_threshold)]
+        {
+            if !(0.0..=1.0).contains(&value) {
+                return Err(Error::new(Kind::Configuration, format!("{key} = {value} is not between 0 and 1")));
+            }
+        }
+        let service = &self.service;
+        if service.threads > MAX_THREADS {
+            let message = format!("service.threads = {} is more than {MAX_THREADS}", service.threads);
+            return Err(Error::new(Kind::Configuration, message));
+        }
+        if service.max_pipelines == 0 {
+            return Err(Error::new(Kind::Configuration, "service.max_pipelines = 0 would leave nothing to do"));
+        }
+        if self.capture.worker_memory_bytes < MIN_WORKER_BYTES {
+            let message = format!("capture.worker_memory_bytes must be {MIN_WORKER_BYTES} at least: no decoder starts with less");
+            return Err(Error::new(Kind::Configuration, message));
+        }
         let limits = &self.limits;
         if limits.connections == 0 || limits.connections_per_address == 0 || limits.message_bytes == 0 {
             return Err(Error::new(Kind::Configuration, "a limit of 0 would let nobody in"));
@@ -378,6 +402,11 @@ mod tests {
             "[models]\nengine = \"onnx\"",
             "[tensorrt]\nmax_batch = 0",
             "[tcp]\nsocket_timeout_s = nan",
+            "[detection]\nconfidence = 40.0",
+            "[detection]\niou_threshold = nan",
+            "[service]\nthreads = 100000",
+            "[service]\nmax_pipelines = 0",
+            "[capture]\nworker_memory_bytes = 256",
         ] {
             assert_eq!(Config::parse(text).unwrap().check().unwrap_err().kind(), Kind::Configuration, "{text}");
         }

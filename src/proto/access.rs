@@ -61,6 +61,19 @@ struct Failures {
     since: Instant,
 }
 
+impl Token {
+    /// A token that cannot be guessed soon and that fits into a header; else why it is none, in words without it.
+    pub fn new(name: &str, scope: Scope, secret: &str) -> Result<Token, &'static str> {
+        if secret.len() < MIN_SECRET_BYTES {
+            return Err("a token needs at least 16 characters");
+        }
+        if !secret.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err("a token is one word of printable ASCII");
+        }
+        Ok(Token { name: name.to_owned(), scope, secret: Secret::new(secret) })
+    }
+}
+
 impl Access {
     /// With these tokens; with none, open to everybody.
     pub fn new(tokens: Vec<Token>) -> Self {
@@ -127,8 +140,8 @@ impl Access {
 pub fn parse_tokens(text: &str) -> Result<Vec<Token>> {
     let mut tokens: Vec<Token> = Vec::new();
     for (number, line) in (1..).zip(text.lines()) {
-        let line = line.split('#').next().unwrap_or_default();
-        let words: Vec<&str> = line.split_whitespace().collect();
+        // A comment begins where a word begins: a token may hold a '#'.
+        let words: Vec<&str> = line.split_whitespace().take_while(|word| !word.starts_with('#')).collect();
         let wrong = |why: &str| Error::new(Kind::Configuration, format!("token file, line {number}: {why}"));
         let (name, scope, secret) = match words.as_slice() {
             [] => continue,
@@ -136,16 +149,13 @@ pub fn parse_tokens(text: &str) -> Result<Vec<Token>> {
             [name, "control", secret] => (name, Scope::Control, secret),
             _ => return Err(wrong("a line is NAME, then read or control, then the token")),
         };
-        if secret.len() < MIN_SECRET_BYTES {
-            return Err(wrong("a token needs at least 16 characters"));
-        }
         if tokens.iter().any(|token| token.name == **name) {
             return Err(wrong("this name was used before"));
         }
         if tokens.len() == MAX_TOKENS {
             return Err(wrong("more tokens than 64"));
         }
-        tokens.push(Token { name: (*name).to_owned(), scope, secret: Secret::new(*secret) });
+        tokens.push(Token::new(name, scope, secret).map_err(wrong)?);
     }
     Ok(tokens)
 }
@@ -161,7 +171,7 @@ fn same(left: &str, right: &str) -> bool {
 mod tests {
     use super::*;
 
-    const FILE: &str = "# people\nboard read 0123456789abcdef\n\nops control fedcba9876543210fedcba # rotated in May\n";
+    const FILE: &str = "# people\nboard read 0123456789abcdef\n\nops control fedcba9876543210fedcba # rotated in May\nhash read 0123456789abcdef#0123 #\n";
     const HERE: Option<IpAddr> = Some(IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1)));
 
     fn kind(result: Result<()>) -> Option<Kind> {
@@ -179,6 +189,7 @@ mod tests {
             (Some("0123456789abcdef"), Scope::Read, None),
             (Some("0123456789abcdef"), Scope::Control, Some(Kind::Forbidden)),
             (Some("fedcba9876543210fedcba"), Scope::Read, None),
+            (Some("0123456789abcdef#0123"), Scope::Read, None),
             (Some("fedcba9876543210fedcba"), Scope::Control, None),
         ] {
             assert_eq!(kind(access.check(HERE, shown, needed)), refused, "{shown:?} {needed:?}");

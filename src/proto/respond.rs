@@ -22,6 +22,12 @@ pub(super) fn body(status: StatusCode, content_type: &'static str, bytes: impl I
     let mut reply = Response::new(events::Reply::Whole(Full::new(bytes.into())));
     *reply.status_mut() = status;
     reply.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    trusting(reply)
+}
+
+/// The content is of the type that is said, whatever a browser may think it looks like.
+fn trusting(mut reply: HttpReply) -> HttpReply {
+    reply.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     reply
 }
 
@@ -36,7 +42,7 @@ pub(super) fn events(feed: Feed, seat: Rc<Seat>) -> HttpReply {
     for (name, value) in [(header::CONTENT_TYPE, "text/event-stream"), (header::CACHE_CONTROL, "no-store")] {
         reply.headers_mut().insert(name, HeaderValue::from_static(value));
     }
-    reply
+    trusting(reply)
 }
 
 /// `{"detail":"…"}`: what the framework of the reference says before a route is reached.

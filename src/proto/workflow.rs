@@ -28,6 +28,9 @@ const MAX_TURNS: i128 = 256;
 /// Names a client may give to the one thing there is to know.
 const MAX_OUTPUTS: usize = 8;
 
+/// Bytes of such a name; it is written for each frame.
+const MAX_OUTPUT_BYTES: usize = 256;
+
 /// Longest `consumption_timeout` in seconds; whoever means "for ever" leaves it out.
 const MAX_TIMEOUT_S: f64 = 86_400.0;
 
@@ -133,7 +136,11 @@ fn outputs(specification: &Object, step: &Object) -> Result<Rc<[String]>> {
             let wanted = python::repr(&Value::from(wanted));
             return Err(unsupported(format!("Workflow output {wanted} is not supported, only {selector} is")));
         }
-        text(output, "name").map(str::to_owned)
+        let name = text(output, "name")?;
+        if name.len() > MAX_OUTPUT_BYTES {
+            return Err(invalid(format!("the name of an output has at most {MAX_OUTPUT_BYTES} bytes")));
+        }
+        Ok(name.to_owned())
     };
     outputs.iter().map(name).collect()
 }
@@ -229,6 +236,7 @@ mod tests {
             ("\"workflows_parameters\": null", "\"workflows_parameters\": []", "[]"),
             ("\"consumption_timeout\": 2.5", "\"consumption_timeout\": -1", "consumption_timeout"),
             ("\"steps\": [", "\"steps\": [], \"x\": [", "one step, not 0"),
+            ("\"found\"", &format!("{:?}", "n".repeat(257)), "name of an output"),
             ("\"video_configuration\": {", "\"video_configuration\": null, \"x\": {", "None"),
         ] {
             let error = read_text(&BODY.replace(from, to)).unwrap_err();

@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::activation::Passed;
 use crate::config::Config;
 use crate::error::{Error, Kind, Result, system};
-use crate::proto::access::{Access, Token, parse_tokens};
+use crate::proto::access::{Access, Scope, Token, parse_tokens};
 use crate::proto::gate::Gate;
 use crate::proto::listen::Listener;
 use crate::proto::reach::Reach;
@@ -26,11 +26,14 @@ const UNIX_MODE: u32 = 0o660;
 /// A token file larger than this is not one: 64 lines of 100 bytes are 6 KiB.
 const MAX_TOKEN_FILE_BYTES: u64 = 64 << 10;
 
+/// In `http.hosts`: any name.
+const ANY_HOST: &str = "*";
+
 /// The rules of both doors. Refuses to open a port to others than this machine when nobody has to show anything.
 pub(super) fn gate(config: &Config, addresses: &[SocketAddr]) -> Result<Rc<Gate>> {
     let tokens = tokens(config)?;
     let client_ca = named(&config.tls.client_ca);
-    let is_local = addresses.iter().all(|address| address.ip().to_canonical().is_loopback());
+    let is_local = are_loopback(addresses);
     if !is_local && tokens.is_empty() && client_ca.is_none() && !config.access.insecure {
         let text = "a port that others can reach needs tokens (access.tokens_file, WEIR_TOKEN) or client certificates; --insecure goes without";
         return Err(Error::new(Kind::Configuration, text));
@@ -47,6 +50,26 @@ pub(super) fn gate(config: &Config, addresses: &[SocketAddr]) -> Result<Rc<Gate>
     };
     let command_timeout = seconds(config.limits.command_timeout_s);
     Ok(Rc::new(Gate::new(Access::new(tokens), reach(config, is_local)?, tls, command_timeout)))
+}
+
+/// Only this machine reaches these.
+fn are_loopback(addresses: &[SocketAddr]) -> bool {
+    addresses.iter().all(|address| address.ip().to_canonical().is_loopback())
+}
+
+/// The names that the HTTP door at `addresses` answers to; none: any.
+///
+/// A page on the Internet can point a name of its own at 127.0.0.1 and then talks to this door from the browser of whoever looks
+/// at it. On the loopback no name but the machine's own has any business here. Where others reach the door they do so by names
+/// that we cannot know, and tokens keep pages out.
+fn hosts(configured: &[String], addresses: &[SocketAddr]) -> Vec<String> {
+    if configured.iter().any(|host| host == ANY_HOST) || (configured.is_empty() && !are_loopback(addresses)) {
+        return Vec::new();
+    }
+    if configured.is_empty() {
+        return vec![rustix::system::uname().nodename().to_string_lossy().into_owned()];
+    }
+    configured.to_vec()
 }
 
 /// Reads tokens and certificates again. What cannot be used is said, and the old stays.
@@ -80,9 +103,8 @@ fn tokens(config: &Config) -> Result<Vec<Token>> {
         }
     }
     if let Some(secret) = &config.access.token {
-        let line = format!("environment control {}", secret.reveal());
-        tokens
-            .extend(parse_tokens(&line).map_err(|_| Error::new(Kind::Configuration, "WEIR_TOKEN needs at least 16 characters"))?);
+        let wrong = |why: &str| Error::new(Kind::Configuration, format!("WEIR_TOKEN: {why}"));
+        tokens.push(Token::new("environment", Scope::Control, secret.reveal()).map_err(wrong)?);
     }
     Ok(tokens)
 }
@@ -132,14 +154,14 @@ pub(super) fn tcp_settings(config: &Config, rules: Rules) -> tcp::Settings {
     tcp::Settings { socket_timeout: seconds(config.tcp.socket_timeout_s), rules }
 }
 
-pub(super) fn http_settings(config: &Config, rules: Rules) -> http::Settings {
+pub(super) fn http_settings(config: &Config, addresses: &[SocketAddr], rules: Rules) -> http::Settings {
     http::Settings {
         head_timeout: seconds(config.limits.head_timeout_s),
         write_timeout: seconds(config.limits.write_timeout_s),
         max_head_bytes: config.limits.head_bytes,
         max_headers: config.limits.headers,
         cors: Cors { origins: config.http.cors_origins.clone() },
-        hosts: config.http.hosts.clone(),
+        hosts: hosts(&config.http.hosts, addresses),
         rules,
     }
 }
@@ -237,8 +259,20 @@ mod tests {
         config.access.insecure = false;
         config.access.token = Some(Secret::new("0123456789abcdef"));
         assert_eq!(kind(&config, "0.0.0.0:1"), None);
-        config.access.token = Some(Secret::new("short"));
-        assert_eq!(kind(&config, "127.0.0.1:1"), Some(Kind::Configuration));
+        for bad in ["short", "a token of several words", "0123456789abcdef\n0123456789abcdef"] {
+            config.access.token = Some(Secret::new(bad));
+            assert_eq!(kind(&config, "127.0.0.1:1"), Some(Kind::Configuration), "{bad}");
+        }
+    }
+
+    #[test]
+    fn on_the_loopback_the_http_door_answers_to_its_own_names_only() {
+        let [local, remote] = ["127.0.0.1:1", "10.0.0.1:1"].map(|address| [address.parse().unwrap()]);
+        let named = ["weir.example".to_owned()];
+        assert_eq!(hosts(&[], &local), [rustix::system::uname().nodename().to_string_lossy()]);
+        assert!(hosts(&[], &remote).is_empty());
+        assert!(hosts(&["*".to_owned()], &local).is_empty());
+        assert_eq!((hosts(&named, &local), hosts(&named, &remote)), (named.to_vec(), named.to_vec()));
     }
 
     #[test]

@@ -21,7 +21,8 @@ fn shown(token: &str) -> Vec<u8> {
 }
 
 fn get(token: &str) -> Vec<u8> {
-    format!("GET /list_pipelines HTTP/1.1\r\nhost: h\r\nconnection: close\r\nauthorization: Bearer {token}\r\n\r\n").into_bytes()
+    format!("GET /list_pipelines HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\nauthorization: Bearer {token}\r\n\r\n")
+        .into_bytes()
 }
 
 fn all_of(mut stream: TcpStream, request: &[u8]) -> Vec<u8> {

@@ -23,7 +23,7 @@ fn tcp_class(weir: &Weir, document: &[u8]) -> Option<String> {
 /// Status and `type` of the first fault that the HTTP door names.
 fn http_fault(connection: &mut TcpStream, document: &[u8]) -> (u16, Option<String>) {
     let head = format!(
-        "POST /initialise HTTP/1.1\r\nhost: h\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+        "POST /initialise HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
         document.len()
     );
     let reply = http::next(connection, &[head.as_bytes(), document].concat());

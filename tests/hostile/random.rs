@@ -91,13 +91,13 @@ fn random_requests_on_http_are_answered_or_cut_and_never_a_server_error() {
     // Without `model_id`, which no few bytes add: refused whatever else happens to it.
     let body = r#"{"video_reference":"rtsp://h/1","sink_configuration":{"type":"udp_sink","host":"h","port":1}}"#;
     let good = [
-        "GET /list_pipelines HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n".to_owned(),
+        "GET /list_pipelines HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n".to_owned(),
         format!(
-            "POST /initialise HTTP/1.1\r\nhost: h\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+            "POST /initialise HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
             body.len()
         ),
         format!(
-            "POST /initialise HTTP/1.1\r\nhost: h\r\ntransfer-encoding: chunked\r\nconnection: close\r\n\r\n{:x}\r\n{body}\r\n0\r\n\r\n",
+            "POST /initialise HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\nconnection: close\r\n\r\n{:x}\r\n{body}\r\n0\r\n\r\n",
             body.len()
         ),
     ];

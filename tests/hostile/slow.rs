@@ -19,7 +19,7 @@ fn dawdlers(address: SocketAddr, count: usize, bytes: &[u8]) -> Vec<TcpStream> {
 }
 
 fn half_body() -> Vec<u8> {
-    [&b"POST /initialise HTTP/1.1\r\nhost: h\r\ncontent-length: 1000000\r\n\r\n"[..], &[b'['; 200_000]].concat()
+    [&b"POST /initialise HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1000000\r\n\r\n"[..], &[b'['; 200_000]].concat()
 }
 
 fn half_message() -> Vec<u8> {
@@ -28,7 +28,7 @@ fn half_message() -> Vec<u8> {
 
 /// 2 000 requests for a large page, of which nothing is read.
 fn greedy() -> Vec<u8> {
-    b"GET /openapi.json HTTP/1.1\r\nhost: h\r\n\r\n".repeat(2000)
+    b"GET /openapi.json HTTP/1.1\r\nhost: localhost\r\n\r\n".repeat(2000)
 }
 
 #[test]
@@ -43,7 +43,7 @@ fn five_hundred_slow_clients_keep_nobody_out() {
         ("half a body", weir.http, 500, &half_body()),
         ("half a message", weir.tcp, 500, &half_message()),
         ("replies not read", weir.http, 500, &greedy()),
-        ("idle keep-alive", weir.http, 500, b"GET /list_pipelines HTTP/1.1\r\nhost: h\r\n\r\n"),
+        ("idle keep-alive", weir.http, 500, b"GET /list_pipelines HTTP/1.1\r\nhost: localhost\r\n\r\n"),
     ] {
         let clients = dawdlers(address, count, bytes);
         watch.answers(attack);
@@ -71,7 +71,7 @@ fn clients_that_stop_in_the_middle_are_cut_in_time() {
     let held: Vec<Vec<TcpStream>> = [
         (weir.http, &b""[..]),
         (weir.http, b"GET /list_pipelines HTTP/1.1\r\nho"),
-        (weir.http, b"GET /list_pipelines HTTP/1.1\r\nhost: h\r\n\r\n"),
+        (weir.http, b"GET /list_pipelines HTTP/1.1\r\nhost: localhost\r\n\r\n"),
         (weir.http, &half_body),
         (weir.http, &greedy),
         (weir.tcp, b""),
@@ -93,7 +93,7 @@ fn clients_that_dribble_are_cut_in_time() {
     let watch = Watch::new(&weir);
     let message = tcp::frame(&[b' '; 1000]);
     let head = [&b"GET /list_pipelines HTTP/1.1\r\nx: "[..], &[b'x'; 1000]].concat();
-    let body = [&b"POST /initialise HTTP/1.1\r\nhost: h\r\ncontent-length: 1000\r\n\r\n"[..], &[b' '; 1000]].concat();
+    let body = [&b"POST /initialise HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1000\r\n\r\n"[..], &[b' '; 1000]].concat();
     std::thread::scope(|scope| {
         for (address, bytes) in [(weir.tcp, message), (weir.http, head), (weir.http, body)] {
             scope.spawn(move || {
@@ -123,7 +123,7 @@ fn clients_that_vanish_leave_nothing() {
     let weir = Weir::start();
     let watch = Watch::new(&weir);
     let list = tcp::frame(super::watch::LIST);
-    let page = b"GET /openapi.json HTTP/1.1\r\nhost: h\r\n\r\n";
+    let page = b"GET /openapi.json HTTP/1.1\r\nhost: localhost\r\n\r\n";
     for round in 0..500 {
         let (address, bytes) = if round % 2 == 0 { (weir.tcp, &list[..]) } else { (weir.http, &page[..]) };
         let mut stream = TcpStream::connect(address).unwrap();

@@ -11,7 +11,7 @@ use hyper::body::Incoming;
 use hyper::header::{self, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::http::uri::Authority;
-use hyper::{HeaderMap, Method, Request, StatusCode};
+use hyper::{HeaderMap, Method, Request, StatusCode, Version};
 
 use super::access::Scope;
 use super::connections::Seat;
@@ -134,7 +134,8 @@ pub(super) async fn answer<E: Execute + Listen>(
     // A client that sends many requests at once gets one answer in each turn of the loop, as everybody else.
     future::yield_now().await;
     let (head, body) = request.into_parts();
-    if !is_our_host(&head, &settings.hosts) {
+    // No page reaches a Unix socket, and to who shows a certificate we have shown ours, which bears our name.
+    if client.peer.is_some() && !is_our_host(&head, &settings.hosts) {
         return respond::detail(StatusCode::MISDIRECTED_REQUEST, "This server does not answer to that host name");
     }
     if head.method == Method::OPTIONS
@@ -184,8 +185,9 @@ fn is_our_host(head: &Parts, hosts: &[String]) -> bool {
     if hosts.is_empty() {
         return true;
     }
-    let named = head.headers.get(header::HOST).and_then(|host| host.to_str().ok());
-    let Some(authority) = named.and_then(|host| host.parse::<Authority>().ok()) else { return false };
+    // Before HTTP/1.1 there was no such field; every browser sends it.
+    let Some(named) = head.headers.get(header::HOST) else { return head.version < Version::HTTP_11 };
+    let Some(authority) = named.to_str().ok().and_then(|host| host.parse::<Authority>().ok()) else { return false };
     let host = authority.host();
     let is_address = host.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>().is_ok();
     is_address || host.eq_ignore_ascii_case("localhost") || hosts.iter().any(|ours| ours.eq_ignore_ascii_case(host))

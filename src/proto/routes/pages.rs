@@ -20,11 +20,7 @@ pub(super) fn docs() -> HttpReply {
     let mut reply = respond::body(StatusCode::OK, "text/html; charset=utf-8", DOCS);
     let policy =
         "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; frame-ancestors 'none'";
-    for (name, value) in [
-        (hyper::header::CONTENT_SECURITY_POLICY, policy),
-        (hyper::header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        (hyper::header::REFERRER_POLICY, "no-referrer"),
-    ] {
+    for (name, value) in [(hyper::header::CONTENT_SECURITY_POLICY, policy), (hyper::header::REFERRER_POLICY, "no-referrer")] {
         reply.headers_mut().insert(name, hyper::header::HeaderValue::from_static(value));
     }
     reply
