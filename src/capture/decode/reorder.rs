@@ -1,5 +1,6 @@
 //! From decoding order to presentation order, with bounded delay.
 
+use crate::error::Result;
 use std::collections::VecDeque;
 
 /// Most pictures that either codec may hold back (H.264 §A.3.1: MaxDpbFrames, H.265 §A.4.2: MaxDpbSize).
@@ -78,16 +79,21 @@ impl<T> Reorder<T> {
         if due { self.take() } else { None }
     }
 
-    /// The next picture, due or not: for the end of a coded sequence.
-    pub(super) fn take(&mut self) -> Option<T> {
+    /// The next picture, due or not.
+    fn take(&mut self) -> Option<T> {
         let (order, picture) = self.held.pop_front()?;
         self.last = Some(order);
         Some(picture)
     }
 
-    /// A new coded sequence begins: order counts start anew. Call when `take` has given everything.
-    pub(super) fn restart(&mut self) {
+    /// Gives out everything that is held, in its order: a coded sequence is over.
+    pub(super) fn finish(&mut self, mut give: impl FnMut(T) -> Result<()>) -> Result<()> {
+        while let Some(picture) = self.take() {
+            give(picture)?;
+        }
+        // The next one counts anew.
         self.last = None;
+        Ok(())
     }
 }
 

@@ -10,6 +10,7 @@ use crate::command::{Property, SourceProperties};
 use crate::error::{Error, Kind, Result};
 use http_auth::{PasswordClient, PasswordParams};
 use multipart::{MAX_PART_BYTES, Parts};
+use percent_encoding::percent_decode_str;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 use ureq::config::RedirectAuthHeaders;
@@ -150,7 +151,7 @@ struct Client {
 impl Client {
     fn new(url: &str, user_agent: &str) -> Result<Client> {
         let mut url = Url::parse(url).map_err(|cause| Error::new(Kind::SourceConnection, "not a URL").because(cause))?;
-        let decode = |text: &str| percent_decode(text);
+        let decode = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
         let credentials =
             (!url.username().is_empty()).then(|| (decode(url.username()), decode(url.password().unwrap_or_default())));
         // Both only fail on URLs without a host, which HTTP URLs have.
@@ -206,26 +207,6 @@ impl Client {
         }
         request.call().map_err(|cause| Error::new(Kind::SourceConnection, "the server cannot be reached").because(cause))
     }
-}
-
-/// `%41` → `A`; what is not UTF-8 then becomes replacement characters.
-fn percent_decode(text: &str) -> String {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((&byte, after)) = rest.split_first() {
-        let digits = after.split_at_checked(2).and_then(|(digits, _)| std::str::from_utf8(digits).ok());
-        match digits.filter(|_| byte == b'%').and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
-            Some(decoded) => {
-                bytes.push(decoded);
-                rest = after.get(2..).unwrap_or_default();
-            }
-            None => {
-                bytes.push(byte);
-                rest = after;
-            }
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 #[cfg(test)]

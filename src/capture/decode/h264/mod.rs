@@ -75,14 +75,6 @@ impl H264 {
         }
         sequence_begins
     }
-
-    fn drain(&mut self, output: &mut Output<'_>) -> Result<()> {
-        while let Some(picture) = self.reorder.take() {
-            picture.show(output)?;
-        }
-        self.reorder.restart();
-        Ok(())
-    }
 }
 
 impl Decoder for H264 {
@@ -93,7 +85,7 @@ impl Decoder for H264 {
             {
                 self.reorder.push(order, picture);
             }
-            self.drain(output)?;
+            self.reorder.finish(|picture| picture.show(output))?;
         }
         let stamp = Stamp { time: timestamp, shown: unit.shown };
         let step = match &mut self.engine {
@@ -123,7 +115,7 @@ impl Decoder for H264 {
         {
             self.reorder.push(order, picture);
         }
-        self.drain(output)
+        self.reorder.finish(|picture| picture.show(output))
     }
 }
 

@@ -55,14 +55,6 @@ impl H265 {
         sequence_begins
     }
 
-    fn drain(&mut self, output: &mut Output<'_>) -> Result<()> {
-        while let Some(picture) = self.reorder.take() {
-            picture.show(output)?;
-        }
-        self.reorder.restart();
-        Ok(())
-    }
-
     fn take(&mut self, frame: Frame, stamp: Stamp) -> Result<()> {
         let order = frame.pic_order_cnt;
         let layout = match frame.chroma_format_idc {
@@ -85,7 +77,7 @@ impl H265 {
 impl Decoder for H265 {
     fn decode(&mut self, unit: &AccessUnit<'_>, timestamp: Wall, output: &mut Output<'_>) -> Result<()> {
         if self.look(unit.data) {
-            self.drain(output)?;
+            self.reorder.finish(|picture| picture.show(output))?;
         }
         let stamp = Stamp { time: timestamp, shown: unit.shown };
         let mut refusal = None;
@@ -109,7 +101,7 @@ impl Decoder for H265 {
     }
 
     fn flush(&mut self, output: &mut Output<'_>) -> Result<()> {
-        self.drain(output)
+        self.reorder.finish(|picture| picture.show(output))
     }
 }
 
