@@ -80,7 +80,15 @@ pub fn monotonic_micros() -> u64 {
 
 /// CPU time used by this process, all threads: for the benches.
 pub fn process_cpu_time() -> Duration {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    duration(rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime))
+}
+
+/// CPU time used by the calling thread: for the benches.
+pub fn thread_cpu_time() -> Duration {
+    duration(rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime))
+}
+
+fn duration(time: rustix::time::Timespec) -> Duration {
     Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 

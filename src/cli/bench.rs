@@ -32,6 +32,7 @@ struct Request {
     threads: Option<usize>,
     together: bool,
     profile: bool,
+    ways: bool,
     runs: usize,
     sources: usize,
     seconds: f64,
@@ -50,7 +51,7 @@ pub(super) fn run(arguments: Vec<OsString>) -> Result<ExitCode> {
         _ => Err(usage(
             "weir bench decode FILE\n      \
              weir bench engine --model FILE [--threads N [--together]] [--runs N] [--engine cnn|tract] [--json]\n      \
-             weir bench engine --model FILE --profile [--runs N]\n      \
+             weir bench engine --model FILE --profile|--ways [--runs N]\n      \
              weir bench pipeline --model FILE --video FILE [--sources N] [--threads N] [--seconds S] [--json]",
         )),
     }
@@ -69,6 +70,7 @@ impl Request {
             threads: None,
             together: false,
             profile: false,
+            ways: false,
             runs: 50,
             sources,
             seconds,
@@ -89,6 +91,7 @@ impl Request {
                 }
                 Arg::Long("together") => request.together = true,
                 Arg::Long("profile") => request.profile = true,
+                Arg::Long("ways") => request.ways = true,
                 Arg::Long("json") => request.json = true,
                 Arg::Value(word) if request.what.is_empty() => request.what = word.string()?,
                 Arg::Value(file) if request.file.is_none() => request.file = Some(file.into()),
@@ -109,6 +112,10 @@ fn bench_engine(request: &Request) -> Result<ExitCode> {
     let wanted = engine::Request { model, threads, together, runs, engine: request.engine };
     if request.profile {
         println!("{}", engine::profile(&wanted)?);
+        return Ok(ExitCode::SUCCESS);
+    }
+    if request.ways {
+        println!("{}", engine::ways(&wanted)?);
         return Ok(ExitCode::SUCCESS);
     }
     let figures = engine::run(&wanted)?;

@@ -225,6 +225,48 @@ pub fn profile(request: &Request) -> Result<Profile> {
     Ok(Profile(cnn::profile(&typed, &cnn::Options::default(), runs)?))
 }
 
+/// The convolutions of a model that can be computed in several ways.
+#[derive(Debug)]
+pub struct Ways(Vec<cnn::LayerWays>);
+
+/// Compiles the model in every way and times them in turns. Blocks.
+pub fn ways(request: &Request) -> Result<Ways> {
+    let (graph, [width, height], budget_bytes) = read(request)?;
+    let typed = graph.into_typed(width, height, budget_bytes)?;
+    let runs = u32::try_from(request.runs.max(1)).unwrap_or(u32::MAX);
+    Ok(Ways(cnn::ways(&typed, &cnn::Options::default(), runs)?))
+}
+
+impl fmt::Display for Ways {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "median µs of CPU time on one thread; expected cost in thousands of multiply-adds of a vector")?;
+        writeln!(
+            f,
+            "{:<22} {:>9} {:>9} {:>9}  {:>8} {:>8} {:>8}  {:<8} {:>6}",
+            "in→out rows×columns", "direct", "kept", "remade", "direct", "kept", "remade", "chosen", "off"
+        )?;
+        let (mut taken, mut best) = (0.0, 0.0);
+        for layer in &self.0 {
+            let [inputs, outputs, rows, columns] = layer.shape;
+            let micros = layer.times.map(|time| time.as_secs_f64() * 1e6);
+            let [direct, kept, remade] = layer.costs.map(|cost| cost / 1e3);
+            let chosen = cnn::Way::ALL.iter().position(|&way| way == layer.chosen).map_or(f64::NAN, |way| micros[way]);
+            // kept factors are a choice only where memory allows them, so what counts is the better of the other ways
+            let least = micros[0].min(micros[2]).min(chosen);
+            (taken, best) = (taken + chosen, best + least);
+            let shape = format!("{inputs}→{outputs} {rows}×{columns}");
+            let off = 100.0 * (chosen / least - 1.0);
+            let [a, b, c] = micros;
+            let chosen = format!("{:?}", layer.chosen);
+            writeln!(
+                f,
+                "{shape:<22} {a:>9.1} {b:>9.1} {c:>9.1}  {direct:>8.1} {kept:>8.1} {remade:>8.1}  {chosen:<8} {off:>5.1}%"
+            )?;
+        }
+        write!(f, "chosen together {taken:.1} µs, {:.2}% above the better way of each", 100.0 * (taken / best - 1.0))
+    }
+}
+
 impl fmt::Display for Profile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let whole: Duration = self.0.iter().map(|step| step.time).sum();

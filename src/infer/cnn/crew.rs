@@ -141,7 +141,7 @@ impl Team {
         self.late.store(0, Ordering::Relaxed);
         let alone = self.alone.load(Ordering::Relaxed);
         self.alone.store(alone.saturating_sub(1), Ordering::Relaxed);
-        let free = CREW.size.load(Ordering::Relaxed).min(self.plan.workers).saturating_sub(running);
+        let free = CREW.size.load(Ordering::Relaxed).min(self.plan.target.workers).saturating_sub(running);
         if free > 0 && alone == 0 {
             let mut waiting = CREW.lock();
             for _ in 0..free.min(waiting.idle) {
@@ -171,12 +171,12 @@ impl Team {
     }
 
     fn machine(&self, worker: usize) -> Machine<'_> {
-        Machine { kernels: self.plan.kernels, arena: &self.arena, weights: &self.plan.weights, worker }
+        Machine { kernels: self.plan.target.kernels, arena: &self.arena, weights: &self.plan.weights, worker }
     }
 
     /// A worker's number nobody has. An offer may be taken up late, in a later run with helpers of its own.
     fn enlist(&self) -> Option<usize> {
-        (1..self.plan.workers.min(MAX_TEAM))
+        (1..self.plan.target.workers.min(MAX_TEAM))
             .find(|worker| self.workers.fetch_or(1 << worker, Ordering::AcqRel) & (1 << worker) == 0)
     }
 
@@ -217,7 +217,7 @@ impl Gathered<'_> {
     pub(super) fn step(&self, index: usize, step: &Step) -> bool {
         let team = self.team;
         let items = step.items();
-        if items < 2 || team.plan.workers < 2 {
+        if items < 2 || team.plan.target.workers < 2 {
             (0..items).for_each(|item| step.run(&team.machine(0), item));
             return true;
         }

@@ -1,8 +1,9 @@
 //! Graph and places → steps with offsets and packed weights.
 
+use super::choice::{Target, Way};
 use super::graph::{Conv, Graph, Node, Op, ValueId, Window, floats};
 use super::import::unsupported;
-use super::kernels::{Kernels, LANES};
+use super::kernels::LANES;
 use super::layout::{Form, blocks_for};
 use super::step::conv::{ConvStep, Source, plane_row};
 use super::step::strided::{Copy, Walk, row_major, span};
@@ -12,16 +13,18 @@ use super::storage::{Blocks, Place, Storage};
 use crate::error::Result;
 
 /// Floats of scratch space that each node needs while it runs.
-pub(super) fn scratch(graph: &Graph, forms: &[Form], kernels: &Kernels, workers: usize) -> Vec<usize> {
+pub(super) fn scratch(graph: &Graph, forms: &[Form], target: Target) -> Vec<usize> {
     let of = |node: &Node| match &node.op {
         Op::Conv(conv) if forms[node.inputs[0].0] == Form::Plain => {
             let output = graph.value(node.outputs[0]).picture();
             let input = graph.value(node.inputs[0]).picture();
             input.zip(output).map_or(0, |(input, [_, height, _])| ConvStep::scratch(conv, input, height))
         }
-        Op::Conv(conv) => match graph.value(node.outputs[0]).picture() {
-            Some(output) if Winograd::suits(conv, output) => Winograd::scratch(conv, output, (kernels.conv_blocks, workers)),
-            _ => 0,
+        Op::Conv(conv) => match graph.value(node.outputs[0]).picture().map(|output| (output, target.way(conv, output))) {
+            Some((_, Way::Direct)) | None => 0,
+            Some((output, way)) => {
+                Winograd::scratch(conv, output, (target.kernels.conv_blocks, target.workers, way == Way::Kept))
+            }
         },
         Op::Activate(_) => LANES,
         Op::Softmax { axis } => graph.value(node.inputs[0]).shape[*axis] * LANES,
@@ -40,11 +43,11 @@ pub(super) struct Lowered {
 const SLACK_FLOATS: usize = 16 * 1024;
 
 /// Lowers every node.
-pub(super) fn lower(graph: &Graph, storage: &Storage, kernels: &Kernels, workers: usize) -> Result<Lowered> {
+pub(super) fn lower(graph: &Graph, storage: &Storage, target: Target) -> Result<Lowered> {
     // in one piece: a vector that grows leaves holes of its size in the heap
     let convolutions = graph.nodes.iter().filter_map(|node| if let Op::Conv(conv) = &node.op { Some(conv) } else { None });
     let weights = Vec::with_capacity(convolutions.map(|conv| conv.weights.len() + SLACK_FLOATS).sum());
-    let mut lowering = Lowering { graph, storage, kernels, workers, lowered: Lowered { steps: Vec::new(), weights } };
+    let mut lowering = Lowering { graph, storage, target, lowered: Lowered { steps: Vec::new(), weights } };
     for (index, node) in graph.nodes.iter().enumerate() {
         let before = lowering.lowered.steps.len();
         if lowering.node(node, storage.scratch[index]).is_none() {
@@ -64,8 +67,7 @@ fn discriminant(op: &Op) -> String {
 struct Lowering<'a> {
     graph: &'a Graph,
     storage: &'a Storage,
-    kernels: &'a Kernels,
-    workers: usize,
+    target: Target,
     lowered: Lowered,
 }
 
@@ -198,15 +200,14 @@ impl Lowering<'_> {
             (Some(order), Some(&id)) => Some((self.blocks(id)?, order)),
             _ => None,
         };
-        if let Source::Blocks(input) = source
-            && Winograd::suits(conv, [output.channels, output.height, output.width])
-        {
-            let limits = (self.kernels.conv_blocks, self.workers, scratch);
+        let (way, target) = (self.target.way(conv, [output.channels, output.height, output.width]), self.target);
+        if let (Source::Blocks(input), Way::Kept | Way::Remade) = (source, way) {
+            let limits = (target.kernels.conv_blocks, target.workers, way == Way::Kept, scratch);
             let step = Winograd::new(conv, input, output, residual, limits, &mut self.lowered.weights)?;
             return self.push(node, Step::Winograd(step));
         }
-        let step =
-            ConvStep::new(conv, source, output, residual, (self.kernels.conv_blocks, self.workers), &mut self.lowered.weights)?;
+        let limits = (target.kernels.conv_blocks, target.workers);
+        let step = ConvStep::new(conv, source, output, residual, limits, &mut self.lowered.weights)?;
         self.push(node, Step::Conv(step))
     }
 

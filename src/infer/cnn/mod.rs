@@ -9,6 +9,7 @@
 //! their readers; concatenations and channel slices are views. All kinds of CPU use the same layout: one AVX-512
 //! register, two of AVX2 or four of NEON hold one pixel's block. What has no kernel here is run by tract, node by node.
 
+mod choice;
 mod crew;
 mod foreign;
 mod graph;
@@ -28,8 +29,10 @@ mod tests;
 
 use super::Engine;
 use crate::error::{Error, Kind, Result};
+use choice::Target;
+pub use choice::Way;
 pub use crew::allow_threads;
-pub use profile::StepTime;
+pub use profile::{LayerWays, StepTime};
 
 use kernels::Kernels;
 pub(crate) use kernels::heap::give_back as give_back_memory;
@@ -52,6 +55,8 @@ pub struct Options {
     pub cpu: Option<String>,
     /// Most threads that work on one run together; 0: as many as [`allow_threads`] was told. Profiles use one.
     pub threads: usize,
+    /// How every convolution that leaves a choice is computed; `None`: the cheapest way for each. For tests and comparisons.
+    pub way: Option<Way>,
 }
 
 /// Compiles a model with one input of fixed shape.
@@ -68,11 +73,18 @@ pub fn profile(model: &TypedModel, options: &Options, runs: u32) -> Result<Vec<S
     profile::profile(&Arc::new(build(model, &options)?), runs)
 }
 
+/// Compiles a model in every [`Way`] and measures those steps that leave a choice, turn by turn, `runs` times on one thread.
+pub fn ways(model: &TypedModel, options: &Options, runs: u32) -> Result<Vec<LayerWays>> {
+    let plan = |way| Ok(Arc::new(build(model, &Options { threads: 1, way: Some(way), ..options.clone() })?));
+    let [direct, kept, remade] = Way::ALL.map(plan);
+    profile::ways(&[direct?, kept?, remade?], runs)
+}
+
 fn build(model: &TypedModel, options: &Options) -> Result<plan::Plan> {
     let wanted = options.cpu.clone().or_else(|| std::env::var(CPU_VARIABLE).ok()).filter(|name| !name.is_empty());
     let kernels = Kernels::choose(wanted.as_deref()).ok_or_else(|| {
         Error::new(Kind::Configuration, format!("{CPU_VARIABLE}: this machine cannot run {}", wanted.unwrap_or_default()))
     })?;
     let threads = if options.threads == 0 { crew::allowed_threads() } else { options.threads };
-    plan::Plan::new(model, kernels, threads.min(crew::MAX_TEAM))
+    plan::Plan::new(model, Target { kernels, workers: threads.min(crew::MAX_TEAM), way: options.way })
 }

@@ -1,8 +1,8 @@
 //! A compiled model: steps, weights, and where input and outputs lie.
 
+use super::choice::Target;
 use super::graph::ValueId;
 use super::import::{import, unsupported};
-use super::kernels::Kernels;
 use super::layout::lay_out;
 use super::lower::{lower, scratch};
 use super::run::CnnRun;
@@ -16,14 +16,12 @@ use tract_onnx::prelude::TypedModel;
 
 /// What all threads share.
 pub(super) struct Plan {
-    pub kernels: &'static Kernels,
+    pub target: Target,
     /// With the names of their nodes.
     pub steps: Vec<(String, Step)>,
     pub weights: Vec<f32>,
     /// Floats of an arena.
     pub floats: usize,
-    /// Most threads that may work on one run: the arena has scratch space for so many.
-    pub workers: usize,
     /// Tensors between foreign nodes.
     pub tensors: usize,
     /// Float offset and length.
@@ -33,12 +31,12 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    pub(super) fn new(model: &TypedModel, kernels: &'static Kernels, workers: usize) -> Result<Plan> {
+    pub(super) fn new(model: &TypedModel, target: Target) -> Result<Plan> {
         let mut graph = import(model)?;
         simplify(&mut graph);
         let forms = lay_out(&mut graph);
-        let storage = place(&graph, &forms, &scratch(&graph, &forms, kernels, workers))?;
-        let mut lowered = lower(&graph, &storage, kernels, workers)?;
+        let storage = place(&graph, &forms, &scratch(&graph, &forms, target))?;
+        let mut lowered = lower(&graph, &storage, target)?;
         lowered.weights.shrink_to_fit();
         let plain = |id: ValueId| match storage.places[id.0] {
             Place::Plain(at) => Ok((at, graph.value(id).len())),
@@ -46,11 +44,10 @@ impl Plan {
         };
         let input = graph.input.ok_or_else(|| unsupported("graph", "no input"))?;
         Ok(Plan {
-            kernels,
+            target,
             steps: lowered.steps,
             weights: lowered.weights,
             floats: storage.floats,
-            workers,
             tensors: storage.tensors,
             input: plain(input)?,
             outputs: graph.outputs.iter().map(|&id| plain(id)).collect::<Result<_>>()?,

@@ -1,7 +1,10 @@
 //! Time per step, for `weir bench engine --profile` and for whoever works on the kernels.
 
+use super::choice::{Target, Way};
+use super::plan::Plan;
 use super::run::CnnRun;
 use super::step::Step;
+use crate::clock::thread_cpu_time;
 use crate::error::Result;
 use crate::infer::Run;
 use std::sync::Arc;
@@ -23,7 +26,7 @@ pub struct StepTime {
 }
 
 /// Runs a plan `runs` times, step by step.
-pub(super) fn profile(plan: &Arc<super::plan::Plan>, runs: u32) -> Result<Vec<StepTime>> {
+pub(super) fn profile(plan: &Arc<Plan>, runs: u32) -> Result<Vec<StepTime>> {
     let mut lines: Vec<StepTime> = plan
         .steps
         .iter()
@@ -48,4 +51,61 @@ pub(super) fn profile(plan: &Arc<super::plan::Plan>, runs: u32) -> Result<Vec<St
         }
     }
     Ok(lines)
+}
+
+/// A convolution that can be computed in several ways, in the order of [`Way::ALL`].
+#[derive(Debug, Clone)]
+pub struct LayerWays {
+    /// Node of the graph.
+    pub node: String,
+    /// Input and output channels, rows and columns of the output.
+    pub shape: [usize; 4],
+    /// What the model of the costs takes.
+    pub chosen: Way,
+    /// What the model expects, in multiply-adds of one vector of channels.
+    pub costs: [f32; 3],
+    /// Median CPU time of each.
+    pub times: [Duration; 3],
+}
+
+/// Runs plans that differ in the way they compute convolutions, turn by turn: a noisy moment hits all of them.
+pub(super) fn ways(plans: &[Arc<Plan>; 3], runs: u32) -> Result<Vec<LayerWays>> {
+    let [_, winograd, _] = plans;
+    let target = Target { way: None, ..winograd.target };
+    let mut layers: Vec<(usize, LayerWays)> = Vec::new();
+    for (index, (node, step)) in winograd.steps.iter().enumerate() {
+        let Step::Winograd(step) = step else { continue };
+        let layer = step.layer();
+        let [rows, columns] = layer.size;
+        let shape = [layer.inputs, layer.outputs, rows, columns];
+        let (chosen, costs) = (target.cheapest(layer), Way::ALL.map(|way| target.cost(layer, way)));
+        layers.push((index, LayerWays { node: node.clone(), shape, chosen, costs, times: [Duration::ZERO; 3] }));
+    }
+    let mut times = vec![[const { Vec::new() }; 3]; layers.len()];
+    let mut arenas = Vec::new();
+    for plan in plans {
+        arenas.push(CnnRun::new(plan.clone())?);
+    }
+    for _ in 0..runs {
+        for (way, run) in arenas.iter_mut().enumerate() {
+            let team = run.team();
+            let gathered = team.gather();
+            run.input().fill(0.5);
+            let mut timed = layers.iter().map(|(index, _)| *index).zip(&mut times).peekable();
+            for index in 0..team.plan.steps.len() {
+                let start = thread_cpu_time();
+                run.step(index, &gathered)?;
+                if let Some((_, times)) = timed.next_if(|(step, _)| *step == index) {
+                    times[way].push(thread_cpu_time().saturating_sub(start));
+                }
+            }
+        }
+    }
+    for ((_, layer), times) in layers.iter_mut().zip(&mut times) {
+        for (time, times) in layer.times.iter_mut().zip(times) {
+            times.sort_unstable();
+            *time = times.get(times.len() / 2).copied().unwrap_or_default();
+        }
+    }
+    Ok(layers.into_iter().map(|(_, layer)| layer).collect())
 }

@@ -83,4 +83,4 @@ impl Lanes for Ymm {
 }
 
 // 12 sums (two registers each), two weights and a broadcast stay within 16 registers.
-generic::instantiate!(Ymm, "avx2", is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"), [1 2 3 4 5 6], [], [1 2 3 4 5], "avx2,fma");
+generic::instantiate!(Ymm, "avx2", AVX2, is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"), [1 2 3 4 5 6], [], [1 2 3 4 5], "avx2,fma");

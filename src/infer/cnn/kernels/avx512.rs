@@ -75,4 +75,4 @@ impl Lanes for Zmm {
 }
 
 // 28 sums, two weights and a broadcast stay within 32 registers.
-generic::instantiate!(Zmm, "avx512", is_x86_feature_detected!("avx512f"), [1 2 3 4 5 6 7 8 9 10 11 12 13 14], [1 2 3 4 5 6 7 8 9 10 11 12 13 14], [1 2 3 4 5 6 7 8 9 10], "avx512f,avx2,fma");
+generic::instantiate!(Zmm, "avx512", AVX512, is_x86_feature_detected!("avx512f"), [1 2 3 4 5 6 7 8 9 10 11 12 13 14], [1 2 3 4 5 6 7 8 9 10 11 12 13 14], [1 2 3 4 5 6 7 8 9 10], "avx512f,avx2,fma");

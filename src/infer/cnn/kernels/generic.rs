@@ -290,7 +290,7 @@ pub(super) unsafe fn softmax<V: Lanes>(at: *mut f32, length: usize, stride: usiz
 
 /// Makes a module's `KERNELS` from its vector type: the loops above, compiled with the CPU's features.
 macro_rules! instantiate {
-    ($vector:ty, $name:literal, $available:expr, [$($one:literal)*], [$($two:literal)*], [$($depthwise:literal)*]
+    ($vector:ty, $name:literal, $costs:ident, $available:expr, [$($one:literal)*], [$($two:literal)*], [$($depthwise:literal)*]
      $(, $features:literal)?) => {
         use super::generic::Tile;
         use super::{Activation, Binary, ConvRow, Kernels, Operand, PoolRow, ResizeRow, winograd};
@@ -385,6 +385,8 @@ macro_rules! instantiate {
             name: $name,
             available: || $available,
             conv_blocks: if Tiles::<16>::TWO.is_empty() { 1 } else { 2 },
+            conv_pixels: [Tiles::<16>::ONE.len(), Tiles::<16>::TWO.len()],
+            costs: &super::costs::$costs,
             conv,
             depthwise,
             winograd_input,

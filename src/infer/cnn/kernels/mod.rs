@@ -10,6 +10,7 @@ pub(crate) mod arena;
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+pub(crate) mod costs;
 mod generic;
 pub(crate) mod heap;
 mod lanes;
@@ -183,6 +184,10 @@ pub(crate) struct Kernels {
     pub available: fn() -> bool,
     /// Most output blocks one [`ConvRow`] may have.
     pub conv_blocks: usize,
+    /// Pixels of its widest tile, for one and for two blocks.
+    pub conv_pixels: [usize; 2],
+    /// What the loops cost.
+    pub costs: &'static costs::Costs,
     /// Dense convolution.
     pub conv: unsafe fn(&ConvRow),
     /// Depthwise convolution: one block, taps of one vector each, `channels` unused.

@@ -105,4 +105,4 @@ impl Lanes for Quad {
 
 // 20 sums (four registers each), four weights and a broadcast stay within 32 registers; with 24 sums the compiler spills
 // (seen in the disassembly; not measured on a board).
-generic::instantiate!(Quad, "neon", true, [1 2 3 4 5], [], [1 2 3 4 5 6], "neon");
+generic::instantiate!(Quad, "neon", NEON, true, [1 2 3 4 5], [], [1 2 3 4 5 6], "neon");

@@ -69,4 +69,4 @@ impl Lanes for Scalar {
     }
 }
 
-generic::instantiate!(Scalar, "scalar", true, [1 2], [], [1 2]);
+generic::instantiate!(Scalar, "scalar", SCALAR, true, [1 2], [], [1 2]);

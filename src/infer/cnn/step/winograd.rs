@@ -10,6 +10,7 @@
 //! to read them from beyond the second-level cache.
 
 use super::Machine;
+use crate::infer::cnn::choice::Layer;
 use crate::infer::cnn::graph::{Conv, floats};
 use crate::infer::cnn::kernels::arena::{ConvJob, FREQUENCIES, Start, WinogradJob, conv};
 use crate::infer::cnn::kernels::arena::{winograd_input, winograd_output, winograd_weights};
@@ -23,17 +24,13 @@ const TILE: usize = 4;
 /// Pixels of an input window along one axis.
 const WINDOW: usize = 6;
 /// Weights of a kernel.
-const KERNEL: usize = 9;
+pub(in crate::infer::cnn) const KERNEL: usize = 9;
 /// Floats of products and sums of one chunk: half of a 1 MiB second-level cache; the factors pass through the rest.
 const CHUNK_FLOATS: usize = 128 * 1024;
 /// Tiles of a chunk: a multiple of the widest register tile (14), so that its rows are cut evenly.
 const CHUNK_UNIT: usize = 14;
 /// Fewest [`CHUNK_UNIT`]s of a chunk for which factors are made: the more tiles use them, the less they cost.
 const SPREAD_UNITS: usize = 2;
-/// Fewest input and output channels for which the transforms pay.
-const MIN_CHANNELS: usize = 8;
-/// Most floats of a layer's factors that are kept: a quarter of the second-level cache. NanoDet's 3×3 layers would take 44 MB.
-const KEPT_FLOATS: usize = 64 * 1024;
 /// Input blocks whose factors are made together: with two output blocks 576 KiB.
 const SLICE_BLOCKS: usize = 8;
 
@@ -80,30 +77,31 @@ pub(in crate::infer::cnn) struct Winograd {
 }
 
 /// Tiles that cover `[height, width]` pixels.
-fn tiles(output: [usize; 2]) -> [usize; 2] {
+pub(in crate::infer::cnn) fn tiles(output: [usize; 2]) -> [usize; 2] {
     output.map(|length| length.div_ceil(TILE))
 }
 
 /// How a convolution is cut.
-struct Cut {
-    kept: bool,
+pub(in crate::infer::cnn) struct Cut {
     /// Tiles that go through the stages together.
-    chunk: usize,
+    pub chunk: usize,
     /// Floats of scratch space per thread.
     scratch: usize,
 }
 
-/// `group`: output blocks that are computed together.
-fn cut([inputs, outputs]: [usize; 2], output: [usize; 2], group: usize, workers: usize) -> Cut {
-    let kept = FREQUENCIES * inputs * blocks_for(outputs) * LANES <= KEPT_FLOATS;
-    let per_tile = FREQUENCIES * (blocks_for(inputs) + group) * LANES;
-    let all: usize = tiles(output).iter().product();
-    let fitting = (CHUNK_FLOATS / per_tile / CHUNK_UNIT).max(if kept { 1 } else { SPREAD_UNITS }) * CHUNK_UNIT;
-    // chunks of the same size, as many for each worker
-    let chunks = all.div_ceil(fitting).max(1).next_multiple_of(workers.max(1));
-    let chunk = all.div_ceil(chunks);
-    let factors = if kept { 0 } else { FREQUENCIES * factors_apart(inputs.min(SLICE_BLOCKS * LANES), group) };
-    Cut { kept, chunk, scratch: chunk * per_tile + WINDOW * WINDOW * LANES + factors }
+impl Cut {
+    /// For so many input channels and `[height, width]` output pixels. `group`: output blocks that are computed together;
+    /// `kept`: whether the factors are.
+    pub(in crate::infer::cnn) fn new(inputs: usize, output: [usize; 2], group: usize, workers: usize, kept: bool) -> Cut {
+        let per_tile = FREQUENCIES * (blocks_for(inputs) + group) * LANES;
+        let all: usize = tiles(output).iter().product();
+        let fitting = (CHUNK_FLOATS / per_tile / CHUNK_UNIT).max(if kept { 1 } else { SPREAD_UNITS }) * CHUNK_UNIT;
+        // chunks of the same size, as many for each worker
+        let chunks = all.div_ceil(fitting).max(1).next_multiple_of(workers.max(1));
+        let chunk = all.div_ceil(chunks);
+        let factors = if kept { 0 } else { FREQUENCIES * factors_apart(inputs.min(SLICE_BLOCKS * LANES), group) };
+        Cut { chunk, scratch: chunk * per_tile + WINDOW * WINDOW * LANES + factors }
+    }
 }
 
 /// Floats from the factors of one product to the next: a power of two would make all of them fall on the same few lines of
@@ -113,29 +111,28 @@ fn factors_apart(channels: usize, blocks: usize) -> usize {
 }
 
 impl Winograd {
-    /// Whether a convolution can and should be done this way.
-    pub(in crate::infer::cnn) fn suits(conv: &Conv, output: [usize; 3]) -> bool {
+    /// What decides about its costs.
+    pub(in crate::infer::cnn) fn layer(&self) -> Layer {
+        let (inputs, outputs) = (self.input.channels, self.output.channels);
+        Layer { inputs, outputs, size: [self.output.height, self.output.width] }
+    }
+
+    /// Whether a convolution can be done this way; `choice.rs` says whether it should.
+    pub(in crate::infer::cnn) fn can(conv: &Conv) -> bool {
         let window = &conv.window;
-        let &[o, i, ..] = conv.weights.shape() else { return false };
         let ones = window.stride == [1, 1] && window.dilation == [1, 1] && window.kernel == [3, 3];
         let padding = window.before.iter().chain(&window.after).all(|&p| p <= 1);
-        if !(ones && padding && conv.groups == 1 && i.min(o) >= MIN_CHANNELS) {
-            return false;
-        }
-        // tiles at the edge compute pixels that nobody wants; below this the direct convolution wins
-        let [_, height, width] = output;
-        let done: usize = tiles([height, width]).iter().map(|t| t * TILE).product();
-        done * WASTE[1] <= height * width * WASTE[0]
+        ones && padding && conv.groups == 1
     }
 
     /// Floats of scratch space for all threads.
     pub(in crate::infer::cnn) fn scratch(
         conv: &Conv,
         [_, height, width]: [usize; 3],
-        (conv_blocks, workers): (usize, usize),
+        (conv_blocks, workers, kept): (usize, usize, bool),
     ) -> usize {
         let &[o, i, ..] = conv.weights.shape() else { return 0 };
-        workers * cut([i, o], [height, width], conv_blocks.min(blocks_for(o)), workers).scratch
+        workers * Cut::new(i, [height, width], conv_blocks.min(blocks_for(o)), workers, kept).scratch
     }
 
     /// Packs the weights behind `weights`.
@@ -144,20 +141,20 @@ impl Winograd {
         input: Blocks,
         output: Blocks,
         residual: Option<(Blocks, Residual)>,
-        (conv_blocks, workers, scratch): (usize, usize, usize),
+        (conv_blocks, workers, kept, scratch): (usize, usize, bool, usize),
         weights: &mut Vec<f32>,
     ) -> Option<Winograd> {
         let given = floats(&conv.weights)?;
         let (inputs, outputs) = (input.channels, output.channels);
         let size = [output.height, output.width];
         let conv_blocks = conv_blocks.min(output.count());
-        let cut = cut([inputs, outputs], size, conv_blocks, workers);
+        let cut = Cut::new(inputs, size, conv_blocks, workers, kept);
         let mut groups = Vec::new();
         let mut first = 0;
         while first < output.count() {
             let blocks = conv_blocks.min(output.count() - first);
             let start = weights.len();
-            let (per_kernel, length) = (if cut.kept { FREQUENCIES } else { KERNEL }, inputs * blocks * LANES);
+            let (per_kernel, length) = (if kept { FREQUENCIES } else { KERNEL }, inputs * blocks * LANES);
             weights.resize(start + per_kernel * length, 0.0);
             for (block, lane) in (0..blocks).flat_map(|b| (0..LANES).map(move |l| (b, l))) {
                 let oc = (first + block) * LANES + lane;
@@ -165,7 +162,7 @@ impl Winograd {
                 let scale = conv.scale.get(oc).copied().unwrap_or(1.0);
                 for (ic, kernel) in rows.chunks_exact(KERNEL).enumerate() {
                     let place = ic * blocks + block;
-                    if cut.kept {
+                    if kept {
                         for (f, value) in spread(kernel).into_iter().enumerate() {
                             weights[start + f * length + place * LANES + lane] = (value * f64::from(scale)) as f32;
                         }
@@ -194,7 +191,7 @@ impl Winograd {
             before: conv.window.before,
             activation: conv.activation,
             groups,
-            kept: cut.kept,
+            kept,
             taps: taps.collect::<Option<_>>()?,
             bias,
             tiles: tiles(size),
@@ -385,6 +382,3 @@ fn spread(kernel: &[f32]) -> [f64; FREQUENCIES] {
     }
     result
 }
-
-/// Most pixels computed per pixel wanted, as a fraction: at 13×13 it is 1.51, and Winograd still wins by a third.
-const WASTE: [usize; 2] = [2, 1];

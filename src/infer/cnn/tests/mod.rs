@@ -2,9 +2,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod random;
+mod ways;
 
 use super::kernels::Kernels;
-use super::{Options, allow_threads, compile};
+use super::{Options, Way, allow_threads, compile};
 use crate::infer::Run;
 use random::{Graph, Random};
 use tract_onnx::prelude::*;
@@ -56,7 +57,11 @@ fn random_graphs(kernels: &'static Kernels, seeds: std::ops::Range<u64>) {
         let graph = Graph::random(seed);
         let what = format!("{} seed {seed}: {}", kernels.name, graph.story);
         // some with helpers, which other tests' runs share
-        let options = Options { cpu: Some(kernels.name.to_owned()), threads: 1 + seed as usize % 3 };
+        let options = Options {
+            cpu: Some(kernels.name.to_owned()),
+            threads: 1 + seed as usize % 3,
+            way: Way::ALL.get(seed as usize % 5).copied(),
+        };
         let engine = match compile(&graph.model, &options) {
             Ok(engine) => engine,
             Err(error) => {

@@ -30,7 +30,7 @@ impl Random {
     pub(super) fn float(&mut self) -> f32 {
         (self.next() % 65_536) as f32 / 32_768.0 - 1.0
     }
-    fn tensor(&mut self, shape: &[usize]) -> Tensor {
+    pub(super) fn tensor(&mut self, shape: &[usize]) -> Tensor {
         let length = shape.iter().product();
         let values: Vec<f32> = (0..length).map(|_| self.float()).collect();
         Tensor::from_shape(shape, &values).unwrap()
@@ -39,7 +39,7 @@ impl Random {
 
 impl Random {
     /// Weights that keep values of order one, as trained ones do: a clip must not hide a large number's rounding.
-    fn weights(&mut self, shape: &[usize; 4]) -> Tensor {
+    pub(super) fn weights(&mut self, shape: &[usize; 4]) -> Tensor {
         let scale = 1.0 / (shape[1..].iter().product::<usize>() as f32).sqrt();
         let values: Vec<f32> = (0..shape.iter().product()).map(|_| self.float() * scale).collect();
         Tensor::from_shape(shape, &values).unwrap()

@@ -1,0 +1,168 @@
+//! How each convolution is computed: directly, or after Winograd with factors that are kept or made anew.
+//!
+//! A model of the costs decides: it counts what each way does and weighs it with the measured costs of the CPU's kernels
+//! (`kernels/costs.rs`), as if one thread did it. The same model on the same kind of CPU is thus computed in the same way, to the
+//! bit, on any number of threads; it takes no time when a model is loaded, and nothing has to be cached. `weir bench engine --ways` holds it against the clock.
+
+use super::graph::Conv;
+use super::kernels::arena::FREQUENCIES;
+use super::kernels::{Kernels, LANES};
+use super::layout::blocks_for;
+use super::step::winograd::{Cut, KERNEL, Winograd, tiles};
+
+/// A way to compute a 3×3 convolution of stride 1; every other one is computed directly.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// Every product of the convolution.
+    Direct,
+    /// After Winograd; the factors of the weights are kept, in four times the room of the weights.
+    Kept,
+    /// After Winograd; the factors are made from the weights for every chunk of tiles.
+    Remade,
+}
+
+impl Way {
+    /// All of them.
+    pub const ALL: [Way; 3] = [Way::Direct, Way::Kept, Way::Remade];
+}
+
+/// Most floats of a layer's factors that are kept: memory, not time, forbids more. NanoDet's 3×3 layers would take 44 MB.
+const MOST_KEPT_FLOATS: usize = 64 * 1024;
+
+/// What a plan is made for.
+#[derive(Clone, Copy)]
+pub(super) struct Target {
+    pub kernels: &'static Kernels,
+    /// Most threads that work on one run.
+    pub workers: usize,
+    /// The way to compute every convolution that can be computed so, instead of the cheapest.
+    pub way: Option<Way>,
+}
+
+/// Numbers of a convolution that decide what it costs.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Layer {
+    pub inputs: usize,
+    pub outputs: usize,
+    /// Rows and columns of its output.
+    pub size: [usize; 2],
+}
+
+impl Target {
+    /// The cheapest way of a convolution with this output.
+    pub(super) fn way(&self, conv: &Conv, [_, height, width]: [usize; 3]) -> Way {
+        let &[outputs, inputs, ..] = conv.weights.shape() else { return Way::Direct };
+        if !Winograd::can(conv) {
+            return Way::Direct;
+        }
+        self.way.unwrap_or_else(|| self.cheapest(Layer { inputs, outputs, size: [height, width] }))
+    }
+
+    /// Of the ways that may be taken.
+    pub(super) fn cheapest(&self, layer: Layer) -> Way {
+        let kept = FREQUENCIES * layer.inputs * blocks_for(layer.outputs) * LANES;
+        let allowed = Way::ALL.into_iter().filter(|&way| way != Way::Kept || kept <= MOST_KEPT_FLOATS);
+        let cheapest = allowed.min_by(|&a, &b| self.cost(layer, a).total_cmp(&self.cost(layer, b)));
+        cheapest.unwrap_or(Way::Direct)
+    }
+
+    /// What a way costs, in multiply-adds of a vector.
+    pub(super) fn cost(&self, layer: Layer, way: Way) -> f32 {
+        match way {
+            Way::Direct => self.direct(layer),
+            Way::Kept | Way::Remade => self.winograd(layer, way == Way::Kept),
+        }
+    }
+
+    fn direct(&self, layer: Layer) -> f32 {
+        let [height, width] = layer.size;
+        let taps = KERNEL * blocks_for(layer.inputs);
+        height as f32 * self.row(width, layer.outputs, [taps, KERNEL * layer.inputs])
+    }
+
+    fn winograd(&self, layer: Layer, kept: bool) -> f32 {
+        let (costs, group) = (self.kernels.costs, self.kernels.conv_blocks.min(blocks_for(layer.outputs)));
+        let cut = Cut::new(layer.inputs, layer.size, group, 1, kept);
+        let (from, to) = (blocks_for(layer.inputs), blocks_for(layer.outputs));
+        let [down, across] = tiles(layer.size);
+        let chunks = (down * across).div_ceil(cut.chunk.max(1)) as f32;
+        let products = FREQUENCIES as f32 * self.row(cut.chunk, layer.outputs, [from, layer.inputs]);
+        let kernels = (layer.inputs * to) as f32;
+        let factors = kernels * if kept { FREQUENCIES as f32 * costs.fetch } else { costs.spread };
+        let transforms = (down * across) as f32 * (from as f32 * costs.input + to as f32 * costs.output);
+        chunks * (products + factors) + transforms
+    }
+
+    /// A row of `width` pixels of all output blocks: `taps` with so many channels together.
+    fn row(&self, width: usize, outputs: usize, [taps, channels]: [usize; 2]) -> f32 {
+        let costs = self.kernels.costs;
+        let group = |blocks: usize| {
+            let widest = self.kernels.conv_pixels[blocks.clamp(1, 2) - 1].max(1);
+            let count = width.div_ceil(widest).max(1);
+            let (size, larger) = (width / count, width % count);
+            let step = |pixels: usize| ((pixels * blocks) as f32).max(costs.depth);
+            let steps = (count - larger) as f32 * step(size) + larger as f32 * step(size + 1);
+            steps * channels as f32 + count as f32 * (costs.tile + taps as f32 * costs.tap)
+        };
+        let (blocks, most) = (blocks_for(outputs), self.kernels.conv_blocks);
+        let rest = if blocks % most == 0 { 0.0 } else { group(blocks % most) };
+        (blocks / most) as f32 * group(most) + rest
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn target(kernels: &'static Kernels) -> Target {
+        Target { kernels, workers: 1, way: None }
+    }
+
+    fn layer(inputs: usize, outputs: usize, size: [usize; 2]) -> Layer {
+        Layer { inputs, outputs, size }
+    }
+
+    /// The 3×3 layers that take most of a detector's time are computed after Winograd on every kind of CPU.
+    #[test]
+    fn large_layers_go_through_winograd() {
+        for kernels in Kernels::ALL {
+            for (channels, side) in [(32, 80), (64, 40), (64, 80), (128, 20), (128, 40), (256, 20)] {
+                let way = target(kernels).cheapest(layer(channels, channels, [side, side]));
+                assert_ne!(way, Way::Direct, "{}: {channels} at {side}×{side}", kernels.name);
+            }
+        }
+    }
+
+    /// One pixel is a sixteenth of a tile, and three channels are transformed for little.
+    #[test]
+    fn layers_that_waste_a_transform_are_direct() {
+        for kernels in Kernels::ALL {
+            let target = target(kernels);
+            for few in [layer(256, 256, [1, 1]), layer(1, 1, [40, 40]), layer(3, 1, [64, 64])] {
+                assert_eq!(target.cheapest(few), Way::Direct, "{} {few:?}", kernels.name);
+            }
+        }
+    }
+
+    #[test]
+    fn large_factors_are_never_kept() {
+        for kernels in Kernels::ALL {
+            // 36 × 64 × 64 floats are more than a layer may keep, however often they would be made anew
+            assert_ne!(target(kernels).cheapest(layer(64, 64, [160, 160])), Way::Kept, "{}", kernels.name);
+        }
+    }
+
+    /// More of anything never costs less.
+    #[test]
+    fn costs_grow_with_the_layer() {
+        for (kernels, way) in Kernels::ALL.iter().flat_map(|k| Way::ALL.map(|way| (*k, way))) {
+            let target = target(kernels);
+            let mut last = 0.0;
+            for (channels, side) in [(16, 10), (16, 20), (32, 20), (32, 40), (64, 40), (128, 80)] {
+                let cost = target.cost(layer(channels, channels, [side, side]), way);
+                assert!(cost.is_finite() && cost > last, "{} {way:?} {channels} at {side}×{side}: {cost}", kernels.name);
+                last = cost;
+            }
+        }
+    }
+}
