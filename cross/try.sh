@@ -27,7 +27,9 @@ if readelf --program-headers "$binary" | grep -q INTERP; then
   root=${CARGO_TARGET_DIR:-target}/arm64-root
   if [ ! -e "$root/.made" ]; then
     rm -rf "$root"
-    mmdebstrap --quiet --architectures=arm64 --variant=extract --include=libc6 bullseye "$root"
+    # From this machine's own mirror, without the updates, which move when a release is old.
+    mirror=$(apt-cache policy | grep -om1 'https\?://[^ ]*/debian ' | tr -d " ")
+    mmdebstrap --quiet --architectures=arm64 --variant=extract --include=libc6 bullseye "$root" "$mirror"
     mkdir -p "$root/usr/bin" "$root/usr/share/weir" "$root/proc"
     touch "$root/.made"
   fi

@@ -22,8 +22,8 @@ import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 HERE = ROOT / "packaging"
-DEBIAN_ARCHITECTURE = {"aarch64": "arm64", "x86_64": "amd64", "armv7": "armhf"}
-OCI_ARCHITECTURE = {"aarch64": ("arm64", "v8"), "x86_64": ("amd64", None), "armv7": ("arm", "v7")}
+DEBIAN_ARCHITECTURE = {"aarch64": "arm64", "x86_64": "amd64"}
+OCI_ARCHITECTURE = {"aarch64": ("arm64", "v8"), "x86_64": ("amd64", None)}
 # Where a static TLS client looks for certificate authorities, and where Debian keeps them.
 CERTIFICATES = pathlib.Path("/etc/ssl/certs/ca-certificates.crt")
 # Runs as nobody in particular inside a container.
@@ -65,11 +65,15 @@ def deb(package, files, fields, description, out, stamp, control_files=None, fol
         f"usr/share/doc/{package}/changelog.gz": (zipped(debian_changelog(package, stamp)), 0o644),
     }
     overrides = (HERE / "lintian-overrides").read_text(encoding="utf-8").replace("@PACKAGE@", package)
+    if fields["Architecture"] != "all":
+        overrides += ("# Not that library: our RTSP client knows its servers by the name they give themselves.\n"
+                      f"{package}: embedded-library liblivemedia [usr/bin/weir]\n")
     if fields["Architecture"] != "all" and "Depends" not in fields:
         overrides += ("# One static binary runs on every distribution and on boards without one: that is the product.\n"
-                      f"{package}: statically-linked-binary [usr/bin/weir]\n"
-                      "# Not that library: our RTSP client knows its servers by the name they give themselves.\n"
-                      f"{package}: embedded-library liblivemedia [usr/bin/weir]\n")
+                      f"{package}: statically-linked-binary [usr/bin/weir]\n")
+        if fields["Architecture"] == "amd64": # on arm64 it is linked at a fixed address
+            overrides += ("# Position-independent, which makes it look like a library that needs none.\n"
+                          f"{package}: shared-library-lacks-prerequisites [usr/bin/weir]\n")
     files[f"usr/share/lintian/overrides/{package}"] = (overrides.encode(), 0o644)
     size = sum(len(data) for data, _ in files.values()) // 1024 + 1
     control = "".join(f"{key}: {value}\n" for key, value in [

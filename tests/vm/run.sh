@@ -20,4 +20,5 @@ if [ -z "$binary" ]; then
   WEIR_CROSS_NO_PACKAGES=1 cross/build.sh "$arch-unknown-linux-musl"
   binary=dist/$arch-unknown-linux-musl/weir
 fi
+cargo test --locked --test vm --no-run # outside the limit of time
 WEIR_VM_ARCH=$arch WEIR_VM_BINARY=$(realpath "$binary") timeout 600 cargo test --locked --test vm -- --nocapture
