@@ -33,6 +33,8 @@ const LIBRARY_FOLDERS: [&str; 6] = [
 ];
 /// Said of every decoder that is found.
 const UNUSED: &str = "(not used: weir decodes on the CPU)";
+/// Where NVIDIA's kernel driver says which it is, on a Jetson and on a PC: of use where the program cannot ask the GPU itself.
+const DRIVER_FILES: [&str; 2] = ["/etc/nv_tegra_release", "/proc/driver/nvidia/version"];
 /// What is there while a clock is kept right, and by whom.
 const CLOCK_KEEPERS: [(&str, &str); 4] = [
     ("/run/systemd/timesync/synchronized", "synchronised by systemd-timesyncd"),
@@ -59,6 +61,9 @@ pub(super) fn report(config: &Config) -> String {
     }
     for file in decoder_files(Path::new("/dev")).into_iter().chain(decoder_libraries(&LIBRARY_FOLDERS)) {
         line("decoder", &format!("{} {UNUSED}", file.display()));
+    }
+    for driver in drivers(&DRIVER_FILES) {
+        line("driver", &driver);
     }
     for found in infer::tensorrt::describe(&config.tensorrt.settings()) {
         line("gpu", &found);
@@ -172,6 +177,12 @@ fn decoder_libraries(folders: &[&str]) -> Vec<PathBuf> {
     files.filter(|file| file.exists()).collect()
 }
 
+/// The first line of each of these files that is there.
+fn drivers(files: &[&str]) -> Vec<String> {
+    let first = |text: String| text.lines().next().map(|line| line.trim_start_matches('#').trim().escape_debug().to_string());
+    files.iter().filter_map(|file| first(read(file)?)).collect()
+}
+
 fn clock(now: Wall, keepers: &[(&str, &'static str)]) -> String {
     let keeper = keepers.iter().find(|(file, _)| Path::new(file).exists());
     let judged = if now.micros() < CLOCK_SET_AFTER_MICROS {
@@ -261,6 +272,10 @@ mod tests {
         let limited = "2000 MiB, 1000 MiB available, limited to 512 MiB by the control group";
         assert_eq!(memory(&root.join("meminfo"), &root.join("max")), limited);
         assert_eq!(memory(&root.join("meminfo"), &root.join("none")), "2000 MiB, 1000 MiB available");
+        let release = root.join("release");
+        fs::write(&release, "# R36 (release), REVISION: 4.3, BOARD: generic\nmore\n").unwrap();
+        let files = [release.to_str().unwrap(), "/nonexistent"];
+        assert_eq!(drivers(&files), ["R36 (release), REVISION: 4.3, BOARD: generic"]);
         fs::remove_dir_all(root).unwrap();
     }
 

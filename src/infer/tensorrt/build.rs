@@ -169,7 +169,7 @@ fn follow(
         goes_on()?;
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
-            let message = format!("trtexec did not finish within {} s (tensorrt.build_timeout_s)", timeout.as_secs());
+            let message = format!("trtexec did not finish within {} s (tensorrt.build_timeout_s)", timeout.as_secs_f64());
             return Err(Error::new(Kind::Inference, message));
         }
         let wait = Timespec::try_from(left.min(TICK)).map_err(|_| Error::new(Kind::System, "a wait is out of range"))?;

@@ -19,7 +19,7 @@
 //! headers of 10 differ in nothing else, so those between 10.3 and 10.16 that were not read (10.4 to 10.6, 10.8, 10.10 to 10.12,
 //! 10.15) are in the table too. What lies outside is refused, because a wrong slot calls a function that is not the one meant.
 //!
-//! Before 8.5 (JetPack 4, and 5.0 with 8.4) there is nothing to add a row for: tensors have no names there, only numbers.
+//! Before 8.5 (JetPack 4, and 5.0 with 8.4) there is nothing to add a row for: no function takes a tensor by its name.
 
 use std::fmt;
 

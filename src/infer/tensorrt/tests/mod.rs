@@ -290,7 +290,7 @@ fn a_build_ends_with_its_time_and_with_those_who_wait() {
     let machine = Machine::new(10, "hang");
     let settings = Settings { build_timeout: Duration::from_millis(300), ..machine.settings() };
     let said = refused(load_with(&machine.model(Some(1)), &settings, &|| Ok(())));
-    assert!(said.contains("did not finish within 0 s (tensorrt.build_timeout_s)"), "{said}");
+    assert!(said.contains("did not finish within 0.3 s (tensorrt.build_timeout_s)"), "{said}");
 
     // Waits for the child of trtexec, then gives up.
     std::fs::remove_file(machine.path("sleeper")).ok();
