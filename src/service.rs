@@ -8,7 +8,7 @@ use crate::capture::{self, Spawner};
 use crate::config::Config;
 use crate::error::{Error, Kind, Result, system};
 use crate::infer::registry::{self, EngineChoice, Models};
-use crate::infer::{Pool, Thresholds};
+use crate::infer::{Pool, Thresholds, tensorrt};
 use crate::notify::Notifier;
 use crate::pipeline::{self, Commands, Table};
 use crate::proto::{http, tcp};
@@ -120,13 +120,15 @@ async fn drain(table: &Table, doors: Vec<smol::Task<()>>) {
     .await;
 }
 
-/// Tells systemd's watchdog that the event loop turns, as long as the inference threads make progress too. Twice in the time
-/// it allows, as its manual advises.
+/// Tells systemd's watchdog that the event loop turns, as long as the inference threads make progress too and the GPU that some
+/// run on has not given up on this process: a new one gets it back. Twice in the time it allows, as its manual advises.
 async fn heartbeat(systemd: &Notifier, pool: &Pool) {
     let Some(limit) = systemd.watchdog() else { return std::future::pending().await };
     loop {
         if pool.is_stuck(limit) {
             log::error!("event=inference_stuck longer_than_s={}", limit.as_secs());
+        } else if tensorrt::is_gpu_lost() {
+            log::error!("event=gpu_lost");
         } else {
             systemd.alive();
         }

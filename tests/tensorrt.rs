@@ -9,6 +9,7 @@ mod support;
 use standin::{MAJORS, Machine, SIDE, is_running};
 use std::fs::OpenOptions;
 use std::io::Write as _;
+use std::os::unix::net::UnixDatagram;
 use std::process::{Command, Output};
 use support::request::{init, quoted};
 use support::weir::{command, lay_out_toy};
@@ -189,6 +190,34 @@ fn a_run_that_fails_later_is_in_the_report_and_the_pipeline_goes_on() {
     });
     assert!(weir.log().contains("engine=tensorrt"), "{}", weir.log());
     assert_eq!(weir.order("terminate", &id).get("status").text(), Some("success"));
+}
+
+#[test]
+fn a_gpu_that_gave_up_on_the_service_is_left_to_systemd() {
+    let machine = machine(10, "lost later");
+    let socket = machine.path("notify");
+    let systemd = UnixDatagram::bind(&socket).unwrap();
+    systemd.set_read_timeout(Some(support::PATIENCE)).unwrap();
+    let file = configure(&machine, AUTO);
+    let weir = Weir::start_with(|command| {
+        command.arg("--config").arg(file).env("WEIR_MODELS_DIR", machine.folder());
+        command.env("NOTIFY_SOCKET", &socket).env("WATCHDOG_USEC", "200000");
+    });
+    let said = || {
+        let mut bytes = [0; 1024];
+        let length = systemd.recv(&mut bytes).expect("a word to systemd in time");
+        String::from_utf8_lossy(&bytes[..length]).into_owned()
+    };
+    while said() != "WATCHDOG=1" {}
+    weir.init(&watch(&machine, &udp::Receiver::new()));
+    let told = || weir.log().matches("event=gpu_lost").count();
+    wait_for("the loss in the log", || (told() > 0).then_some(()));
+    // Nothing but the end is said from here on.
+    systemd.set_nonblocking(true).unwrap();
+    while systemd.recv(&mut [0; 1024]).is_ok() {}
+    wait_for("three times in which the watchdog is fed otherwise", || (told() > 3).then_some(()));
+    assert!(systemd.recv(&mut [0; 1024]).is_err());
+    assert!(weir.stop().0.success());
 }
 
 #[test]

@@ -56,9 +56,8 @@ pub(super) fn compile(graph: &Graph, request: &Request<'_>) -> Result<Arc<dyn En
     finish(TensorRtEngine::new(runtime.deserialise(&plan)?, device, plan.len(), &wanted)?)
 }
 
-/// The engine, after one run: what the driver or a full GPU refuses shows while the CPU can still take over.
 fn finish(engine: TensorRtEngine) -> Result<Arc<dyn Engine>> {
-    engine.new_run()?.execute()?;
+    engine.try_out()?;
     Ok(Arc::new(engine))
 }
 

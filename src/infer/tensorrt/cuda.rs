@@ -12,6 +12,7 @@ use std::fmt;
 use std::path::Path;
 use std::ptr::{NonNull, null, null_mut};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// `CUresult`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,11 +81,13 @@ pub(super) struct Device {
     name: String,
     memory_bytes: usize,
     driver: DriverVersion,
+    /// The driver said on the way that this process will get nothing from it any more.
+    is_lost: AtomicBool,
 }
 
 // SAFETY: the driver's functions may be called from any thread, and a primary context made current in several.
 unsafe impl Send for Device {}
-// SAFETY: as above; nothing in here changes after `open`.
+// SAFETY: as above; nothing in here changes after `open` but a flag that threads may share.
 unsafe impl Sync for Device {}
 
 /// The newest CUDA that the driver supports: `major * 1000 + minor * 10`.
@@ -124,7 +127,14 @@ impl Device {
         }
         let name = CStr::from_bytes_until_nul(&name).map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let name = name.chars().filter(|c| !c.is_control()).collect();
-        Ok(Arc::new(Device { functions, context, name, memory_bytes, driver: DriverVersion(driver) }))
+        Ok(Arc::new(Device {
+            functions,
+            context,
+            name,
+            memory_bytes,
+            driver: DriverVersion(driver),
+            is_lost: AtomicBool::new(false),
+        }))
     }
 
     /// What the driver calls it.
@@ -140,6 +150,11 @@ impl Device {
     /// The newest CUDA that the driver supports.
     pub(super) fn driver(&self) -> DriverVersion {
         self.driver
+    }
+
+    /// Whether the driver has given up on this process: only a new one gets the GPU again.
+    pub(super) fn is_lost(&self) -> bool {
+        self.is_lost.load(Ordering::Relaxed)
     }
 
     /// Bytes that are free right now; other processes take part.
@@ -189,6 +204,11 @@ impl Functions {
     }
 }
 
+/// Whether it leaves the context unusable: only a new process gets another.
+fn is_fatal(status: Status) -> bool {
+    matches!(status.0, 700 | 702 | 710 | 714..=719)
+}
+
 /// What can be done about it, where that is known.
 fn advice(status: Status) -> &'static str {
     match status.0 {
@@ -197,8 +217,7 @@ fn advice(status: Status) -> &'static str {
         46 => ": another process has the GPU for itself",
         100 => ": no NVIDIA GPU, or no access to its device files",
         214 => ": the GPU's memory has a fault",
-        // These leave the context unusable: only a new process gets another.
-        700 | 702 | 710 | 714..=719 => ": the GPU gave up on this process; restart weir",
+        _ if is_fatal(status) => ": the GPU gave up on this process; restart weir",
         803 | 804 => ": the driver and libcuda.so.1 are of different versions; was the driver updated without a reboot?",
         _ => "",
     }
@@ -263,6 +282,9 @@ impl Stream {
     pub(super) fn wait(&mut self) -> Result<()> {
         // SAFETY: the stream lives.
         let status = unsafe { (self.device.functions.stream_wait)(self.raw) };
+        if is_fatal(status) {
+            self.device.is_lost.store(true, Ordering::Relaxed);
+        }
         self.device.functions.check(status, "running on the GPU")
     }
 }

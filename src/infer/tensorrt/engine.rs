@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::infer::{Batch, Engine, Run};
 use std::ffi::CString;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// What a plan has to be for a model.
@@ -51,6 +52,8 @@ pub(super) struct TensorRtEngine {
     batch: Batch,
     plan_bytes: usize,
     context_bytes: usize,
+    /// It has run: who asked for it has it, and no CPU stands by any more.
+    is_tried: AtomicBool,
 }
 
 /// The plan is not one of this model.
@@ -122,7 +125,27 @@ impl TensorRtEngine {
         }
         let batch = Batch { frames, wait: wanted.batch_wait };
         let outputs = outputs.into();
-        Ok(TensorRtEngine { plan, device, input, picture, is_open, outputs, output_shapes, batch, plan_bytes, context_bytes })
+        let is_tried = AtomicBool::new(false);
+        Ok(TensorRtEngine {
+            plan,
+            device,
+            input,
+            picture,
+            is_open,
+            outputs,
+            output_shapes,
+            batch,
+            plan_bytes,
+            context_bytes,
+            is_tried,
+        })
+    }
+
+    /// Runs once: what the driver or a full GPU refuses shows while the CPU can still take over.
+    pub(super) fn try_out(&self) -> Result<()> {
+        self.new_run()?.execute()?;
+        self.is_tried.store(true, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Bytes of buffers on one side, host or GPU.
@@ -176,6 +199,7 @@ impl Engine for TensorRtEngine {
             input_name: self.input.name.clone(),
             picture: self.picture,
             is_open: self.is_open,
+            is_trial: !self.is_tried.load(Ordering::Relaxed),
             frames: 1,
             shaped_for: 0,
             selected: 0,
@@ -255,6 +279,8 @@ struct TensorRtRun {
     input_name: CString,
     picture: [i64; 3],
     is_open: bool,
+    /// A failure says something about the plan, not about the GPU that has run it.
+    is_trial: bool,
     /// Of the next run.
     frames: usize,
     /// How many frames the context was told of last.
@@ -311,6 +337,9 @@ impl Run for TensorRtRun {
         // SAFETY: waited for right below, also when something did not get onto the stream.
         let begun = unsafe { self.begin() };
         let done = self.stream.wait();
+        if self.device.is_lost() && !self.is_trial {
+            super::lose_gpu();
+        }
         begun.and(done)?;
         for output in self.outputs.iter_mut().filter(|output| output.element != Element::Float) {
             output.element.read(output.host.as_bytes(), &mut output.floats);

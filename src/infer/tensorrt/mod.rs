@@ -49,11 +49,26 @@ use super::onnx::Graph;
 use crate::error::{Error, Kind, Result};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Whether `auto` should look for a GPU: where this program can use one at all. Unit tests can, and do when they say where
 /// their stand-ins are, never on what the machine they run on happens to have.
 pub fn is_worth_trying(settings: &Settings) -> bool {
     cfg!(feature = "tensorrt") || (cfg!(test) && settings.libraries.is_some())
+}
+
+/// See [`is_gpu_lost`].
+static GPU_LOST: AtomicBool = AtomicBool::new(false);
+
+/// Whether the GPU gave up on this process while it ran models for it: they run again in a new process only. A GPU that never
+/// ran a model is not meant: the CPU has those.
+pub fn is_gpu_lost() -> bool {
+    GPU_LOST.load(Ordering::Relaxed)
+}
+
+#[cfg(any(test, feature = "tensorrt"))]
+fn lose_gpu() {
+    GPU_LOST.store(true, Ordering::Relaxed);
 }
 
 /// A model to be put on the GPU.
