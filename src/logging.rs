@@ -31,15 +31,25 @@ pub fn level() -> &'static str {
     log::max_level().as_str()
 }
 
-fn install(level: &str, strangers: LevelFilter) {
-    let level = match level.to_ascii_lowercase().as_str() {
+/// Whether [`start`] knows this level.
+pub fn is_level(level: &str) -> bool {
+    parse(level).is_some()
+}
+
+fn parse(level: &str) -> Option<LevelFilter> {
+    Some(match level.to_ascii_lowercase().as_str() {
         "error" | "critical" | "fatal" => LevelFilter::Error,
+        "warning" | "warn" => LevelFilter::Warn,
         "info" => LevelFilter::Info,
         "debug" => LevelFilter::Debug,
         "trace" => LevelFilter::Trace,
         "off" => LevelFilter::Off,
-        _ => LevelFilter::Warn,
-    };
+        _ => return None,
+    })
+}
+
+fn install(level: &str, strangers: LevelFilter) {
+    let level = parse(level).unwrap_or(LevelFilter::Warn);
     let journal = std::env::var("JOURNAL_STREAM").is_ok_and(|stream| is_standard_error(&stream));
     // A second logger (tests that start twice in one process) is not an error worth dying for.
     if log::set_boxed_logger(Box::new(StandardError { journal, strangers })).is_ok() {
@@ -98,6 +108,14 @@ impl Log for StandardError {
 mod tests {
     #![allow(clippy::expect_used)]
     use super::*;
+
+    #[test]
+    fn a_worker_understands_the_level_that_its_service_names() {
+        for level in [LevelFilter::Off, LevelFilter::Error, LevelFilter::Warn, LevelFilter::Info, LevelFilter::Trace] {
+            assert_eq!(parse(level.as_str()), Some(level));
+        }
+        assert!(is_level("CRITICAL") && !is_level("loud"));
+    }
 
     #[test]
     fn an_event_is_one_line_whatever_is_in_it() {

@@ -520,3 +520,18 @@ fn a_page_that_points_its_name_at_the_loopback_is_not_answered() {
     let listed = Weir::configured("[http]\nhosts = [\"weir.example\"]\n");
     assert_eq!((status(&listed, "weir.example:8080"), status(&listed, "evil.example")), (200, 421));
 }
+
+#[test]
+fn a_slow_download_does_not_hold_up_another_model_of_the_same_version() {
+    let registry = roboflow::Server::start();
+    let (weir, sink) = (Weir::with_registry(&registry), udp::Receiver::new());
+    let slow = tcp::frame(registry_init("slow/1", sink.port()).to_string().as_bytes());
+    let mut waiting = tcp::connect(weir.tcp);
+    waiting.write_all(&slow).unwrap();
+    wait_for("the download to be under way", || {
+        registry.seen().iter().any(|seen| seen.starts_with("/weights/slow")).then_some(())
+    });
+    weir.init(&registry_init("toy/1", sink.port()));
+    registry.go_on();
+    assert!(tcp::read_reply(&mut waiting).contains("success"));
+}

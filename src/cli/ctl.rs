@@ -141,7 +141,8 @@ fn send(request: &Request, message: &str) -> Result<ExitCode> {
     let message = token.map_or_else(|| message.to_owned(), |token| shown(&token, message));
     let reply =
         exchange(&address, &message).map_err(|cause| Error::new(Kind::Address, format!("no answer from {address}: {cause}")))?;
-    println!("{reply}");
+    // A closed pipe (`| head`) is nobody's error.
+    let _ = writeln!(std::io::stdout(), "{reply}");
     let success = json::from_str::<Reply>(&reply).is_ok_and(|reply| reply.response.status == "success");
     Ok(if success { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

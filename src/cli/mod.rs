@@ -144,6 +144,9 @@ impl Options {
             config.service.log_level = level;
         }
         logging::start(&config.service.log_level);
+        if !logging::is_level(&config.service.log_level) {
+            log::warn!("log_level={:?} known=false used=warning", config.service.log_level);
+        }
         Ok(config)
     }
 }

@@ -5,6 +5,9 @@ use hyper::header::{self, HeaderMap, HeaderValue};
 /// Seconds a browser may remember a preflight's answer.
 const MAX_AGE_S: &str = "600";
 
+/// What a browser says of the page that asks: `same-origin`, `same-site`, `cross-site`, or `none` for the person itself.
+const FETCH_SITE: &str = "sec-fetch-site";
+
 /// Origins (`https://dashboard.example`) that may call us; `*` alone stands for all. Credentials in cookies are never
 /// allowed: there are none.
 #[derive(Debug, Clone, Default)]
@@ -21,6 +24,23 @@ impl Cors {
             return Some(HeaderValue::from_static("*"));
         }
         self.origins.iter().any(|allowed| allowed.as_bytes() == origin.as_bytes()).then(|| origin.clone())
+    }
+
+    /// Whether who asks may change something. A page of any origin can have the browser of whoever looks at it send us a POST,
+    /// though it never sees the reply; browsers say so, and nothing else sends these two fields.
+    pub(super) fn may_change(&self, request: &HeaderMap) -> bool {
+        if self.allowed(request).is_some() {
+            return true;
+        }
+        let text = |name| request.get(name).map(|value: &HeaderValue| value.to_str().unwrap_or_default());
+        match (text(header::HeaderName::from_static(FETCH_SITE)), text(header::ORIGIN)) {
+            (Some(site), _) => matches!(site, "same-origin" | "none"),
+            (None, Some(origin)) => {
+                let place = origin.split_once("://").map(|(_, place)| place);
+                place.is_some_and(|place| text(header::HOST).is_some_and(|host| place.eq_ignore_ascii_case(host)))
+            }
+            (None, None) => true,
+        }
     }
 
     /// Adds what a browser must see to hand the reply to the page.

@@ -297,6 +297,35 @@ mod tests {
         });
     }
 
+    /// A form or a script of a page sends this without asking first: a body without a type needs no preflight.
+    #[test]
+    fn a_page_of_another_origin_changes_nothing() {
+        run(|executor| async move {
+            let closed = open(&executor, Settings::default()).await;
+            let cors = Cors { origins: vec!["https://dash.example".into()] };
+            let opened = open(&executor, Settings { cors, ..Settings::default() }).await;
+            for (headers, to_closed, to_opened) in [
+                ("", 200, 200),
+                ("origin: https://evil.example\r\n", 403, 403),
+                ("origin: null\r\n", 403, 403),
+                ("origin: https://evil.example\r\nsec-fetch-site: cross-site\r\n", 403, 403),
+                ("sec-fetch-site: same-site\r\n", 403, 403),
+                ("sec-fetch-site: none\r\n", 200, 200),
+                ("origin: https://dash.example\r\nsec-fetch-site: cross-site\r\n", 403, 200),
+                // Our own page, as itself and behind a proxy that names us otherwise.
+                ("origin: http://H\r\n", 200, 200),
+                ("origin: https://proxy.example\r\nsec-fetch-site: same-origin\r\n", 200, 200),
+            ] {
+                let request = post("/initialise", headers, INIT);
+                let found = (ask(closed, &request).await.0, ask(opened, &request).await.0);
+                assert_eq!(found, (to_closed, to_opened), "{headers}");
+            }
+            let (status, _, _) =
+                ask(closed, "GET /list_pipelines HTTP/1.1\r\nhost: h\r\norigin: https://evil.example\r\n\r\n").await;
+            assert_eq!(status, 200, "asking changes nothing, and the page does not see the answer");
+        });
+    }
+
     #[test]
     fn a_token_opens_what_its_scope_says() {
         run(|executor| async move {

@@ -5,7 +5,7 @@
 //!                             environment.json   as the API gave it, plus COLORS
 //!                             class_names.txt    one name per line
 //!                             weights.onnx       yolov5s_weights.onnx for YOLOv5
-//! <cache>/_file_locks/<version>.lock             held while a model is fetched
+//! <cache>/_file_locks/<dataset>-<version>.lock   held while a model is fetched
 //! ```
 
 use super::assemble::Artefacts;

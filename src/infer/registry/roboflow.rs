@@ -26,7 +26,9 @@ pub(super) fn fetch(dataset: &str, version: u64, key: Option<&Secret>, settings:
         return Err(Error::new(Kind::ApiConnection, message));
     }
     watch.report(Progress { stage: Stage::Resolving, bytes: 0, total: None })?;
-    let _lock = Lock::take(&settings.cache_dir, &version.to_string(), watch)?;
+    // The reference's lock bears the version alone, and is held for a moment only. Ours is held while a model downloads, and
+    // version 1 of another data set must not wait for that.
+    let _lock = Lock::take(&settings.cache_dir, &format!("{dataset}-{version}"), watch)?;
     if cache::is_complete(&folder) {
         return Ok(()); // Another process fetched it while this one waited.
     }

@@ -20,7 +20,7 @@ use super::http::{Client, Settings};
 use super::message::parse_pipeline_id;
 use super::respond::{self, HttpReply};
 use crate::command::{Command, Execute, PipelineId, Reply};
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::feed::Listen;
 use std::rc::Rc;
 
@@ -149,7 +149,12 @@ pub(super) async fn answer<E: Execute + Listen>(
     let mut reply = match find(head.uri.path()) {
         Some(route) if route.allow().split(", ").any(|method| method == head.method.as_str()) => {
             let door = Door { commands, settings, seat: &client.seat };
+            let is_strange = route.scope() == Some(Scope::Control) && !settings.cors.may_change(&head.headers);
             match route.scope().map_or(Ok(()), |scope| settings.rules.gate.admit(client.peer, bearer(&head.headers), scope)) {
+                Ok(()) if is_strange => {
+                    let message = "A page of another origin may change nothing here; http.cors_origins names those that may";
+                    respond::failure(&Error::new(Kind::Forbidden, message))
+                }
                 Ok(()) => door.dispatch(route, &head.headers, body).await,
                 Err(error) => respond::failure(&error),
             }
