@@ -66,6 +66,18 @@ fn is_standard_error(stream: &str) -> bool {
     })
 }
 
+/// What is written for an event.
+fn line(level: log::Level, said: &str, journal: bool) -> String {
+    // syslog(3) priorities.
+    let (priority, name) = match level {
+        log::Level::Error => (3, "error"),
+        log::Level::Warn => (4, "warning"),
+        log::Level::Info => (6, "info"),
+        log::Level::Debug | log::Level::Trace => (7, "debug"),
+    };
+    if journal { format!("<{priority}>{said}\n") } else { format!("{} {name} {said}\n", Wall::now().iso_local()) }
+}
+
 /// A client or camera may have written a part of it: no further lines, and nothing that steers a terminal.
 fn one_line(said: String) -> String {
     if said.contains(char::is_control) { said.replace(char::is_control, " ") } else { said }
@@ -87,17 +99,8 @@ impl Log for StandardError {
         if !self.enabled(record.metadata()) {
             return;
         }
-        // syslog(3) priorities.
-        let (priority, name) = match record.level() {
-            log::Level::Error => (3, "error"),
-            log::Level::Warn => (4, "warning"),
-            log::Level::Info => (6, "info"),
-            log::Level::Debug | log::Level::Trace => (7, "debug"),
-        };
         // One write per line, so that lines of several processes do not mix. A closed stderr is nobody's error.
-        let said = one_line(record.args().to_string());
-        let line =
-            if self.journal { format!("<{priority}>{said}\n") } else { format!("{} {name} {said}\n", Wall::now().iso_local()) };
+        let line = line(record.level(), &one_line(record.args().to_string()), self.journal);
         let _ = std::io::stderr().lock().write_all(line.as_bytes());
     }
 
@@ -115,6 +118,20 @@ mod tests {
             assert_eq!(parse(level.as_str()), Some(level));
         }
         assert!(is_level("CRITICAL") && !is_level("loud"));
+    }
+
+    #[test]
+    fn the_journal_gets_priorities_and_everybody_else_the_time() {
+        for (level, start, word) in [
+            (log::Level::Error, "<3>", " error "),
+            (log::Level::Warn, "<4>", " warning "),
+            (log::Level::Info, "<6>", " info "),
+            (log::Level::Debug, "<7>", " debug "),
+        ] {
+            assert_eq!(line(level, "event=x", true), format!("{start}event=x\n"));
+            let elsewhere = line(level, "event=x", false);
+            assert!(elsewhere.starts_with("20") && elsewhere.ends_with(&format!("{word}event=x\n")), "{elsewhere}");
+        }
     }
 
     #[test]

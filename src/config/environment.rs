@@ -8,10 +8,10 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 /// Sets one field from the text of a variable.
-type Setter = fn(&mut Config, &str) -> Result<(), String>;
+pub(super) type Setter = fn(&mut Config, &str) -> Result<(), String>;
 
 /// Every variable that is honoured, in order: of two that set the same field the later one wins.
-const VARIABLES: &[(&str, Setter)] = &[
+pub(super) const VARIABLES: &[(&str, Setter)] = &[
     ("STREAM_MANAGER_HOST", |c, v| text(&mut c.tcp.host, v)),
     ("PORT", |c, v| parse(&mut c.tcp.port, v)),
     ("STREAM_MANAGER_PORT", |c, v| parse(&mut c.tcp.port, v)),

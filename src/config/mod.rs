@@ -94,7 +94,7 @@ pub struct Models {
     pub cache_dir: PathBuf,
     /// Folders below which a model_id may be a path. Environment: WEIR_MODELS_DIR (separated by `:`).
     pub dirs: Vec<PathBuf>,
-    /// Environment: API_BASE_URL.
+    /// The Roboflow API. Environment: API_BASE_URL.
     pub api_base_url: String,
     /// `host[:port]` of a license server that all requests go through; empty: none. Environment: LICENSE_SERVER.
     pub license_server: String,
@@ -114,11 +114,11 @@ pub struct Models {
     pub validate: bool,
     /// Never call out: only the cache and local files. Environment: WEIR_OFFLINE.
     pub offline: bool,
-    /// Environment: DISABLE_PREPROC_CONTRAST.
+    /// Pass over the contrast rule of a model's pre-processing. Environment: DISABLE_PREPROC_CONTRAST.
     pub disable_contrast: bool,
-    /// Environment: DISABLE_PREPROC_GRAYSCALE.
+    /// Pass over the grayscale rule of a model's pre-processing. Environment: DISABLE_PREPROC_GRAYSCALE.
     pub disable_grayscale: bool,
-    /// Environment: DISABLE_PREPROC_STATIC_CROP.
+    /// Pass over the static crop of a model's pre-processing. Environment: DISABLE_PREPROC_STATIC_CROP.
     pub disable_static_crop: bool,
     /// For pipelines that bring no key. Environment only: ROBOFLOW_API_KEY, API_KEY; or systemd's credential `weir.api-key`.
     #[serde(skip)]
@@ -387,6 +387,26 @@ mod tests {
     fn the_packaged_file_equals_the_defaults() {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging/weir.toml");
         assert_eq!(Config::read(&path).unwrap(), Config::default());
+    }
+
+    #[test]
+    fn the_reference_holds_every_key_with_its_default_and_every_variable() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let [keys, page] =
+            ["packaging/weir.toml", "docs/reference.md"].map(|name| std::fs::read_to_string(root.join(name)).unwrap());
+        let mut section = "";
+        for line in keys.lines() {
+            if let Some(name) = line.strip_prefix('[') {
+                section = name.trim_end_matches(']');
+            } else if let Some((key, value)) = line.split_once(" = ") {
+                let default = if value == "\"\"" { "empty".to_owned() } else { format!("`{value}`") };
+                let row = format!("| `{section}.{key}` | {default} | ");
+                assert!(page.contains(&row), "docs/reference.md has no row {row}");
+            }
+        }
+        for (name, _) in environment::VARIABLES {
+            assert!(page.contains(&format!("`{name}`")), "docs/reference.md does not name {name}");
+        }
     }
 
     #[test]
