@@ -5,7 +5,7 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use tract_onnx::prelude::*;
-use weir::infer::cnn;
+use weir::infer::{Scores, cnn};
 
 thread_local! {
     static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
@@ -38,15 +38,23 @@ fn a_run_of_nanodet_allocates_nothing() {
     let model = model.model_for_path(path).unwrap().with_input_fact(0, fact.into()).unwrap().into_typed().unwrap();
     for threads in [1, 2] {
         cnn::allow_threads(threads);
-        let engine = cnn::compile(&model, &cnn::Options { threads, ..cnn::Options::default() }).unwrap();
+        let scores = Some(Scores { output: 0, anchor_axis: 2, first: 4, count: 80 });
+        let engine = cnn::compile(&model, &cnn::Options { threads, scores, ..cnn::Options::default() }).unwrap();
         let before_setup = ALLOCATIONS.get();
         let mut run = engine.new_run().unwrap();
         assert!(ALLOCATIONS.get() > before_setup, "the allocator does not count");
+        run.input().fill(0.5);
         run.execute().unwrap();
+        // a score that some anchors reach on a grey picture
+        let best = run.output(0)[4 * 3549..].iter().copied().fold(0.0, f32::max);
         let before = ALLOCATIONS.get();
-        for _ in 0..3 {
+        // all anchors, some, none
+        for (lowest, some) in [(0.0, false), (best, true), (0.9, true)] {
+            run.expect_scores_from(lowest);
             run.input().fill(0.5);
             run.execute().unwrap();
+            assert_eq!(run.kept().is_some(), some, "from {lowest} on");
+            assert_eq!(run.kept().is_some_and(|kept| !kept.is_empty()), lowest == best, "from {lowest} on");
         }
         assert_eq!(ALLOCATIONS.get() - before, 0, "allocations of three runs on {threads} threads");
     }

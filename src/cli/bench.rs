@@ -37,6 +37,7 @@ struct Request {
     sources: usize,
     seconds: f64,
     engine: EngineChoice,
+    confidence: f32,
     json: bool,
 }
 
@@ -50,7 +51,8 @@ pub(super) fn run(arguments: Vec<OsString>) -> Result<ExitCode> {
         "decode" => bench_decode(&request),
         _ => Err(usage(
             "weir bench decode FILE\n      \
-             weir bench engine --model FILE [--threads N [--together]] [--runs N] [--engine cnn|tract] [--json]\n      \
+             weir bench engine --model FILE [--threads N [--together]] [--runs N] [--engine cnn|tract]\n                        \
+             [--confidence SCORE] [--json]\n      \
              weir bench engine --model FILE --profile|--ways [--runs N]\n      \
              weir bench pipeline --model FILE --video FILE [--sources N] [--threads N] [--seconds S] [--json]",
         )),
@@ -75,6 +77,7 @@ impl Request {
             sources,
             seconds,
             engine,
+            confidence: 0.0,
             json: false,
         };
         while let Some(argument) = parser.next()? {
@@ -89,6 +92,7 @@ impl Request {
                     request.engine =
                         parser.value()?.parse_with(|name| EngineChoice::from_name(name).ok_or("auto, cnn, tract or tensorrt"))?;
                 }
+                Arg::Long("confidence") => request.confidence = parser.value()?.parse()?,
                 Arg::Long("together") => request.together = true,
                 Arg::Long("profile") => request.profile = true,
                 Arg::Long("ways") => request.ways = true,
@@ -109,7 +113,7 @@ impl Request {
 fn bench_engine(request: &Request) -> Result<ExitCode> {
     let (model, threads) = (request.model()?.to_owned(), request.threads.unwrap_or(1).max(1));
     let (together, runs) = (request.together, request.runs.max(1));
-    let wanted = engine::Request { model, threads, together, runs, engine: request.engine };
+    let wanted = engine::Request { model, threads, together, runs, engine: request.engine, confidence: request.confidence };
     if request.profile {
         println!("{}", engine::profile(&wanted)?);
         return Ok(ExitCode::SUCCESS);

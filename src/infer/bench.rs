@@ -1,8 +1,9 @@
 //! `weir bench engine`: the model alone, timed.
 
 use super::engine::{self, Options};
+use super::family::recognise::{self, Hints};
 use super::onnx::Graph;
-use super::registry::{EngineChoice, Settings};
+use super::registry::{EngineChoice, Settings, names_of_metadata};
 use super::{Run, cnn, tensorrt};
 use crate::clock::process_cpu_time;
 use crate::error::{Error, Kind, Result, system};
@@ -28,6 +29,8 @@ pub struct Request {
     pub runs: usize,
     /// Which engine.
     pub engine: EngineChoice,
+    /// The lowest score that is looked at, as a pipeline's confidence; 0: every anchor is decoded.
+    pub confidence: f32,
 }
 
 /// What came out. Milliseconds are per round: one run on each thread at the same time, or one run on all of them.
@@ -64,6 +67,7 @@ pub fn run(request: &Request) -> Result<Figures> {
         cnn::allow_threads(threads);
     }
     let (graph, [width, height], budget_bytes) = read(request)?;
+    let hints = Hints::of_graph(&graph, class_names(&graph), (width, height));
     let options = Options {
         width,
         height,
@@ -71,13 +75,17 @@ pub fn run(request: &Request) -> Result<Figures> {
         budget_bytes,
         weights: &request.model,
         tensorrt: &tensorrt::Settings::default(),
+        scores: &|shapes| recognise::family(shapes, &hints).ok()?.0.scores(shapes),
         building: &|| Ok(()),
     };
     let engine = engine::compile(graph, &options)?;
     let arenas = if request.together { 1 } else { threads };
-    let rounds = time_rounds((0..arenas).map(|_| engine.new_run()).collect::<Result<Vec<_>>>()?, runs)?;
+    let mut arenas = (0..arenas).map(|_| engine.new_run()).collect::<Result<Vec<_>>>()?;
+    arenas.iter_mut().for_each(|arena| arena.expect_scores_from(request.confidence));
+    let at_once = u32::try_from(arenas.len()).unwrap_or(1);
+    let rounds = time_rounds(arenas, runs)?;
     let wall = sorted(rounds.iter().map(|round| round.wall));
-    let cpu = sorted(rounds.iter().map(|round| round.cpu / u32::try_from(arenas).unwrap_or(1)));
+    let cpu = sorted(rounds.iter().map(|round| round.cpu / at_once));
     Ok(Figures {
         engine: engine.name(),
         threads,
@@ -101,6 +109,11 @@ fn read(request: &Request) -> Result<(Graph, [usize; 2], u64)> {
     let input = graph.input();
     let side = |side: Option<usize>| side.unwrap_or(OPEN_SIDE);
     Ok((graph, [side(input.width), side(input.height)], budget_bytes))
+}
+
+/// How many classes the file names; 0 where it does not.
+fn class_names(graph: &Graph) -> usize {
+    graph.metadata("names").and_then(names_of_metadata).map_or(0, |names| names.len())
 }
 
 /// Numbers from 0 to 1 that look random and are always the same: what a model is timed on.
@@ -295,7 +308,8 @@ mod tests {
     #[test]
     fn figures_of_the_toy_model_make_sense() {
         let model = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/assets/toy.onnx"));
-        let figures = run(&Request { model, threads: 2, together: false, runs: 3, engine: EngineChoice::Tract }).unwrap();
+        let figures =
+            run(&Request { model, threads: 2, together: false, runs: 3, engine: EngineChoice::Tract, confidence: 0.0 }).unwrap();
         assert_eq!((figures.engine, figures.threads, figures.runs), ("tract", 2, 3));
         assert!(figures.wall_ms_min > 0.0 && figures.wall_ms_min <= figures.wall_ms_median);
         assert!(figures.cpu_ms_min > 0.0 && figures.peak_rss_bytes > 1 << 20);
@@ -306,7 +320,7 @@ mod tests {
     #[test]
     fn a_profile_names_every_step_and_its_share() {
         let model = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/assets/toy.onnx"));
-        let request = Request { model, threads: 1, together: false, runs: 2, engine: EngineChoice::Cnn };
+        let request = Request { model, threads: 1, together: false, runs: 2, engine: EngineChoice::Cnn, confidence: 0.4 };
         let table = profile(&request).unwrap().to_string();
         assert!(table.lines().count() > 3 && table.contains("conv") && table.contains("GFLOP/s"), "{table}");
         assert!(table.lines().last().unwrap().contains("100.0%"), "{table}");
@@ -315,7 +329,8 @@ mod tests {
     #[test]
     fn threads_on_one_run_have_one_arena() {
         let model = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/assets/toy.onnx"));
-        let figures = run(&Request { model, threads: 2, together: true, runs: 2, engine: EngineChoice::Cnn }).unwrap();
+        let figures =
+            run(&Request { model, threads: 2, together: true, runs: 2, engine: EngineChoice::Cnn, confidence: 0.4 }).unwrap();
         assert!(figures.together && figures.threads == 2 && figures.to_json().contains("\"together\": true"));
     }
 }

@@ -2,7 +2,7 @@
 
 use super::onnx::Graph;
 use super::registry::EngineChoice;
-use super::{Engine, cnn, tensorrt, tract};
+use super::{Engine, Scores, cnn, tensorrt, tract};
 use crate::error::{Error, Kind, Result};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -24,6 +24,8 @@ pub struct Options<'a> {
     pub weights: &'a Path,
     /// Where TensorRT is and how plans are made.
     pub tensorrt: &'a tensorrt::Settings,
+    /// Where outputs of such shapes hold scores; `None`: nobody knows.
+    pub scores: &'a dyn Fn(&[Vec<usize>]) -> Option<Scores>,
     /// Told now and then while TensorRT builds a plan; when it fails, the build is stopped.
     pub building: &'a dyn Fn() -> Result<()>,
 }
@@ -58,14 +60,15 @@ fn on_gpu(graph: &Graph, options: &Options<'_>) -> Result<Arc<dyn Engine>> {
 
 fn on_cpu(graph: Graph, options: &Options<'_>) -> Result<Arc<dyn Engine>> {
     let typed = graph.into_typed(options.width, options.height, options.budget_bytes)?;
+    let scores = output_shapes(&typed).and_then(|shapes| (options.scores)(&shapes));
     let engine = match options.choice {
         EngineChoice::Tract => tract::compile(typed),
-        EngineChoice::Auto => ours(&typed).or_else(|error| {
+        EngineChoice::Auto => ours(&typed, scores).or_else(|error| {
             log::info!("engine=tract reason=\"{}\"", error.message());
             tract::compile(typed)
         }),
         _ => {
-            let engine = ours(&typed);
+            let engine = ours(&typed, scores);
             drop(typed);
             engine
         }
@@ -76,7 +79,13 @@ fn on_cpu(graph: Graph, options: &Options<'_>) -> Result<Arc<dyn Engine>> {
 }
 
 /// Our own engine. A graph that it trips over is one that it does not support: tract may run it all the same.
-fn ours(model: &TypedModel) -> Result<Arc<dyn Engine>> {
-    let attempt = AssertUnwindSafe(|| cnn::compile(model, &cnn::Options::default()));
+fn ours(model: &TypedModel, scores: Option<Scores>) -> Result<Arc<dyn Engine>> {
+    let attempt = AssertUnwindSafe(|| cnn::compile(model, &cnn::Options { scores, ..cnn::Options::default() }));
     catch_unwind(attempt).unwrap_or_else(|_| Err(Error::new(Kind::ModelArtefact, "compiling the graph panicked")))
+}
+
+/// Shapes of the outputs, where all of them are fixed.
+fn output_shapes(model: &TypedModel) -> Option<Vec<Vec<usize>>> {
+    let shape = |outlet| model.outlet_fact(outlet).ok()?.shape.as_concrete().map(<[usize]>::to_vec);
+    model.output_outlets().ok()?.iter().map(|outlet| shape(*outlet)).collect()
 }

@@ -50,6 +50,20 @@ pub trait Engine: Send + Sync {
     }
 }
 
+/// Where the outputs of a detector, all `[1, anchors, values]` or all `[1, values, anchors]`, hold the scores of its anchors.
+/// Whoever reads them looks at no anchor whose scores are all below a threshold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Scores {
+    /// The output that holds them.
+    pub output: usize,
+    /// The axis of the anchors in every output, 1 or 2.
+    pub anchor_axis: usize,
+    /// The first of the values that are scores.
+    pub first: usize,
+    /// How many values are scores.
+    pub count: usize,
+}
+
 /// How many frames an engine runs together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Batch {
@@ -73,12 +87,17 @@ pub trait Run: Send {
     /// The input, to be filled before every run, for engines use its memory again: `[1, 3, height, width]`, RGB planes,
     /// 32-bit float.
     fn input(&mut self) -> &mut [f32];
-    /// The lowest score the caller will look at, for the runs that follow. An engine that decodes boxes itself may leave
-    /// boxes of anchors undefined whose scores are all below it; the scores themselves are always right. 0 at first.
+    /// The lowest score the caller will look at, for the runs that follow: an engine that knows where the scores are
+    /// ([`Scores`]) may leave out anchors whose scores are all below it. 0 at first: all are wanted.
     fn expect_scores_from(&mut self, _lowest: f32) {}
+    /// Which anchors the outputs of the last run hold, ascending. `None`: all; else the outputs have these in the place of
+    /// all, and are shorter than [`Engine::output_shapes`] says.
+    fn kept(&self) -> Option<&[u32]> {
+        None
+    }
     /// Runs the model on what lies in the input.
     fn execute(&mut self) -> Result<()>;
-    /// Output `index` of the last run, row-major in the shape of [`Engine::output_shapes`].
+    /// Output `index` of the last run, row-major in the shape of [`Engine::output_shapes`] (but see [`Run::kept`]).
     fn output(&self, index: usize) -> &[f32];
 }
 

@@ -141,12 +141,15 @@ pub(super) struct Node {
 }
 
 /// Nodes in an order in which they can run.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Graph {
     pub values: Vec<Value>,
     pub nodes: Vec<Node>,
-    pub input: Option<ValueId>,
+    /// Written before the first node runs: one in a model.
+    pub inputs: Vec<ValueId>,
     pub outputs: Vec<ValueId>,
+    /// Read after the last node, as they are, besides the outputs.
+    pub kept: Vec<ValueId>,
 }
 
 impl Graph {

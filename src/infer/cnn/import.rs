@@ -88,9 +88,10 @@ impl Importer<'_> {
             .collect::<Result<_>>()?;
         if node.op_is::<ops::source::TypedSource>() {
             let id = self.declare(node, 0)?;
-            if self.graph.value(id).foreign || self.graph.input.replace(id).is_some() {
+            if self.graph.value(id).foreign || !self.graph.inputs.is_empty() {
                 return Err(unsupported(&node.name, "not one input of 32-bit floats"));
             }
+            self.graph.inputs.push(id);
             return Ok(());
         }
         if self.fold(node, &inputs)? || self.pass_through(node, &inputs)? {
@@ -181,6 +182,11 @@ impl Importer<'_> {
             let &second = inputs.get(1)?;
             let other = self.graph.value(second);
             let ranks = [input, other].iter().all(|v| !v.foreign && v.shape.len() == output.shape.len());
+            if op.0.name() == "Pow" {
+                let square =
+                    other.constant.as_deref().and_then(floats).is_some_and(|exponent| exponent.iter().all(|e| *e == 2.0));
+                return (square && input.shape == output.shape).then(|| (Op::Binary(Binary::Mul), vec![first, first]));
+            }
             let op = match op.0.name() {
                 "Add" => Binary::Add,
                 "Sub" => Binary::Sub,

@@ -36,6 +36,8 @@ pub(super) fn scratch(graph: &Graph, forms: &[Form], target: Target) -> Vec<usiz
 /// Steps of a plan with the names of their nodes, and the weights they share.
 pub(super) struct Lowered {
     pub steps: Vec<(String, Step)>,
+    /// First step of each node.
+    pub starts: Vec<usize>,
     pub weights: Vec<f32>,
 }
 
@@ -47,13 +49,13 @@ pub(super) fn lower(graph: &Graph, storage: &Storage, target: Target) -> Result<
     // in one piece: a vector that grows leaves holes of its size in the heap
     let convolutions = graph.nodes.iter().filter_map(|node| if let Op::Conv(conv) = &node.op { Some(conv) } else { None });
     let weights = Vec::with_capacity(convolutions.map(|conv| conv.weights.len() + SLACK_FLOATS).sum());
-    let mut lowering = Lowering { graph, storage, target, lowered: Lowered { steps: Vec::new(), weights } };
+    let lowered = Lowered { steps: Vec::new(), starts: Vec::new(), weights };
+    let mut lowering = Lowering { graph, storage, target, lowered };
     for (index, node) in graph.nodes.iter().enumerate() {
-        let before = lowering.lowered.steps.len();
+        lowering.lowered.starts.push(lowering.lowered.steps.len());
         if lowering.node(node, storage.scratch[index]).is_none() {
             return Err(unsupported(&node.name, &format!("op {:?} on these shapes", discriminant(&node.op))));
         }
-        debug_assert!(lowering.lowered.steps.len() >= before);
     }
     Ok(lowering.lowered)
 }

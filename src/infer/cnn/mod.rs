@@ -13,6 +13,7 @@ mod choice;
 mod crew;
 mod foreign;
 mod graph;
+mod head;
 mod import;
 mod kernels;
 mod layout;
@@ -27,7 +28,7 @@ mod storage;
 #[cfg(test)]
 mod tests;
 
-use super::Engine;
+use super::{Engine, Scores};
 use crate::error::{Error, Kind, Result};
 use choice::Target;
 pub use choice::Way;
@@ -57,6 +58,8 @@ pub struct Options {
     pub threads: usize,
     /// How every convolution that leaves a choice is computed; `None`: the cheapest way for each. For tests and comparisons.
     pub way: Option<Way>,
+    /// Where the outputs hold scores; `None`: every run computes everything.
+    pub scores: Option<Scores>,
 }
 
 /// Compiles a model with one input of fixed shape.
@@ -86,5 +89,6 @@ fn build(model: &TypedModel, options: &Options) -> Result<plan::Plan> {
         Error::new(Kind::Configuration, format!("{CPU_VARIABLE}: this machine cannot run {}", wanted.unwrap_or_default()))
     })?;
     let threads = if options.threads == 0 { crew::allowed_threads() } else { options.threads };
-    plan::Plan::new(model, Target { kernels, workers: threads.min(crew::MAX_TEAM), way: options.way })
+    let target = Target { kernels, workers: threads.min(crew::MAX_TEAM), way: options.way };
+    plan::Plan::new(model, target, options.scores.as_ref())
 }

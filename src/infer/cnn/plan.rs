@@ -2,6 +2,7 @@
 
 use super::choice::Target;
 use super::graph::ValueId;
+use super::head::{self, Head};
 use super::import::{import, unsupported};
 use super::layout::lay_out;
 use super::lower::{lower, scratch};
@@ -10,7 +11,7 @@ use super::simplify::simplify;
 use super::step::Step;
 use super::storage::{Place, plan as place};
 use crate::error::Result;
-use crate::infer::{Engine, Run};
+use crate::infer::{Engine, Run, Scores};
 use std::sync::Arc;
 use tract_onnx::prelude::TypedModel;
 
@@ -28,21 +29,31 @@ pub(super) struct Plan {
     pub input: (usize, usize),
     pub outputs: Vec<(usize, usize)>,
     pub output_shapes: Vec<Vec<usize>>,
+    /// How to do without the steps after the body.
+    pub head: Option<Head>,
+    /// Steps that every run needs; they come first.
+    pub body: usize,
 }
 
 impl Plan {
-    pub(super) fn new(model: &TypedModel, target: Target) -> Result<Plan> {
+    pub(super) fn new(model: &TypedModel, target: Target, scores: Option<&Scores>) -> Result<Plan> {
         let mut graph = import(model)?;
         simplify(&mut graph);
+        let draft = scores.and_then(|scores| head::find(&mut graph, scores));
+        // laying out puts conversions between the nodes: the body ends after the node that ends it now
+        let last = draft.as_ref().and_then(|d| graph.nodes.get(d.body.checked_sub(1)?)?.outputs.first().copied());
         let forms = lay_out(&mut graph);
         let storage = place(&graph, &forms, &scratch(&graph, &forms, target))?;
         let mut lowered = lower(&graph, &storage, target)?;
+        let last = last.and_then(|id| graph.nodes.iter().position(|node| node.outputs.contains(&id)));
+        let head = draft.zip(scores).and_then(|(d, s)| Head::new(d, &graph, &storage, target, s.anchor_axis));
         lowered.weights.shrink_to_fit();
+        let steps = lowered.steps.len();
         let plain = |id: ValueId| match storage.places[id.0] {
             Place::Plain(at) => Ok((at, graph.value(id).len())),
             _ => Err(unsupported(&graph.value(id).name, "an output that is a constant or not 32-bit float")),
         };
-        let input = graph.input.ok_or_else(|| unsupported("graph", "no input"))?;
+        let input = graph.inputs.first().copied().ok_or_else(|| unsupported("graph", "no input"))?;
         Ok(Plan {
             target,
             steps: lowered.steps,
@@ -52,6 +63,8 @@ impl Plan {
             input: plain(input)?,
             outputs: graph.outputs.iter().map(|&id| plain(id)).collect::<Result<_>>()?,
             output_shapes: graph.outputs.iter().map(|&id| graph.value(id).shape.clone()).collect(),
+            body: last.and_then(|node| lowered.starts.get(node + 1).copied()).filter(|_| head.is_some()).unwrap_or(steps),
+            head,
         })
     }
 }
@@ -70,9 +83,9 @@ impl Engine for CnnEngine {
         &self.0.output_shapes
     }
     fn weights_bytes(&self) -> usize {
-        self.0.weights.len() * size_of::<f32>()
+        (self.0.weights.len() + self.0.head.as_ref().map_or(0, Head::weights_floats)) * size_of::<f32>()
     }
     fn arena_bytes(&self) -> usize {
-        self.0.floats * size_of::<f32>()
+        (self.0.floats + self.0.head.as_ref().map_or(0, Head::run_floats)) * size_of::<f32>()
     }
 }

@@ -1,6 +1,7 @@
 //! One thread's arena, and the loop over the steps.
 
 use super::crew::{Gathered, Team};
+use super::head::HeadRun;
 use super::import::tract;
 use super::plan::Plan;
 use super::step::{ForeignStep, Operand, Step};
@@ -15,14 +16,19 @@ pub(super) struct CnnRun {
     team: Arc<Team>,
     /// What lies between foreign nodes and is not 32-bit float.
     tensors: Vec<Option<TValue>>,
+    head: Option<HeadRun>,
+    /// What the caller will look at.
+    lowest: f32,
+    /// Whether the last run left anchors out.
+    partial: bool,
 }
 
 impl CnnRun {
     pub(super) fn new(plan: Arc<Plan>) -> Result<Self> {
-        let arena =
-            Arena::new(plan.floats).ok_or_else(|| Error::new(Kind::Exhausted, "no memory for the activations of the model"))?;
+        let arena = Arena::new(plan.floats).ok_or_else(no_memory)?;
         let tensors = vec![None; plan.tensors];
-        Ok(CnnRun { team: Arc::new(Team::new(plan, arena)), tensors })
+        let head = plan.head.as_ref().map(|head| HeadRun::new(head).ok_or_else(no_memory)).transpose()?;
+        Ok(CnnRun { team: Arc::new(Team::new(plan, arena)), tensors, head, lowest: 0.0, partial: false })
     }
 
     /// Runs one step.
@@ -74,6 +80,10 @@ impl CnnRun {
     }
 }
 
+fn no_memory() -> Error {
+    Error::new(Kind::Exhausted, "no memory for the activations of the model")
+}
+
 impl Run for CnnRun {
     fn input(&mut self) -> &mut [f32] {
         let (at, floats) = self.team.plan.input;
@@ -82,12 +92,32 @@ impl Run for CnnRun {
 
     fn execute(&mut self) -> Result<()> {
         let team = self.team();
-        let gathered = team.gather();
-        (0..team.plan.steps.len()).try_for_each(|index| self.step(index, &gathered))
+        let (plan, gathered) = (&team.plan, team.gather());
+        (0..plan.body).try_for_each(|index| self.step(index, &gathered))?;
+        self.partial = match (&plan.head, &mut self.head) {
+            (Some(head), Some(run)) => run.decode(head, plan.target.kernels, &team.arena, self.lowest),
+            _ => false,
+        };
+        if self.partial {
+            return Ok(());
+        }
+        (plan.body..plan.steps.len()).try_for_each(|index| self.step(index, &gathered))
+    }
+
+    fn expect_scores_from(&mut self, lowest: f32) {
+        self.lowest = lowest;
+    }
+
+    fn kept(&self) -> Option<&[u32]> {
+        self.head.as_ref().filter(|_| self.partial).map(HeadRun::kept)
     }
 
     fn output(&self, index: usize) -> &[f32] {
-        match self.team.plan.outputs.get(index) {
+        let plan = &self.team.plan;
+        if let (true, Some(head), Some(run)) = (self.partial, &plan.head, &self.head) {
+            return run.output(head, index);
+        }
+        match plan.outputs.get(index) {
             Some(&(at, floats)) => self.team.arena.read(at..at + floats),
             None => &[],
         }

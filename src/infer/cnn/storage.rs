@@ -146,7 +146,7 @@ impl Planner {
 
     /// Gives every value that lies in the arena a root of its own.
     fn home_all(&mut self, graph: &Graph, forms: &[Form]) {
-        let made = graph.nodes.iter().flat_map(|n| &n.outputs).chain(&graph.input);
+        let made = graph.nodes.iter().flat_map(|n| &n.outputs).chain(&graph.inputs);
         for &id in made {
             let value = graph.value(id);
             let (extent, size) = match (forms[id.0], value.picture()) {
@@ -243,16 +243,18 @@ impl Planner {
                 }
             }
         }
-        // outputs are read after the last step, the input is written before the first
-        for &id in &graph.outputs {
+        // outputs are read after the last step, inputs are written before the first
+        for &id in graph.outputs.iter().chain(&graph.kept) {
             if let Some((root, _)) = self.find(id) {
                 let first = self.roots[root].life.map_or(0, |l| l.0);
                 self.roots[root].life = Some((first, usize::MAX));
             }
         }
-        if let Some((root, _)) = graph.input.and_then(|id| self.find(id)) {
-            let last = self.roots[root].life.map_or(0, |l| l.1);
-            self.roots[root].life = Some((0, last));
+        for &id in &graph.inputs {
+            if let Some((root, _)) = self.find(id) {
+                let last = self.roots[root].life.map_or(0, |l| l.1);
+                self.roots[root].life = Some((0, last));
+            }
         }
     }
 

@@ -78,6 +78,18 @@ impl<'a> Outputs<'a> {
         self.shapes.get(index).map_or((&[], &[]), |shape| (self.run.output(index), shape.as_slice()))
     }
 
+    /// How many of `all` anchors the outputs hold.
+    pub(super) fn held(&self, all: usize) -> usize {
+        self.run.kept().map_or(all, <[u32]>::len)
+    }
+
+    /// The anchors that the outputs hold, in their order: all, or those that the engine kept.
+    pub(super) fn anchors(&self) -> impl Iterator<Item = usize> + 'a {
+        let kept = self.run.kept();
+        let all = if kept.is_some() { 0 } else { usize::MAX };
+        kept.unwrap_or_default().iter().map(|anchor| *anchor as usize).chain(0..all)
+    }
+
     /// The rows of output `index`, whose last dimension is one row.
     pub(super) fn rows(&self, index: usize) -> std::slice::ChunksExact<'a, f32> {
         let (values, shape) = self.get(index);

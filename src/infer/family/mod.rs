@@ -19,7 +19,7 @@ pub(crate) use candidate::{Candidate, Outputs, Scratch};
 
 use super::fill::Scale;
 use super::unplace::Rounding;
-use super::{Run, Thresholds, nms};
+use super::{Run, Scores, Thresholds, nms};
 
 /// A family of output layouts. `C` classes, `N` anchors, `K` boxes, `Q` queries; the batch is always 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -146,6 +146,19 @@ impl Family {
             Family::InGraph(layout) => return in_graph::decode(outputs, layout, thresholds, scratch),
         }
         nms::suppress(&mut scratch.candidates, thresholds);
+    }
+
+    /// Where outputs of these shapes hold what [`Family::detect`] compares with the threshold, where that is known before
+    /// anything is decoded.
+    pub(crate) fn scores(self, shapes: &[Vec<usize>]) -> Option<Scores> {
+        let classes = self.classes(shapes)?;
+        let Classes::Exactly(count) = classes else { return None };
+        match (self, shapes.len()) {
+            (Family::Yolov5, 1) => Some(Scores { output: 0, anchor_axis: 1, first: yolov5::OBJECTNESS, count: 1 }),
+            (Family::Yolov8, 1) => Some(Scores { output: 0, anchor_axis: 2, first: yolov8::BOX_ROWS, count }),
+            (Family::YoloNas, 2) => Some(Scores { output: 1, anchor_axis: 1, first: 0, count }),
+            _ => None,
+        }
     }
 
     /// What the shapes of the outputs tell about classes; `None` when they are not of this family.

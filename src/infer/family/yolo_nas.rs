@@ -16,7 +16,7 @@ pub(super) fn classes(shapes: &[Vec<usize>]) -> Option<usize> {
 
 /// The best class of each anchor, where it reaches the threshold.
 pub(super) fn decode(outputs: &Outputs<'_>, thresholds: &Thresholds, scratch: &mut Scratch) {
-    for (anchor, (corners, scores)) in outputs.rows(0).zip(outputs.rows(1)).enumerate() {
+    for (anchor, (corners, scores)) in outputs.anchors().zip(outputs.rows(0).zip(outputs.rows(1))) {
         if let (Ok(corners), Some((class_id, score))) = (corners.try_into(), best_of(scores))
             && score >= thresholds.confidence
         {

@@ -4,17 +4,20 @@
 use super::candidate::best_of;
 use super::{Candidate, Outputs, Scratch, Thresholds};
 
+/// Column of the objectness.
+pub(super) const OBJECTNESS: usize = 4;
+
 /// Classes of such an output.
 pub(super) fn classes(shapes: &[Vec<usize>]) -> Option<usize> {
     match shapes.first()?.as_slice() {
-        [1, _, columns] => columns.checked_sub(5).filter(|classes| *classes > 0),
+        [1, _, columns] => columns.checked_sub(OBJECTNESS + 1).filter(|classes| *classes > 0),
         _ => None,
     }
 }
 
 /// Anchors whose objectness reaches the threshold, with their best class.
 pub(super) fn decode(outputs: &Outputs<'_>, thresholds: &Thresholds, scratch: &mut Scratch) {
-    for (anchor, row) in outputs.rows(0).enumerate() {
+    for (anchor, row) in outputs.anchors().zip(outputs.rows(0)) {
         let [x, y, width, height, objectness, scores @ ..] = row else { return };
         if *objectness >= thresholds.confidence
             && let Some((class_id, _)) = best_of(scores)

@@ -3,10 +3,13 @@
 
 use super::{Candidate, Outputs, Scratch, Thresholds};
 
+/// Rows of the box, before those of the scores.
+pub(super) const BOX_ROWS: usize = 4;
+
 /// Classes of such an output.
 pub(super) fn classes(shapes: &[Vec<usize>]) -> Option<usize> {
     match shapes.first()?.as_slice() {
-        [1, rows, _] => rows.checked_sub(4).filter(|classes| *classes > 0),
+        [1, rows, _] => rows.checked_sub(BOX_ROWS).filter(|classes| *classes > 0),
         _ => None,
     }
 }
@@ -15,14 +18,15 @@ pub(super) fn classes(shapes: &[Vec<usize>]) -> Option<usize> {
 pub(super) fn decode(outputs: &Outputs<'_>, thresholds: &Thresholds, scratch: &mut Scratch) {
     let (values, shape) = outputs.get(0);
     let &[1, _, anchors] = shape else { return };
-    let Some((boxes, scores)) = (anchors > 0).then(|| values.split_at_checked(4 * anchors)).flatten() else { return };
-    best_of_rows(scores, anchors, scratch);
-    let rows: [&[f32]; 4] = std::array::from_fn(|row| boxes.get(row * anchors..(row + 1) * anchors).unwrap_or_default());
-    for anchor in 0..anchors {
-        let (Some(score), Some(class_id)) = (scratch.best.get(anchor), scratch.class.get(anchor)) else { return };
+    let count = outputs.held(anchors);
+    let Some((boxes, scores)) = (count > 0).then(|| values.split_at_checked(BOX_ROWS * count)).flatten() else { return };
+    best_of_rows(scores, count, scratch);
+    let rows: [&[f32]; BOX_ROWS] = std::array::from_fn(|row| boxes.get(row * count..(row + 1) * count).unwrap_or_default());
+    for (place, anchor) in outputs.anchors().enumerate().take(count) {
+        let (Some(score), Some(class_id)) = (scratch.best.get(place), scratch.class.get(place)) else { return };
         let (score, class_id) = (*score, *class_id);
         if score >= thresholds.confidence {
-            let corner = rows.map(|row| row.get(anchor).copied().unwrap_or(f32::NAN));
+            let corner = rows.map(|row| row.get(place).copied().unwrap_or(f32::NAN));
             scratch.push(Candidate::centred(corner, score, class_id, anchor));
         }
     }

@@ -77,6 +77,11 @@ pub(super) fn assemble(artefacts: Artefacts, settings: &Settings, watch: &dyn Wa
     let names = names.filter(|names| !names.is_empty()).ok_or_else(|| artefact("the model has no class names"))?;
     let hints = recognise::Hints::of_graph(&graph, names.len(), (width, height));
 
+    let family_of = |shapes: &[Vec<usize>]| match known_family {
+        Some(family) => Ok((family, format!("model type {}", model_type.as_deref().unwrap_or_default()))),
+        None => recognise::family(shapes, &hints),
+    };
+
     let options = Options {
         width,
         height,
@@ -84,14 +89,12 @@ pub(super) fn assemble(artefacts: Artefacts, settings: &Settings, watch: &dyn Wa
         budget_bytes: settings.memory_budget_bytes,
         weights: &weights,
         tensorrt: &settings.tensorrt,
+        scores: &|shapes| family_of(shapes).ok()?.0.scores(shapes),
         building: &|| stage(Stage::Building),
     };
     let engine = engine::compile(graph, &options)?;
     let of_api = known_family.is_some();
-    let (family, why) = match known_family {
-        Some(family) => (family, format!("model type {}", model_type.unwrap_or_default())),
-        None => recognise::family(engine.output_shapes(), &hints)?,
-    };
+    let (family, why) = family_of(engine.output_shapes())?;
     let (family, classes) = family.with_names(names);
     let model =
         Model::new(Parts { id, rule, fill: Fill { width, height, scale: family.scale(of_api) }, classes, family, engine });

@@ -20,6 +20,7 @@ pub(crate) mod test_dir;
 #[cfg(test)]
 mod tests;
 
+pub(super) use names::of_metadata as names_of_metadata;
 pub use settings::{EngineChoice, Settings};
 
 use self::assemble::Assembled;

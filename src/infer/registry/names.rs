@@ -10,7 +10,7 @@ pub(super) fn of_lines(text: &str) -> Vec<String> {
 
 /// The metadata entry `names`: a Python or JSON dictionary of ids (`{0: 'person', 1: 'cat'}`) or a list (`['person', 'cat']`).
 /// `None` for anything else, and when ids are missing.
-pub(super) fn of_metadata(text: &str) -> Option<Vec<String>> {
+pub(in crate::infer) fn of_metadata(text: &str) -> Option<Vec<String>> {
     let mut reader = Reader { rest: text.trim() };
     let names = match reader.next()? {
         '{' => reader.dictionary()?,

@@ -1,6 +1,7 @@
 //! The engine against tract: random graphs on every kind of CPU this machine has, and the models in the repository.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod heads;
 mod random;
 mod ways;
 
@@ -61,6 +62,7 @@ fn random_graphs(kernels: &'static Kernels, seeds: std::ops::Range<u64>) {
             cpu: Some(kernels.name.to_owned()),
             threads: 1 + seed as usize % 3,
             way: Way::ALL.get(seed as usize % 5).copied(),
+            scores: None,
         };
         let engine = match compile(&graph.model, &options) {
             Ok(engine) => engine,
