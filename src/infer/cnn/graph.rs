@@ -148,7 +148,7 @@ pub(super) struct Graph {
     /// Written before the first node runs: one in a model.
     pub inputs: Vec<ValueId>,
     pub outputs: Vec<ValueId>,
-    /// Read after the last node, as they are, besides the outputs.
+    /// Read by the head, as they are, when the last of them has been made.
     pub kept: Vec<ValueId>,
 }
 

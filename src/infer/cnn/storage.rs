@@ -244,10 +244,19 @@ impl Planner {
             }
         }
         // outputs are read after the last step, inputs are written before the first
-        for &id in graph.outputs.iter().chain(&graph.kept) {
+        for &id in &graph.outputs {
             if let Some((root, _)) = self.find(id) {
                 let first = self.roots[root].life.map_or(0, |l| l.0);
                 self.roots[root].life = Some((first, usize::MAX));
+            }
+        }
+        // what is kept is read when the last of it has been made
+        let makers = graph.makers();
+        let made = graph.kept.iter().filter_map(|id| makers[id.0]).max().unwrap_or(0);
+        for &id in &graph.kept {
+            if let Some((root, _)) = self.find(id) {
+                let (first, last) = self.roots[root].life.unwrap_or((made, made));
+                self.roots[root].life = Some((first, last.max(made)));
             }
         }
         for &id in &graph.inputs {
