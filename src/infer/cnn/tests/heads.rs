@@ -114,7 +114,7 @@ fn anchors_that_pass_are_decoded_alike(detector: &Detector, kernels: &Kernels, t
 fn heads_decode_the_anchors_that_pass_as_the_whole_graph_does() {
     for detector in &DETECTORS {
         // the real one is large: plain loops take a second for it
-        let suits = |k: &&Kernels| (k.available)() && (detector.side < 100 || k.name != "scalar");
+        let suits = |k: &&&Kernels| (k.available)() && (detector.side < 100 || k.name != "scalar");
         for kernels in Kernels::ALL.iter().filter(suits) {
             anchors_that_pass_are_decoded_alike(detector, kernels, 1 + detector.side % 3);
         }
