@@ -69,7 +69,7 @@ fn split(term: Term, shape: &[usize], strides: &[usize], steps: &mut Vec<Step>) 
         let fits = |axis: &usize| stride != 0 && stride.is_multiple_of(strides[*axis]) && stride / strides[*axis] < shape[*axis];
         let axis = (0..shape.len()).rev().find(fits)?;
         let by = stride / strides[axis];
-        let on_axis = if count * by <= shape[axis] + by - 1 { count } else { shape[axis] / by };
+        let on_axis = if (count - 1) * by < shape[axis] { count } else { shape[axis] / by };
         let whole = on_axis == count || (shape[axis].is_multiple_of(by) && count.is_multiple_of(on_axis));
         if !whole {
             return None;

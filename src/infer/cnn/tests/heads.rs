@@ -30,7 +30,7 @@ const DETECTORS: [Detector; 6] = [
 impl Detector {
     fn compile(&self, kernels: &Kernels, threads: usize) -> (Arc<dyn Engine>, Scores) {
         let model = model(self.path, self.side);
-        let options = Options { cpu: Some(kernels.name.to_owned()), threads, scores: None };
+        let options = Options { cpu: Some(kernels.name.to_owned()), threads, ..Options::default() };
         let scores = self.family.scores(compile(&model, &options).unwrap().output_shapes()).unwrap();
         (compile(&model, &Options { scores: Some(scores), ..options }).unwrap(), scores)
     }

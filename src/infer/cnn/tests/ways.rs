@@ -53,7 +53,7 @@ fn winograd_errs_by_less_than_a_hundred_thousandth_on_every_layer() {
         let model = convolution(shape, &mut Random::new(index as u64));
         for kernels in Kernels::ALL.iter().filter(|k| (k.available)()) {
             let results = Way::ALL.map(|way| {
-                let options = Options { cpu: Some(kernels.name.to_owned()), threads: 1, way: Some(way) };
+                let options = Options { cpu: Some(kernels.name.to_owned()), threads: 1, way: Some(way), ..Options::default() };
                 let engine = compile(&model, &options).unwrap();
                 let mut run = engine.new_run().unwrap();
                 fill(&mut *run, &mut Random::new(7));
