@@ -27,6 +27,7 @@ format:
 
 clippy:
 	cargo clippy --locked --all-targets -- -D warnings
+	cargo clippy --locked --features tensorrt --test tensorrt -- -D warnings
 
 vm: ## The static binaries in machines with a real kernel's cameras: x86-64, then aarch64 (minutes)
 	tests/vm/run.sh x86_64

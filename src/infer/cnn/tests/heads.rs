@@ -1,7 +1,7 @@
 //! Heads: what is decoded for the anchors that reach a threshold is what the whole graph says of them.
 
-use super::random::Random;
-use super::{fill, model};
+use super::random::{Graph, Random};
+use super::{assert_close, fill, model, oracle, seeds};
 use crate::infer::cnn::kernels::Kernels;
 use crate::infer::cnn::{Options, build, compile};
 use crate::infer::family::{Family, Outputs, Scratch};
@@ -160,4 +160,52 @@ fn scores_that_are_not_where_somebody_says_are_computed_in_full() {
         run.execute().unwrap();
         assert_eq!((run.kept(), run.output(0).len()), (None, 24 * 84), "{scores:?}");
     }
+}
+
+/// Where the seeds of the random heads begin.
+const FIRST_SEED: u64 = 40_000;
+/// Largest difference between the two ways on random heads, whose numbers are not scaled as a detector's are.
+const LOOSE: f32 = 1e-5;
+
+#[test]
+fn random_graphs_with_heads_agree_with_tract_and_with_themselves() {
+    let seeds = seeds(FIRST_SEED);
+    let all = seeds.end - seeds.start;
+    let mut partial = 0;
+    for seed in seeds {
+        let (graph, scores) = Graph::head(seed);
+        let kernels: Vec<_> = Kernels::ALL.iter().filter(|k| (k.available)()).collect();
+        let kernels = kernels[seed as usize % kernels.len()];
+        let what = format!("{} seed {seed}: {scores:?} {}", kernels.name, graph.story);
+        let options = Options { cpu: Some(kernels.name.to_owned()), scores: Some(scores), ..Options::default() };
+        let engine = compile(&graph.model, &options).unwrap_or_else(|e| panic!("{what}: {e}"));
+        let (mut whole, mut some) = (engine.new_run().unwrap(), engine.new_run().unwrap());
+        let input = fill(&mut *whole, &mut Random::new(seed));
+        whole.execute().unwrap();
+        assert_close(&*whole, &oracle(&graph.model, &input), &what);
+
+        let anchors = engine.output_shapes()[0][scores.anchor_axis];
+        let best = best(&*whole, &scores, anchors);
+        let mut sorted = best.clone();
+        sorted.sort_by(|a, b| b.total_cmp(a));
+        let threshold = sorted[seed as usize % anchors.min(50)];
+        some.expect_scores_from(threshold);
+        some.input().copy_from_slice(&input);
+        some.execute().unwrap();
+        let Some(kept) = some.kept() else { continue };
+        partial += 1;
+        let slack = LOOSE * sorted[0].abs().max(1.0);
+        let missing = (0..anchors).find(|a| best[*a] >= threshold + slack && !kept.contains(&(*a as u32)));
+        assert_eq!(missing, None, "{what}: an anchor that reaches {threshold} was left out");
+        for index in 0..engine.output_shapes().len() {
+            let range = whole.output(index).iter().fold(1f32, |m, v| m.max(v.abs()));
+            for (place, anchor) in kept.iter().enumerate() {
+                let expected = values(whole.output(index), scores.anchor_axis, anchors, *anchor as usize);
+                let found = values(some.output(index), scores.anchor_axis, kept.len(), place);
+                let close = |(f, e): (&f32, &f32)| (f - e).abs() <= LOOSE * range || (f.is_nan() && e.is_nan());
+                assert!(found.iter().zip(&expected).all(close), "{what}: anchor {anchor}: {found:?} instead of {expected:?}");
+            }
+        }
+    }
+    assert!(partial * 3 > all, "only {partial} of {all} heads were found");
 }

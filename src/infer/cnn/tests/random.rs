@@ -1,5 +1,7 @@
 //! Random small graphs of everything the engine knows, and of some things it leaves to tract.
 
+mod head;
+
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::internal::AxisOp;
 use tract_onnx::tract_core::ops;
@@ -62,7 +64,8 @@ pub(super) struct Graph {
 }
 
 impl Graph {
-    pub(super) fn random(seed: u64) -> Graph {
+    /// Pictures made from each other, without an end.
+    fn body(seed: u64) -> Graph {
         let mut random = Random::new(seed + 1);
         let size = [random.pick(&[1, 3, 4, 7, 16, 20, 35]), 1 + random.below(17), 1 + random.below(17)];
         let mut model = TypedModel::default();
@@ -72,6 +75,11 @@ impl Graph {
         for _ in 0..2 + graph.random.below(9) {
             graph.step();
         }
+        graph
+    }
+
+    pub(super) fn random(seed: u64) -> Graph {
+        let mut graph = Graph::body(seed);
         let last = *graph.pictures.last().unwrap();
         let other = graph.any();
         let mut outputs = vec![graph.tail(last)];
