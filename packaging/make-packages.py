@@ -4,7 +4,8 @@
     packaging/make-packages.py --target TRIPLE --out dist/TRIPLE
 
 `--out` holds `weir` already and receives the packages. Only the standard library and dpkg-deb are needed. The same
-binary gives the same bytes: all times are SOURCE_DATE_EPOCH, or that of the last commit.
+binary gives the same bytes: all times are SOURCE_DATE_EPOCH, or that of the last commit, or the change log's in a tree
+without git.
 """
 import argparse
 import gzip
@@ -40,7 +41,9 @@ def epoch():
     if given:
         return int(given)
     done = subprocess.run(["git", "-C", str(ROOT), "log", "-1", "--format=%ct"], capture_output=True, text=True)
-    return int(done.stdout) if done.returncode == 0 and done.stdout.strip() else 0
+    if done.returncode == 0 and done.stdout.strip():
+        return int(done.stdout)
+    return int((ROOT / "CHANGELOG.md").stat().st_mtime)
 
 
 def zipped(data):
