@@ -535,3 +535,26 @@ fn a_slow_download_does_not_hold_up_another_model_of_the_same_version() {
     registry.go_on();
     assert!(tcp::read_reply(&mut waiting).contains("success"));
 }
+
+#[test]
+fn models_that_are_here_do_not_wait_for_downloads() {
+    // As many as load at once.
+    const DOWNLOADS: usize = 4;
+    let registry = roboflow::Server::start();
+    let (weir, sink) = (Weir::with_registry(&registry), udp::Receiver::new());
+    let mut waiting: Vec<_> = (1..=DOWNLOADS)
+        .map(|version| {
+            let mut connection = tcp::connect(weir.tcp);
+            let request = registry_init(&format!("slow/{version}"), sink.port()).to_string();
+            connection.write_all(&tcp::frame(request.as_bytes())).unwrap();
+            connection
+        })
+        .collect();
+    let under_way = || registry.seen().iter().filter(|seen| seen.starts_with("/weights/slow")).count();
+    wait_for("the downloads to be under way", || (under_way() == DOWNLOADS).then_some(()));
+    weir.init(&init(&weir, &stream("short.mp4"), sink.port(), ""));
+    registry.go_on();
+    for connection in &mut waiting {
+        assert!(tcp::read_reply(connection).contains("success"));
+    }
+}

@@ -35,8 +35,8 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Weak};
 
-/// Loads at the same time; more wait. Compiling takes a core and a few times the weights' size in memory for seconds, and a
-/// slow server holds its place for minutes.
+/// Loads at the same time, of models that are here and of those to be downloaded alike; more wait. Compiling takes a core and a
+/// few times the weights' size in memory for seconds, and a slow server holds its place for minutes.
 const MAX_LOADS: usize = 4;
 
 /// Stack of a loading thread, bytes: tract's passes over a graph recurse in places.
@@ -89,7 +89,11 @@ pub struct Progress {
 pub struct Models {
     settings: Arc<Settings>,
     entries: RefCell<HashMap<ModelId, Entry>>,
+    /// Places for loads of what lies on this machine.
     loads: Arc<Semaphore>,
+    /// Places for loads that begin with a download, which may take as long as the line is slow: what needs none does not
+    /// wait for them.
+    downloads: Arc<Semaphore>,
 }
 
 /// What is known of one model. Nothing in here keeps a model or a load alive.
@@ -104,8 +108,8 @@ struct Entry {
 impl Models {
     /// Nothing is loaded yet.
     pub fn new(settings: Settings) -> Models {
-        let loads = Arc::new(Semaphore::new(MAX_LOADS));
-        Models { settings: Arc::new(settings), entries: RefCell::default(), loads }
+        let places = || Arc::new(Semaphore::new(MAX_LOADS));
+        Models { settings: Arc::new(settings), entries: RefCell::default(), loads: places(), downloads: places() }
     }
 
     /// The model of that id: `dataset/version`, an alias, or a path below one of `models_dirs`.
@@ -123,7 +127,8 @@ impl Models {
                 Some(joined) => joined,
                 None => {
                     progress(Progress { stage: Stage::Resolving, bytes: 0, total: None });
-                    let place = self.loads.acquire_arc().await;
+                    let places = if self.is_here(&id) { &self.loads } else { &self.downloads };
+                    let place = places.acquire_arc().await;
                     // While this waited for a place, somebody else may have begun or ended the same load.
                     if let Some(model) = self.in_use(&id) {
                         return Ok(model);
@@ -154,9 +159,22 @@ impl Models {
     /// Waits until no loading thread runs: those that nobody waits for any more end soon, and with them what they started.
     /// Only when all who asked are gone; a new load would wait for this.
     pub async fn idle(&self) {
-        let mut places = Vec::with_capacity(MAX_LOADS);
-        while places.len() < MAX_LOADS {
-            places.push(self.loads.acquire().await);
+        let mut places = Vec::with_capacity(2 * MAX_LOADS);
+        for kind in [&self.loads, &self.downloads] {
+            for _ in 0..MAX_LOADS {
+                places.push(kind.acquire().await);
+            }
+        }
+    }
+
+    /// Loading it needs no network.
+    fn is_here(&self, id: &ModelId) -> bool {
+        match id {
+            ModelId::Path(_) => true,
+            ModelId::Version { dataset, version } => {
+                cache::is_complete(&cache::folder(&self.settings.cache_dir, dataset, *version))
+            }
+            ModelId::Instant(_) => false,
         }
     }
 
