@@ -8,6 +8,7 @@
 //! Activations lie in blocks of 16 channels (`kernels::LANES`) with a border of zeros as wide as the widest padding of
 //! their readers; concatenations and channel slices are views. All kinds of CPU use the same layout: one AVX-512
 //! register, two of AVX2 or four of NEON hold one pixel's block. What has no kernel here is run by tract, node by node.
+//! The end of a detector's graph is also compiled for a few anchors at a time, and run for those that somebody looks at (`head`).
 
 mod choice;
 mod crew;
