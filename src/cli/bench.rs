@@ -36,6 +36,7 @@ struct Request {
     runs: usize,
     sources: usize,
     seconds: f64,
+    max_fps: Option<f64>,
     engine: EngineChoice,
     confidence: f32,
     json: bool,
@@ -54,7 +55,7 @@ pub(super) fn run(arguments: Vec<OsString>) -> Result<ExitCode> {
              weir bench engine --model FILE [--threads N [--together]] [--runs N] [--engine cnn|tract]\n                        \
              [--confidence SCORE] [--json]\n      \
              weir bench engine --model FILE --profile|--ways [--runs N]\n      \
-             weir bench pipeline --model FILE --video FILE [--sources N] [--threads N] [--seconds S] [--json]",
+             weir bench pipeline --model FILE --video FILE [--sources N] [--threads N] [--seconds S] [--max-fps N] [--json]",
         )),
     }
 }
@@ -76,6 +77,7 @@ impl Request {
             runs: 50,
             sources,
             seconds,
+            max_fps: None,
             engine,
             confidence: 0.0,
             json: false,
@@ -88,6 +90,7 @@ impl Request {
                 Arg::Long("runs") => request.runs = parser.value()?.parse()?,
                 Arg::Long("sources") => request.sources = parser.value()?.parse()?,
                 Arg::Long("seconds") => request.seconds = parser.value()?.parse()?,
+                Arg::Long("max-fps") => request.max_fps = Some(parser.value()?.parse()?),
                 Arg::Long("engine") => {
                     request.engine =
                         parser.value()?.parse_with(|name| EngineChoice::from_name(name).ok_or("auto, cnn, tract or tensorrt"))?;
@@ -198,7 +201,8 @@ async fn measure(commands: &Commands, request: &Request, model: &Path, video: &s
     let port = socket.get_ref().local_addr().map_err(system("ask for the local address"))?.port();
     for _ in 0..request.sources {
         let reference = SourceReference::Text(video.to_owned());
-        let init = Init::new(model.display().to_string(), reference, SinkAddress { host: "127.0.0.1".to_owned(), port });
+        let mut init = Init::new(model.display().to_string(), reference, SinkAddress { host: "127.0.0.1".to_owned(), port });
+        init.max_fps = request.max_fps;
         commands.execute(Command::Init(Box::new(init))).await?;
     }
     for _ in 0..WARM_UP_FRAMES {

@@ -63,6 +63,7 @@ pub struct Figures {
 /// Compiles the model and times it. Blocks.
 pub fn run(request: &Request) -> Result<Figures> {
     let (threads, runs) = (request.threads.max(1), request.runs.max(1));
+    cnn::keep_little_memory();
     if request.together {
         cnn::allow_threads(threads);
     }

@@ -1,13 +1,14 @@
 //! The threads that run models, shared fairly between pipelines.
 //!
 //! Each pipeline has a queue; free threads take from the queues in turn, so a pipeline that submits more waits longer, and
-//! the others do not. A thread keeps one arena per model it has run, until the model is gone.
+//! the others do not. Arenas lie on workbenches; a thread takes one for a job and puts it back. Jobs that never run at the
+//! same time thus share one arena, whichever threads take them; it stays until its model is gone.
 //!
 //! Where the engine runs several frames at a time, a thread takes with the first frame what else waits for the same model.
 //! It waits for more only as long as that has just paid: a single camera never waits, cameras that keep a GPU busy do.
 
 use super::model::Holder;
-use super::workbench::{Task, Workbench};
+use super::workbench::{Answer, Task, Workbench};
 use super::{Batch, Done, Job, Model};
 use crate::error::{Result, system};
 use std::collections::VecDeque;
@@ -32,6 +33,8 @@ struct Shared {
     state: Mutex<State>,
     /// Told when a job comes, a model or a queue goes, or the pool ends.
     changed: Condvar,
+    /// Those that no thread has, the one used last at the end; never more than threads.
+    benches: Mutex<Vec<Workbench>>,
     /// For each thread, since when it has had the job it has.
     busy: Vec<Mutex<Option<Instant>>>,
 }
@@ -42,7 +45,7 @@ struct State {
     /// Which queue is asked first.
     turn: usize,
     next_id: u64,
-    /// Counts models that were freed: a thread that has seen fewer looks through its arenas.
+    /// Counts models that were freed: a thread that has seen fewer looks through the arenas.
     freed: u64,
     stopping: bool,
     /// Models (by address) for which a thread waits to fill a batch: their frames are left to it.
@@ -109,7 +112,9 @@ impl Pool {
     /// Starts `threads` threads (at least one).
     pub fn start(threads: usize) -> Result<Pool> {
         let busy = (0..threads.max(1)).map(|_| Mutex::new(None)).collect();
-        let shared = Arc::new(Shared { state: Mutex::new(State::default()), changed: Condvar::new(), busy });
+        let benches = Mutex::new(Vec::with_capacity(threads.max(1)));
+        let shared = Arc::new(Shared { state: Mutex::new(State::default()), changed: Condvar::new(), benches, busy });
+        super::cnn::keep_little_memory();
         // a thread without a job of its own helps with the others' runs
         super::cnn::allow_threads(threads);
         let mut pool = Pool { shared, threads: Vec::new() };
@@ -167,21 +172,35 @@ impl Shared {
     /// The life of thread `index`.
     fn work(self: Arc<Self>, index: usize) {
         let holder: Weak<dyn Holder> = Arc::downgrade(&(self.clone() as Arc<dyn Holder>));
-        let mut bench = Workbench::new(holder);
         let mut seen_freed = 0;
-        let mut batch = Vec::with_capacity(MAX_BATCH_FRAMES);
+        let (mut batch, mut answers) = (Vec::with_capacity(MAX_BATCH_FRAMES), Vec::with_capacity(MAX_BATCH_FRAMES));
         let mut last_frames = 1;
         loop {
             match self.next(&mut seen_freed, &mut batch, &mut last_frames) {
                 Next::Run => {
                     self.note(index, Some(Instant::now()));
-                    bench.run(&mut batch);
+                    let mut bench = self.take_bench(&batch, &holder);
+                    bench.run(&mut batch, &mut answers);
+                    // its model may be gone since a sweep that could not see it
+                    bench.sweep();
+                    lock(&self.benches).push(bench);
+                    // only now, so that the next frame finds the workbench where it was
+                    answers.drain(..).for_each(Answer::send);
                     self.note(index, None);
                 }
-                Next::Sweep => bench.sweep(),
+                Next::Sweep => lock(&self.benches).iter_mut().for_each(Workbench::sweep),
                 Next::Stop => return,
             }
         }
+    }
+
+    /// A workbench that has an arena for the batch's model, or the one used last.
+    fn take_bench(&self, batch: &[Task], holder: &Weak<dyn Holder>) -> Workbench {
+        let mut benches = lock(&self.benches);
+        let model = batch.first().map(|task| &task.job.model);
+        let known = benches.iter().rposition(|bench| model.is_some_and(|model| bench.knows(model)));
+        let place = known.or(benches.len().checked_sub(1));
+        place.map_or_else(|| Workbench::new(holder.clone()), |place| benches.remove(place))
     }
 
     fn note(&self, index: usize, since: Option<Instant>) {

@@ -1,4 +1,4 @@
-//! What one inference thread has before it: an arena per model it has run, and buffers that are used again.
+//! What an inference thread needs for a job: an arena per model that was run here, and buffers that are used again.
 
 use super::family::{Outputs, Scratch};
 use super::model::Holder;
@@ -22,7 +22,21 @@ fn no_arena() -> Error {
     Error::new(Kind::Inference, "no arena for the model")
 }
 
-/// One thread's tools.
+/// An answer and where it goes.
+pub(crate) struct Answer {
+    done: Done,
+    to: async_channel::Sender<Done>,
+}
+
+impl Answer {
+    /// Waits where the pipeline has not taken its earlier answers.
+    pub(crate) fn send(self) {
+        // Fails when the pipeline is gone: then nobody misses it.
+        let _ = self.to.send_blocking(self.done);
+    }
+}
+
+/// The tools for one job at a time.
 pub(crate) struct Workbench {
     /// Told by models when they go.
     holder: Weak<dyn Holder>,
@@ -43,6 +57,15 @@ impl Workbench {
         Workbench { holder, arenas: Vec::new(), pixels: Vec::new(), scratch: Scratch::default() }
     }
 
+    /// Whether it has an arena for this model.
+    pub(crate) fn knows(&self, model: &Arc<Model>) -> bool {
+        self.place(model).is_some()
+    }
+
+    fn place(&self, model: &Arc<Model>) -> Option<usize> {
+        self.arenas.iter().position(|arena| std::ptr::eq(arena.model.as_ptr(), Arc::as_ptr(model)))
+    }
+
     /// Frees the arenas of models that are gone.
     pub(crate) fn sweep(&mut self) {
         self.arenas.retain(|arena| arena.model.strong_count() > 0);
@@ -52,9 +75,9 @@ impl Workbench {
         }
     }
 
-    /// Frames of one model: pixels in, detections out, an answer for each. A panic in the engine is an error of this batch, one
-    /// in the decoder of its frame.
-    pub(crate) fn run(&mut self, batch: &mut Vec<Task>) {
+    /// Frames of one model: pixels in, detections out, an answer for each at the end of `answers`. A panic in the engine is an
+    /// error of this batch, one in the decoder of its frame.
+    pub(crate) fn run(&mut self, batch: &mut Vec<Task>, answers: &mut Vec<Answer>) {
         let (started, clock) = (Wall::now(), Instant::now());
         let Some(model) = batch.first().map(|task| task.job.model.clone()) else { return };
         let mut outcome = catch_unwind(AssertUnwindSafe(|| self.infer(&model, batch))).unwrap_or_else(|_| {
@@ -62,7 +85,7 @@ impl Workbench {
             self.arenas.retain(|arena| !std::ptr::eq(arena.model.as_ptr(), Arc::as_ptr(&model)));
             Err(Error::new(Kind::Inference, "the model panicked on a frame"))
         });
-        for (frame, Task { job, done }) in batch.drain(..).enumerate() {
+        for (frame, Task { job, done: to }) in batch.drain(..).enumerate() {
             let Job { ticket, placement, thresholds, mut detections, .. } = job;
             detections.clear();
             let outcome = match &mut outcome {
@@ -79,9 +102,8 @@ impl Workbench {
                     Err(std::mem::replace(error, again))
                 }
             };
-            let answer = Done { ticket, outcome: outcome.map(|()| detections), started, took: clock.elapsed() };
-            // Fails when the pipeline is gone: then nobody misses it.
-            let _ = done.send_blocking(answer);
+            let done = Done { ticket, outcome: outcome.map(|()| detections), started, took: clock.elapsed() };
+            answers.push(Answer { done, to });
         }
     }
 
@@ -144,10 +166,9 @@ impl Workbench {
         Ok(())
     }
 
-    /// Index of the arena for `model`, made when the thread meets it for the first time.
+    /// Index of the arena for `model`, made when it is run here for the first time.
     fn arena(&mut self, model: &Arc<Model>) -> Result<usize> {
-        let known = self.arenas.iter().position(|arena| std::ptr::eq(arena.model.as_ptr(), Arc::as_ptr(model)));
-        if let Some(place) = known {
+        if let Some(place) = self.place(model) {
             return Ok(place);
         }
         model.held_by(self.holder.clone());

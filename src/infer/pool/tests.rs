@@ -342,3 +342,16 @@ fn the_last_model_takes_its_arenas_with_it() {
     drop(queue);
     drop(pool);
 }
+
+#[test]
+fn frames_one_after_the_other_share_one_arena() {
+    let pool = Pool::start(3).unwrap();
+    let (sender, answers) = async_channel::bounded(8);
+    let queue = pool.queue(sender);
+    let (model, runs) = model(None);
+    for turn in 0..100 {
+        queue.submit(job(&model, turn, 255)).unwrap();
+        answers.recv_blocking().unwrap();
+        assert_eq!(runs.load(Ordering::SeqCst), 1, "arenas after {turn} frames");
+    }
+}
