@@ -62,10 +62,10 @@ fn on_cpu(graph: Graph, options: &Options<'_>) -> Result<Arc<dyn Engine>> {
     let typed = graph.into_typed(options.width, options.height, options.budget_bytes)?;
     let scores = output_shapes(&typed).and_then(|shapes| (options.scores)(&shapes));
     let engine = match options.choice {
-        EngineChoice::Tract => tract::compile(typed),
+        EngineChoice::Tract => by_tract(typed),
         EngineChoice::Auto => ours(&typed, scores).or_else(|error| {
             log::info!("engine=tract reason=\"{}\"", error.message());
-            tract::compile(typed)
+            by_tract(typed)
         }),
         _ => {
             let engine = ours(&typed, scores);
@@ -76,6 +76,13 @@ fn on_cpu(graph: Graph, options: &Options<'_>) -> Result<Arc<dyn Engine>> {
     // the parsed model is gone by now; only weights and steps remain
     cnn::give_back_memory();
     engine
+}
+
+/// tract's engine, which allocates its tensors in every run.
+fn by_tract(model: TypedModel) -> Result<Arc<dyn Engine>> {
+    let engine = tract::compile(model)?;
+    cnn::keep_much_memory();
+    Ok(engine)
 }
 
 /// Our own engine. A graph that it trips over is one that it does not support: tract may run it all the same.

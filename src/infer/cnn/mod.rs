@@ -37,7 +37,7 @@ pub use crew::allow_threads;
 pub use profile::{LayerWays, StepTime};
 
 use kernels::Kernels;
-pub(crate) use kernels::heap::{give_back as give_back_memory, keep_little as keep_little_memory};
+pub(crate) use kernels::heap::{give_back as give_back_memory, keep_little as keep_little_memory, keep_much as keep_much_memory};
 use std::sync::Arc;
 use tract_onnx::prelude::TypedModel;
 
