@@ -77,7 +77,8 @@ fn watch_workers(weir: &Weir, over: &AtomicBool) -> u64 {
 fn beside(rogues: &[(Mode, Server)], url: impl Fn(&Server) -> String) {
     let camera = Camera::start(Script { fps: FPS, ..Script::of("clips/baseline.mp4") });
     let limits = format!("worker_memory_bytes = {WORKER_BYTES}\nopen_timeout_s = 4.0\nstall_timeout_s = 3.0\n");
-    let weir = Weir::configured(&format!("[capture]\n{limits}"));
+    // one thread: the second takes its arena whenever two frames first meet, which would look like growth
+    let weir = Weir::configured(&format!("[service]\nthreads = 1\n[capture]\n{limits}"));
     let sinks: Vec<udp::Receiver> = (0..4).map(|_| udp::Receiver::new()).collect();
     for sink in &sinks {
         weir.init(&init(&weir, &camera.url(), sink.port()));

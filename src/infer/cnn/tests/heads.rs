@@ -63,6 +63,21 @@ fn detections(family: Family, engine: &dyn Engine, run: &dyn Run, confidence: f3
     scratch.candidates.iter().map(bits).collect()
 }
 
+/// What the second run says of the anchors that it kept is what the first, which kept all, says of them.
+fn kept_agree(engine: &dyn Engine, [whole, some]: [&dyn Run; 2], scores: &Scores, tolerance: f32, what: &str) {
+    let (axis, kept) = (scores.anchor_axis, some.kept().unwrap());
+    for (index, shape) in engine.output_shapes().iter().enumerate() {
+        let range = whole.output(index).iter().fold(1f32, |m, v| m.max(v.abs()));
+        for (place, anchor) in kept.iter().enumerate() {
+            let expected = values(whole.output(index), axis, shape[axis], *anchor as usize);
+            let found = values(some.output(index), axis, kept.len(), place);
+            assert_eq!(found.len(), expected.len(), "{what}");
+            let close = |(f, e): (&f32, &f32)| (f - e).abs() <= tolerance * range || (f.is_nan() && e.is_nan());
+            assert!(found.iter().zip(&expected).all(close), "{what}: anchor {anchor}: {found:?} instead of {expected:?}");
+        }
+    }
+}
+
 fn anchors_that_pass_are_decoded_alike(detector: &Detector, kernels: &Kernels, threads: usize) {
     let what = format!("{} on {}", detector.path, kernels.name);
     let (engine, scores) = detector.compile(kernels, threads);
@@ -92,17 +107,7 @@ fn anchors_that_pass_are_decoded_alike(detector: &Detector, kernels: &Kernels, t
             assert_eq!(needless, None, "{what}: an anchor far below {threshold} was kept");
             let missing = (0..anchors).find(|a| best[*a] >= threshold && !kept.contains(&(*a as u32)));
             assert_eq!(missing, None, "{what}: an anchor that reaches {threshold} was left out");
-            for index in 0..engine.output_shapes().len() {
-                let range = all.output(index).iter().fold(0f32, |m, v| m.max(v.abs()));
-                for (place, anchor) in kept.iter().enumerate() {
-                    let expected = values(all.output(index), scores.anchor_axis, anchors, *anchor as usize);
-                    let found = values(some.output(index), scores.anchor_axis, kept.len(), place);
-                    assert_eq!(found.len(), expected.len(), "{what}");
-                    for (f, e) in found.iter().zip(&expected) {
-                        assert!((f - e).abs() <= TOLERANCE * range, "{what}: anchor {anchor}: {f} instead of {e}");
-                    }
-                }
-            }
+            kept_agree(&*engine, [&*all, &*some], &scores, TOLERANCE, &what);
             let [expected, found] = [&all, &some].map(|run| detections(detector.family, &*engine, &**run, threshold));
             assert_eq!(found, expected, "{what}: detections from {threshold} on");
         }
@@ -197,15 +202,7 @@ fn random_graphs_with_heads_agree_with_tract_and_with_themselves() {
         let slack = LOOSE * sorted[0].abs().max(1.0);
         let missing = (0..anchors).find(|a| best[*a] >= threshold + slack && !kept.contains(&(*a as u32)));
         assert_eq!(missing, None, "{what}: an anchor that reaches {threshold} was left out");
-        for index in 0..engine.output_shapes().len() {
-            let range = whole.output(index).iter().fold(1f32, |m, v| m.max(v.abs()));
-            for (place, anchor) in kept.iter().enumerate() {
-                let expected = values(whole.output(index), scores.anchor_axis, anchors, *anchor as usize);
-                let found = values(some.output(index), scores.anchor_axis, kept.len(), place);
-                let close = |(f, e): (&f32, &f32)| (f - e).abs() <= LOOSE * range || (f.is_nan() && e.is_nan());
-                assert!(found.iter().zip(&expected).all(close), "{what}: anchor {anchor}: {found:?} instead of {expected:?}");
-            }
-        }
+        kept_agree(&*engine, [&*whole, &*some], &scores, LOOSE, &what);
     }
     assert!(partial * 3 > all, "only {partial} of {all} heads were found");
 }
