@@ -17,6 +17,7 @@
 //! * [`detection`]: what a model found on one frame
 //! * [`json`]: ordered values, a bounded parser, and a writer in the reference's two styles
 //! * [`logging`]: one line per event on standard error
+//! * [`resolve`]: names of hosts become addresses
 //! * [`clock`]: the one place that asks for the time
 //! * [`error`]: the one error type and its wire form
 
@@ -35,5 +36,6 @@ pub mod logging;
 pub mod notify;
 pub mod pipeline;
 pub mod proto;
+pub mod resolve;
 pub mod service;
 pub mod sink;

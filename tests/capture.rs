@@ -5,9 +5,9 @@ mod support;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
-use support::worker::{RULE, exists, failure, frame, gone, next, opened, request, settings, spawner, start};
+use support::worker::{RULE, exists, failure, frame, frames, gone, next, opened, request, settings, spawner, start, start_with};
 use support::{clip, weir::signal};
-use weir::capture::{Event, Frame, Request, Worker};
+use weir::capture::{Event, Frame, MIN_WORKER_BYTES, Request, Settings, Worker};
 use weir::command::{Filling, SourceReference};
 use weir::error::Kind;
 
@@ -253,5 +253,59 @@ fn a_hundred_workers_leave_no_descriptor_and_no_process() {
         }
         // Other tests of this process run beside: a few descriptors come and go, a hundred would be a leak.
         assert!(descriptors() < before + 60, "{before} → {}", descriptors());
+    });
+}
+
+/// The limit of address space of a process, bytes.
+fn address_space_limit(pid: u32) -> u64 {
+    let limits = std::fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
+    let line = limits.lines().find(|line| line.starts_with("Max address space")).unwrap();
+    line.split_whitespace().nth(3).unwrap().parse().unwrap()
+}
+
+/// A worker's limit was read off its address space in a race with the arena of its other thread, 64 to 128 MiB of it.
+#[test]
+fn the_limit_of_every_worker_is_the_same_whenever_its_threads_first_allocate() {
+    smol::block_on(async {
+        let mut limits = Vec::new();
+        for _ in 0..4 {
+            // Several at once, so that their threads meet in other orders.
+            let mut workers = Vec::new();
+            for _ in 0..4 {
+                workers.push(start(request(format!("file://{}", clip("short.mp4")))).await);
+            }
+            for worker in &workers {
+                opened(worker).await;
+                frames(worker, 2).await;
+                let pid = worker.pid();
+                limits.push(address_space_limit(pid));
+                let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
+                let set_aside = maps.lines().filter(|line| line.contains("---p 00000000 00:00 0")).map(mapped_bytes).max();
+                assert!(set_aside.unwrap_or(0) < 32 << 20, "an arena of a thread:\n{maps}");
+            }
+        }
+        let (least, most) = (limits.iter().min().unwrap(), limits.iter().max().unwrap());
+        assert!(most - least < 2 << 20, "{limits:?}");
+    });
+}
+
+/// Of a line of `/proc/PID/maps`.
+fn mapped_bytes(line: &str) -> u64 {
+    let (start, rest) = line.split_once('-').unwrap();
+    let end = rest.split(' ').next().unwrap();
+    u64::from_str_radix(end, 16).unwrap() - u64::from_str_radix(start, 16).unwrap()
+}
+
+#[test]
+fn the_smallest_memory_that_is_allowed_serves_every_decoder() {
+    let smallest = Settings { worker_memory_bytes: MIN_WORKER_BYTES, ..settings() };
+    let clips = ["baseline.mp4", "high-pyramid.mp4", "high10.mp4", "interlaced.mp4", "h265.mp4", "h265-10.mp4", "h264.mkv", "mjpeg.avi"];
+    smol::block_on(async {
+        for name in clips {
+            let worker = start_with(&smallest, request(clip(&format!("clips/{name}")))).await;
+            let properties = opened(&worker).await;
+            // Until the end, which is one too.
+            assert_eq!(frames(&worker, properties.total_frames as usize).await, properties.total_frames as u64, "{name}");
+        }
     });
 }

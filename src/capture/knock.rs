@@ -5,6 +5,7 @@
 use super::reference::Place;
 use super::rtsp;
 use crate::command::SourceReference;
+use crate::resolve;
 use async_io::Timer;
 use async_net::TcpStream;
 use futures_lite::{AsyncReadExt, AsyncWriteExt, FutureExt};
@@ -46,7 +47,7 @@ impl Door {
     /// Where the door is by now; `None`: nobody knows. Takes as long as the machine's name servers take, and a thread
     /// meanwhile, also when it is not waited for: ask again only after an answer.
     pub async fn find(&self) -> Option<SocketAddr> {
-        async_net::resolve((self.host.as_str(), self.port)).await.ok()?.into_iter().next()
+        resolve::lookup(&self.host, self.port).await.ok()?.into_iter().next()
     }
 
     /// Knocks once, at what [`Door::find`] found.

@@ -18,6 +18,11 @@ use std::process::{Command, Stdio};
 /// those that `https://` cameras are trusted by.
 const INHERITED_VARIABLES: [&str; 5] = ["TZ", "RUST_BACKTRACE", "JOURNAL_STREAM", "SSL_CERT_FILE", "SSL_CERT_DIR"];
 
+/// glibc gives every thread that allocates an arena of its own, 64 MiB of address space (128 while it makes it), whenever
+/// that thread first allocates: a worker's limit of address space must not depend on when that is. One arena serves the
+/// few threads of a worker, of which one works. Other C libraries do not know the variable.
+const ONE_ARENA: (&str, &str) = ("MALLOC_ARENA_MAX", "1");
+
 enum Job {
     Start { socket: OwnedFd, ring: OwnedFd, reply: Sender<Result<Process>> },
     Bury(Async<OwnedFd>),
@@ -84,6 +89,7 @@ fn start(executable: &Path, jobs: &WeakSender<Job>, socket: OwnedFd, ring: Owned
     command.arg("capture").stdin(Stdio::from(socket)).stdout(Stdio::from(ring)).env_clear();
     // However the service was told.
     command.env(logging::LEVEL_VARIABLE, logging::level());
+    command.env(ONE_ARENA.0, ONE_ARENA.1);
     for name in INHERITED_VARIABLES {
         if let Some(value) = std::env::var_os(name) {
             command.env(name, value);

@@ -38,9 +38,11 @@ pub fn run() -> u8 {
     };
     let request = &start.request;
     sandbox::at_start(&start);
+    // Before the limits, which count from what is mapped already, and before there is a second thread.
+    let ring = RingWriter::open(ring, request.slots, request.rule.slot_bytes());
     let control = Control::start(socket, request.slots, request.muted, start.settings.stop_grace);
     let Ok(mut control) = control else { return 1 };
-    end(&mut control, |control| capture(&start, ring, control))
+    end(&mut control, |control| capture(&start, ring?, control))
 }
 
 /// Works to the end, and says how that was. Returns the exit code.
@@ -68,10 +70,9 @@ fn inherited() -> Result<(OwnedFd, OwnedFd), rustix::io::Errno> {
     Ok((socket, ring))
 }
 
-fn capture(start: &Start, ring: OwnedFd, control: &mut Control) -> Result<()> {
+fn capture(start: &Start, ring: RingWriter, control: &mut Control) -> Result<()> {
     let request = &start.request;
     sandbox::before_open(start)?;
-    let ring = RingWriter::open(ring, request.slots, request.rule.slot_bytes())?;
     let Opened { mut source, endless } = reference::open(start, control)?;
     sandbox::after_open(start);
     let mut properties = source.properties();

@@ -6,7 +6,7 @@ use crate::config::Config;
 use crate::infer;
 use std::fmt::Write;
 use std::fs;
-use std::net::{TcpStream, ToSocketAddrs};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -216,7 +216,7 @@ fn registry(config: &Config) -> String {
         Some((url.host_str()?.to_owned(), url.port_or_known_default()?))
     };
     let Some((host, port)) = address() else { return format!("{url}: not an address") };
-    let reached = (host.as_str(), port).to_socket_addrs().map_err(|cause| cause.to_string()).and_then(|addresses| {
+    let reached = crate::resolve::addresses(&host, port).map_err(|cause| cause.to_string()).and_then(|addresses| {
         let mut last = "the name has no address".to_owned();
         for address in addresses {
             match TcpStream::connect_timeout(&address, CONNECT_TIMEOUT) {

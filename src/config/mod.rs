@@ -10,6 +10,7 @@ mod tensorrt;
 pub use doors::{Access, Limits, Sinks, Sources, Tls};
 pub use tensorrt::TensorRt;
 
+use crate::capture::MIN_WORKER_BYTES;
 use crate::command::Secret;
 use crate::error::{Error, Kind, Result};
 use crate::infer::registry::EngineChoice;
@@ -22,8 +23,6 @@ pub const DEFAULT_PATH: &str = "/etc/weir/weir.toml";
 const MAX_FILE_BYTES: u64 = 1 << 20;
 /// Inference threads at most: more than any machine of today has cores, and each has memory of its own.
 const MAX_THREADS: usize = 1024;
-/// What a worker needs for the smallest of pictures: libraries, tables, a decoder.
-const MIN_WORKER_BYTES: u64 = 16 << 20;
 
 /// Everything that can be configured.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]

@@ -2,10 +2,11 @@
 
 use crate::command::SinkAddress;
 use crate::error::{Error, Kind, Result, system};
+use crate::resolve;
 use async_net::UdpSocket;
 use smol::Task;
 use std::cell::{Cell, RefCell};
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, ToSocketAddrs as _};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::time::{Duration, Instant};
 
 /// Send buffer of the socket, bytes: one datagram of the largest size, as the reference asks for.
@@ -137,7 +138,7 @@ impl UdpSink {
     /// Asks for the name's address, on a thread. The socket is IPv4, as the reference's.
     fn look_up(&self) -> Task<Option<SocketAddr>> {
         let (host, port) = (self.host.clone(), self.port);
-        smol::unblock(move || (host.as_str(), port).to_socket_addrs().ok()?.find(SocketAddr::is_ipv4))
+        smol::unblock(move || resolve::addresses(&host, port).ok()?.into_iter().find(SocketAddr::is_ipv4))
     }
 
     fn unresolved(&self) -> Error {

@@ -8,6 +8,7 @@ use crate::capture::decode::{AccessUnit, Codec, jpeg_size};
 use crate::capture::source::{Grab, IDLE, Source};
 use crate::command::{Property, SourceProperties};
 use crate::error::{Error, Kind, Result};
+use crate::resolve::HttpResolver;
 use http_auth::{PasswordClient, PasswordParams};
 use multipart::{MAX_PART_BYTES, Parts};
 use percent_encoding::percent_decode_str;
@@ -16,6 +17,7 @@ use std::time::{Duration, Instant};
 use ureq::config::RedirectAuthHeaders;
 use ureq::http::{Response, StatusCode, header};
 use ureq::tls::{RootCerts, TlsConfig};
+use ureq::unversioned::transport::DefaultConnector;
 use ureq::{Agent, Body};
 use url::Url;
 
@@ -157,7 +159,7 @@ impl Client {
         // Both only fail on URLs without a host, which HTTP URLs have.
         let _ = url.set_username("");
         let _ = url.set_password(None);
-        let agent = Agent::config_builder()
+        let config = Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(MAX_REDIRECTS)
             .redirect_auth_headers(RedirectAuthHeaders::SameHost)
@@ -168,8 +170,8 @@ impl Client {
             .user_agent(user_agent)
             // A camera's certificate is rarely from a public authority: the machine says whom it trusts.
             .tls_config(TlsConfig::builder().root_certs(RootCerts::PlatformVerifier).build())
-            .build()
-            .new_agent();
+            .build();
+        let agent = Agent::with_parts(config, DefaultConnector::default(), HttpResolver::default());
         Ok(Client { agent, url, credentials, challenge: None })
     }
 

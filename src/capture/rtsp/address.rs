@@ -1,8 +1,11 @@
 //! What an `rtsp://` reference says: where, as whom, and by which transport.
 
+use super::DEFAULT_PORT;
 use crate::error::{Error, Kind, Result};
+use crate::resolve;
 use percent_encoding::percent_decode_str;
 use retina::client::Credentials;
+use tokio::net::TcpStream;
 use url::Url;
 
 /// A camera's address, taken apart. retina refuses credentials inside the URL.
@@ -44,6 +47,21 @@ impl Address {
             Some(_) => return Err(Error::new(Kind::InvalidValue, "rtsp_transport is neither tcp nor udp")),
         };
         Ok(Address { url, credentials, udp })
+    }
+
+    /// The same address where `localhost` needs no resolver: retina asks the system's. The loopback address that answers
+    /// stands in its place.
+    pub(super) async fn resolved(mut self) -> Address {
+        let Some(host) = self.url.host_str().filter(|host| resolve::is_localhost(host)).map(str::to_owned) else { return self };
+        for address in resolve::addresses(&host, self.url.port().unwrap_or(DEFAULT_PORT)).unwrap_or_default() {
+            // Loopback answers at once, whichever way.
+            if TcpStream::connect(address).await.is_ok() {
+                // Fails only for URLs that cannot have a host.
+                let _ = self.url.set_ip_host(address.ip());
+                break;
+            }
+        }
+        self
     }
 
     /// Where a camera sent us. Credentials go along only to the same host: another one has no right to see them.

@@ -116,12 +116,13 @@ async fn play(mut address: Address, user_agent: &str, group: &Arc<SessionGroup>)
             .session_group(Arc::clone(group))
     };
     let mut hops = 0;
+    address = address.resolved().await;
     let mut session = loop {
         match Session::describe(address.url.clone(), options(&address)).await {
             Ok(session) => break session,
             Err(error) if error.status_code().is_some_and(|code| matches!(code, 301 | 302)) => {
                 hops += 1;
-                address = redirect::follow(&address, hops, user_agent).await?;
+                address = redirect::follow(&address, hops, user_agent).await?.resolved().await;
             }
             Err(error) => return Err(failed(&error, Kind::SourceConnection)),
         }

@@ -15,6 +15,10 @@ use std::path::Path;
 /// Open files: standard streams, socket, ring, source, the event loop of tokio, and room for libraries.
 const MAX_OPEN_FILES: u64 = 64;
 
+/// Address space for what libc maps when a name is first looked up: libraries of name services, tables of character
+/// sets. Read, never written.
+const LIBRARIES_BYTES: u64 = 16 << 20;
+
 /// Before any other thread exists: a file source reads its file and no other, from its first byte on.
 pub(super) fn at_start(start: &Start) {
     if let Place::File(path) | Place::Loop(path) = Place::of(&start.request.reference) {
@@ -33,12 +37,13 @@ pub(super) fn before_open(start: &Start) -> Result<()> {
         return Err(Error::new(Kind::ShuttingDown, "the service is gone"));
     }
     let memory = start.settings.worker_memory_bytes;
-    let ring = u64::from(start.request.slots).saturating_mul(start.request.rule.slot_bytes() as u64);
-    // What can be written to is the limit proper. The address space also holds the executable and what allocators set
-    // aside with nothing behind it (glibc: 64 MiB per thread), so its limit counts from here.
+    // What can be written to is the limit proper. The address space also holds the executable, the ring and the libraries
+    // that libc opens later, so its limit counts from here. Threads add no arenas to it (`spawn::ONE_ARENA`).
     limit("data", Resource::Data, memory);
     match address_space() {
-        Some(present) => limit("address space", Resource::As, present.saturating_add(memory).saturating_add(ring)),
+        Some(present) => {
+            limit("address space", Resource::As, present.saturating_add(memory).saturating_add(LIBRARIES_BYTES));
+        }
         None => log::warn!("event=sandbox_degraded part=\"limit of address space\" error=\"no /proc\""),
     }
     limit("core file", Resource::Core, 0);

@@ -5,10 +5,12 @@
 use super::flight::Watch;
 use super::{Progress, Settings, Stage};
 use crate::error::{Error, Kind, Result};
+use crate::resolve::HttpResolver;
 use std::io::{Read, Write};
 use std::time::Duration;
 use ureq::http::Response;
 use ureq::tls::{RootCerts, TlsConfig};
+use ureq::unversioned::transport::DefaultConnector;
 use ureq::{Agent, Body};
 
 /// Redirects followed for one request: storage behind a CDN needs one or two.
@@ -58,7 +60,8 @@ impl<'a> Client<'a> {
             .timeout_per_write(timeout)
             .timeout_global(Some(DOWNLOAD_TIMEOUT))
             .build();
-        Client { agent: config.into(), settings, watch }
+        let agent = Agent::with_parts(config, DefaultConnector::default(), HttpResolver::default());
+        Client { agent, settings, watch }
     }
 
     /// The body of `url`, at most `limit` bytes.
