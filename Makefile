@@ -1,7 +1,7 @@
 # The two commands of this repository are `make demo` and `make test`; the others measure.
-# On a fresh Debian or Ubuntu with only Rust and git, each target first installs what it needs and says so.
+# On a fresh Debian or Ubuntu with only git, make and Rust, each target first installs what it needs and says so.
 
-.PHONY: demo test quick format clippy licences bench fuzz sdk soak peer vm nspawn yocto help
+.PHONY: demo test quick format clippy licences bench fuzz sdk soak peer vm nspawn bare yocto help
 
 help: ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -16,7 +16,7 @@ test: ## Everything CI runs: format, lints, licences, unit and process tests, Py
 	scripts/venv.sh
 	cargo test --locked
 	cargo test --locked --features tensorrt --test tensorrt
-	EXAMPLES=25 tests/schemathesis/run.sh
+	EXAMPLES=25 timeout --kill-after=30 900 tests/schemathesis/run.sh
 
 quick: ## Format, lints and unit tests only
 	$(MAKE) --no-print-directory format clippy
@@ -56,8 +56,12 @@ fuzz: ## Random inputs for longer than `make test` has time
 	scripts/setup.sh build
 	cargo test --locked --lib random_graphs
 	cargo test --locked --lib mutations
-	cargo test --locked --test hostile random::
+	cargo test --locked --test process hostile::random::
 	EXAMPLES=2000 tests/schemathesis/run.sh
+
+# Before each release, and whenever scripts/setup.sh or a tool that a test uses changes.
+bare: ## Both commands in a Debian with nothing but git, make and Rust in it (root; half an hour a suite)
+	tests/bare/run.sh bookworm trixie
 
 nspawn: ## The packages and the unit under a real systemd, in a container (root, two minutes)
 	scripts/setup.sh build nspawn
@@ -74,8 +78,8 @@ sdk: ## Roboflow's own inference-sdk steers weir (650 MB from PyPI)
 soak: export WEIR_SOAK_KILLS ?= 200
 soak: ## What takes long: 16 cameras, reconnecting, 1 000 times init and terminate, kills at any moment (quiet machine)
 	scripts/setup.sh build test
-	WEIR_SOAK=1 cargo test --locked --release --test soak -- --nocapture --test-threads=1
-	cargo test --locked --test state acknowledged
+	WEIR_SOAK=1 cargo test --locked --release --test process soak:: -- --nocapture --test-threads=1
+	cargo test --locked --test process acknowledged
 
 yocto: ## Check the Yocto layer: oelint-adv and its agreement with this tree
 	yocto/check.sh

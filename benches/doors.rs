@@ -6,7 +6,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, unreachable_pub)] // a bench fails by panicking
 
-#[path = "../tests/support/mod.rs"]
+#[path = "../tests/process/support/mod.rs"]
 mod support;
 
 use std::io::{Read as _, Write as _};

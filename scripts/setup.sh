@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs the system packages that building, testing or packaging needs. Debian 12/13 and Ubuntu 22.04 or newer.
 #
-#   scripts/setup.sh build|test|bench|cross|package|vm|nspawn ...
+#   scripts/setup.sh build|test|bench|cross|package|vm|nspawn|bare ...
 #
 # Says what it will do before it does it, installs only what is missing, and does nothing the second time.
 # Works as root and through sudo. On another distribution it names what it would have installed and goes on.
@@ -9,10 +9,10 @@ set -euo pipefail
 
 # build: the C compiler is for `ring` (TLS).
 BUILD=(build-essential ca-certificates)
-# test: a real RTSP server, and Python clients in a virtual environment of their own (libgl1 is for OpenCV there).
-TEST=(openssl systemd python3 libgl1 python3-venv python3-gi gir1.2-gst-rtsp-server-1.0 ffmpeg
+# test: curl for the lines of README.md, a real RTSP server, and Python clients in a virtual environment of their own (libgl1 is for OpenCV there).
+TEST=(curl openssl systemd python3 libgl1 python3-venv python3-gi gir1.2-gst-rtsp-server-1.0 ffmpeg
   gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly gstreamer1.0-libav)
-# test, too: a machine of this architecture, with cameras of a real kernel (tests/vm.rs).
+# test, too: a machine of this architecture, with cameras of a real kernel (tests/process/vm.rs).
 case $(uname -m) in
   x86_64) TEST+=(qemu-system-x86) ;;
   aarch64) TEST+=(qemu-system-arm) ;;
@@ -27,6 +27,9 @@ CROSS=(python3 python3-venv curl file xz-utils qemu-user-static)
 PACKAGE=(dpkg-dev lintian skopeo systemd python3 python3-venv)
 # nspawn: a Debian in a container, to run the service under a real systemd.
 NSPAWN=(systemd-container mmdebstrap dpkg-dev binutils python3)
+
+# bare: a Debian with nothing in it.
+BARE=(mmdebstrap util-linux)
 
 say() { printf 'setup: %s\n' "$*"; }
 
@@ -43,6 +46,7 @@ for set in "$@"; do
     package) wanted+=("${PACKAGE[@]}") ;;
     vm) wanted+=("${VM[@]}") ;;
     nspawn) wanted+=("${NSPAWN[@]}") ;;
+    bare) wanted+=("${BARE[@]}") ;;
     *) say "unknown set: $set"; exit 64 ;;
   esac
 done

@@ -4,6 +4,7 @@
 
 #[path = "tensorrt/standin.rs"]
 mod standin;
+#[path = "process/support/mod.rs"]
 mod support;
 
 use standin::{MAJORS, Machine, SIDE, is_running};
@@ -13,7 +14,7 @@ use std::os::unix::net::UnixDatagram;
 use std::process::{Command, Output};
 use support::request::{init, quoted};
 use support::weir::{command, lay_out_toy};
-use support::{Folder, Json, Weir, clip, udp, wait_for};
+use support::{Folder, Json, Weir, clip, process, udp, wait_for};
 
 /// Side of the toy model's input, pixels.
 const TOY_SIDE: usize = 320;
@@ -67,7 +68,7 @@ fn check(machine: &Machine, arguments: &[&str]) -> Output {
     let cache = Folder::new();
     let mut command: Command = command(cache.path());
     command.args(["check", "--config"]).arg(configure(machine, AUTO)).args(arguments);
-    command.env("WEIR_MODELS_DIR", machine.folder()).output().expect("weir runs")
+    process::output(command.env("WEIR_MODELS_DIR", machine.folder()))
 }
 
 fn toy(machine: &Machine) -> String {

@@ -40,7 +40,7 @@ use crate::geometry::InputRule;
 use std::time::Duration;
 
 /// Least that a worker may be given, bytes: enough for every decoder at 640 × 360, and for an encrypted connection.
-/// `tests/capture.rs` plays them all with it.
+/// `tests/process/capture.rs` plays them all with it.
 pub const MIN_WORKER_BYTES: u64 = 16 << 20;
 
 /// What every worker of this service is given.

@@ -5,7 +5,7 @@
    shapes must be the same, through the whole life of a pipeline with the toy model.
 
 Everything runs on this machine and without a network. Not compared: `init` of a model by Roboflow's manager, which asks its
-cloud about every model; tests/goldens.rs holds the recordings of that.
+cloud about every model; tests/process/goldens.rs holds the recordings of that.
 """
 
 import json

@@ -1,6 +1,6 @@
 """README.md's factory, run as it is printed: two services, four cameras, a web app's client, a UDP server that tracks.
 
-tests/python.rs starts the services and says in the environment where they are.
+tests/process/python.rs starts the services and says in the environment where they are.
 """
 import json
 import os

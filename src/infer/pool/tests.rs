@@ -10,6 +10,16 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 const RULE: InputRule = InputRule { width: 2, height: 2, fit: Fit::Stretch, crop: None, grayscale: false, contrast: None };
 const THRESHOLDS: Thresholds = Thresholds { confidence: 0.4, iou: 0.3, max_detections: 300, class_agnostic: false };
 
+/// What comes next in a channel; a failure must not leave its test waiting for ever.
+#[track_caller]
+fn soon<T>(channel: &async_channel::Receiver<T>) -> std::result::Result<T, async_channel::RecvError> {
+    let late = async {
+        smol::Timer::after(Duration::from_secs(60)).await;
+        panic!("nothing came in time")
+    };
+    smol::block_on(smol::future::or(channel.recv(), late))
+}
+
 /// One anchor whose score is the first pixel; a pixel of 1 is a failure, of 2 a panic. Waits at the gate when there is one.
 struct FakeEngine {
     shapes: Vec<Vec<usize>>,
@@ -72,7 +82,7 @@ impl Run for FakeRun {
         if let Some(gate) = &self.gate {
             // Not every test listens.
             let _ = gate.entered.send_blocking(self.frames);
-            gate.open.recv_blocking().unwrap();
+            soon(&gate.open).unwrap();
         }
         for (input, output) in self.inputs.iter().zip(&mut self.outputs).take(self.frames) {
             match (input[0] * 255.0).round() as u8 {
@@ -136,7 +146,7 @@ fn a_job_becomes_detections() {
     let queue = pool.queue(sender);
     let (model, _) = model(None);
     queue.submit(job(&model, 7, 255)).unwrap();
-    let done = answers.recv_blocking().unwrap();
+    let done = soon(&answers).unwrap();
     assert_eq!(done.ticket.turn, 7);
     let found = done.outcome.unwrap();
     assert_eq!(found.len(), 1);
@@ -152,7 +162,7 @@ fn a_failure_or_a_panic_is_an_error_of_that_job_alone() {
     for slot in [1, 2, 255] {
         queue.submit(job(&model, u64::from(slot), slot)).unwrap();
     }
-    let outcomes: Vec<_> = (0..3).map(|_| answers.recv_blocking().unwrap().outcome).collect();
+    let outcomes: Vec<_> = (0..3).map(|_| soon(&answers).unwrap().outcome).collect();
     assert_eq!(outcomes[0].as_ref().unwrap_err().kind(), Kind::Inference);
     assert_eq!(outcomes[1].as_ref().unwrap_err().kind(), Kind::Inference);
     assert_eq!(outcomes[2].as_ref().unwrap().len(), 1);
@@ -174,7 +184,7 @@ fn a_pool_is_stuck_while_one_job_lasts_too_long() {
     }
     assert!(!pool.is_stuck(Duration::from_secs(3600)));
     open.send_blocking(()).unwrap();
-    answers.recv_blocking().unwrap();
+    soon(&answers).unwrap();
     while pool.is_stuck(Duration::ZERO) {
         assert!(Instant::now() < deadline, "the job has not ended");
         std::thread::yield_now();
@@ -192,7 +202,7 @@ fn pipelines_take_turns_whatever_one_has_waiting() {
     (0..6).for_each(|turn| greedy.submit(job(&model, turn, 0)).unwrap());
     (100..102).for_each(|turn| modest.submit(job(&model, turn, 0)).unwrap());
     (0..8).for_each(|_| open.send_blocking(()).unwrap());
-    let order: Vec<u64> = (0..8).map(|_| answers.recv_blocking().unwrap().ticket.turn).collect();
+    let order: Vec<u64> = (0..8).map(|_| soon(&answers).unwrap().ticket.turn).collect();
     // The thread may have taken the first job before the modest one came.
     let modest_places: Vec<usize> = [100, 101].iter().map(|turn| order.iter().position(|t| t == turn).unwrap()).collect();
     assert!(modest_places[0] <= 2 && modest_places[1] <= 4, "{order:?}");
@@ -212,7 +222,7 @@ fn a_full_queue_gives_the_job_back() {
     drop(queue);
     open.send_blocking(()).unwrap();
     // Only what ran is answered; the rest is forgotten and the channel closes.
-    while answers.recv_blocking().is_ok() {}
+    while soon(&answers).is_ok() {}
 }
 
 /// A model whose runs tell how many frames they have, and the way to let them through.
@@ -228,20 +238,20 @@ fn frames_that_pile_up_run_together_and_are_then_waited_for() {
     let (one, other) = (pool.queue(sender.clone()), pool.queue(sender));
     let (model, runs, through) = batching_model(Duration::from_secs(60));
     let confidence = |score: u64| {
-        let done = answers.recv_blocking().unwrap();
+        let done = soon(&answers).unwrap();
         let found = done.outcome.unwrap()[0].confidence;
         assert!(done.ticket.turn == score && (found - score as f32 / 255.0).abs() < 1e-6, "{} {found}", done.ticket.turn);
     };
     let submit = |queue: &Queue, score: u64| queue.submit(job(&model, score, score as u32)).unwrap();
 
     submit(&one, 201);
-    assert_eq!(runs.recv_blocking().unwrap(), 1, "the first frame does not wait for company");
+    assert_eq!(soon(&runs).unwrap(), 1, "the first frame does not wait for company");
     // These pile up while it runs; five are more than one run takes.
     [202, 203, 204].into_iter().for_each(|score| submit(&one, score));
     [211, 212].into_iter().for_each(|score| submit(&other, score));
     through.send_blocking(()).unwrap();
     confidence(201);
-    assert_eq!(runs.recv_blocking().unwrap(), 4);
+    assert_eq!(soon(&runs).unwrap(), 4);
     through.send_blocking(()).unwrap();
     // The pipelines take turns within a batch, too.
     [211, 202, 212, 203].into_iter().for_each(confidence);
@@ -250,9 +260,9 @@ fn frames_that_pile_up_run_together_and_are_then_waited_for() {
     assert!(runs.is_empty());
     [213, 214].into_iter().for_each(|score| submit(&other, score));
     submit(&one, 205);
-    assert_eq!(runs.recv_blocking().unwrap(), 4);
+    assert_eq!(soon(&runs).unwrap(), 4);
     through.send_blocking(()).unwrap();
-    let mut turns: Vec<u64> = (0..4).map(|_| answers.recv_blocking().unwrap().ticket.turn).collect();
+    let mut turns: Vec<u64> = (0..4).map(|_| soon(&answers).unwrap().ticket.turn).collect();
     turns.sort_unstable();
     assert_eq!(turns, [204, 205, 213, 214]);
 }
@@ -265,18 +275,18 @@ fn who_waited_in_vain_does_not_wait_again() {
     let (model, runs, through) = batching_model(Duration::from_millis(20));
     let submit = |turn| queue.submit(job(&model, turn, 255)).unwrap();
     submit(0);
-    runs.recv_blocking().unwrap();
+    soon(&runs).unwrap();
     (1..5).for_each(submit);
     through.send_blocking(()).unwrap();
-    assert_eq!(runs.recv_blocking().unwrap(), 4);
+    assert_eq!(soon(&runs).unwrap(), 4);
     through.send_blocking(()).unwrap();
-    (0..5).for_each(|_| drop(answers.recv_blocking().unwrap()));
+    (0..5).for_each(|_| drop(soon(&answers).unwrap()));
     for turn in 5..8 {
         submit(turn);
         // Within the wait the first time, at once afterwards: either way it runs alone.
-        assert_eq!(runs.recv_blocking().unwrap(), 1);
+        assert_eq!(soon(&runs).unwrap(), 1);
         through.send_blocking(()).unwrap();
-        answers.recv_blocking().unwrap();
+        soon(&answers).unwrap();
     }
 }
 
@@ -288,20 +298,20 @@ fn a_batch_that_fails_is_an_error_of_each_of_its_frames_and_of_no_other() {
     for bad in [1, 2] {
         let (model, runs, through) = batching_model(Duration::from_millis(1));
         queue.submit(job(&model, 0, 255)).unwrap();
-        runs.recv_blocking().unwrap();
+        soon(&runs).unwrap();
         [255, bad, 255, 255].into_iter().for_each(|pixel| queue.submit(job(&model, 0, pixel)).unwrap());
         through.send_blocking(()).unwrap();
-        assert!(answers.recv_blocking().unwrap().outcome.is_ok());
-        assert_eq!(runs.recv_blocking().unwrap(), 4);
+        assert!(soon(&answers).unwrap().outcome.is_ok());
+        assert_eq!(soon(&runs).unwrap(), 4);
         through.send_blocking(()).unwrap();
         for _ in 0..4 {
-            assert_eq!(answers.recv_blocking().unwrap().outcome.unwrap_err().kind(), Kind::Inference);
+            assert_eq!(soon(&answers).unwrap().outcome.unwrap_err().kind(), Kind::Inference);
         }
         // One more by itself: it is waited with, in vain, for those that failed.
         queue.submit(job(&model, 0, 255)).unwrap();
-        assert_eq!(runs.recv_blocking().unwrap(), 1);
+        assert_eq!(soon(&runs).unwrap(), 1);
         through.send_blocking(()).unwrap();
-        assert!(answers.recv_blocking().unwrap().outcome.is_ok());
+        assert!(soon(&answers).unwrap().outcome.is_ok());
     }
 }
 
@@ -316,7 +326,7 @@ fn threads_leave_frames_to_the_one_that_gathers_them() {
         queue.submit(job(if turn % 5 == 0 { &other } else { &model }, turn, 255)).unwrap();
         through.send_blocking(()).unwrap();
     }
-    let mut turns: Vec<u64> = (0..40).map(|_| answers.recv_blocking().unwrap().ticket.turn).collect();
+    let mut turns: Vec<u64> = (0..40).map(|_| soon(&answers).unwrap().ticket.turn).collect();
     turns.sort_unstable();
     assert_eq!(turns, (0..40).collect::<Vec<_>>());
 }
@@ -329,7 +339,7 @@ fn the_last_model_takes_its_arenas_with_it() {
     let (model, runs) = model(None);
     for turn in 0..8 {
         queue.submit(job(&model, turn, 255)).unwrap();
-        answers.recv_blocking().unwrap();
+        soon(&answers).unwrap();
     }
     assert!((1..=2).contains(&runs.load(Ordering::SeqCst)));
     drop(model);
@@ -351,7 +361,7 @@ fn frames_one_after_the_other_share_one_arena() {
     let (model, runs) = model(None);
     for turn in 0..100 {
         queue.submit(job(&model, turn, 255)).unwrap();
-        answers.recv_blocking().unwrap();
+        soon(&answers).unwrap();
         assert_eq!(runs.load(Ordering::SeqCst), 1, "arenas after {turn} frames");
     }
 }

@@ -1,0 +1,22 @@
+//! The tests of the real binary as a process, in one test binary: linking the crate costs more than most of them.
+//!
+//! `cargo test --test process beside::` runs the tests of one module.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
+
+mod activation;
+mod beside;
+mod cameras;
+mod capture;
+mod goldens;
+mod hostile;
+mod models;
+mod observe;
+mod python;
+mod rtsp;
+mod service;
+mod soak;
+mod state;
+mod support;
+mod vm;
+mod workflow;

@@ -1,0 +1,131 @@
+//! Capture workers without a service: starts one and takes what it says.
+
+use ::weir::capture::{Event, Frame, Request, Settings, Spawner, Worker};
+use ::weir::command::{SourceProperties, SourceReference};
+use ::weir::error::Error;
+use ::weir::geometry::{Fit, InputRule};
+use futures_lite::FutureExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// Longest that these functions wait for one event.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A small model's input.
+pub const RULE: InputRule =
+    InputRule { width: 64, height: 64, fit: Fit::Letterbox { fill: 114 }, crop: None, grayscale: false, contrast: None };
+
+/// As the service's, and less patient.
+pub fn settings() -> Settings {
+    Settings {
+        worker_memory_bytes: 192 << 20,
+        open_timeout: Duration::from_secs(5),
+        stall_timeout: Duration::from_secs(2),
+        key_frame_timeout: Duration::from_secs(15),
+        stop_grace: Duration::from_millis(500),
+        rtsp_udp: false,
+        user_agent: "weir-test".into(),
+    }
+}
+
+pub fn request(reference: impl Into<String>) -> Request {
+    Request {
+        reference: SourceReference::Text(reference.into()),
+        properties: Vec::new(),
+        rule: RULE,
+        slots: 4,
+        first_frame_id: 1,
+        filling: None,
+        file_max_fps: None,
+        muted: false,
+    }
+}
+
+pub fn spawner() -> Spawner {
+    Spawner::with_executable(PathBuf::from(env!("CARGO_BIN_EXE_weir"))).unwrap()
+}
+
+pub async fn start(request: Request) -> Worker {
+    start_with(&settings(), request).await
+}
+
+pub async fn start_with(settings: &Settings, request: Request) -> Worker {
+    Worker::start(&spawner(), settings, request).await.unwrap()
+}
+
+pub async fn next(worker: &Worker) -> Event {
+    next_before(worker, Instant::now() + PATIENCE).await
+}
+
+/// The same with a deadline of the caller's, for who waits for one event among others: signs of life come for ever.
+async fn next_before(worker: &Worker, deadline: Instant) -> Event {
+    let late = async {
+        smol::Timer::at(deadline).await;
+        panic!("no event in time")
+    };
+    worker.next().or(late).await
+}
+
+pub async fn opened(worker: &Worker) -> SourceProperties {
+    match next(worker).await {
+        Event::Opened(properties) => properties,
+        other => panic!("not opened: {other:?}"),
+    }
+}
+
+/// The next frame, whose slot the caller then holds; signs of life are passed over.
+pub async fn frame(worker: &Worker) -> Frame {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match next_before(worker, deadline).await {
+            Event::Frame(frame) => return frame,
+            Event::Alive(_) => {}
+            other => panic!("no frame: {other:?}"),
+        }
+    }
+}
+
+/// Takes and releases so many frames, from the opening on if need be; the last one's number.
+pub async fn frames(worker: &Worker, count: usize) -> u64 {
+    let (mut left, mut last) = (count, 0);
+    let mut deadline = Instant::now() + PATIENCE;
+    while left > 0 {
+        match next_before(worker, deadline).await {
+            Event::Frame(frame) => {
+                worker.release(frame.slot);
+                (left, last) = (left - 1, frame.frame_id);
+                deadline = Instant::now() + PATIENCE;
+            }
+            Event::Opened(_) | Event::Alive(_) => {}
+            other => panic!("no frame: {other:?}"),
+        }
+    }
+    last
+}
+
+/// The error that it ends with.
+pub async fn failure(worker: &Worker) -> Error {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match next_before(worker, deadline).await {
+            Event::Failed(error) => return error,
+            Event::Frame(frame) => worker.release(frame.slot),
+            Event::Ended => panic!("ended well"),
+            Event::Opened(_) | Event::Alive(_) => {}
+        }
+    }
+}
+
+/// Whether a process exists, as a zombie or otherwise.
+pub fn exists(pid: u32) -> bool {
+    Path::new(&format!("/proc/{pid}")).exists()
+}
+
+pub async fn gone(pid: u32) {
+    let started = Instant::now();
+    while exists(pid) {
+        assert!(started.elapsed() < PATIENCE, "worker {pid} is still there");
+        // /proc cannot be waited for.
+        smol::Timer::after(Duration::from_millis(5)).await;
+    }
+}
