@@ -2,36 +2,16 @@
 //!
 //! A source is opened, depacketised, decoded and scaled in a child: the same binary, re-executed as `weir capture`.
 //! One child is one connection; reconnecting is starting another child. The parent trusts nothing that a child sends.
+//!
+//! The path says in which process code runs: `parent/` in the service, `worker/` in the child, `ipc/` is what they share.
 
-pub mod bench;
-#[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-mod clips;
-mod control;
-pub mod decode;
-pub mod file;
-mod http;
 mod ipc;
-mod knock;
-#[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::panic)]
-mod mutations;
 mod parent;
-pub mod picture;
-mod reference;
-mod ring;
-mod rtsp;
-mod sandbox;
-mod scale;
-pub mod source;
-mod spawn;
-pub mod v4l2;
+mod place;
 pub mod worker;
 
-pub use knock::Door;
-pub use parent::Worker;
-pub use ring::Ring;
-pub use spawn::Spawner;
+pub use ipc::Ring;
+pub use parent::{Probe, Spawner, Worker};
 
 use crate::clock::Wall;
 use crate::command::{Filling, Property, SourceProperties, SourceReference};

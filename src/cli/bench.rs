@@ -1,7 +1,7 @@
 //! `weir bench`: what a device can do, measured on the device.
 
 use super::usage;
-use crate::capture::bench as decoding;
+use crate::capture::worker::bench as decoding;
 use crate::command::{Command, Execute, Init, SinkAddress, SourceReference};
 use crate::config::Config;
 use crate::error::{Error, Kind, Result, system};

@@ -1,6 +1,6 @@
 //! What `weir check` says about the machine: what is there, and what it means for weir.
 
-use crate::capture::v4l2::{self, Role};
+use crate::capture::worker::v4l2::{self, Role};
 use crate::clock::Wall;
 use crate::config::Config;
 use crate::infer;

@@ -9,7 +9,7 @@ use super::journal::Journal;
 use super::report::Latencies;
 use super::signal::Signal;
 use super::state::Operation;
-use crate::capture::{self, Door, Ring, Spawner, Worker};
+use crate::capture::{self, Probe, Ring, Spawner, Worker};
 use crate::clock::Wall;
 use crate::command::{
     self, Consumption, Context, Event, Filling, LatencyReport, SourceFigures, SourceMetadata, SourceProperties, SourceState,
@@ -26,9 +26,9 @@ use std::time::{Duration, Instant};
 /// Attempts at a file that opened and then broke without getting further than before: a damaged file is not read for ever.
 const MAX_FILE_ATTEMPTS: u32 = 3;
 
-/// Between two knocks at the door of a camera that does not answer. With the knock's own patience and the time that opening
+/// Between two probes of a camera that does not answer. With the probe's own patience and the time that opening
 /// takes, a camera is back in the picture 1.5 s after it answers again, however rare the attempts have become.
-const KNOCK_INTERVAL: Duration = Duration::from_millis(700);
+const PROBE_INTERVAL: Duration = Duration::from_millis(700);
 
 /// What a source needs beyond what the client asked for.
 #[derive(Debug, Clone)]
@@ -148,7 +148,7 @@ impl Source {
     pub(super) async fn run(&self, plan: &Plan) {
         let mut backoff = Backoff::new(plan.retry_delay, uuid::Uuid::new_v4().as_u64_pair().0);
         let mut file_attempts = 0;
-        // Whether nobody answered when it was knocked last.
+        // Whether nobody answered the last probe.
         let mut silent = false;
         loop {
             let furthest = self.last_frame_id.get();
@@ -180,9 +180,9 @@ impl Source {
                 self.wanted.reference,
                 delay.as_secs_f64()
             );
-            // Who was refused has no reason to watch the door.
-            let door = Door::of(&self.wanted.reference).filter(|_| error.kind() != Kind::SourceUnauthorised);
-            if pause(delay, door, &mut silent).await {
+            // Who was refused has no reason to ask again and again.
+            let probe = Probe::of(&self.wanted.reference).filter(|_| error.kind() != Kind::SourceUnauthorised);
+            if pause(delay, probe, &mut silent).await {
                 backoff.reset();
             }
             self.transition(SourceState::Restarting);
@@ -479,25 +479,25 @@ impl Source {
 
 /// Waits until the next attempt is due, or until a camera that did not answer begins to: then true. One that answers, and
 /// yet cannot be opened, is left alone: it has nothing new to say.
-async fn pause(delay: Duration, door: Option<Door>, silent: &mut bool) -> bool {
+async fn pause(delay: Duration, probe: Option<Probe>, silent: &mut bool) -> bool {
     let due = async {
         smol::Timer::after(delay).await;
         false
     };
     let back = async {
-        let Some(door) = door else { return std::future::pending().await };
+        let Some(probe) = probe else { return std::future::pending().await };
         // A name is looked up until it is found, and then once for each pause: with dead name servers every look-up holds a
         // thread for many seconds, and all pipelines share those.
         loop {
-            if let Some(place) = door.find().await {
-                while !door.answers(place).await {
+            if let Some(place) = probe.resolve().await {
+                while !probe.answers(place).await {
                     *silent = true;
-                    smol::Timer::after(KNOCK_INTERVAL).await;
+                    smol::Timer::after(PROBE_INTERVAL).await;
                 }
                 break;
             }
             *silent = true;
-            smol::Timer::after(KNOCK_INTERVAL).await;
+            smol::Timer::after(PROBE_INTERVAL).await;
         }
         if !std::mem::take(silent) {
             return std::future::pending().await;

@@ -190,7 +190,7 @@ fn a_camera_that_is_back_is_opened_at_once_however_rare_the_attempts_have_become
     let sink = udp::Receiver::new();
     let id = weir.init(&init(&weir, &format!("rtsp://127.0.0.1:{port}/cam"), sink.port()));
     wait_for("the first failure", || (complaints(&weir.report(&id), "SourceConnectionError") > 0).then_some(()));
-    // Long enough for a knock in vain.
+    // Long enough for a probe in vain.
     assert_eq!(sink.count_for(Duration::from_millis(1500)), 0);
     let camera = Scripted::start_on(port, Script::of("clips/baseline.mp4"));
     let back = Instant::now();
@@ -209,7 +209,7 @@ fn a_camera_that_answers_and_refuses_is_left_alone() {
     wait_for("the refusal", || (complaints(&weir.report(&id), "SourceConnectionError") > 0).then_some(()));
     assert_eq!(sink.count_for(Duration::from_secs(4)), 0);
     assert_eq!(camera.asked("DESCRIBE"), 1);
-    assert!(camera.asked("OPTIONS") <= 1, "knocked {} times", camera.asked("OPTIONS"));
+    assert!(camera.asked("OPTIONS") <= 1, "probed {} times", camera.asked("OPTIONS"));
 }
 
 #[test]

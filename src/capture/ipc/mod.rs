@@ -15,10 +15,18 @@
 mod bytes;
 mod event;
 mod order;
+mod ring;
+
+use std::time::Duration;
 
 pub(super) use bytes::Writer;
 pub(super) use event::{read_event, write_alive, write_ended, write_failed, write_frame, write_opened};
 pub(super) use order::{Order, Start, read_order, write_muted, write_release, write_start, write_stop};
+pub use ring::Ring;
+pub(super) use ring::RingWriter;
+
+/// A worker that says nothing else says this often that it lives.
+pub(super) const ALIVE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Changes with every change of a message. The two ends differ only when the executable was replaced while the
 /// service ran and `/proc/self/exe` cannot be used.

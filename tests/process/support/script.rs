@@ -35,8 +35,8 @@ impl Script {
 
 /// The access units of a video file.
 pub fn units(path: &Path) -> Vec<Vec<u8>> {
-    use ::weir::capture::source::Grab;
-    let mut source = ::weir::capture::file::open(path).unwrap();
+    use ::weir::capture::worker::source::Grab;
+    let mut source = ::weir::capture::worker::file::open(path).unwrap();
     let mut units = Vec::new();
     while let Grab::Packet(_, unit) = source.grab().unwrap() {
         units.push(unit.data.to_vec());

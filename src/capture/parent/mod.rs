@@ -1,0 +1,347 @@
+//! The parent's end of a worker process.
+
+mod probe;
+mod spawn;
+
+pub use probe::Probe;
+pub use spawn::Spawner;
+
+use crate::capture::ipc::{self, ALIVE_INTERVAL, Writer};
+use crate::capture::{Event, Request, Ring, Settings};
+use crate::error::{Error, Kind, Result, system};
+use async_io::{Async, Timer};
+use futures_lite::FutureExt;
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
+use spawn::Process;
+use std::cell::RefCell;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Beyond the worker's own deadlines, which name the cause better: one sign of life and a little. Then the worker itself
+/// hangs and the parent speaks.
+const WATCHDOG_MARGIN: Duration = ALIVE_INTERVAL.saturating_add(Duration::from_millis(500));
+
+/// From SIGKILL, or from the worker closing its socket, to its end. A process in an uninterruptible system call can take
+/// for ever; it is then left to the spawner thread.
+const REAP_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// Most signs of life in [`ALIVE_WINDOW`]. A worker sends about one per second.
+const MAX_ALIVE_PER_WINDOW: u32 = 64;
+/// See [`MAX_ALIVE_PER_WINDOW`].
+const ALIVE_WINDOW: Duration = Duration::from_secs(1);
+
+/// The parent's end of one worker process. Lives on the event loop's thread. Dropped without [`Worker::stop`], the
+/// process is killed and reaped in the background.
+#[derive(Debug)]
+pub struct Worker {
+    pid: u32,
+    /// Redacted, for errors.
+    reference: String,
+    socket: Async<OwnedFd>,
+    ring: Arc<Ring>,
+    open_deadline: Instant,
+    stall_timeout: Duration,
+    stop_grace: Duration,
+    state: RefCell<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    /// `None` once it has ended.
+    process: Option<Process>,
+    opened: bool,
+    /// The last event has been given out.
+    over: bool,
+    last_frame_id: u64,
+    last_heard: Instant,
+    alive_window: Instant,
+    alive_count: u32,
+    /// By slot: who has it.
+    slots: Vec<Slot>,
+    /// Slots that are [`Slot::Returning`].
+    returning: u32,
+    /// What the worker was told last, and what it shall be told.
+    muted: (bool, bool),
+    message: Writer,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Slot {
+    /// The worker may write into it.
+    Worker,
+    /// A frame lies in it.
+    Parent,
+    /// Released, but the socket had no room for the message yet.
+    Returning,
+}
+
+impl Worker {
+    /// Starts a worker. Answers when the process exists, not when its source is open: that is [`Event::Opened`].
+    /// A worker takes at least two slots: one to write while the other is read.
+    pub async fn start(spawner: &Spawner, settings: &Settings, request: Request) -> Result<Worker> {
+        let (ring, file) = Ring::create(request.slots, request.rule.slot_bytes())?;
+        let pair = rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None);
+        let (socket, child) = pair.map_err(|errno| system("creating a worker's socket")(errno.into()))?;
+        let mut message = Writer::new();
+        ipc::write_start(&mut message, std::process::id(), settings, &request)
+            .ok_or_else(|| Error::new(Kind::TooLarge, "video_reference or video_source_properties are too long"))?;
+        // Before the worker exists: the order waits in the socket.
+        rustix::net::send(&socket, message.message(), SendFlags::NOSIGNAL)
+            .map_err(|errno| system("sending a worker its order")(errno.into()))?;
+        message.wipe();
+        let socket = Async::new(socket).map_err(system("watching a worker's socket"))?;
+        let process = spawner.spawn(child, file).await?;
+        let now = Instant::now();
+        log::debug!("event=worker_started pid={} source={} ring_bytes={}", process.pid(), request.reference, ring.bytes());
+        let state = State {
+            opened: false,
+            over: false,
+            last_frame_id: request.first_frame_id.saturating_sub(1),
+            last_heard: now,
+            alive_window: now,
+            alive_count: 0,
+            slots: vec![Slot::Worker; ring.slots() as usize],
+            returning: 0,
+            muted: (request.muted, request.muted),
+            message,
+            process: None,
+        };
+        Ok(Worker {
+            pid: process.pid(),
+            reference: request.reference.redacted(),
+            socket,
+            ring: Arc::new(ring),
+            open_deadline: now + settings.open_timeout + WATCHDOG_MARGIN,
+            stall_timeout: settings.stall_timeout + WATCHDOG_MARGIN,
+            stop_grace: settings.stop_grace,
+            state: RefCell::new(State { process: Some(process), ..state }),
+        })
+    }
+
+    /// The next thing the worker says. May be dropped and called again without losing anything. One caller at a time.
+    ///
+    /// A worker that dies, is silent for too long or breaks the protocol ends with [`Event::Failed`]. After the last event
+    /// (`Ended`, `Failed`) there is none: the future then never completes.
+    pub async fn next(&self) -> Event {
+        if self.state.borrow().over {
+            return std::future::pending().await;
+        }
+        let event = match self.receive().await {
+            Ok(event) => event,
+            Err(error) => Event::Failed(error),
+        };
+        if matches!(event, Event::Ended | Event::Failed(_)) {
+            let mut state = self.state.borrow_mut();
+            state.over = true;
+            if matches!(event, Event::Failed(_)) {
+                // Killed, and reaped in the background. (One that ended well is on its way out.)
+                state.process = None;
+            }
+        }
+        event
+    }
+
+    async fn receive(&self) -> Result<Event> {
+        loop {
+            self.flush();
+            match self.take_message() {
+                Ok(Some(event)) => return self.state.borrow_mut().check(event),
+                Ok(None) => return Err(broke_protocol("a message that is none")),
+                Err(Errno::AGAIN | Errno::INTR) => self.wait().await?,
+                Err(Errno::CONNRESET | Errno::PIPE) => return Err(self.obituary().await),
+                Err(errno) => return Err(system("reading from a capture worker")(errno.into())),
+            }
+        }
+    }
+
+    /// Takes one message off the socket, if there is one. Not async: the buffer shall not live in a future.
+    fn take_message(&self) -> std::result::Result<Option<Event>, Errno> {
+        // A message longer than the buffer is cut, and then does not parse.
+        let mut message = [0; ipc::MAX_EVENT_BYTES];
+        let (length, _) = rustix::net::recv(self.socket.get_ref(), &mut message[..], RecvFlags::DONTWAIT)?;
+        match length {
+            0 => Err(Errno::PIPE),
+            _ => Ok(ipc::read_event(message.get(..length).unwrap_or_default())),
+        }
+    }
+
+    /// Waits until there is something to read, or room to write what waits to be written.
+    async fn wait(&self) -> Result<()> {
+        let (deadline, opened, unsent) = {
+            let state = self.state.borrow();
+            let deadline = if state.opened { state.last_heard + self.stall_timeout } else { self.open_deadline };
+            (deadline, state.opened, state.has_unsent())
+        };
+        let readable = async { self.socket.readable().await.map_err(system("watching a capture worker")) };
+        let writable = async {
+            match unsent {
+                true => self.socket.writable().await.map_err(system("watching a capture worker")),
+                false => std::future::pending().await,
+            }
+        };
+        let late = async {
+            Timer::at(deadline).await;
+            Err(match opened {
+                true => Error::new(Kind::SourceStalled, "the capture worker does not answer any more"),
+                false => {
+                    let message = format!("Cannot connect to video source under reference: {} (timed out)", self.reference);
+                    Error::new(Kind::SourceConnection, message)
+                }
+            })
+        };
+        readable.or(writable).or(late).await
+    }
+
+    /// The socket is closed: how did the worker end?
+    async fn obituary(&self) -> Error {
+        let process = self.state.borrow_mut().process.take();
+        let Some(mut process) = process else { return Error::new(Kind::Worker, "capture worker ended") };
+        let ended = async { Some(process.ended().await) };
+        let exit = ended
+            .or(async {
+                Timer::after(REAP_TIMEOUT).await;
+                None
+            })
+            .await;
+        match exit {
+            Some(exit) => Error::new(Kind::Worker, format!("capture worker ended early ({exit})")),
+            None => Error::new(Kind::Worker, "capture worker closed its socket and lives on"),
+        }
+    }
+
+    /// Where its frames are.
+    pub fn ring(&self) -> Arc<Ring> {
+        Arc::clone(&self.ring)
+    }
+
+    /// Gives a slot back. Never blocks. Giving back what is not held does nothing.
+    pub fn release(&self, slot: u32) {
+        {
+            let mut state = self.state.borrow_mut();
+            match state.slots.get_mut(slot as usize) {
+                Some(owner @ Slot::Parent) => *owner = Slot::Returning,
+                _ => return log::debug!("event=release_without_hold pid={} slot={slot}", self.pid),
+            }
+            state.returning += 1;
+        }
+        self.flush();
+    }
+
+    /// Stops or starts decoding. Never blocks.
+    pub fn set_muted(&self, muted: bool) {
+        self.state.borrow_mut().muted.1 = muted;
+        self.flush();
+    }
+
+    /// Writes what the socket has room for; the rest is written by `next`.
+    fn flush(&self) {
+        let state = &mut *self.state.borrow_mut();
+        let send = |message: &Writer| {
+            rustix::net::send(self.socket.get_ref(), message.message(), SendFlags::DONTWAIT | SendFlags::NOSIGNAL)
+        };
+        if state.muted.0 != state.muted.1 {
+            ipc::write_muted(&mut state.message, state.muted.1);
+            if send(&state.message).is_err() {
+                return; // Full: later. Broken: `next` will see why.
+            }
+            state.muted.0 = state.muted.1;
+        }
+        for (index, owner) in state.slots.iter_mut().enumerate() {
+            if state.returning == 0 {
+                break;
+            }
+            if *owner == Slot::Returning {
+                // Fits: a ring has at most `ring::MAX_SLOTS` slots.
+                ipc::write_release(&mut state.message, u32::try_from(index).unwrap_or(u32::MAX));
+                if send(&state.message).is_err() {
+                    return;
+                }
+                *owner = Slot::Worker;
+                state.returning -= 1;
+            }
+        }
+    }
+
+    /// Asks the worker to end (a camera is told TEARDOWN), kills it after `Settings::stop_grace`, and reaps it.
+    pub async fn stop(self) {
+        let process = {
+            let state = &mut *self.state.borrow_mut();
+            ipc::write_stop(&mut state.message);
+            // A worker that does not read is killed after the grace.
+            let _ = rustix::net::send(self.socket.get_ref(), state.message.message(), SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
+            state.process.take()
+        };
+        let Some(mut process) = process else { return };
+        let in_time = async {
+            process.ended().await;
+            true
+        };
+        if in_time
+            .or(async {
+                Timer::after(self.stop_grace).await;
+                false
+            })
+            .await
+        {
+            return;
+        }
+        log::info!("event=worker_killed pid={} reason=grace_over", self.pid);
+        process.kill();
+        async {
+            process.ended().await;
+        }
+        .or(async {
+            Timer::after(REAP_TIMEOUT).await;
+        })
+        .await;
+    }
+
+    /// Process id, for logs and tests.
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+}
+
+impl State {
+    fn has_unsent(&self) -> bool {
+        self.returning > 0 || self.muted.0 != self.muted.1
+    }
+
+    /// Whether an event may come now. What a worker says is not believed but checked.
+    fn check(&mut self, event: Event) -> Result<Event> {
+        self.last_heard = Instant::now();
+        match &event {
+            Event::Opened(_) if self.opened => return Err(broke_protocol("the source opened twice")),
+            Event::Opened(_) => self.opened = true,
+            Event::Frame(_) | Event::Ended if !self.opened => return Err(broke_protocol("frames before the source was open")),
+            Event::Frame(frame) => {
+                match self.slots.get_mut(frame.slot as usize) {
+                    Some(owner @ Slot::Worker) => *owner = Slot::Parent,
+                    _ => return Err(broke_protocol("a frame in a slot that it does not hold")),
+                }
+                if frame.frame_id <= self.last_frame_id {
+                    return Err(broke_protocol("frames out of order"));
+                }
+                self.last_frame_id = frame.frame_id;
+            }
+            Event::Alive(_) => {
+                if self.last_heard.duration_since(self.alive_window) >= ALIVE_WINDOW {
+                    self.alive_window = self.last_heard;
+                    self.alive_count = 0;
+                }
+                self.alive_count += 1;
+                if self.alive_count > MAX_ALIVE_PER_WINDOW {
+                    return Err(broke_protocol("too many messages"));
+                }
+            }
+            Event::Ended | Event::Failed(_) => {}
+        }
+        Ok(event)
+    }
+}
+
+fn broke_protocol(what: &'static str) -> Error {
+    Error::new(Kind::Worker, format!("capture worker broke its protocol: {what}"))
+}

@@ -1,0 +1,110 @@
+//! Whether somebody answers at a source's address: cheap enough to ask often, while attempts to open it are rare.
+//!
+//! Runs in the service itself, on its event loop, and therefore reads a single byte: what a camera says is for workers.
+
+use crate::capture::place::Place;
+use crate::capture::worker::rtsp;
+use crate::command::SourceReference;
+use crate::resolve;
+use async_io::Timer;
+use async_net::TcpStream;
+use futures_lite::{AsyncReadExt, AsyncWriteExt, FutureExt};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// From connecting to the first byte of an answer, at most. Cameras that are up need milliseconds.
+const PATIENCE: Duration = Duration::from_millis(700);
+
+/// Where to ask, and what to say there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Probe {
+    host: String,
+    port: u16,
+    greeting: String,
+}
+
+impl Probe {
+    /// The probe of a source that can be probed: `rtsp://` and `http://`. Files and devices have none; nor has `https://`, where
+    /// a handshake would be needed to learn as much.
+    pub fn of(reference: &SourceReference) -> Option<Probe> {
+        let (url, default_port, request) = match Place::of(reference) {
+            Place::Rtsp(url) => (rtsp::place(&url)?, rtsp::DEFAULT_PORT, "OPTIONS * RTSP/1.0\r\nCSeq: 1\r\n"),
+            Place::Http(url) => {
+                let url = url::Url::parse(&url).ok().filter(|url| url.scheme() == "http")?;
+                (url, 80, "HEAD / HTTP/1.1\r\nConnection: close\r\n")
+            }
+            Place::Device(_) | Place::File(_) | Place::Loop(_) | Place::Unknown(_) => return None,
+        };
+        let named = url.host_str()?;
+        Some(Probe {
+            host: named.trim_matches(['[', ']']).to_owned(),
+            port: url.port().unwrap_or(default_port),
+            // Neither path nor credentials: this is no attempt to come in, and no camera can count it as one.
+            greeting: format!("{request}Host: {named}\r\n\r\n"),
+        })
+    }
+
+    /// The address by now; `None`: nobody knows. Takes as long as the machine's name servers take, and a thread
+    /// meanwhile, also when it is not waited for: ask again only after an answer.
+    pub async fn resolve(&self) -> Option<SocketAddr> {
+        resolve::lookup(&self.host, self.port).await.ok()?.into_iter().next()
+    }
+
+    /// Asks once, at what [`Probe::resolve`] found.
+    pub async fn answers(&self, place: SocketAddr) -> bool {
+        let asked = async {
+            let mut connection = TcpStream::connect(place).await.ok()?;
+            connection.write_all(self.greeting.as_bytes()).await.ok()?;
+            connection.read(&mut [0]).await.ok().filter(|bytes| *bytes > 0)
+        };
+        let late = async {
+            Timer::after(PATIENCE).await;
+            None
+        };
+        asked.or(late).await.is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+
+    fn door(reference: &str) -> Option<Probe> {
+        Door::of(&SourceReference::Text(reference.into()))
+    }
+
+    #[test]
+    fn doors_are_where_the_reference_says_and_know_no_secret() {
+        let found = door("rtsp://u:secret@cam/ch1?token=secret").unwrap();
+        assert_eq!((found.host.as_str(), found.port), ("cam", 554));
+        assert!(!found.greeting.contains("secret") && found.greeting.starts_with("OPTIONS * RTSP/1.0\r\n"));
+        let found = door("http://[::1]:8081/a.jpg").unwrap();
+        assert_eq!((found.host.as_str(), found.port), ("::1", 8081));
+        for none in ["clip.mp4", "file:///a.mp4", "/dev/video0", "https://cam/a.jpg", "gopher://x/"] {
+            assert_eq!(door(none), None, "{none}");
+        }
+    }
+
+    #[test]
+    fn only_an_answer_is_an_answer() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let door = door(&format!("rtsp://localhost:{}/cam", address.port())).unwrap();
+        assert_eq!(smol::block_on(door.find()).map(|place| place.port()), Some(address.port()));
+        // Accepted by the kernel, answered by nobody: a camera that hangs.
+        assert!(!smol::block_on(door.answers(address)));
+        let server = std::thread::spawn(move || {
+            for _ in 0..2 {
+                let (mut connection, _) = listener.accept().unwrap();
+                let _ = connection.read(&mut [0; 256]);
+                let _ = connection.write_all(b"RTSP/1.0 200 OK\r\n\r\n");
+            }
+        });
+        assert!(smol::block_on(door.answers(address)));
+        server.join().unwrap();
+        assert!(!smol::block_on(door.answers(address)), "a closed port");
+    }
+}

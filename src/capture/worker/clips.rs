@@ -1,0 +1,100 @@
+//! For tests: clips of `tests/assets/clips`, decoded and compared with what ffmpeg made of them (`tests/scripts/make-clips.sh`).
+
+use crate::capture::worker::decode::{self, Decoder};
+use crate::capture::worker::file;
+use crate::capture::worker::picture::Picture;
+use crate::capture::worker::source::{Grab, Source};
+use crate::clock::Wall;
+use crate::error::{Kind, Result};
+use std::path::PathBuf;
+
+/// Where a file of the repository's `tests/assets` lies.
+pub(crate) fn asset(name: &str) -> PathBuf {
+    [env!("CARGO_MANIFEST_DIR"), "tests", "assets", name].iter().collect()
+}
+
+/// Adler-32 as ffmpeg's framecrc counts it: from 0, not from 1.
+fn adler(sums: (u32, u32), bytes: &[u8]) -> (u32, u32) {
+    bytes.iter().fold(sums, |(a, b), &byte| {
+        let a = (a + u32::from(byte)) % 65_521;
+        (a, (b + a) % 65_521)
+    })
+}
+
+/// Checksum over the planes, padding left out.
+pub(crate) fn checksum(picture: &Picture<'_>) -> u32 {
+    picture.check().expect("pictures that come out are whole");
+    let rows = picture.layout.planes(picture.width as usize, picture.height as usize);
+    let mut sums = (0, 0);
+    for (plane, (row_bytes, count)) in picture.planes.iter().zip(rows) {
+        for row in 0..count {
+            sums = adler(sums, &plane.data[row * plane.stride..][..row_bytes]);
+        }
+    }
+    sums.1 << 16 | sums.0
+}
+
+/// What a file decodes to.
+#[derive(Debug, Default)]
+pub(crate) struct Decoded {
+    pub(crate) checksums: Vec<u32>,
+    /// Numbers of the packets that the pictures belong to, from 0.
+    pub(crate) packets: Vec<i64>,
+    pub(crate) undecodable: usize,
+    /// Most packets that had gone in beyond the pictures that had come out.
+    pub(crate) delay: usize,
+}
+
+/// Decodes a source to its end. Undecodable packets are counted; other errors end it.
+pub(crate) fn decode_all(source: &mut dyn Source, mut look: impl FnMut(&Picture<'_>)) -> Result<Decoded> {
+    let mut decoder: Option<Box<dyn Decoder>> = None;
+    let mut decoded = Decoded::default();
+    let mut output = |picture: &Picture<'_>, stamp: Wall, decoded: &mut Decoded| {
+        look(picture);
+        decoded.checksums.push(checksum(picture));
+        decoded.packets.push(stamp.micros());
+    };
+    for packet in 0.. {
+        match source.grab()? {
+            Grab::Packet(codec, unit) => {
+                let decoder = decoder.get_or_insert_with(|| decode::open(codec));
+                let mut take = |picture: &Picture<'_>, stamp: Wall| {
+                    output(picture, stamp, &mut decoded);
+                    Ok(())
+                };
+                match decoder.decode(&unit, Wall::from_micros(packet), &mut take) {
+                    Err(error) if error.kind() == Kind::Undecodable => decoded.undecodable += 1,
+                    other => other?,
+                }
+                let packets = usize::try_from(packet).unwrap_or(0) + 1;
+                decoded.delay = decoded.delay.max(packets.saturating_sub(decoded.checksums.len() + decoded.undecodable));
+            }
+            Grab::Picture(picture) => output(&picture, Wall::from_micros(packet), &mut decoded),
+            Grab::Idle | Grab::Gap => {}
+            Grab::End => break,
+        }
+    }
+    if let Some(decoder) = &mut decoder {
+        decoder.flush(&mut |picture, stamp| {
+            output(picture, stamp, &mut decoded);
+            Ok(())
+        })?;
+    }
+    Ok(decoded)
+}
+
+/// Decodes a clip and demands the very frames that ffmpeg shows.
+pub(crate) fn assert_exact(name: &str, mut look: impl FnMut(&Picture<'_>)) -> Decoded {
+    let expected = std::fs::read_to_string(asset(&format!("clips/{name}.crc"))).expect("checksums are checked in");
+    let parse = |line: &str| u32::from_str_radix(line.trim_start_matches("0x"), 16).expect("hexadecimal");
+    let expected: Vec<u32> = expected.lines().map(parse).collect();
+    let mut source = file::open(&asset(&format!("clips/{name}"))).expect(name);
+    let decoded = decode_all(source.as_mut(), &mut look).expect(name);
+    assert_eq!(decoded.undecodable, 0, "{name}");
+    let wrong = decoded.checksums.iter().zip(&expected).filter(|(got, want)| got != want).count();
+    assert_eq!((decoded.checksums.len(), wrong), (expected.len(), 0), "{name}: frames, frames that differ");
+    // Once more from the start, with the same decoder state rules that a looping stream has.
+    source.restart().expect(name);
+    assert_eq!(decode_all(source.as_mut(), look).expect(name).checksums, expected, "{name}, second time");
+    decoded
+}

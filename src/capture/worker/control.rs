@@ -1,0 +1,240 @@
+//! The worker's end of the conversation with its parent.
+//!
+//! A thread of its own listens, so that a worker that is busy decoding or waits for its camera still takes back slots and
+//! hears that it shall stop. What it heard is state behind one lock; nobody has to poll.
+
+use crate::capture::ipc::{self, ALIVE_INTERVAL, Order, Start, Writer};
+use crate::capture::{Event, Frame, Progress};
+use crate::command::SourceProperties;
+use crate::error::{Error, Kind, Result, system};
+use rustix::event::{PollFd, PollFlags};
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// What the parent has told us so far.
+#[derive(Debug)]
+struct Heard {
+    /// By slot: whether we may write into it.
+    free: Vec<bool>,
+    muted: bool,
+    stop: bool,
+}
+
+/// Shared by the thread that listens and the one that works.
+#[derive(Debug)]
+struct Shared {
+    heard: Mutex<Heard>,
+    changed: Condvar,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Heard> {
+        // No code panics while it holds the lock; if it did, flags and booleans are still whole.
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The worker's end of the conversation.
+#[derive(Debug)]
+pub(super) struct Control {
+    socket: Arc<OwnedFd>,
+    shared: Arc<Shared>,
+    message: Writer,
+    last_said: Instant,
+    /// The counters as the parent knows them, and since when.
+    told: (Progress, Instant),
+}
+
+/// Takes the first message off the socket.
+pub(super) fn receive_start(socket: &OwnedFd) -> Result<Box<Start>> {
+    let mut message = vec![0; ipc::MAX_MESSAGE_BYTES];
+    let (length, _) = rustix::net::recv(socket, &mut message[..], RecvFlags::empty())
+        .map_err(|errno| system("waiting for the order to start")(errno.into()))?;
+    let order = ipc::read_order(message.get(..length).unwrap_or_default());
+    message.fill(0); // It holds the camera's password.
+    match order {
+        Some(Order::Start(start)) => Ok(start),
+        _ => Err(Error::new(Kind::Worker, "the first message is no order to start")),
+    }
+}
+
+impl Control {
+    /// Starts to listen. `grace` is what we have between being told to stop and being ended, whatever we do.
+    pub(super) fn start(socket: OwnedFd, slots: u32, muted: bool, grace: Duration) -> Result<Control> {
+        let (signals, signalled) = UnixStream::pair().map_err(system("creating the signal socket"))?;
+        signal_hook::low_level::pipe::register(signal_hook::consts::SIGTERM, signals).map_err(system("catching SIGTERM"))?;
+        let heard = Heard { free: vec![true; slots as usize], muted, stop: false };
+        let shared = Arc::new(Shared { heard: Mutex::new(heard), changed: Condvar::new() });
+        let socket = Arc::new(socket);
+        let (listener, state) = (Arc::clone(&socket), Arc::clone(&shared));
+        std::thread::Builder::new()
+            .name("control".into())
+            .stack_size(LISTENER_STACK_BYTES)
+            .spawn(move || {
+                listen(&listener, &signalled, &state);
+                state.lock().stop = true;
+                state.changed.notify_all();
+                std::thread::sleep(grace);
+                // The working thread hangs: what it would have told the camera is lost, but nothing is left behind.
+                std::process::exit(1);
+            })
+            .map_err(system("starting the listening thread"))?;
+        Ok(Control {
+            socket,
+            shared,
+            message: Writer::new(),
+            last_said: Instant::now(),
+            told: (Progress::default(), Instant::now()),
+        })
+    }
+
+    /// Whether the parent wants us to end, or is gone.
+    pub(super) fn stopped(&self) -> bool {
+        self.shared.lock().stop
+    }
+
+    /// Whether frames are to be thrown away undecoded.
+    pub(super) fn muted(&self) -> bool {
+        self.shared.lock().muted
+    }
+
+    /// A free slot, now ours. The lowest: a ring that is never full then touches only its first pages.
+    pub(super) fn take_slot(&self) -> Option<u32> {
+        take(&mut self.shared.lock())
+    }
+
+    /// The same, waiting for at most `limit`. `None` also when told to stop.
+    pub(super) fn wait_for_slot(&self, limit: Duration) -> Option<u32> {
+        let heard = self.shared.lock();
+        let nothing = |heard: &mut Heard| !heard.stop && !heard.free.contains(&true);
+        let result = self.shared.changed.wait_timeout_while(heard, limit, nothing);
+        let (mut heard, _) = result.unwrap_or_else(PoisonError::into_inner);
+        if heard.stop { None } else { take(&mut heard) }
+    }
+
+    /// Gives back a slot that was taken and not used.
+    pub(super) fn put_back(&self, slot: u32) {
+        if let Some(free) = self.shared.lock().free.get_mut(slot as usize) {
+            *free = true;
+        }
+    }
+
+    /// Waits until `deadline`, or until told to stop.
+    pub(super) fn wait_until(&self, deadline: Instant) {
+        let limit = deadline.saturating_duration_since(Instant::now());
+        if !limit.is_zero() {
+            let _ = self.shared.changed.wait_timeout_while(self.shared.lock(), limit, |heard| !heard.stop);
+        }
+    }
+
+    /// The source is open.
+    pub(super) fn say_opened(&mut self, properties: &SourceProperties) -> Result<()> {
+        ipc::write_opened(&mut self.message, properties);
+        self.send()
+    }
+
+    /// A frame lies in its slot, which is the parent's from now on.
+    pub(super) fn say_frame(&mut self, frame: &Frame) -> Result<()> {
+        ipc::write_frame(&mut self.message, frame);
+        self.send()
+    }
+
+    /// We live, if nothing has been said for [`ALIVE_INTERVAL`]; and what was lost, as often, if it has become more.
+    pub(super) fn say_alive_if_due(&mut self, progress: &Progress) -> Result<()> {
+        let (told, since) = &self.told;
+        let losses_due = has_lost_more(told, progress) && since.elapsed() >= ALIVE_INTERVAL;
+        if self.last_said.elapsed() < ALIVE_INTERVAL && !losses_due {
+            return Ok(());
+        }
+        self.say_alive(progress)
+    }
+
+    /// What was lost since it was last said: before the last word, after which nobody asks any more.
+    pub(super) fn say_losses(&mut self, progress: &Progress) -> Result<()> {
+        if self.stopped() || !has_lost_more(&self.told.0, progress) {
+            return Ok(());
+        }
+        self.say_alive(progress)
+    }
+
+    fn say_alive(&mut self, progress: &Progress) -> Result<()> {
+        self.told = (*progress, Instant::now());
+        ipc::write_alive(&mut self.message, progress);
+        self.send()
+    }
+
+    /// The last word.
+    pub(super) fn say_last(&mut self, last: &Event) -> Result<()> {
+        match last {
+            Event::Failed(error) => ipc::write_failed(&mut self.message, error),
+            _ => ipc::write_ended(&mut self.message),
+        }
+        self.send()
+    }
+
+    /// Blocks while the parent does not read: there is nothing better to do then. A parent that is gone ends us.
+    fn send(&mut self) -> Result<()> {
+        self.last_said = Instant::now();
+        loop {
+            match rustix::net::send(&*self.socket, self.message.message(), SendFlags::NOSIGNAL) {
+                Ok(_) => return Ok(()),
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(system("speaking to the service")(errno.into())),
+            }
+        }
+    }
+}
+
+fn has_lost_more(told: &Progress, now: &Progress) -> bool {
+    (told.dropped, told.undecodable) != (now.dropped, now.undecodable)
+}
+
+/// The listener reads small messages and calls nothing deep.
+const LISTENER_STACK_BYTES: usize = 128 * 1024;
+
+fn take(heard: &mut Heard) -> Option<u32> {
+    let index = heard.free.iter().position(|free| *free)?;
+    *heard.free.get_mut(index)? = false;
+    u32::try_from(index).ok()
+}
+
+/// Returns when there is a reason to stop: an order, SIGTERM, or a parent that is gone.
+fn listen(socket: &OwnedFd, signalled: &UnixStream, shared: &Shared) {
+    // Orders after the first are a few bytes.
+    let mut message = [0; 64];
+    loop {
+        let mut watched = [PollFd::from_borrowed_fd(socket.as_fd(), PollFlags::IN), PollFd::new(signalled, PollFlags::IN)];
+        match rustix::event::poll(&mut watched, None) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(_) => return,
+        }
+        let [order, signal] = watched.map(|fd| !fd.revents().is_empty());
+        if signal {
+            return;
+        }
+        if !order {
+            continue;
+        }
+        match rustix::net::recv(socket, &mut message[..], RecvFlags::DONTWAIT) {
+            Err(Errno::AGAIN | Errno::INTR) => continue,
+            Ok((0, _)) | Err(_) => return,
+            Ok((length, _)) => {
+                let mut heard = shared.lock();
+                match ipc::read_order(message.get(..length).unwrap_or_default()) {
+                    Some(Order::Release(slot)) => match heard.free.get_mut(slot as usize) {
+                        Some(free) => *free = true,
+                        None => return,
+                    },
+                    Some(Order::Muted(muted)) => heard.muted = muted,
+                    // The service and its workers are one executable: anything else is an end of the conversation.
+                    Some(Order::Stop | Order::Start(_)) | None => return,
+                }
+                shared.changed.notify_all();
+            }
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! Decoders behind one trait. They run in the worker process: what they cannot survive, only their source sees.
+
+pub(crate) mod annexb;
+mod bits;
+mod decoded;
+mod h264;
+mod h265;
+mod jpeg;
+mod parameters;
+mod reorder;
+
+pub(crate) use h264::Sps as H264Parameters;
+pub(crate) use h265::Sps as H265Parameters;
+pub(crate) use jpeg::size as jpeg_size;
+
+use crate::capture::worker::picture::Picture;
+use crate::clock::Wall;
+use crate::error::Result;
+
+/// How a packet is coded. Raw pictures need no decoder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Codec {
+    /// ITU-T H.264, Annex B, parameter sets before each key frame.
+    H264,
+    /// ITU-T H.265, Annex B, parameter sets before each key frame.
+    H265,
+    /// Baseline or progressive JPEG, one picture per packet (also "Motion JPEG").
+    Jpeg,
+}
+
+impl Codec {
+    /// The name people use.
+    pub fn name(self) -> &'static str {
+        match self {
+            Codec::H264 => "H.264",
+            Codec::H265 => "H.265",
+            Codec::Jpeg => "JPEG",
+        }
+    }
+}
+
+/// All coded data of one picture.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AccessUnit<'a> {
+    /// The bytes, in the form that [`Codec`] says.
+    pub data: &'a [u8],
+    /// Decoding may begin here.
+    pub key: bool,
+    /// False where the container says that this picture serves only as reference (before the start of an edit list): it is decoded and not output.
+    pub shown: bool,
+}
+
+/// Takes the decoded pictures, with the time stamps that their access units came with. Its error ends the call and is passed on.
+pub type Output<'a> = dyn FnMut(&Picture<'_>, Wall) -> Result<()> + 'a;
+
+/// A decoder of one stream. Pictures come out in presentation order.
+///
+/// Errors: [`SourceUnsupported`](crate::error::Kind::SourceUnsupported) says that this stream cannot be decoded by us at all, [`Undecodable`](crate::error::Kind::Undecodable) that
+/// this one access unit could not be: count it and go on. Anything else came from `output`. Damaged input may also give damaged pictures.
+pub trait Decoder {
+    /// Decodes one access unit; outputs none, one or several pictures.
+    fn decode(&mut self, unit: &AccessUnit<'_>, timestamp: Wall, output: &mut Output<'_>) -> Result<()>;
+
+    /// End of the stream: outputs what reordering held back. The decoder may be used again from the next key frame on.
+    fn flush(&mut self, output: &mut Output<'_>) -> Result<()>;
+}
+
+/// A decoder for a stream of that codec.
+pub fn open(codec: Codec) -> Box<dyn Decoder> {
+    match codec {
+        Codec::H264 => Box::new(h264::H264::new()),
+        Codec::Jpeg => Box::new(jpeg::Jpeg::default()),
+        Codec::H265 => Box::new(h265::H265::new()),
+    }
+}

@@ -1,0 +1,427 @@
+//! The body of `weir capture`: one source, from opening to its end.
+
+pub mod bench;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod clips;
+mod control;
+pub mod decode;
+pub mod file;
+mod http;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod mutations;
+pub mod picture;
+mod reference;
+pub(super) mod rtsp;
+mod sandbox;
+mod scale;
+pub mod source;
+pub mod v4l2;
+
+use crate::capture::ipc::{ALIVE_INTERVAL, RingWriter, Start};
+use crate::capture::{Event, Frame, Progress, Request};
+use crate::clock::Wall;
+use crate::command::{Filling, SourceProperties};
+use crate::error::{Error, Kind, Result};
+use control::Control;
+use decode::{AccessUnit, Codec, Decoder};
+use picture::Picture;
+use reference::Opened;
+use scale::Scaler;
+use source::{Grab, Source};
+use std::os::fd::OwnedFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::{Duration, Instant};
+
+/// Frame rate of a source that declares none, where one is needed to pace it.
+const ASSUMED_FPS: f64 = 25.0;
+
+/// Longest silence that a declared frame rate can ask for: a camera may declare anything.
+const MAX_STALL_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Exit code when started by hand (sysexits' EX_USAGE).
+const USAGE: u8 = 64;
+
+/// Runs one capture to its end. Returns the exit code.
+pub fn run() -> u8 {
+    let Ok((socket, ring)) = inherited() else {
+        eprintln!("`weir capture` is started by `weir serve`");
+        return USAGE;
+    };
+    let Ok(start) = control::receive_start(&socket) else {
+        eprintln!("`weir capture` is started by `weir serve`");
+        return USAGE;
+    };
+    let request = &start.request;
+    sandbox::at_start(&start);
+    // Before the limits, which count from what is mapped already, and before there is a second thread.
+    let ring = RingWriter::open(ring, request.slots, request.rule.slot_bytes());
+    let control = Control::start(socket, request.slots, request.muted, start.settings.stop_grace);
+    let Ok(mut control) = control else { return 1 };
+    end(&mut control, |control| capture(&start, ring?, control))
+}
+
+/// Works to the end, and says how that was. Returns the exit code.
+fn end(control: &mut Control, work: impl FnOnce(&mut Control) -> Result<()>) -> u8 {
+    // A decoder that panics on a damaged stream is one error of one source. (A build that aborts is seen by the parent.)
+    let ending = catch_unwind(AssertUnwindSafe(|| work(control)))
+        .unwrap_or_else(|_| Err(Error::new(Kind::Worker, "capture worker panicked")));
+    let last = match ending {
+        _ if control.stopped() => return 0,
+        Ok(()) => Event::Ended,
+        Err(error) => Event::Failed(error),
+    };
+    u8::from(control.say_last(&last).is_err())
+}
+
+/// Takes over standard input (the socket) and standard output (the ring), and leaves harmless ones in their place:
+/// a stray `println!` of some library must not write over a frame.
+fn inherited() -> Result<(OwnedFd, OwnedFd), rustix::io::Errno> {
+    use rustix::stdio;
+    let socket = rustix::io::fcntl_dupfd_cloexec(stdio::stdin(), 3)?;
+    rustix::net::sockopt::socket_type(&socket)?;
+    let ring = rustix::io::fcntl_dupfd_cloexec(stdio::stdout(), 3)?;
+    stdio::dup2_stdin(stdio::stderr())?;
+    stdio::dup2_stdout(stdio::stderr())?;
+    Ok((socket, ring))
+}
+
+fn capture(start: &Start, ring: RingWriter, control: &mut Control) -> Result<()> {
+    let request = &start.request;
+    sandbox::before_open(start)?;
+    let Opened { mut source, endless } = reference::open(start, control)?;
+    sandbox::after_open(start);
+    let mut properties = source.properties();
+    if endless {
+        // As in the reference: what `file://` names is a stream (reference.md §4.2).
+        properties = SourceProperties { is_file: false, timestamp_created: None, ..properties };
+    }
+    let SourceProperties { width, height, fps, .. } = properties;
+    log::debug!("event=source_open source={} width={width} height={height} fps={fps}", request.reference);
+    control.say_opened(&properties)?;
+    let mut session = Session::new(start, control, ring, &properties, endless);
+    let ending = session.run(&mut *source);
+    let Frames { control, progress, .. } = &mut session.frames;
+    control.say_losses(progress)?;
+    ending
+}
+
+/// One open source being played.
+struct Session<'a> {
+    pace: Option<Pace>,
+    endless: bool,
+    is_file: bool,
+    stall_timeout: Duration,
+    key_frame_timeout: Duration,
+    /// Its frames come so rarely that silence needs a sign of life to the parent.
+    slow: bool,
+    decoder: Option<(Codec, Box<dyn Decoder>)>,
+    /// Since when units are thrown away until a key frame comes.
+    no_key_frame_since: Option<Instant>,
+    frames: Frames<'a>,
+}
+
+impl<'a> Session<'a> {
+    fn new(start: &'a Start, control: &'a mut Control, ring: RingWriter, properties: &SourceProperties, endless: bool) -> Self {
+        let fps = if properties.fps > 0.0 { properties.fps } else { ASSUMED_FPS };
+        Session {
+            pace: (properties.is_file || endless).then(|| Pace::new(fps)),
+            endless,
+            is_file: properties.is_file,
+            stall_timeout: stall_timeout(start.settings.stall_timeout, properties.fps),
+            key_frame_timeout: start.settings.key_frame_timeout,
+            slow: stall_timeout(start.settings.stall_timeout, properties.fps) > start.settings.stall_timeout,
+            decoder: None,
+            no_key_frame_since: None,
+            frames: Frames::new(&start.request, control, ring, properties),
+        }
+    }
+
+    fn run(&mut self, source: &mut dyn Source) -> Result<()> {
+        let mut last_grab = Instant::now();
+        let mut muted = false;
+        while !self.frames.control.stopped() {
+            let was_muted = std::mem::replace(&mut muted, self.frames.control.muted());
+            if was_muted && !muted {
+                // What was decoded before is of no use for what comes now.
+                self.decoder = None;
+            }
+            // A file that plays at full speed only waits while muted: its clock starts there.
+            if let Some(pace) = &mut self.pace
+                && muted
+                && !was_muted
+                && !self.endless
+            {
+                pace.restart();
+            }
+            match source.grab()? {
+                Grab::Idle => {
+                    if last_grab.elapsed() >= self.stall_timeout {
+                        let seconds = self.stall_timeout.as_secs_f32();
+                        return Err(Error::new(Kind::SourceStalled, format!("no packet for {seconds} seconds")));
+                    }
+                    if self.slow {
+                        self.frames.control.say_alive_if_due(&self.frames.progress)?;
+                    }
+                    continue;
+                }
+                Grab::Gap => {
+                    self.no_key_frame_since.get_or_insert_with(Instant::now);
+                    continue;
+                }
+                Grab::End => {
+                    self.flush()?;
+                    if !self.endless {
+                        return self.ended();
+                    }
+                    source.restart()?;
+                    self.decoder = None;
+                    continue;
+                }
+                Grab::Packet(_, unit) if muted => self.frames.skip(unit.shown),
+                Grab::Picture(_) if muted => self.frames.skip(true),
+                Grab::Packet(codec, unit) => self.decode(codec, &unit)?,
+                Grab::Picture(picture) => self.frames.deliver(&picture, Wall::now())?,
+            }
+            last_grab = Instant::now();
+            self.frames.control.say_alive_if_due(&self.frames.progress)?;
+            if let Some(pace) = &mut self.pace
+                && (self.endless || muted)
+            {
+                let due = pace.next();
+                self.frames.control.wait_until(due);
+            }
+        }
+        Ok(())
+    }
+
+    /// The end of a file is its end; the end of a stream is a loss.
+    fn ended(&self) -> Result<()> {
+        if self.is_file { Ok(()) } else { Err(Error::new(Kind::SourceLost, "the stream has ended")) }
+    }
+
+    fn decode(&mut self, codec: Codec, unit: &AccessUnit<'_>) -> Result<()> {
+        if self.decoder.as_ref().is_none_or(|(current, _)| *current != codec) {
+            self.decoder = Some((codec, decode::open(codec)));
+            self.no_key_frame_since = Some(Instant::now());
+        }
+        if let Some(since) = self.no_key_frame_since {
+            if !unit.key {
+                self.frames.progress.waiting_for_key_frame = since.elapsed() >= self.key_frame_timeout;
+                self.frames.skip(unit.shown);
+                return Ok(());
+            }
+            self.no_key_frame_since = None;
+            self.frames.progress.waiting_for_key_frame = false;
+        }
+        let Some((_, decoder)) = &mut self.decoder else { return Ok(()) };
+        let frames = &mut self.frames;
+        match decoder.decode(unit, Wall::now(), &mut |picture, timestamp| frames.deliver(picture, timestamp)) {
+            Err(error) if error.kind() == Kind::Undecodable => {
+                log::debug!("event=undecodable codec={} error=\"{error}\"", codec.name());
+                self.frames.progress.undecodable += 1;
+                Ok(())
+            }
+            result => result,
+        }
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        let Some((_, decoder)) = &mut self.decoder else { return Ok(()) };
+        let frames = &mut self.frames;
+        match decoder.flush(&mut |picture, timestamp| frames.deliver(picture, timestamp)) {
+            Err(error) if error.kind() == Kind::Undecodable => Ok(()),
+            result => result,
+        }
+    }
+}
+
+/// Silence after which a source counts as frozen. One that declares a frame every few seconds (a snapshot that is asked
+/// for every 10 s) may miss two.
+fn stall_timeout(configured: Duration, fps: f64) -> Duration {
+    let three_frames = Duration::try_from_secs_f64(3.0 / fps).unwrap_or_default();
+    configured.max(three_frames.min(MAX_STALL_TIMEOUT))
+}
+
+/// Counts, scales and delivers frames.
+struct Frames<'a> {
+    control: &'a mut Control,
+    ring: RingWriter,
+    scaler: Scaler,
+    filling: Filling,
+    /// Of every frame this part is delivered, and how much of one is owed.
+    stride: Option<(f64, f64)>,
+    progress: Progress,
+}
+
+impl<'a> Frames<'a> {
+    fn new(request: &Request, control: &'a mut Control, ring: RingWriter, properties: &SourceProperties) -> Self {
+        let by_kind = if properties.is_file { Filling::Wait } else { Filling::DropOldest };
+        let part = match request.file_max_fps {
+            Some(max_fps) if properties.is_file && properties.fps > max_fps && max_fps > 0.0 => Some(max_fps / properties.fps),
+            _ => None,
+        };
+        Frames {
+            control,
+            ring,
+            scaler: Scaler::new(request.rule),
+            filling: request.filling.unwrap_or(by_kind),
+            // The first frame is delivered.
+            stride: part.map(|part| (part, 1.0 - part)),
+            progress: Progress { frame_id: request.first_frame_id.saturating_sub(1), ..Progress::default() },
+        }
+    }
+
+    /// A frame passes by undecoded.
+    fn skip(&mut self, shown: bool) {
+        self.progress.frame_id += u64::from(shown);
+    }
+
+    /// Counts a frame and, if a slot can be had, scales it into the ring and announces it.
+    fn deliver(&mut self, picture: &Picture<'_>, timestamp: Wall) -> Result<()> {
+        self.progress.frame_id += 1;
+        if let Some((part, owed)) = &mut self.stride {
+            *owed += *part;
+            if *owed < 1.0 {
+                return Ok(());
+            }
+            *owed -= 1.0;
+        }
+        let Some(slot) = self.slot()? else {
+            self.progress.dropped += 1;
+            return Ok(());
+        };
+        let pixels = self.ring.slot_mut(slot).ok_or_else(|| Error::new(Kind::Worker, "a slot outside the ring"))?;
+        if let Err(error) = self.scaler.scale(picture, pixels) {
+            self.control.put_back(slot);
+            return Err(error);
+        }
+        let frame_id = self.progress.frame_id;
+        self.control.say_frame(&Frame { slot, frame_id, timestamp, width: picture.width, height: picture.height })
+    }
+
+    fn slot(&mut self) -> Result<Option<u32>> {
+        let mut slot = self.control.take_slot();
+        // Other strategies do not wait: the parent keeps slots free by giving back the oldest, or wants the frame dropped.
+        while slot.is_none() && self.filling == Filling::Wait {
+            slot = self.control.wait_for_slot(ALIVE_INTERVAL);
+            if self.control.stopped() {
+                // Ends the decoder's call; `run` sees that this was asked for.
+                return Err(Error::new(Kind::ShuttingDown, "told to stop"));
+            }
+            self.control.say_alive_if_due(&self.progress)?;
+        }
+        Ok(slot)
+    }
+}
+
+/// When the next frame of a file is due.
+#[derive(Debug)]
+struct Pace {
+    interval: Duration,
+    due: Instant,
+}
+
+impl Pace {
+    fn new(fps: f64) -> Pace {
+        // Positive and not above the event's limit of declared rates; a very slow one is bounded so that `stop` is heard.
+        let interval = Duration::try_from_secs_f64(1.0 / fps).unwrap_or_default().min(ALIVE_INTERVAL);
+        Pace { interval, due: Instant::now() }
+    }
+
+    fn restart(&mut self) {
+        self.due = Instant::now();
+    }
+
+    /// When the frame after this one is due. Time that was lost is not made up for by a burst.
+    fn next(&mut self) -> Instant {
+        self.due = (self.due + self.interval).max(Instant::now());
+        self.due
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests {
+    use super::*;
+    use crate::capture::ipc;
+    use crate::geometry::{Fit, InputRule};
+    use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType};
+
+    /// A decoder with a bug.
+    struct Panics;
+
+    impl Source for Panics {
+        fn properties(&self) -> SourceProperties {
+            SourceProperties { width: 64, height: 48, total_frames: -1, is_file: false, fps: 25.0, timestamp_created: None }
+        }
+
+        fn grab(&mut self) -> Result<Grab<'_>> {
+            panic!("a bug, met on purpose")
+        }
+
+        fn restart(&mut self) -> Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_panic_is_the_last_word_of_the_worker_and_one_error_of_its_source() {
+        let pair = rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None);
+        let (parent, worker) = pair.unwrap();
+        let settings = crate::capture::Settings {
+            worker_memory_bytes: 0,
+            open_timeout: Duration::from_secs(1),
+            stall_timeout: Duration::from_secs(1),
+            key_frame_timeout: Duration::from_secs(1),
+            stop_grace: Duration::from_secs(1),
+            rtsp_udp: false,
+            user_agent: String::new(),
+        };
+        let rule = InputRule { width: 32, height: 32, fit: Fit::Stretch, crop: None, grayscale: false, contrast: None };
+        let request = Request {
+            reference: crate::command::SourceReference::Text("x".into()),
+            properties: Vec::new(),
+            rule,
+            slots: 2,
+            first_frame_id: 1,
+            filling: None,
+            file_max_fps: None,
+            muted: false,
+        };
+        let start = Start { parent: 0, settings, request };
+        let (_ring, file) = crate::capture::Ring::create(2, rule.slot_bytes()).unwrap();
+        let ring = RingWriter::open(file, 2, rule.slot_bytes()).unwrap();
+        let mut control = Control::start(worker, 2, false, start.settings.stop_grace).unwrap();
+        let code = end(&mut control, |control| {
+            let properties = Panics.properties();
+            Session::new(&start, control, ring, &properties, false).run(&mut Panics)
+        });
+        assert_eq!(code, 0, "the parent was told");
+        let mut message = [0; ipc::MAX_EVENT_BYTES];
+        let (length, _) = rustix::net::recv(&parent, &mut message[..], RecvFlags::DONTWAIT).unwrap();
+        let Some(Event::Failed(error)) = ipc::read_event(&message[..length]) else { panic!("not the last word") };
+        assert_eq!((error.kind(), error.message()), (Kind::Worker, "capture worker panicked"));
+        // Closed, it would tell the listener to end this process, as it should a worker.
+        std::mem::forget(parent);
+    }
+
+    #[test]
+    fn slow_sources_are_given_three_frames_and_no_more_than_a_minute() {
+        let five = Duration::from_secs(5);
+        for (fps, seconds) in [(30.0, 5), (0.0, 5), (f64::NAN, 5), (-1.0, 5), (0.3, 10), (0.001, 60)] {
+            assert_eq!(stall_timeout(five, fps).as_secs(), seconds, "{fps}");
+        }
+    }
+
+    #[test]
+    fn a_pace_never_makes_up_for_lost_time() {
+        let mut pace = Pace::new(10.0);
+        pace.due -= Duration::from_secs(5);
+        let first = pace.next();
+        assert!(first <= Instant::now());
+        assert!(pace.next() > Instant::now() + Duration::from_millis(50));
+        assert_eq!(Pace::new(0.001).interval, ALIVE_INTERVAL);
+    }
+}

@@ -1,0 +1,41 @@
+//! What a video source is to the worker: something that can be grabbed from.
+//!
+//! Runs inside the worker process only, where blocking is fine. RTSP is not behind this trait: it is asynchronous.
+
+use crate::capture::worker::decode::{AccessUnit, Codec};
+use crate::capture::worker::picture::Picture;
+use crate::command::SourceProperties;
+use crate::error::Result;
+
+/// One step of a source.
+#[derive(Debug)]
+pub enum Grab<'a> {
+    /// Something to decode.
+    Packet(Codec, AccessUnit<'a>),
+    /// A frame that needs no decoder.
+    Picture(Picture<'a>),
+    /// Something was lost before the next packet: what follows can be decoded only from the next key frame on.
+    Gap,
+    /// A live source had nothing to give for [`IDLE`]: look at the parent's messages and grab again.
+    Idle,
+    /// The end of a file. Grabbing again gives the same until `restart`.
+    End,
+}
+
+/// Longest that `grab` of a live source blocks: short beside the 500 ms grace that a worker is given to stop.
+pub const IDLE: std::time::Duration = std::time::Duration::from_millis(100);
+
+/// An open video source.
+pub trait Source {
+    /// What container or device says about itself. `is_file` means a known number of frames at a local path;
+    /// `timestamp_created` is then the file's mtime less its duration.
+    fn properties(&self) -> SourceProperties;
+
+    /// The next packet or picture. Files give theirs as fast as asked: pacing is the caller's. Live sources block for at most [`IDLE`].
+    ///
+    /// An error is the end of this source.
+    fn grab(&mut self) -> Result<Grab<'_>>;
+
+    /// Back to the first packet; only files can. The decoder must be flushed or opened anew.
+    fn restart(&mut self) -> Result<()>;
+}
