@@ -72,19 +72,19 @@ mod tests {
     use std::io::{Read, Write};
     use std::net::TcpListener;
 
-    fn door(reference: &str) -> Option<Probe> {
-        Door::of(&SourceReference::Text(reference.into()))
+    fn probe(reference: &str) -> Option<Probe> {
+        Probe::of(&SourceReference::Text(reference.into()))
     }
 
     #[test]
     fn doors_are_where_the_reference_says_and_know_no_secret() {
-        let found = door("rtsp://u:secret@cam/ch1?token=secret").unwrap();
+        let found = probe("rtsp://u:secret@cam/ch1?token=secret").unwrap();
         assert_eq!((found.host.as_str(), found.port), ("cam", 554));
         assert!(!found.greeting.contains("secret") && found.greeting.starts_with("OPTIONS * RTSP/1.0\r\n"));
-        let found = door("http://[::1]:8081/a.jpg").unwrap();
+        let found = probe("http://[::1]:8081/a.jpg").unwrap();
         assert_eq!((found.host.as_str(), found.port), ("::1", 8081));
         for none in ["clip.mp4", "file:///a.mp4", "/dev/video0", "https://cam/a.jpg", "gopher://x/"] {
-            assert_eq!(door(none), None, "{none}");
+            assert_eq!(probe(none), None, "{none}");
         }
     }
 
@@ -92,10 +92,10 @@ mod tests {
     fn only_an_answer_is_an_answer() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let door = door(&format!("rtsp://localhost:{}/cam", address.port())).unwrap();
-        assert_eq!(smol::block_on(door.find()).map(|place| place.port()), Some(address.port()));
+        let probe = probe(&format!("rtsp://localhost:{}/cam", address.port())).unwrap();
+        assert_eq!(smol::block_on(probe.resolve()).map(|place| place.port()), Some(address.port()));
         // Accepted by the kernel, answered by nobody: a camera that hangs.
-        assert!(!smol::block_on(door.answers(address)));
+        assert!(!smol::block_on(probe.answers(address)));
         let server = std::thread::spawn(move || {
             for _ in 0..2 {
                 let (mut connection, _) = listener.accept().unwrap();
@@ -103,8 +103,8 @@ mod tests {
                 let _ = connection.write_all(b"RTSP/1.0 200 OK\r\n\r\n");
             }
         });
-        assert!(smol::block_on(door.answers(address)));
+        assert!(smol::block_on(probe.answers(address)));
         server.join().unwrap();
-        assert!(!smol::block_on(door.answers(address)), "a closed port");
+        assert!(!smol::block_on(probe.answers(address)), "a closed port");
     }
 }

@@ -1,7 +1,7 @@
 //! How fast this machine decodes a file, for `weir bench decode`. One thread, no scaling, in this very process.
 
 use crate::capture::worker::source::Grab;
-use crate::capture::{decode, file};
+use crate::capture::worker::{decode, file};
 use crate::clock::{Wall, process_cpu_time};
 use crate::error::{Kind, Result};
 use std::path::Path;

@@ -222,8 +222,7 @@ mod tests {
 
     #[test]
     fn a_worker_that_runs_a_program_is_killed_and_one_that_opens_a_socket_is_refused() {
-        let name =
-            "capture::worker::sandbox::filter::tests::a_worker_that_runs_a_program_is_killed_and_one_that_opens_a_socket_is_refused";
+        let name = "capture::worker::sandbox::filter::tests::a_worker_that_runs_a_program_is_killed_and_one_that_opens_a_socket_is_refused";
         if std::env::var_os(INSIDE).is_some() {
             install(Needs::Nothing).unwrap();
             assert!(std::net::UdpSocket::bind("127.0.0.1:0").is_err());
