@@ -1,6 +1,6 @@
 //! The updates of one pipeline, written by its tasks and read by `status`.
 
-use super::report::Updates;
+use super::statistics::Updates;
 use crate::clock::{Clock, SystemClock, Wall};
 use crate::command::{Context, Event, Severity, SourceState, Update};
 use crate::error::Error;

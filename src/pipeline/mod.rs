@@ -10,10 +10,11 @@ mod journal;
 mod limiter;
 #[allow(clippy::module_inception)] // the module's main noun
 mod pipeline;
-mod report;
+
 mod signal;
 mod source;
 mod state;
+mod statistics;
 mod store;
 mod table;
 mod turns;

@@ -6,9 +6,9 @@
 use super::backoff::{Backoff, RECOVERED_AFTER};
 use super::buffer::Buffer;
 use super::journal::Journal;
-use super::report::Latencies;
 use super::signal::Signal;
 use super::state::Operation;
+use super::statistics::Latencies;
 use crate::capture::{self, Probe, Ring, Spawner, Worker};
 use crate::clock::Wall;
 use crate::command::{

@@ -1,57 +1,30 @@
-//! The HTTP API. hyper parses and bounds requests; what they mean is in [`super::routes`].
+//! The HTTP API. hyper parses and bounds requests; what they mean is in [`routes`].
+
+mod cors;
+mod events;
+mod patient;
+mod respond;
+mod routes;
+mod settings;
+mod workflow;
+
+pub use cors::Cors;
+pub use settings::Settings;
 
 use std::convert::Infallible;
-use std::net::IpAddr;
 use std::rc::Rc;
-use std::time::Duration;
 
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use smol::LocalExecutor;
 use smol_hyper::rt::{FuturesIo, SmolTimer};
 
-use super::connections::{self, Seat};
-use super::cors::Cors;
-use super::listen::{Listener, Stream};
-use super::patient::Patient;
-use super::routes;
-use super::rules::Rules;
 use crate::command::Execute;
 use crate::feed::Listen;
-
-/// How the door behaves; the defaults are those of the documentation.
-#[derive(Debug, Clone)]
-pub struct Settings {
-    /// Longest time for a request's head to arrive, from the end of the request before it: bounds idle connections too.
-    pub head_timeout: Duration,
-    /// Longest time a client may take nothing of a reply.
-    pub write_timeout: Duration,
-    /// Bytes of one request head, and of the buffer hyper reads into.
-    pub max_head_bytes: usize,
-    /// Header fields of one request; browsers send about 20.
-    pub max_headers: usize,
-    /// Pages of other origins that may use the API.
-    pub cors: Cors,
-    /// Host names this API answers to, against pages that point a name of theirs at us (DNS rebinding); empty: any.
-    /// Addresses and `localhost` always pass: a page cannot take those over.
-    pub hosts: Vec<String>,
-    /// What holds at both doors.
-    pub rules: Rules,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Settings {
-            head_timeout: Duration::from_secs(15),
-            write_timeout: Duration::from_secs(10),
-            max_head_bytes: 16 << 10,
-            max_headers: 100,
-            cors: Cors::default(),
-            hosts: Vec::new(),
-            rules: Rules::default(),
-        }
-    }
-}
+use crate::proto::connections::{self, Seat};
+use crate::proto::listen::{Listener, Stream};
+use patient::Patient;
+use settings::Client;
 
 /// Accepts and answers until stopped or dropped.
 pub async fn serve<E: Execute + Listen>(
@@ -63,14 +36,6 @@ pub async fn serve<E: Execute + Listen>(
     let (limits, stop) = (settings.rules.limits, settings.rules.stop.clone());
     let serve = |stream, seat| converse(stream, seat, commands.clone(), settings.clone());
     connections::accept("http", listener.into(), executor, limits, stop, serve).await;
-}
-
-/// Who is at the other end of a connection.
-pub(super) struct Client {
-    /// Where the client is; `None` when it is known otherwise than by a token.
-    pub peer: Option<IpAddr>,
-    /// Its place among the connections.
-    pub seat: Rc<Seat>,
 }
 
 /// One connection with all its requests.
@@ -102,9 +67,11 @@ mod tests {
     use crate::proto::access::{Access, parse_tokens};
     use crate::proto::fake::{Fake, run};
     use crate::proto::gate::Gate;
+    use crate::proto::rules::Rules;
     use async_net::{TcpListener, TcpStream};
     use futures_lite::{AsyncReadExt, AsyncWriteExt};
     use std::net::SocketAddr;
+    use std::time::Duration;
 
     async fn open(executor: &Rc<LocalExecutor<'static>>, settings: Settings) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -446,7 +413,7 @@ mod tests {
     #[test]
     fn the_document_has_the_reference_s_paths_and_schemas() {
         let ours = crate::json::parse_str(include_str!("openapi.json")).unwrap();
-        let theirs = crate::json::parse_str(include_str!("../../tests/goldens/openapi.json")).unwrap();
+        let theirs = crate::json::parse_str(include_str!("../../../tests/goldens/openapi.json")).unwrap();
         let keys = |document: &crate::json::Value, path: &[&str]| -> Vec<String> {
             let mut value = document;
             for step in path {

@@ -13,10 +13,10 @@ use http_body_util::Full;
 use hyper::body::{Body, Bytes, Frame, SizeHint};
 use smol::Timer;
 
-use super::connections::Seat;
-use super::report;
 use crate::feed::{End, Feed, Message};
 use crate::json::{Style, Writer};
+use crate::proto::connections::Seat;
+use crate::proto::report_json;
 
 /// Silence after which a comment is sent. Proxies give up after 60 s, and a client that vanished is found by writing to it.
 const HEARTBEAT: Duration = Duration::from_secs(15);
@@ -89,7 +89,7 @@ fn event(message: &Message) -> Bytes {
         Message::Detections(datagram) => ("detections", datagram.to_vec()),
         Message::Update(update) => {
             let mut json = Writer::new(Style::Python);
-            report::update(&mut json, update);
+            report_json::update(&mut json, update);
             ("update", json.finish())
         }
     };

@@ -13,15 +13,15 @@ use hyper::http::request::Parts;
 use hyper::http::uri::Authority;
 use hyper::{HeaderMap, Method, Request, StatusCode, Version};
 
-use super::access::Scope;
-use super::connections::Seat;
-use super::gate::Outcome;
-use super::http::{Client, Settings};
-use super::message::parse_pipeline_id;
 use super::respond::{self, HttpReply};
+use super::settings::{Client, Settings};
 use crate::command::{Command, Execute, PipelineId, Reply};
 use crate::error::{Error, Kind, Result};
 use crate::feed::Listen;
+use crate::proto::access::Scope;
+use crate::proto::connections::Seat;
+use crate::proto::gate::Outcome;
+use crate::proto::pipeline_id::parse_pipeline_id;
 use std::rc::Rc;
 
 /// Everything that has a path.

@@ -1,5 +1,8 @@
 //! The Stream Manager's TCP protocol: one length-prefixed JSON message, one reply, then the server closes.
 
+mod frame;
+mod message;
+
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -7,15 +10,15 @@ use std::time::{Duration, Instant};
 use futures_lite::{AsyncRead, AsyncReadExt, future};
 use smol::LocalExecutor;
 
-use super::connections::{self, Seat};
-use super::frame::{self, Patience};
-use super::gate::{Gate, Outcome};
-use super::listen::{Listener, Stream};
-use super::message::{self, Message};
-use super::rules::Rules;
 use crate::command::Execute;
 use crate::error::{Error, Kind};
 use crate::json::{self, Reason};
+use crate::proto::connections::{self, Seat};
+use crate::proto::gate::{Gate, Outcome};
+use crate::proto::listen::{Listener, Stream};
+use crate::proto::rules::Rules;
+use frame::Patience;
+use message::Message;
 
 /// How the door behaves; the defaults are those of the documentation.
 #[derive(Debug, Clone)]

@@ -5,11 +5,11 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::init::{self, required};
-use super::python;
 use crate::command::{Init, Memory, Sink};
 use crate::error::{Error, Kind, Result};
 use crate::json::{Object, Value};
+use crate::proto::init::{self, required};
+use crate::proto::python;
 
 /// The detection block under all its names.
 const DETECTION: [&str; 4] = [

@@ -10,10 +10,10 @@ use super::validate;
 use crate::command::Command;
 use crate::error::{Error, Kind, Result};
 use crate::json::{self, Fault, Reason, Style, Value, Writer};
-use crate::proto::http::Settings;
+use crate::proto::http::respond::{self, HttpReply};
+use crate::proto::http::settings::Settings;
+use crate::proto::http::workflow;
 use crate::proto::init;
-use crate::proto::respond::{self, HttpReply};
-use crate::proto::workflow;
 
 /// What was read, or the reply that says why not.
 type Refused<T> = std::result::Result<T, Box<HttpReply>>;

@@ -2,7 +2,7 @@
 
 use hyper::StatusCode;
 
-use crate::proto::respond::{self, HttpReply};
+use crate::proto::http::respond::{self, HttpReply};
 
 /// OpenAPI 3.1, written by hand.
 const OPENAPI: &str = include_str!("../openapi.json");

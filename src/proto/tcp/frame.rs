@@ -7,8 +7,8 @@ use futures_lite::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, future};
 use smol::Timer;
 
 use super::message::HEADER_BYTES;
-use super::python;
 use crate::error::{Error, Kind, Result};
+use crate::proto::python;
 
 /// Bytes asked for at once: the reference's chunk, and more than any usual request.
 const CHUNK_BYTES: usize = 16 << 10;

@@ -2,11 +2,12 @@
 
 use uuid::Uuid;
 
-use super::access::Scope;
-use super::{init, python, report};
 use crate::command::{Command, PipelineId, Reply};
 use crate::error::{Error, Kind, Result};
 use crate::json::{Style, Value, Writer};
+use crate::proto::access::Scope;
+use crate::proto::pipeline_id::{no_such_pipeline, parse_pipeline_id};
+use crate::proto::{init, python, report_json};
 
 /// Bytes of the length that goes before each message: big-endian, unsigned.
 pub(super) const HEADER_BYTES: usize = 4;
@@ -82,19 +83,6 @@ fn pipeline_id(value: &Value) -> Result<PipelineId> {
     }
 }
 
-/// Only the very form we hand out is an id: not upper case, not braces, not without hyphens.
-pub(super) fn parse_pipeline_id(text: &str) -> Result<PipelineId> {
-    let mut buffer = Uuid::encode_buffer();
-    match Uuid::try_parse(text) {
-        Ok(id) if id.hyphenated().encode_lower(&mut buffer) == text => Ok(id),
-        _ => Err(no_such_pipeline()),
-    }
-}
-
-fn no_such_pipeline() -> Error {
-    Error::new(Kind::NoSuchPipeline, "no pipeline of that id")
-}
-
 /// The reply as it goes out: header and envelope.
 pub(super) fn reply(pipeline_id: &Value, outcome: &Result<Reply>) -> Vec<u8> {
     let mut json = Writer::after(vec![0; HEADER_BYTES], Style::Python);
@@ -128,7 +116,7 @@ fn success(json: &mut Writer, reply: &Reply) {
     }
     json.key("status").plain("success");
     if let Reply::Report(found) = reply {
-        report::write(json.key("report"), found);
+        report_json::write(json.key("report"), found);
     }
 }
 

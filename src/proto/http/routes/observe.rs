@@ -4,7 +4,7 @@ use hyper::StatusCode;
 
 use crate::command::{Command, Execute};
 use crate::proto::gate::Gate;
-use crate::proto::respond::{self, HttpReply};
+use crate::proto::http::respond::{self, HttpReply};
 
 /// `GET /healthz`: the event loop turns.
 pub(super) fn health() -> HttpReply {

@@ -6,12 +6,13 @@ use hyper::header::{self, HeaderValue};
 use hyper::{Response, StatusCode};
 use uuid::Uuid;
 
-use super::connections::Seat;
-use super::{events, report};
+use super::events;
 use crate::command::{Outcome, PipelineId, Reply};
 use crate::error::{Error, ErrorType, Kind};
 use crate::feed::Feed;
 use crate::json::{Style, Writer};
+use crate::proto::connections::Seat;
+use crate::proto::report_json;
 use std::rc::Rc;
 
 /// A reply.
@@ -76,7 +77,7 @@ pub(super) fn success(pipeline: Option<PipelineId>, reply: &Reply) -> HttpReply 
             }
             out.end_array();
         }
-        Reply::Report(found) => report::write(out.key("report"), found),
+        Reply::Report(found) => report_json::write(out.key("report"), found),
         Reply::Results { outputs, turn } => results(&mut out, outputs, turn),
         Reply::Initialised(_) | Reply::Done => {}
     }

@@ -4,7 +4,7 @@ use hyper::StatusCode;
 
 use super::convert::{self, Refusal};
 use crate::json::{Object, Style, Value, Writer};
-use crate::proto::respond::{self, HttpReply};
+use crate::proto::http::respond::{self, HttpReply};
 
 /// Keys whose values are not echoed.
 const SECRETS: [&str; 2] = ["api_key", "auth_token"];
@@ -21,7 +21,7 @@ pub(super) enum Loc<'a> {
 
 /// One value that was refused.
 #[derive(Debug)]
-pub(in crate::proto::routes) struct Fault<'a> {
+pub(in crate::proto::http::routes) struct Fault<'a> {
     pub(super) refusal: Refusal,
     pub(super) loc: Vec<Loc<'a>>,
     pub(super) input: Input<'a>,
@@ -42,7 +42,7 @@ impl<'a> Fault<'a> {
 }
 
 /// `{"detail":[…]}` with status 422.
-pub(in crate::proto::routes) fn reply(faults: &[Fault<'_>]) -> HttpReply {
+pub(in crate::proto::http::routes) fn reply(faults: &[Fault<'_>]) -> HttpReply {
     let mut out = Writer::new(Style::Compact);
     write(&mut out, faults);
     respond::json(StatusCode::UNPROCESSABLE_ENTITY, out.finish())

@@ -7,7 +7,7 @@ use hyper::{HeaderMap, StatusCode, header};
 use crate::clock::process_cpu_time;
 use crate::command::{Command, Execute, Figures, Histogram, PipelineId, Reply, Report, SourceFigures, SourceState};
 use crate::proto::gate::Gate;
-use crate::proto::respond::{self, HttpReply};
+use crate::proto::http::respond::{self, HttpReply};
 
 /// A client that names this type gets it: Prometheus does since 2.5.
 const OPEN_METRICS: &str = "application/openmetrics-text";

@@ -1,0 +1,51 @@
+//! What the HTTP door is configured with, and what it knows of each client.
+
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::cors::Cors;
+use crate::proto::connections::Seat;
+use crate::proto::rules::Rules;
+
+/// How the door behaves; the defaults are those of the documentation.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Longest time for a request's head to arrive, from the end of the request before it: bounds idle connections too.
+    pub head_timeout: Duration,
+    /// Longest time a client may take nothing of a reply.
+    pub write_timeout: Duration,
+    /// Bytes of one request head, and of the buffer hyper reads into.
+    pub max_head_bytes: usize,
+    /// Header fields of one request; browsers send about 20.
+    pub max_headers: usize,
+    /// Pages of other origins that may use the API.
+    pub cors: Cors,
+    /// Host names this API answers to, against pages that point a name of theirs at us (DNS rebinding); empty: any.
+    /// Addresses and `localhost` always pass: a page cannot take those over.
+    pub hosts: Vec<String>,
+    /// What holds at both doors.
+    pub rules: Rules,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            head_timeout: Duration::from_secs(15),
+            write_timeout: Duration::from_secs(10),
+            max_head_bytes: 16 << 10,
+            max_headers: 100,
+            cors: Cors::default(),
+            hosts: Vec::new(),
+            rules: Rules::default(),
+        }
+    }
+}
+
+/// Who is at the other end of a connection.
+pub(super) struct Client {
+    /// Where the client is; `None` when it is known otherwise than by a token.
+    pub peer: Option<IpAddr>,
+    /// Its place among the connections.
+    pub seat: Rc<Seat>,
+}
