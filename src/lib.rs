@@ -1,6 +1,6 @@
 //! `weir` watches many cameras with an object-detection model and is steered from outside.
 //!
-//! Arrows between modules point down this list only:
+//! Arrows between modules point down this list only, and inside a module they go round in no circle (`layering.rs` holds both):
 //!
 //! * [`cli`]: `serve`, `demo`, `ctl`, `check`, `bench`, and the hidden `capture`
 //! * [`service`]: wires the event loop together; start, drain, stop
@@ -32,6 +32,8 @@ pub mod feed;
 pub mod geometry;
 pub mod infer;
 pub mod json;
+#[cfg(test)]
+mod layering;
 pub mod logging;
 pub mod notify;
 pub mod pipeline;

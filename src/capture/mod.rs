@@ -23,6 +23,9 @@ use std::time::Duration;
 /// `tests/process/capture.rs` plays them all with it.
 pub const MIN_WORKER_BYTES: u64 = 16 << 20;
 
+/// Widest and highest picture that is taken, pixels: 8K and a little, as in H.264 level 6.2.
+pub(crate) const MAX_SIDE: u32 = 16_384;
+
 /// What every worker of this service is given.
 #[derive(Debug, Clone)]
 pub struct Settings {

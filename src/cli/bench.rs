@@ -5,7 +5,7 @@ use crate::capture::worker::bench as decoding;
 use crate::command::{Command, Execute, Init, SinkAddress, SourceReference};
 use crate::config::Config;
 use crate::error::{Error, Kind, Result, system};
-use crate::infer::{bench as engine, registry::EngineChoice};
+use crate::infer::{bench as engine, engine::EngineChoice};
 use crate::pipeline::Commands;
 use crate::{logging, service};
 use lexopt::{Arg, Parser, ValueExt};

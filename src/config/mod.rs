@@ -13,7 +13,7 @@ pub use tensorrt::TensorRt;
 use crate::capture::MIN_WORKER_BYTES;
 use crate::command::Secret;
 use crate::error::{Error, Kind, Result};
-use crate::infer::registry::EngineChoice;
+use crate::infer::engine::EngineChoice;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 

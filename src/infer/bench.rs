@@ -1,9 +1,10 @@
 //! `weir bench engine`: the model alone, timed.
 
+use super::engine::EngineChoice;
 use super::engine::{self, Options};
 use super::family::recognise::{self, Hints};
 use super::onnx::Graph;
-use super::registry::{EngineChoice, Settings, names_of_metadata};
+use super::registry::{Settings, names_of_metadata};
 use super::{Run, cnn, tensorrt};
 use crate::clock::process_cpu_time;
 use crate::error::{Error, Kind, Result, system};

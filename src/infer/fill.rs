@@ -28,8 +28,7 @@ pub(crate) enum Scale {
 }
 
 /// ImageNet's mean and deviation of red, green and blue.
-const MEAN: [f32; 3] = [0.485, 0.456, 0.406];
-const DEVIATION: [f32; 3] = [0.229, 0.224, 0.225];
+const IMAGENET: [(f32, f32); 3] = [(0.485, 0.229), (0.456, 0.224), (0.406, 0.225)];
 
 impl Fill {
     /// Writes the slot `pixels` (planar RGB, the rule's size) into `input` (`[3, height, width]`).
@@ -44,8 +43,7 @@ impl Fill {
         if self.scale == Scale::BgrBytes {
             sources.reverse();
         }
-        for (channel, (from, to)) in sources.into_iter().zip(input.chunks_exact_mut(plane)).enumerate() {
-            let (factor, offset) = self.scale.of_plane(channel);
+        for ((from, to), (factor, offset)) in sources.into_iter().zip(input.chunks_exact_mut(plane)).zip(self.scale.of_planes()) {
             let mut rows = to.chunks_exact_mut(self.width);
             for (from, to) in from.chunks_exact(width).zip(&mut rows) {
                 let (seen, beyond) = to.split_at_mut(width.min(to.len()));
@@ -56,37 +54,21 @@ impl Fill {
             }
             rows.for_each(|row| row.fill(0.0));
             if let (Scale::ImageNet | Scale::ImageNetSwapped, Fit::Letterbox { fill }) = (self.scale, rule.fit) {
-                fill_edges(to, self.width, (width, height), f32::from(fill), placement);
+                placement.fill_edges(to, self.width, [width, height], f32::from(fill));
             }
         }
     }
 }
 
 impl Scale {
-    /// Factor and offset from a byte to the number, for plane R, G or B.
-    fn of_plane(self, channel: usize) -> (f32, f32) {
+    /// Factor and offset from a byte to the number, for the planes R, G and B.
+    fn of_planes(self) -> [(f32, f32); 3] {
+        let [red, green, blue] = IMAGENET.map(|(mean, deviation)| (1.0 / (255.0 * deviation), -mean / deviation));
         match self {
-            Scale::Unit => (1.0 / 255.0, 0.0),
-            Scale::BgrBytes => (1.0, 0.0),
-            Scale::ImageNet | Scale::ImageNetSwapped => {
-                let met = if self == Scale::ImageNet { channel } else { 2_usize.saturating_sub(channel) };
-                let (mean, deviation) = (MEAN.get(met).copied().unwrap_or(0.0), DEVIATION.get(met).copied().unwrap_or(1.0));
-                (1.0 / (255.0 * deviation), -mean / deviation)
-            }
-        }
-    }
-}
-
-/// Overwrites what lies outside the picture.
-fn fill_edges(plane: &mut [f32], stride: usize, (width, height): (usize, usize), value: f32, placement: &Placement) {
-    let columns = placement.pad_x as usize..(placement.pad_x + placement.scaled_width) as usize;
-    let rows = placement.pad_y as usize..(placement.pad_y + placement.scaled_height) as usize;
-    for (y, row) in plane.chunks_exact_mut(stride).take(height).enumerate() {
-        let inside = rows.contains(&y);
-        for (x, cell) in row.iter_mut().take(width).enumerate() {
-            if !inside || !columns.contains(&x) {
-                *cell = value;
-            }
+            Scale::Unit => [(1.0 / 255.0, 0.0); 3],
+            Scale::BgrBytes => [(1.0, 0.0); 3],
+            Scale::ImageNet => [red, green, blue],
+            Scale::ImageNetSwapped => [blue, green, red],
         }
     }
 }

@@ -1,23 +1,21 @@
 //! Models, their registry, and the threads that run them. Knows nothing of pipelines, cameras or doors.
 
 pub mod bench;
+mod candidate;
 pub mod check;
 pub mod cnn;
 pub mod engine;
-#[cfg(test)]
-mod families;
 mod family;
 mod fill;
-#[cfg(test)]
-mod goldens;
 mod model;
 mod nms;
 pub mod onnx;
 mod pool;
 pub mod registry;
 pub mod tensorrt;
+#[cfg(test)]
+mod tests;
 pub mod tract;
-mod unplace;
 mod workbench;
 
 pub use family::Family;

@@ -4,7 +4,7 @@
 //! one pixel more than their difference, all in model-input pixels and 32-bit floats.
 
 use super::Thresholds;
-use super::family::Candidate;
+use super::candidate::Candidate;
 
 /// Orders candidates by falling score, drops those that a better one of the same class covers, and keeps the first
 /// `max_detections`. Equal scores stay in the order of the model's output.

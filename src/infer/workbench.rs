@@ -2,12 +2,11 @@
 
 use super::family::{Outputs, Scratch};
 use super::model::Holder;
-use super::unplace::Unplace;
 use super::{Done, Job, Model, Run, Thresholds};
 use crate::clock::Wall;
 use crate::detection::Detection;
 use crate::error::{Error, Kind, Result};
-use crate::geometry::Placement;
+use crate::geometry::{Placement, ToSource};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Weak};
 use std::time::Instant;
@@ -159,10 +158,10 @@ impl Workbench {
         run.select_frame(frame);
         let outputs = outputs(model, run.as_ref());
         model.family().detect(&outputs, thresholds, &mut self.scratch);
-        let unplace = Unplace::new(model.rule(), placement, model.family().rounding());
+        let back = ToSource::new(model.rule(), placement, model.family().rounding());
         // A class without a name can only come from a model that was not validated: there is nothing to report it by.
         let named = self.scratch.candidates.iter().filter(|candidate| (candidate.class_id as usize) < model.classes().len());
-        detections.extend(named.filter_map(|candidate| unplace.apply(candidate)));
+        detections.extend(named.filter_map(|candidate| candidate.on_frame(&back)));
         Ok(())
     }
 

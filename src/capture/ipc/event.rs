@@ -2,8 +2,7 @@
 
 use super::MAX_TEXT_BYTES;
 use super::bytes::{Reader, Writer};
-use crate::capture::worker::picture::MAX_SIDE;
-use crate::capture::{Event, Frame, Progress};
+use crate::capture::{Event, Frame, MAX_SIDE, Progress};
 use crate::clock::Wall;
 use crate::command::SourceProperties;
 use crate::error::{Error, Kind};

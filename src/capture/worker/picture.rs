@@ -1,9 +1,7 @@
 //! One decoded picture, borrowed from whoever decoded or captured it.
 
+pub(crate) use crate::capture::MAX_SIDE;
 use crate::error::{Error, Kind, Result};
-
-/// Widest and highest picture that is taken, pixels: 8K and a little, as in H.264 level 6.2.
-pub const MAX_SIDE: u32 = 16_384;
 
 /// Most pixels of a picture: 8K UHD (33.2 million). Above that no camera delivers, and a worker's memory would not hold it.
 pub const MAX_PIXELS: u64 = 36_000_000;

@@ -8,7 +8,7 @@ use super::graph::Conv;
 use super::kernels::arena::FREQUENCIES;
 use super::kernels::{Kernels, LANES};
 use super::layout::blocks_for;
-use super::step::winograd::{Cut, KERNEL, Winograd, tiles};
+use super::step::winograd::{Cut, KERNEL, Layer, Winograd, tiles};
 
 /// A way to compute a 3×3 convolution of stride 1; every other one is computed directly.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,15 +37,6 @@ pub(super) struct Target {
     pub workers: usize,
     /// The way to compute every convolution that can be computed so, instead of the cheapest.
     pub way: Option<Way>,
-}
-
-/// Numbers of a convolution that decide what it costs.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Layer {
-    pub inputs: usize,
-    pub outputs: usize,
-    /// Rows and columns of its output.
-    pub size: [usize; 2],
 }
 
 impl Target {

@@ -1,6 +1,6 @@
 //! Nodes that tract runs: everything we have no kernel for. They allocate; detectors rarely have one.
 
-use super::import::{tract, unsupported};
+use super::unsupported::{tract, unsupported};
 use crate::error::{Error, Kind, Result};
 use std::fmt;
 use std::sync::Arc;

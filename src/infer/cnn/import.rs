@@ -7,7 +7,8 @@ use super::foreign::Foreign;
 use super::graph::{Conv, Graph, MAX_RANK, Node, Op, Value, ValueId, Window, floats};
 use super::kernels::{Activation, Binary};
 use super::resample;
-use crate::error::{Error, Kind, Result};
+use super::unsupported::{tract, unsupported};
+use crate::error::Result;
 use std::collections::HashMap;
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::ops;
@@ -35,16 +36,6 @@ pub(super) fn import(model: &TypedModel) -> Result<Graph> {
         importer.graph.outputs.push(id);
     }
     Ok(importer.graph)
-}
-
-/// The error for what neither we nor tract can run.
-pub(super) fn unsupported(node: &str, why: &str) -> Error {
-    Error::new(Kind::ModelArtefact, format!("unsupported: node {node}: {why}"))
-}
-
-/// tract's error as a cause.
-pub(super) fn tract(error: TractError) -> String {
-    format!("{error:#}")
 }
 
 struct Importer<'a> {

@@ -2,7 +2,6 @@
 
 use super::choice::{Target, Way};
 use super::graph::{Conv, Graph, Node, Op, ValueId, Window, floats};
-use super::import::unsupported;
 use super::kernels::LANES;
 use super::layout::{Form, blocks_for};
 use super::step::conv::{ConvStep, Source, plane_row};
@@ -10,6 +9,7 @@ use super::step::strided::{Copy, Walk, row_major, span};
 use super::step::winograd::Winograd;
 use super::step::{ForeignStep, Operand, Step, picture, plain};
 use super::storage::{Blocks, Place, Storage};
+use super::unsupported::unsupported;
 use crate::error::Result;
 
 /// Floats of scratch space that each node needs while it runs.

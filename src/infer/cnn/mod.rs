@@ -12,6 +12,7 @@
 
 mod choice;
 mod crew;
+mod engine;
 mod foreign;
 mod graph;
 mod head;
@@ -28,6 +29,7 @@ mod step;
 mod storage;
 #[cfg(test)]
 mod tests;
+mod unsupported;
 
 use super::{Engine, Scores};
 use crate::error::{Error, Kind, Result};
@@ -68,7 +70,7 @@ pub struct Options {
 /// `model` must be typed and **not** decluttered (`InferenceModel::into_typed()`, with a concrete input fact).
 /// Fails with the name of the node that cannot be compiled; the caller then falls back to tract.
 pub fn compile(model: &TypedModel, options: &Options) -> Result<Arc<dyn Engine>> {
-    Ok(Arc::new(plan::CnnEngine(Arc::new(build(model, options)?))))
+    Ok(Arc::new(engine::CnnEngine(Arc::new(build(model, options)?))))
 }
 
 /// Compiles a model and measures each of its steps, the shortest of `runs` runs on one thread.

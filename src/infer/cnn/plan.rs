@@ -3,16 +3,15 @@
 use super::choice::Target;
 use super::graph::ValueId;
 use super::head::{self, Head};
-use super::import::{import, unsupported};
+use super::import::import;
 use super::layout::lay_out;
 use super::lower::{lower, scratch};
-use super::run::CnnRun;
 use super::simplify::simplify;
 use super::step::Step;
 use super::storage::{Place, plan as place};
+use super::unsupported::unsupported;
 use crate::error::Result;
-use crate::infer::{Engine, Run, Scores};
-use std::sync::Arc;
+use crate::infer::Scores;
 use tract_onnx::prelude::TypedModel;
 
 /// What all threads share.
@@ -66,26 +65,5 @@ impl Plan {
             body: last.and_then(|node| lowered.starts.get(node + 1).copied()).filter(|_| head.is_some()).unwrap_or(steps),
             head,
         })
-    }
-}
-
-/// A [`Plan`] behind the engine's interface.
-pub(super) struct CnnEngine(pub Arc<Plan>);
-
-impl Engine for CnnEngine {
-    fn new_run(&self) -> Result<Box<dyn Run>> {
-        Ok(Box::new(CnnRun::new(self.0.clone())?))
-    }
-    fn name(&self) -> &'static str {
-        "cnn"
-    }
-    fn output_shapes(&self) -> &[Vec<usize>] {
-        &self.0.output_shapes
-    }
-    fn weights_bytes(&self) -> usize {
-        (self.0.weights.len() + self.0.head.as_ref().map_or(0, Head::weights_floats)) * size_of::<f32>()
-    }
-    fn arena_bytes(&self) -> usize {
-        (self.0.floats + self.0.head.as_ref().map_or(0, Head::run_floats)) * size_of::<f32>()
     }
 }

@@ -2,9 +2,9 @@
 
 use super::crew::{Gathered, Team};
 use super::head::HeadRun;
-use super::import::tract;
 use super::plan::Plan;
 use super::step::{ForeignStep, Operand, Step};
+use super::unsupported::tract;
 use crate::error::{Error, Kind, Result};
 use crate::infer::Run;
 use crate::infer::cnn::kernels::arena::Arena;

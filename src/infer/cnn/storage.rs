@@ -2,10 +2,11 @@
 //! storage is reused as soon as its last reader has run.
 
 use super::graph::{Graph, Op, ValueId};
-use super::import::{MAX_ELEMENTS, unsupported};
+use super::import::MAX_ELEMENTS;
 use super::kernels::LANES;
 use super::kernels::arena::Arena;
 use super::layout::{Form, blocks_for};
+use super::unsupported::unsupported;
 use crate::error::Result;
 use std::ops::Range;
 

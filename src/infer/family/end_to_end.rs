@@ -1,6 +1,6 @@
 //! `[1, K, 6]`: per box two corners in input pixels, score, class. YOLOv10, YOLO26, and Ultralytics exports with NMS inside.
 
-use super::candidate::class_of;
+use super::scratch::class_of;
 use super::{Candidate, Outputs, Scratch, Thresholds};
 
 /// Whether the outputs look like that.

@@ -1,6 +1,6 @@
 //! Graphs that end with their own suppression, as local files. What they kept is taken in their order, from the threshold up.
 
-use super::candidate::class_of;
+use super::scratch::class_of;
 use super::{Candidate, Outputs, Scratch, Thresholds};
 
 /// How such a graph tells its boxes; corners in input pixels.

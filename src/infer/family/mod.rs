@@ -1,13 +1,13 @@
 //! How each family of detectors writes its detections into its outputs: reference.md §6.4.
 //!
 //! A decoder turns outputs into [`Candidate`]s above the threshold, in model-input pixels. Suppression and the way back to
-//! the frame are the same for all and lie in [`super::nms`] and [`super::unplace`].
+//! the frame are the same for all and lie in [`super::nms`] and [`crate::geometry`].
 
-mod candidate;
 mod end_to_end;
 mod in_graph;
 pub(crate) mod recognise;
 mod rfdetr;
+mod scratch;
 #[cfg(test)]
 mod test_run;
 mod yolo_nas;
@@ -15,11 +15,12 @@ mod yolov5;
 mod yolov8;
 mod yolox;
 
-pub(crate) use candidate::{Candidate, Outputs, Scratch};
+pub(crate) use scratch::{Outputs, Scratch};
 
+use super::candidate::Candidate;
 use super::fill::Scale;
-use super::unplace::Rounding;
-use super::{Run, Scores, Thresholds, nms};
+use super::{Scores, Thresholds, nms};
+use crate::geometry::Rounding;
 
 /// A family of output layouts. `C` classes, `N` anchors, `K` boxes, `Q` queries; the batch is always 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,43 +1,7 @@
 //! What decoders work with.
 
-use super::Run;
-
-/// A box that passed the threshold, in model-input pixels.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Candidate {
-    /// Left edge.
-    pub(crate) left: f32,
-    /// Top edge.
-    pub(crate) top: f32,
-    /// Right edge.
-    pub(crate) right: f32,
-    /// Bottom edge.
-    pub(crate) bottom: f32,
-    /// What is compared and reported.
-    pub(crate) score: f32,
-    /// Index into the class names.
-    pub(crate) class_id: u32,
-    /// Position in the output: decides between equal scores.
-    pub(crate) order: u32,
-}
-
-impl Candidate {
-    /// From centre and size.
-    pub(super) fn centred([x, y, width, height]: [f32; 4], score: f32, class_id: u32, order: usize) -> Candidate {
-        let (half_width, half_height) = (width / 2.0, height / 2.0);
-        Self::cornered([x - half_width, y - half_height, x + half_width, y + half_height], score, class_id, order)
-    }
-
-    /// From two corners.
-    pub(super) fn cornered([left, top, right, bottom]: [f32; 4], score: f32, class_id: u32, order: usize) -> Candidate {
-        Candidate { left, top, right, bottom, score, class_id, order: u32::try_from(order).unwrap_or(u32::MAX) }
-    }
-
-    /// Boxes of NaN or infinity would poison every comparison: they never become candidates.
-    fn is_finite(&self) -> bool {
-        [self.left, self.top, self.right, self.bottom, self.score].iter().all(|v| v.is_finite())
-    }
-}
+use crate::infer::Run;
+use crate::infer::candidate::Candidate;
 
 /// What decoding needs and keeps between frames, so that a frame allocates nothing.
 #[derive(Debug, Default)]

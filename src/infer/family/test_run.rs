@@ -1,7 +1,8 @@
 //! A run whose outputs are given, for the tests of the decoders.
 
-use super::{Outputs, Run, Thresholds};
+use super::{Outputs, Thresholds};
 use crate::error::Result;
+use crate::infer::Run;
 
 pub(crate) const THRESHOLDS: Thresholds = Thresholds { confidence: 0.4, iou: 0.3, max_detections: 300, class_agnostic: false };
 

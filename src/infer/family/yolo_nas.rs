@@ -1,6 +1,6 @@
 //! `[1, N, 4]` and `[1, N, C]`: corners in input pixels, and scores. YOLO-NAS.
 
-use super::candidate::best_of;
+use super::scratch::best_of;
 use super::{Candidate, Outputs, Scratch, Thresholds};
 
 /// Classes of such outputs.

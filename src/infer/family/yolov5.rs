@@ -1,7 +1,7 @@
 //! `[1, N, 5+C]`: per anchor centre x, centre y, width, height in input pixels, objectness, one score per class.
 //! YOLOv5, and v7's usual export. Objectness alone is compared with the threshold and reported, as in the reference.
 
-use super::candidate::best_of;
+use super::scratch::best_of;
 use super::{Candidate, Outputs, Scratch, Thresholds};
 
 /// Column of the objectness.

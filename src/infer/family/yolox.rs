@@ -1,7 +1,7 @@
 //! `[1, N, 5+C]` as YOLOX exports it by default: per cell of three grids (strides 8, 16, 32) the centre's offset in cells, the
 //! logarithm of the size in cells, objectness, one score per class. The score is objectness times class.
 
-use super::candidate::best_of;
+use super::scratch::best_of;
 use super::{Candidate, Outputs, Scratch, Thresholds};
 
 /// Pixels per cell of the three grids, in the order of the output.

@@ -1,10 +1,10 @@
 //! Every family from file to detections, against an independent computation: `tests/families/` (see `generate.py` there).
 
 use super::goldens::{NoHolder, lay, member, number};
-use super::registry::{Models, Settings, test_dir::TestDir};
-use super::workbench::Workbench;
-use super::{Model, Thresholds};
 use crate::error::Kind;
+use crate::infer::registry::{Models, Settings, test_dir::TestDir};
+use crate::infer::workbench::Workbench;
+use crate::infer::{Model, Thresholds};
 use miniserde::json::Value;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};

@@ -1,9 +1,9 @@
 //! Still pictures through the reference, and through us: `tests/goldens/images.jsonl`.
 
-use super::registry::{Models, Settings};
-use super::workbench::Workbench;
-use super::{Thresholds, registry};
 use crate::geometry::{Fit, InputRule, Placement};
+use crate::infer::registry::{Models, Settings};
+use crate::infer::workbench::Workbench;
+use crate::infer::{Thresholds, registry};
 use miniserde::json::{Number, Value};
 use std::path::{Path, PathBuf};
 use std::sync::Weak;
@@ -135,6 +135,6 @@ fn still_pictures_give_the_boxes_of_the_reference() {
 /// Nobody to tell.
 pub(super) struct NoHolder;
 
-impl super::model::Holder for NoHolder {
+impl crate::infer::model::Holder for NoHolder {
     fn model_freed(&self) {}
 }

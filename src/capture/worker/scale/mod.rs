@@ -69,7 +69,7 @@ impl Scaler {
         let [red, green, blue] = planes(out, width * height)?;
         if let Fit::Letterbox { fill } = self.rule.fit {
             for plane in [&mut *red, &mut *green, &mut *blue] {
-                fill_edges(plane, width, left..left + columns, top..top + scaled_height as usize, fill);
+                plan.placement.fill_edges(plane, width, [width, height], fill);
             }
         }
         self.line.iter_mut().for_each(|line| line.resize(columns, 0));
@@ -170,22 +170,6 @@ fn planes(out: &mut [u8], bytes: usize) -> Result<[&mut [u8]; 3]> {
     let (green, rest) = rest.split_at_mut_checked(bytes).ok_or_else(short)?;
     let blue = rest.get_mut(..bytes).ok_or_else(short)?;
     Ok([red, green, blue])
-}
-
-/// Fills what lies outside `columns` × `rows`.
-fn fill_edges(plane: &mut [u8], width: usize, columns: std::ops::Range<usize>, rows: std::ops::Range<usize>, fill: u8) {
-    for (index, line) in plane.chunks_exact_mut(width).enumerate() {
-        if !rows.contains(&index) {
-            line.fill(fill);
-            continue;
-        }
-        if let Some(left) = line.get_mut(..columns.start) {
-            left.fill(fill);
-        }
-        if let Some(right) = line.get_mut(columns.end..) {
-            right.fill(fill);
-        }
-    }
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! AVX2 and FMA: two registers are one pixel's block.
 #![allow(unsafe_code)] // std::arch
 
-use super::generic;
 use super::lanes::Lanes;
+use super::{generic, instance};
 use std::arch::x86_64::*;
 
 /// Two YMM registers.
@@ -83,4 +83,4 @@ impl Lanes for Ymm {
 }
 
 // 12 sums (two registers each), two weights and a broadcast stay within 16 registers.
-generic::instantiate!(Ymm, "avx2", AVX2, is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"), [1 2 3 4 5 6], [], [1 2 3 4 5], "avx2,fma");
+instance::instantiate!(Ymm, "avx2", AVX2, is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"), [1 2 3 4 5 6], [], [1 2 3 4 5], "avx2,fma");

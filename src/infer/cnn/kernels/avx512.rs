@@ -1,8 +1,8 @@
 //! AVX-512F: one register is one pixel's block.
 #![allow(unsafe_code)] // std::arch
 
-use super::generic;
 use super::lanes::Lanes;
+use super::{generic, instance};
 use std::arch::x86_64::*;
 
 /// A ZMM register.
@@ -75,4 +75,4 @@ impl Lanes for Zmm {
 }
 
 // 28 sums, two weights and a broadcast stay within 32 registers.
-generic::instantiate!(Zmm, "avx512", AVX512, is_x86_feature_detected!("avx512f"), [1 2 3 4 5 6 7 8 9 10 11 12 13 14], [1 2 3 4 5 6 7 8 9 10 11 12 13 14], [1 2 3 4 5 6 7 8 9 10], "avx512f,avx2,fma");
+instance::instantiate!(Zmm, "avx512", AVX512, is_x86_feature_detected!("avx512f"), [1 2 3 4 5 6 7 8 9 10 11 12 13 14], [1 2 3 4 5 6 7 8 9 10 11 12 13 14], [1 2 3 4 5 6 7 8 9 10], "avx512f,avx2,fma");

@@ -13,6 +13,7 @@ mod avx512;
 pub(crate) mod costs;
 mod generic;
 pub(crate) mod heap;
+mod instance;
 mod lanes;
 #[cfg(target_arch = "aarch64")]
 mod neon;

@@ -1,8 +1,8 @@
 //! NEON: four registers are one pixel's block.
 #![allow(unsafe_code)] // std::arch
 
-use super::generic;
 use super::lanes::Lanes;
+use super::{generic, instance};
 use std::arch::aarch64::*;
 
 /// Four Q registers.
@@ -105,4 +105,4 @@ impl Lanes for Quad {
 
 // 20 sums (four registers each), four weights and a broadcast stay within 32 registers; with 24 sums the compiler spills
 // (seen in the disassembly; not measured on a board).
-generic::instantiate!(Quad, "neon", NEON, true, [1 2 3 4 5], [], [1 2 3 4 5 6], "neon");
+instance::instantiate!(Quad, "neon", NEON, true, [1 2 3 4 5], [], [1 2 3 4 5 6], "neon");

@@ -1,8 +1,8 @@
 //! Plain Rust: runs everywhere, checked by Miri, and the reference of the other three.
 #![allow(unsafe_code)] // loads and stores through the kernels' raw pointers
 
-use super::generic;
 use super::lanes::{LANES, Lanes};
+use super::{generic, instance};
 
 /// [`LANES`] floats that the compiler may put wherever it likes.
 #[derive(Clone, Copy)]
@@ -69,4 +69,4 @@ impl Lanes for Scalar {
     }
 }
 
-generic::instantiate!(Scalar, "scalar", SCALAR, true, [1 2], [], [1 2]);
+instance::instantiate!(Scalar, "scalar", SCALAR, true, [1 2], [], [1 2]);

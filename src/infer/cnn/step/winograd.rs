@@ -10,7 +10,6 @@
 //! to read them from beyond the second-level cache.
 
 use super::Machine;
-use crate::infer::cnn::choice::Layer;
 use crate::infer::cnn::graph::{Conv, floats};
 use crate::infer::cnn::kernels::arena::{ConvJob, FREQUENCIES, Start, WinogradJob, conv};
 use crate::infer::cnn::kernels::arena::{winograd_input, winograd_output, winograd_weights};
@@ -74,6 +73,15 @@ pub(in crate::infer::cnn) struct Winograd {
     scratch: (usize, usize),
     /// Multiplications of the direct convolution, for profiles.
     pub macs: usize,
+}
+
+/// Numbers of a convolution that decide what it costs.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::infer::cnn) struct Layer {
+    pub inputs: usize,
+    pub outputs: usize,
+    /// Rows and columns of its output.
+    pub size: [usize; 2],
 }
 
 /// Tiles that cover `[height, width]` pixels.

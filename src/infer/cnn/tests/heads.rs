@@ -57,7 +57,7 @@ fn detections(family: Family, engine: &dyn Engine, run: &dyn Run, confidence: f3
     let outputs = Outputs { shapes: engine.output_shapes(), run, width: 64, height: 64 };
     let thresholds = Thresholds { confidence, iou: 0.5, max_detections: 300, class_agnostic: false };
     family.detect(&outputs, &thresholds, &mut scratch);
-    let bits = |c: &crate::infer::family::Candidate| {
+    let bits = |c: &crate::infer::candidate::Candidate| {
         [c.left.to_bits(), c.top.to_bits(), c.right.to_bits(), c.bottom.to_bits(), c.score.to_bits(), c.class_id, c.order]
     };
     scratch.candidates.iter().map(bits).collect()

@@ -1,0 +1,4 @@
+//! Whole models from file to detections.
+
+mod families;
+mod goldens;
