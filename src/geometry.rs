@@ -4,7 +4,7 @@
 //! [`InputRule::place`] is the way in, [`Placement::fill_edges`] fills what the frame leaves, [`ToSource`] is the way back. They
 //! compute crop and padding apart on purpose: the reference truncates on the way in and rounds on the way back.
 //!
-//! Source of the rules: reference.md §6.3 and §6.5.
+//! Source of the rules: docs/roboflow.md §6.3 and §6.5.
 
 /// How a frame of any size becomes `width` × `height` model input.
 #[derive(Debug, Clone, Copy, PartialEq)]

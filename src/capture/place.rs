@@ -10,7 +10,7 @@ pub(in crate::capture) enum Place {
     Device(PathBuf),
     /// A local file, played once and as fast as its frames are taken.
     File(PathBuf),
-    /// `file://`: a local file played as a live stream, for ever and at its own frame rate (reference.md §4.2).
+    /// `file://`: a local file played as a live stream, for ever and at its own frame rate (docs/roboflow.md §4.2).
     Loop(PathBuf),
     /// `rtsp://`.
     Rtsp(String),

@@ -1,4 +1,4 @@
-//! The answer to `status`: reference.md §3.
+//! The answer to `status`: docs/roboflow.md §3.
 
 use super::{Consumption, Figures, Filling, SourceReference};
 use crate::clock::Wall;
@@ -137,7 +137,7 @@ pub enum Event {
     },
 }
 
-/// States of a source: reference.md §4.1.
+/// States of a source: docs/roboflow.md §4.1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SourceState {
     /// Not yet asked to start.

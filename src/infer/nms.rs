@@ -1,4 +1,4 @@
-//! Non-maximum suppression as the reference does it: reference.md §6.5.
+//! Non-maximum suppression as the reference does it: docs/roboflow.md §6.5.
 //!
 //! Overlap is the intersection divided by the **area of the lower-scored box** (not by the union), widths and heights count
 //! one pixel more than their difference, all in model-input pixels and 32-bit floats.

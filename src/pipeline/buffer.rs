@@ -1,7 +1,7 @@
 //! The frames of one source that wait for a turn. Pixels stay in the worker's ring; this holds slot numbers.
 //!
 //! The reference buffers up to 64 decoded frames; we hold a handful of model-input slots, which gives the same strategies with
-//! a fraction of the memory. Rules: reference.md §4.3.
+//! a fraction of the memory. Rules: docs/roboflow.md §4.3.
 
 use crate::capture::Frame;
 use crate::command::{Consumption, Filling};

@@ -1,4 +1,4 @@
-//! Which operation a source allows in which state: reference.md §4.1.
+//! Which operation a source allows in which state: docs/roboflow.md §4.1.
 
 use crate::command::SourceState;
 use crate::error::{Error, Kind, Result};

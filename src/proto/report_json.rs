@@ -1,4 +1,4 @@
-//! [`Report`] → JSON: reference.md §3, the same through both doors.
+//! [`Report`] → JSON: docs/roboflow.md §3, the same through both doors.
 
 use crate::command::{Event, Figures, LatencyReport, Report, SourceMetadata, SourceProperties, SourceReference, Update};
 use crate::json::Writer;

@@ -1,4 +1,4 @@
-//! One frame's detections as one UDP payload: reference.md §5.
+//! One frame's detections as one UDP payload: docs/roboflow.md §5.
 
 use crate::clock::Wall;
 use crate::detection::Detection;

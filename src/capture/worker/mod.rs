@@ -94,7 +94,7 @@ fn capture(start: &Start, ring: RingWriter, control: &mut Control) -> Result<()>
     sandbox::after_open(start);
     let mut properties = source.properties();
     if endless {
-        // As in the reference: what `file://` names is a stream (reference.md §4.2).
+        // As in the reference: what `file://` names is a stream (docs/roboflow.md §4.2).
         properties = SourceProperties { is_file: false, timestamp_created: None, ..properties };
     }
     let SourceProperties { width, height, fps, .. } = properties;

@@ -1,4 +1,4 @@
-//! How each family of detectors writes its detections into its outputs: reference.md §6.4.
+//! How each family of detectors writes its detections into its outputs: docs/roboflow.md §6.4.
 //!
 //! A decoder turns outputs into [`Candidate`]s above the threshold, in model-input pixels. Suppression and the way back to
 //! the frame are the same for all and lie in [`super::nms`] and [`crate::geometry`].

@@ -1,4 +1,4 @@
-//! Names that stand for a Roboflow model: reference.md §6.1.
+//! Names that stand for a Roboflow model: docs/roboflow.md §6.1.
 
 /// Families of aliases: a pattern with `*` for the size, and the version of each size.
 struct Row {

@@ -1,4 +1,4 @@
-//! The model cache on disk, in the reference's layout (reference.md §6.2), so that both can share one.
+//! The model cache on disk, in the reference's layout (docs/roboflow.md §6.2), so that both can share one.
 //!
 //! ```text
 //! <cache>/<dataset>/<version>/model_type.json    {"project_task_type": …, "model_type": …}

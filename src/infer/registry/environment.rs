@@ -1,4 +1,4 @@
-//! `environment.json`: how a model wants its pictures, and its class names. reference.md §6.2 and §6.3.
+//! `environment.json`: how a model wants its pictures, and its class names. docs/roboflow.md §6.2 and §6.3.
 
 use super::document::{self, Look};
 use super::settings::Settings;

@@ -1,4 +1,4 @@
-//! Fetching a model from the Roboflow API into the cache: reference.md §6.1.
+//! Fetching a model from the Roboflow API into the cache: docs/roboflow.md §6.1.
 
 use super::assemble::unknown_model_type;
 use super::cache::{self, CLASS_NAMES, DEFAULT_MODEL_TYPE, ENVIRONMENT, MODEL_TYPE, Partial};

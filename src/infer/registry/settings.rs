@@ -9,7 +9,7 @@ use std::time::Duration;
 /// What the registry is told by the configuration.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// `MODEL_CACHE_DIR`; models fetched from the API are kept in it as reference.md §6.2 says.
+    /// `MODEL_CACHE_DIR`; models fetched from the API are kept in it as docs/roboflow.md §6.2 says.
     pub cache_dir: PathBuf,
     /// Folders below which a model id may be a path. The cache directory is not implied.
     pub models_dirs: Vec<PathBuf>,
