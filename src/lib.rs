@@ -11,6 +11,7 @@
 //! * [`capture`]: one worker process per video source, and the parent's end of it
 //! * [`infer`]: models, their registry, and the threads that run them
 //! * [`sink`]: where detections go
+//! * [`confine`]: child processes that read bytes of strangers: started, watched, locked in
 //! * [`feed`]: what those who listen to a pipeline get
 //! * [`command`]: everything the product can be told, and what it answers
 //! * [`geometry`]: how a frame is laid into a model's input, and boxes back
@@ -26,6 +27,7 @@ pub mod cli;
 pub mod clock;
 pub mod command;
 pub mod config;
+pub mod confine;
 pub mod detection;
 pub mod error;
 pub mod feed;

@@ -7,6 +7,7 @@ use log::{LevelFilter, Log, Metadata, Record};
 use std::io::Write;
 
 struct StandardError {
+    /// Lines have a priority and no time.
     journal: bool,
     /// What is passed on of what libraries say.
     strangers: LevelFilter,
@@ -17,13 +18,14 @@ pub const LEVEL_VARIABLE: &str = "LOG_LEVEL";
 
 /// Installs the logger once; a level that nobody knows is `warning`. The names of Python's levels are understood.
 pub fn start(level: &str) {
-    install(level, LevelFilter::Warn);
+    let journal = std::env::var("JOURNAL_STREAM").is_ok_and(|stream| is_standard_error(&stream));
+    install(level, LevelFilter::Warn, journal);
 }
 
-/// The same in a worker, at the level of its service. What libraries say there is mostly about what a camera sends: who
-/// likes could fill the log.
+/// The same in a worker, at the level of its service, which reads its lines and adds the time. What libraries say there is
+/// mostly about what a camera sends: who likes could fill the log.
 pub fn start_in_worker() {
-    install(&std::env::var(LEVEL_VARIABLE).unwrap_or_default(), LevelFilter::Error);
+    install(&std::env::var(LEVEL_VARIABLE).unwrap_or_default(), LevelFilter::Error, true);
 }
 
 /// The level in force, as [`start`] understands it.
@@ -48,9 +50,8 @@ fn parse(level: &str) -> Option<LevelFilter> {
     })
 }
 
-fn install(level: &str, strangers: LevelFilter) {
+fn install(level: &str, strangers: LevelFilter, journal: bool) {
     let level = parse(level).unwrap_or(LevelFilter::Warn);
-    let journal = std::env::var("JOURNAL_STREAM").is_ok_and(|stream| is_standard_error(&stream));
     // A second logger (tests that start twice in one process) is not an error worth dying for.
     if log::set_boxed_logger(Box::new(StandardError { journal, strangers })).is_ok() {
         log::set_max_level(level);

@@ -10,8 +10,9 @@ mod parent;
 mod place;
 pub mod worker;
 
+pub use crate::confine::Spawner;
 pub use ipc::Ring;
-pub use parent::{Probe, Spawner, Worker};
+pub use parent::{Probe, Worker};
 
 use crate::clock::Wall;
 use crate::command::{Filling, Property, SourceProperties, SourceReference};

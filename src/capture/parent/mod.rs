@@ -1,19 +1,17 @@
 //! The parent's end of a worker process.
 
 mod probe;
-mod spawn;
 
 pub use probe::Probe;
-pub use spawn::Spawner;
 
 use crate::capture::ipc::{self, ALIVE_INTERVAL, Writer};
 use crate::capture::{Event, Request, Ring, Settings};
+use crate::confine::{Order, Process, Spawner};
 use crate::error::{Error, Kind, Result, system};
 use async_io::{Async, Timer};
 use futures_lite::FutureExt;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
-use spawn::Process;
 use std::cell::RefCell;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -26,6 +24,9 @@ const WATCHDOG_MARGIN: Duration = ALIVE_INTERVAL.saturating_add(Duration::from_m
 /// From SIGKILL, or from the worker closing its socket, to its end. A process in an uninterruptible system call can take
 /// for ever; it is then left to the spawner thread.
 const REAP_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// Where the certificates are that `https://` cameras are trusted by.
+const CERTIFICATE_VARIABLES: [&str; 2] = ["SSL_CERT_FILE", "SSL_CERT_DIR"];
 
 /// Most signs of life in [`ALIVE_WINDOW`]. A worker sends about one per second.
 const MAX_ALIVE_PER_WINDOW: u32 = 64;
@@ -92,7 +93,15 @@ impl Worker {
             .map_err(|errno| system("sending a worker its order")(errno.into()))?;
         message.wipe();
         let socket = Async::new(socket).map_err(system("watching a worker's socket"))?;
-        let process = spawner.spawn(child, file).await?;
+        let order = Order {
+            command: "capture",
+            about: format!("source=\"{}\"", request.reference.redacted()),
+            stdin: child,
+            stdout: file,
+            variables: &CERTIFICATE_VARIABLES,
+            beside: None,
+        };
+        let process = spawner.spawn(order).await?;
         let now = Instant::now();
         log::debug!("event=worker_started pid={} source={} ring_bytes={}", process.pid(), request.reference, ring.bytes());
         let state = State {

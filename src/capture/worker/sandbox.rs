@@ -1,16 +1,17 @@
-//! What a worker may do: limits of its own, a system-call filter, the files it may read, and the parent's death.
+//! What a worker may do: limits of its own, a system-call filter, the files it may open, and the parent's death.
 //!
 //! A worker reads bytes from cameras through young code. Whatever that code is made to do, it cannot take more memory than
 //! its limit, gain privileges, leave a core file with frames on disk, or outlive the service.
-
-mod files;
-mod filter;
+//!
+//! It is locked in before the first byte from outside ([`before_open`]), and once more when its source is open
+//! ([`after_open`]). `docs/confinement.md` lists what each kind may do in which stage.
 
 use crate::capture::ipc::Start;
 use crate::capture::place::Place;
+use crate::confine::files::Files;
+use crate::confine::filter::{Filter, When};
 use crate::error::{Error, Kind, Result, system};
 use rustix::process::{Resource, Rlimit, Signal};
-use std::path::Path;
 
 /// Open files: standard streams, socket, ring, source, the event loop of tokio, and room for libraries.
 const MAX_OPEN_FILES: u64 = 64;
@@ -19,10 +20,23 @@ const MAX_OPEN_FILES: u64 = 64;
 /// sets. Read, never written.
 const LIBRARIES_BYTES: u64 = 16 << 20;
 
-/// Before any other thread exists: a file source reads its file and no other, from its first byte on.
+/// Before any other thread exists.
 pub(super) fn at_start(start: &Start) {
-    if let Place::File(path) | Place::Loop(path) = Place::of(&start.request.reference) {
-        confine(Some(&path));
+    match Place::of(&start.request.reference) {
+        Place::File(path) | Place::Loop(path) => only(Files { read: &[&path, STATM.as_ref()], devices: &[] }),
+        Place::Device(path) => only(Files { read: &[STATM.as_ref()], devices: &[&path] }),
+        Place::Rtsp(_) | Place::Http(_) | Place::Unknown(_) => {}
+    }
+}
+
+/// How much address space this process has, in pages.
+const STATM: &str = "/proc/self/statm";
+
+fn only(files: Files<'_>) {
+    match files.only() {
+        Ok(true) => {}
+        Ok(false) => log::info!("event=sandbox_degraded part=landlock error=\"this kernel has none\""),
+        Err(error) => log::warn!("event=sandbox_degraded part=landlock error=\"{error}\""),
     }
 }
 
@@ -56,32 +70,47 @@ pub(super) fn before_open(start: &Start) -> Result<()> {
 
 /// Once the source is open: what decoding and reading need, and nothing else.
 pub(super) fn after_open(start: &Start) {
-    let needs = match Place::of(&start.request.reference) {
-        // It looks at the system's name servers and certificates again and again.
-        Place::Http(_) => filter::Needs::Connections,
-        // A stream or device that is open needs no file; of file sources, `at_start` has taken care.
-        Place::Rtsp(_) | Place::Device(_) => {
-            confine(None);
-            filter::Needs::Nothing
-        }
-        Place::File(_) | Place::Loop(_) | Place::Unknown(_) => filter::Needs::Nothing,
+    let decoding = Filter::computing();
+    let filter = match Place::of(&start.request.reference) {
+        Place::Rtsp(_) => of_sockets(decoding),
+        Place::Http(_) => of_connections(decoding).reading_files(),
+        Place::Device(_) => of_devices(decoding),
+        Place::File(_) | Place::Loop(_) | Place::Unknown(_) => decoding,
     };
-    if let Err(error) = filter::install(needs) {
+    install(&filter);
+}
+
+fn install(filter: &Filter) {
+    if let Err(error) = filter.install() {
         log::warn!("event=sandbox_degraded part=seccomp error=\"{error}\"");
     }
 }
 
-fn confine(video: Option<&Path>) {
-    match files::confine(video) {
-        Ok(true) => {}
-        Ok(false) => log::info!("event=sandbox_degraded part=landlock error=\"this kernel has none\""),
-        Err(error) => log::warn!("event=sandbox_degraded part=landlock error=\"{error}\""),
-    }
+/// Sockets that are connected.
+fn of_sockets(filter: Filter) -> Filter {
+    [libc::SYS_getsockopt, libc::SYS_setsockopt, libc::SYS_getsockname, libc::SYS_getpeername, libc::SYS_shutdown]
+        .into_iter()
+        .fold(filter, |filter, call| filter.allow(call, &[]))
+}
+
+/// Requests of V4L2: type 'V'.
+fn of_devices(filter: Filter) -> Filter {
+    filter.allow(libc::SYS_ioctl, &[When::Masked(1, 0xff00, (b'V' as i32) << 8)])
+}
+
+/// Sockets that are to be connected.
+fn of_connections(filter: Filter) -> Filter {
+    let filter = [libc::SYS_connect, libc::SYS_bind, libc::SYS_sendto, libc::SYS_sendmsg, libc::SYS_sendmmsg, libc::SYS_recvmmsg]
+        .into_iter()
+        .fold(of_sockets(filter), |filter, call| filter.allow(call, &[]));
+    [libc::AF_INET, libc::AF_INET6, libc::AF_UNIX, libc::AF_NETLINK]
+        .into_iter()
+        .fold(filter, |filter, family| filter.allow(libc::SYS_socket, &[When::Is(0, family)]))
 }
 
 /// Bytes of address space in use.
 fn address_space() -> Option<u64> {
-    let pages = std::fs::read_to_string("/proc/self/statm").ok()?;
+    let pages = std::fs::read_to_string(STATM).ok()?;
     let pages: u64 = pages.split(' ').next()?.parse().ok()?;
     pages.checked_mul(rustix::param::page_size() as u64)
 }
