@@ -40,6 +40,8 @@ struct Request {
     engine: EngineChoice,
     confidence: f32,
     json: bool,
+    input: Option<PathBuf>,
+    dump: Option<PathBuf>,
 }
 
 /// Runs one bench.
@@ -55,6 +57,7 @@ pub(super) fn run(arguments: Vec<OsString>) -> Result<ExitCode> {
              weir bench engine --model FILE [--threads N [--together]] [--runs N] [--engine cnn|tract]\n                        \
              [--confidence SCORE] [--json]\n      \
              weir bench engine --model FILE --profile|--ways [--runs N]\n      \
+             weir bench engine --model FILE --input X.f32 --dump DIR [--engine cnn|tract]\n      \
              weir bench pipeline --model FILE --video FILE [--sources N] [--threads N] [--seconds S] [--max-fps N] [--json]",
         )),
     }
@@ -81,6 +84,8 @@ impl Request {
             engine,
             confidence: 0.0,
             json: false,
+            input: None,
+            dump: None,
         };
         while let Some(argument) = parser.next()? {
             match argument {
@@ -100,6 +105,8 @@ impl Request {
                 Arg::Long("profile") => request.profile = true,
                 Arg::Long("ways") => request.ways = true,
                 Arg::Long("json") => request.json = true,
+                Arg::Long("input") => request.input = Some(parser.value()?.into()),
+                Arg::Long("dump") => request.dump = Some(parser.value()?.into()),
                 Arg::Value(word) if request.what.is_empty() => request.what = word.string()?,
                 Arg::Value(file) if request.file.is_none() => request.file = Some(file.into()),
                 _ => return Err(argument.unexpected()),
@@ -114,6 +121,14 @@ impl Request {
 }
 
 fn bench_engine(request: &Request) -> Result<ExitCode> {
+    match (&request.input, &request.dump) {
+        (Some(input), Some(folder)) => {
+            engine::dump(request.model()?, input, folder, request.engine)?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        (None, None) => {}
+        _ => return Err(usage("--input X.f32 and --dump DIR go together")),
+    }
     let (model, threads) = (request.model()?.to_owned(), request.threads.unwrap_or(1).max(1));
     let (together, runs) = (request.together, request.runs.max(1));
     let wanted = engine::Request { model, threads, together, runs, engine: request.engine, confidence: request.confidence };

@@ -1,16 +1,18 @@
 //! `weir bench engine`: the model alone, timed.
 
+mod dump;
+
 use super::engine::EngineChoice;
 use super::engine::{self, Options};
 use super::family::recognise::{self, Hints};
 use super::onnx::Graph;
 use super::registry::{Settings, names_of_metadata};
 use super::{Run, cnn, tensorrt};
+pub use dump::dump;
 use crate::clock::process_cpu_time;
-use crate::error::{Error, Kind, Result, system};
+use crate::error::{Error, Kind, Result};
 use std::fmt;
-use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
@@ -105,9 +107,12 @@ pub fn run(request: &Request) -> Result<Figures> {
 
 /// The file, width and height of its input, and the most bytes it may take.
 fn read(request: &Request) -> Result<(Graph, [usize; 2], u64)> {
-    let file = File::open(&request.model).map_err(system("cannot open the model"))?;
+    read_file(&request.model)
+}
+
+fn read_file(model: &Path) -> Result<(Graph, [usize; 2], u64)> {
     let budget_bytes = Settings::default().memory_budget_bytes;
-    let graph = Graph::read(&mut &file, budget_bytes)?;
+    let graph = Graph::read_file(model, u64::MAX, budget_bytes)?;
     let input = graph.input();
     let side = |side: Option<usize>| side.unwrap_or(OPEN_SIDE);
     Ok((graph, [side(input.width), side(input.height)], budget_bytes))
@@ -305,7 +310,33 @@ impl fmt::Display for Profile {
 
 #[cfg(test)]
 mod tests {
+    use super::super::registry::test_dir::TestDir;
     use super::*;
+
+    #[test]
+    fn a_dump_holds_every_output_with_its_shape() {
+        let dir = TestDir::new();
+        let model = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/assets/toy.onnx"));
+        let (graph, [width, height], _) = read_file(&model).unwrap();
+        let name = graph.output_names()[0].to_owned();
+        let input = dir.path().join("x.f32");
+        let whole = vec![0u8; 3 * width * height * 4];
+        std::fs::write(&input, &whole).unwrap();
+        dump(&model, &input, &dir.path().join("out"), EngineChoice::Auto).unwrap();
+        let shapes = std::fs::read_to_string(dir.path().join("out/shapes.json")).unwrap();
+        assert!(shapes.starts_with(&format!("{{\"{name}\": [1, ")), "{shapes}");
+        assert!(std::fs::metadata(dir.path().join(format!("out/{name}.f32"))).unwrap().len() > 0);
+
+        std::fs::write(&input, &whole[4..]).unwrap();
+        let error = dump(&model, &input, &dir.path().join("out"), EngineChoice::Auto).unwrap_err();
+        assert!(error.message().contains("floats"), "{error}");
+    }
+
+    #[test]
+    fn file_names_of_outputs_stay_in_their_folder() {
+        let names = ["output0", "../../etc/passwd", "/model.22/out", "", "..", "x_y", "x/y"];
+        assert_eq!(dump::file_names(&names), ["output0", ".._.._etc_passwd", "_model.22_out", "output3", "output4", "x_y", "x_y-7"]);
+    }
 
     #[test]
     fn figures_of_the_toy_model_make_sense() {

@@ -81,11 +81,22 @@ pub fn compile(graph: Graph, options: &Options<'_>) -> Result<Arc<dyn Engine>> {
 
 fn on_gpu(graph: &Graph, options: &Options<'_>) -> Result<Arc<dyn Engine>> {
     let Options { width, height, budget_bytes, weights, tensorrt: settings, building, .. } = *options;
+    if !graph.is_plain() && graph.input().frames() == 1 {
+        let message = "TensorRT is given the file as it is, and this one takes more than planes of floats";
+        return Err(Error::new(Kind::ModelArtefact, message));
+    }
     tensorrt::compile(graph, &tensorrt::Request { weights, width, height, budget_bytes, settings, building })
 }
 
 fn on_cpu(graph: Graph, options: &Options<'_>) -> Result<Arc<dyn Engine>> {
+    let frames = graph.input().frames();
     let typed = graph.into_typed(options.width, options.height, options.budget_bytes)?;
+    if frames > 1 {
+        return match options.choice {
+            EngineChoice::Cnn => Err(Error::new(Kind::ModelArtefact, format!("the graph takes {frames} pictures at a time"))),
+            _ => by_tract(typed),
+        };
+    }
     let scores = output_shapes(&typed).and_then(|shapes| (options.scores)(&shapes));
     let engine = match options.choice {
         EngineChoice::Tract => by_tract(typed),

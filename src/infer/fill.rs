@@ -20,6 +20,8 @@ pub(crate) enum Scale {
     Unit,
     /// ImageNet's mean and deviation, red's for red. Edges as below.
     ImageNet,
+    /// Back to 0..255.
+    Bytes,
     /// Channels swapped to BGR and back to 0..255: what YOLOX was trained with.
     BgrBytes,
     /// ImageNet's mean and deviation, as the reference applies them for RF-DETR: while the picture is still BGR, so that blue
@@ -61,12 +63,17 @@ impl Fill {
 }
 
 impl Scale {
+    /// For a graph whose input is of 8-bit pixels: what it does with them stands in the graph.
+    pub(crate) fn of_bytes(self) -> Scale {
+        if self == Scale::BgrBytes { Scale::BgrBytes } else { Scale::Bytes }
+    }
+
     /// Factor and offset from a byte to the number, for the planes R, G and B.
     fn of_planes(self) -> [(f32, f32); 3] {
         let [red, green, blue] = IMAGENET.map(|(mean, deviation)| (1.0 / (255.0 * deviation), -mean / deviation));
         match self {
             Scale::Unit => [(1.0 / 255.0, 0.0); 3],
-            Scale::BgrBytes => [(1.0, 0.0); 3],
+            Scale::Bytes | Scale::BgrBytes => [(1.0, 0.0); 3],
             Scale::ImageNet => [red, green, blue],
             Scale::ImageNetSwapped => [blue, green, red],
         }

@@ -95,6 +95,10 @@ pub trait Run: Send {
     }
     /// Runs the model on what lies in the input.
     fn execute(&mut self) -> Result<()>;
+    /// Shape of output `index` of the last run, where it depends on the frame and [`Engine::output_shapes`] cannot say it.
+    fn output_shape(&self, _index: usize) -> Option<&[usize]> {
+        None
+    }
     /// Output `index` of the last run, row-major in the shape of [`Engine::output_shapes`] (but see [`Run::kept`]).
     fn output(&self, index: usize) -> &[f32];
 }

@@ -3,13 +3,22 @@
 //! Everything that could make tract allocate without bound is looked at before tract sees it: the lengths of tensors against
 //! their shapes, constant shapes, and, after shape inference, every value of the graph against the memory budget.
 
+mod external;
+mod feed;
+mod functions;
+mod precision;
+
+pub use feed::Input;
+
 use crate::error::{Error, Kind, Result};
+use std::fs::File;
 use std::io::Read;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use tract_onnx::pb::tensor_shape_proto::dimension::Value as Dim;
-use tract_onnx::pb::{GraphProto, ModelProto, TensorProto, TypeProto, ValueInfoProto, type_proto};
+use std::path::Path;
+use std::sync::Once;
+use tract_onnx::pb::{GraphProto, ModelProto, OperatorSetIdProto, TensorProto};
 use tract_onnx::prelude::*;
-use tract_onnx::tract_core::transform::get_transform;
+use tract_onnx::tract_core::knobs;
 use tract_onnx::tract_hir::infer::Factoid;
 
 /// Longest side of a model's input, pixels. Larger inputs are not met in detection, and a ring slot is three bytes a pixel.
@@ -28,19 +37,10 @@ const NEWEST_OPSET: i64 = 25;
 pub struct Graph {
     proto: ModelProto,
     input: Input,
-}
-
-/// The one input of the graph. `None` where the file leaves a dimension open.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Input {
-    /// Pictures per run.
-    pub batch: Option<usize>,
-    /// Pixels.
-    pub height: Option<usize>,
-    /// Pixels.
-    pub width: Option<usize>,
-    /// 16-bit floats; tract is told to use 32.
-    half: bool,
+    /// The file's own name of the input.
+    input_name: String,
+    /// An engine that is given the file itself may be fed as ours are: nothing had to be put before the graph.
+    plain: bool,
 }
 
 /// An error about the file's content.
@@ -49,16 +49,42 @@ fn artefact(message: impl Into<String>) -> Error {
 }
 
 impl Graph {
-    /// Reads and checks a file. The reader should be bounded by the caller; `budget` is the most bytes any one tensor may have.
+    /// Reads and checks a file of at most `max_bytes`, and the files beside it that its weights may lie in. `budget` is the most
+    /// bytes that any one tensor, and all in other files together, may have.
+    pub fn read_file(path: &Path, max_bytes: u64, budget: u64) -> Result<Graph> {
+        let file = File::open(path).map_err(|cause| artefact("the weights cannot be read").because(cause))?;
+        let size = file.metadata().map_err(|cause| artefact("the weights cannot be read").because(cause))?.len();
+        if size > max_bytes {
+            let message = format!("the weights have {} MiB, more than the {} MiB allowed", size >> 20, max_bytes >> 20);
+            return Err(Error::new(Kind::Exhausted, message));
+        }
+        // What is no regular file has no size: it ends where the limit is.
+        let bound = if size == 0 { max_bytes } else { size };
+        Self::read_beside(&mut file.take(bound), path.parent(), budget)
+    }
+
+    /// Reads and checks a file whose weights all lie in itself. The reader should be bounded by the caller.
     pub fn read(reader: &mut dyn Read, budget: u64) -> Result<Graph> {
-        let proto = quietly(|| tract_onnx::onnx().proto_model_for_read(reader))
+        Self::read_beside(reader, None, budget)
+    }
+
+    /// As [`Graph::read`]; weights may also lie in files in `folder`.
+    pub fn read_beside(reader: &mut dyn Read, folder: Option<&Path>, budget: u64) -> Result<Graph> {
+        forbid_wrong_kernels();
+        let mut proto = quietly(|| tract_onnx::onnx().proto_model_for_read(reader))
             .map_err(|cause| artefact("the weights are not an ONNX file").because(cause))?;
-        let graph = proto.graph.as_ref().ok_or_else(|| artefact("the ONNX file holds no graph"))?;
-        check_opset(opset_of(&proto))?;
+        if proto.graph.is_none() {
+            return Err(artefact("the ONNX file holds no graph"));
+        }
+        check_opset(opset_in(&proto.opset_import))?;
+        external::load(&mut proto, folder, budget)?;
+        functions::inline(&mut proto)?;
+        let graph = proto.graph.as_mut().ok_or_else(|| artefact("the ONNX file holds no graph"))?;
         check_nodes(graph)?;
         check_tensors(graph, budget)?;
-        let input = find_input(graph)?;
-        Ok(Graph { proto, input })
+        precision::to_single(graph)?;
+        let feed::Found { input, name: input_name, plain } = feed::find(graph)?;
+        Ok(Graph { proto, input, input_name, plain })
     }
 
     /// The graph's input.
@@ -68,10 +94,12 @@ impl Graph {
 
     /// Its name; empty when it has none.
     pub fn input_name(&self) -> &str {
-        let graph = self.proto.graph.as_ref();
-        let is_weight = |name: &str| graph.is_some_and(|graph| graph.initializer.iter().any(|tensor| tensor.name == name));
-        let mut inputs = graph.into_iter().flat_map(|graph| &graph.input).map(|input| input.name.as_str());
-        inputs.find(|name| !is_weight(name)).unwrap_or_default()
+        &self.input_name
+    }
+
+    /// Whether the file itself takes what [`Graph::into_typed`] takes: planes of floats, one picture, and nothing else.
+    pub fn is_plain(&self) -> bool {
+        self.plain
     }
 
     /// Value of a `metadata_props` entry, such as Ultralytics' `names`.
@@ -91,27 +119,30 @@ impl Graph {
         if width == 0 || height == 0 || width > MAX_INPUT_SIDE || height > MAX_INPUT_SIDE {
             return Err(artefact(format!("an input of {width}x{height} pixels is not supported")));
         }
-        let Graph { proto, input } = self;
+        let Graph { mut proto, input, .. } = self;
+        let opened = proto.graph.as_mut().ok_or_else(|| artefact("the ONNX file holds no graph"))?;
+        feed::put_before(opened, &input, (width, height));
         let onnx = tract_onnx::onnx().with_ignore_output_shapes(true).with_ignore_value_info(true);
         let broken = |cause: TractError| artefact(format!("the graph cannot be used: {}", first_line(&cause))).because(cause);
         let mut model = quietly(|| onnx.model_for_proto_model(&proto)).map_err(broken)?;
         drop(proto); // The weights live in the model now; twice would be the peak of the process.
-        let element = if input.half { DatumType::F16 } else { DatumType::F32 };
-        quietly(|| model.set_input_fact(0, InferenceFact::dt_shape(element, [1, 3, height, width]))).map_err(broken)?;
+        let shape = [input.frames(), 3, height, width];
+        quietly(|| model.set_input_fact(0, InferenceFact::dt_shape(DatumType::F32, shape))).map_err(broken)?;
         quietly(|| model.analyse(false)).map_err(broken)?;
         check_values(&model, budget)?;
-        quietly(move || {
-            let mut typed = model.into_typed()?;
-            let has_half =
-                typed.nodes().iter().flat_map(|node| &node.outputs).any(|output| output.fact.datum_type == DatumType::F16);
-            if has_half && let Some(to_f32) = get_transform("f16_to_f32")? {
-                // tract computes 16-bit floats one by one on x86: a minute a frame.
-                to_f32.transform(&mut typed)?;
-            }
-            Ok(typed)
-        })
-        .map_err(broken)
+        quietly(move || model.into_typed()).map_err(broken)
     }
+}
+
+/// Kernels of tract-linalg 0.23.9 that are wrong are not chosen: its integer kernels for AMX read past their operands.
+fn forbid_wrong_kernels() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        // of this architecture's features only: others make tract panic
+        if cfg!(target_arch = "x86_64") && !knobs::set_str("TRACT_CPU_ISA", "-amx-int8,-amx-bf16") {
+            log::warn!("tract kernels=amx forbidden=false");
+        }
+    });
 }
 
 /// Runs a piece of tract; a panic on an odd file becomes an error. Every call works on values that are thrown away on error.
@@ -131,9 +162,9 @@ fn first_line(error: &TractError) -> String {
 }
 
 /// Version of the default operator set; 0 where none is named.
-fn opset_of(proto: &ModelProto) -> i64 {
+fn opset_in(imports: &[OperatorSetIdProto]) -> i64 {
     let default = |domain: &str| domain.is_empty() || domain == "ai.onnx";
-    proto.opset_import.iter().find(|import| default(&import.domain)).map_or(0, |import| import.version)
+    imports.iter().find(|import| default(&import.domain)).map_or(0, |import| import.version)
 }
 
 /// An operator may mean something else in a set that nobody here knows: better no answer than a wrong one.
@@ -279,36 +310,4 @@ fn check_values(model: &InferenceModel, budget: u64) -> Result<()> {
         }
     }
     Ok(())
-}
-
-fn find_input(graph: &GraphProto) -> Result<Input> {
-    let is_weight = |input: &ValueInfoProto| graph.initializer.iter().any(|tensor| tensor.name == input.name);
-    let mut inputs = graph.input.iter().filter(|input| !is_weight(input));
-    let (Some(input), None) = (inputs.next(), inputs.next()) else {
-        return Err(artefact("the graph does not have exactly one input"));
-    };
-    let Some(TypeProto { value: Some(type_proto::Value::TensorType(tensor)), .. }) = &input.r#type else {
-        return Err(artefact("the input of the graph is no tensor"));
-    };
-    const FLOAT: i32 = 1;
-    const FLOAT16: i32 = 10;
-    if ![FLOAT, FLOAT16].contains(&tensor.elem_type) {
-        return Err(artefact("the input of the graph is not of floats"));
-    }
-    let dims: Vec<Option<usize>> = tensor
-        .shape
-        .iter()
-        .flat_map(|shape| &shape.dim)
-        .map(|dim| match dim.value {
-            Some(Dim::DimValue(size)) if size > 0 => usize::try_from(size).ok(),
-            _ => None, // A name, nothing, 0 or -1: left open.
-        })
-        .collect();
-    let [batch, channels, height, width] = dims[..] else {
-        return Err(artefact(format!("the input of the graph has {} dimensions, not 4", dims.len())));
-    };
-    if channels.is_some_and(|channels| channels != 3) {
-        return Err(artefact("the input of the graph does not have 3 channels first"));
-    }
-    Ok(Input { batch, height, width, half: tensor.elem_type == FLOAT16 })
 }

@@ -1,7 +1,7 @@
 //! The engine that runs everything: tract's own plan. Slower than ours, and the oracle of its tests.
 
 use super::onnx::quietly;
-use super::{Engine, Run};
+use super::{Batch, Engine, Run};
 use crate::error::{Error, Kind, Result};
 use std::sync::Arc;
 use tract_onnx::prelude::*;
@@ -16,12 +16,15 @@ use tract_onnx::tract_hir::internal::DimLike;
 pub struct TractEngine {
     plan: Arc<TypedRunnableModel>,
     input_shape: Vec<usize>,
+    /// As if one frame were run, whatever [`TractEngine::frames`] is.
     output_shapes: Vec<Vec<usize>>,
+    /// Frames that the graph takes in one run.
+    frames: usize,
     weights_bytes: usize,
     arena_bytes: usize,
 }
 
-/// Compiles a model, decluttered or not.
+/// Compiles a model, decluttered or not. Its input is `[frames, …]`; of outputs of that many rows each frame has its own.
 pub fn compile(model: TypedModel) -> Result<Arc<dyn Engine>> {
     let broken = |cause: TractError| Error::new(Kind::ModelArtefact, "the graph cannot be compiled").because(cause);
     let engine = quietly(move || {
@@ -34,10 +37,14 @@ pub fn compile(model: TypedModel) -> Result<Arc<dyn Engine>> {
         let model = model.into_optimized()?;
         let input_shape = concrete(model.input_fact(0)?);
         let output_shapes = (0..model.output_outlets()?.len()).map(|index| Ok(concrete(model.output_fact(index)?)));
-        let output_shapes = output_shapes.collect::<TractResult<_>>()?;
+        let mut output_shapes = output_shapes.collect::<TractResult<Vec<Vec<usize>>>>()?;
+        let frames = input_shape.first().copied().unwrap_or(1).max(1);
+        for rows in output_shapes.iter_mut().filter_map(|shape| shape.first_mut()).filter(|rows| **rows == frames) {
+            *rows = 1;
+        }
         let plan = model.into_runnable()?;
         let arena_bytes = peak_bytes(&plan);
-        Ok(TractEngine { plan, input_shape, output_shapes, weights_bytes, arena_bytes })
+        Ok(TractEngine { plan, input_shape, output_shapes, frames, weights_bytes, arena_bytes })
     })
     .map_err(broken)?;
     Ok(Arc::new(engine))
@@ -88,7 +95,12 @@ impl Engine for TractEngine {
         let input = Tensor::zero::<f32>(&self.input_shape)
             .map_err(|cause| Error::new(Kind::Inference, "no memory for the input").because(cause))?;
         let outputs = self.output_shapes.iter().map(|_| Vec::new()).collect();
-        Ok(Box::new(TractRun { plan: self.plan.clone(), input: Arc::new(input), outputs }))
+        let shapes = self.output_shapes.clone();
+        let (plan, frames) = (self.plan.clone(), self.frames);
+        Ok(Box::new(TractRun { plan, input: Arc::new(input), frames, selected: 0, outputs, shapes }))
+    }
+    fn batch(&self) -> Batch {
+        Batch { frames: self.frames, ..Batch::ONE }
     }
     fn name(&self) -> &'static str {
         "tract"
@@ -108,14 +120,22 @@ struct TractRun {
     plan: Arc<TypedRunnableModel>,
     /// Exclusive between runs: tract's references to it end with the run.
     input: Arc<Tensor>,
+    /// Frames of a run, those that nobody filled included.
+    frames: usize,
+    /// The one that input and outputs mean.
+    selected: usize,
     outputs: Vec<Vec<f32>>,
+    /// Of the last run.
+    shapes: Vec<Vec<usize>>,
 }
 
 impl TractRun {
     fn run(&mut self) -> TractResult<()> {
         let results = self.plan.run(tvec!(TValue::from_const(self.input.clone())))?;
-        for (kept, result) in self.outputs.iter_mut().zip(&results) {
+        for ((kept, shape), result) in self.outputs.iter_mut().zip(&mut self.shapes).zip(&results) {
             kept.clear();
+            shape.clear();
+            shape.extend_from_slice(result.shape());
             let floats = result.cast_to::<f32>()?;
             kept.extend_from_slice(floats.try_as_plain_ram()?.as_slice::<f32>()?);
         }
@@ -124,16 +144,28 @@ impl TractRun {
 }
 
 impl Run for TractRun {
+    fn select_frame(&mut self, frame: usize) {
+        self.selected = frame;
+    }
     fn input(&mut self) -> &mut [f32] {
-        let plane = Arc::make_mut(&mut self.input).to_plain_array_view_mut::<f32>().ok();
+        let planes = Arc::make_mut(&mut self.input).to_plain_array_view_mut::<f32>().ok();
         // An f32 tensor of our own making is always contiguous.
-        plane.and_then(|plane| plane.into_slice()).unwrap_or_default()
+        let planes = planes.and_then(|planes| planes.into_slice()).unwrap_or_default();
+        let length = planes.len() / self.frames;
+        planes.chunks_exact_mut(length.max(1)).nth(self.selected).unwrap_or_default()
     }
     fn execute(&mut self) -> Result<()> {
         self.run().map_err(|cause| Error::new(Kind::Inference, "the model failed on a frame").because(cause))
     }
+    fn output_shape(&self, index: usize) -> Option<&[usize]> {
+        self.shapes.get(index).map(Vec::as_slice)
+    }
     fn output(&self, index: usize) -> &[f32] {
-        self.outputs.get(index).map_or(&[], Vec::as_slice)
+        let all = self.outputs.get(index).map_or(&[][..], Vec::as_slice);
+        if self.frames == 1 || self.shapes.get(index).and_then(|shape| shape.first()) != Some(&self.frames) {
+            return all;
+        }
+        all.chunks_exact((all.len() / self.frames).max(1)).nth(self.selected).unwrap_or_default()
     }
 }
 

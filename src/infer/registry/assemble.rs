@@ -11,8 +11,6 @@ use crate::infer::fill::Fill;
 use crate::infer::model::{Model, Parts};
 use crate::infer::onnx::Graph;
 use crate::infer::workbench;
-use std::fs::File;
-use std::io::Read;
 use std::path::PathBuf;
 
 /// A graph with an open batch dimension was exported for sides that are multiples of this; the reference pads to it.
@@ -54,14 +52,7 @@ pub(super) fn assemble(artefacts: Artefacts, settings: &Settings, watch: &dyn Wa
         Some(name) => Some(Family::of_model_type(name).ok_or_else(|| unknown_model_type("object-detection", name))?),
     };
 
-    let file = File::open(&weights).map_err(|cause| artefact("the weights cannot be read").because(cause))?;
-    let size = file.metadata().map_err(|cause| artefact("the weights cannot be read").because(cause))?.len();
-    if size > settings.max_model_bytes {
-        let message =
-            format!("the weights have {} MiB, more than the {} MiB allowed", size >> 20, settings.max_model_bytes >> 20);
-        return Err(Error::new(Kind::Exhausted, message));
-    }
-    let graph = Graph::read(&mut file.take(size), settings.memory_budget_bytes)?;
+    let graph = Graph::read_file(&weights, settings.max_model_bytes, settings.memory_budget_bytes)?;
 
     let input = graph.input();
     let side = |side: Option<usize>| side.and_then(|side| u32::try_from(side).ok());
@@ -96,8 +87,9 @@ pub(super) fn assemble(artefacts: Artefacts, settings: &Settings, watch: &dyn Wa
     let of_api = known_family.is_some();
     let (family, why) = family_of(engine.output_shapes())?;
     let (family, classes) = family.with_names(names);
-    let model =
-        Model::new(Parts { id, rule, fill: Fill { width, height, scale: family.scale(of_api) }, classes, family, engine });
+    let scale = family.scale(of_api);
+    let scale = if input.bytes { scale.of_bytes() } else { scale };
+    let model = Model::new(Parts { id, rule, fill: Fill { width, height, scale }, classes, family, engine });
     if settings.validate {
         stage(Stage::Validating)?;
         validate(&model)?;

@@ -1,0 +1,125 @@
+//! Weights that an ONNX file keeps in other files beside itself.
+
+use super::{artefact, clean, element_bytes, elements};
+use crate::error::{Error, Kind, Result};
+use std::collections::HashMap;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::{Component, Path, PathBuf};
+use tract_onnx::pb::{GraphProto, ModelProto, TensorProto};
+
+/// Most files that the weights of one model may be spread over; exporters write one, or one for each tensor.
+const MAX_FILES: usize = 10_000;
+
+/// Reads every tensor that lies in another file into `proto`. Such files must lie in `folder`; without one there are none.
+/// `budget` is the most bytes that all of them together may have.
+pub(super) fn load(proto: &mut ModelProto, folder: Option<&Path>, budget: u64) -> Result<()> {
+    let mut reader = Reader { folder, files: HashMap::new(), left: budget, budget };
+    let functions = proto.functions.iter_mut().flat_map(|function| &mut function.node);
+    for attribute in functions.flat_map(|node| &mut node.attribute) {
+        attribute.t.iter_mut().chain(&mut attribute.tensors).try_for_each(|tensor| reader.tensor(tensor))?;
+    }
+    proto.graph.as_mut().map_or(Ok(()), |graph| reader.graph(graph))
+}
+
+struct Reader<'a> {
+    folder: Option<&'a Path>,
+    /// By the name that the model calls them.
+    files: HashMap<String, (File, u64)>,
+    /// Bytes that may still be read.
+    left: u64,
+    budget: u64,
+}
+
+impl Reader<'_> {
+    fn graph(&mut self, graph: &mut GraphProto) -> Result<()> {
+        for tensor in &mut graph.initializer {
+            self.tensor(tensor)?;
+        }
+        for attribute in graph.node.iter_mut().flat_map(|node| &mut node.attribute) {
+            for tensor in attribute.t.iter_mut().chain(&mut attribute.tensors) {
+                self.tensor(tensor)?;
+            }
+            // protobuf's own nesting limit (100) bounds this recursion
+            for inner in attribute.g.iter_mut().chain(&mut attribute.graphs) {
+                self.graph(inner)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn tensor(&mut self, tensor: &mut TensorProto) -> Result<()> {
+        const EXTERNAL: i32 = 1;
+        if tensor.data_location.unwrap_or(0) != EXTERNAL {
+            return Ok(());
+        }
+        let name = clean(&tensor.name);
+        let entry = |key: &str| tensor.external_data.iter().find(|entry| entry.key == key).map(|entry| entry.value.clone());
+        let number = |key: &str| match entry(key).map(|text| text.parse::<u64>()) {
+            None => Ok(None),
+            Some(Ok(number)) => Ok(Some(number)),
+            Some(Err(_)) => Err(artefact(format!("tensor {name} has an external {key} that is no number"))),
+        };
+        let location = entry("location").ok_or_else(|| artefact(format!("tensor {name} does not say in which file its data is")))?;
+        let (offset, length) = (number("offset")?.unwrap_or(0), number("length")?);
+        let wanted = elements(tensor.dims.iter().copied()).and_then(|count| count.checked_mul(element_bytes(tensor.data_type)));
+        let wanted = wanted.ok_or_else(|| artefact(format!("tensor {name} claims shape {:?}", tensor.dims)))?;
+        if length.is_some_and(|length| length != wanted) {
+            let claimed = length.unwrap_or_default();
+            return Err(artefact(format!("tensor {name} of shape {:?} has {claimed} bytes in another file, not {wanted}", tensor.dims)));
+        }
+        if wanted > self.left {
+            let message = format!("the weights of the model would not fit into {} MiB", self.budget >> 20);
+            return Err(Error::new(Kind::Exhausted, message));
+        }
+        let shown = clean(&location);
+        let (file, size) = self.open(&location)?;
+        if offset.checked_add(wanted).is_none_or(|end| end > *size) {
+            return Err(artefact(format!("tensor {name} ends behind the end of {shown}, which has {size} bytes")));
+        }
+        // bounded by the file's size and by the budget
+        let mut bytes = vec![0; usize::try_from(wanted).unwrap_or(usize::MAX)];
+        file.read_exact_at(&mut bytes, offset).map_err(|cause| artefact(format!("{shown} cannot be read")).because(cause))?;
+        self.left -= wanted;
+        tensor.raw_data = bytes;
+        tensor.external_data.clear();
+        tensor.data_location = None;
+        Ok(())
+    }
+
+    fn open(&mut self, location: &str) -> Result<&(File, u64)> {
+        if !self.files.contains_key(location) {
+            if self.files.len() >= MAX_FILES {
+                return Err(artefact(format!("the weights lie in more than {MAX_FILES} files")));
+            }
+            let opened = open_beside(self.folder, location)?;
+            self.files.insert(location.to_owned(), opened);
+        }
+        self.files.get(location).ok_or_else(|| artefact("a file of weights is gone"))
+    }
+}
+
+/// Opens `location`, which must be a regular file below `folder` after every link and `..` is resolved.
+fn open_beside(folder: Option<&Path>, location: &str) -> Result<(File, u64)> {
+    let shown = clean(location);
+    let missing = || artefact(format!("the weights lie in another file, {shown}, which must lie beside the model"));
+    let relative = Path::new(location);
+    let inside = relative.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
+    let folder = folder.ok_or_else(missing)?;
+    if !inside {
+        return Err(artefact(format!("the weights lie in {shown}, outside the folder of the model")));
+    }
+    let resolve = |path: PathBuf| path.canonicalize().map_err(|cause| missing().because(cause));
+    let folder = resolve(folder.to_owned())?;
+    let path = resolve(folder.join(relative))?;
+    if !path.starts_with(&folder) {
+        return Err(artefact(format!("the weights lie in {shown}, outside the folder of the model")));
+    }
+    let kind = std::fs::metadata(&path).map_err(|cause| missing().because(cause))?;
+    // looked at before it is opened: opening a FIFO would wait for its writer
+    if !kind.is_file() {
+        return Err(artefact(format!("{shown}, where weights should be, is no file")));
+    }
+    let file = File::open(&path).map_err(|cause| artefact(format!("{shown} cannot be read")).because(cause))?;
+    Ok((file, kind.len()))
+}

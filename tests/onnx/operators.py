@@ -1,0 +1,2 @@
+def single(r): raise NotImplementedError
+def graph(r): raise NotImplementedError
