@@ -17,11 +17,13 @@
 //! * [`geometry`]: how a frame is laid into a model's input, and boxes back
 //! * [`detection`]: what a model found on one frame
 //! * [`json`]: ordered values, a bounded parser, and a writer in the reference's two styles
+//! * `bytes`: fields to bytes and back, for what processes say to each other
 //! * [`logging`]: one line per event on standard error
 //! * [`resolve`]: names of hosts become addresses
 //! * [`clock`]: the one place that asks for the time
 //! * [`error`]: the one error type and its wire form
 
+mod bytes;
 pub mod capture;
 pub mod cli;
 pub mod clock;

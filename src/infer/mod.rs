@@ -12,6 +12,7 @@ mod nms;
 pub mod onnx;
 mod pool;
 pub mod registry;
+mod shared;
 pub mod tensorrt;
 #[cfg(test)]
 mod tests;

@@ -170,7 +170,8 @@ impl Team {
         Some(index)
     }
 
-    fn machine(&self, worker: usize) -> Machine<'_> {
+    /// What worker number `worker` works on.
+    pub(super) fn machine(&self, worker: usize) -> Machine<'_> {
         Machine { kernels: self.plan.target.kernels, arena: &self.arena, weights: &self.plan.weights, worker }
     }
 

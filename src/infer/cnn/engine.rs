@@ -1,6 +1,5 @@
 //! A compiled model behind the interface of all engines.
 
-use super::head::Head;
 use super::plan::Plan;
 use super::run::CnnRun;
 use crate::error::Result;
@@ -21,9 +20,9 @@ impl Engine for CnnEngine {
         &self.0.output_shapes
     }
     fn weights_bytes(&self) -> usize {
-        (self.0.weights.len() + self.0.head.as_ref().map_or(0, Head::weights_floats)) * size_of::<f32>()
+        self.0.weights_bytes()
     }
     fn arena_bytes(&self) -> usize {
-        (self.0.floats + self.0.head.as_ref().map_or(0, Head::run_floats)) * size_of::<f32>()
+        self.0.arena_bytes()
     }
 }

@@ -11,6 +11,8 @@ use tract_onnx::prelude::*;
 pub(super) struct Foreign {
     /// ONNX operation, for messages.
     pub operation: String,
+    /// What its constants take.
+    pub constant_bytes: usize,
     plan: Arc<TypedRunnableModel>,
 }
 
@@ -37,10 +39,12 @@ impl Foreign {
             };
             inputs.push(outlet);
         }
+        let held = constants.iter().flatten().map(|tensor| tensor.len().saturating_mul(tensor.datum_type().size_of()));
+        let constant_bytes = held.fold(0usize, usize::saturating_add);
         let outputs = alone.wire_node(node.name.as_str(), node.op.clone(), &inputs).map_err(failed)?;
         alone.select_output_outlets(&outputs).map_err(failed)?;
         let plan = alone.into_optimized().and_then(|m| m.into_runnable()).map_err(failed)?;
-        Ok(Foreign { operation: node.op.name().into_owned(), plan })
+        Ok(Foreign { operation: node.op.name().into_owned(), constant_bytes, plan })
     }
 
     /// Runs it.

@@ -3,9 +3,9 @@
 //! Everything in it is 32-bit float and has at most [`MAX_RANK`] dimensions; what is not stays a [`Op::Foreign`] node that
 //! tract runs.
 
+use super::constant::Constant;
 use super::foreign::Foreign;
 use super::kernels::{Activation, Binary, Residual};
-use std::sync::Arc;
 use tract_onnx::prelude::Tensor;
 
 /// Highest rank of a tensor we handle ourselves; detection heads use up to 5.
@@ -23,7 +23,7 @@ pub(super) struct Value {
     /// Dimensions, batch included.
     pub shape: Vec<usize>,
     /// Its content, when known while compiling.
-    pub constant: Option<Arc<Tensor>>,
+    pub constant: Option<Constant>,
     /// Neither 32-bit float nor within the limits: only foreign nodes may touch it.
     pub foreign: bool,
 }
@@ -61,7 +61,7 @@ pub(super) struct Conv {
     pub window: Window,
     pub groups: usize,
     /// `[O, I / groups, kernel rows, kernel columns]`.
-    pub weights: Arc<Tensor>,
+    pub weights: Constant,
     /// Per output channel, multiplied into the weights when they are packed (a folded batch norm); empty: 1.
     pub scale: Vec<f32>,
     /// Per output channel.
@@ -114,9 +114,9 @@ pub(super) enum Op {
     Softmax {
         axis: usize,
     },
-    /// `out[.., m, n] = Σk in[.., m, k] · weights[k, n]`, weights row-major.
+    /// `out[.., m, n] = Σk in[.., m, k] · weights[k, n]`.
     MatMul {
-        weights: Vec<f32>,
+        weights: Constant,
     },
     /// Constant rows and columns around a picture, or any other tensor.
     Pad {
@@ -200,6 +200,25 @@ impl Graph {
         }
         let mut keep = keep.into_iter();
         self.nodes.retain(|_| keep.next().unwrap_or(false));
+    }
+
+    /// Drops values that nothing names. Ids change.
+    pub(super) fn compact(&mut self) {
+        let mut named = vec![false; self.values.len()];
+        let nodes = self.nodes.iter().flat_map(|node| node.inputs.iter().chain(&node.outputs));
+        nodes.chain(&self.inputs).chain(&self.outputs).chain(&self.kept).for_each(|id| named[id.0] = true);
+        let mut next = 0;
+        let ids: Vec<ValueId> = named
+            .iter()
+            .map(|named| {
+                next += usize::from(*named);
+                ValueId(next.saturating_sub(1))
+            })
+            .collect();
+        let nodes = self.nodes.iter_mut().flat_map(|node| node.inputs.iter_mut().chain(&mut node.outputs));
+        nodes.chain(&mut self.inputs).chain(&mut self.outputs).chain(&mut self.kept).for_each(|id| *id = ids[id.0]);
+        let mut named = named.into_iter();
+        self.values.retain(|_| named.next().unwrap_or(false));
     }
 }
 

@@ -3,6 +3,7 @@
 //! The model must be typed and **not** decluttered: decluttering turns pointwise convolutions into einsums and takes
 //! concatenations apart, which suits tract's kernels and not ours.
 
+use super::constant::Constant;
 use super::foreign::Foreign;
 use super::graph::{Conv, Graph, MAX_RANK, Node, Op, Value, ValueId, Window, floats};
 use super::kernels::{Activation, Binary};
@@ -10,6 +11,7 @@ use super::resample;
 use super::unsupported::{tract, unsupported};
 use crate::error::Result;
 use std::collections::HashMap;
+use std::sync::Arc;
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::ops;
 use tract_onnx::tract_core::ops::cnn::{Conv as TractConv, KernelFormat, MaxPool, PaddingSpec, PoolSpec, SumPool};
@@ -47,6 +49,11 @@ struct Importer<'a> {
 impl Importer<'_> {
     fn id(&self, outlet: OutletId) -> Option<ValueId> {
         self.ids.get(&outlet).copied()
+    }
+
+    /// The content of a constant.
+    fn tensor(&self, id: ValueId) -> Option<Arc<Tensor>> {
+        self.graph.value(id).constant.as_ref()?.tensor()
     }
 
     /// Makes a value for an outlet of tract's graph.
@@ -94,7 +101,7 @@ impl Importer<'_> {
         let (op, inputs) = match known {
             Some(known) => known,
             None => {
-                let constants: Vec<_> = inputs.iter().map(|i| self.graph.value(*i).constant.clone()).collect();
+                let constants: Vec<_> = inputs.iter().map(|i| self.tensor(*i)).collect();
                 let foreign = Foreign::new(self.model, node, &constants)?;
                 let variable = inputs.into_iter().zip(constants).filter(|(_, c)| c.is_none()).map(|(i, _)| i);
                 (Op::Foreign(Box::new(foreign)), variable.collect())
@@ -109,8 +116,7 @@ impl Importer<'_> {
         let results: TVec<TValue> = if let Some(constant) = node.op_as::<ops::konst::Const>() {
             tvec!(constant.val().clone().into_tvalue())
         } else {
-            let constants: Option<TVec<TValue>> =
-                inputs.iter().map(|i| self.graph.value(*i).constant.clone().map(IntoTValue::into_tvalue)).collect();
+            let constants: Option<TVec<TValue>> = inputs.iter().map(|i| self.tensor(*i).map(IntoTValue::into_tvalue)).collect();
             match constants {
                 Some(constants) if !constants.is_empty() => match node.op.eval_out_of_plan(constants) {
                     Ok(Some(results)) => results,
@@ -121,7 +127,7 @@ impl Importer<'_> {
         };
         for (slot, result) in results.into_iter().enumerate().take(node.outputs.len()) {
             let id = self.declare(node, slot)?;
-            self.graph.values[id.0].constant = Some(result.into_arc_tensor());
+            self.graph.values[id.0].constant = Some(result.into_arc_tensor().into());
         }
         Ok(true)
     }
@@ -174,8 +180,8 @@ impl Importer<'_> {
             let other = self.graph.value(second);
             let ranks = [input, other].iter().all(|v| !v.foreign && v.shape.len() == output.shape.len());
             if op.0.name() == "Pow" {
-                let square =
-                    other.constant.as_deref().and_then(floats).is_some_and(|exponent| exponent.iter().all(|e| *e == 2.0));
+                let exponent = other.constant.as_ref().and_then(Constant::floats);
+                let square = exponent.is_some_and(|exponent| exponent.iter().all(|e| *e == 2.0));
                 return (square && input.shape == output.shape).then(|| (Op::Binary(Binary::Mul), vec![first, first]));
             }
             let op = match op.0.name() {
@@ -199,7 +205,7 @@ impl Importer<'_> {
             return inside.then_some((Op::Slice { axis: op.axis, start, end }, only_first));
         }
         if let Some(op) = node.op_as::<ops::array::Gather>() {
-            let indices = self.graph.value(*inputs.get(1)?).constant.clone()?;
+            let indices = self.tensor(*inputs.get(1)?)?;
             let length = *input.shape.get(op.axis)? as i64;
             let indices = indices.cast_to::<i64>().ok()?;
             let indices = indices.try_as_plain_ram().ok()?.as_slice::<i64>().ok()?.to_vec();
@@ -246,7 +252,7 @@ impl Importer<'_> {
             return Some((self.matmul(op, inputs, output)?, only_first));
         }
         if node.op.name() == "Resize" {
-            let constants: Vec<_> = inputs.iter().map(|i| self.graph.value(*i).constant.clone()).collect();
+            let constants: Vec<_> = inputs.iter().map(|i| self.tensor(*i)).collect();
             let (rows, columns) = resample::probe(node, input, output, &constants)?;
             return Some((Op::Resize { rows, columns }, only_first));
         }
@@ -259,14 +265,12 @@ impl Importer<'_> {
         if op.q_params.is_some() || op.kernel_fmt != KernelFormat::OIHW || op.group == 0 {
             return None;
         }
-        let weights = self.graph.value(*weights).constant.clone()?;
-        floats(&weights)?;
+        let weights = self.graph.value(*weights).constant.clone().filter(Constant::is_float)?;
         let &[o, i, kh, kw] = weights.shape() else { return None };
         let window = window(&op.pool_spec, input)?;
         let [channels, ..] = input.picture()?;
         let fits = window.kernel == [kh, kw] && i.checked_mul(op.group)? == channels && o.checked_rem(op.group)? == 0;
-        let bias = self.graph.value(*bias).constant.clone()?;
-        let bias = match floats(&bias)? {
+        let bias = match &*self.graph.value(*bias).constant.as_ref()?.floats()? {
             [one] => vec![*one; o],
             all if all.len() == o => all.to_vec(),
             _ => return None,
@@ -288,8 +292,8 @@ impl Importer<'_> {
     fn matmul(&self, op: &ops::einsum::EinSum, inputs: &[ValueId], output: &Value) -> Option<Op> {
         let &[left, right] = inputs else { return None };
         let left = self.graph.value(left);
-        let right = self.graph.value(right).constant.clone()?;
-        let &[k, n] = right.shape() else { return None };
+        let weights = self.graph.value(right).constant.clone().filter(Constant::is_float)?;
+        let &[k, n] = weights.shape() else { return None };
         let rank = left.shape.len();
         // the last axis of the left is summed against the first of the right; all others stay in place
         let natural = op.q_params.is_none()
@@ -308,7 +312,6 @@ impl Importer<'_> {
                     _ => false,
                 }
             });
-        let weights = floats(&right)?.to_vec();
         natural.then_some(Op::MatMul { weights })
     }
 }
@@ -333,7 +336,7 @@ fn window(spec: &PoolSpec, input: &Value) -> Option<Window> {
 }
 
 /// Largest kernel size, stride or dilation, in pixels, that we run ourselves; real ones stay below 32.
-const MAX_WINDOW: usize = 1024;
+pub(super) const MAX_WINDOW: usize = 1024;
 
 /// The activation of one of tract's element-wise operations.
 fn activation(op: &dyn ops::element_wise::ElementWiseMiniOp) -> Option<Activation> {

@@ -1,9 +1,11 @@
 //! Graph and places → steps with offsets and packed weights.
 
 use super::choice::{Target, Way};
-use super::graph::{Conv, Graph, Node, Op, ValueId, Window, floats};
+use super::constant::Constant;
+use super::graph::{Conv, Graph, Node, Op, ValueId, Window};
 use super::kernels::LANES;
 use super::layout::{Form, blocks_for};
+use super::packer::Packer;
 use super::step::conv::{ConvStep, Source, plane_row};
 use super::step::strided::{Copy, Walk, row_major, span};
 use super::step::winograd::Winograd;
@@ -33,24 +35,17 @@ pub(super) fn scratch(graph: &Graph, forms: &[Form], target: Target) -> Vec<usiz
     graph.nodes.iter().map(of).collect()
 }
 
-/// Steps of a plan with the names of their nodes, and the weights they share.
+/// Steps of a plan with the names of their nodes.
 pub(super) struct Lowered {
     pub steps: Vec<(String, Step)>,
     /// First step of each node.
     pub starts: Vec<usize>,
-    pub weights: Vec<f32>,
 }
 
-/// What a convolution's packed weights usually take beyond its own: padded channels, bias, kept Winograd factors.
-const SLACK_FLOATS: usize = 16 * 1024;
-
-/// Lowers every node.
-pub(super) fn lower(graph: &Graph, storage: &Storage, target: Target) -> Result<Lowered> {
-    // in one piece: a vector that grows leaves holes of its size in the heap
-    let convolutions = graph.nodes.iter().filter_map(|node| if let Op::Conv(conv) = &node.op { Some(conv) } else { None });
-    let weights = Vec::with_capacity(convolutions.map(|conv| conv.weights.len() + SLACK_FLOATS).sum());
-    let lowered = Lowered { steps: Vec::new(), starts: Vec::new(), weights };
-    let mut lowering = Lowering { graph, storage, target, lowered };
+/// Lowers every node; their weights go into `packer`.
+pub(super) fn lower(graph: &Graph, storage: &Storage, target: Target, packer: &mut Packer<'_>) -> Result<Lowered> {
+    let lowered = Lowered { steps: Vec::new(), starts: Vec::new() };
+    let mut lowering = Lowering { graph, storage, target, lowered, packer };
     for (index, node) in graph.nodes.iter().enumerate() {
         lowering.lowered.starts.push(lowering.lowered.steps.len());
         if lowering.node(node, storage.scratch[index]).is_none() {
@@ -66,14 +61,23 @@ fn discriminant(op: &Op) -> String {
     all.split(|c: char| !c.is_alphanumeric()).next().unwrap_or_default().to_owned()
 }
 
-struct Lowering<'a> {
+/// Lays a constant among the weights as it is; where.
+pub(super) fn pack(packer: &mut Packer<'_>, constant: &Constant) -> Option<usize> {
+    packer.take(constant.len(), |room| {
+        room.copy_from_slice(constant.floats().as_deref().filter(|values| values.len() == room.len())?);
+        Some(())
+    })
+}
+
+struct Lowering<'a, 'room> {
     graph: &'a Graph,
     storage: &'a Storage,
     target: Target,
     lowered: Lowered,
+    packer: &'a mut Packer<'room>,
 }
 
-impl Lowering<'_> {
+impl Lowering<'_, '_> {
     fn blocks(&self, id: ValueId) -> Option<Blocks> {
         match self.storage.places[id.0] {
             Place::Blocks(blocks) => Some(blocks),
@@ -91,9 +95,7 @@ impl Lowering<'_> {
     /// Where a row-major operand starts: in the arena, or (constants are put there now) in the weights.
     fn origin(&mut self, id: ValueId) -> Option<Result<usize, usize>> {
         if let Some(constant) = &self.graph.value(id).constant {
-            let at = self.lowered.weights.len();
-            self.lowered.weights.extend_from_slice(floats(constant)?);
-            return Some(Err(at));
+            return pack(self.packer, constant).map(Err);
         }
         self.plain(id).map(Ok)
     }
@@ -155,9 +157,8 @@ impl Lowering<'_> {
                 let n = *self.graph.value(output).shape.last()?;
                 let m = self.graph.value(output).len() / n;
                 let (from, to) = (self.plain(node.inputs[0])?, self.plain(output)?);
-                let at = self.lowered.weights.len();
-                self.lowered.weights.extend_from_slice(weights);
-                self.push(node, Step::MatMul(plain::MatMul { from, to, m, k, n, weights: at }))
+                let weights = pack(self.packer, weights)?;
+                self.push(node, Step::MatMul(plain::MatMul { from, to, m, k, n, weights }))
             }
             Op::Pad { before, value, .. } => {
                 let (dims, to) = (self.graph.value(node.inputs[0]).shape.clone(), self.plain(output)?);
@@ -205,11 +206,11 @@ impl Lowering<'_> {
         let (way, target) = (self.target.way(conv, [output.channels, output.height, output.width]), self.target);
         if let (Source::Blocks(input), Way::Kept | Way::Remade) = (source, way) {
             let limits = (target.kernels.conv_blocks, target.workers, way == Way::Kept, scratch);
-            let step = Winograd::new(conv, input, output, residual, limits, &mut self.lowered.weights)?;
+            let step = Winograd::new(conv, input, output, residual, limits, self.packer)?;
             return self.push(node, Step::Winograd(step));
         }
         let limits = (target.kernels.conv_blocks, target.workers);
-        let step = ConvStep::new(conv, source, output, residual, limits, &mut self.lowered.weights)?;
+        let step = ConvStep::new(conv, source, output, residual, limits, self.packer)?;
         self.push(node, Step::Conv(step))
     }
 
@@ -247,11 +248,14 @@ impl Lowering<'_> {
     /// An operand of an element-wise operation on pictures.
     fn term(&mut self, id: ValueId, output: Blocks) -> Option<picture::Term> {
         if let Some(constant) = &self.graph.value(id).constant {
-            let values = floats(constant)?;
-            let at = self.lowered.weights.len();
-            let whole = blocks_for(output.channels) * LANES;
-            let value = |c: usize| if values.len() == 1 { values.first() } else { values.get(c) };
-            self.lowered.weights.extend((0..whole).map(|c| value(c).copied().unwrap_or(0.0)));
+            let at = self.packer.take(blocks_for(output.channels) * LANES, |room| {
+                let values = constant.floats()?;
+                match *values {
+                    [one] => room.fill(one),
+                    _ => room.iter_mut().zip(&*values).for_each(|(to, value)| *to = *value),
+                }
+                Some(())
+            })?;
             return Some(picture::Term::Channels(at));
         }
         let blocks = self.blocks(id)?;

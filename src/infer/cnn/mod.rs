@@ -8,10 +8,14 @@
 //! Activations lie in blocks of 16 channels (`kernels::LANES`) with a border of zeros as wide as the widest padding of
 //! their readers; concatenations and channel slices are views. All kinds of CPU use the same layout: one AVX-512
 //! register, two of AVX2 or four of NEON hold one pixel's block. What has no kernel here is run by tract, node by node.
+//! What a stranger's model says is read in a process of its own, which writes the weights and tells the graph (`document`);
+//! the service works the plan out again from the graph alone.
 //! The end of a detector's graph is also compiled for a few anchors at a time, and run for those that somebody looks at (`head`).
 
 mod choice;
+mod constant;
 mod crew;
+mod document;
 mod engine;
 mod foreign;
 mod graph;
@@ -20,6 +24,7 @@ mod import;
 mod kernels;
 mod layout;
 mod lower;
+mod packer;
 mod plan;
 mod profile;
 mod resample;
@@ -31,11 +36,13 @@ mod storage;
 mod tests;
 mod unsupported;
 
+use super::shared::SharedFloats;
 use super::{Engine, Scores};
 use crate::error::{Error, Kind, Result};
 use choice::Target;
 pub use choice::Way;
 pub use crew::allow_threads;
+pub(crate) use document::MAX_BYTES as MAX_DOCUMENT_BYTES;
 pub use profile::{LayerWays, StepTime};
 
 use kernels::Kernels;
@@ -73,6 +80,70 @@ pub fn compile(model: &TypedModel, options: &Options) -> Result<Arc<dyn Engine>>
     Ok(Arc::new(engine::CnnEngine(Arc::new(build(model, options)?))))
 }
 
+/// A model that is ready to become a plan, in the process that has read it or in another one.
+pub(crate) struct Blueprint(plan::Draft);
+
+/// What a plan takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Size {
+    /// Packed weights.
+    pub(crate) weights_floats: usize,
+    /// Weights of nodes that tract runs.
+    pub(crate) foreign_bytes: usize,
+    /// Each run.
+    pub(crate) arena_bytes: usize,
+}
+
+impl Blueprint {
+    /// Of a model, as in [`compile`].
+    pub(crate) fn new(model: &TypedModel, options: &Options) -> Result<Blueprint> {
+        Ok(Blueprint(plan::Draft::new(model, target(options)?, options.scores)?))
+    }
+
+    /// Of a [`Blueprint::document`], which may hold anything.
+    pub(crate) fn read(document: &[u8], options: &Options) -> Result<Blueprint> {
+        let refused =
+            |rule: String| Error::new(Kind::ModelArtefact, format!("the model process made a plan that is none: {rule}"));
+        let graph = document::read(document).ok_or_else(|| refused(String::from("its bytes")))?;
+        document::check(&graph).map_err(refused)?;
+        Ok(Blueprint(plan::Draft { graph, target: target(options)?, scores: options.scores }))
+    }
+
+    /// What another process needs besides the weights; `None` where only this one can run the model.
+    pub(crate) fn document(&self) -> Option<Vec<u8>> {
+        let document = document::write(&self.0.graph)?;
+        match document::check(&self.0.graph) {
+            Ok(()) => (document.len() <= document::MAX_BYTES).then_some(document),
+            Err(rule) => {
+                log::info!("event=plan_kept reason=\"{rule}\"");
+                None
+            }
+        }
+    }
+
+    /// How much memory the plan takes. Allocates none of it.
+    pub(crate) fn size(&self) -> Result<Size> {
+        let mut counted = packer::Packer::counting();
+        let plan = self.0.lay_out(&mut counted)?;
+        Ok(Size { weights_floats: counted.floats(), foreign_bytes: plan.weights_bytes(), arena_bytes: plan.arena_bytes() })
+    }
+
+    /// Writes the weights, [`Size::weights_floats`] of them, over zeros.
+    pub(crate) fn write(&self, room: &mut [f32]) -> Result<()> {
+        self.0.lay_out(&mut packer::Packer::into(room)).map(|_| ())
+    }
+
+    /// The plan with weights that [`Blueprint::write`] has written, in this process or another.
+    pub(crate) fn engine(&self, weights: SharedFloats) -> Result<Arc<dyn Engine>> {
+        let mut counted = packer::Packer::counting();
+        let plan = self.0.lay_out(&mut counted)?;
+        if counted.floats() != weights.as_slice().len() {
+            return Err(Error::new(Kind::ModelArtefact, "the model process made weights for another plan"));
+        }
+        Ok(Arc::new(engine::CnnEngine(Arc::new(plan::Plan { weights: packer::Weights::Shared(weights), ..plan }))))
+    }
+}
+
 /// Compiles a model and measures each of its steps, the shortest of `runs` runs on one thread.
 pub fn profile(model: &TypedModel, options: &Options, runs: u32) -> Result<Vec<StepTime>> {
     let options = Options { threads: 1, ..options.clone() };
@@ -87,11 +158,15 @@ pub fn ways(model: &TypedModel, options: &Options, runs: u32) -> Result<Vec<Laye
 }
 
 fn build(model: &TypedModel, options: &Options) -> Result<plan::Plan> {
+    plan::Draft::new(model, target(options)?, options.scores)?.into_plan()
+}
+
+/// What a plan is made for.
+fn target(options: &Options) -> Result<Target> {
     let wanted = options.cpu.clone().or_else(|| std::env::var(CPU_VARIABLE).ok()).filter(|name| !name.is_empty());
     let kernels = Kernels::choose(wanted.as_deref()).ok_or_else(|| {
         Error::new(Kind::Configuration, format!("{CPU_VARIABLE}: this machine cannot run {}", wanted.unwrap_or_default()))
     })?;
     let threads = if options.threads == 0 { crew::allowed_threads() } else { options.threads };
-    let target = Target { kernels, workers: threads.min(crew::MAX_TEAM), way: options.way };
-    plan::Plan::new(model, target, options.scores.as_ref())
+    Ok(Target { kernels, workers: threads.min(crew::MAX_TEAM), way: options.way })
 }

@@ -1,16 +1,17 @@
 //! A compiled model: steps, weights, and where input and outputs lie.
 
 use super::choice::Target;
-use super::graph::ValueId;
+use super::graph::{Graph, ValueId};
 use super::head::{self, Head};
 use super::import::import;
 use super::layout::lay_out;
 use super::lower::{lower, scratch};
+use super::packer::{Packer, Weights};
 use super::simplify::simplify;
 use super::step::Step;
 use super::storage::{Place, plan as place};
 use super::unsupported::unsupported;
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::infer::Scores;
 use tract_onnx::prelude::TypedModel;
 
@@ -19,7 +20,7 @@ pub(super) struct Plan {
     pub target: Target,
     /// With the names of their nodes.
     pub steps: Vec<(String, Step)>,
-    pub weights: Vec<f32>,
+    pub weights: Weights,
     /// Floats of an arena.
     pub floats: usize,
     /// Tensors between foreign nodes.
@@ -34,19 +35,34 @@ pub(super) struct Plan {
     pub body: usize,
 }
 
-impl Plan {
-    pub(super) fn new(model: &TypedModel, target: Target, scores: Option<&Scores>) -> Result<Plan> {
+/// Everything that a plan is made of.
+#[derive(Clone)]
+pub(super) struct Draft {
+    /// Simplified, and not yet laid out.
+    pub graph: Graph,
+    pub target: Target,
+    pub scores: Option<Scores>,
+}
+
+impl Draft {
+    pub(super) fn new(model: &TypedModel, target: Target, scores: Option<Scores>) -> Result<Draft> {
         let mut graph = import(model)?;
         simplify(&mut graph);
+        graph.compact();
+        Ok(Draft { graph, target, scores })
+    }
+
+    /// A plan without weights, which `packer` counts or writes.
+    pub(super) fn lay_out(&self, packer: &mut Packer<'_>) -> Result<Plan> {
+        let (mut graph, target, scores) = (self.graph.clone(), self.target, self.scores.as_ref());
         let draft = scores.and_then(|scores| head::find(&mut graph, scores));
         // laying out puts conversions between the nodes: the body ends after the node that ends it now
         let last = draft.as_ref().and_then(|d| graph.nodes.get(d.body.checked_sub(1)?)?.outputs.first().copied());
         let forms = lay_out(&mut graph);
         let storage = place(&graph, &forms, &scratch(&graph, &forms, target))?;
-        let mut lowered = lower(&graph, &storage, target)?;
+        let lowered = lower(&graph, &storage, target, packer)?;
         let last = last.and_then(|id| graph.nodes.iter().position(|node| node.outputs.contains(&id)));
-        let head = draft.zip(scores).and_then(|(d, s)| Head::new(d, &graph, &storage, target, s.anchor_axis));
-        lowered.weights.shrink_to_fit();
+        let head = draft.zip(scores).and_then(|(d, s)| Head::new(d, (&graph, &storage), target, s.anchor_axis, packer));
         let steps = lowered.steps.len();
         let plain = |id: ValueId| match storage.places[id.0] {
             Place::Plain(at) => Ok((at, graph.value(id).len())),
@@ -56,7 +72,7 @@ impl Plan {
         Ok(Plan {
             target,
             steps: lowered.steps,
-            weights: lowered.weights,
+            weights: Weights::Own(Vec::new()),
             floats: storage.floats,
             tensors: storage.tensors,
             input: plain(input)?,
@@ -65,5 +81,31 @@ impl Plan {
             body: last.and_then(|node| lowered.starts.get(node + 1).copied()).filter(|_| head.is_some()).unwrap_or(steps),
             head,
         })
+    }
+
+    /// A plan with weights of its own.
+    pub(super) fn into_plan(self) -> Result<Plan> {
+        let mut counted = Packer::counting();
+        self.lay_out(&mut counted)?;
+        let mut weights = Vec::new();
+        let no_memory = |_| Error::new(Kind::Exhausted, "no memory for the weights of the model");
+        weights.try_reserve_exact(counted.floats()).map_err(no_memory)?;
+        weights.resize(counted.floats(), 0.0);
+        let plan = self.lay_out(&mut Packer::into(&mut weights))?;
+        Ok(Plan { weights: Weights::Own(weights), ..plan })
+    }
+}
+
+impl Plan {
+    /// Bytes of weights, those included that nodes of tract's hold.
+    pub(super) fn weights_bytes(&self) -> usize {
+        let foreign =
+            self.steps.iter().map(|(_, step)| if let Step::Foreign(step) = step { step.foreign.constant_bytes } else { 0 });
+        foreign.fold(size_of_val(&*self.weights), usize::saturating_add)
+    }
+
+    /// Bytes that each run holds.
+    pub(super) fn arena_bytes(&self) -> usize {
+        (self.floats + self.head.as_ref().map_or(0, Head::run_floats)).saturating_mul(size_of::<f32>())
     }
 }

@@ -95,7 +95,7 @@ impl Run for CnnRun {
         let (plan, gathered) = (&team.plan, team.gather());
         (0..plan.body).try_for_each(|index| self.step(index, &gathered))?;
         self.partial = match (&plan.head, &mut self.head) {
-            (Some(head), Some(run)) => run.decode(head, plan.target.kernels, &team.arena, self.lowest),
+            (Some(head), Some(run)) => run.decode(head, &team.machine(0), self.lowest),
             _ => false,
         };
         if self.partial {

@@ -1,7 +1,9 @@
 //! Folds what surrounds a convolution into it: padding, batch norm, activation, the addition of a shortcut.
 
-use super::graph::{Graph, Node, Op, Value, ValueId, floats};
+use super::constant::Constant;
+use super::graph::{Graph, Node, Op, Value, ValueId};
 use super::kernels::{Activation, Binary, Residual};
+use std::borrow::Cow;
 
 /// Rewrites the graph until nothing folds any more.
 pub(super) fn simplify(graph: &mut Graph) {
@@ -17,14 +19,14 @@ pub(super) fn simplify(graph: &mut Graph) {
 }
 
 /// The constant behind a value.
-fn constant(value: &Value) -> Option<&[f32]> {
-    value.constant.as_deref().and_then(floats)
+fn constant(value: &Value) -> Option<Cow<'_, [f32]>> {
+    value.constant.as_ref().and_then(Constant::floats)
 }
 
 /// The number that a constant holds everywhere.
 fn uniform(value: &Value) -> Option<f32> {
-    match constant(value)? {
-        [one] => Some(*one),
+    match *constant(value)? {
+        [one] => Some(one),
         _ => None,
     }
 }
@@ -192,7 +194,7 @@ fn fold(graph: &mut Graph, maker: usize, index: usize, slot: usize, makers: &[Op
 /// The constant as one number per channel of `[1, C, H, W]`.
 fn per_channel(value: &Value, channels: usize) -> Option<Vec<f32>> {
     let numbers = constant(value)?;
-    match (numbers, value.shape.as_slice()) {
+    match (&*numbers, value.shape.as_slice()) {
         ([one], _) => Some(vec![*one; channels]),
         (all, &[1, c, 1, 1]) if c == channels => Some(all.to_vec()),
         _ => None,

@@ -2,10 +2,9 @@
 
 use super::view::{Axes, Step, Term, View, origin};
 use super::{CHUNK, Level};
-use crate::infer::cnn::graph::{Conv, Graph, Node, Op, ValueId, floats};
+use crate::infer::cnn::constant::Constant;
+use crate::infer::cnn::graph::{Conv, Graph, Node, Op, ValueId};
 use std::collections::HashMap;
-use std::sync::Arc;
-use tract_onnx::prelude::Tensor;
 
 /// Where the elements of a chunk's input are gathered from, in the order (others before, anchors, others after).
 #[derive(Debug)]
@@ -21,7 +20,7 @@ pub(super) struct Source {
 pub(super) enum Gathered {
     /// Of the graph.
     Value(ValueId),
-    Constant(Arc<Tensor>),
+    Constant(Constant),
 }
 
 /// A graph for [`CHUNK`] anchors of one level; `sources` are its inputs.
@@ -49,6 +48,9 @@ pub(super) fn build(graph: &Graph, makers: &[Option<usize>], full: &[bool], anch
 /// Deepest chain of nodes that is rewritten; heads have about twenty.
 const MAX_DEPTH: usize = 200;
 
+/// Most values of a chunk; heads have about fifty. A graph can be written whose chunk would double with every node.
+const MAX_VALUES: usize = 4096;
+
 struct Builder<'a> {
     graph: &'a Graph,
     makers: &'a [Option<usize>],
@@ -68,7 +70,12 @@ impl Builder<'_> {
         }
         let value = self.graph.value(id);
         let whole = |axis: usize| slab.base[axis] == 0 || slab.anchors.iter().any(|s| s.axis == axis);
-        if value.foreign || slab.anchors.is_empty() || !(0..value.shape.len()).all(whole) || self.depth == MAX_DEPTH {
+        if value.foreign
+            || slab.anchors.is_empty()
+            || !(0..value.shape.len()).all(whole)
+            || self.depth == MAX_DEPTH
+            || self.made.len() == MAX_VALUES
+        {
             return None;
         }
         self.depth += 1;
@@ -99,8 +106,10 @@ impl Builder<'_> {
     }
 
     /// A constant that differs between anchors becomes an input.
-    fn constant(&mut self, id: ValueId, constant: Arc<Tensor>, slab: &Axes) -> Option<ValueId> {
-        floats(&constant)?;
+    fn constant(&mut self, id: ValueId, constant: Constant, slab: &Axes) -> Option<ValueId> {
+        if !constant.is_float() {
+            return None;
+        }
         let dims = &self.graph.value(id).shape;
         let moves = |step: &Step| dims[step.axis] > 1;
         if !slab.anchors.iter().any(moves) {

@@ -5,13 +5,15 @@ use super::scan::Scan;
 use super::view::Term;
 use super::{CHUNK, Draft, Found, Level, MAX_KEPT};
 use crate::infer::cnn::choice::Target;
-use crate::infer::cnn::graph::{Graph, ValueId, floats};
+use crate::infer::cnn::graph::{Graph, ValueId};
+use crate::infer::cnn::kernels::LANES;
 use crate::infer::cnn::kernels::arena::Arena;
-use crate::infer::cnn::kernels::{Kernels, LANES};
 use crate::infer::cnn::layout::lay_out;
-use crate::infer::cnn::lower::{lower, scratch};
+use crate::infer::cnn::lower::{lower, pack, scratch};
+use crate::infer::cnn::packer::Packer;
 use crate::infer::cnn::step::{Machine, Step};
 use crate::infer::cnn::storage::{Blocks, Place, Storage, plan};
+use std::ops::Range;
 
 /// A compiled head, shared by all threads.
 pub(crate) struct Head {
@@ -27,7 +29,6 @@ struct LevelPlan {
     scan: Scan,
     gathers: Vec<Gather>,
     steps: Vec<(String, Step)>,
-    weights: Vec<f32>,
     /// Where each output lies in the chunk's arena.
     outputs: Vec<usize>,
 }
@@ -49,7 +50,8 @@ enum From {
     Blocks(Blocks),
     /// Row-major in the run's arena.
     Plain(usize),
-    Constant(Vec<f32>),
+    /// Among the plan's weights.
+    Weights(Range<usize>),
 }
 
 impl Chunk {
@@ -65,7 +67,13 @@ impl Chunk {
 
 impl Head {
     /// Lays a head out. `storage` is that of the graph it was found in.
-    pub(crate) fn new(draft: Draft, graph: &Graph, storage: &Storage, target: Target, anchor_axis: usize) -> Option<Head> {
+    pub(crate) fn new(
+        draft: Draft,
+        (graph, storage): (&Graph, &Storage),
+        target: Target,
+        anchor_axis: usize,
+        packer: &mut Packer<'_>,
+    ) -> Option<Head> {
         let sides = |id: &ValueId| {
             let (before, after) = graph.value(*id).shape.split_at(anchor_axis);
             [before.iter().product(), after.iter().skip(1).product()]
@@ -73,17 +81,11 @@ impl Head {
         let outputs = graph.outputs.iter().map(sides).collect();
         let (mut levels, mut floats) = (Vec::new(), 0);
         for found in draft.levels {
-            let (level, needed) = LevelPlan::new(found, storage, target)?;
+            let (level, needed) = LevelPlan::new(found, storage, target, packer)?;
             floats = floats.max(needed);
             levels.push(level);
         }
         Some(Head { levels, floats, outputs })
-    }
-
-    /// Floats of weights.
-    pub(crate) fn weights_floats(&self) -> usize {
-        let constant = |gather: &Gather| if let From::Constant(values) = &gather.from { values.len() } else { 0 };
-        self.levels.iter().map(|l| l.weights.len() + l.gathers.iter().map(constant).sum::<usize>()).sum()
     }
 
     /// Floats that each run holds.
@@ -99,7 +101,7 @@ impl Head {
 
 impl LevelPlan {
     /// The plan, and the floats of its arena.
-    fn new(found: Found, storage: &Storage, target: Target) -> Option<(LevelPlan, usize)> {
+    fn new(found: Found, storage: &Storage, target: Target, packer: &mut Packer<'_>) -> Option<(LevelPlan, usize)> {
         let Place::Blocks(blocks) = storage.places[found.scores.value.0] else { return None };
         let scan = Scan::new(blocks, &found.scores.view, found.scores.sigmoid)?;
         let Chunk { mut graph, sources } = found.chunk;
@@ -107,18 +109,17 @@ impl LevelPlan {
         let target = Target { workers: 1, ..target };
         let forms = lay_out(&mut graph);
         let own = plan(&graph, &forms, &scratch(&graph, &forms, target)).ok()?;
-        let lowered = lower(&graph, &own, target).ok()?;
+        let lowered = lower(&graph, &own, target, packer).ok()?;
         let plain = |id: &ValueId| match own.places[id.0] {
             Place::Plain(at) => Some(at),
             _ => None,
         };
-        let gathers = graph.inputs.iter().zip(sources).map(|(input, source)| Gather::new(source, storage, plain(input)?));
+        let gathers = graph.inputs.iter().zip(sources).map(|(input, source)| Gather::new(source, storage, plain(input)?, packer));
         let level = LevelPlan {
             level: found.level,
             scan,
             gathers: gathers.collect::<Option<_>>()?,
             steps: lowered.steps,
-            weights: lowered.weights,
             outputs: graph.outputs.iter().map(plain).collect::<Option<_>>()?,
         };
         Some((level, own.floats))
@@ -133,9 +134,12 @@ fn distances(terms: &[Term]) -> Vec<usize> {
 }
 
 impl Gather {
-    fn new(source: Source, storage: &Storage, to: usize) -> Option<Gather> {
+    fn new(source: Source, storage: &Storage, to: usize, packer: &mut Packer<'_>) -> Option<Gather> {
         let from = match source.from {
-            Gathered::Constant(tensor) => From::Constant(floats(&tensor)?.to_vec()),
+            Gathered::Constant(constant) => {
+                let at = pack(packer, &constant)?;
+                From::Weights(at..at + constant.len())
+            }
             Gathered::Value(id) => match storage.places[id.0] {
                 Place::Blocks(blocks) => From::Blocks(blocks),
                 Place::Plain(at) => From::Plain(at),
@@ -148,14 +152,14 @@ impl Gather {
     }
 
     /// Puts the elements of an anchor into column `column` of the chunk.
-    fn run(&self, arena: &Arena, own: &Arena, anchor: usize, column: usize) {
+    fn run(&self, (arena, weights): (&Arena, &[f32]), own: &Arena, anchor: usize, column: usize) {
         let (mut start, mut rest) = (self.base, anchor);
         for term in self.anchors.iter().rev() {
             start += rest % term.count * term.stride;
             rest /= term.count;
         }
         let element = |at: usize| match &self.from {
-            From::Constant(values) => values.get(at).copied().unwrap_or(f32::NAN),
+            From::Weights(range) => weights.get(range.clone()).and_then(|values| values.get(at)).copied().unwrap_or(f32::NAN),
             From::Plain(origin) => arena.read(origin + at..origin + at + 1)[0],
             From::Blocks(blocks) => {
                 let (channel, pixel) = (at / (blocks.height * blocks.width), at % (blocks.height * blocks.width));
@@ -196,10 +200,10 @@ impl HeadRun {
         self.outputs.get(index).and_then(|output| output.get(..floats)).unwrap_or_default()
     }
 
-    /// Decodes the anchors with a score from `lowest` on, after the body has run in `arena`. False where there are too many.
-    pub(crate) fn decode(&mut self, head: &Head, kernels: &'static Kernels, arena: &Arena, lowest: f32) -> bool {
+    /// Decodes the anchors with a score from `lowest` on, after the body has run on `body`. False where there are too many.
+    pub(crate) fn decode(&mut self, head: &Head, body: &Machine<'_>, lowest: f32) -> bool {
         self.kept.clear();
-        if !head.levels.iter().all(|level| level.scan.run(arena, lowest, level.level.first, &mut self.kept)) {
+        if !head.levels.iter().all(|level| level.scan.run(body.arena, lowest, level.level.first, &mut self.kept)) {
             return false;
         }
         for level in &head.levels {
@@ -208,7 +212,7 @@ impl HeadRun {
             let (mut place, end) = (place(first), place(first + count));
             while place < end {
                 let anchors = CHUNK.min(end - place);
-                self.chunk(head, level, (kernels, arena), place, anchors);
+                self.chunk(head, level, body, place, anchors);
                 place += anchors;
             }
         }
@@ -216,19 +220,12 @@ impl HeadRun {
     }
 
     /// Decodes kept anchors `place` to `place + anchors`, which are all of one level.
-    fn chunk(
-        &mut self,
-        head: &Head,
-        level: &LevelPlan,
-        (kernels, arena): (&'static Kernels, &Arena),
-        place: usize,
-        anchors: usize,
-    ) {
+    fn chunk(&mut self, head: &Head, level: &LevelPlan, body: &Machine<'_>, place: usize, anchors: usize) {
         for (column, anchor) in self.kept.iter().skip(place).take(anchors).enumerate() {
             let anchor = (*anchor as usize).saturating_sub(level.level.first);
-            level.gathers.iter().for_each(|gather| gather.run(arena, &self.arena, anchor, column));
+            level.gathers.iter().for_each(|gather| gather.run((body.arena, body.weights), &self.arena, anchor, column));
         }
-        let machine = Machine { kernels, arena: &self.arena, weights: &level.weights, worker: 0 };
+        let machine = Machine { arena: &self.arena, worker: 0, ..*body };
         for (_, step) in &level.steps {
             (0..step.items()).for_each(|item| step.run(&machine, item));
         }

@@ -72,7 +72,7 @@ impl Finder<'_> {
     fn find(&self, graph: &mut Graph) -> Option<Draft> {
         let all = self.anchors(graph)?;
         let mut levels = Vec::new();
-        self.split(graph, Level { first: 0, count: all }, &mut levels)?;
+        self.split(graph, Level { first: 0, count: all }, &mut levels, 0)?;
         let origins = levels.iter().map(|level| self.origin(graph, *level).ok()).collect::<Option<Vec<_>>>()?;
         bare(graph, &origins);
         let origins = levels.iter().map(|level| self.origin(graph, *level).ok()).collect::<Option<Vec<_>>>()?;
@@ -116,7 +116,11 @@ impl Finder<'_> {
     }
 
     /// Splits a range of anchors where a concatenation puts it together.
-    fn split(&self, graph: &Graph, level: Level, levels: &mut Vec<Level>) -> Option<()> {
+    fn split(&self, graph: &Graph, level: Level, levels: &mut Vec<Level>, depth: usize) -> Option<()> {
+        // each concatenation inside another holds one level at least
+        if depth > MAX_LEVELS {
+            return None;
+        }
         let Err(view::Junction { node, axes }) = self.origin(graph, level) else {
             levels.push(level);
             return (levels.len() <= MAX_LEVELS).then_some(());
@@ -137,7 +141,7 @@ impl Finder<'_> {
                 if part == level {
                     return None;
                 }
-                self.split(graph, part, levels)?;
+                self.split(graph, part, levels, depth + 1)?;
             }
             start = end;
         }

@@ -1,11 +1,13 @@
 //! Convolutions: direct, over blocks of channels or (the first layer) over planes.
 
 use super::Machine;
-use crate::infer::cnn::graph::{Conv, floats};
+use crate::infer::cnn::graph::Conv;
 use crate::infer::cnn::kernels::arena::{ConvJob, Start, conv};
 use crate::infer::cnn::kernels::{Activation, LANES, Residual, Tap};
 use crate::infer::cnn::layout::blocks_for;
+use crate::infer::cnn::packer::Packer;
 use crate::infer::cnn::storage::Blocks;
+use std::ops::Range;
 
 /// Floats of input that a band of rows may touch: half of a 1 MiB second-level cache, the other half is for the weights.
 const BAND_FLOATS: usize = 128 * 1024;
@@ -34,7 +36,7 @@ struct Group {
     weights: usize,
     bias: usize,
     /// Range of [`ConvStep::taps`].
-    taps: std::ops::Range<usize>,
+    taps: Range<usize>,
     /// Floats behind the window's first element that the taps reach.
     reach: usize,
 }
@@ -65,16 +67,15 @@ impl ConvStep {
         output_height.div_ceil(BAND_PLANE_ROWS) * channels * conv.window.kernel[0] * plane_row(conv, width)
     }
 
-    /// Packs the weights behind `weights` and plans the loops. `conv_blocks`: most output blocks the kernel takes.
+    /// Plans the loops and packs the weights. `conv_blocks`: most output blocks the kernel takes.
     pub(in crate::infer::cnn) fn new(
         conv: &Conv,
         source: Source,
         output: Blocks,
         residual: Option<(Blocks, Residual)>,
         (conv_blocks, workers): (usize, usize),
-        weights: &mut Vec<f32>,
+        packer: &mut Packer<'_>,
     ) -> Option<ConvStep> {
-        let packed = floats(&conv.weights)?;
         let &[o, per_group, ..] = conv.weights.shape() else { return None };
         let depthwise = per_group == 1 && conv.groups == o && matches!(source, Source::Blocks(b) if b.channels == o);
         let window = &conv.window;
@@ -94,10 +95,6 @@ impl ConvStep {
             macs: o * per_group * window.kernel[0] * window.kernel[1] * output.height * output.width,
         };
         let [kh, kw] = window.kernel;
-        let weight = |oc: usize, ic: usize, ky: usize, kx: usize| {
-            let at = ((oc * per_group + ic) * kh + ky) * kw + kx;
-            packed[at] * conv.scale.get(oc).copied().unwrap_or(1.0)
-        };
         let out_per_group = o / conv.groups;
         let mut first = 0;
         while first < output.count() {
@@ -105,21 +102,12 @@ impl ConvStep {
             let channels = first * LANES..((first + blocks) * LANES).min(o);
             // input channels that any of these output channels reads
             let inputs = (channels.start / out_per_group) * per_group..((channels.end - 1) / out_per_group + 1) * per_group;
-            let (start, taps_start) = (weights.len(), step.taps.len());
+            let taps_start = step.taps.len();
             let mut reach = 0;
             let mut push = |taps: &mut Vec<Tap>, offset: usize, length: usize| -> Option<()> {
                 taps.push(Tap { offset: u32::try_from(offset).ok()?, channels: u32::try_from(length).ok()? });
                 reach = reach.max(offset + length);
                 Some(())
-            };
-            // one weight vector per output block, for one input channel at one place of the window
-            let vectors = |weights: &mut Vec<f32>, ic: usize, ky: usize, kx: usize| {
-                for lane in 0..blocks * LANES {
-                    let oc = first * LANES + lane;
-                    let base = oc / out_per_group * per_group;
-                    let own = oc < o && (base..base + per_group).contains(&ic);
-                    weights.push(if own { weight(oc, ic - base, ky, kx) } else { 0.0 });
-                }
             };
             match source {
                 Source::Blocks(input) if depthwise => {
@@ -127,10 +115,6 @@ impl ConvStep {
                         for kx in 0..kw {
                             let offset = ky * window.dilation[0] * input.row() + kx * window.dilation[1] * LANES;
                             push(&mut step.taps, offset, LANES)?;
-                            for lane in 0..LANES {
-                                let oc = first * LANES + lane;
-                                weights.push(if oc < o { weight(oc, 0, ky, kx) } else { 0.0 });
-                            }
                         }
                     }
                 }
@@ -142,9 +126,6 @@ impl ConvStep {
                             for kx in 0..kw {
                                 let place = ky * window.dilation[0] * input.row() + kx * window.dilation[1] * LANES;
                                 push(&mut step.taps, block * input.block() + place + from % LANES, to - from)?;
-                                for ic in from..to {
-                                    vectors(weights, ic, ky, kx);
-                                }
                             }
                         }
                     }
@@ -156,21 +137,22 @@ impl ConvStep {
                             // neighbouring columns look to the kernel like neighbouring channels
                             if window.dilation[1] == 1 {
                                 push(&mut step.taps, offset, kw)?;
-                            }
-                            for kx in 0..kw {
-                                if window.dilation[1] != 1 {
-                                    push(&mut step.taps, offset + kx * window.dilation[1], 1)?;
-                                }
-                                vectors(weights, ic, ky, kx);
+                            } else {
+                                (0..kw).try_for_each(|kx| push(&mut step.taps, offset + kx * window.dilation[1], 1))?;
                             }
                         }
                     }
                 }
             }
-            let bias = weights.len();
-            weights.extend((0..blocks * LANES).map(|lane| conv.bias.get(first * LANES + lane).copied().unwrap_or(0.0)));
+            let packing = Packing { conv, first, blocks, depthwise, planes: matches!(source, Source::Planes { .. }) };
+            let vectors = if depthwise { kh * kw } else { inputs.len() * kh * kw };
+            let weights = packer.take(vectors * blocks * LANES, |room| packing.write(room, inputs))?;
+            let bias = packer.take(blocks * LANES, |room| {
+                room.iter_mut().zip(conv.bias.iter().skip(first * LANES)).for_each(|(to, bias)| *to = *bias);
+                Some(())
+            })?;
             let taps = taps_start..step.taps.len();
-            step.groups.push(Group { first, blocks, weights: start, bias, taps, reach });
+            step.groups.push(Group { first, blocks, weights, bias, taps, reach });
             first += blocks;
         }
         step.band_rows = step.rows_per_band(window.kernel[0]);
@@ -266,10 +248,57 @@ impl ConvStep {
     }
 
     /// Zeros around the band's rows.
-    fn clear_border(&self, machine: &Machine, group: &Group, rows: std::ops::Range<usize>) {
+    fn clear_border(&self, machine: &Machine, group: &Group, rows: Range<usize>) {
         for block in group.first..group.first + group.blocks {
             self.output.clear_border(machine.arena, block, rows.clone(), true, true);
         }
+    }
+}
+
+/// How the weights of one group of output blocks are laid: a vector per block, channel and place of the window, in the order
+/// of the taps.
+struct Packing<'a> {
+    conv: &'a Conv,
+    /// First output block.
+    first: usize,
+    blocks: usize,
+    depthwise: bool,
+    planes: bool,
+}
+
+impl Packing<'_> {
+    /// Writes the weights of `inputs`, the input channels that any of the group's output channels reads.
+    fn write(&self, room: &mut [f32], inputs: Range<usize>) -> Option<()> {
+        let conv = self.conv;
+        let (&[o, per_group, kh, kw], weights) = (conv.weights.shape(), conv.weights.floats()?) else { return None };
+        let (places, out_per_group) = (kh * kw, o / conv.groups);
+        // per lane: where the weights of its output channel begin, its first input channel, and its scale
+        let lanes: Vec<_> = (self.first * LANES..((self.first + self.blocks) * LANES).min(o))
+            .map(|oc| {
+                let row = weights.get(oc * per_group * places..(oc + 1) * per_group * places)?;
+                Some((row, oc / out_per_group * per_group, conv.scale.get(oc).copied().unwrap_or(1.0)))
+            })
+            .collect::<Option<_>>()?;
+        let mut vectors = room.chunks_exact_mut(self.blocks * LANES);
+        let mut write = |ic: Option<usize>, place: usize| {
+            let Some(vector) = vectors.next() else { return };
+            for (to, (row, base, scale)) in vector.iter_mut().zip(&lanes) {
+                // a depthwise channel reads its own; others leave out what their group does not read
+                let own = ic.map_or(Some(0), |ic| ic.checked_sub(*base)).filter(|own| *own < per_group);
+                *to = own.and_then(|own| row.get(own * places + place)).map_or(0.0, |weight| weight * scale);
+            }
+        };
+        if self.depthwise {
+            (0..places).for_each(|place| write(None, place));
+        } else if self.planes {
+            inputs.for_each(|ic| (0..places).for_each(|place| write(Some(ic), place)));
+        } else {
+            for block in inputs.start / LANES..blocks_for(inputs.end) {
+                let channels = inputs.start.max(block * LANES)..inputs.end.min((block + 1) * LANES);
+                (0..places).for_each(|place| channels.clone().for_each(|ic| write(Some(ic), place)));
+            }
+        }
+        Some(())
     }
 }
 

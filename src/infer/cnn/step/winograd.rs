@@ -10,11 +10,12 @@
 //! to read them from beyond the second-level cache.
 
 use super::Machine;
-use crate::infer::cnn::graph::{Conv, floats};
+use crate::infer::cnn::graph::Conv;
 use crate::infer::cnn::kernels::arena::{ConvJob, FREQUENCIES, Start, WinogradJob, conv};
 use crate::infer::cnn::kernels::arena::{winograd_input, winograd_output, winograd_weights};
 use crate::infer::cnn::kernels::{Activation, LANES, Residual, Tap};
 use crate::infer::cnn::layout::blocks_for;
+use crate::infer::cnn::packer::Packer;
 use crate::infer::cnn::storage::Blocks;
 use std::ops::Range;
 
@@ -118,6 +119,31 @@ fn factors_apart(channels: usize, blocks: usize) -> usize {
     (channels * blocks + 1) * LANES
 }
 
+/// Writes the weights of a few output blocks: see [`Group::weights`].
+fn pack(conv: &Conv, room: &mut [f32], blocks: Range<usize>, kept: bool) -> Option<()> {
+    let (&[o, inputs, ..], weights) = (conv.weights.shape(), conv.weights.floats()?) else { return None };
+    let (rows, length) = (weights.get(..o * inputs * KERNEL)?, inputs * blocks.len() * LANES);
+    for ic in 0..inputs {
+        for (place, block) in blocks.clone().enumerate() {
+            let place = ic * blocks.len() + place;
+            for (lane, oc) in (block * LANES..((block + 1) * LANES).min(o)).enumerate() {
+                let kernel = rows.get((oc * inputs + ic) * KERNEL..)?.first_chunk::<KERNEL>()?;
+                let scale = conv.scale.get(oc).copied().unwrap_or(1.0);
+                if kept {
+                    for (f, value) in spread(kernel).into_iter().enumerate() {
+                        *room.get_mut(f * length + place * LANES + lane)? = (value * f64::from(scale)) as f32;
+                    }
+                } else {
+                    let vectors = room.get_mut(place * KERNEL * LANES..(place + 1) * KERNEL * LANES)?;
+                    let lanes = vectors.iter_mut().skip(lane).step_by(LANES);
+                    lanes.zip(kernel).for_each(|(to, value)| *to = value * scale);
+                }
+            }
+        }
+    }
+    Some(())
+}
+
 impl Winograd {
     /// What decides about its costs.
     pub(in crate::infer::cnn) fn layer(&self) -> Layer {
@@ -143,16 +169,15 @@ impl Winograd {
         workers * Cut::new(i, [height, width], conv_blocks.min(blocks_for(o)), workers, kept).scratch
     }
 
-    /// Packs the weights behind `weights`.
+    /// Plans the loops and packs the weights.
     pub(in crate::infer::cnn) fn new(
         conv: &Conv,
         input: Blocks,
         output: Blocks,
         residual: Option<(Blocks, Residual)>,
         (conv_blocks, workers, kept, scratch): (usize, usize, bool, usize),
-        weights: &mut Vec<f32>,
+        packer: &mut Packer<'_>,
     ) -> Option<Winograd> {
-        let given = floats(&conv.weights)?;
         let (inputs, outputs) = (input.channels, output.channels);
         let size = [output.height, output.width];
         let conv_blocks = conv_blocks.min(output.count());
@@ -161,33 +186,16 @@ impl Winograd {
         let mut first = 0;
         while first < output.count() {
             let blocks = conv_blocks.min(output.count() - first);
-            let start = weights.len();
-            let (per_kernel, length) = (if kept { FREQUENCIES } else { KERNEL }, inputs * blocks * LANES);
-            weights.resize(start + per_kernel * length, 0.0);
-            for (block, lane) in (0..blocks).flat_map(|b| (0..LANES).map(move |l| (b, l))) {
-                let oc = (first + block) * LANES + lane;
-                let Some(rows) = given.get(oc * inputs * KERNEL..(oc + 1) * inputs * KERNEL) else { break };
-                let scale = conv.scale.get(oc).copied().unwrap_or(1.0);
-                for (ic, kernel) in rows.chunks_exact(KERNEL).enumerate() {
-                    let place = ic * blocks + block;
-                    if kept {
-                        for (f, value) in spread(kernel).into_iter().enumerate() {
-                            weights[start + f * length + place * LANES + lane] = (value * f64::from(scale)) as f32;
-                        }
-                    } else {
-                        for (k, value) in kernel.iter().enumerate() {
-                            weights[start + (place * KERNEL + k) * LANES + lane] = value * scale;
-                        }
-                    }
-                }
-            }
-            groups.push(Group { first, blocks, weights: start });
+            let per_kernel = if kept { FREQUENCIES } else { KERNEL };
+            let length = inputs * blocks * LANES;
+            let weights = packer.take(per_kernel * length, |room| pack(conv, room, first..first + blocks, kept))?;
+            groups.push(Group { first, blocks, weights });
             first += blocks;
         }
-        let bias = weights.len();
-        let whole = output.count() * LANES;
-        weights.extend((0..whole).map(|oc| conv.bias.get(oc).copied().unwrap_or(0.0)));
-        weights.extend(std::iter::repeat_n(0.0, conv_blocks * LANES));
+        let bias = packer.take((output.count() + conv_blocks) * LANES, |room| {
+            room.iter_mut().zip(&conv.bias).for_each(|(to, bias)| *to = *bias);
+            Some(())
+        })?;
         let taps = (0..input.count()).map(|block| {
             let channels = LANES.min(inputs - block * LANES) as u32;
             Some(Tap { offset: u32::try_from(block * cut.chunk * LANES).ok()?, channels })

@@ -9,10 +9,10 @@ use tract_onnx::tract_core::ops::cnn::{Conv, KernelFormat, MaxPool, PaddingSpec,
 use tract_onnx::tract_core::ops::nn::{DataFormat, Softmax, SoftmaxKind};
 
 /// Numbers that look random and are always the same for one seed (xorshift).
-pub(super) struct Random(u64);
+pub(in crate::infer::cnn) struct Random(u64);
 
 impl Random {
-    pub(super) fn new(seed: u64) -> Self {
+    pub(in crate::infer::cnn) fn new(seed: u64) -> Self {
         Random(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
     }
     fn next(&mut self) -> u64 {
@@ -22,7 +22,7 @@ impl Random {
         self.0 >> 16
     }
     /// 0 … `limit` − 1.
-    fn below(&mut self, limit: usize) -> usize {
+    pub(in crate::infer::cnn) fn below(&mut self, limit: usize) -> usize {
         (self.next() % limit as u64) as usize
     }
     fn pick<T: Copy>(&mut self, from: &[T]) -> T {
@@ -56,7 +56,7 @@ struct Picture {
 }
 
 /// A graph and what was put into it, for messages.
-pub(super) struct Graph {
+pub(in crate::infer::cnn) struct Graph {
     pub model: TypedModel,
     pub story: String,
     random: Random,
@@ -78,7 +78,7 @@ impl Graph {
         graph
     }
 
-    pub(super) fn random(seed: u64) -> Graph {
+    pub(in crate::infer::cnn) fn random(seed: u64) -> Graph {
         let mut graph = Graph::body(seed);
         let last = *graph.pictures.last().unwrap();
         let other = graph.any();

@@ -1,0 +1,60 @@
+//! What is known while a model is compiled: its weights.
+
+use super::graph::floats;
+use std::borrow::Cow;
+use std::sync::Arc;
+use tract_onnx::prelude::Tensor;
+
+/// A tensor that does not depend on the picture.
+#[derive(Debug, Clone)]
+pub(super) enum Constant {
+    /// With its content.
+    Tensor(Arc<Tensor>),
+    /// 32-bit floats of this shape, whose content another process has already laid among the plan's weights ([`super::document`]).
+    Packed(Arc<[usize]>),
+}
+
+impl Constant {
+    /// Dimensions.
+    pub(super) fn shape(&self) -> &[usize] {
+        match self {
+            Constant::Tensor(tensor) => tensor.shape(),
+            Constant::Packed(shape) => shape,
+        }
+    }
+
+    /// Number of elements.
+    pub(super) fn len(&self) -> usize {
+        self.shape().iter().product()
+    }
+
+    /// Whether it holds 32-bit floats.
+    pub(super) fn is_float(&self) -> bool {
+        match self {
+            Constant::Tensor(tensor) => floats(tensor).is_some(),
+            Constant::Packed(_) => true,
+        }
+    }
+
+    /// Its content, row-major; `None` where it is not known here or not of 32-bit floats.
+    pub(super) fn floats(&self) -> Option<Cow<'_, [f32]>> {
+        match self {
+            Constant::Tensor(tensor) => floats(tensor).map(Cow::Borrowed),
+            Constant::Packed(_) => None,
+        }
+    }
+
+    /// As tract's tensor; `None` where the content is not known here.
+    pub(super) fn tensor(&self) -> Option<Arc<Tensor>> {
+        match self {
+            Constant::Tensor(tensor) => Some(tensor.clone()),
+            Constant::Packed(_) => None,
+        }
+    }
+}
+
+impl From<Arc<Tensor>> for Constant {
+    fn from(tensor: Arc<Tensor>) -> Constant {
+        Constant::Tensor(tensor)
+    }
+}

@@ -1,0 +1,123 @@
+//! Graph → bytes.
+
+use super::{MAX_NAME_BYTES, VERSION, tag};
+use crate::bytes::Writer;
+use crate::infer::cnn::graph::{Conv, Graph, Node, Op, Taps, Window};
+use crate::infer::cnn::kernels::{Activation, Binary, Residual};
+
+/// The graph; `None` where it holds what only the process that made it can run.
+pub(in crate::infer::cnn) fn write(graph: &Graph) -> Option<Vec<u8>> {
+    let mut out = Writer::default();
+    out.u32(VERSION).size(graph.values.len());
+    for value in &graph.values {
+        if value.foreign {
+            return None;
+        }
+        out.sizes(&value.shape).bool(value.constant.is_some());
+    }
+    out.size(graph.nodes.len());
+    for node in &graph.nodes {
+        write_node(&mut out, node)?;
+    }
+    for ids in [&graph.inputs, &graph.outputs] {
+        out.sizes(&ids.iter().map(|id| id.0).collect::<Vec<_>>());
+    }
+    Some(out.into_bytes())
+}
+
+fn write_node(out: &mut Writer, node: &Node) -> Option<()> {
+    out.text(&node.name, MAX_NAME_BYTES);
+    for ids in [&node.inputs, &node.outputs] {
+        out.sizes(&ids.iter().map(|id| id.0).collect::<Vec<_>>());
+    }
+    match &node.op {
+        Op::Conv(conv) => write_conv(out, conv),
+        Op::MaxPool(window) => write_window(out.u8(tag::MAX_POOL), window),
+        Op::AveragePool { window, include_padding } => {
+            write_window(out.u8(tag::AVERAGE_POOL).bool(*include_padding), window);
+        }
+        Op::GlobalSum => {
+            out.u8(tag::GLOBAL_SUM);
+        }
+        Op::Resize { rows, columns } => {
+            out.u8(tag::RESIZE);
+            write_taps(out, rows);
+            write_taps(out, columns);
+        }
+        Op::Activate(activation) => write_activation(out.u8(tag::ACTIVATE), *activation),
+        Op::Binary(op) => {
+            let number = match op {
+                Binary::Add => 0,
+                Binary::Sub => 1,
+                Binary::Mul => 2,
+                Binary::Div => 3,
+                Binary::Max => 4,
+                Binary::Min => 5,
+            };
+            out.u8(tag::BINARY).u8(number);
+        }
+        Op::Concat { axis } => {
+            out.u8(tag::CONCAT).size(*axis);
+        }
+        Op::Slice { axis, start, end } => {
+            out.u8(tag::SLICE).size(*axis).size(*start).size(*end);
+        }
+        Op::Gather { axis, indices } => {
+            out.u8(tag::GATHER).size(*axis).sizes(indices);
+        }
+        Op::Reshape => {
+            out.u8(tag::RESHAPE);
+        }
+        Op::Transpose { order } => {
+            out.u8(tag::TRANSPOSE).sizes(order);
+        }
+        Op::Softmax { axis } => {
+            out.u8(tag::SOFTMAX).size(*axis);
+        }
+        Op::MatMul { weights } => {
+            out.u8(tag::MATMUL).sizes(weights.shape());
+        }
+        Op::Pad { before, after, value } => {
+            out.u8(tag::PAD).sizes(before).sizes(after).f32(*value);
+        }
+        Op::Foreign(_) | Op::ToBlocks | Op::FromBlocks => return None,
+    }
+    Some(())
+}
+
+fn write_conv(out: &mut Writer, conv: &Conv) {
+    write_window(out.u8(tag::CONV), &conv.window);
+    out.size(conv.groups).sizes(conv.weights.shape());
+    write_activation(out, conv.activation);
+    out.u8(match conv.residual {
+        None => 0,
+        Some(Residual::AfterActivation) => 1,
+        Some(Residual::BeforeActivation) => 2,
+    });
+}
+
+fn write_window(out: &mut Writer, window: &Window) {
+    for [rows, columns] in [window.kernel, window.stride, window.dilation, window.before, window.after] {
+        out.size(rows).size(columns);
+    }
+}
+
+fn write_taps(out: &mut Writer, taps: &Taps) {
+    out.size(taps.len());
+    for (first, second, weight) in taps {
+        out.u32(*first).u32(*second).f32(*weight);
+    }
+}
+
+fn write_activation(out: &mut Writer, activation: Activation) {
+    match activation {
+        Activation::Identity => out.u8(0),
+        Activation::Clip { low, high } => out.u8(1).f32(low).f32(high),
+        Activation::Leaky { slope } => out.u8(2).f32(slope),
+        Activation::Silu => out.u8(3),
+        Activation::Sigmoid => out.u8(4),
+        Activation::HardSwish => out.u8(5),
+        Activation::Tanh => out.u8(6),
+        Activation::Exp => out.u8(7),
+    };
+}

@@ -1,0 +1,95 @@
+//! Where the weights of a plan go: first they are only counted, then written into room of exactly that size.
+//!
+//! Lowering a graph ([`super::lower`]) takes room for weights piece by piece, in an order that depends on shapes alone. So a
+//! process that has the graph and not the weights finds each piece where the process that wrote them has put it, without
+//! believing a single offset; and how much memory a model needs is known before any of it is allocated.
+
+use crate::infer::shared::SharedFloats;
+use std::fmt;
+use std::ops::Deref;
+
+/// Counts weights, or writes them.
+pub(super) struct Packer<'a> {
+    floats: usize,
+    /// Zeros at first. `None`: only counts.
+    room: Option<&'a mut [f32]>,
+}
+
+impl<'a> Packer<'a> {
+    /// Only counts.
+    pub(super) fn counting() -> Packer<'static> {
+        Packer { floats: 0, room: None }
+    }
+
+    /// Writes into room that holds zeros.
+    pub(super) fn into(room: &'a mut [f32]) -> Packer<'a> {
+        Packer { floats: 0, room: Some(room) }
+    }
+
+    /// Floats taken so far.
+    pub(super) fn floats(&self) -> usize {
+        self.floats
+    }
+
+    /// Takes the next `floats`, which `fill` writes; where they begin. `None`: no room, or `fill` failed.
+    pub(super) fn take(&mut self, floats: usize, fill: impl FnOnce(&mut [f32]) -> Option<()>) -> Option<usize> {
+        let start = self.floats;
+        let end = start.checked_add(floats)?;
+        if let Some(room) = &mut self.room {
+            fill(room.get_mut(start..end)?)?;
+        }
+        self.floats = end;
+        Some(start)
+    }
+}
+
+/// The weights of a plan, packed.
+pub(super) enum Weights {
+    /// Of this process.
+    Own(Vec<f32>),
+    /// Written by another process, and sealed.
+    Shared(SharedFloats),
+}
+
+impl Deref for Weights {
+    type Target = [f32];
+
+    fn deref(&self) -> &[f32] {
+        match self {
+            Weights::Own(floats) => floats,
+            Weights::Shared(floats) => floats.as_slice(),
+        }
+    }
+}
+
+impl fmt::Debug for Weights {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} floats", self.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn counting_and_writing_give_the_same_places() {
+        let mut room = [0.0; 5];
+        for mut packer in [Packer::counting(), Packer::into(&mut room)] {
+            assert_eq!(packer.take(2, |room| Some(room.fill(1.0))), Some(0));
+            assert_eq!(packer.take(3, |room| Some(room.fill(2.0))), Some(2));
+            assert_eq!(packer.floats(), 5);
+        }
+        assert_eq!(room, [1.0, 1.0, 2.0, 2.0, 2.0]);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused() {
+        let mut room = [0.0; 2];
+        assert_eq!(Packer::into(&mut room).take(3, |_| Some(())), None);
+        let mut packer = Packer::counting();
+        packer.take(usize::MAX, |_| None).unwrap();
+        assert_eq!(packer.take(1, |_| None), None);
+    }
+}
