@@ -8,9 +8,9 @@ use super::family::recognise::{self, Hints};
 use super::onnx::Graph;
 use super::registry::{Settings, names_of_metadata};
 use super::{Run, cnn, tensorrt};
-pub use dump::dump;
 use crate::clock::process_cpu_time;
 use crate::error::{Error, Kind, Result};
+pub use dump::dump;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Barrier;
@@ -335,7 +335,10 @@ mod tests {
     #[test]
     fn file_names_of_outputs_stay_in_their_folder() {
         let names = ["output0", "../../etc/passwd", "/model.22/out", "", "..", "x_y", "x/y"];
-        assert_eq!(dump::file_names(&names), ["output0", ".._.._etc_passwd", "_model.22_out", "output3", "output4", "x_y", "x_y-7"]);
+        assert_eq!(
+            dump::file_names(&names),
+            ["output0", ".._.._etc_passwd", "_model.22_out", "output3", "output4", "x_y", "x_y-7"]
+        );
     }
 
     #[test]

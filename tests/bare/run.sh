@@ -26,12 +26,20 @@ result() { # NAME CODE SECONDS
   printf 'bare: %s ... %s, %s s\n' "$1" "$word" "$3"
 }
 
-# Runs a script in the root, in namespaces that end with it and take all of its processes along.
+# Runs a script in the root, in namespaces that end with it and take all of its processes along, as does this script's end.
+keeper=
+trap '[ -z "$keeper" ] || kill -KILL "$keeper" 2>/dev/null || true' EXIT
+trap 'exit 130' INT TERM HUP
 inside() { # ROOT USER SCRIPT LIMIT_S
-  timeout --kill-after=30 "$4" unshare --mount --pid --fork --kill-child --propagation private sh -ec '
+  local code=0
+  unshare --mount --pid --fork --kill-child --propagation private sh -ec '
     mount --bind /dev "$1/dev"; mount -t devpts devpts "$1/dev/pts" -o newinstance,ptmxmode=0666 || true
     mount -t proc proc "$1/proc"; mount --rbind /sys "$1/sys"; mount -t tmpfs tmpfs "$1/tmp"; mount -t tmpfs tmpfs "$1/dev/shm"
-    exec chroot "$1" su "$2" -c "$3" </dev/null' sh "$1" "$2" "$3"
+    exec chroot "$1" timeout --kill-after=30 "$4" su "$2" -c "$3" </dev/null' sh "$1" "$2" "$3" "$4" &
+  keeper=$!
+  wait "$keeper" || code=$?
+  keeper=
+  return $code
 }
 
 copy_tree() { # TARGET_FOLDER: what git knows, as it is now

@@ -2,8 +2,8 @@
 
 use super::read_file;
 use crate::error::{Error, Kind, Result, system};
-use crate::infer::engine::{self, Options};
 use crate::infer::engine::EngineChoice;
+use crate::infer::engine::{self, Options};
 use crate::infer::tensorrt;
 use std::fs::File;
 use std::io::{Read, Write};

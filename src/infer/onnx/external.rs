@@ -60,13 +60,17 @@ impl Reader<'_> {
             Some(Ok(number)) => Ok(Some(number)),
             Some(Err(_)) => Err(artefact(format!("tensor {name} has an external {key} that is no number"))),
         };
-        let location = entry("location").ok_or_else(|| artefact(format!("tensor {name} does not say in which file its data is")))?;
+        let location =
+            entry("location").ok_or_else(|| artefact(format!("tensor {name} does not say in which file its data is")))?;
         let (offset, length) = (number("offset")?.unwrap_or(0), number("length")?);
         let wanted = elements(tensor.dims.iter().copied()).and_then(|count| count.checked_mul(element_bytes(tensor.data_type)));
         let wanted = wanted.ok_or_else(|| artefact(format!("tensor {name} claims shape {:?}", tensor.dims)))?;
         if length.is_some_and(|length| length != wanted) {
             let claimed = length.unwrap_or_default();
-            return Err(artefact(format!("tensor {name} of shape {:?} has {claimed} bytes in another file, not {wanted}", tensor.dims)));
+            return Err(artefact(format!(
+                "tensor {name} of shape {:?} has {claimed} bytes in another file, not {wanted}",
+                tensor.dims
+            )));
         }
         if wanted > self.left {
             let message = format!("the weights of the model would not fit into {} MiB", self.budget >> 20);

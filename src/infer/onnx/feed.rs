@@ -3,8 +3,8 @@
 use super::precision::{FLOAT, INT32, INT64, UINT8};
 use super::{artefact, clean};
 use crate::error::Result;
-use tract_onnx::pb::tensor_shape_proto::dimension::Value as Dim;
 use tract_onnx::pb::tensor_shape_proto::Dimension;
+use tract_onnx::pb::tensor_shape_proto::dimension::Value as Dim;
 use tract_onnx::pb::{AttributeProto, GraphProto, NodeProto, TensorProto, TypeProto, ValueInfoProto, type_proto};
 
 /// The picture that the graph wants. `None` where the file leaves a dimension open.

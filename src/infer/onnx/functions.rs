@@ -20,7 +20,9 @@ pub(super) fn inline(proto: &mut ModelProto) -> Result<()> {
         let own = opset_in(&function.opset_import);
         if own != 0 && own != version {
             let name = clean(function.name.as_deref().unwrap_or_default());
-            return Err(artefact(format!("function {name} uses ONNX operator set {own}, the graph {version}: both must be the same")));
+            return Err(artefact(format!(
+                "function {name} uses ONNX operator set {own}, the graph {version}: both must be the same"
+            )));
         }
     }
     let functions = std::mem::take(&mut proto.functions);
@@ -123,7 +125,9 @@ fn fill_in(node: &mut NodeProto, call: &NodeProto, function: &FunctionProto) -> 
             node.attribute.push(AttributeProto { name: attribute.name, ..given.clone() });
         } else if !function.attribute.iter().any(|name| name == wanted) {
             let (function, wanted) = (clean(&call.op_type), clean(wanted));
-            return Err(artefact(format!("function {function} has a default for its attribute {wanted}, which is not supported")));
+            return Err(artefact(format!(
+                "function {function} has a default for its attribute {wanted}, which is not supported"
+            )));
         }
     }
     let inner = node.attribute.iter_mut().flat_map(|attribute| attribute.g.iter_mut().chain(&mut attribute.graphs));

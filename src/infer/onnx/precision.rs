@@ -51,7 +51,9 @@ fn tensor(tensor: &mut TensorProto) -> Result<()> {
             let broken = || artefact(format!("tensor {} holds numbers that are no 16-bit floats", clean(&tensor.name)));
             halves.ok_or_else(broken)?.into_iter().map(half).collect()
         }
-        FLOAT16 => tensor.raw_data.chunks_exact(2).filter_map(|two| two.try_into().ok()).map(u16::from_le_bytes).map(half).collect(),
+        FLOAT16 => {
+            tensor.raw_data.chunks_exact(2).filter_map(|two| two.try_into().ok()).map(u16::from_le_bytes).map(half).collect()
+        }
         _ => return Ok(()),
     };
     tensor.data_type = FLOAT;
@@ -82,7 +84,14 @@ mod tests {
 
     #[test]
     fn halves_become_floats() {
-        let cases = [(0x3C00, 1.0), (0xC000, -2.0), (0x7BFF, 65504.0), (0x0001, 5.960_464_5e-8), (0x0400, 6.103_515_6e-5), (0x3555, 0.333_251_95)];
+        let cases = [
+            (0x3C00, 1.0),
+            (0xC000, -2.0),
+            (0x7BFF, 65504.0),
+            (0x0001, 5.960_464_5e-8),
+            (0x0400, 6.103_515_6e-5),
+            (0x3555, 0.333_251_95),
+        ];
         for (bits, value) in cases {
             assert_eq!(half(bits), value, "{bits:#x}");
         }
