@@ -17,7 +17,7 @@ const FAILED: u8 = 5;
 const MAX_DECLARED_FPS: f64 = 100_000.0;
 
 /// The kinds of error that a worker may report, by their code on the wire.
-const KINDS: [Kind; 8] = [
+const KINDS: [Kind; 10] = [
     Kind::Worker,
     Kind::SourceConnection,
     Kind::SourceUnauthorised,
@@ -26,6 +26,8 @@ const KINDS: [Kind; 8] = [
     Kind::SourceUnsupported,
     Kind::System,
     Kind::InvalidValue,
+    Kind::NoKeyFrame,
+    Kind::Undecodable,
 ];
 
 pub(in crate::capture) fn write_opened(out: &mut Writer, properties: &SourceProperties) {

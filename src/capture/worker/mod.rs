@@ -16,7 +16,9 @@ mod reference;
 pub(super) mod rtsp;
 mod sandbox;
 mod scale;
+mod silence;
 pub mod source;
+pub mod turn;
 pub mod v4l2;
 
 use crate::capture::ipc::{ALIVE_INTERVAL, RingWriter, Start};
@@ -29,6 +31,7 @@ use decode::{AccessUnit, Codec, Decoder};
 use picture::Picture;
 use reference::Opened;
 use scale::Scaler;
+use silence::Silence;
 use source::{Grab, Source};
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -90,9 +93,10 @@ fn inherited() -> Result<(OwnedFd, OwnedFd), rustix::io::Errno> {
 fn capture(start: &Start, ring: RingWriter, control: &mut Control) -> Result<()> {
     let request = &start.request;
     sandbox::before_open(start)?;
-    let Opened { mut source, endless } = reference::open(start, control)?;
+    let Opened { mut source, endless, turn } = reference::open(start, control)?;
     sandbox::after_open(start);
     let mut properties = source.properties();
+    (properties.width, properties.height) = turn.unwrap_or_default().size(properties.width, properties.height);
     if endless {
         // As in the reference: what `file://` names is a stream (docs/roboflow.md §4.2).
         properties = SourceProperties { is_file: false, timestamp_created: None, ..properties };
@@ -101,6 +105,8 @@ fn capture(start: &Start, ring: RingWriter, control: &mut Control) -> Result<()>
     log::debug!("event=source_open source={} width={width} height={height} fps={fps}", request.reference);
     control.say_opened(&properties)?;
     let mut session = Session::new(start, control, ring, &properties, endless);
+    session.frames.scaler.set_turn(turn.unwrap_or_default());
+    session.turn_is_fixed = source.turn().is_some();
     let ending = session.run(&mut *source);
     let Frames { control, progress, .. } = &mut session.frames;
     control.say_losses(progress)?;
@@ -119,6 +125,9 @@ struct Session<'a> {
     decoder: Option<(Codec, Box<dyn Decoder>)>,
     /// Since when units are thrown away until a key frame comes.
     no_key_frame_since: Option<Instant>,
+    /// The container says how pictures are turned: what the stream says is not asked.
+    turn_is_fixed: bool,
+    silence: Silence,
     frames: Frames<'a>,
 }
 
@@ -134,6 +143,8 @@ impl<'a> Session<'a> {
             slow: stall_timeout(start.settings.stall_timeout, properties.fps) > start.settings.stall_timeout,
             decoder: None,
             no_key_frame_since: None,
+            turn_is_fixed: false,
+            silence: Silence::default(),
             frames: Frames::new(&start.request, control, ring, properties),
         }
     }
@@ -172,6 +183,9 @@ impl<'a> Session<'a> {
                 }
                 Grab::End => {
                     self.flush()?;
+                    if let Some(reason) = self.silence.of_file(self.frames.shown) {
+                        return Err(reason);
+                    }
                     if !self.endless {
                         return self.ended();
                     }
@@ -179,7 +193,10 @@ impl<'a> Session<'a> {
                     self.decoder = None;
                     continue;
                 }
-                Grab::Packet(_, unit) if muted => self.frames.skip(unit.shown),
+                Grab::Packet(_, unit) if muted => {
+                    self.silence.passed += 1;
+                    self.frames.skip(unit.shown);
+                }
                 Grab::Picture(_) if muted => self.frames.skip(true),
                 Grab::Packet(codec, unit) => self.decode(codec, &unit)?,
                 Grab::Picture(picture) => self.frames.deliver(&picture, Wall::now())?,
@@ -202,6 +219,13 @@ impl<'a> Session<'a> {
     }
 
     fn decode(&mut self, codec: Codec, unit: &AccessUnit<'_>) -> Result<()> {
+        self.silence.packets += 1;
+        self.silence.hidden += u64::from(!unit.shown);
+        if !self.turn_is_fixed
+            && let Some(turn) = decode::orientation(codec, unit.data)
+        {
+            self.frames.scaler.set_turn(turn);
+        }
         if self.decoder.as_ref().is_none_or(|(current, _)| *current != codec) {
             self.decoder = Some((codec, decode::open(codec)));
             self.no_key_frame_since = Some(Instant::now());
@@ -209,6 +233,7 @@ impl<'a> Session<'a> {
         if let Some(since) = self.no_key_frame_since {
             if !unit.key {
                 self.frames.progress.waiting_for_key_frame = since.elapsed() >= self.key_frame_timeout;
+                self.silence.before_key += 1;
                 self.frames.skip(unit.shown);
                 return Ok(());
             }
@@ -221,7 +246,11 @@ impl<'a> Session<'a> {
             Err(error) if error.kind() == Kind::Undecodable => {
                 log::debug!("event=undecodable codec={} error=\"{error}\"", codec.name());
                 self.frames.progress.undecodable += 1;
-                Ok(())
+                self.silence.undecodable(codec, error, self.frames.shown);
+                match self.silence.of_stream(self.key_frame_timeout) {
+                    Some(reason) if !self.is_file => Err(reason),
+                    _ => Ok(()),
+                }
             }
             result => result,
         }
@@ -252,6 +281,8 @@ struct Frames<'a> {
     filling: Filling,
     /// Of every frame this part is delivered, and how much of one is owed.
     stride: Option<(f64, f64)>,
+    /// Frames that came out, delivered or not.
+    shown: u64,
     progress: Progress,
 }
 
@@ -269,6 +300,7 @@ impl<'a> Frames<'a> {
             filling: request.filling.unwrap_or(by_kind),
             // The first frame is delivered.
             stride: part.map(|part| (part, 1.0 - part)),
+            shown: 0,
             progress: Progress { frame_id: request.first_frame_id.saturating_sub(1), ..Progress::default() },
         }
     }
@@ -281,6 +313,7 @@ impl<'a> Frames<'a> {
     /// Counts a frame and, if a slot can be had, scales it into the ring and announces it.
     fn deliver(&mut self, picture: &Picture<'_>, timestamp: Wall) -> Result<()> {
         self.progress.frame_id += 1;
+        self.shown += 1;
         if let Some((part, owed)) = &mut self.stride {
             *owed += *part;
             if *owed < 1.0 {
@@ -298,7 +331,8 @@ impl<'a> Frames<'a> {
             return Err(error);
         }
         let frame_id = self.progress.frame_id;
-        self.control.say_frame(&Frame { slot, frame_id, timestamp, width: picture.width, height: picture.height })
+        let (width, height) = self.scaler.turn().size(picture.width, picture.height);
+        self.control.say_frame(&Frame { slot, frame_id, timestamp, width, height })
     }
 
     fn slot(&mut self) -> Result<Option<u32>> {

@@ -1,7 +1,9 @@
 //! How what a `video_reference` names is opened.
 
 use super::control::Control;
-use super::source::Source;
+use super::decode::orientation;
+use super::source::{Grab, Source};
+use super::turn::Turn;
 use super::{file, http, rtsp, v4l2};
 use crate::capture::ipc::Start;
 use crate::capture::place::Place;
@@ -13,7 +15,13 @@ pub(super) struct Opened {
     pub(super) source: Box<dyn Source>,
     /// Not faster than its own frame rate, and from the start again at its end.
     pub(super) endless: bool,
+    /// How its pictures are to be turned; `None`: nobody has said so yet, the stream itself still may.
+    pub(super) turn: Option<Turn>,
 }
+
+/// Pictures at the beginning of a file that are looked at for what the stream says of its orientation. It says so with the
+/// first that decoding may begin with, and again with each of the others.
+const LOOKED_AT: usize = 32;
 
 /// Opens what the request names.
 pub(super) fn open(start: &Start, control: &Control) -> Result<Opened> {
@@ -30,10 +38,27 @@ pub(super) fn open(start: &Start, control: &Control) -> Result<Opened> {
         Place::Device(path) => (v4l2::open(&path, &start.request.properties), false),
         Place::Http(url) => (http::open(&url, &start.settings.user_agent, &start.request.properties), false),
     };
-    match opened {
-        Ok(source) => Ok(Opened { source, endless }),
+    match opened.and_then(|mut source| Ok((turn(&mut *source)?, source))) {
+        Ok((turn, source)) => Ok(Opened { source, endless, turn }),
         Err(error) => Err(cannot_connect(reference, &error)),
     }
+}
+
+/// How a source that is open wants its pictures turned. Of a file the first pictures are asked, where its container is silent.
+fn turn(source: &mut dyn Source) -> Result<Option<Turn>> {
+    if source.turn().is_some() || !source.properties().is_file {
+        return Ok(source.turn());
+    }
+    let mut found = None;
+    for _ in 0..LOOKED_AT {
+        let Grab::Packet(codec, unit) = source.grab()? else { break };
+        found = orientation(codec, unit.data);
+        if found.is_some() {
+            break;
+        }
+    }
+    source.restart()?;
+    Ok(found)
 }
 
 /// The words of the reference, and the cause after them.

@@ -4,6 +4,7 @@
 
 use crate::capture::worker::decode::{AccessUnit, Codec};
 use crate::capture::worker::picture::Picture;
+use crate::capture::worker::turn::Turn;
 use crate::command::SourceProperties;
 use crate::error::Result;
 
@@ -30,6 +31,11 @@ pub trait Source {
     /// What container or device says about itself. `is_file` means a known number of frames at a local path;
     /// `timestamp_created` is then the file's mtime less its duration.
     fn properties(&self) -> SourceProperties;
+
+    /// How the container wants its pictures turned; `None`: it does not say.
+    fn turn(&self) -> Option<Turn> {
+        None
+    }
 
     /// The next packet or picture. Files give theirs as fast as asked: pacing is the caller's. Live sources block for at most [`IDLE`].
     ///

@@ -6,12 +6,14 @@ mod decoded;
 mod h264;
 mod h265;
 mod jpeg;
+mod orientation;
 mod parameters;
 mod reorder;
 
 pub(crate) use h264::Sps as H264Parameters;
 pub(crate) use h265::Sps as H265Parameters;
 pub(crate) use jpeg::size as jpeg_size;
+pub(crate) use orientation::orientation;
 
 use crate::capture::worker::picture::Picture;
 use crate::clock::Wall;

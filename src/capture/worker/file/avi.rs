@@ -1,9 +1,10 @@
 //! AVI, with one video stream read chunk by chunk; no index is needed for that. OpenDML files (several `RIFF`) too.
 
-use super::mp4::NalFormat;
-use super::{Medium, Rate, codec_missing, stream_facts};
+use super::nal::NalFormat;
+use super::number::le32;
+use super::{Medium, Rate, StreamFacts, fourcc, picture_facts};
 use crate::capture::worker::decode::annexb::is_key;
-use crate::capture::worker::decode::{AccessUnit, Codec, jpeg_size};
+use crate::capture::worker::decode::{AccessUnit, Codec};
 use crate::capture::worker::source::{Grab, Source};
 use crate::command::SourceProperties;
 use crate::error::{Error, Kind, Result};
@@ -14,8 +15,14 @@ const MAX_HEADER_BYTES: u64 = 1024 * 1024;
 /// Most chunks of other streams between two pictures.
 const MAX_OTHER_CHUNKS: usize = 100_000;
 
-/// Bytes of the picture format (BITMAPINFOHEADER).
-const BITMAP_INFO_BYTES: usize = 40;
+/// Most chunks before the header list: none is usual, one with the writer's name is known.
+const MAX_CHUNKS_BEFORE_HEADERS: usize = 16;
+
+/// As many pictures are counted where the headers do not say how many there are: five hours at 30 fps, a second's work.
+const MAX_COUNTED_CHUNKS: usize = 540_000;
+
+/// Bytes of the picture format (BITMAPINFOHEADER), which a codec's own bytes may follow.
+pub(super) const BITMAP_INFO_BYTES: usize = 40;
 
 /// Four letters.
 type Letters = [u8; 4];
@@ -30,7 +37,9 @@ pub(super) struct Avi {
     /// Byte offset of the first chunk after the headers, and of the next one.
     first: u64,
     next: u64,
-    /// `Some` where samples are cut as in MP4; else they are Annex B.
+    /// No picture has been read since the start.
+    leads: bool,
+    /// `Some` for H.264 and H.265.
     nal: Option<NalFormat>,
     /// A chunk as it lies in the file.
     raw: Vec<u8>,
@@ -51,92 +60,97 @@ struct Stream {
 impl Avi {
     pub(super) fn open(medium: Medium) -> Result<Avi> {
         let damaged = || Error::new(Kind::SourceConnection, "the headers of the AVI file are damaged");
-        let mut list = [0; 12];
-        medium.read_at(12, &mut list)?;
-        let bytes = u64::from(number(&list, 4).ok_or_else(damaged)?);
-        let mut headers = Vec::new();
-        let is_header_list = list.starts_with(b"LIST") && list.ends_with(b"hdrl");
-        if !is_header_list || !(4..=MAX_HEADER_BYTES).contains(&bytes) || !medium.read(24, bytes - 4, &mut headers)? {
-            return Err(damaged());
-        }
+        let (headers, first) = header_list(&medium)?.ok_or_else(damaged)?;
         let found = lists(&headers).filter(|(kind, list)| kind == b"LIST" && list.starts_with(b"strl")).enumerate();
-        let stream = found.filter_map(|(number, (_, list))| Some((number, stream(list.get(4..)?)?))).next();
-        let (stream_number, stream) = stream.ok_or_else(|| Error::new(Kind::SourceUnsupported, "the AVI file holds no video"))?;
-        let codec = match stream.codec.to_ascii_uppercase().as_slice() {
-            b"MJPG" | b"JPEG" | b"AVRN" | b"LJPG" => Codec::Jpeg,
-            b"H264" | b"X264" | b"AVC1" => Codec::H264,
-            b"H265" | b"HEVC" | b"HEV1" | b"HVC1" => Codec::H265,
-            other => return Err(codec_missing(&other.escape_ascii().to_string())),
-        };
-        // Such a record begins with its version, 1; parameter sets in Annex B begin with 0.
-        let record = Some(stream.extra.as_slice()).filter(|extra| extra.first() == Some(&1));
-        let nal = record.and_then(|record| match codec {
-            Codec::H264 => NalFormat::from_avcc(record),
-            Codec::H265 => NalFormat::from_hvcc(record),
-            Codec::Jpeg => None,
-        });
-        let digits = u8::try_from(stream_number).ok().filter(|&number| number < 100).ok_or_else(damaged)?;
-        let first = 20 + bytes + bytes % 2;
-        let properties = medium.properties(stream.width, stream.height, Some(u64::from(stream.frames)), Rate(stream.fps));
-        let stream = [b'0' + digits / 10, b'0' + digits % 10];
-        let mut avi = Avi { medium, codec, stream, properties, first, next: first, nal, raw: Vec::new(), packet: Vec::new() };
-        avi.size_of_first_picture()?;
-        Ok(avi)
+        let mut problem = None;
+        for (number, stream) in found.filter_map(|(number, (_, list))| Some((number, stream(list.get(4..)?)?))) {
+            let codec = match fourcc::codec(&stream.codec) {
+                Ok(codec) => codec,
+                Err(error) => {
+                    problem.get_or_insert(error);
+                    continue;
+                }
+            };
+            let nal = (codec != Codec::Jpeg).then(|| NalFormat::annex_b_unless_recorded(codec, &stream.extra));
+            let digits = u8::try_from(number).ok().filter(|&number| number < 100).ok_or_else(damaged)?;
+            let digits = [b'0' + digits / 10, b'0' + digits % 10];
+            let properties = medium.properties(stream.width, stream.height, u64::from(stream.frames), Rate(stream.fps));
+            let (raw, packet) = (Vec::new(), Vec::new());
+            let mut avi = Avi { medium, codec, stream: digits, properties, first, next: first, leads: true, nal, raw, packet };
+            if stream.frames == 0 {
+                // A recorder that was switched off has not come to writing it.
+                let frames = avi.count()?;
+                avi.properties = avi.medium.properties(stream.width, stream.height, frames, Rate(stream.fps));
+            }
+            avi.size_of_first_picture()?;
+            return Ok(avi);
+        }
+        Err(problem.unwrap_or_else(|| Error::new(Kind::SourceUnsupported, "the AVI file holds no video")))
     }
 
     /// The stream's own size where it differs from the headers'.
     fn size_of_first_picture(&mut self) -> Result<()> {
-        if self.advance()? {
-            let size = match self.codec {
-                Codec::Jpeg => jpeg_size(&self.packet),
-                codec => stream_facts(codec, &self.packet).map(|facts| (facts.width, facts.height)),
-            };
-            if let Some((width, height)) = size {
-                self.properties = SourceProperties { width, height, ..self.properties };
-            }
+        if self.advance()?
+            && let Some(StreamFacts { width, height, .. }) = picture_facts(self.codec, &self.packet)
+        {
+            self.properties = SourceProperties { width, height, ..self.properties };
         }
         self.restart()
     }
 
+    /// Counts the pictures from here to the end of the file; of a long one the rest is estimated.
+    fn count(&mut self) -> Result<u64> {
+        let (mut frames, all) = (0_u64, self.medium.bytes());
+        for _ in 0..MAX_COUNTED_CHUNKS {
+            if self.next_chunk()?.is_none() {
+                return Ok(frames);
+            }
+            frames += 1;
+        }
+        Ok((frames as f64 * all as f64 / self.next.max(1) as f64) as u64)
+    }
+
     /// Reads the next picture of the stream into `packet`. False: there is none.
     fn advance(&mut self) -> Result<bool> {
+        let Some((data, bytes)) = self.next_chunk()? else { return Ok(false) };
+        let whole = self.medium.read_packet(data, bytes, &mut self.raw)?;
+        let leads = std::mem::take(&mut self.leads);
+        match &self.nal {
+            None => std::mem::swap(&mut self.raw, &mut self.packet),
+            Some(nal) => _ = nal.unpack(self.codec, &self.raw, leads, &mut self.packet),
+        }
+        Ok(whole)
+    }
+
+    /// Place and length of the next picture of the stream.
+    fn next_chunk(&mut self) -> Result<Option<(u64, u64)>> {
         for _ in 0..MAX_OTHER_CHUNKS {
-            let mut header = [0; 8];
-            if self.medium.read_at(self.next, &mut header)? < header.len() {
-                return Ok(false);
-            }
+            let mut header = [0; 12];
+            let got = self.medium.read_at(self.next, &mut header)?;
             let [a, b, c, d, ..] = header;
-            let bytes = u64::from(number(&header, 4).unwrap_or(0));
+            let (Some(bytes), true) = (le32(&header, 4).map(u64::from), got >= 8) else { return Ok(None) };
             let data = self.next + 8;
             match [a, b, c, d] {
-                // Their chunks are looked at one by one.
+                // Their chunks are looked at one by one, whatever length they claim: it is written last, or never.
                 kind if &kind == b"RIFF" || &kind == b"LIST" => {
-                    let mut name = [0; 4];
-                    self.medium.read_at(data, &mut name)?;
-                    let inside = matches!(&name, b"movi" | b"rec " | b"AVIX");
+                    let inside = matches!(header.get(8..), Some(b"movi" | b"rec " | b"AVIX" | b"AVI "));
                     self.next = if inside { data + 4 } else { data + bytes + bytes % 2 };
                 }
                 [x, y, b'd', b'c' | b'b'] if [x, y] == self.stream => {
                     self.next = data + bytes + bytes % 2;
                     // An empty chunk says that the picture before stays.
                     if bytes > 0 {
-                        let whole = self.medium.read_packet(data, bytes, &mut self.raw)?;
-                        self.unpack();
-                        return Ok(whole);
+                        return Ok(Some((data, bytes)));
                     }
                 }
-                _ => self.next = data + bytes + bytes % 2,
+                kind if kind.iter().all(|byte| byte.is_ascii_graphic() || *byte == b' ') => {
+                    self.next = data + bytes + bytes % 2;
+                }
+                // Not a chunk: padding, or damage. The next one may be near.
+                _ => self.next += if self.next.is_multiple_of(2) { 2 } else { 1 },
             }
         }
-        Ok(false)
-    }
-
-    /// `raw` → `packet`.
-    fn unpack(&mut self) {
-        match &self.nal {
-            None => std::mem::swap(&mut self.raw, &mut self.packet),
-            Some(nal) => nal.to_key_or_other(self.codec, &self.raw, &mut self.packet),
-        }
+        Ok(None)
     }
 }
 
@@ -154,14 +168,29 @@ impl Source for Avi {
     }
 
     fn restart(&mut self) -> Result<()> {
-        self.next = self.first;
+        (self.next, self.leads) = (self.first, true);
         Ok(())
     }
 }
 
-/// Little-endian number at a byte offset.
-fn number(data: &[u8], at: usize) -> Option<u32> {
-    data.get(at..)?.first_chunk().map(|bytes| u32::from_le_bytes(*bytes))
+/// The payload of the header list and the place of the first chunk after it. `None`: there is none.
+fn header_list(medium: &Medium) -> Result<Option<(Vec<u8>, u64)>> {
+    let mut at = 12;
+    for _ in 0..MAX_CHUNKS_BEFORE_HEADERS {
+        let mut header = [0; 12];
+        if medium.read_at(at, &mut header)? < header.len() {
+            break;
+        }
+        let bytes = u64::from(le32(&header, 4).unwrap_or(0));
+        let after = at + 8 + bytes + bytes % 2;
+        if header.starts_with(b"LIST") && header.ends_with(b"hdrl") {
+            let mut headers = Vec::new();
+            let whole = (4..=MAX_HEADER_BYTES).contains(&bytes) && medium.read(at + 12, bytes - 4, &mut headers)?;
+            return Ok(whole.then_some((headers, after)));
+        }
+        at = after;
+    }
+    Ok(None)
 }
 
 /// The chunks that lie one after the other in `data`; a last one that claims too much is cut.
@@ -169,7 +198,7 @@ fn lists(data: &[u8]) -> impl Iterator<Item = (Letters, &[u8])> {
     let mut rest = data;
     std::iter::from_fn(move || {
         let kind = *rest.first_chunk()?;
-        let bytes = usize::try_from(number(rest, 4)?).ok()?;
+        let bytes = usize::try_from(le32(rest, 4)?).ok()?;
         let body = rest.get(8..)?;
         let chunk = body.get(..bytes.min(body.len()))?;
         rest = body.get(bytes.saturating_add(bytes % 2)..).unwrap_or_default();
@@ -182,15 +211,15 @@ fn stream(list: &[u8]) -> Option<Stream> {
     let chunk = |wanted: &Letters| lists(list).find(|(kind, _)| kind == wanted).map(|(_, chunk)| chunk);
     let header = chunk(b"strh").filter(|header| header.starts_with(b"vids"))?;
     let format = chunk(b"strf")?;
-    let (scale, rate) = (number(header, 20)?, number(header, 24)?);
+    let (scale, rate) = (le32(header, 20)?, le32(header, 24)?);
     Some(Stream {
         codec: *format.get(16..)?.first_chunk()?,
         extra: format.get(BITMAP_INFO_BYTES..).unwrap_or_default().to_vec(),
-        width: number(format, 4)?,
+        width: le32(format, 4)?,
         // Negative for pictures that are stored from the top.
-        height: number(format, 8)?.cast_signed().unsigned_abs(),
+        height: le32(format, 8)?.cast_signed().unsigned_abs(),
         fps: if scale > 0 { f64::from(rate) / f64::from(scale) } else { 0.0 },
-        frames: number(header, 32)?,
+        frames: le32(header, 32)?,
     })
 }
 

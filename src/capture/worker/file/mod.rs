@@ -1,38 +1,83 @@
 //! Local video files.
 
-mod annexb;
 mod avi;
+mod elementary;
+mod flv;
+mod fourcc;
+mod jpegs;
 mod matroska;
 mod medium;
 mod mp4;
+mod nal;
+mod number;
+mod ts;
 
-use crate::capture::worker::decode::{Codec, H264Parameters, H265Parameters};
+use crate::capture::worker::decode::{Codec, H264Parameters, H265Parameters, jpeg_size};
 use crate::capture::worker::source::Source;
 use crate::error::{Error, Kind, Result};
+use elementary::{Elementary, Raw};
 use medium::{Medium, Rate};
 use std::path::Path;
+use ts::TransportStream;
 
-/// Opens a video file; what it is, its first bytes say.
+/// Opens a video file; what it is, its first bytes say, and never its name.
 ///
-/// Errors: `SourceConnection` when it cannot be read or is damaged, `SourceUnsupported` when it is no video or its codec is one that we lack.
+/// Errors: `SourceConnection` when it cannot be read or is damaged, `SourceUnsupported` when it is no video, or its codec or the way
+/// in which it is packed is one that we lack.
 pub fn open(path: &Path) -> Result<Box<dyn Source>> {
-    let medium = Medium::open(path)?;
-    match Container::of(&medium.head()?) {
+    let mut medium = Medium::open(path)?;
+    let mut head = medium.head()?;
+    let mut container = Container::of(&head);
+    if container.is_none() && head.first() == Some(&0) {
+        // Sectors that were never written, before what was.
+        let zeros = medium.leading_zeros()?;
+        for kept in 0..=MAX_ZEROS_OF_BEGINNING.min(zeros) {
+            let mut moved = Medium::open(path)?;
+            moved.skip(zeros - kept);
+            head = moved.head()?;
+            container = Container::of(&head);
+            if container.is_some() {
+                medium = moved;
+                break;
+            }
+        }
+    }
+    match container {
         Some(Container::Mp4) => Ok(Box::new(mp4::Mp4::open(medium)?)),
-        Some(Container::Matroska) => Ok(Box::new(matroska::Matroska::open(&medium, path)?)),
+        Some(Container::Matroska) => Ok(Box::new(matroska::Matroska::open(medium)?)),
         Some(Container::Avi) => Ok(Box::new(avi::Avi::open(medium)?)),
-        Some(Container::Raw(codec)) => Ok(Box::new(annexb::RawStream::open(medium, codec)?)),
-        None => Err(Error::new(Kind::SourceUnsupported, "not a video file of a kind that is supported")),
+        Some(Container::Flv) => Ok(Box::new(flv::Flv::open(medium)?)),
+        Some(Container::Jpegs) => Ok(Box::new(jpegs::Jpegs::open(medium)?)),
+        Some(Container::TransportStream { first, stride }) => {
+            let (stream, codec) = TransportStream::open(medium, first, stride)?;
+            Ok(Box::new(Elementary::open(stream, codec)?))
+        }
+        Some(Container::Elementary) => Ok(Box::new(Elementary::open(Raw::new(medium), None)?)),
+        None => Err(Error::new(
+            Kind::SourceUnsupported,
+            "not a video file of a kind that is supported (MP4, MOV, Matroska, AVI, MPEG-TS, FLV, raw H.264, H.265 and JPEG are)",
+        )),
     }
 }
+
+/// Zero bytes that what begins a file may begin with itself: an MP4 box's length, a start code.
+const MAX_ZEROS_OF_BEGINNING: u64 = 3;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Container {
     Mp4,
     Matroska,
     Avi,
+    Flv,
+    /// No container: pictures.
+    Jpegs,
+    /// Packets of this distance from this offset on.
+    TransportStream {
+        first: usize,
+        stride: usize,
+    },
     /// No container: Annex B.
-    Raw(Codec),
+    Elementary,
 }
 
 impl Container {
@@ -43,20 +88,29 @@ impl Container {
         if head.starts_with(b"RIFF") && head.get(8..12) == Some(b"AVI ") {
             return Some(Container::Avi);
         }
-        if let Some(codec) = annexb::codec_of(head) {
-            return Some(Container::Raw(codec));
+        if flv::begins(head) {
+            return Some(Container::Flv);
         }
-        match head.get(4..8)? {
-            // QuickTime files need not begin with `ftyp`.
-            b"ftyp" | b"moov" | b"mdat" | b"free" | b"skip" | b"wide" | b"pnot" | b"styp" => Some(Container::Mp4),
-            _ => None,
+        if jpegs::begins(head) {
+            return Some(Container::Jpegs);
         }
+        // QuickTime files need not begin with `ftyp`.
+        if let Some(b"ftyp" | b"moov" | b"mdat" | b"free" | b"skip" | b"wide" | b"pnot" | b"styp" | b"sidx" | b"moof" | b"uuid") =
+            head.get(4..8)
+        {
+            return Some(Container::Mp4);
+        }
+        if let Some((first, stride)) = ts::layout(head) {
+            return Some(Container::TransportStream { first, stride });
+        }
+        elementary::begins(head).then_some(Container::Elementary)
     }
 }
 
-/// A codec that we do not have.
-fn codec_missing(name: &str) -> Error {
-    Error::new(Kind::SourceUnsupported, format!("video codec {name} is not supported (H.264, H.265 and JPEG are)"))
+/// A codec that we have, packed in a way that we lack.
+fn packing_missing(how: impl std::fmt::Display) -> Error {
+    let message = format!("the video is packed in a way that is not supported: {how}");
+    Error::new(Kind::SourceUnsupported, message)
 }
 
 /// What a stream's parameter sets say; right where a container is not.
@@ -75,5 +129,13 @@ fn stream_facts(codec: Codec, stream: &[u8]) -> Option<StreamFacts> {
         Codec::H264 => H264Parameters::find(stream).map(|sps| StreamFacts { width: sps.width, height: sps.height, fps: sps.fps }),
         Codec::H265 => H265Parameters::find(stream).map(|sps| StreamFacts { width: sps.width, height: sps.height, fps: sps.fps }),
         Codec::Jpeg => None,
+    }
+}
+
+/// From the first picture of a stream, with its parameter sets before it.
+fn picture_facts(codec: Codec, picture: &[u8]) -> Option<StreamFacts> {
+    match codec {
+        Codec::Jpeg => jpeg_size(picture).map(|(width, height)| StreamFacts { width, height, fps: None }),
+        codec => stream_facts(codec, picture),
     }
 }

@@ -8,14 +8,19 @@
 //! plane rows y0, y1 ──lerp──▶ one row of u16 ──two taps──▶ y, u, v of the output row (u16, 8 fractional bits) ──▶ R, G, B
 //! ```
 //!
+//! A picture that lies on its side is scaled as it lies, and only what is left is turned: a letterbox is that of the turned
+//! picture, and no full-size picture is turned.
+//!
 //! Tables are made once per size of frame, and nothing is allocated per frame. Contrast rules, which the reference applies
 //! before scaling, are applied to the scaled picture: the histogram they look at is that of the model's input.
 
 mod colour;
 mod contrast;
 mod taps;
+mod turned;
 
 use super::picture::{Layout, Matrix, Picture, Range};
+use super::turn::Turn;
 use crate::error::{Error, Kind, Result};
 use crate::geometry::{Fit, InputRule, Placement};
 use colour::Colours;
@@ -25,12 +30,15 @@ use taps::{ROW_SAMPLES, Row, Taps, Weighted};
 #[derive(Debug)]
 pub(super) struct Scaler {
     rule: InputRule,
+    turn: Turn,
     plan: Option<Plan>,
     /// One per plane: the two source rows, mixed. Fixed at the full range of a u16 index, so that taps need no check;
     /// only what a row really has is ever touched.
     rows: [Box<Row>; 3],
     /// Y, U, V (or R, G, B) of one output row.
     line: [Vec<u16>; 3],
+    /// R, G, B of a scaled picture that is still to be turned; empty where none is.
+    lying: Vec<u8>,
     contrast: contrast::Tables,
 }
 
@@ -38,7 +46,11 @@ pub(super) struct Scaler {
 #[derive(Debug)]
 struct Plan {
     kind: (u32, u32, Layout, Range, Matrix),
+    turn: Turn,
+    /// Of the turned picture.
     placement: Placement,
+    /// Columns of the scaled picture as it lies.
+    columns: usize,
     /// Per channel: the plane it lies in, and where in a row of that plane.
     channels: [Option<(usize, Taps)>; 3],
     /// Per output row: the two source rows.
@@ -51,16 +63,28 @@ struct Plan {
 impl Scaler {
     pub(super) fn new(rule: InputRule) -> Scaler {
         let row = || Box::new([0; ROW_SAMPLES]);
-        Scaler { rule, plan: None, rows: [row(), row(), row()], line: Default::default(), contrast: contrast::Tables::new() }
+        let rows = [row(), row(), row()];
+        let (line, lying, contrast) = (Default::default(), Vec::new(), contrast::Tables::new());
+        Scaler { rule, turn: Turn::None, plan: None, rows, line, lying, contrast }
+    }
+
+    /// From now on pictures are turned.
+    pub(super) fn set_turn(&mut self, turn: Turn) {
+        self.turn = turn;
+    }
+
+    /// How pictures are turned.
+    pub(super) fn turn(&self) -> Turn {
+        self.turn
     }
 
     /// Fills `out` (`InputRule::slot_bytes` long: planes R, G, B) from a picture.
     pub(super) fn scale(&mut self, picture: &Picture<'_>, out: &mut [u8]) -> Result<()> {
         picture.check()?;
         let kind = (picture.width, picture.height, picture.layout, picture.range, picture.matrix);
-        let plan = match self.plan.take().filter(|plan| plan.kind == kind) {
+        let plan = match self.plan.take().filter(|plan| plan.kind == kind && plan.turn == self.turn) {
             Some(plan) => plan,
-            None => Plan::new(&self.rule, kind)?,
+            None => Plan::new(&self.rule, kind, self.turn)?,
         };
         let plan = self.plan.insert(plan);
         let Placement { pad_x, pad_y, scaled_width, scaled_height, .. } = plan.placement;
@@ -72,27 +96,17 @@ impl Scaler {
                 plan.placement.fill_edges(plane, width, [width, height], fill);
             }
         }
-        self.line.iter_mut().for_each(|line| line.resize(columns, 0));
-        for (row, weighted) in plan.vertical.iter().enumerate() {
-            for ((plane, mixed), wanted) in picture.planes.iter().zip(&mut self.rows).zip(&plan.planes) {
-                if let Some((bytes, shift)) = wanted {
-                    taps::mix_rows(plane, bytes, *weighted, *shift, mixed);
-                }
-            }
-            for (channel, line) in plan.channels.iter().zip(&mut self.line) {
-                if let Some((plane, taps)) = channel
-                    && let Some(row) = self.rows.get(*plane)
-                {
-                    taps.apply(row, line);
-                }
-            }
-            let start = (top + row) * width + left;
-            let [first, second, third] = &self.line;
-            let part = start..start + columns;
-            if let (Some(red), Some(green), Some(blue)) =
-                (red.get_mut(part.clone()), green.get_mut(part.clone()), blue.get_mut(part))
-            {
-                plan.colours.convert([first, second, third], [red, green, blue]);
+        self.line.iter_mut().for_each(|line| line.resize(plan.columns, 0));
+        let start = top * width + left;
+        if plan.turn == Turn::None {
+            plan.scale(picture, &mut self.rows, &mut self.line, [red, green, blue], start, width);
+        } else {
+            let pixels = columns * scaled_height as usize;
+            self.lying.resize(pixels * 3, 0);
+            let lying = planes(&mut self.lying, pixels)?;
+            plan.scale(picture, &mut self.rows, &mut self.line, lying, 0, plan.columns);
+            for (lying, out) in self.lying.chunks_exact(pixels).zip([&mut *red, &mut *green, &mut *blue]) {
+                turned::copy(plan.turn, lying, plan.columns, out.get_mut(start..).unwrap_or_default(), width);
             }
         }
         if self.rule.grayscale || self.rule.contrast.is_some() {
@@ -104,13 +118,15 @@ impl Scaler {
 }
 
 impl Plan {
-    fn new(rule: &InputRule, kind: (u32, u32, Layout, Range, Matrix)) -> Result<Plan> {
+    fn new(rule: &InputRule, kind: (u32, u32, Layout, Range, Matrix), turn: Turn) -> Result<Plan> {
         let (width, height, layout, range, matrix) = kind;
+        let (turned_width, turned_height) = turn.size(width, height);
         let placement = rule
-            .place(width, height)
+            .place(turned_width, turned_height)
             .ok_or_else(|| Error::new(Kind::SourceUnsupported, "the static crop leaves nothing of the picture"))?;
-        let horizontal = taps::weights(placement.crop_x, placement.crop_width, placement.scaled_width);
-        let vertical = taps::weights(placement.crop_y, placement.crop_height, placement.scaled_height);
+        let lying = turned::lying(turn, &placement);
+        let horizontal = taps::weights(lying.crop_x, lying.crop_width, lying.columns);
+        let vertical = taps::weights(lying.crop_y, lying.crop_height, lying.rows);
         let mut planes: [Option<(std::ops::Range<usize>, u32)>; 3] = [None, None, None];
         let mut channels = [None, None, None];
         for (channel, place) in channels.iter_mut().zip(samples(layout)) {
@@ -129,7 +145,41 @@ impl Plan {
             }
         }
         let colours = Colours::new(layout, range, matrix);
-        Ok(Plan { kind, placement, channels, vertical, planes, colours })
+        Ok(Plan { kind, turn, placement, columns: lying.columns as usize, channels, vertical, planes, colours })
+    }
+
+    /// Scales the picture as it lies into three planes whose rows are `stride` bytes apart, the first at `start`.
+    fn scale(
+        &self,
+        picture: &Picture<'_>,
+        rows: &mut [Box<Row>; 3],
+        lines: &mut [Vec<u16>; 3],
+        [red, green, blue]: [&mut [u8]; 3],
+        start: usize,
+        stride: usize,
+    ) {
+        for (row, weighted) in self.vertical.iter().enumerate() {
+            for ((plane, mixed), wanted) in picture.planes.iter().zip(&mut *rows).zip(&self.planes) {
+                if let Some((bytes, shift)) = wanted {
+                    taps::mix_rows(plane, bytes, *weighted, *shift, mixed);
+                }
+            }
+            for (channel, line) in self.channels.iter().zip(&mut *lines) {
+                if let Some((plane, taps)) = channel
+                    && let Some(row) = rows.get(*plane)
+                {
+                    taps.apply(row, line);
+                }
+            }
+            let start = start + row * stride;
+            let [first, second, third] = &*lines;
+            let part = start..start + self.columns;
+            if let (Some(red), Some(green), Some(blue)) =
+                (red.get_mut(part.clone()), green.get_mut(part.clone()), blue.get_mut(part))
+            {
+                self.colours.convert([first, second, third], [red, green, blue]);
+            }
+        }
     }
 }
 

@@ -174,6 +174,47 @@ fn one_scaler_follows_a_change_of_size() {
     }
 }
 
+/// A picture of half and full chroma, turned before it is scaled.
+fn turned_first(turn: Turn, layout: Layout, width: u32, height: u32, planes: &[(Vec<u8>, usize); 3]) -> [(Vec<u8>, usize); 3] {
+    let sizes = layout.planes(width as usize, height as usize);
+    std::array::from_fn(|plane| {
+        let (columns, rows) = sizes[plane];
+        let (data, stride) = &planes[plane];
+        let lying: Vec<u8> = data.chunks(*stride).take(rows).flat_map(|row| &row[..columns]).copied().collect();
+        let out_columns = if turn.exchanges_sides() { rows } else { columns };
+        let mut out = vec![0; lying.len()];
+        turned::copy(turn, &lying, columns, &mut out, out_columns);
+        (out, out_columns)
+    })
+}
+
+#[test]
+fn a_picture_that_lies_on_its_side_is_as_if_it_had_been_turned_first() {
+    let crop = Some(StaticCrop { x_min: 10.0, x_max: 70.0, y_min: 25.0, y_max: 100.0 });
+    let wide = InputRule { width: 48, height: 20, ..RULE };
+    for rule in [RULE, wide, InputRule { crop, ..RULE }, InputRule { crop, fit: Fit::Stretch, ..wide }] {
+        for (turn, layout) in [Turn::Quarter, Turn::Half, Turn::ThreeQuarters]
+            .into_iter()
+            .flat_map(|turn| [Layout::I420, Layout::I444, Layout::Gray].map(|layout| (turn, layout)))
+        {
+            let (width, height) = (80, 52);
+            let data = planes(layout, width, height);
+            let mut scaler = Scaler::new(rule);
+            scaler.set_turn(turn);
+            let mut out = vec![0; rule.slot_bytes()];
+            scaler.scale(&picture(layout, width, height, &data, Range::Limited, Matrix::Bt601), &mut out).unwrap();
+            let data = turned_first(turn, layout, width, height, &data);
+            let (width, height) = turn.size(width, height);
+            let mut twin = vec![0; rule.slot_bytes()];
+            let first = picture(layout, width, height, &data, Range::Limited, Matrix::Bt601);
+            Scaler::new(rule).scale(&first, &mut twin).unwrap();
+            // Chroma lies between other pixels where a mirrored position is rounded.
+            let most = out.iter().zip(&twin).map(|(a, b)| a.abs_diff(*b)).max();
+            assert!(most <= Some(3), "{turn:?} {layout:?} {rule:?}: {most:?}");
+        }
+    }
+}
+
 #[test]
 fn short_planes_short_slots_and_empty_crops_are_errors() {
     let data = planes(Layout::I420, 64, 48);

@@ -1,5 +1,7 @@
 //! Boxes of ISO/IEC 14496-12: `size:u32 kind:[u8;4] payload`, nested.
 
+use crate::capture::worker::file::number::{be32, be64};
+
 /// Kind of a box.
 pub(super) type BoxKind = [u8; 4];
 
@@ -12,9 +14,9 @@ pub(super) const LARGE_HEADER_BYTES: u64 = 16;
 /// Size of a box from its first 16 bytes (fewer at the end of a file): header bytes and total bytes.
 /// A size of 0 means "to the end" and gives `remaining`. `None`: damaged.
 pub(super) fn box_size(header: &[u8], remaining: u64) -> Option<(u64, u64)> {
-    let (header_bytes, total) = match u32_at(header, 0)? {
+    let (header_bytes, total) = match be32(header, 0)? {
         0 => (HEADER_BYTES, remaining),
-        1 => (LARGE_HEADER_BYTES, u64_at(header, 8)?),
+        1 => (LARGE_HEADER_BYTES, be64(header, 8)?),
         small => (HEADER_BYTES, u64::from(small)),
     };
     (total >= header_bytes).then_some((header_bytes, total))
@@ -43,21 +45,6 @@ pub(super) fn child<'a>(data: &'a [u8], kind: &BoxKind) -> Option<&'a [u8]> {
 /// The first box down a path of kinds.
 pub(super) fn descend<'a>(data: &'a [u8], path: &[&BoxKind]) -> Option<&'a [u8]> {
     path.iter().try_fold(data, |data, kind| child(data, kind))
-}
-
-/// Big-endian number at a byte offset.
-pub(super) fn u16_at(data: &[u8], at: usize) -> Option<u16> {
-    data.get(at..)?.first_chunk().map(|bytes| u16::from_be_bytes(*bytes))
-}
-
-/// Big-endian number at a byte offset.
-pub(super) fn u32_at(data: &[u8], at: usize) -> Option<u32> {
-    data.get(at..)?.first_chunk().map(|bytes| u32::from_be_bytes(*bytes))
-}
-
-/// Big-endian number at a byte offset.
-pub(super) fn u64_at(data: &[u8], at: usize) -> Option<u64> {
-    data.get(at..)?.first_chunk().map(|bytes| u64::from_be_bytes(*bytes))
 }
 
 #[cfg(test)]

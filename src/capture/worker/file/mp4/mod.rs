@@ -3,18 +3,20 @@
 //! Written for this project because the readers that exist load every sample table and loop for ever on some damaged files.
 
 mod boxes;
+mod choose;
 mod codec;
 mod fragment;
 mod table;
 
-pub(super) use codec::NalFormat;
-
-use super::{Medium, Rate, stream_facts};
+use super::number::{be32, be64};
+use super::{Medium, Rate, packing_missing, stream_facts};
 use crate::capture::worker::decode::AccessUnit;
+use crate::capture::worker::decode::annexb::is_key;
 use crate::capture::worker::source::{Grab, Source};
+use crate::capture::worker::turn::Turn;
 use crate::command::SourceProperties;
 use crate::error::{Error, Kind, Result};
-use boxes::{box_size, child, children, descend, u32_at, u64_at};
+use boxes::{box_size, child};
 use codec::SampleFormat;
 use fragment::Defaults;
 use std::collections::VecDeque;
@@ -32,6 +34,9 @@ const MAX_TOP_BOXES: usize = 1_000_000;
 /// Most parts of an edit list that are looked at. Cameras and editors write one or two.
 const MAX_EDITS: usize = 64;
 
+/// Most samples in a row that are passed because there is nothing in them, or nothing that can be decoded.
+const MAX_PASSED_SAMPLES: usize = 1_000_000;
+
 /// An open MP4 or MOV file.
 pub(super) struct Mp4 {
     medium: Medium,
@@ -40,6 +45,8 @@ pub(super) struct Mp4 {
     properties: SourceProperties,
     cursor: SampleCursor,
     fragments: Fragments,
+    /// The description of the sample before.
+    description: Option<u32>,
     /// A sample as it lies in the file.
     raw: Vec<u8>,
     /// The same as Annex B.
@@ -49,7 +56,11 @@ pub(super) struct Mp4 {
 /// What the movie box says about the track that is shown.
 struct Track {
     id: u32,
-    format: SampleFormat,
+    /// Which the samples name by number.
+    formats: Vec<Result<SampleFormat>>,
+    turn: Turn,
+    /// Ticks per second.
+    timescale: u32,
     table: SampleTable,
     defaults: Defaults,
     /// Parts of the presentation that are shown, `start..end` in the track's time scale; empty: all.
@@ -70,24 +81,18 @@ impl Mp4 {
     /// Reads the movie box and, of a fragmented file, what its fragments hold.
     pub(super) fn open(medium: Medium) -> Result<Mp4> {
         let movie = read_movie(&medium)?;
-        let (track, timescale) = find_track(&movie)?;
+        let found = choose::track(&medium, &movie)?;
+        let (track, frames) = (found.track, found.frames);
         let (mut ticks, mut timed) = track.table.duration(&movie);
-        let mut frames = u64::try_from(track.table.samples()).unwrap_or(u64::MAX);
-        let mut fragments = Fragments::default();
-        if child(&movie, b"mvex").is_some() {
-            let mut found = Vec::new();
-            while next_fragment(&medium, &track, &mut fragments, &mut found)? {
-                frames += u64::try_from(found.len()).unwrap_or(0);
-                found.clear();
-            }
-            // `time` is now the end of the last sample.
-            (ticks, timed) = (u64::try_from(fragments.time).unwrap_or(0), frames);
+        if let Some(end) = found.fragments_end {
+            (ticks, timed) = (u64::try_from(end).unwrap_or(0), frames);
         }
-        let fps = if ticks == 0 { 0.0 } else { timed as f64 * f64::from(timescale) / ticks as f64 };
-        let sets = track.format.nal.as_ref().map_or(&[][..], |nal| &nal.parameter_sets);
-        let declared = (u32::from(track.format.width), u32::from(track.format.height));
-        let (width, height) = stream_facts(track.format.codec, sets).map_or(declared, |facts| (facts.width, facts.height));
-        let properties = medium.properties(width, height, Some(frames), Rate(fps));
+        let fps = if ticks == 0 { 0.0 } else { timed as f64 * f64::from(track.timescale) / ticks as f64 };
+        let format = track.formats.iter().find_map(|format| format.as_ref().ok());
+        let facts = format.and_then(|format| stream_facts(format.codec, &format.nal.as_ref()?.parameter_sets));
+        let declared = format.map_or((0, 0), |format| (u32::from(format.width), u32::from(format.height)));
+        let (width, height) = facts.map_or(declared, |facts| (facts.width, facts.height));
+        let properties = medium.properties(width, height, frames, Rate(fps));
         Ok(Mp4 {
             medium,
             movie,
@@ -95,6 +100,7 @@ impl Mp4 {
             properties,
             cursor: SampleCursor::default(),
             fragments: Fragments::default(),
+            description: None,
             raw: Vec::new(),
             packet: Vec::new(),
         })
@@ -122,31 +128,42 @@ impl Source for Mp4 {
         self.properties
     }
 
+    fn turn(&self) -> Option<Turn> {
+        // A matrix always stands there: one that turns nothing is as if nothing had been said.
+        Some(self.track.turn).filter(|turn| *turn != Turn::None)
+    }
+
     fn grab(&mut self) -> Result<Grab<'_>> {
-        let Some(sample) = self.next_sample()? else { return Ok(Grab::End) };
-        if !self.medium.read_packet(sample.offset, u64::from(sample.size), &mut self.raw)? {
-            return Ok(Grab::End);
-        }
-        let format = &self.track.format;
-        let data = match &format.nal {
-            None => &self.raw,
-            Some(nal) => {
-                self.packet.clear();
-                if sample.key {
-                    self.packet.extend(&nal.parameter_sets);
-                }
-                nal.to_annex_b(&self.raw, &mut self.packet);
-                &self.packet
+        for _ in 0..MAX_PASSED_SAMPLES {
+            let Some(sample) = self.next_sample()? else { break };
+            // Numbers count from 1; a writer that leaves out the default means the first.
+            let index = usize::try_from(sample.description.max(1) - 1).unwrap_or(usize::MAX);
+            let Some(Ok(format)) = self.track.formats.get(index) else { continue };
+            if sample.size == 0 {
+                continue;
             }
-        };
-        let edits = &self.track.edits;
-        let shown = edits.is_empty() || edits.iter().any(|&(start, end)| (start..end).contains(&sample.presentation));
-        Ok(Grab::Packet(format.codec, AccessUnit { data, key: sample.key, shown }))
+            if !self.medium.read_packet(sample.offset, u64::from(sample.size), &mut self.raw)? {
+                break;
+            }
+            let leads = self.description.replace(sample.description) != Some(sample.description);
+            let (data, key) = match &format.nal {
+                None => (&self.raw, is_key(format.codec, &self.raw)),
+                Some(nal) => {
+                    let key = nal.unpack(format.codec, &self.raw, leads, &mut self.packet);
+                    (&self.packet, key)
+                }
+            };
+            let edits = &self.track.edits;
+            let shown = edits.is_empty() || edits.iter().any(|&(start, end)| (start..end).contains(&sample.presentation));
+            return Ok(Grab::Packet(format.codec, AccessUnit { data, key, shown }));
+        }
+        Ok(Grab::End)
     }
 
     fn restart(&mut self) -> Result<()> {
         self.cursor = SampleCursor::default();
         self.fragments = Fragments::default();
+        self.description = None;
         Ok(())
     }
 }
@@ -172,10 +189,13 @@ fn read_movie(medium: &Medium) -> Result<Vec<u8>> {
                 return Err(Error::new(Kind::SourceUnsupported, "the tables of the MP4 file are larger than 96 MiB"));
             }
             let mut movie = Vec::new();
-            if medium.read(at + header_bytes, length, &mut movie)? {
-                return Ok(movie);
+            if !medium.read(at + header_bytes, length, &mut movie)? {
+                break;
             }
-            break;
+            if child(&movie, b"cmov").is_some() {
+                return Err(packing_missing("QuickTime's compressed movie box"));
+            }
+            return Ok(movie);
         }
         let Some(next) = at.checked_add(total) else { break };
         at = next;
@@ -183,74 +203,15 @@ fn read_movie(medium: &Medium) -> Result<Vec<u8>> {
     Err(Error::new(Kind::SourceConnection, "the MP4 file has no movie box: it was cut short or is still being written"))
 }
 
-/// The first video track that can be decoded, and its time scale.
-fn find_track(movie: &[u8]) -> Result<(Track, u32)> {
-    let mut missing = None;
-    for (_, trak) in children(movie).filter(|(kind, _)| kind == b"trak") {
-        if !descend(trak, &[b"mdia", b"hdlr"]).is_some_and(codec::is_video) {
-            continue;
-        }
-        let Some(stbl) = descend(trak, &[b"mdia", b"minf", b"stbl"]) else { continue };
-        match codec::sample_format(child(stbl, b"stsd").unwrap_or_default()) {
-            Ok(format) => {
-                if let Some(degrees) = turned(trak) {
-                    let message = format!("the MP4 file wants its picture turned by {degrees} degrees, which is not supported");
-                    return Err(Error::new(Kind::SourceUnsupported, message));
-                }
-                let damaged = || Error::new(Kind::SourceConnection, "the tables of the MP4 file are damaged");
-                return track(movie, trak, stbl, format).ok_or_else(damaged);
-            }
-            Err(letters) => missing = missing.or(Some(letters)),
-        }
-    }
-    Err(match missing {
-        Some(letters) => super::codec_missing(codec::codec_name(&letters)),
-        None => Error::new(Kind::SourceUnsupported, "the MP4 file holds no video"),
-    })
-}
-
-fn track(movie: &[u8], trak: &[u8], stbl: &[u8], format: SampleFormat) -> Option<(Track, u32)> {
-    let header = child(trak, b"tkhd")?;
-    let id = u32_at(header, if header.first() == Some(&1) { 20 } else { 12 })?;
-    let timescale = timescale(descend(trak, &[b"mdia", b"mdhd"])?)?;
-    let defaults = child(movie, b"mvex").map_or_else(Defaults::default, |mvex| Defaults::new(mvex, id));
-    let movie_scale = child(movie, b"mvhd").and_then(self::timescale).unwrap_or(timescale);
-    let edits = descend(trak, &[b"edts", b"elst"]).map(|elst| edits(elst, movie_scale, timescale)).unwrap_or_default();
-    let table = SampleTable::new(movie, stbl)?;
-    Some((Track { id, format, table, defaults, edits }, timescale))
-}
-
-/// By how many degrees, clockwise, the matrix of the track header turns the picture (ISO/IEC 14496-12 §8.3.2); `None`: not at
-/// all. Telephones write this. Shown as it lies in the file, such a picture would give boxes that nobody expects.
-fn turned(trak: &[u8]) -> Option<u32> {
-    const MATRIX: usize = 40;
-    let header = child(trak, b"tkhd")?;
-    // Dates and duration are longer in version 1.
-    let at = MATRIX + if header.first() == Some(&1) { 12 } else { 0 };
-    // Of the matrix a b u c d v x y w.
-    let sign = |place: usize| Some(u32_at(header, at + place * 4)?.cast_signed().signum());
-    match (sign(0)?, sign(1)?, sign(3)?, sign(4)?) {
-        (0, 1, -1, 0) => Some(90),
-        (-1, 0, 0, -1) => Some(180),
-        (0, -1, 1, 0) => Some(270),
-        _ => None,
-    }
-}
-
-/// Time scale of `mdhd` or `mvhd`: they begin alike. Ticks per second.
-fn timescale(header: &[u8]) -> Option<u32> {
-    u32_at(header, if header.first() == Some(&1) { 20 } else { 12 }).filter(|&scale| scale > 0)
-}
-
 /// The parts of `elst` that show something, in the track's time scale.
 fn edits(elst: &[u8], movie_scale: u32, timescale: u32) -> Vec<(i64, i64)> {
     let long = elst.first() == Some(&1);
-    let count = u32_at(elst, 4).unwrap_or(0);
+    let count = be32(elst, 4).unwrap_or(0);
     let entry = |number: usize| {
         let (duration, start) = if long {
-            (u64_at(elst, 8 + number * 20)?, u64_at(elst, 16 + number * 20)?.cast_signed())
+            (be64(elst, 8 + number * 20)?, be64(elst, 16 + number * 20)?.cast_signed())
         } else {
-            (u64::from(u32_at(elst, 8 + number * 12)?), i64::from(u32_at(elst, 12 + number * 12)?.cast_signed()))
+            (u64::from(be32(elst, 8 + number * 12)?), i64::from(be32(elst, 12 + number * 12)?.cast_signed()))
         };
         Some((duration, start))
     };

@@ -2,6 +2,7 @@
 
 use crate::capture::worker::clips::{assert_exact, asset, decode_all};
 use crate::capture::worker::file;
+use crate::capture::worker::turn::Turn;
 use crate::error::Kind;
 
 #[test]
@@ -43,24 +44,25 @@ fn what_is_no_video_is_named() {
 }
 
 #[test]
-fn a_file_whose_picture_must_be_turned_is_refused_by_name() {
+fn the_matrix_of_a_file_says_how_it_is_turned() {
     const ONE: u32 = 0x1_0000;
     let original = std::fs::read(asset("clips/baseline.mp4")).unwrap();
     let matrix = original.windows(4).position(|kind| kind == b"tkhd").unwrap() + 4 + 40;
     let minus = ONE.wrapping_neg();
-    for (degrees, a, b, c, d) in [(0, ONE, 0, 0, ONE), (90, 0, ONE, minus, 0), (180, minus, 0, 0, minus), (270, 0, minus, ONE, 0)]
-    {
+    for (turn, [a, b, c, d]) in [
+        (None, [ONE, 0, 0, ONE]),
+        (Some(Turn::Quarter), [0, ONE, minus, 0]),
+        (Some(Turn::Half), [minus, 0, 0, minus]),
+        (Some(Turn::ThreeQuarters), [0, minus, ONE, 0]),
+    ] {
         let mut bytes = original.clone();
         for (place, value) in [(0, a), (1, b), (3, c), (4, d)] {
             bytes[matrix + place * 4..][..4].copy_from_slice(&value.to_be_bytes());
         }
-        let file = std::env::temp_dir().join(format!("weir-test-turned-{}-{degrees}.mp4", std::process::id()));
+        let file = std::env::temp_dir().join(format!("weir-test-turned-{}-{turn:?}.mp4", std::process::id()));
         std::fs::write(&file, bytes).unwrap();
         let opened = file::open(&file);
         std::fs::remove_file(&file).unwrap();
-        match (degrees, opened) {
-            (0, opened) => assert!(opened.is_ok()),
-            (_, opened) => assert!(opened.err().unwrap().message().contains(&format!("turned by {degrees} degrees"))),
-        }
+        assert_eq!(opened.unwrap().turn(), turn);
     }
 }
