@@ -42,6 +42,7 @@ struct Request {
     json: bool,
     input: Option<PathBuf>,
     dump: Option<PathBuf>,
+    sums: bool,
 }
 
 /// Runs one bench.
@@ -53,7 +54,7 @@ pub(super) fn run(arguments: Vec<OsString>) -> Result<ExitCode> {
         "pipeline" => bench_pipeline(&request),
         "decode" => bench_decode(&request),
         _ => Err(usage(
-            "weir bench decode FILE\n      \
+            "weir bench decode FILE [--sums]\n      \
              weir bench engine --model FILE [--threads N [--together]] [--runs N] [--engine cnn|tract]\n                        \
              [--confidence SCORE] [--json]\n      \
              weir bench engine --model FILE --profile|--ways [--runs N]\n      \
@@ -86,6 +87,7 @@ impl Request {
             json: false,
             input: None,
             dump: None,
+            sums: false,
         };
         while let Some(argument) = parser.next()? {
             match argument {
@@ -107,6 +109,7 @@ impl Request {
                 Arg::Long("json") => request.json = true,
                 Arg::Long("input") => request.input = Some(parser.value()?.into()),
                 Arg::Long("dump") => request.dump = Some(parser.value()?.into()),
+                Arg::Long("sums") => request.sums = true,
                 Arg::Value(word) if request.what.is_empty() => request.what = word.string()?,
                 Arg::Value(file) if request.file.is_none() => request.file = Some(file.into()),
                 _ => return Err(argument.unexpected()),
@@ -150,7 +153,17 @@ fn bench_engine(request: &Request) -> Result<ExitCode> {
 
 fn bench_decode(request: &Request) -> Result<ExitCode> {
     let file = request.file.as_deref().ok_or_else(|| usage("weir bench decode FILE"))?;
-    println!("{}", decoding::decode(file)?.to_json());
+    if !request.sums {
+        println!("{}", decoding::decode(file, |_| Ok(()))?.to_json());
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut number = 0;
+    let decoding = decoding::decode(file, |picture| {
+        println!("{}", decoding::framecrc_line(number, picture));
+        number += 1;
+        Ok(())
+    })?;
+    eprintln!("{}", decoding.to_json());
     Ok(ExitCode::SUCCESS)
 }
 

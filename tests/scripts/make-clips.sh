@@ -68,6 +68,55 @@ H=(-c:v libx265 -g 12 -b:v 200k)
 encode h265.mp4       "$S" "${H[@]}" -pix_fmt yuv420p -x265-params log-level=none:bframes=3
 encode h265-10.mp4    "$S" "${H[@]}" -pix_fmt yuv420p10le -x265-params log-level=none:bframes=2
 encode h265-full-709.mp4 "$S" "${H[@]}" -pix_fmt yuv420p -x265-params log-level=none:bframes=0:range=full:colormatrix=bt709
+# Random access: what begins where there is no key frame.
+cut() { # NAME FROM PICTURE [no-sei]: from that picture on; parameter sets stand where they stood
+    local file=$1 from=$2 picture=$3 sei=${4-}
+    want "$file" || return 0
+    python3 - "$from" "$file" "$picture" "$sei" <<'PYTHON'
+import re, sys
+source, target, picture, sei = sys.argv[1:]
+h265 = source.endswith("265")
+data = open(source, "rb").read()
+starts = [match.start() for match in re.finditer(b"\0\0\1", data)] + [len(data)]
+units, pictures, pending = [], 0, []
+for start, end in zip(starts, starts[1:]):
+    unit = data[start + 3:end].rstrip(b"\0")
+    kind = unit[0] >> 1 & 63 if h265 else unit[0] & 31
+    coded = kind < 32 if h265 else kind in (1, 5)
+    if sei and kind == (39 if h265 else 6):
+        continue
+    pending.append(b"\0\0\0\1" + unit)
+    if coded and unit[2 if h265 else 1] & 128:
+        pictures += 1
+    if coded:
+        units += pending if pictures > int(picture) else []
+        pending = []
+open(target, "wb").write(b"".join(units))
+PYTHON
+    sums "$file"
+}
+scratch=$(mktemp -d); trap 'rm -rf "$scratch"' EXIT
+raw() { # NAME OPTIONS…: a stream to cut
+    ffmpeg -v error -y -f lavfi -i "testsrc2=size=192x144:rate=25:duration=2" -map_metadata -1 -fflags +bitexact -flags:v +bitexact \
+        -pix_fmt yuv420p "${@:2}" "$scratch/$1"
+}
+if [ ${#wanted[@]} -eq 0 ] || [[ " ${wanted[*]} " == *" cut-"* ]]; then
+    raw closed.h264 -c:v libx264 -b:v 150k -x264-params keyint=20:bframes=0:scenecut=0
+    raw open.h264 -c:v libx264 -b:v 150k -x264-params keyint=20:bframes=3:b-adapt=0:b-pyramid=normal:open-gop=1:scenecut=0
+    raw refresh.h264 -c:v libx264 -b:v 150k -x264-params keyint=20:intra-refresh=1:bframes=2:scenecut=0
+    raw open.h265 -c:v libx265 -b:v 150k -x265-params log-level=none:keyint=20:bframes=3:b-adapt=0:open-gop=1:scenecut=0:info=0
+fi
+cut cut-gop.h264 "$scratch/closed.h264" 7
+cut cut-open.h264 "$scratch/open.h264" 7
+cut cut-open-plain.h264 "$scratch/open.h264" 7 no-sei
+# ffmpeg shows a picture of I slices only where supplemental information stands before it; what comes is the same.
+if want cut-open-plain.h264; then cp cut-open.h264.crc cut-open-plain.h264.crc; fi
+cut cut-refresh.h264 "$scratch/refresh.h264" 7
+cut cut-open.h265 "$scratch/open.h265" 17
+# One key frame, and 519 pictures that follow on each other.
+encode endless.h264   "testsrc2=size=64x48:rate=25:duration=20.8" -c:v libx264 -pix_fmt yuv420p -qp 40 \
+    -x264-params keyint=infinite:bframes=0:scenecut=0:weightp=0
+
 # Containers.
 remux fragmented.mp4  main.mp4 -- -movflags +frag_keyframe+empty_moov+default_base_moof
 remux fragmented-mixed.mp4 main.mp4 -- -movflags +frag_keyframe

@@ -1,5 +1,6 @@
 //! For tests: clips of `tests/assets/clips`, decoded and compared with what ffmpeg made of them (`tests/scripts/make-clips.sh`).
 
+use crate::capture::worker::checksum::checksum;
 use crate::capture::worker::decode::{self, Decoder};
 use crate::capture::worker::file;
 use crate::capture::worker::picture::Picture;
@@ -13,27 +14,6 @@ pub(crate) fn asset(name: &str) -> PathBuf {
     [env!("CARGO_MANIFEST_DIR"), "tests", "assets", name].iter().collect()
 }
 
-/// Adler-32 as ffmpeg's framecrc counts it: from 0, not from 1.
-fn adler(sums: (u32, u32), bytes: &[u8]) -> (u32, u32) {
-    bytes.iter().fold(sums, |(a, b), &byte| {
-        let a = (a + u32::from(byte)) % 65_521;
-        (a, (b + a) % 65_521)
-    })
-}
-
-/// Checksum over the planes, padding left out.
-pub(crate) fn checksum(picture: &Picture<'_>) -> u32 {
-    picture.check().expect("pictures that come out are whole");
-    let rows = picture.layout.planes(picture.width as usize, picture.height as usize);
-    let mut sums = (0, 0);
-    for (plane, (row_bytes, count)) in picture.planes.iter().zip(rows) {
-        for row in 0..count {
-            sums = adler(sums, &plane.data[row * plane.stride..][..row_bytes]);
-        }
-    }
-    sums.1 << 16 | sums.0
-}
-
 /// What a file decodes to.
 #[derive(Debug, Default)]
 pub(crate) struct Decoded {
@@ -41,6 +21,8 @@ pub(crate) struct Decoded {
     /// Numbers of the packets that the pictures belong to, from 0.
     pub(crate) packets: Vec<i64>,
     pub(crate) undecodable: usize,
+    /// Pictures that could not be right yet.
+    pub(crate) passed: u64,
     /// Most packets that had gone in beyond the pictures that had come out.
     pub(crate) delay: usize,
 }
@@ -51,6 +33,7 @@ pub(crate) fn decode_all(source: &mut dyn Source, mut look: impl FnMut(&Picture<
     let mut decoded = Decoded::default();
     let mut output = |picture: &Picture<'_>, stamp: Wall, decoded: &mut Decoded| {
         look(picture);
+        picture.check().expect("pictures that come out are whole");
         decoded.checksums.push(checksum(picture));
         decoded.packets.push(stamp.micros());
     };
@@ -66,8 +49,10 @@ pub(crate) fn decode_all(source: &mut dyn Source, mut look: impl FnMut(&Picture<
                     Err(error) if error.kind() == Kind::Undecodable => decoded.undecodable += 1,
                     other => other?,
                 }
+                decoded.passed += decoder.passed();
                 let packets = usize::try_from(packet).unwrap_or(0) + 1;
-                decoded.delay = decoded.delay.max(packets.saturating_sub(decoded.checksums.len() + decoded.undecodable));
+                let passed = usize::try_from(decoded.passed).unwrap_or(0);
+                decoded.delay = decoded.delay.max(packets.saturating_sub(decoded.checksums.len() + decoded.undecodable + passed));
             }
             Grab::Picture(picture) => output(&picture, Wall::from_micros(packet), &mut decoded),
             Grab::Idle | Grab::Gap => {}
@@ -79,6 +64,7 @@ pub(crate) fn decode_all(source: &mut dyn Source, mut look: impl FnMut(&Picture<
             output(picture, stamp, &mut decoded);
             Ok(())
         })?;
+        decoded.passed += decoder.passed();
     }
     Ok(decoded)
 }

@@ -1,6 +1,7 @@
 //! The body of `weir capture`: one source, from opening to its end.
 
 pub mod bench;
+mod checksum;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod clips;
@@ -123,7 +124,7 @@ struct Session<'a> {
     /// Its frames come so rarely that silence needs a sign of life to the parent.
     slow: bool,
     decoder: Option<(Codec, Box<dyn Decoder>)>,
-    /// Since when units are thrown away until a key frame comes.
+    /// Since when the decoder waits for a picture that decoding may begin at.
     no_key_frame_since: Option<Instant>,
     /// The container says how pictures are turned: what the stream says is not asked.
     turn_is_fixed: bool,
@@ -154,10 +155,6 @@ impl<'a> Session<'a> {
         let mut muted = false;
         while !self.frames.control.stopped() {
             let was_muted = std::mem::replace(&mut muted, self.frames.control.muted());
-            if was_muted && !muted {
-                // What was decoded before is of no use for what comes now.
-                self.decoder = None;
-            }
             // A file that plays at full speed only waits while muted: its clock starts there.
             if let Some(pace) = &mut self.pace
                 && muted
@@ -178,7 +175,9 @@ impl<'a> Session<'a> {
                     continue;
                 }
                 Grab::Gap => {
-                    self.no_key_frame_since.get_or_insert_with(Instant::now);
+                    if let Some((_, decoder)) = &mut self.decoder {
+                        decoder.lost();
+                    }
                     continue;
                 }
                 Grab::End => {
@@ -193,11 +192,11 @@ impl<'a> Session<'a> {
                     self.decoder = None;
                     continue;
                 }
-                Grab::Packet(_, unit) if muted => {
+                Grab::Packet(codec, unit) if muted => {
                     self.silence.passed += 1;
-                    self.frames.skip(unit.shown);
+                    self.pass(codec, &unit);
                 }
-                Grab::Picture(_) if muted => self.frames.skip(true),
+                Grab::Picture(_) if muted => self.frames.skip(1),
                 Grab::Packet(codec, unit) => self.decode(codec, &unit)?,
                 Grab::Picture(picture) => self.frames.deliver(&picture, Wall::now())?,
             }
@@ -226,23 +225,16 @@ impl<'a> Session<'a> {
         {
             self.frames.scaler.set_turn(turn);
         }
-        if self.decoder.as_ref().is_none_or(|(current, _)| *current != codec) {
-            self.decoder = Some((codec, decode::open(codec)));
-            self.no_key_frame_since = Some(Instant::now());
-        }
-        if let Some(since) = self.no_key_frame_since {
-            if !unit.key {
-                self.frames.progress.waiting_for_key_frame = since.elapsed() >= self.key_frame_timeout;
-                self.silence.before_key += 1;
-                self.frames.skip(unit.shown);
-                return Ok(());
-            }
-            self.no_key_frame_since = None;
-            self.frames.progress.waiting_for_key_frame = false;
-        }
-        let Some((_, decoder)) = &mut self.decoder else { return Ok(()) };
+        let decoder = decoder_for(&mut self.decoder, codec);
         let frames = &mut self.frames;
-        match decoder.decode(unit, Wall::now(), &mut |picture, timestamp| frames.deliver(picture, timestamp)) {
+        let decoded = decoder.decode(unit, Wall::now(), &mut |picture, timestamp| frames.deliver(picture, timestamp));
+        frames.skip(decoder.passed());
+        let waits = decoder.waiting();
+        self.silence.before_key += u64::from(waits);
+        let since = waits.then(|| self.no_key_frame_since.unwrap_or_else(Instant::now));
+        self.no_key_frame_since = since;
+        frames.progress.waiting_for_key_frame = since.is_some_and(|since| since.elapsed() >= self.key_frame_timeout);
+        match decoded {
             Err(error) if error.kind() == Kind::Undecodable => {
                 log::debug!("event=undecodable codec={} error=\"{error}\"", codec.name());
                 self.frames.progress.undecodable += 1;
@@ -256,14 +248,32 @@ impl<'a> Session<'a> {
         }
     }
 
+    /// While muted: what the packet says about the stream is kept.
+    fn pass(&mut self, codec: Codec, unit: &AccessUnit<'_>) {
+        let decoder = decoder_for(&mut self.decoder, codec);
+        decoder.pass(unit);
+        self.frames.skip(decoder.passed());
+    }
+
     fn flush(&mut self) -> Result<()> {
         let Some((_, decoder)) = &mut self.decoder else { return Ok(()) };
         let frames = &mut self.frames;
-        match decoder.flush(&mut |picture, timestamp| frames.deliver(picture, timestamp)) {
+        let flushed = decoder.flush(&mut |picture, timestamp| frames.deliver(picture, timestamp));
+        frames.skip(decoder.passed());
+        match flushed {
             Err(error) if error.kind() == Kind::Undecodable => Ok(()),
             result => result,
         }
     }
+}
+
+/// The decoder of a stream; a new one where the codec changes.
+fn decoder_for(current: &mut Option<(Codec, Box<dyn Decoder>)>, codec: Codec) -> &mut dyn Decoder {
+    if current.as_ref().is_some_and(|(other, _)| *other != codec) {
+        *current = None;
+    }
+    let (_, decoder) = current.get_or_insert_with(|| (codec, decode::open(codec)));
+    decoder.as_mut()
 }
 
 /// Silence after which a source counts as frozen. One that declares a frame every few seconds (a snapshot that is asked
@@ -305,9 +315,9 @@ impl<'a> Frames<'a> {
         }
     }
 
-    /// A frame passes by undecoded.
-    fn skip(&mut self, shown: bool) {
-        self.progress.frame_id += u64::from(shown);
+    /// Frames pass by unseen.
+    fn skip(&mut self, frames: u64) {
+        self.progress.frame_id += frames;
     }
 
     /// Counts a frame and, if a slot can be had, scales it into the ring and announces it.

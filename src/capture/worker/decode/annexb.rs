@@ -1,33 +1,39 @@
 //! NAL units between start codes (H.264 Annex B, H.265 Annex B).
 
-use super::Codec;
+use std::ops::Range;
 
 /// What stands before a NAL unit.
 pub(crate) const START_CODE: [u8; 4] = [0, 0, 0, 1];
 
 /// The NAL units of a byte stream, without start codes and without trailing zero bytes.
-pub(crate) fn nal_units(stream: &[u8]) -> NalUnits<'_> {
+pub(crate) fn nal_units(stream: &[u8]) -> impl Iterator<Item = &[u8]> {
+    nal_places(stream).map(move |place| stream.get(place).unwrap_or_default())
+}
+
+/// Where they lie. The three bytes before each are `00 00 01`.
+pub(crate) fn nal_places(stream: &[u8]) -> NalPlaces<'_> {
     // What stands before the first start code belongs to no unit.
-    let start = start_code(stream).map_or(stream.len(), |(_, after)| after);
-    NalUnits { rest: stream.get(start..).unwrap_or_default() }
+    let at = start_code(stream).map_or(stream.len(), |(_, after)| after);
+    NalPlaces { stream, at }
 }
 
-/// See [`nal_units`].
-pub(crate) struct NalUnits<'a> {
-    rest: &'a [u8],
+/// See [`nal_places`].
+pub(crate) struct NalPlaces<'a> {
+    stream: &'a [u8],
+    at: usize,
 }
 
-impl<'a> Iterator for NalUnits<'a> {
-    type Item = &'a [u8];
+impl Iterator for NalPlaces<'_> {
+    type Item = Range<usize>;
 
-    fn next(&mut self) -> Option<&'a [u8]> {
-        while !self.rest.is_empty() {
-            let (end, after) = start_code(self.rest).unwrap_or((self.rest.len(), self.rest.len()));
-            let (unit, _) = self.rest.split_at(end);
-            self.rest = self.rest.get(after..).unwrap_or_default();
-            let unit = trim(unit);
+    fn next(&mut self) -> Option<Range<usize>> {
+        while let Some(rest) = self.stream.get(self.at..).filter(|rest| !rest.is_empty()) {
+            let (end, after) = start_code(rest).unwrap_or((rest.len(), rest.len()));
+            let start = self.at;
+            self.at += after;
+            let unit = trim(rest.get(..end).unwrap_or_default());
             if !unit.is_empty() {
-                return Some(unit);
+                return Some(start..start + unit.len());
             }
         }
         None
@@ -60,18 +66,9 @@ pub(crate) fn h264_type(unit: &[u8]) -> u8 {
     unit.first().map_or(0, |byte| byte & 0x1f)
 }
 
-/// Type of an H.265 NAL unit: 0..=31 slices of which 16..=21 are key frames, 32..=34 parameter sets, 35 delimiter.
+/// Type of an H.265 NAL unit: 0..=31 slices of which 16..=21 are random access points, 32..=34 parameter sets, 35 delimiter.
 pub(crate) fn h265_type(unit: &[u8]) -> u8 {
     unit.first().map_or(63, |byte| byte >> 1 & 0x3f)
-}
-
-/// Whether an access unit is one that decoding may begin at.
-pub(crate) fn is_key(codec: Codec, data: &[u8]) -> bool {
-    match codec {
-        Codec::H264 => nal_units(data).any(|unit| h264_type(unit) == 5),
-        Codec::H265 => nal_units(data).any(|unit| (16..=21).contains(&h265_type(unit))),
-        Codec::Jpeg => true,
-    }
 }
 
 #[cfg(test)]

@@ -6,9 +6,14 @@ const MAX_HEADER_BYTES: usize = 4096;
 
 /// A NAL unit's payload without its emulation-prevention bytes (00 00 03 → 00 00), cut to what headers can need.
 pub(super) fn unescape(payload: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(payload.len().min(MAX_HEADER_BYTES));
+    unescape_start(payload, MAX_HEADER_BYTES)
+}
+
+/// The same, of the first `most` bytes.
+pub(super) fn unescape_start(payload: &[u8], most: usize) -> Vec<u8> {
+    let mut out = Vec::with_capacity(payload.len().min(most));
     let mut zeros = 0;
-    for &byte in payload.iter().take(MAX_HEADER_BYTES) {
+    for &byte in payload.iter().take(most) {
         if zeros >= 2 && byte == 3 {
             zeros = 0;
             continue;

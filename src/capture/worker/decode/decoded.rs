@@ -11,6 +11,8 @@ pub(super) struct Stamp {
     pub(super) time: Wall,
     /// See [`AccessUnit::shown`](super::AccessUnit::shown).
     pub(super) shown: bool,
+    /// From this picture on they are right; see [`Gate::From`](super::gate::Gate::From).
+    pub(super) recovers: bool,
 }
 
 /// A decoded picture; planes without padding.

@@ -3,17 +3,20 @@
 pub(crate) mod annexb;
 mod bits;
 mod decoded;
+mod gate;
 mod h264;
 mod h265;
 mod jpeg;
 mod orientation;
 mod parameters;
+mod random_access;
 mod reorder;
 
 pub(crate) use h264::Sps as H264Parameters;
 pub(crate) use h265::Sps as H265Parameters;
 pub(crate) use jpeg::size as jpeg_size;
 pub(crate) use orientation::orientation;
+pub(crate) use random_access::random_access;
 
 use crate::capture::worker::picture::Picture;
 use crate::clock::Wall;
@@ -41,13 +44,11 @@ impl Codec {
     }
 }
 
-/// All coded data of one picture.
+/// All coded data of one picture. Parameter sets alone are welcome too: what a container or SDP says need come only once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AccessUnit<'a> {
     /// The bytes, in the form that [`Codec`] says.
     pub data: &'a [u8],
-    /// Decoding may begin here.
-    pub key: bool,
     /// False where the container says that this picture serves only as reference (before the start of an edit list): it is decoded and not output.
     pub shown: bool,
 }
@@ -55,7 +56,8 @@ pub struct AccessUnit<'a> {
 /// Takes the decoded pictures, with the time stamps that their access units came with. Its error ends the call and is passed on.
 pub type Output<'a> = dyn FnMut(&Picture<'_>, Wall) -> Result<()> + 'a;
 
-/// A decoder of one stream. Pictures come out in presentation order.
+/// A decoder of one stream. Pictures come out in presentation order. It begins by itself where the stream says that decoding may
+/// begin (see [`random_access()`]); what cannot be right before is not put out.
 ///
 /// Errors: [`SourceUnsupported`](crate::error::Kind::SourceUnsupported) says that this stream cannot be decoded by us at all, [`Undecodable`](crate::error::Kind::Undecodable) that
 /// this one access unit could not be: count it and go on. Anything else came from `output`. Damaged input may also give damaged pictures.
@@ -63,7 +65,19 @@ pub trait Decoder {
     /// Decodes one access unit; outputs none, one or several pictures.
     fn decode(&mut self, unit: &AccessUnit<'_>, timestamp: Wall, output: &mut Output<'_>) -> Result<()>;
 
-    /// End of the stream: outputs what reordering held back. The decoder may be used again from the next key frame on.
+    /// An access unit that nobody wants to see passes by: only its parameter sets are kept. Decoding begins anew after it.
+    fn pass(&mut self, unit: &AccessUnit<'_>);
+
+    /// Something is missing before the next access unit: decoding begins anew where it may.
+    fn lost(&mut self);
+
+    /// No picture can come out before the stream says that decoding may begin, or has recovered from there.
+    fn waiting(&self) -> bool;
+
+    /// How many pictures to be shown came in and will not come out, since this was asked last; those that were damaged left out.
+    fn passed(&mut self) -> u64;
+
+    /// End of the stream: outputs what reordering held back. The decoder may be used again from the next random access point on.
     fn flush(&mut self, output: &mut Output<'_>) -> Result<()>;
 }
 

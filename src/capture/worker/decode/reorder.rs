@@ -1,6 +1,5 @@
 //! From decoding order to presentation order, with bounded delay.
 
-use crate::error::Result;
 use std::collections::VecDeque;
 
 /// Most pictures that either codec may hold back (H.264 §A.3.1: MaxDpbFrames, H.265 §A.4.2: MaxDpbSize).
@@ -61,8 +60,8 @@ impl<T> Reorder<T> {
         self.held.insert(place, (order, picture));
     }
 
-    /// The next picture whose turn it is.
-    pub(super) fn due(&mut self) -> Option<T> {
+    /// The next picture whose turn it is, and its order count.
+    pub(super) fn due(&mut self) -> Option<(i32, T)> {
         let &(order, _) = self.held.front()?;
         let due = match self.depth {
             Depth::Known(depth) => self.held.len() > depth.min(MAX_DEPTH),
@@ -80,20 +79,15 @@ impl<T> Reorder<T> {
     }
 
     /// The next picture, due or not.
-    fn take(&mut self) -> Option<T> {
+    pub(super) fn take(&mut self) -> Option<(i32, T)> {
         let (order, picture) = self.held.pop_front()?;
         self.last = Some(order);
-        Some(picture)
+        Some((order, picture))
     }
 
-    /// Gives out everything that is held, in its order: a coded sequence is over.
-    pub(super) fn finish(&mut self, mut give: impl FnMut(T) -> Result<()>) -> Result<()> {
-        while let Some(picture) = self.take() {
-            give(picture)?;
-        }
-        // The next one counts anew.
+    /// A coded sequence is over, and everything that was held is out: the next one counts anew.
+    pub(super) fn restart(&mut self) {
         self.last = None;
-        Ok(())
     }
 }
 
@@ -108,9 +102,9 @@ mod tests {
         let mut out = Vec::new();
         for &order in orders {
             reorder.push(order, order);
-            out.push(std::iter::from_fn(|| reorder.due()).collect());
+            out.push(std::iter::from_fn(|| reorder.due()).map(|(_, order)| order).collect());
         }
-        out.push(std::iter::from_fn(|| reorder.take()).collect());
+        out.push(std::iter::from_fn(|| reorder.take()).map(|(_, order)| order).collect());
         out
     }
 

@@ -3,7 +3,6 @@
 use super::nal::NalFormat;
 use super::number::le32;
 use super::{Medium, Rate, StreamFacts, fourcc, picture_facts};
-use crate::capture::worker::decode::annexb::is_key;
 use crate::capture::worker::decode::{AccessUnit, Codec};
 use crate::capture::worker::source::{Grab, Source};
 use crate::command::SourceProperties;
@@ -164,7 +163,7 @@ impl Source for Avi {
             return Ok(Grab::End);
         }
         let data = &self.packet;
-        Ok(Grab::Packet(self.codec, AccessUnit { data, key: is_key(self.codec, data), shown: true }))
+        Ok(Grab::Packet(self.codec, AccessUnit { data, shown: true }))
     }
 
     fn restart(&mut self) -> Result<()> {

@@ -2,7 +2,7 @@
 
 use super::medium::{MAX_COUNTED_BYTES, MAX_PACKET_BYTES, Medium};
 use super::{Rate, stream_facts};
-use crate::capture::worker::decode::annexb::{h264_type, h265_type, is_key, nal_units, start_code};
+use crate::capture::worker::decode::annexb::{h264_type, h265_type, nal_units, start_code};
 use crate::capture::worker::decode::{AccessUnit, Codec, H264Parameters, H265Parameters};
 use crate::capture::worker::picture::check_size;
 use crate::capture::worker::source::{Grab, Source};
@@ -157,7 +157,7 @@ impl<S: Stream> Source for Elementary<S> {
             return Ok(Grab::End);
         }
         let data = self.units.current();
-        Ok(Grab::Packet(self.codec, AccessUnit { data, key: is_key(self.codec, data), shown: true }))
+        Ok(Grab::Packet(self.codec, AccessUnit { data, shown: true }))
     }
 
     fn restart(&mut self) -> Result<()> {

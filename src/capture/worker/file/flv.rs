@@ -5,7 +5,6 @@ use super::medium::{Medium, Rate, Window};
 use super::nal::NalFormat;
 use super::number::{be24, be32, be64};
 use super::{fourcc, picture_facts};
-use crate::capture::worker::decode::annexb::is_key;
 use crate::capture::worker::decode::{AccessUnit, Codec};
 use crate::capture::worker::source::{Grab, Source};
 use crate::command::SourceProperties;
@@ -240,7 +239,7 @@ impl Source for Flv {
             return Ok(Grab::End);
         }
         let codec = self.format.as_ref().map_or(Codec::H264, |(codec, _)| *codec);
-        Ok(Grab::Packet(codec, AccessUnit { data: &self.packet, key: is_key(codec, &self.packet), shown: true }))
+        Ok(Grab::Packet(codec, AccessUnit { data: &self.packet, shown: true }))
     }
 
     fn restart(&mut self) -> Result<()> {

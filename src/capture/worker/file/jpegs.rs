@@ -58,7 +58,7 @@ impl Source for Jpegs {
         if !self.pictures.advance()? {
             return Ok(Grab::End);
         }
-        Ok(Grab::Packet(Codec::Jpeg, AccessUnit { data: self.pictures.current(), key: true, shown: true }))
+        Ok(Grab::Packet(Codec::Jpeg, AccessUnit { data: self.pictures.current(), shown: true }))
     }
 
     fn restart(&mut self) -> Result<()> {

@@ -1,7 +1,7 @@
 //! How the NAL units of H.264 and H.265 lie in the samples of a container, and how a sample becomes Annex B.
 
 use super::number::be16;
-use crate::capture::worker::decode::{Codec, annexb};
+use crate::capture::worker::decode::{Codec, annexb, random_access};
 
 /// How NAL units lie in samples.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,15 +71,13 @@ impl NalFormat {
     }
 
     /// `sample` in Annex B, behind the parameter sets if decoding may begin with it, or `leads` (the first of all, and of
-    /// each description, wherever decoding then begins). Says whether decoding may.
-    pub(super) fn unpack(&self, codec: Codec, sample: &[u8], leads: bool, out: &mut Vec<u8>) -> bool {
+    /// each description, wherever decoding then begins).
+    pub(super) fn unpack(&self, codec: Codec, sample: &[u8], leads: bool, out: &mut Vec<u8>) {
         out.clear();
         self.append_annex_b(sample, out);
-        let key = annexb::is_key(codec, out);
-        if key || leads {
+        if leads || random_access(codec, out).is_some() {
             out.splice(..0, self.parameter_sets.iter().copied());
         }
-        key
     }
 
     /// Writes a sample as Annex B. A unit that claims more bytes than there are is cut.

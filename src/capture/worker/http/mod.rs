@@ -98,7 +98,7 @@ impl Source for Pictures {
                 Err(RecvTimeoutError::Disconnected) => return Err(Error::new(Kind::SourceLost, "the stream has ended")),
             }
         }
-        Ok(Grab::Packet(Codec::Jpeg, AccessUnit { data: &self.current, key: true, shown: true }))
+        Ok(Grab::Packet(Codec::Jpeg, AccessUnit { data: &self.current, shown: true }))
     }
 
     fn restart(&mut self) -> Result<()> {

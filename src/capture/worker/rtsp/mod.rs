@@ -212,10 +212,7 @@ impl Camera {
     fn give(&mut self) -> Result<Grab<'_>> {
         match &self.current {
             None => Ok(Grab::Idle),
-            Some(frame) => {
-                let key = self.codec == Codec::Jpeg || frame.is_random_access_point();
-                Ok(Grab::Packet(self.codec, AccessUnit { data: frame.data(), key, shown: true }))
-            }
+            Some(frame) => Ok(Grab::Packet(self.codec, AccessUnit { data: frame.data(), shown: true })),
         }
     }
 }

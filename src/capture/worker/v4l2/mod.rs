@@ -8,7 +8,6 @@ mod ioctl;
 pub use describe::{Description, Format, Role, describe};
 
 use crate::capture::worker::decode::AccessUnit;
-use crate::capture::worker::decode::annexb::is_key;
 use crate::capture::worker::source::{Grab, IDLE, Source};
 use crate::command::{Property, SourceProperties};
 use crate::error::{Error, Kind, Result};
@@ -136,7 +135,7 @@ impl Source for Camera {
         let grab = match self.frames.content {
             Content::Raw(layout) => self.frames.picture(layout, data).ok().map(Grab::Picture),
             Content::Coded(_) if data.is_empty() => None,
-            Content::Coded(codec) => Some(Grab::Packet(codec, AccessUnit { data, key: is_key(codec, data), shown: true })),
+            Content::Coded(codec) => Some(Grab::Packet(codec, AccessUnit { data, shown: true })),
         };
         Ok(grab.unwrap_or_else(|| {
             log::debug!("event=damaged_buffer sequence={} bytes={}", filled.sequence, filled.bytes_used);

@@ -16,27 +16,41 @@ pub(super) struct Fallback {
 
 impl Fallback {
     pub(super) fn new() -> Self {
-        Fallback { decoder: Decoder::new(), pending: Stamp { time: Wall::from_micros(0), shown: true } }
+        let nothing = Stamp { time: Wall::from_micros(0), shown: false, recovers: false };
+        Fallback { decoder: Decoder::new(), pending: nothing }
     }
 
-    /// Order count and picture: of this access unit, or with fields of the one before.
-    pub(super) fn decode(&mut self, data: &[u8], sps: Option<&Sps>, stamp: Stamp) -> Step {
+    /// Parameter sets in Annex B.
+    pub(super) fn take_sets(&mut self, sets: &[u8]) {
+        for unit in parse_annex_b(sets) {
+            let _ = self.decoder.decode_nal(&unit);
+        }
+    }
+
+    /// A picture that is to be referred to and not to be seen.
+    pub(super) fn prime(&mut self, picture: &[u8]) -> Result<(), Refusal> {
+        for unit in parse_annex_b(picture) {
+            self.decoder.decode_nal(&unit).map_err(refusal)?;
+        }
+        self.decoder.flush();
+        Ok(())
+    }
+
+    /// Order count and picture: of this access unit, or with fields of the one before. Slices in Annex B.
+    pub(super) fn decode<'a>(&mut self, slices: impl Iterator<Item = &'a [u8]>, sps: Option<&Sps>, stamp: Stamp) -> Step {
         let mut picture = None;
-        let mut refusal = None;
-        for unit in parse_annex_b(data) {
+        let mut refused = None;
+        for unit in slices.flat_map(parse_annex_b) {
             match self.decoder.decode_nal(&unit) {
                 Ok(frame) => picture = frame.map(|frame| decoded(frame, sps, self.pending)).or(picture),
-                Err(error) => {
-                    refusal =
-                        Some(Refusal { unsupported: matches!(error, DecodeError::Unsupported(_)), cause: error.to_string() });
-                }
+                Err(error) => refused = Some(refusal(error)),
             }
         }
         self.pending = stamp;
         if picture.is_none() && sps.is_some_and(|sps| sps.frames_only) {
             picture = self.flush(sps);
         }
-        match refusal {
+        match refused {
             Some(refusal) if picture.is_none() => Err(refusal),
             _ => Ok(picture),
         }
@@ -46,6 +60,10 @@ impl Fallback {
     pub(super) fn flush(&mut self, sps: Option<&Sps>) -> Option<(i32, Decoded)> {
         self.decoder.flush().map(|frame| decoded(frame, sps, self.pending))
     }
+}
+
+fn refusal(error: DecodeError) -> Refusal {
+    Refusal { unsupported: matches!(error, DecodeError::Unsupported(_)), cause: error.to_string() }
 }
 
 fn decoded(frame: Frame, sps: Option<&Sps>, stamp: Stamp) -> (i32, Decoded) {

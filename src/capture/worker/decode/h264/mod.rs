@@ -1,39 +1,94 @@
 //! H.264. `rusty_h264-decoder` does the common case (4:2:0, 8 bit, frames); `rust_h264`, half as fast, does what that one refuses:
 //! fields, 10 bit, 4:2:2, gray, explicit weights. Which of them, the parameter sets say before the first picture.
 
+mod engine;
 mod fallback;
+mod pps;
+mod primer;
+mod sets;
+mod slice;
 mod sps;
 
 pub(crate) use sps::Sps;
 
-use super::annexb::{h264_type, nal_units};
+use super::annexb::{h264_type, nal_places};
 use super::decoded::{Decoded, Stamp};
+use super::gate::Gate;
+use super::random_access::{self, RandomAccess};
 use super::reorder::Reorder;
 use super::{AccessUnit, Decoder, Output};
-use crate::capture::worker::picture::Layout;
 use crate::clock::Wall;
 use crate::error::{Error, Kind, Result};
-use fallback::Fallback;
-use rusty_h264_decoder::DecodeError;
+use engine::Engine;
+use sets::Sets;
+use slice::SliceHeader;
+use std::ops::Range;
 
+const SLICE: u8 = 1;
+const DATA_PARTITION: u8 = 2;
 const SLICE_OF_KEY_FRAME: u8 = 5;
 const SEQUENCE_PARAMETERS: u8 = 7;
 const PICTURE_PARAMETERS: u8 = 8;
 
+/// Most NAL units of an access unit that are looked at: a slice for each row of macroblocks of 8K needs 270.
+const MAX_UNITS: usize = 4096;
+
+/// After so many pictures a stream that refreshes its picture bit by bit, and does not say where, counts as whole. Encoders
+/// refresh every 1 to 10 seconds; this is 20 at 25 fps, and longer than the longest distance of key frames that cameras offer.
+const REFRESH_PICTURES: u32 = 500;
+
 /// Decoder of one H.264 stream.
 pub(super) struct H264 {
     engine: Engine,
-    /// The parameter set seen last: cameras and files have one at a time.
+    sets: Sets,
+    /// What the present picture is decoded by.
     sps: Option<Sps>,
     reorder: Reorder<Decoded>,
     /// Whether a picture has come out of the present engine.
     proven: bool,
+    progress: Progress,
+    gate: Gate,
+    /// The stream has said where decoding may begin: it will again.
+    marked: bool,
+    /// See [`Decoder::passed`].
+    passed: u64,
+    /// Where the NAL units of the present access unit lie. Kept, so that a steady stream allocates nothing here.
+    units: Vec<Range<usize>>,
 }
 
-/// Boxed: both are large.
-enum Engine {
-    Fast(Box<rusty_h264_decoder::Decoder>),
-    Fallback(Box<Fallback>),
+/// How far decoding has come since it began, or since something was lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Progress {
+    /// Until a picture comes that decoding may begin at.
+    Waiting,
+    /// Pictures are decoded and not right yet.
+    Recovering(Target),
+    /// All pictures are right, or will be from the one on that was marked.
+    Steady,
+}
+
+/// Where a picture has recovered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Target {
+    /// At the reference picture whose `frame_num` is so much `further` than that of the present one.
+    FrameNum { present: u32, further: u32 },
+    /// After so many more pictures.
+    Pictures(u32),
+}
+
+impl Target {
+    /// Goes on to the next picture, whose access unit says that all is right so many frame numbers further.
+    fn step(self, header: &SliceHeader, sps: &Sps, said: Option<u32>) -> Target {
+        match (self, said) {
+            (Target::Pictures(left), None) => Target::Pictures(left.saturating_sub(1)),
+            (Target::Pictures(_), Some(further)) => Target::FrameNum { present: header.frame_num, further },
+            (Target::FrameNum { present, further }, said) => {
+                let passed = header.frame_num.wrapping_sub(present) & ((1 << sps.coding.frame_num_bits) - 1);
+                let further = further.saturating_sub(passed).min(said.unwrap_or(u32::MAX));
+                Target::FrameNum { present: header.frame_num, further }
+            }
+        }
+    }
 }
 
 /// What an engine makes of an access unit: order count and picture.
@@ -48,94 +103,217 @@ struct Refusal {
 
 impl H264 {
     pub(super) fn new() -> Self {
-        H264 { engine: Engine::Fast(Box::default()), sps: None, reorder: Reorder::new(), proven: false }
+        H264 {
+            engine: Engine::fast(),
+            sets: Sets::default(),
+            sps: None,
+            reorder: Reorder::new(),
+            proven: false,
+            progress: Progress::Waiting,
+            gate: Gate::Shut,
+            marked: false,
+            passed: 0,
+            units: Vec::new(),
+        }
     }
 
-    /// Takes note of parameter sets; says whether a new coded sequence begins.
-    fn look(&mut self, data: &[u8]) -> bool {
-        let mut sequence_begins = false;
+    /// Finds the NAL units and takes note of parameter sets.
+    fn look(&mut self, data: &[u8]) {
+        self.units.clear();
+        self.units.extend(nal_places(data).take(MAX_UNITS));
         let mut other = false;
-        for unit in nal_units(data) {
-            match h264_type(unit) {
-                SEQUENCE_PARAMETERS => {
-                    if let Some(sps) = Sps::parse(unit) {
-                        other |= !sps.plain;
-                        self.reorder.set_depth(sps.depth);
-                        self.sps = Some(sps);
-                    }
-                }
-                PICTURE_PARAMETERS => other |= sps::needs_other_decoder(unit).unwrap_or(false),
-                SLICE_OF_KEY_FRAME => sequence_begins = true,
-                _ => {}
-            }
+        for place in &self.units {
+            let unit = data.get(place.clone()).unwrap_or_default();
+            let new = match h264_type(unit) {
+                SEQUENCE_PARAMETERS => self.sets.take_sequence(unit).map(|sps| !sps.plain),
+                PICTURE_PARAMETERS => self.sets.take_picture(unit).map(|pps| pps.needs_other_decoder()),
+                _ => continue,
+            };
+            other |= new.unwrap_or(false);
+            self.engine.take_set(unit);
         }
-        if other && matches!(self.engine, Engine::Fast(_)) {
-            self.engine = Engine::Fallback(Box::new(Fallback::new()));
+        if other {
+            self.switch();
+        }
+    }
+
+    /// To the decoder that can do everything.
+    fn switch(&mut self) {
+        if self.engine.is_fast() {
+            self.engine = Engine::fallback(&self.sets);
             self.proven = false;
         }
-        sequence_begins
+    }
+
+    /// Begins at this picture, or goes on. False: it passes by undecoded.
+    fn enter(&mut self, data: &[u8], header: Option<&SliceHeader>, stamp: &mut Stamp, output: &mut Output<'_>) -> Result<bool> {
+        let key = self.kinds(data).any(|kind| kind == SLICE_OF_KEY_FRAME);
+        if self.progress == Progress::Steady && !key {
+            return Ok(true);
+        }
+        let units = self.units.iter().map(|place| data.get(place.clone()).unwrap_or_default());
+        let access = random_access::h264(units);
+        self.marked |= access.is_some();
+        if access == Some(RandomAccess::Clean) {
+            if self.sets.is_empty() {
+                return Ok(false);
+            }
+            self.finish(output)?;
+            (self.progress, self.gate) = (Progress::Steady, Gate::Open);
+            return Ok(true);
+        }
+        // Without its parameter sets nothing can be made of a picture.
+        let (Some(header), Some(sps)) = (header, self.sps) else { return Ok(false) };
+        let said = match access {
+            Some(RandomAccess::Gradual(further)) => Some(further.unsigned_abs()),
+            Some(_) => Some(0),
+            None => None,
+        };
+        let target = match self.progress {
+            Progress::Recovering(target) => target.step(header, &sps, said),
+            _ if said.is_none() && self.marked => return Ok(false),
+            _ => {
+                self.finish(output)?;
+                self.gate = Gate::Shut;
+                if !self.prime(&sps, header)? {
+                    return Ok(false);
+                }
+                said.map_or(Target::Pictures(REFRESH_PICTURES), |further| Target::FrameNum { present: header.frame_num, further })
+            }
+        };
+        stamp.recovers = match target {
+            Target::FrameNum { further, .. } => further == 0 && (header.reference || access == Some(RandomAccess::Open)),
+            Target::Pictures(left) => left == 0,
+        };
+        self.progress = if stamp.recovers { Progress::Steady } else { Progress::Recovering(target) };
+        Ok(true)
+    }
+
+    /// Fills the memory of references. False: the engine does not take that.
+    fn prime(&mut self, sps: &Sps, header: &SliceHeader) -> Result<bool> {
+        let Some(free) = self.sets.free_picture_set() else { return Ok(false) };
+        for picture in primer::pictures(sps, header, free) {
+            match self.engine.prime(&picture) {
+                Err(refusal) if refusal.unsupported => return Err(unsupported(&refusal)),
+                Err(_) => return Ok(false),
+                Ok(()) => {}
+            }
+        }
+        Ok(true)
+    }
+
+    fn kinds(&self, data: &[u8]) -> impl Iterator<Item = u8> {
+        self.units.iter().map(|place| data.get(place.clone()).map_or(0, h264_type))
+    }
+
+    fn push(&mut self, (order, picture): (i32, Decoded)) {
+        self.proven = true;
+        if picture.stamp.recovers {
+            self.gate = Gate::From(order);
+        }
+        self.reorder.push(order, picture);
+    }
+
+    /// A coded sequence is over: everything that is held goes out.
+    fn finish(&mut self, output: &mut Output<'_>) -> Result<()> {
+        if let Some(last) = self.engine.flush(self.sps.as_ref()) {
+            self.push(last);
+        }
+        while let Some((order, picture)) = self.reorder.take() {
+            self.show(order, &picture, output)?;
+        }
+        self.reorder.restart();
+        Ok(())
+    }
+
+    fn show(&mut self, order: i32, picture: &Decoded, output: &mut Output<'_>) -> Result<()> {
+        if self.gate.lets_pass(order) {
+            return picture.show(output);
+        }
+        self.passed += u64::from(picture.stamp.shown);
+        Ok(())
     }
 }
 
 impl Decoder for H264 {
     fn decode(&mut self, unit: &AccessUnit<'_>, timestamp: Wall, output: &mut Output<'_>) -> Result<()> {
-        if self.look(unit.data) {
-            if let Engine::Fallback(engine) = &mut self.engine
-                && let Some((order, picture)) = engine.flush(self.sps.as_ref())
-            {
-                self.reorder.push(order, picture);
-            }
-            self.reorder.finish(|picture| picture.show(output))?;
+        self.look(unit.data);
+        if self.kinds(unit.data).any(|kind| kind == DATA_PARTITION) {
+            let cause = "data partitions of the Extended profile".to_owned();
+            return Err(unsupported(&Refusal { unsupported: true, cause }));
         }
-        let stamp = Stamp { time: timestamp, shown: unit.shown };
-        let step = match &mut self.engine {
-            Engine::Fast(engine) => fast(engine, unit.data, self.sps.as_ref(), stamp),
-            Engine::Fallback(engine) => engine.decode(unit.data, self.sps.as_ref(), stamp),
-        };
+        let place = self.units.iter().find(|place| {
+            let kind = unit.data.get((*place).clone()).map_or(0, h264_type);
+            matches!(kind, SLICE | SLICE_OF_KEY_FRAME)
+        });
+        let Some(first) = place.and_then(|place| unit.data.get(place.clone())) else { return Ok(()) };
+        let header = SliceHeader::parse(first, |pps| self.sets.of(pps));
+        if let Some((sps, _)) = header.and_then(|header| self.sets.of(header.pps)) {
+            self.reorder.set_depth(sps.depth);
+            self.sps = Some(sps);
+        }
+        let mut stamp = Stamp { time: timestamp, shown: unit.shown, recovers: false };
+        let before = self.progress;
+        if !self.enter(unit.data, header.as_ref(), &mut stamp, output)? {
+            self.passed += u64::from(unit.shown);
+            return Ok(());
+        }
+        if header.is_some_and(|header| header.reset) {
+            self.finish(output)?;
+            self.gate = if self.gate == Gate::Shut { Gate::Shut } else { Gate::Open };
+        }
+        let step = self.engine.decode(unit.data, &self.units, self.sps.as_ref(), stamp);
         match step {
-            Ok(Some((order, picture))) => {
-                self.proven = true;
-                self.reorder.push(order, picture);
-            }
+            Ok(Some(picture)) => self.push(picture),
             Ok(None) => {}
-            Err(refusal) if refusal.unsupported && !self.proven => {
-                return Err(Error::new(Kind::SourceUnsupported, format!("H.264 stream is not supported: {}", refusal.cause)));
+            Err(refusal) if self.gate == Gate::Shut => {
+                // Of no interest: pictures that were expected to be wrong.
+                log::debug!("event=undecodable_before_recovery error=\"{}\"", refusal.cause);
+                if stamp.recovers {
+                    self.progress = before;
+                }
+                self.passed += u64::from(unit.shown);
             }
+            Err(refusal) if refusal.unsupported && !self.proven => return Err(unsupported(&refusal)),
             Err(refusal) => return Err(Error::new(Kind::Undecodable, "H.264 picture is damaged").because(refusal.cause)),
         }
-        while let Some(picture) = self.reorder.due() {
-            picture.show(output)?;
+        while let Some((order, picture)) = self.reorder.due() {
+            self.show(order, &picture, output)?;
         }
         Ok(())
     }
 
+    fn pass(&mut self, unit: &AccessUnit<'_>) {
+        self.look(unit.data);
+        let pictures = self.kinds(unit.data).any(|kind| matches!(kind, SLICE | SLICE_OF_KEY_FRAME));
+        self.passed += u64::from(pictures && unit.shown);
+        self.engine.flush(self.sps.as_ref());
+        while self.reorder.take().is_some() {}
+        self.reorder.restart();
+        (self.progress, self.gate) = (Progress::Waiting, Gate::Shut);
+    }
+
+    fn lost(&mut self) {
+        self.progress = Progress::Waiting;
+    }
+
+    fn waiting(&self) -> bool {
+        self.progress == Progress::Waiting || self.gate == Gate::Shut
+    }
+
+    fn passed(&mut self) -> u64 {
+        std::mem::take(&mut self.passed)
+    }
+
     fn flush(&mut self, output: &mut Output<'_>) -> Result<()> {
-        if let Engine::Fallback(engine) = &mut self.engine
-            && let Some((order, picture)) = engine.flush(self.sps.as_ref())
-        {
-            self.reorder.push(order, picture);
-        }
-        self.reorder.finish(|picture| picture.show(output))
+        self.finish(output)?;
+        (self.progress, self.gate) = (Progress::Waiting, Gate::Shut);
+        Ok(())
     }
 }
 
-fn fast(engine: &mut rusty_h264_decoder::Decoder, data: &[u8], sps: Option<&Sps>, stamp: Stamp) -> Step {
-    let frame = engine
-        .decode(data)
-        .map_err(|error| Refusal { unsupported: matches!(error, DecodeError::Unsupported(_)), cause: error.to_string() })?;
-    let Some(frame) = frame else { return Ok(None) };
-    // A size that does not fit is refused by `Picture::check`.
-    let side = |pixels| u32::try_from(pixels).unwrap_or(u32::MAX);
-    let picture = Decoded {
-        width: side(frame.width),
-        height: side(frame.height),
-        layout: Layout::I420,
-        planes: [frame.y, frame.u, frame.v],
-        range: sps.map_or_else(Default::default, |sps| sps.range),
-        matrix: sps.map_or_else(Default::default, |sps| sps.matrix),
-        stamp,
-    };
-    Ok(Some((engine.last_poc(), picture)))
+fn unsupported(refusal: &Refusal) -> Error {
+    Error::new(Kind::SourceUnsupported, format!("H.264 stream is not supported: {}", refusal.cause))
 }
 
 #[cfg(test)]

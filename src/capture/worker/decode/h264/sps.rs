@@ -1,4 +1,4 @@
-//! What a sequence or picture parameter set says that matters outside the decoder (H.264 §7.3.2.1, §7.3.2.2, Annex E).
+//! What a sequence parameter set says that matters outside the decoder (H.264 §7.3.2.1.1, Annex E).
 
 use crate::capture::worker::decode::annexb::{h264_type, nal_units};
 use crate::capture::worker::decode::bits::{Bits, unescape};
@@ -22,7 +22,41 @@ pub(crate) struct Sps {
     pub(crate) frames_only: bool,
     /// 4:2:0, 8 bit, no fields, nothing cropped at the left or top: what the fast decoder takes.
     pub(crate) plain: bool,
+    pub(super) coding: Coding,
 }
+
+/// What slice headers and pictures of our own need.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Coding {
+    /// `seq_parameter_set_id`, 0..=31.
+    pub(super) id: u8,
+    /// `chroma_format_idc`; 0 also where the planes are coded apart.
+    pub(super) chroma: u32,
+    /// Planes are coded apart: slices say whose they are.
+    pub(super) separate_planes: bool,
+    /// Bits of `frame_num`, 4..=16.
+    pub(super) frame_num_bits: u32,
+    /// `pic_order_cnt_type`.
+    pub(super) order_type: u32,
+    /// Bits of `pic_order_cnt_lsb`, 4..=16.
+    pub(super) order_bits: u32,
+    /// `delta_pic_order_always_zero_flag`.
+    pub(super) order_always_zero: bool,
+    /// `max_num_ref_frames`, 0..=16.
+    pub(super) references: u32,
+    /// Macroblocks of a row.
+    pub(super) width_blocks: u32,
+    /// Rows of macroblocks of a frame.
+    pub(super) height_blocks: u32,
+    /// Pairs of macroblocks may be coded as fields.
+    pub(super) pairs: bool,
+}
+
+/// Sequence parameter sets that a stream can have (§7.4.2.1.1).
+const MAX_SETS: u8 = 32;
+
+/// Most reference frames (§A.3.1).
+const MAX_REFERENCES: u32 = 16;
 
 /// Profiles whose parameter sets carry chroma format and bit depth (§7.3.2.1.1).
 const HIGH_PROFILES: [u32; 13] = [100, 110, 122, 244, 44, 83, 86, 118, 128, 138, 139, 134, 135];
@@ -40,12 +74,12 @@ impl Sps {
         let profile = bits.bits(8)?;
         let constraints = bits.bits(8)?;
         let level = bits.bits(8)?;
-        let _id = bits.unsigned()?;
-        let (mut chroma, mut deep) = (1, false);
+        let id = u8::try_from(bits.unsigned()?).ok().filter(|&id| id < MAX_SETS)?;
+        let (mut chroma, mut deep, mut separate_planes) = (1, false, false);
         if HIGH_PROFILES.contains(&profile) {
             chroma = bits.unsigned()?;
             if chroma == 3 {
-                bits.skip(1)?;
+                separate_planes = bits.flag()?;
             }
             deep = bits.unsigned()? != 0;
             deep |= bits.unsigned()? != 0;
@@ -54,12 +88,15 @@ impl Sps {
                 skip_scaling_lists(&mut bits, if chroma == 3 { 12 } else { 8 })?;
             }
         }
-        let _frame_num_bits = bits.unsigned()?;
+        // Both are four less than they mean (§7.4.2.1.1).
+        let counter_bits = |code: u32| code.checked_add(4).filter(|&count| count <= 16);
+        let frame_num_bits = counter_bits(bits.unsigned()?)?;
         let order_type = bits.unsigned()?;
+        let (mut order_bits, mut order_always_zero) = (4, false);
         match order_type {
-            0 => _ = bits.unsigned()?,
+            0 => order_bits = counter_bits(bits.unsigned()?)?,
             1 => {
-                bits.skip(1)?;
+                order_always_zero = bits.flag()?;
                 bits.signed()?;
                 bits.signed()?;
                 for _ in 0..bits.unsigned()?.min(255) {
@@ -68,14 +105,12 @@ impl Sps {
             }
             _ => {}
         }
-        let _references = bits.unsigned()?;
+        let references = bits.unsigned()?.min(MAX_REFERENCES);
         bits.skip(1)?;
         let width_blocks = bits.unsigned()?.checked_add(1)?;
         let height_units = bits.unsigned()?.checked_add(1)?;
         let frames_only = bits.flag()?;
-        if !frames_only {
-            bits.skip(1)?;
-        }
+        let pairs = !frames_only && bits.flag()?;
         bits.skip(1)?;
         let fields = if frames_only { 1 } else { 2 };
         let height_blocks = height_units.checked_mul(fields)?;
@@ -91,7 +126,21 @@ impl Sps {
             Depth::AtMost(max_dpb_frames(level, constraints, width_blocks, height_blocks))
         };
         let plain = chroma == 1 && !deep && frames_only && window.left == 0 && window.top == 0;
-        let mut sps = Sps { width, height, fps: None, range: Range::Limited, matrix: Matrix::Bt601, depth, frames_only, plain };
+        let coding = Coding {
+            id,
+            chroma: if separate_planes { 0 } else { chroma },
+            separate_planes,
+            frame_num_bits,
+            order_type,
+            order_bits,
+            order_always_zero,
+            references,
+            width_blocks,
+            height_blocks,
+            pairs,
+        };
+        let (range, matrix) = (Range::Limited, Matrix::Bt601);
+        let mut sps = Sps { width, height, fps: None, range, matrix, depth, frames_only, plain, coding };
         if bits.flag()? {
             // Damaged or cut-short usability information says nothing; the picture is still good.
             let _ = sps.usability(&mut bits);
@@ -187,22 +236,6 @@ fn max_dpb_frames(level: u32, constraints: u32, width_blocks: u32, height_blocks
     usize::try_from(blocks / frame.max(1)).map_or(MAX_DEPTH, |frames| frames.clamp(1, MAX_DEPTH))
 }
 
-/// Whether a picture parameter set (NAL unit of type 8) asks for tools that the fast decoder lacks: slice groups, explicit weights for B.
-pub(super) fn needs_other_decoder(unit: &[u8]) -> Option<bool> {
-    let payload = unescape(unit.get(1..)?);
-    let mut bits = Bits::new(&payload);
-    bits.unsigned()?;
-    bits.unsigned()?;
-    bits.skip(2)?;
-    if bits.unsigned()? != 0 {
-        return Some(true);
-    }
-    bits.unsigned()?;
-    bits.unsigned()?;
-    bits.skip(1)?;
-    Some(bits.bits(2)? == 1)
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
@@ -243,7 +276,6 @@ mod tests {
                 unit[place] = (state >> 24) as u8;
             }
             let _ = Sps::parse(&unit);
-            let _ = needs_other_decoder(&unit);
         }
     }
 }

@@ -1,7 +1,13 @@
 #![allow(clippy::unwrap_used)]
 
-use crate::capture::worker::clips::assert_exact;
+use crate::capture::worker::checksum::checksum;
+use crate::capture::worker::clips::{assert_exact, asset};
+use crate::capture::worker::decode::annexb::nal_places;
+use crate::capture::worker::decode::{AccessUnit, Codec, Decoder, open};
+use crate::capture::worker::file;
 use crate::capture::worker::picture::{Matrix, Range};
+use crate::capture::worker::source::Grab;
+use crate::clock::Wall;
 
 #[test]
 fn what_the_fast_decoder_takes_is_exact() {
@@ -39,4 +45,97 @@ fn a_stream_without_b_frames_is_not_delayed() {
 fn range_and_matrix_come_from_the_stream() {
     assert_exact("full-709.mp4", |picture| assert_eq!((picture.range, picture.matrix), (Range::Full, Matrix::Bt709)));
     assert_exact("main.mp4", |picture| assert_eq!((picture.range, picture.matrix), (Range::Limited, Matrix::Bt601)));
+}
+
+/// Decodes a stream that does not begin with a key frame: the number of pictures that pass unseen, which no decoder can make.
+fn assert_begins(name: &str, passed: u64) {
+    assert_eq!(assert_exact(name, |_| {}).passed, passed, "{name}");
+}
+
+#[test]
+fn a_stream_joined_before_its_key_frame_begins_there() {
+    assert_begins("cut-gop.h264", 13);
+}
+
+#[test]
+fn an_open_group_of_pictures_begins_at_its_i_picture() {
+    // Ten pictures before it, three that are shown before it and need those.
+    assert_begins("cut-open.h264", 13);
+    // The same without supplemental information, joined elsewhere.
+    assert_begins("cut-open-plain.h264", 13);
+}
+
+#[test]
+fn a_picture_that_is_refreshed_bit_by_bit_is_shown_when_it_is_whole() {
+    assert_begins("cut-refresh.h264", 31);
+}
+
+/// The access units of a raw stream.
+fn units(name: &str) -> Vec<Vec<u8>> {
+    let mut source = file::open(&asset(&format!("clips/{name}"))).unwrap();
+    let mut units = Vec::new();
+    while let Grab::Packet(_, unit) = source.grab().unwrap() {
+        units.push(unit.data.to_vec());
+    }
+    units
+}
+
+/// Decodes until `most` pictures have come; says how many access units that took, and the checksums.
+fn decode(decoder: &mut dyn Decoder, units: &[Vec<u8>], most: usize) -> (usize, Vec<u32>) {
+    let mut sums = Vec::new();
+    for (number, data) in units.iter().enumerate() {
+        let unit = AccessUnit { data, shown: true };
+        let decoded = decoder.decode(&unit, Wall::from_micros(0), &mut |picture, _| {
+            sums.push(checksum(picture));
+            Ok(())
+        });
+        assert!(decoded.is_ok(), "unit {number}: {decoded:?}");
+        if sums.len() >= most {
+            return (number + 1, sums);
+        }
+    }
+    (units.len(), sums)
+}
+
+#[test]
+fn parameter_sets_of_units_that_pass_are_kept() {
+    let units = units("cut-gop.h264");
+    let sets = nal_places(&units[13]).take(2).map(|place| units[13][..place.end].to_vec()).last().unwrap();
+    let bare = nal_places(&units[13]).nth(2).map(|place| units[13][place.start - 3..].to_vec()).unwrap();
+    let mut decoder = open(Codec::H264);
+    // Alone, as SDP or a container gives them; then behind a picture that is not decoded.
+    decode(decoder.as_mut(), &[sets.clone()], 1);
+    assert_eq!(decode(decoder.as_mut(), &[bare.clone()], 1).1.len(), 1);
+    let mut decoder = open(Codec::H264);
+    decoder.pass(&AccessUnit { data: &[sets, units[0].clone()].concat(), shown: true });
+    assert_eq!((decoder.passed(), decoder.waiting()), (1, true));
+    assert_eq!(decode(decoder.as_mut(), &[bare], 1).1.len(), 1);
+    assert!(!decoder.waiting());
+}
+
+#[test]
+fn after_a_loss_nothing_is_shown_before_the_next_random_access_point() {
+    let units = units("cut-open.h264");
+    let whole = decode(open(Codec::H264).as_mut(), &units, usize::MAX).1;
+    // The I picture is the eleventh: lose what follows it but for the last group of pictures.
+    let mut decoder = open(Codec::H264);
+    let (took, before) = decode(decoder.as_mut(), &units[..16], usize::MAX);
+    assert_eq!((took, &before[..]), (16, &whole[..before.len()]));
+    decoder.lost();
+    assert!(decoder.waiting());
+    let (_, after) = decode(decoder.as_mut(), &units[20..27], usize::MAX);
+    assert!(decoder.waiting() && after.len() <= 4, "{}", after.len());
+    let again = decode(decoder.as_mut(), &units, usize::MAX).1;
+    assert_eq!(again[again.len() - whole.len()..], whole);
+}
+
+#[test]
+fn a_stream_that_never_says_where_it_may_begin_is_shown_after_a_refresh_period() {
+    let units = units("endless.h264");
+    let sets = nal_places(&units[0]).take(2).map(|place| units[0][..place.end].to_vec()).last().unwrap();
+    // Its key frame was before we came.
+    let stream = [&[sets][..], &units[1..]].concat();
+    let mut decoder = open(Codec::H264);
+    let (took, _) = decode(decoder.as_mut(), &stream, 1);
+    assert_eq!((took, decoder.passed()), (502, 500));
 }

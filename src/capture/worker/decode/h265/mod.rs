@@ -6,20 +6,38 @@ pub(crate) use sps::Sps;
 
 use super::annexb::{h265_type, nal_units};
 use super::decoded::{Decoded, Stamp, narrow};
+use super::gate::Gate;
+use super::random_access::{self, RandomAccess};
 use super::reorder::{Depth, Reorder};
 use super::{AccessUnit, Decoder, Output};
 use crate::capture::worker::picture::{Layout, MAX_PIXELS};
 use crate::clock::Wall;
 use crate::error::{Error, Kind, Result};
-use rust_h265::{DecodeError, DecodeLimits, Frame, PixelData, parse_annex_b};
+use rust_h265::{DecodeError, DecodeLimits, Frame, NalUnitType, PixelData, parse_annex_b};
 
 const SEQUENCE_PARAMETERS: u8 = 33;
 
-/// Pictures that begin a sequence whose order counts start anew: broken links and IDR (not clean random access).
+/// Slices of pictures; what lies between those that are defined is reserved.
+const PICTURES: std::ops::RangeInclusive<u8> = 0..=31;
+
+/// Pictures that begin a sequence whose order counts start anew: broken links and IDR. Clean random access does so only where
+/// decoding begins.
 const SEQUENCE_BEGINS: std::ops::RangeInclusive<u8> = 16..=20;
+
+/// Random access points.
+const BEGINS: std::ops::RangeInclusive<u8> = 16..=21;
+
+/// Pictures that are shown before a random access point and may need what lies before it (RASL).
+const SKIPPED_LEADING: std::ops::RangeInclusive<u8> = 8..=9;
+
+/// End of the sequence, of the stream.
+const SEQUENCE_ENDS: std::ops::RangeInclusive<u8> = 36..=37;
 
 /// An access unit delimiter. It ends the picture before it, which else would come out with the next one.
 const DELIMITER: [u8; 7] = [0, 0, 0, 1, 35 << 1, 1, 0x50];
+
+/// The end of a sequence, as if it stood in the stream: the decoder then takes clean random access as a beginning.
+const END_OF_SEQUENCE: [u8; 6] = [0, 0, 0, 1, 36 << 1, 1];
 
 /// Most memory of one picture's planes and tables, bytes. 8K in 10 bit needs about 260 MB; a worker's own limit is below that.
 const MAX_PICTURE_BYTES: u64 = 300 * 1024 * 1024;
@@ -31,28 +49,88 @@ pub(super) struct H265 {
     reorder: Reorder<Decoded>,
     /// Whether a picture has ever come out.
     proven: bool,
+    /// Until a picture comes that decoding may begin at.
+    waiting: bool,
+    /// How much further than the next picture those are that have recovered; `None`: see `gate`.
+    recovery: Option<i32>,
+    gate: Gate,
+    /// The sequence is over: clean random access begins one.
+    ended: bool,
+    /// Leading pictures of the random access point that decoding began at are left out.
+    skips_leading: bool,
+    /// See [`Decoder::passed`].
+    passed: u64,
 }
 
 impl H265 {
     pub(super) fn new() -> Self {
         let limits = DecodeLimits { max_picture_pixels: MAX_PIXELS, max_picture_memory_bytes: MAX_PICTURE_BYTES };
-        H265 { decoder: rust_h265::Decoder::with_limits(limits), sps: None, reorder: Reorder::new(), proven: false }
+        H265 {
+            decoder: rust_h265::Decoder::with_limits(limits),
+            sps: None,
+            reorder: Reorder::new(),
+            proven: false,
+            waiting: true,
+            recovery: None,
+            gate: Gate::Shut,
+            ended: false,
+            skips_leading: false,
+            passed: 0,
+        }
     }
 
-    /// Takes note of parameter sets; says whether a new coded sequence begins.
-    fn look(&mut self, data: &[u8]) -> bool {
-        let mut sequence_begins = false;
+    /// Takes note of parameter sets; says of what type the picture is, if there is one.
+    fn look(&mut self, data: &[u8]) -> Option<u8> {
+        let mut picture = None;
         for unit in nal_units(data) {
             let kind = h265_type(unit);
-            sequence_begins |= SEQUENCE_BEGINS.contains(&kind);
             if kind == SEQUENCE_PARAMETERS
                 && let Some(sps) = Sps::parse(unit)
             {
                 self.reorder.set_depth(Depth::Known(sps.reorder));
                 self.sps = Some(sps);
             }
+            if PICTURES.contains(&kind) {
+                picture = picture.or(Some(kind));
+            }
         }
-        sequence_begins
+        picture
+    }
+
+    /// Gives the decoder the parameter sets of a unit that is not decoded.
+    fn take_sets(&mut self, data: &[u8]) {
+        for nal in parse_annex_b(data) {
+            if matches!(nal.nal_unit_type, NalUnitType::Vps | NalUnitType::Sps | NalUnitType::Pps) {
+                // A damaged one is missed when a picture names it.
+                let _ = self.decoder.decode_nal(&nal);
+            }
+        }
+    }
+
+    /// Begins at this picture, or goes on. False: it passes by undecoded.
+    fn enter(&mut self, data: &[u8], kind: u8, output: &mut Output<'_>) -> Result<bool> {
+        let begins = BEGINS.contains(&kind);
+        if begins && (self.waiting || self.ended || self.gate == Gate::Shut || SEQUENCE_BEGINS.contains(&kind)) {
+            self.finish(output)?;
+            self.end_sequence();
+            (self.waiting, self.recovery, self.gate) = (false, None, Gate::Open);
+            self.skips_leading = true;
+        } else if begins {
+            self.skips_leading = false;
+        } else if self.waiting {
+            let Some(RandomAccess::Gradual(further)) = random_access::h265(nal_units(data)) else { return Ok(false) };
+            self.finish(output)?;
+            (self.waiting, self.recovery, self.gate) = (false, Some(further), Gate::Shut);
+        }
+        self.ended = false;
+        Ok(!(self.skips_leading && SKIPPED_LEADING.contains(&kind)))
+    }
+
+    /// What comes next does not follow on what came before.
+    fn end_sequence(&mut self) {
+        for nal in parse_annex_b(&END_OF_SEQUENCE) {
+            let _ = self.decoder.decode_nal(&nal);
+        }
     }
 
     fn take(&mut self, frame: Frame, stamp: Stamp) -> Result<()> {
@@ -68,28 +146,56 @@ impl H265 {
             PixelData::U16(samples) => narrow(samples.into_iter(), depth),
         });
         self.proven = true;
+        if let Some(further) = self.recovery.take() {
+            self.gate = Gate::From(order.saturating_add(further));
+        }
         let (range, matrix) = self.sps.map_or_else(Default::default, |sps| (sps.range, sps.matrix));
         self.reorder.push(order, Decoded { width: frame.width, height: frame.height, layout, planes, range, matrix, stamp });
+        Ok(())
+    }
+
+    fn show(&mut self, order: i32, picture: &Decoded, output: &mut Output<'_>) -> Result<()> {
+        if self.gate.lets_pass(order) {
+            return picture.show(output);
+        }
+        self.passed += u64::from(picture.stamp.shown);
+        Ok(())
+    }
+
+    /// A coded sequence is over: everything that is held goes out.
+    fn finish(&mut self, output: &mut Output<'_>) -> Result<()> {
+        while let Some((order, picture)) = self.reorder.take() {
+            self.show(order, &picture, output)?;
+        }
+        self.reorder.restart();
         Ok(())
     }
 }
 
 impl Decoder for H265 {
     fn decode(&mut self, unit: &AccessUnit<'_>, timestamp: Wall, output: &mut Output<'_>) -> Result<()> {
-        if self.look(unit.data) {
-            self.reorder.finish(|picture| picture.show(output))?;
+        let Some(kind) = self.look(unit.data) else {
+            self.take_sets(unit.data);
+            self.ended |= nal_units(unit.data).any(|unit| SEQUENCE_ENDS.contains(&h265_type(unit)));
+            return Ok(());
+        };
+        if !self.enter(unit.data, kind, output)? {
+            self.take_sets(unit.data);
+            self.passed += u64::from(unit.shown);
+            return Ok(());
         }
-        let stamp = Stamp { time: timestamp, shown: unit.shown };
+        let stamp = Stamp { time: timestamp, shown: unit.shown, recovers: false };
         let mut refusal = None;
         for nal in parse_annex_b(unit.data).iter().chain(&parse_annex_b(&DELIMITER)) {
+            self.ended |= matches!(nal.nal_unit_type, NalUnitType::Eos | NalUnitType::Eob);
             match self.decoder.decode_nal(nal) {
                 Ok(Some(frame)) => self.take(frame, stamp)?,
                 Ok(None) => {}
                 Err(error) => refusal = Some(error),
             }
         }
-        while let Some(picture) = self.reorder.due() {
-            picture.show(output)?;
+        while let Some((order, picture)) = self.reorder.due() {
+            self.show(order, &picture, output)?;
         }
         match refusal {
             None => Ok(()),
@@ -100,8 +206,31 @@ impl Decoder for H265 {
         }
     }
 
+    fn pass(&mut self, unit: &AccessUnit<'_>) {
+        let picture = self.look(unit.data);
+        self.take_sets(unit.data);
+        self.passed += u64::from(picture.is_some() && unit.shown);
+        while self.reorder.take().is_some() {}
+        self.reorder.restart();
+        (self.waiting, self.gate) = (true, Gate::Shut);
+    }
+
+    fn lost(&mut self) {
+        self.waiting = true;
+    }
+
+    fn waiting(&self) -> bool {
+        self.waiting || self.gate == Gate::Shut
+    }
+
+    fn passed(&mut self) -> u64 {
+        std::mem::take(&mut self.passed)
+    }
+
     fn flush(&mut self, output: &mut Output<'_>) -> Result<()> {
-        self.reorder.finish(|picture| picture.show(output))
+        self.finish(output)?;
+        (self.waiting, self.gate) = (true, Gate::Shut);
+        Ok(())
     }
 }
 
@@ -117,6 +246,12 @@ mod tests {
             let decoded = assert_exact(name, |_| {});
             assert!(decoded.delay <= 3, "{name}: {}", decoded.delay);
         }
+    }
+
+    #[test]
+    fn an_open_group_of_pictures_begins_at_its_clean_random_access() {
+        // Three are shown before it and need what lies before.
+        assert_eq!(assert_exact("cut-open.h265", |_| {}).passed, 3);
     }
 
     #[test]

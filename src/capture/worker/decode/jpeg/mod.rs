@@ -19,6 +19,7 @@ const MAX_SCANS: usize = 32;
 pub(super) struct Jpeg {
     /// Kept between pictures, so that a steady stream allocates nothing here.
     pixels: Vec<u8>,
+    passed: u64,
 }
 
 /// Width and height in pixels of a JPEG picture, from its headers.
@@ -56,6 +57,20 @@ impl Decoder for Jpeg {
         output(&picture, timestamp)
     }
 
+    fn pass(&mut self, unit: &AccessUnit<'_>) {
+        self.passed += u64::from(unit.shown);
+    }
+
+    fn lost(&mut self) {}
+
+    fn waiting(&self) -> bool {
+        false
+    }
+
+    fn passed(&mut self) -> u64 {
+        std::mem::take(&mut self.passed)
+    }
+
     fn flush(&mut self, _: &mut Output<'_>) -> Result<()> {
         Ok(())
     }
@@ -69,7 +84,7 @@ mod tests {
 
     fn decode(data: &[u8]) -> Result<(u32, u32, Layout, Vec<u8>)> {
         let mut seen = None;
-        let unit = AccessUnit { data, key: true, shown: true };
+        let unit = AccessUnit { data, shown: true };
         Jpeg::default().decode(&unit, Wall::from_micros(1), &mut |picture, _| {
             seen = Some((picture.width, picture.height, picture.layout, picture.planes[0].data.to_vec()));
             Ok(())

@@ -8,7 +8,6 @@ mod track;
 use super::medium::{Medium, Rate, Window};
 use super::picture_facts;
 use crate::capture::worker::decode::AccessUnit;
-use crate::capture::worker::decode::annexb::is_key;
 use crate::capture::worker::source::{Grab, Source};
 use crate::capture::worker::turn::Turn;
 use crate::command::SourceProperties;
@@ -179,7 +178,7 @@ impl Source for Matroska {
             return Ok(Grab::End);
         }
         let (codec, data) = (self.track.codec, &self.packet);
-        Ok(Grab::Packet(codec, AccessUnit { data, key: is_key(codec, data), shown: !self.is_invisible }))
+        Ok(Grab::Packet(codec, AccessUnit { data, shown: !self.is_invisible }))
     }
 
     fn restart(&mut self) -> Result<()> {

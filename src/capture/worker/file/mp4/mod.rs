@@ -11,7 +11,6 @@ mod table;
 use super::number::{be32, be64};
 use super::{Medium, Rate, packing_missing, stream_facts};
 use crate::capture::worker::decode::AccessUnit;
-use crate::capture::worker::decode::annexb::is_key;
 use crate::capture::worker::source::{Grab, Source};
 use crate::capture::worker::turn::Turn;
 use crate::command::SourceProperties;
@@ -146,16 +145,16 @@ impl Source for Mp4 {
                 break;
             }
             let leads = self.description.replace(sample.description) != Some(sample.description);
-            let (data, key) = match &format.nal {
-                None => (&self.raw, is_key(format.codec, &self.raw)),
+            let data = match &format.nal {
+                None => &self.raw,
                 Some(nal) => {
-                    let key = nal.unpack(format.codec, &self.raw, leads, &mut self.packet);
-                    (&self.packet, key)
+                    nal.unpack(format.codec, &self.raw, leads, &mut self.packet);
+                    &self.packet
                 }
             };
             let edits = &self.track.edits;
             let shown = edits.is_empty() || edits.iter().any(|&(start, end)| (start..end).contains(&sample.presentation));
-            return Ok(Grab::Packet(format.codec, AccessUnit { data, key, shown }));
+            return Ok(Grab::Packet(format.codec, AccessUnit { data, shown }));
         }
         Ok(Grab::End)
     }
