@@ -6,7 +6,10 @@
 mod external;
 mod feed;
 mod functions;
+mod modern;
+pub(super) mod operators;
 mod precision;
+mod refuse;
 
 pub use feed::Input;
 
@@ -76,13 +79,16 @@ impl Graph {
         if proto.graph.is_none() {
             return Err(artefact("the ONNX file holds no graph"));
         }
-        check_opset(opset_in(&proto.opset_import))?;
+        let version = opset_in(&proto.opset_import);
+        check_opset(version)?;
         external::load(&mut proto, folder, budget)?;
         functions::inline(&mut proto)?;
         let graph = proto.graph.as_mut().ok_or_else(|| artefact("the ONNX file holds no graph"))?;
+        refuse::check(graph)?;
         check_nodes(graph)?;
         check_tensors(graph, budget)?;
         precision::to_single(graph)?;
+        modern::bring_up(graph, version)?;
         let feed::Found { input, name: input_name, plain } = feed::find(graph)?;
         Ok(Graph { proto, input, input_name, plain })
     }
@@ -122,7 +128,7 @@ impl Graph {
         let Graph { mut proto, input, .. } = self;
         let opened = proto.graph.as_mut().ok_or_else(|| artefact("the ONNX file holds no graph"))?;
         feed::put_before(opened, &input, (width, height));
-        let onnx = tract_onnx::onnx().with_ignore_output_shapes(true).with_ignore_value_info(true);
+        let onnx = operators::importer().with_ignore_output_shapes(true).with_ignore_value_info(true);
         let broken = |cause: TractError| artefact(format!("the graph cannot be used: {}", first_line(&cause))).because(cause);
         let mut model = quietly(|| onnx.model_for_proto_model(&proto)).map_err(broken)?;
         drop(proto); // The weights live in the model now; twice would be the peak of the process.
@@ -179,11 +185,7 @@ fn check_nodes(graph: &GraphProto) -> Result<()> {
     if graph.node.len() > MAX_NODES {
         return Err(artefact(format!("the graph has {} nodes, more than {MAX_NODES}", graph.node.len())));
     }
-    let known = tract_onnx::onnx().op_register;
-    match graph.node.iter().find(|node| !known.0.contains_key(&node.op_type)) {
-        None => Ok(()),
-        Some(node) => Err(artefact(format!("operator {} (node {}) is not supported", clean(&node.op_type), clean(&node.name)))),
-    }
+    Ok(())
 }
 
 /// A name out of the file, fit for one line of a log or reply.

@@ -10,6 +10,7 @@ use super::kernels::{Activation, Binary};
 use super::resample;
 use super::unsupported::{tract, unsupported};
 use crate::error::Result;
+use crate::infer::onnx::operators::Resample;
 use std::collections::HashMap;
 use std::sync::Arc;
 use tract_onnx::prelude::*;
@@ -162,11 +163,11 @@ impl Importer<'_> {
             return Some((self.convolution(op, inputs)?, only_first));
         }
         if let Some(op) = node.op_as::<MaxPool>() {
-            let window = window(&op.pool_spec, input)?;
+            let window = undilated(window(&op.pool_spec, input)?)?;
             return Some((op.with_index_outputs.is_none().then_some(Op::MaxPool(window))?, only_first));
         }
         if let Some(op) = node.op_as::<SumPool>() {
-            let window = window(&op.pool_spec, input)?;
+            let window = undilated(window(&op.pool_spec, input)?)?;
             let ceiling = matches!(op.pool_spec.padding, PaddingSpec::ExplicitOnnxPool(_, _, true));
             // windows that leave even the padding count differently
             if op.count_include_pad && ceiling {
@@ -251,9 +252,8 @@ impl Importer<'_> {
         if let Some(op) = node.op_as::<ops::einsum::EinSum>() {
             return Some((self.matmul(op, inputs, output)?, only_first));
         }
-        if node.op.name() == "Resize" {
-            let constants: Vec<_> = inputs.iter().map(|i| self.tensor(*i)).collect();
-            let (rows, columns) = resample::probe(node, input, output, &constants)?;
+        if let Some(op) = node.op_as::<Resample>() {
+            let (rows, columns) = resample::taps(op, input)?;
             return Some((Op::Resize { rows, columns }, only_first));
         }
         None
@@ -333,6 +333,11 @@ fn window(spec: &PoolSpec, input: &Value) -> Option<Window> {
     };
     let positive = |v: &[usize; 2]| v.iter().all(|&x| x > 0 && x <= MAX_WINDOW);
     (positive(&window.kernel) && positive(&window.stride) && positive(&window.dilation)).then_some(window)
+}
+
+/// Our pooling kernels know no dilation.
+fn undilated(window: Window) -> Option<Window> {
+    (window.dilation == [1, 1]).then_some(window)
 }
 
 /// Largest kernel size, stride or dilation, in pixels, that we run ourselves; real ones stay below 32.
