@@ -72,6 +72,10 @@ export "BINDGEN_EXTRA_CLANG_ARGS_${triple//-/_}=--target=$cpu-linux-${libc%%.*} 
   -isystem $headers/$cpu-linux-${libc%%.*} -isystem $headers/generic-${libc/gnu*/glibc} \
   -isystem $headers/${cpu/x86_64/x86}-linux-any -isystem $headers/any-linux-any"
 
+# The date that the program takes for its own: a clock that stands before it was never set.
+SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || date +%s)}
+export SOURCE_DATE_EPOCH
+
 # Paths of this machine stay out of the binary.
 flags="--remap-path-prefix=$PWD=. --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=cargo ${WEIR_RUST_SRC:+--remap-path-prefix=$WEIR_RUST_SRC=rust}"
 features=()

@@ -71,6 +71,42 @@ impl Clock for SystemClock {
     }
 }
 
+/// When this program was built, seconds since the Unix epoch: `SOURCE_DATE_EPOCH` of the build (cross/build.sh sets it to the time
+/// of the commit), else the beginning of the year that this line was written in. No clock that is set right is before it.
+pub const BUILT_S: i64 = match option_env!("SOURCE_DATE_EPOCH") {
+    Some(text) => seconds(text),
+    None => UNTOLD_S,
+};
+
+/// 2026-01-01.
+const UNTOLD_S: i64 = 1_767_225_600;
+
+/// Digits; anything else is [`UNTOLD_S`].
+const fn seconds(text: &str) -> i64 {
+    match i64::from_str_radix(text, 10) {
+        Ok(seconds) => seconds,
+        Err(_) => UNTOLD_S,
+    }
+}
+
+/// The day of [`BUILT_S`], `2026-01-01`.
+pub fn build_date() -> String {
+    date(BUILT_S)
+}
+
+/// The day of that second, UTC.
+pub fn date(seconds: i64) -> String {
+    let stamp = jiff::Timestamp::from_second(seconds).unwrap_or_default();
+    stamp.to_zoned(jiff::tz::TimeZone::UTC).date().to_string()
+}
+
+/// What to say beside an error that may come of it: the clock stands before the program was built, so it was never set.
+pub fn fault(now: Wall) -> Option<String> {
+    let seconds = now.micros().div_euclid(1_000_000);
+    (seconds < BUILT_S)
+        .then(|| format!("this machine's clock says {}, before weir was built ({}): set it", date(seconds), build_date()))
+}
+
 /// CLOCK_MONOTONIC in microseconds: what systemd calls MONOTONIC_USEC. Measure with [`Instant`], not with this.
 pub fn monotonic_micros() -> u64 {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
@@ -102,6 +138,14 @@ mod tests {
         assert_eq!(whole.len(), "2023-11-14T22:13:20".len());
         let part = Wall::from_micros(1_700_000_000_000_042).iso_local();
         assert!(part.ends_with(".000042"), "{part}");
+    }
+
+    #[test]
+    fn a_clock_before_the_build_is_named() {
+        let said = fault(Wall::from_micros(0)).unwrap_or_default();
+        assert!(said.contains("says 1970-01-01") && said.contains(&build_date()), "{said}");
+        assert_eq!(fault(Wall::now()), None);
+        assert_eq!((seconds("86400"), seconds("yesterday"), date(86_400).as_str()), (86_400, UNTOLD_S, "1970-01-02"));
     }
 
     #[test]

@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::time::Duration;
 
 /// Result with the project's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -72,6 +73,8 @@ pub enum Kind {
     // -- the caller's rights and the service's limits
     /// No token, or a wrong one.
     Unauthorised,
+    /// Wrong tokens again and again.
+    LockedOut,
     /// A token without the scope, or a source or sink outside the allow-lists.
     Forbidden,
     /// A limit of the service is reached (pipelines, memory).
@@ -156,6 +159,7 @@ impl Kind {
             Kind::ChannelClosed => (Internal, Some("TransmissionChannelClosed")),
             Kind::TimedOut => (Internal, Some("TimeoutError")),
             Kind::Unauthorised => (Authorisation, Some("UnauthorisedError")),
+            Kind::LockedOut => (Authorisation, Some("TooManyAttemptsError")),
             Kind::Forbidden => (Authorisation, Some("ForbiddenError")),
             Kind::Exhausted => (Operation, Some("ResourcesExhaustedError")),
             Kind::Crowded => (Operation, Some("TooManyListenersError")),
@@ -200,12 +204,25 @@ pub struct Error {
     kind: Kind,
     message: Cow<'static, str>,
     cause: Option<Box<dyn std::error::Error + Send + Sync>>,
+    retry_after: Option<Duration>,
 }
 
 impl Error {
     /// An error whose message a client may read.
     pub fn new(kind: Kind, message: impl Into<Cow<'static, str>>) -> Self {
-        Error { kind, message: message.into(), cause: None }
+        Error { kind, message: message.into(), cause: None, retry_after: None }
+    }
+
+    /// Says when it is worth trying again.
+    #[must_use]
+    pub fn retry_after(mut self, pause: Duration) -> Self {
+        self.retry_after = Some(pause);
+        self
+    }
+
+    /// When it is worth trying again, where that is known.
+    pub fn retries_after(&self) -> Option<Duration> {
+        self.retry_after
     }
 
     /// Adds what the log shall say and the client need not know.

@@ -2,13 +2,25 @@
 //!
 //! Under systemd (`JOURNAL_STREAM`) lines carry the `<N>` priority prefix and no time: the journal adds its own.
 
+mod audit;
+mod throttle;
+
+pub use audit::{IDENTIFIER as AUDIT_IDENTIFIER, audit};
+pub use throttle::{Throttle, suppressed};
+
 use crate::clock::Wall;
 use log::{LevelFilter, Log, Metadata, Record};
 use std::io::Write;
+use std::sync::OnceLock;
+
+/// The one logger, once it is installed.
+static LOGGER: OnceLock<StandardError> = OnceLock::new();
 
 struct StandardError {
     /// Lines have a priority and no time.
     journal: bool,
+    /// Where audit lines go instead, if they do.
+    audit: Option<audit::Journal>,
     /// What is passed on of what libraries say.
     strangers: LevelFilter,
 }
@@ -19,13 +31,13 @@ pub const LEVEL_VARIABLE: &str = "LOG_LEVEL";
 /// Installs the logger once; a level that nobody knows is `warning`. The names of Python's levels are understood.
 pub fn start(level: &str) {
     let journal = std::env::var("JOURNAL_STREAM").is_ok_and(|stream| is_standard_error(&stream));
-    install(level, LevelFilter::Warn, journal);
+    install(level, LevelFilter::Warn, journal, true);
 }
 
 /// The same in a worker, at the level of its service, which reads its lines and adds the time. What libraries say there is
 /// mostly about what a camera sends: who likes could fill the log.
 pub fn start_in_worker() {
-    install(&std::env::var(LEVEL_VARIABLE).unwrap_or_default(), LevelFilter::Error, true);
+    install(&std::env::var(LEVEL_VARIABLE).unwrap_or_default(), LevelFilter::Error, true, false);
 }
 
 /// The level in force, as [`start`] understands it.
@@ -50,10 +62,11 @@ fn parse(level: &str) -> Option<LevelFilter> {
     })
 }
 
-fn install(level: &str, strangers: LevelFilter, journal: bool) {
+fn install(level: &str, strangers: LevelFilter, journal: bool, audits: bool) {
     let level = parse(level).unwrap_or(LevelFilter::Warn);
+    let audit = || audit::Journal::connect().filter(|_| audits && journal);
     // A second logger (tests that start twice in one process) is not an error worth dying for.
-    if log::set_boxed_logger(Box::new(StandardError { journal, strangers })).is_ok() {
+    if log::set_logger(LOGGER.get_or_init(|| StandardError { journal, audit: audit(), strangers })).is_ok() {
         log::set_max_level(level);
     }
 }
@@ -76,6 +89,10 @@ fn line(level: log::Level, said: &str, journal: bool) -> String {
         log::Level::Info => (6, "info"),
         log::Level::Debug | log::Level::Trace => (7, "debug"),
     };
+    written(priority, name, said, journal)
+}
+
+fn written(priority: u8, name: &str, said: &str, journal: bool) -> String {
     if journal { format!("<{priority}>{said}\n") } else { format!("{} {name} {said}\n", Wall::now().iso_local()) }
 }
 

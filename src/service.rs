@@ -67,7 +67,7 @@ pub fn run_until(config: &Config, main: impl AsyncFnOnce(Commands, Addresses)) -
         let mut signals = Signals::new([Signal::Term, Signal::Int, Signal::Hup]).map_err(system("watch signals"))?;
         let doors = Rc::new(commands.clone());
         let (stop, stopped) = async_channel::bounded(1);
-        let rules = doors::rules(config, gate.clone(), stopped);
+        let rules = doors::rules(config, gate.clone(), stopped)?;
         let tcp_settings = Rc::new(doors::tcp_settings(config, rules.clone()));
         let http_settings = Rc::new(doors::http_settings(config, &http_door.addresses(), rules));
         let mut tasks = Vec::new();

@@ -1,7 +1,7 @@
 //! What `weir check` says about the machine: what is there, and what it means for weir.
 
 use crate::capture::worker::v4l2::{self, Role};
-use crate::clock::Wall;
+use crate::clock::{self, Wall};
 use crate::config::Config;
 use crate::infer;
 use std::fmt::Write;
@@ -14,8 +14,6 @@ use std::time::Duration;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// Files of /proc and /sys are short; a longer one is cut.
 const MAX_FILE_BYTES: usize = 4096;
-/// Before this year a clock was never set: 2026, in microseconds. Certificates are not valid yet then, and stamps mean nothing.
-const CLOCK_SET_AFTER_MICROS: i64 = 1_767_225_600_000_000;
 /// Device files of video decoders in hardware, by the beginning of their names in /dev: Jetson, Allwinner and Rockchip, PC.
 const DECODER_DEVICES: [&str; 5] = ["nvhost-nvdec", "v4l2-nvdec", "cedar_dev", "mpp_service", "dri/renderD"];
 /// Names under which drivers of V4L2 memory-to-memory decoders show up in /sys/class/video4linux.
@@ -185,7 +183,7 @@ fn drivers(files: &[&str]) -> Vec<String> {
 
 fn clock(now: Wall, keepers: &[(&str, &'static str)]) -> String {
     let keeper = keepers.iter().find(|(file, _)| Path::new(file).exists());
-    let judged = if now.micros() < CLOCK_SET_AFTER_MICROS {
+    let judged = if clock::fault(now).is_some() {
         "was never set: certificates will not be valid"
     } else {
         keeper.map_or("whether it is synchronised is not known here", |(_, words)| words)
@@ -283,8 +281,8 @@ mod tests {
     fn a_clock_that_was_never_set_is_named() {
         let (kept, not_kept) = ([("/nonexistent", "by nobody"), ("/dev/null", "by somebody")], [("/nonexistent", "by nobody")]);
         assert!(clock(Wall::from_micros(0), &kept).contains("never set"));
-        assert!(clock(Wall::from_micros(CLOCK_SET_AFTER_MICROS), &kept).ends_with("by somebody"));
-        assert!(clock(Wall::from_micros(CLOCK_SET_AFTER_MICROS), &not_kept).ends_with("is not known here"));
+        assert!(clock(Wall::now(), &kept).ends_with("by somebody"));
+        assert!(clock(Wall::now(), &not_kept).ends_with("is not known here"));
     }
 
     #[test]

@@ -53,6 +53,8 @@ pub struct Figures {
     pub datagrams_sent: u64,
     /// Datagrams lost: no address, no room, refused.
     pub datagrams_failed: u64,
+    /// Times that the receiver's machine said that nobody listens on that port.
+    pub datagrams_refused: u64,
     /// One per source, in source order.
     pub sources: Vec<SourceFigures>,
 }
@@ -60,6 +62,8 @@ pub struct Figures {
 /// Of one source, over all its workers.
 #[derive(Debug, Clone, Default)]
 pub struct SourceFigures {
+    /// No frame will come any more: a file is over, or was given up.
+    pub finished: bool,
     /// Workers started: connections, and attempts at one.
     pub workers: u64,
     /// Frames that workers delivered.

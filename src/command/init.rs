@@ -127,6 +127,15 @@ impl Sink {
     }
 }
 
+impl fmt::Display for Sink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Sink::Udp(address) => write!(f, "udp://{}:{}", address.host, address.port),
+            Sink::Memory(_) => f.write_str("memory"),
+        }
+    }
+}
+
 /// A sink in memory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Memory {

@@ -161,6 +161,19 @@ pub enum SourceState {
 }
 
 impl SourceState {
+    /// All of them.
+    pub const ALL: [SourceState; 9] = [
+        SourceState::NotStarted,
+        SourceState::Initialising,
+        SourceState::Restarting,
+        SourceState::Running,
+        SourceState::Paused,
+        SourceState::Muted,
+        SourceState::Terminating,
+        SourceState::Ended,
+        SourceState::Error,
+    ];
+
     /// The word on the wire.
     pub fn as_str(self) -> &'static str {
         match self {

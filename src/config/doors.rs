@@ -64,7 +64,8 @@ pub(super) const MIN_HEAD_BYTES: usize = 8 << 10;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
-    /// Connections; of more, the one that has been idle longest goes.
+    /// Connections. More wait; one that is idle meanwhile goes, those without a token first. A quarter is kept free of
+    /// listeners to events.
     pub connections: usize,
     /// Connections of one address that is not loopback.
     pub connections_per_address: usize,

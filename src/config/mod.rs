@@ -81,6 +81,8 @@ pub struct Http {
     /// Host names it answers to, against DNS rebinding; addresses and `localhost` always pass, `*` is any name. Empty: the
     /// machine's own name while it listens on loopback only, else any.
     pub hosts: Vec<String>,
+    /// Addresses and networks of reverse proxies whose `X-Forwarded-For` counts; empty: none.
+    pub trusted_proxies: Vec<String>,
     /// A Unix socket that speaks the same protocol to the service's own user and group, without token; empty: none.
     pub unix: PathBuf,
 }
@@ -195,7 +197,14 @@ impl Default for Tcp {
 
 impl Default for Http {
     fn default() -> Self {
-        Http { host: "127.0.0.1".into(), port: 8080, cors_origins: Vec::new(), hosts: Vec::new(), unix: PathBuf::new() }
+        Http {
+            host: "127.0.0.1".into(),
+            port: 8080,
+            cors_origins: Vec::new(),
+            hosts: Vec::new(),
+            trusted_proxies: Vec::new(),
+            unix: PathBuf::new(),
+        }
     }
 }
 

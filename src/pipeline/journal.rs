@@ -1,8 +1,9 @@
 //! The updates of one pipeline, written by its tasks and read by `status`.
 
 use super::statistics::Updates;
+use super::story::Story;
 use crate::clock::{Clock, SystemClock, Wall};
-use crate::command::{Context, Event, Severity, SourceState, Update};
+use crate::command::{Context, Event, PipelineId, Severity, SourceState, Update};
 use crate::error::Error;
 use crate::feed::{Listeners, Message};
 use crate::infer::registry::Progress;
@@ -14,7 +15,7 @@ use std::time::{Duration, Instant};
 const LOADING_INTERVAL: Duration = Duration::from_millis(250);
 
 /// See the module. Single-threaded, like everything on the event loop.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Journal {
     updates: RefCell<Updates>,
     /// Who gets each update as it is written, and the detections too.
@@ -22,9 +23,22 @@ pub(super) struct Journal {
     /// While the model is being loaded: how far that is, and when listeners were last told.
     loading: RefCell<Option<(Update, Instant)>>,
     clock: SystemClock,
+    /// The same for who reads the log.
+    pub(super) story: Story,
 }
 
 impl Journal {
+    /// Nothing has happened yet.
+    pub(super) fn new(pipeline: PipelineId) -> Journal {
+        Journal {
+            updates: RefCell::default(),
+            listeners: Listeners::default(),
+            loading: RefCell::default(),
+            clock: SystemClock,
+            story: Story::new(pipeline),
+        }
+    }
+
     /// Something normal.
     pub(super) fn info(&self, context: Context, event: Event) {
         self.publish(self.updates.borrow_mut().push(self.clock.wall(), Severity::Info, context, event));

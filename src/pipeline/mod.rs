@@ -16,6 +16,7 @@ mod source;
 mod state;
 mod statistics;
 mod store;
+mod story;
 mod table;
 mod turns;
 

@@ -19,6 +19,7 @@ use crate::infer::{Done, Job, Model, Queue, Thresholds, Ticket};
 use crate::sink::datagram::{self, ClassNames, FrameInfo};
 use crate::sink::results::Results;
 use crate::sink::udp::UdpSink;
+use log::Level;
 use smol::future::{or, yield_now};
 use std::cell::{Cell, OnceCell, RefCell};
 use std::rc::Rc;
@@ -103,6 +104,14 @@ impl Output {
         }
     }
 
+    /// Whoever answers for the sink has said, of detections before the last ones, that nobody takes them.
+    fn was_refused(&self) -> bool {
+        match self {
+            Output::Udp(sink) => sink.was_refused(),
+            Output::Memory(_) => false,
+        }
+    }
+
     fn end_turn(&self) {
         if let Output::Memory(results) = self {
             results.end_turn();
@@ -135,7 +144,7 @@ enum Step {
 
 impl Pipeline {
     pub(super) fn new(id: PipelineId, init: Init, shared: Rc<Shared>, budget: Rc<Budget>, origin: Origin) -> Pipeline {
-        let (journal, wake) = (Rc::new(Journal::default()), Rc::new(Signal::new()));
+        let (journal, wake) = (Rc::new(Journal::new(id)), Rc::new(Signal::new()));
         let given = (init.filling, init.consumption);
         let source = |(index, wanted): (usize, &crate::command::Source)| {
             let buffer_size = shared.settings.buffer_size;
@@ -173,27 +182,32 @@ impl Pipeline {
         })
         .await;
         match outcome {
-            Ok(Some((model, output, _reservation))) => {
+            Ok(Some((loaded, output, _reservation))) => {
                 self.was_ready.set(true);
+                let (model, sources) = (&self.init.model_id, self.sources.len());
+                let (engine, sink) = (loaded.engine_name(), &self.init.sink);
+                self.tell(Level::Info, format_args!("event=started model={model} engine={engine} sources={sources} sink={sink}"));
                 let _ = ready.try_send(Ok(()));
                 let output = self.output.get_or_init(|| output);
                 let abandoned = async {
                     output.abandoned().await;
-                    log::info!("pipeline={} event=abandoned", self.id);
+                    self.tell(Level::Info, format_args!("event=abandoned"));
                     started = false;
                 };
-                or(self.work(model, output), or(self.quit.wait(), abandoned)).await;
+                or(self.work(loaded, output), or(self.quit.wait(), abandoned)).await;
                 // All at once: each may take its whole grace.
                 join_all(self.sources.iter().map(Source::stop).collect()).await;
             }
             // Nobody waits any more when the client has gone; the pipeline then ends all the same.
             Ok(None) => drop(ready.try_send(Err(Error::new(Kind::NotAllowed, "Terminated while loading")))),
             Err(error) => {
-                log::warn!("pipeline={} model={} error={error}", self.id, self.init.model_id);
+                let (model, why) = (&self.init.model_id, error.to_string());
+                self.tell(Level::Warn, format_args!("event=init_failed model={model} error={why:?}"));
                 started = false;
                 let _ = ready.try_send(Err(error));
             }
         }
+        self.tell(Level::Info, format_args!("event=ended"));
         self.journal.listeners.close();
         self.gone.0.close();
         started
@@ -205,13 +219,19 @@ impl Pipeline {
         let _ = self.gone.1.recv().await;
     }
 
+    /// For the log.
+    fn tell(&self, level: Level, event: std::fmt::Arguments<'_>) {
+        self.journal.story.tell(level, event);
+    }
+
     async fn prepare(&self) -> Result<(Arc<Model>, Output, Reservation)> {
         let mut backoff = Backoff::new(self.shared.settings.retry_delay, self.id.as_u64_pair().0);
         loop {
             match self.try_prepare().await {
                 Err(error) if self.origin != Origin::Client => {
                     // At boot the network comes later than we do, and memory may be given back.
-                    log::warn!("pipeline={} model={} event=not_ready error={error}", self.id, self.init.model_id);
+                    let (model, why) = (&self.init.model_id, error.to_string());
+                    self.tell(Level::Warn, format_args!("event=not_ready model={model} error={why:?}"));
                     self.journal.inference_error(&error);
                     smol::Timer::after(backoff.delay(false, error.kind() == Kind::ApiUnauthorised)).await;
                 }
@@ -481,8 +501,18 @@ impl Pipeline {
             self.journal.listeners.publish(&Message::Detections(payload.as_slice().into()));
         }
         match output.send(&frame, payload).await {
-            Ok(()) => self.source(part.source, |source| source.record_dispatch(frame.decoded)),
-            Err(error) => self.journal.dispatch_error(&error),
+            Ok(()) => {
+                if output.was_refused() {
+                    self.journal.story.refused(part.source);
+                } else {
+                    self.journal.story.sent(part.source);
+                }
+                self.source(part.source, |source| source.record_dispatch(frame.decoded));
+            }
+            Err(error) => {
+                self.journal.story.unsent(part.source, &error);
+                self.journal.dispatch_error(&error);
+            }
         }
     }
 
@@ -524,14 +554,15 @@ impl Pipeline {
     }
 
     fn figures(&self) -> Figures {
-        let (datagrams_sent, datagrams_failed) = match self.output.get() {
+        let (datagrams_sent, datagrams_failed, datagrams_refused) = match self.output.get() {
             Some(Output::Udp(sink)) => sink.counters(),
-            Some(Output::Memory(_)) | None => (0, 0),
+            Some(Output::Memory(_)) | None => (0, 0, 0),
         };
         Figures {
             omitted_detections: self.omitted.get(),
             datagrams_sent,
             datagrams_failed,
+            datagrams_refused,
             sources: self.sources.iter().map(Source::figures).collect(),
         }
     }

@@ -17,6 +17,7 @@ use crate::command::{
 use crate::error::{Error, Kind, Result};
 use crate::geometry::InputRule;
 use crate::infer::Pixels;
+use log::Level;
 use smol::future::yield_now;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -76,6 +77,10 @@ pub(super) struct Source {
     defer: Cell<bool>,
     /// What was asked for last, whatever becomes of the connection: a camera that comes back is as muted as it was.
     muted: Cell<bool>,
+    /// How often it was opened.
+    opened: Cell<u32>,
+    /// A frame has come since it was opened last.
+    has_frames: Cell<bool>,
     /// The loop has ended: no frame will come any more.
     over: Cell<bool>,
     properties: Cell<Option<SourceProperties>>,
@@ -126,6 +131,8 @@ impl Source {
             deferred: RefCell::default(),
             defer: Cell::new(false),
             muted: Cell::new(muted),
+            opened: Cell::new(0),
+            has_frames: Cell::new(false),
             over: Cell::new(false),
             properties: Cell::new(None),
             strategies: Cell::new(given),
@@ -169,17 +176,16 @@ impl Source {
             file_attempts = if self.last_frame_id.get() > furthest { 0 } else { file_attempts + 1 };
             self.fail(lost, &error);
             if is_file && file_attempts >= MAX_FILE_ATTEMPTS {
+                let (reference, why) = (&self.wanted.reference, error.to_string());
+                self.tell(Level::Error, format_args!("event=source_given_up reference={reference} error={why:?}"));
                 self.flush_deferred();
                 self.over.set(true);
                 return self.changed.ring();
             }
             let delay = backoff.delay(lost, error.kind() == Kind::SourceUnauthorised);
-            log::warn!(
-                "source={} reference={} error={error} retry_in_s={:.1}",
-                self.id,
-                self.wanted.reference,
-                delay.as_secs_f64()
-            );
+            let (event, retry) = (if lost { "source_lost" } else { "source_unreachable" }, delay.as_secs_f64());
+            let (reference, why) = (&self.wanted.reference, error.to_string());
+            self.tell(Level::Warn, format_args!("event={event} reference={reference} error={why:?} retry_in_s={retry:.1}"));
             // Who was refused has no reason to ask again and again.
             let probe = Probe::of(&self.wanted.reference).filter(|_| error.kind() != Kind::SourceUnauthorised);
             if pause(delay, probe, &mut silent).await {
@@ -257,6 +263,11 @@ impl Source {
         self.strategies.set((Some(filling), Some(consumption)));
         *self.buffer.borrow_mut() = Buffer::new(slots, filling, consumption);
         self.flush_deferred();
+        let SourceProperties { width, height, fps, .. } = properties;
+        let event = if self.opened.replace(self.opened.get() + 1) == 0 { "source_opened" } else { "source_returned" };
+        let reference = &self.wanted.reference;
+        self.tell(Level::Info, format_args!("event={event} reference={reference} width={width} height={height} fps={fps}"));
+        self.has_frames.set(false);
         self.journal.info(Context::Source, Event::ConsumptionStarted { source_id: self.id });
         self.transition(if self.muted.get() { SourceState::Muted } else { SourceState::Running });
         self.changed.ring();
@@ -267,6 +278,9 @@ impl Source {
         self.last_frame_id.set(self.last_frame_id.get().max(frame.frame_id));
         if known || self.state.get() != SourceState::Running {
             return worker.release(frame.slot);
+        }
+        if !self.has_frames.replace(true) {
+            self.tell(Level::Info, format_args!("event=frames_started frame={}", frame.frame_id));
         }
         self.figures.borrow_mut().frames += 1;
         self.counters.set(capture::Progress { waiting_for_key_frame: false, ..self.counters.get() });
@@ -287,11 +301,19 @@ impl Source {
         let before = self.counters.replace(progress);
         if progress.waiting_for_key_frame && !before.waiting_for_key_frame {
             let message = "The source sends no key frame that decoding could begin with";
-            self.journal.source_error(self.id, &Error::new(Kind::NoKeyFrame, message));
+            let error = Error::new(Kind::NoKeyFrame, message);
+            self.tell(Level::Warn, format_args!("event=no_key_frame error={:?}", error.to_string()));
+            self.journal.source_error(self.id, &error);
         }
     }
 
+    /// For the log.
+    fn tell(&self, level: Level, event: std::fmt::Arguments<'_>) {
+        self.journal.story.tell_of(level, self.id, event);
+    }
+
     fn finish(&self) {
+        self.tell(Level::Info, format_args!("event=source_ended frames={}", self.last_frame_id.get()));
         self.over.set(true);
         self.transition(SourceState::Ended);
         self.journal.info(Context::Source, Event::ConsumptionFinished { source_id: self.id });
@@ -414,6 +436,7 @@ impl Source {
     pub(super) fn apply(&self, operation: Operation) {
         let muted = operation == Operation::Mute;
         self.muted.set(muted);
+        self.tell(Level::Info, format_args!("event={}", if muted { "muted" } else { "resumed" }));
         self.transition(if muted { SourceState::Muted } else { SourceState::Running });
         if let Some(worker) = self.worker.borrow().as_ref() {
             worker.set_muted(muted);
@@ -457,6 +480,7 @@ impl Source {
     /// What it has counted and measured, with what the worker that runs has told.
     pub(super) fn figures(&self) -> SourceFigures {
         let (told, mut figures) = (self.counters.get(), self.figures.borrow().clone());
+        figures.finished = self.over.get();
         // A worker may tell any number.
         figures.frames_without_slot = figures.frames_without_slot.saturating_add(told.dropped);
         figures.frames_undecodable = figures.frames_undecodable.saturating_add(told.undecodable);

@@ -52,7 +52,7 @@ impl Table {
                 None if is_declared => continue,
                 None => Origin::Restored { muted },
             };
-            log::info!("pipeline={id} restored=true muted={muted}");
+            log::info!("pipeline={id} event=restored muted={muted}");
             table.start(table.pipeline(id, init, origin));
         }
         table.start_declared(declared);
@@ -62,7 +62,7 @@ impl Table {
     /// Starts what is declared and not there yet.
     fn start_declared(self: &Rc<Self>, declared: Vec<Declared>) {
         for Declared { id, name, init } in declared {
-            log::info!("pipeline={id} declared={name}");
+            log::info!("pipeline={id} event=declared name={name:?}");
             if let Some(init) = init.filter(|_| self.find(id).is_err()) {
                 self.start(self.pipeline(id, init, Origin::Declared { muted: false }));
             }
@@ -191,7 +191,9 @@ impl Table {
     async fn terminate(&self, id: PipelineId) -> Result<()> {
         self.is_open()?;
         // Out of the table first: a second terminate finds nothing, as in the reference.
-        self.remove(id)?.terminate().await;
+        let pipeline = self.remove(id)?;
+        log::info!("pipeline={id} event=terminating");
+        pipeline.terminate().await;
         self.save().await
     }
 

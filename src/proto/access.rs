@@ -3,14 +3,17 @@
 //! Without any token everybody who reaches a port may do everything, as in the reference; the service refuses to listen
 //! beyond loopback in that state. Unix sockets are guarded by the mode of their file instead.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::hint::black_box;
 use std::net::IpAddr;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use super::audit::Who;
 use crate::command::Secret;
 use crate::error::{Error, Kind, Result};
+use crate::logging::{Throttle, suppressed};
 
 /// Tokens in one file: people and programs on a site, not users of a public service. Each costs a comparison.
 const MAX_TOKENS: usize = 64;
@@ -28,6 +31,9 @@ const FAILURE_WINDOW: Duration = Duration::from_secs(60);
 /// its own gains ten attempts for each.
 const MAX_ADDRESSES: usize = 1024;
 
+/// How many bits of an IPv6 address count: what one customer of a provider has.
+const IPV6_NETWORK_BITS: u32 = 64;
+
 /// What a token is good for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Scope {
@@ -41,7 +47,7 @@ pub enum Scope {
 #[derive(Debug, Clone)]
 pub struct Token {
     /// For the log.
-    pub name: String,
+    pub name: Rc<str>,
     /// What it is good for.
     pub scope: Scope,
     /// Sent as `Authorization: Bearer …` or `auth_token`.
@@ -53,6 +59,20 @@ pub struct Token {
 pub struct Access {
     tokens: RefCell<Vec<Token>>,
     failures: RefCell<HashMap<IpAddr, Failures>>,
+    refusals: [Cell<u64>; REFUSALS.len()],
+    /// Of the lines about all refusals together: who has many addresses shall not fill the log.
+    lines: RefCell<Option<Throttle>>,
+}
+
+/// Why a request was not let in, as metrics name it; the order of [`Access::refusals`].
+pub(super) const REFUSALS: [&str; 4] = ["no_token", "unknown_token", "locked_out", "scope"];
+
+#[derive(Debug, Clone, Copy)]
+enum Refusal {
+    NoToken,
+    UnknownToken,
+    LockedOut,
+    Scope,
 }
 
 #[derive(Debug)]
@@ -70,14 +90,14 @@ impl Token {
         if !secret.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err("a token is one word of printable ASCII");
         }
-        Ok(Token { name: name.to_owned(), scope, secret: Secret::new(secret) })
+        Ok(Token { name: name.into(), scope, secret: Secret::new(secret) })
     }
 }
 
 impl Access {
     /// With these tokens; with none, open to everybody.
     pub fn new(tokens: Vec<Token>) -> Self {
-        Access { tokens: RefCell::new(tokens), failures: RefCell::default() }
+        Access { tokens: RefCell::new(tokens), ..Access::default() }
     }
 
     /// From now on these tokens are good (the file was read again).
@@ -90,38 +110,70 @@ impl Access {
         self.tokens.borrow().is_empty()
     }
 
-    /// Lets a request through or says why not. `peer` is `None` on Unix sockets.
-    pub(super) fn check(&self, peer: Option<IpAddr>, shown: Option<&str>, needed: Scope) -> Result<()> {
-        let Some(peer) = peer.filter(|_| !self.is_open()) else { return Ok(()) };
-        if self.is_locked_out(peer) {
-            return Err(Error::new(Kind::Unauthorised, "Too many failed attempts from this address; try again in a minute"));
+    /// Lets a request of a client at `peer` through, and says as whom, or says why not.
+    ///
+    /// A good token is good however many bad ones came from the same address: behind a proxy or a router others share it.
+    pub(super) fn check(&self, peer: IpAddr, shown: Option<&str>, needed: Scope) -> Result<Who> {
+        if self.is_open() {
+            return Ok(Who::Anyone);
         }
         let Some(shown) = shown else {
+            self.refuse(Refusal::NoToken);
             return Err(Error::new(Kind::Unauthorised, "A token is needed"));
         };
         let tokens = self.tokens.borrow();
         // All are compared, so that the time does not tell which one came close.
         let found = tokens.iter().fold(None, |found, token| if same(token.secret.reveal(), shown) { Some(token) } else { found });
         match found {
-            None => {
-                self.remember_failure(peer);
-                log::warn!("event=token_refused peer={peer}");
-                Err(Error::new(Kind::Unauthorised, "The token is not known"))
-            }
+            None => Err(self.failed(peer)),
             Some(token) if token.scope < needed => {
-                log::warn!("event=scope_refused peer={peer} token={}", token.name);
+                self.refuse(Refusal::Scope);
+                self.tell(format_args!("event=scope_refused peer={peer} token={}", token.name));
                 Err(Error::new(Kind::Forbidden, "The token is good for reading only"))
             }
-            Some(_) => Ok(()),
+            Some(token) => Ok(Who::Token(token.name.clone())),
         }
     }
 
-    fn is_locked_out(&self, peer: IpAddr) -> bool {
-        let failures = self.failures.borrow();
-        failures.get(&peer).is_some_and(|entry| entry.count >= MAX_FAILURES && entry.since.elapsed() < FAILURE_WINDOW)
+    /// One more wrong token from there.
+    fn failed(&self, peer: IpAddr) -> Error {
+        let (count, left) = self.remember_failure(network(peer));
+        if count > MAX_FAILURES {
+            self.refuse(Refusal::LockedOut);
+            let text = "Too many wrong tokens from this address; try again in a minute";
+            return Error::new(Kind::LockedOut, text).retry_after(left);
+        }
+        self.refuse(Refusal::UnknownToken);
+        if count == MAX_FAILURES {
+            let network = network(peer);
+            self.tell(format_args!("event=locked_out peer={peer} network={network} failures={count} for_s={}", left.as_secs()));
+        } else {
+            self.tell(format_args!("event=token_refused peer={peer} failures={count}"));
+        }
+        Error::new(Kind::Unauthorised, "The token is not known")
     }
 
-    fn remember_failure(&self, peer: IpAddr) {
+    fn refuse(&self, why: Refusal) {
+        if let Some(count) = self.refusals.get(why as usize) {
+            count.set(count.get() + 1);
+        }
+    }
+
+    /// How many requests were not let in, by reason.
+    pub(super) fn refused(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        REFUSALS.into_iter().zip(self.refusals.iter().map(Cell::get))
+    }
+
+    fn tell(&self, event: std::fmt::Arguments<'_>) {
+        let now = Instant::now();
+        let mut lines = self.lines.borrow_mut();
+        if let Some(before) = lines.get_or_insert_with(|| Throttle::new(now)).admit(now) {
+            log::warn!("{event}{}", suppressed(before));
+        }
+    }
+
+    /// The failures of a network that count now, and for how long they do.
+    fn remember_failure(&self, peer: IpAddr) -> (u32, Duration) {
         let mut failures = self.failures.borrow_mut();
         if failures.len() >= MAX_ADDRESSES && !failures.contains_key(&peer) {
             let oldest = failures.iter().min_by_key(|(_, entry)| entry.since).map(|(address, _)| *address);
@@ -131,7 +183,16 @@ impl Access {
         if entry.since.elapsed() >= FAILURE_WINDOW {
             *entry = Failures { count: 0, since: Instant::now() };
         }
-        entry.count += 1;
+        entry.count = entry.count.saturating_add(1);
+        (entry.count, FAILURE_WINDOW.saturating_sub(entry.since.elapsed()))
+    }
+}
+
+/// What is counted as one client: an IPv4 address, or the network that one customer gets of IPv6.
+pub(super) fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => IpAddr::V6((u128::from(address) & (u128::MAX << (128 - IPV6_NETWORK_BITS))).into()),
+        address => address,
     }
 }
 
@@ -149,7 +210,7 @@ pub fn parse_tokens(text: &str) -> Result<Vec<Token>> {
             [name, "control", secret] => (name, Scope::Control, secret),
             _ => return Err(wrong("a line is NAME, then read or control, then the token")),
         };
-        if tokens.iter().any(|token| token.name == **name) {
+        if tokens.iter().any(|token| *token.name == **name) {
             return Err(wrong("this name was used before"));
         }
         if tokens.len() == MAX_TOKENS {
@@ -172,9 +233,9 @@ mod tests {
     use super::*;
 
     const FILE: &str = "# people\nboard read 0123456789abcdef\n\nops control fedcba9876543210fedcba # rotated in May\nhash read 0123456789abcdef#0123 #\n";
-    const HERE: Option<IpAddr> = Some(IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1)));
+    const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1));
 
-    fn kind(result: Result<()>) -> Option<Kind> {
+    fn kind(result: Result<Who>) -> Option<Kind> {
         result.err().map(|error| error.kind())
     }
 
@@ -194,26 +255,46 @@ mod tests {
         ] {
             assert_eq!(kind(access.check(HERE, shown, needed)), refused, "{shown:?} {needed:?}");
         }
-        assert_eq!(kind(access.check(None, None, Scope::Control)), None, "Unix sockets need none");
-        assert_eq!(kind(Access::default().check(HERE, None, Scope::Control)), None, "open");
+        assert_eq!(access.check(HERE, Some("fedcba9876543210fedcba"), Scope::Control).unwrap(), Who::Token("ops".into()));
+        assert_eq!(Access::default().check(HERE, None, Scope::Control).unwrap(), Who::Anyone, "open");
     }
 
     #[test]
-    fn guessing_locks_the_address_out_and_only_that() {
+    fn guessing_is_slowed_down_and_a_good_token_is_always_good() {
         let access = Access::new(parse_tokens(FILE).unwrap());
+        let check = |shown| access.check(HERE, shown, Scope::Read);
         for _ in 0..MAX_FAILURES {
-            assert_eq!(kind(access.check(HERE, Some("wrong"), Scope::Read)), Some(Kind::Unauthorised));
+            assert_eq!(kind(check(Some("wrong"))), Some(Kind::Unauthorised));
         }
-        let good = Some("0123456789abcdef");
-        assert_eq!(kind(access.check(HERE, good, Scope::Read)), Some(Kind::Unauthorised));
-        assert_eq!(kind(access.check("10.0.0.2".parse().ok(), good, Scope::Read)), None);
+        let locked = check(Some("wrong")).unwrap_err();
+        assert_eq!(locked.kind(), Kind::LockedOut);
+        assert!(locked.retries_after().is_some_and(|pause| pause <= FAILURE_WINDOW && pause > FAILURE_WINDOW / 2));
+        // Who shares the address, behind a proxy or a router, is not kept out by its neighbour.
+        assert_eq!(kind(check(Some("0123456789abcdef"))), None);
+        assert_eq!(kind(check(Some("wrong"))), Some(Kind::LockedOut), "and the good one forgives nothing");
+        // To show nothing is no guess.
+        assert_eq!(kind(check(None)), Some(Kind::Unauthorised));
+        assert_eq!(kind(access.check("10.0.0.2".parse().unwrap(), Some("wrong"), Scope::Read)), Some(Kind::Unauthorised));
+        let counted: Vec<u64> = access.refused().map(|(_, count)| count).collect();
+        assert_eq!(counted, [1, u64::from(MAX_FAILURES) + 1, 2, 0]);
+    }
+
+    #[test]
+    fn all_addresses_of_one_ipv6_network_are_one_client() {
+        let access = Access::new(parse_tokens(FILE).unwrap());
+        let check = |address: &str| kind(access.check(address.parse().unwrap(), Some("wrong"), Scope::Read));
+        for host in 0..MAX_FAILURES {
+            assert_eq!(check(&format!("2001:db8:0:1::{host:x}")), Some(Kind::Unauthorised));
+        }
+        assert_eq!(check("2001:db8:0:1:ffff::1"), Some(Kind::LockedOut));
+        assert_eq!(check("2001:db8:0:2::1"), Some(Kind::Unauthorised));
     }
 
     #[test]
     fn the_memory_of_failures_is_bounded() {
         let access = Access::new(parse_tokens(FILE).unwrap());
         for address in 0..5000u32 {
-            let _ = access.check(Some(IpAddr::V4(address.into())), Some("wrong"), Scope::Read);
+            let _ = access.check(IpAddr::V4(address.into()), Some("wrong"), Scope::Read);
         }
         assert_eq!(access.failures.borrow().len(), MAX_ADDRESSES);
     }

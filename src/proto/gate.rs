@@ -1,13 +1,14 @@
 //! What both doors do between a command and its execution: may this client, may this pipeline, and not for ever.
 
 use std::cell::Cell;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use futures_lite::future;
 use smol::Timer;
 
 use super::access::{Access, Scope};
+use super::audit::{Audit, Caller, Who};
 use super::listen::Stream;
 use super::reach::Reach;
 use super::tls::Tls;
@@ -31,6 +32,8 @@ pub struct Gate {
     pub(super) opened: Wall,
     /// Requests answered so far, in the order of [`OUTCOMES`].
     pub(super) counts: [Cell<u64>; OUTCOMES.len()],
+    /// Tells who changed what.
+    pub(super) audit: Audit,
     /// Longest time a command may take.
     pub command_timeout: Duration,
 }
@@ -63,7 +66,7 @@ impl Default for Gate {
 impl Gate {
     /// These rules, with nothing counted yet.
     pub fn new(access: Access, reach: Reach, tls: Option<Tls>, command_timeout: Duration) -> Self {
-        Gate { access, reach, tls, opened: Wall::now(), counts: Default::default(), command_timeout }
+        Gate { access, reach, tls, opened: Wall::now(), counts: Default::default(), command_timeout, audit: Audit::default() }
     }
 
     /// One more request has been answered.
@@ -92,9 +95,27 @@ impl Gate {
         }
     }
 
-    /// May a client at `peer` (`None`: it is known otherwise) that shows `token` do what needs `scope`?
-    pub(super) fn admit(&self, peer: Option<IpAddr>, token: Option<&str>, scope: Scope) -> Result<()> {
-        self.access.check(peer, token, scope)
+    /// May a client that shows `token` do what needs `scope`, and as whom?
+    pub(super) fn admit(&self, caller: &Caller, token: Option<&str>, scope: Scope) -> Result<Who> {
+        match (&caller.proved, caller.from) {
+            (Some(who), _) => Ok(who.clone()),
+            // Without an address there is nobody to count failures of: only Unix sockets have none.
+            (None, from) => self.access.check(from.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)), token, scope),
+        }
+    }
+
+    /// Carries out a command for `who`, with its audit line where it changes something.
+    pub(super) async fn carry_out<E: Execute>(
+        &self,
+        commands: &E,
+        command: Command,
+        caller: &Caller,
+        who: &Who,
+    ) -> Result<Reply> {
+        let pending = self.audit.begin(&command, caller, who);
+        let outcome = self.execute(commands, command).await;
+        pending.ended(&outcome);
+        outcome
     }
 
     /// Carries out a command of an admitted client.

@@ -8,6 +8,10 @@ use std::task::{Context, Poll};
 use async_net::{TcpListener, TcpStream, unix};
 use futures_lite::{AsyncRead, AsyncWrite};
 use futures_rustls::server::TlsStream;
+use ring::digest;
+use rustix::net::sockopt::socket_peercred;
+
+use super::audit::Who;
 
 /// A bound socket a door accepts connections from.
 #[derive(Debug)]
@@ -63,11 +67,18 @@ impl Stream {
         matches!(self, Stream::Tls(_))
     }
 
-    /// The client proved with a certificate who it is.
-    pub(super) fn is_certified(&self) -> bool {
+    /// Who the client is, where the connection itself proves it: by a certificate, or by having been able to open a Unix
+    /// socket.
+    pub(super) fn proved(&self) -> Option<Who> {
         match self {
-            Stream::Tls(stream) => stream.get_ref().1.peer_certificates().is_some(),
-            Stream::Tcp(_) | Stream::Unix(_) => false,
+            Stream::Tls(stream) => {
+                let certificate = stream.get_ref().1.peer_certificates()?.first()?;
+                let hash = digest::digest(&digest::SHA256, certificate);
+                hash.as_ref().first_chunk().map(|fingerprint| Who::Certificate(*fingerprint))
+            }
+            // The kernel knows who opened it.
+            Stream::Unix(stream) => Some(socket_peercred(stream).map_or(Who::Anyone, |peer| Who::User(peer.uid.as_raw()))),
+            Stream::Tcp(_) => None,
         }
     }
 }

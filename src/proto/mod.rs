@@ -4,6 +4,7 @@
 //! `tcp/` and `http/` are the doors; the files beside them are what both share.
 
 pub mod access;
+mod audit;
 mod connections;
 #[cfg(test)]
 #[allow(clippy::panic)]
@@ -14,6 +15,7 @@ pub mod init;
 pub mod listen;
 mod pipeline_id;
 mod properties;
+mod proxies;
 mod python;
 pub mod reach;
 mod report_json;
@@ -23,4 +25,5 @@ pub mod tls;
 
 pub use connections::{Limits, Stop};
 pub use http::Cors;
+pub use proxies::Proxies;
 pub use rules::Rules;

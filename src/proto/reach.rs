@@ -79,6 +79,11 @@ impl FromStr for HostRule {
 }
 
 impl HostRule {
+    /// Whether this is a network, or an address, that holds `address`.
+    pub(super) fn contains(&self, address: IpAddr) -> bool {
+        matches!(self, HostRule::Network(..)) && self.allows(&address.to_string())
+    }
+
     fn allows(&self, host: &str) -> bool {
         let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>().ok();
         let name = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();

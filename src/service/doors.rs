@@ -13,9 +13,9 @@ use crate::error::{Error, Kind, Result, system};
 use crate::proto::access::{Access, Scope, Token, parse_tokens};
 use crate::proto::gate::Gate;
 use crate::proto::listen::Listener;
-use crate::proto::reach::Reach;
+use crate::proto::reach::{HostRule, Reach};
 use crate::proto::tls::{self, Tls};
-use crate::proto::{Cors, Limits, Rules, Stop, http, tcp};
+use crate::proto::{Cors, Limits, Proxies, Rules, Stop, http, tcp};
 
 /// The credential that systemd may hand over (`LoadCredential=weir.tokens:…`), in the format of the token file.
 const CREDENTIAL: &str = "weir.tokens";
@@ -25,6 +25,9 @@ const UNIX_MODE: u32 = 0o660;
 
 /// A token file larger than this is not one: 64 lines of 100 bytes are 6 KiB.
 const MAX_TOKEN_FILE_BYTES: u64 = 64 << 10;
+
+/// Clients that may wait for a place at each door: a fleet's dashboards that all come back at once.
+const WAITING: i32 = 1024;
 
 /// In `http.hosts`: any name.
 const ANY_HOST: &str = "*";
@@ -74,20 +77,22 @@ fn hosts(configured: &[String], addresses: &[SocketAddr]) -> Vec<String> {
 
 /// Reads tokens and certificates again. What cannot be used is said, and the old stays.
 pub(super) fn reload(config: &Config, gate: &Gate) {
-    match tokens(config) {
+    let tokens = tokens(config).and_then(|tokens| {
         // An emptied file must not open the doors to everybody.
-        Ok(tokens) if tokens.is_empty() && !gate.access.is_open() => {
-            log::error!("event=reload_refused reason=\"no tokens left\"")
+        if tokens.is_empty() && !gate.access.is_open() {
+            return Err(Error::new(Kind::Configuration, "no tokens are left; those from before stay good"));
         }
-        Ok(tokens) => gate.access.replace(tokens),
-        Err(error) => log::error!("event=reload_failed error=\"{error}\""),
+        let count = tokens.len();
+        gate.access.replace(tokens);
+        Ok(count)
+    });
+    let certificates = gate.tls.as_ref().map_or(Ok(()), Tls::reload);
+    for error in [tokens.as_ref().err(), certificates.as_ref().err()].into_iter().flatten() {
+        log::error!("event=reload_failed error={:?}", error.to_string());
     }
-    if let Some(tls) = &gate.tls
-        && let Err(error) = tls.reload()
-    {
-        log::error!("event=reload_failed error=\"{error}\"");
+    if let (Ok(tokens), Ok(())) = (tokens, certificates) {
+        log::info!("event=reloaded tokens={tokens} tls={}", gate.tls.is_some());
     }
-    log::info!("event=reloaded");
 }
 
 /// Tokens of the file, of systemd's credential and of the environment.
@@ -117,14 +122,17 @@ fn read(file: &Path) -> Result<String> {
     std::fs::read_to_string(file).map_err(unreadable)
 }
 
+fn host_rules(list: &[String]) -> Result<Vec<HostRule>> {
+    list.iter().map(|text| text.parse()).collect()
+}
+
 fn reach(config: &Config, is_local: bool) -> Result<Reach> {
-    let rules = |list: &[String]| list.iter().map(|text| text.parse()).collect::<Result<Vec<_>>>();
     // As the reference while only this machine can ask; as soon as others can, only what is named.
     let any_file = config.sources.dirs.is_empty() && is_local;
     Ok(Reach {
         schemes: config.sources.schemes.iter().map(|scheme| scheme.to_ascii_lowercase()).collect(),
-        source_hosts: rules(&config.sources.hosts)?,
-        sink_hosts: rules(&config.sinks.hosts)?,
+        source_hosts: host_rules(&config.sources.hosts)?,
+        sink_hosts: host_rules(&config.sinks.hosts)?,
         file_roots: (!any_file).then(|| config.sources.dirs.clone()),
     })
 }
@@ -139,15 +147,16 @@ fn seconds(seconds: f64) -> Duration {
 }
 
 /// What holds at both doors until `stop`.
-pub(super) fn rules(config: &Config, gate: Rc<Gate>, stop: Stop) -> Rules {
+pub(super) fn rules(config: &Config, gate: Rc<Gate>, stop: Stop) -> Result<Rules> {
     let limits = &config.limits;
-    Rules {
-        limits: Limits { connections: limits.connections, per_address: limits.connections_per_address },
+    let proxies = Proxies::new(host_rules(&config.http.trusted_proxies)?);
+    Ok(Rules {
+        limits: Limits { connections: limits.connections, per_address: limits.connections_per_address, proxies },
         max_message_bytes: limits.message_bytes,
         message_timeout: seconds(limits.message_timeout_s),
         gate,
         stop: Some(stop),
-    }
+    })
 }
 
 pub(super) fn tcp_settings(config: &Config, rules: Rules) -> tcp::Settings {
@@ -162,6 +171,7 @@ pub(super) fn http_settings(config: &Config, addresses: &[SocketAddr], rules: Ru
         max_headers: config.limits.headers,
         cors: Cors { origins: config.http.cors_origins.clone() },
         hosts: hosts(&config.http.hosts, addresses),
+        proxies: rules.limits.proxies.clone(),
         rules,
     }
 }
@@ -220,7 +230,10 @@ impl Sockets {
 fn listen(host: &str, port: u16) -> Result<TcpListener> {
     let refused = |cause: std::io::Error| Error::new(Kind::Address, format!("cannot listen on {host}:{port}: {cause}"));
     let addresses: Vec<SocketAddr> = (host, port).to_socket_addrs().map_err(refused)?.collect();
-    TcpListener::bind(&*addresses).map_err(refused)
+    let listener = TcpListener::bind(&*addresses).map_err(refused)?;
+    // The standard library asks for 128. The kernel takes no more than net.core.somaxconn.
+    rustix::net::listen(&listener, WAITING).map_err(|cause| refused(cause.into()))?;
+    Ok(listener)
 }
 
 /// Opens a Unix socket for its owner and group. A file that a killed service left is taken over; one that somebody
@@ -234,6 +247,7 @@ fn listen_unix(path: &Path) -> Result<Option<UnixListener>> {
         std::fs::remove_file(&path).map_err(refused)?;
     }
     let listener = UnixListener::bind(&path).map_err(refused)?;
+    rustix::net::listen(&listener, WAITING).map_err(|cause| refused(cause.into()))?;
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(UNIX_MODE)).map_err(refused)?;
     Ok(Some(listener))
 }

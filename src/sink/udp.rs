@@ -29,8 +29,13 @@ pub struct UdpSink {
     /// The host is an address: nothing to look up, ever.
     literal: bool,
     target: RefCell<Target>,
+    /// Where the socket is connected to: only then does the kernel pass on that nobody listens there.
+    connected: Cell<Option<SocketAddr>>,
     sent: Cell<u64>,
     failed: Cell<u64>,
+    refused: Cell<u64>,
+    /// Nobody has asked yet whether the last datagrams were refused.
+    untold_refusal: Cell<bool>,
 }
 
 #[derive(Debug)]
@@ -68,8 +73,11 @@ impl UdpSink {
             port: address.port,
             literal: literal.is_some(),
             target: RefCell::new(Target { address: literal, next_lookup: Instant::now(), lookup: None }),
+            connected: Cell::new(None),
             sent: Cell::new(0),
             failed: Cell::new(0),
+            refused: Cell::new(0),
+            untold_refusal: Cell::new(false),
         })
     }
 
@@ -81,9 +89,40 @@ impl UdpSink {
         outcome
     }
 
-    /// Payloads handed to the kernel, and payloads lost.
-    pub fn counters(&self) -> (u64, u64) {
-        (self.sent.get(), self.failed.get())
+    /// Payloads handed to the kernel, payloads lost, and refusals of the receiver's machine.
+    pub fn counters(&self) -> (u64, u64, u64) {
+        (self.sent.get(), self.failed.get(), self.refused.get())
+    }
+
+    /// Whether the receiver's machine has said since the last call that nobody listens there.
+    pub fn was_refused(&self) -> bool {
+        self.untold_refusal.take()
+    }
+
+    async fn deliver(&self, payload: &[u8], address: SocketAddr) -> std::io::Result<usize> {
+        if self.connected.get() != Some(address) {
+            self.socket.connect(address).await?;
+            self.connected.set(Some(address));
+        }
+        let sent = self.socket.send(payload).await;
+        match &sent {
+            // That is the answer to a datagram before; this one has not gone yet.
+            Err(cause) if cause.kind() == std::io::ErrorKind::ConnectionRefused => {
+                self.refused.set(self.refused.get() + 1);
+                self.untold_refusal.set(true);
+                match self.socket.send(payload).await {
+                    // One that is refused this fast counts as sent, as one that is refused a moment later.
+                    Err(cause) if cause.kind() == std::io::ErrorKind::ConnectionRefused => Ok(payload.len()),
+                    sent => sent,
+                }
+            }
+            // The address it is sent from, or the way, may have changed: the next one is sent anew.
+            Err(_) => {
+                self.connected.set(None);
+                sent
+            }
+            Ok(_) => sent,
+        }
     }
 
     async fn try_send(&self, payload: &[u8]) -> Result<()> {
@@ -92,7 +131,7 @@ impl UdpSink {
             smol::Timer::after(SEND_TIMEOUT).await;
             Err(std::io::ErrorKind::TimedOut.into())
         };
-        let sent = smol::future::or(self.socket.send_to(payload, address), deadline).await;
+        let sent = smol::future::or(self.deliver(payload, address), deadline).await;
         sent.map(drop).map_err(|cause| {
             // The name may point elsewhere by now.
             let mut target = self.target.borrow_mut();
@@ -166,7 +205,7 @@ mod tests {
             let mut buffer = [0; 16];
             let (length, _) = receiver.recv_from(&mut buffer).unwrap();
             assert_eq!(&buffer[..length], b"hello");
-            assert_eq!(sink.counters(), (1, 0));
+            assert_eq!(sink.counters(), (1, 0, 0));
         }
     }
 
@@ -175,7 +214,31 @@ mod tests {
         let sink = sink("127.0.0.1", 9);
         let error = smol::block_on(sink.send(&vec![0; 70_000])).unwrap_err();
         assert_eq!(error.kind(), Kind::Sink);
-        assert_eq!(sink.counters(), (0, 1));
+        assert_eq!(sink.counters(), (0, 1, 0));
+    }
+
+    #[test]
+    fn a_receiver_that_is_not_there_is_noticed_and_one_that_comes_later_gets_everything() {
+        let receiver = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let address = receiver.local_addr().unwrap();
+        let sink = sink("127.0.0.1", address.port());
+        drop(receiver);
+        // The refusal of a datagram comes, on this machine, before the next one is sent.
+        for number in 0..10 {
+            smol::block_on(sink.send(b"lost")).unwrap();
+            assert_eq!(sink.was_refused(), number > 0, "{number}");
+        }
+        let receiver = std::net::UdpSocket::bind(address).unwrap();
+        receiver.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        smol::block_on(sink.send(b"first")).unwrap();
+        smol::block_on(sink.send(b"second")).unwrap();
+        assert!(sink.was_refused(), "of the last one that was lost");
+        for expected in ["first", "second"] {
+            let mut buffer = [0; 16];
+            let (length, _) = receiver.recv_from(&mut buffer).unwrap();
+            assert_eq!(&buffer[..length], expected.as_bytes());
+        }
+        assert_eq!(sink.counters(), (12, 0, 10));
     }
 
     #[test]

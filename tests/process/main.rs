@@ -12,6 +12,7 @@ mod goldens;
 mod hostile;
 mod models;
 mod observe;
+mod operator;
 mod python;
 mod rtsp;
 mod service;

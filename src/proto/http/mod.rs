@@ -21,6 +21,7 @@ use smol_hyper::rt::{FuturesIo, SmolTimer};
 
 use crate::command::Execute;
 use crate::feed::Listen;
+use crate::proto::audit::Caller;
 use crate::proto::connections::{self, Seat};
 use crate::proto::listen::{Listener, Stream};
 use patient::Patient;
@@ -33,7 +34,7 @@ pub async fn serve<E: Execute + Listen>(
     commands: Rc<E>,
     settings: Rc<Settings>,
 ) {
-    let (limits, stop) = (settings.rules.limits, settings.rules.stop.clone());
+    let (limits, stop) = (settings.rules.limits.clone(), settings.rules.stop.clone());
     let serve = |stream, seat| converse(stream, seat, commands.clone(), settings.clone());
     connections::accept("http", listener.into(), executor, limits, stop, serve).await;
 }
@@ -41,8 +42,7 @@ pub async fn serve<E: Execute + Listen>(
 /// One connection with all its requests.
 async fn converse<E: Execute + Listen>(stream: Stream, seat: Seat, commands: Rc<E>, settings: Rc<Settings>) {
     let Some(stream) = settings.rules.gate.secure(stream).await else { return };
-    // Who has a certificate needs no token.
-    let client = Client { peer: seat.peer.filter(|_| !stream.is_certified()), seat: Rc::new(seat) };
+    let client = Client { caller: Caller::new("http", &stream, seat.peer), seat: Rc::new(seat) };
     let io = FuturesIo::new(Patient::new(stream, settings.write_timeout));
     let service = service_fn(|request| {
         let (commands, settings, client) = (&commands, &settings, &client);
@@ -336,7 +336,11 @@ mod tests {
                 "weir_pipelines 1",
                 "weir_requests_total{door=\"http\",outcome=\"success\"} 3",
                 "weir_requests_total{door=\"http\",outcome=\"refused\"} 1",
-                &format!("weir_source_up{{pipeline=\"{id}\",source=\"0\",state=\"RUNNING\"}} 1"),
+                &format!("weir_source_up{{pipeline=\"{id}\",source=\"0\"}} 1"),
+                &format!("weir_source_state{{pipeline=\"{id}\",source=\"0\",state=\"RUNNING\"}} 1"),
+                &format!("weir_source_state{{pipeline=\"{id}\",source=\"0\",state=\"ERROR\"}} 0"),
+                &format!("weir_source_finished{{pipeline=\"{id}\",source=\"0\"}} 0"),
+                "weir_access_refused_total{reason=\"locked_out\"} 0",
                 &format!("weir_source_latency_seconds{{pipeline=\"{id}\",source=\"0\",stage=\"end_to_end\"}} 1"),
             ] {
                 assert!(page.lines().any(|found| found == line), "{line} is not in\n{page}");

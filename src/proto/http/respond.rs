@@ -15,6 +15,9 @@ use crate::proto::connections::Seat;
 use crate::proto::report_json;
 use std::rc::Rc;
 
+/// Tells nginx, and others that understand it, to pass on each event as it comes.
+const UNBUFFERED: header::HeaderName = header::HeaderName::from_static("x-accel-buffering");
+
 /// A reply.
 pub(super) type HttpReply = Response<events::Reply>;
 
@@ -40,7 +43,7 @@ pub(super) fn json(status: StatusCode, bytes: impl Into<Bytes>) -> HttpReply {
 /// A reply that goes on for as long as its feed.
 pub(super) fn events(feed: Feed, seat: Rc<Seat>) -> HttpReply {
     let mut reply = Response::new(events::Reply::Events(Box::new(events::Events::new(feed, seat))));
-    for (name, value) in [(header::CONTENT_TYPE, "text/event-stream"), (header::CACHE_CONTROL, "no-store")] {
+    for (name, value) in [(header::CONTENT_TYPE, "text/event-stream"), (header::CACHE_CONTROL, "no-store"), (UNBUFFERED, "no")] {
         reply.headers_mut().insert(name, HeaderValue::from_static(value));
     }
     trusting(reply)
@@ -135,12 +138,17 @@ pub(super) fn failure(error: &Error) -> HttpReply {
     if error.kind() == Kind::Unauthorised {
         reply.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     }
+    if let Some(pause) = error.retries_after() {
+        // Whole seconds, and never too early.
+        reply.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(pause.as_secs() + 1));
+    }
     reply
 }
 
 fn status(kind: Kind) -> StatusCode {
     match (kind, kind.wire().0) {
         (Kind::Forbidden, _) => StatusCode::FORBIDDEN,
+        (Kind::LockedOut, _) => StatusCode::TOO_MANY_REQUESTS,
         // The reference's "no answer from the manager"; and what may be asked again later.
         (Kind::TimedOut | Kind::ShuttingDown | Kind::Crowded, _) => StatusCode::SERVICE_UNAVAILABLE,
         (_, ErrorType::InvalidPayload) => StatusCode::BAD_REQUEST,

@@ -1,11 +1,12 @@
 //! What the HTTP door is configured with, and what it knows of each client.
 
-use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
 use super::cors::Cors;
+use crate::proto::audit::Caller;
 use crate::proto::connections::Seat;
+use crate::proto::proxies::Proxies;
 use crate::proto::rules::Rules;
 
 /// How the door behaves; the defaults are those of the documentation.
@@ -24,6 +25,8 @@ pub struct Settings {
     /// Host names this API answers to, against pages that point a name of theirs at us (DNS rebinding); empty: any.
     /// Addresses and `localhost` always pass: a page cannot take those over.
     pub hosts: Vec<String>,
+    /// Servers that pass on requests of others, and whose word about them counts.
+    pub proxies: Proxies,
     /// What holds at both doors.
     pub rules: Rules,
 }
@@ -37,6 +40,7 @@ impl Default for Settings {
             max_headers: 100,
             cors: Cors::default(),
             hosts: Vec::new(),
+            proxies: Proxies::default(),
             rules: Rules::default(),
         }
     }
@@ -44,8 +48,8 @@ impl Default for Settings {
 
 /// Who is at the other end of a connection.
 pub(super) struct Client {
-    /// Where the client is; `None` when it is known otherwise than by a token.
-    pub peer: Option<IpAddr>,
+    /// The client.
+    pub caller: Caller,
     /// Its place among the connections.
     pub seat: Rc<Seat>,
 }

@@ -7,7 +7,7 @@ use crate::error::{Error, Kind, Result};
 use crate::json::{Style, Value, Writer};
 use crate::proto::access::Scope;
 use crate::proto::pipeline_id::{no_such_pipeline, parse_pipeline_id};
-use crate::proto::{init, python, report_json};
+use crate::proto::{audit, init, python, report_json};
 
 /// Bytes of the length that goes before each message: big-endian, unsigned.
 pub(super) const HEADER_BYTES: usize = 4;
@@ -40,6 +40,11 @@ pub(super) fn scope(document: &Value) -> Scope {
         Some("init" | "mute" | "resume" | "terminate") => Scope::Control,
         _ => Scope::Read,
     }
+}
+
+/// The changing command that a message names, whether or not it can be read.
+pub(super) fn changing(document: &Value) -> Option<&'static str> {
+    document.as_object()?.get("type")?.as_str().and_then(audit::named)
 }
 
 /// Reads one document.

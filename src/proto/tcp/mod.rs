@@ -3,7 +3,6 @@
 mod frame;
 mod message;
 
-use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -13,6 +12,7 @@ use smol::LocalExecutor;
 use crate::command::Execute;
 use crate::error::{Error, Kind};
 use crate::json::{self, Reason};
+use crate::proto::audit::{Caller, Who};
 use crate::proto::connections::{self, Seat};
 use crate::proto::gate::{Gate, Outcome};
 use crate::proto::listen::{Listener, Stream};
@@ -42,7 +42,7 @@ pub async fn serve<E: Execute>(
     commands: Rc<E>,
     settings: Rc<Settings>,
 ) {
-    let (limits, stop) = (settings.rules.limits, settings.rules.stop.clone());
+    let (limits, stop) = (settings.rules.limits.clone(), settings.rules.stop.clone());
     let serve = |stream, seat| converse(stream, seat, commands.clone(), settings.clone());
     connections::accept("tcp", listener.into(), executor, limits, stop, serve).await;
 }
@@ -51,18 +51,21 @@ pub async fn serve<E: Execute>(
 async fn converse<E: Execute>(stream: Stream, seat: Seat, commands: Rc<E>, settings: Rc<Settings>) {
     let Rules { gate, max_message_bytes, message_timeout, .. } = &settings.rules;
     let Some(mut stream) = gate.secure(stream).await else { return };
-    // Who has a certificate needs no token.
-    let peer = seat.peer.filter(|_| !stream.is_certified());
+    let caller = Caller::new("tcp", &stream, seat.peer);
     let patience = || Patience { step: settings.socket_timeout, deadline: Instant::now() + *message_timeout };
     let read = frame::read(&mut stream, patience(), *max_message_bytes).await;
     let read_all = read.is_ok();
-    let message = match read {
-        Ok(bytes) => decode(&bytes, gate, peer),
-        Err(error) => Message::failed(error),
+    let (message, who) = match read {
+        Ok(bytes) => decode(&bytes, gate, &caller),
+        Err(error) => (Message::failed(error), None),
     };
+    if who.is_some() {
+        seat.admitted();
+    }
     seat.busy();
+    let who = who.unwrap_or(Who::Anyone);
     let outcome = match message.command {
-        Ok(command) => gate.execute(&*commands, command).await,
+        Ok(command) => gate.carry_out(&*commands, command, &caller, &who).await,
         Err(error) => Err(error),
     };
     seat.idle();
@@ -89,18 +92,35 @@ async fn is_silent(stream: &mut (impl AsyncRead + Unpin)) -> bool {
     }
 }
 
-/// Bytes → message. Who may not ask learns nothing but that.
-fn decode(bytes: &[u8], gate: &Gate, peer: Option<IpAddr>) -> Message {
+/// Bytes → message, and for whom; `None`: for nobody who was let in. Who may not ask learns nothing but that.
+fn decode(bytes: &[u8], gate: &Gate, caller: &Caller) -> (Message, Option<Who>) {
     match json::parse(bytes) {
         Ok(document) => {
-            let admitted = gate.admit(peer, message::token(&document), message::scope(&document));
-            admitted.map_or_else(Message::failed, |()| message::read(&document))
+            let changing = message::changing(&document);
+            match gate.admit(caller, message::token(&document), message::scope(&document)) {
+                Ok(who) => {
+                    let message = message::read(&document);
+                    if let (Some(name), Err(_)) = (changing, &message.command) {
+                        gate.audit.unread(caller, &who, name);
+                    }
+                    (message, Some(who))
+                }
+                Err(error) => {
+                    if let Some(name) = changing {
+                        gate.audit.refused(caller, name, &error);
+                    }
+                    (Message::failed(error), None)
+                }
+            }
         }
-        Err(fault) => Message::failed(match fault.reason {
-            Reason::Depth => Error::new(Kind::TooDeep, format!("JSON nested deeper than {} levels", json::MAX_DEPTH)),
-            Reason::Values => Error::new(Kind::TooLarge, format!("JSON of more than {} values", json::MAX_VALUES)),
-            _ => Error::new(Kind::MalformedPayload, "Received payload that is not in a JSON format"),
-        }),
+        Err(fault) => {
+            let error = match fault.reason {
+                Reason::Depth => Error::new(Kind::TooDeep, format!("JSON nested deeper than {} levels", json::MAX_DEPTH)),
+                Reason::Values => Error::new(Kind::TooLarge, format!("JSON of more than {} values", json::MAX_VALUES)),
+                _ => Error::new(Kind::MalformedPayload, "Received payload that is not in a JSON format"),
+            };
+            (Message::failed(error), None)
+        }
     }
 }
 
@@ -429,7 +449,7 @@ mod tests {
     #[test]
     fn silent_clients_and_slow_commands_delay_nobody() {
         run(|executor| async move {
-            let rules = Rules { limits: Limits { connections: 4, per_address: 4 }, ..Rules::default() };
+            let rules = Rules { limits: Limits { connections: 4, per_address: 4, ..Limits::default() }, ..Rules::default() };
             let settings = Settings { rules, ..Settings::default() };
             let address = open(&executor, settings).await;
             // One command that never ends, and as many silent connections as there are seats.

@@ -49,9 +49,14 @@ impl Events {
 
     /// Asks and reads nothing.
     pub fn ask(address: SocketAddr, pipeline: &str) -> Events {
+        Events::ask_with(address, pipeline, "")
+    }
+
+    /// The same with header fields, each with its line end.
+    pub fn ask_with(address: SocketAddr, pipeline: &str, fields: &str) -> Events {
         let mut stream = TcpStream::connect_timeout(&address, PATIENCE).expect("the HTTP door accepts");
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        let request = format!("GET /pipelines/{pipeline}/events HTTP/1.1\r\nhost: {address}\r\n\r\n");
+        let request = format!("GET /pipelines/{pipeline}/events HTTP/1.1\r\nhost: {address}\r\n{fields}\r\n");
         stream.write_all(request.as_bytes()).unwrap();
         Events { stream: BufReader::new(stream), text: String::new() }
     }

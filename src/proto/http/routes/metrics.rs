@@ -12,6 +12,9 @@ use crate::proto::http::respond::{self, HttpReply};
 /// A client that names this type gets it: Prometheus does since 2.5.
 const OPEN_METRICS: &str = "application/openmetrics-text";
 
+/// The C library it was built with: a static binary has musl's.
+const LIBC: &str = if cfg!(target_env = "musl") { "musl" } else { "gnu" };
+
 /// One figure of a pipeline or source, its family's name and help.
 type Counter<T> = (&'static str, &'static str, fn(&T) -> u64);
 
@@ -19,9 +22,14 @@ type Counter<T> = (&'static str, &'static str, fn(&T) -> u64);
 type Measure = (&'static str, &'static str, fn(&SourceFigures) -> &Histogram);
 
 /// What a pipeline counts.
-const OF_PIPELINE: [Counter<Figures>; 3] = [
+const OF_PIPELINE: [Counter<Figures>; 4] = [
     ("weir_pipeline_datagrams_total", "Datagrams handed to the kernel.", |figures| figures.datagrams_sent),
     ("weir_pipeline_datagrams_failed_total", "Datagrams that could not be sent.", |figures| figures.datagrams_failed),
+    (
+        "weir_pipeline_datagrams_refused_total",
+        "Times that the receiver's machine said that nobody listens on the port.",
+        |figures| figures.datagrams_refused,
+    ),
     (
         "weir_pipeline_detections_omitted_total",
         "Detections of lowest confidence that did not fit into their datagram.",
@@ -109,8 +117,15 @@ impl Page {
     }
 
     fn process(&mut self, gate: &Gate) {
-        self.family("weir_build_info", "gauge", "The version that runs; always 1.");
-        self.sample("weir_build_info", concat!("version=\"", env!("CARGO_PKG_VERSION"), "\""), 1.0);
+        self.family("weir_build_info", "gauge", "What runs; always 1.");
+        let labels = format_args!(
+            "version=\"{}\",arch=\"{}\",libc=\"{LIBC}\",tensorrt=\"{}\",built=\"{}\"",
+            env!("CARGO_PKG_VERSION"),
+            std::env::consts::ARCH,
+            cfg!(feature = "tensorrt"),
+            crate::clock::build_date(),
+        );
+        self.sample("weir_build_info", labels, 1.0);
         let began = gate.opened.micros() as f64 / 1e6;
         self.single("process_start_time_seconds", "gauge", "When the process began, seconds since the Unix epoch.", began);
         let cpu = process_cpu_time().as_secs_f64();
@@ -128,6 +143,10 @@ impl Page {
         self.family("weir_requests_total", "counter", "Requests answered, by door and outcome.");
         for (labels, count) in gate.counted() {
             self.sample("weir_requests_total", labels, count as f64);
+        }
+        self.family("weir_access_refused_total", "counter", "Requests that were not let in, by reason.");
+        for (reason, count) in gate.access.refused() {
+            self.sample("weir_access_refused_total", format_args!("reason=\"{reason}\""), count as f64);
         }
     }
 
@@ -151,8 +170,20 @@ impl Page {
         self.family("weir_source_up", "gauge", "1 while frames of a source are read (running or muted), else 0.");
         for (id, index, source) in each(reports, |report| &report.sources) {
             let up = matches!(source.state, SourceState::Running | SourceState::Muted);
-            let labels = format_args!("pipeline=\"{id}\",source=\"{index}\",state=\"{}\"", source.state.as_str());
-            self.sample("weir_source_up", labels, f64::from(u8::from(up)));
+            self.sample("weir_source_up", format_args!("pipeline=\"{id}\",source=\"{index}\""), f64::from(u8::from(up)));
+        }
+        self.family("weir_source_state", "gauge", "1 for the state that a source is in, 0 for the others.");
+        for (id, index, source) in each(reports, |report| &report.sources) {
+            for state in SourceState::ALL {
+                let labels = format_args!("pipeline=\"{id}\",source=\"{index}\",state=\"{}\"", state.as_str());
+                self.sample("weir_source_state", labels, f64::from(u8::from(source.state == state)));
+            }
+        }
+        let help = "1 when no frame will come any more: a file is over, or was given up.";
+        self.family("weir_source_finished", "gauge", help);
+        for (id, index, figures) in each(reports, |report| &report.figures.sources) {
+            let labels = format_args!("pipeline=\"{id}\",source=\"{index}\"");
+            self.sample("weir_source_finished", labels, f64::from(u8::from(figures.finished)));
         }
         self.family("weir_source_latency_seconds", "gauge", "Mean over the last 64 inferences, by how far the frame has come.");
         for (id, index, latency) in each(reports, |report| &report.latencies) {

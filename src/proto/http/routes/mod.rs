@@ -17,12 +17,16 @@ use super::respond::{self, HttpReply};
 use super::settings::{Client, Settings};
 use crate::command::{Command, Execute, PipelineId, Reply};
 use crate::error::{Error, Kind, Result};
-use crate::feed::Listen;
+use crate::feed::{Feed, Listen};
 use crate::proto::access::Scope;
+use crate::proto::audit::{self, Caller, Who};
 use crate::proto::connections::Seat;
 use crate::proto::gate::Outcome;
 use crate::proto::pipeline_id::parse_pipeline_id;
 use std::rc::Rc;
+
+/// Fields of which a request has one at most.
+const ONCE: [header::HeaderName; 2] = [header::HOST, header::AUTHORIZATION];
 
 /// Everything that has a path.
 #[derive(Debug, Clone, Copy)]
@@ -134,8 +138,14 @@ pub(super) async fn answer<E: Execute + Listen>(
     // A client that sends many requests at once gets one answer in each turn of the loop, as everybody else.
     future::yield_now().await;
     let (head, body) = request.into_parts();
+    if let Some(name) = ONCE.iter().find(|name| head.headers.get_all(*name).iter().nth(1).is_some()) {
+        // A server before us may go by the other one.
+        return respond::detail(StatusCode::BAD_REQUEST, &format!("More than one {name} field"));
+    }
+    let forwarded = settings.proxies.client(&client.caller, &head.headers);
+    let caller = forwarded.as_ref().unwrap_or(&client.caller);
     // No page reaches a Unix socket, and to who shows a certificate we have shown ours, which bears our name.
-    if client.peer.is_some() && !is_our_host(&head, &settings.hosts) {
+    if caller.must_show().is_some() && !is_our_host(&head, &settings.hosts) {
         return respond::detail(StatusCode::MISDIRECTED_REQUEST, "This server does not answer to that host name");
     }
     if head.method == Method::OPTIONS
@@ -148,15 +158,28 @@ pub(super) async fn answer<E: Execute + Listen>(
     }
     let mut reply = match find(head.uri.path()) {
         Some(route) if route.allow().split(", ").any(|method| method == head.method.as_str()) => {
-            let door = Door { commands, settings, seat: &client.seat };
+            let gate = &settings.rules.gate;
             let is_strange = route.scope() == Some(Scope::Control) && !settings.cors.may_change(&head.headers);
-            match route.scope().map_or(Ok(()), |scope| settings.rules.gate.admit(client.peer, bearer(&head.headers), scope)) {
-                Ok(()) if is_strange => {
-                    let message = "A page of another origin may change nothing here; http.cors_origins names those that may";
-                    respond::failure(&Error::new(Kind::Forbidden, message))
+            let admitted = route.scope().map_or(Ok(Who::Anyone), |scope| gate.admit(caller, bearer(&head.headers), scope));
+            let admitted = admitted.and_then(|who| {
+                let message = "A page of another origin may change nothing here; http.cors_origins names those that may";
+                if is_strange { Err(Error::new(Kind::Forbidden, message)) } else { Ok(who) }
+            });
+            let changing = head.uri.path().split('/').find_map(audit::named).filter(|_| route.scope() == Some(Scope::Control));
+            match admitted {
+                Ok(who) => {
+                    if route.scope().is_some() {
+                        client.seat.admitted();
+                    }
+                    let door = Door { commands, settings, seat: &client.seat, caller, who, changing };
+                    door.dispatch(route, &head.headers, body).await
                 }
-                Ok(()) => door.dispatch(route, &head.headers, body).await,
-                Err(error) => respond::failure(&error),
+                Err(error) => {
+                    if let Some(name) = changing {
+                        gate.audit.refused(caller, name, &error);
+                    }
+                    respond::failure(&error)
+                }
             }
         }
         Some(route) => {
@@ -226,6 +249,10 @@ struct Door<'a, E> {
     commands: &'a E,
     settings: &'a Settings,
     seat: &'a Rc<Seat>,
+    caller: &'a Caller,
+    who: Who,
+    /// The changing command that the path names.
+    changing: Option<&'static str>,
 }
 
 impl<E: Execute + Listen> Door<'_, E> {
@@ -234,15 +261,15 @@ impl<E: Execute + Listen> Door<'_, E> {
             Route::List => self.run(Ok(Command::List), None).await,
             Route::Ask(command, id) | Route::Change(command, id) => match parse_pipeline_id(id) {
                 Ok(id) => self.run(Ok(command(id)), Some(id)).await,
-                Err(error) => respond::failure(&error),
+                Err(error) => self.unread(respond::failure(&error)),
             },
             Route::Initialise => match initialise::read(headers, body, self.settings).await {
                 Ok(command) => self.run(command, None).await,
-                Err(reply) => *reply,
+                Err(reply) => self.unread(*reply),
             },
             Route::InitialiseWorkflow => match initialise::read_workflow(headers, body, self.settings).await {
                 Ok(command) => self.run(command, None).await,
-                Err(reply) => *reply,
+                Err(reply) => self.unread(*reply),
             },
             Route::Consume(id) => match (parse_pipeline_id(id), initialise::read_excluded(headers, body, self.settings).await) {
                 (_, Err(reply)) => *reply,
@@ -253,7 +280,7 @@ impl<E: Execute + Listen> Door<'_, E> {
                     shown.unwrap_or_else(|error| respond::failure(&error))
                 }
             },
-            Route::Events(id) => match parse_pipeline_id(id).and_then(|id| self.commands.listen(id)) {
+            Route::Events(id) => match parse_pipeline_id(id).and_then(|id| self.listen(id)) {
                 Ok(feed) => respond::events(feed, self.seat.clone()),
                 Err(error) => respond::failure(&error),
             },
@@ -265,11 +292,29 @@ impl<E: Execute + Listen> Door<'_, E> {
         }
     }
 
+    fn listen(&self, id: PipelineId) -> Result<Feed> {
+        if !self.seat.may_stream() {
+            return Err(Error::new(Kind::Crowded, "Three quarters of the connections (limits.connections) listen already"));
+        }
+        self.commands.listen(id)
+    }
+
+    /// The reply to what could not be read, with its audit line.
+    fn unread(&self, reply: HttpReply) -> HttpReply {
+        if let Some(name) = self.changing {
+            self.settings.rules.gate.audit.unread(self.caller, &self.who, name);
+        }
+        reply
+    }
+
     async fn run(&self, command: Result<Command>, pipeline: Option<PipelineId>) -> HttpReply {
         self.seat.busy();
         let outcome = match command {
-            Ok(command) => self.settings.rules.gate.execute(self.commands, command).await,
-            Err(error) => Err(error),
+            Ok(command) => self.settings.rules.gate.carry_out(self.commands, command, self.caller, &self.who).await,
+            Err(error) => {
+                self.seat.idle();
+                return self.unread(respond::failure(&error));
+            }
         };
         self.seat.idle();
         match outcome {

@@ -1,0 +1,7 @@
+//! What whoever runs the service sees and says: the log, the audit trail, tokens behind a proxy, the command line.
+
+mod audit;
+mod crowds;
+mod prometheus;
+mod proxies;
+mod story;
