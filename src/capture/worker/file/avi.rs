@@ -23,19 +23,22 @@ const MAX_COUNTED_CHUNKS: usize = 540_000;
 /// Bytes of the picture format (BITMAPINFOHEADER), which a codec's own bytes may follow.
 pub(super) const BITMAP_INFO_BYTES: usize = 40;
 
+/// Bytes of a chunk's letters and length.
+const CHUNK_HEADER_BYTES: u64 = 8;
+
 /// Four letters.
 type Letters = [u8; 4];
 
+/// Digits, codec and what its list says of a stream that can be shown.
+type Candidate = ([u8; 2], Codec, Stream);
+
 /// An open AVI file.
 pub(super) struct Avi {
-    medium: Medium,
+    chunks: Chunks,
     codec: Codec,
-    /// The two digits that its chunks begin with.
-    stream: [u8; 2],
     properties: SourceProperties,
-    /// Byte offset of the first chunk after the headers, and of the next one.
+    /// Byte offset of the first chunk after the headers.
     first: u64,
-    next: u64,
     /// No picture has been read since the start.
     leads: bool,
     /// `Some` for H.264 and H.265.
@@ -61,30 +64,29 @@ impl Avi {
         let damaged = || Error::new(Kind::SourceConnection, "the headers of the AVI file are damaged");
         let (headers, first) = header_list(&medium)?.ok_or_else(damaged)?;
         let found = lists(&headers).filter(|(kind, list)| kind == b"LIST" && list.starts_with(b"strl")).enumerate();
-        let mut problem = None;
-        for (number, stream) in found.filter_map(|(number, (_, list))| Some((number, stream(list.get(4..)?)?))) {
-            let codec = match fourcc::codec(&stream.codec) {
-                Ok(codec) => codec,
-                Err(error) => {
-                    problem.get_or_insert(error);
-                    continue;
-                }
-            };
-            let nal = (codec != Codec::Jpeg).then(|| NalFormat::annex_b_unless_recorded(codec, &stream.extra));
-            let digits = u8::try_from(number).ok().filter(|&number| number < 100).ok_or_else(damaged)?;
-            let digits = [b'0' + digits / 10, b'0' + digits % 10];
-            let properties = medium.properties(stream.width, stream.height, u64::from(stream.frames), Rate(stream.fps));
-            let (raw, packet) = (Vec::new(), Vec::new());
-            let mut avi = Avi { medium, codec, stream: digits, properties, first, next: first, leads: true, nal, raw, packet };
-            if stream.frames == 0 {
-                // A recorder that was switched off has not come to writing it.
-                let frames = avi.count()?;
-                avi.properties = avi.medium.properties(stream.width, stream.height, frames, Rate(stream.fps));
+        let streams = found.filter_map(|(number, (_, list))| Some((u8::try_from(number).ok()?, stream(list.get(4..)?)?)));
+        let (mut candidates, mut problem) = (Vec::new(), None);
+        for (number, stream) in streams.filter(|(number, _)| *number < 100) {
+            match fourcc::codec(&stream.codec) {
+                Ok(codec) => candidates.push(([b'0' + number / 10, b'0' + number % 10], codec, stream)),
+                Err(error) => _ = problem.get_or_insert(error),
             }
-            avi.size_of_first_picture()?;
-            return Ok(avi);
         }
-        Err(problem.unwrap_or_else(|| Error::new(Kind::SourceUnsupported, "the AVI file holds no video")))
+        let Some((digits, codec, stream)) = choose(&medium, first, candidates)? else {
+            return Err(problem.unwrap_or_else(|| Error::new(Kind::SourceUnsupported, "the AVI file holds no video")));
+        };
+        let nal = (codec != Codec::Jpeg).then(|| NalFormat::annex_b_unless_recorded(codec, &stream.extra));
+        let mut frames = u64::from(stream.frames);
+        let properties = medium.properties(stream.width, stream.height, frames, Rate(stream.fps));
+        let chunks = Chunks { medium, stream: digits, next: first };
+        let mut avi = Avi { chunks, codec, properties, first, leads: true, nal, raw: Vec::new(), packet: Vec::new() };
+        // A recorder that was switched off has not come to writing it; what cannot be is what it wrote before it knew.
+        if frames == 0 || frames > avi.chunks.medium.bytes() / CHUNK_HEADER_BYTES {
+            frames = avi.chunks.count()?;
+            avi.properties = avi.chunks.medium.properties(stream.width, stream.height, frames, Rate(stream.fps));
+        }
+        avi.size_of_first_picture()?;
+        Ok(avi)
     }
 
     /// The stream's own size where it differs from the headers'.
@@ -97,6 +99,48 @@ impl Avi {
         self.restart()
     }
 
+    /// Reads the next picture of the stream into `packet`. False: there is none.
+    fn advance(&mut self) -> Result<bool> {
+        let Some((data, bytes)) = self.chunks.next_chunk()? else { return Ok(false) };
+        let whole = self.chunks.medium.read_packet(data, bytes, &mut self.raw)?;
+        let leads = std::mem::take(&mut self.leads);
+        match &self.nal {
+            None => std::mem::swap(&mut self.raw, &mut self.packet),
+            Some(nal) => _ = nal.unpack(self.codec, &self.raw, leads, &mut self.packet),
+        }
+        Ok(whole)
+    }
+}
+
+impl Source for Avi {
+    fn properties(&self) -> SourceProperties {
+        self.properties
+    }
+
+    fn grab(&mut self) -> Result<Grab<'_>> {
+        if !self.advance()? {
+            return Ok(Grab::End);
+        }
+        let data = &self.packet;
+        Ok(Grab::Packet(self.codec, AccessUnit { data, shown: true }))
+    }
+
+    fn restart(&mut self) -> Result<()> {
+        (self.chunks.next, self.leads) = (self.first, true);
+        Ok(())
+    }
+}
+
+/// Goes from chunk to chunk of one stream.
+struct Chunks {
+    medium: Medium,
+    /// The two digits that its chunks begin with.
+    stream: [u8; 2],
+    /// Byte offset of the next chunk of any kind.
+    next: u64,
+}
+
+impl Chunks {
     /// Counts the pictures from here to the end of the file; of a long one the rest is estimated.
     fn count(&mut self) -> Result<u64> {
         let (mut frames, all) = (0_u64, self.medium.bytes());
@@ -107,18 +151,6 @@ impl Avi {
             frames += 1;
         }
         Ok((frames as f64 * all as f64 / self.next.max(1) as f64) as u64)
-    }
-
-    /// Reads the next picture of the stream into `packet`. False: there is none.
-    fn advance(&mut self) -> Result<bool> {
-        let Some((data, bytes)) = self.next_chunk()? else { return Ok(false) };
-        let whole = self.medium.read_packet(data, bytes, &mut self.raw)?;
-        let leads = std::mem::take(&mut self.leads);
-        match &self.nal {
-            None => std::mem::swap(&mut self.raw, &mut self.packet),
-            Some(nal) => _ = nal.unpack(self.codec, &self.raw, leads, &mut self.packet),
-        }
-        Ok(whole)
     }
 
     /// Place and length of the next picture of the stream.
@@ -153,23 +185,23 @@ impl Avi {
     }
 }
 
-impl Source for Avi {
-    fn properties(&self) -> SourceProperties {
-        self.properties
+/// Of several streams the first that has more than one picture, or any.
+fn choose(medium: &Medium, first: u64, mut candidates: Vec<Candidate>) -> Result<Option<Candidate>> {
+    if candidates.len() < 2 {
+        return Ok(candidates.pop());
     }
-
-    fn grab(&mut self) -> Result<Grab<'_>> {
-        if !self.advance()? {
-            return Ok(Grab::End);
+    let mut best = (0, 0);
+    for (index, (digits, ..)) in candidates.iter().enumerate() {
+        let mut chunks = Chunks { medium: medium.again()?, stream: *digits, next: first };
+        let mut pictures = 0;
+        while pictures < 2 && chunks.next_chunk()?.is_some() {
+            pictures += 1;
         }
-        let data = &self.packet;
-        Ok(Grab::Packet(self.codec, AccessUnit { data, shown: true }))
+        if pictures > best.1 {
+            best = (index, pictures);
+        }
     }
-
-    fn restart(&mut self) -> Result<()> {
-        (self.next, self.leads) = (self.first, true);
-        Ok(())
-    }
+    Ok(Some(candidates.swap_remove(best.0)))
 }
 
 /// The payload of the header list and the place of the first chunk after it. `None`: there is none.

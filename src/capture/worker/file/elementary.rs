@@ -85,6 +85,18 @@ pub(super) fn begins(head: &[u8]) -> bool {
     code.and_then(|(_, after)| head.get(after)).is_some_and(|byte| byte & 0x80 == 0)
 }
 
+/// Whether an elementary stream that was cut off anywhere is in these bytes: with parameter sets that make sense together,
+/// and a picture. Nothing else looks like that.
+pub(super) fn lies_in(data: &[u8]) -> bool {
+    let Some(codec) = codec_of(data) else { return false };
+    let has = |wanted: &dyn Fn(&[u8]) -> bool| nal_units(data).any(wanted);
+    match codec {
+        Codec::H264 => has(&|unit| h264_type(unit) == 8) && has(&|unit| matches!(h264_type(unit), 1 | 5)),
+        Codec::H265 => has(&|unit| h265_type(unit) == 34) && has(&|unit| h265_type(unit) <= 21),
+        Codec::Jpeg => false,
+    }
+}
+
 /// Which codec a stream is in, by its first parameter set of a size that can be. `None`: none is there.
 pub(super) fn codec_of(stream: &[u8]) -> Option<Codec> {
     nal_units(stream).find_map(|unit| match (h264_type(unit), h265_type(unit), unit.first()? & 0x80) {
@@ -331,5 +343,15 @@ mod tests {
         ] {
             assert_eq!(begins(head), ours, "{head:?}");
         }
+    }
+
+    #[test]
+    fn a_stream_that_was_cut_within_a_unit_is_found() {
+        let stream = std::fs::read(asset("clips/raw.h264")).unwrap();
+        assert!(!begins(&stream[100..]) && lies_in(&stream[100..]));
+        let h265 = std::fs::read(asset("clips/raw.h265")).unwrap();
+        assert!(lies_in(&h265[100..]));
+        assert!(!lies_in(&std::fs::read(asset("toy.onnx")).unwrap()));
+        assert!(!lies_in(&std::fs::read(asset("clips/main.mp4")).unwrap()));
     }
 }

@@ -48,6 +48,12 @@ impl Medium {
         Ok(Medium { file, before: 0, bytes: metadata.len(), modified })
     }
 
+    /// The same file once more.
+    pub(super) fn again(&self) -> Result<Medium> {
+        let file = self.file.try_clone().map_err(system("the video file cannot be opened again"))?;
+        Ok(Medium { file, ..*self })
+    }
+
     /// How many zero bytes the file begins with; as many as are looked through, where there is nothing else.
     pub(super) fn leading_zeros(&self) -> Result<u64> {
         let mut zeros = 0;
@@ -74,9 +80,14 @@ impl Medium {
         self.bytes
     }
 
-    /// The first bytes.
+    /// The first bytes: what says what a file is.
     pub(super) fn head(&self) -> Result<Vec<u8>> {
-        let mut head = vec![0; HEAD_BYTES];
+        self.start(HEAD_BYTES)
+    }
+
+    /// So many of the first bytes, or as many as there are.
+    pub(super) fn start(&self, bytes: usize) -> Result<Vec<u8>> {
+        let mut head = vec![0; bytes];
         let got = self.read_at(0, &mut head)?;
         head.truncate(got);
         Ok(head)
@@ -113,13 +124,19 @@ impl Medium {
         Ok(self.read_at(at, out)? == length)
     }
 
-    /// The same for a packet. One that the file ends in, or that is larger than any picture, is the end of the stream.
+    /// The same for a packet. Of one that the file ends in, what is there: the decoder knows what it is good for. False, and
+    /// the end of the stream: nothing is there, or it is larger than any picture.
     pub(super) fn read_packet(&self, at: u64, length: u64, out: &mut Vec<u8>) -> Result<bool> {
-        let whole = length <= MAX_PACKET_BYTES && self.read(at, length, out)?;
-        if !whole {
+        out.clear();
+        let there = length.min(self.bytes.saturating_sub(at));
+        if there < length {
             log::warn!("video file is cut short offset={at} packet_bytes={length} file_bytes={}", self.bytes);
         }
-        Ok(whole)
+        if length > MAX_PACKET_BYTES {
+            log::warn!("video file is damaged offset={at} packet_bytes={length}");
+            return Ok(false);
+        }
+        Ok((there > 0 || length == 0) && self.read(at, there, out)?)
     }
 
     /// What a file says about itself. `frames` is what its container tells, or what was counted or estimated. A file is a

@@ -32,7 +32,7 @@ pub fn open(path: &Path) -> Result<Box<dyn Source>> {
         // Sectors that were never written, before what was.
         let zeros = medium.leading_zeros()?;
         for kept in 0..=MAX_ZEROS_OF_BEGINNING.min(zeros) {
-            let mut moved = Medium::open(path)?;
+            let mut moved = medium.again()?;
             moved.skip(zeros - kept);
             head = moved.head()?;
             container = Container::of(&head);
@@ -41,6 +41,9 @@ pub fn open(path: &Path) -> Result<Box<dyn Source>> {
                 break;
             }
         }
+    }
+    if container.is_none() && elementary::lies_in(&medium.start(MAX_BEFORE_STREAM_BYTES)?) {
+        container = Some(Container::Elementary);
     }
     match container {
         Some(Container::Mp4) => Ok(Box::new(mp4::Mp4::open(medium)?)),
@@ -59,6 +62,10 @@ pub fn open(path: &Path) -> Result<Box<dyn Source>> {
         )),
     }
 }
+
+/// As much of a file that begins as no other does is looked through for an elementary stream that was cut off anywhere: within
+/// this there is a group of pictures, but for the slowest of recorders.
+const MAX_BEFORE_STREAM_BYTES: usize = 4 * 1024 * 1024;
 
 /// Zero bytes that what begins a file may begin with itself: an MP4 box's length, a start code.
 const MAX_ZEROS_OF_BEGINNING: u64 = 3;

@@ -70,6 +70,9 @@ const MAX_PASSED_ELEMENTS: usize = 1_000_000;
 /// As many frames are counted where the file does not say how many there are: nine hours at 30 fps, a second's work.
 const MAX_COUNTED_FRAMES: u64 = 1_000_000;
 
+/// Blocks that are looked at to choose between several tracks with pictures.
+const MAX_LOOKED_AT_BLOCKS: usize = 10_000;
+
 /// Bytes that are read at a time: an element's header, and of small elements the whole.
 const STEP_BYTES: usize = 4096;
 
@@ -94,7 +97,7 @@ impl Matroska {
     pub(super) fn open(medium: Medium) -> Result<Matroska> {
         let mut walk = Walk::new(medium);
         let description = walk.description()?;
-        let track = Track::choose(&description.tracks)?;
+        let track = choose(&mut walk, Track::candidates(&description.tracks)?)?;
         walk.rewind();
         let properties = walk.window.medium.properties(0, 0, 0, Rate(0.0));
         let (block, waiting, packet) = (Vec::new(), VecDeque::new(), Vec::new());
@@ -119,7 +122,7 @@ impl Matroska {
     /// Counts the frames of the file; of a long one the rest is estimated.
     fn count(&mut self) -> Result<Counted> {
         let mut counted = Counted { frames: 0, first: i64::MAX, last: i64::MIN };
-        while let Some(found) = self.walk.next_block(self.track.number)? {
+        while let Some(found) = self.walk.next_block(&[self.track.number])? {
             // A lace of pictures is rare enough to be counted as one.
             counted.frames += 1;
             (counted.first, counted.last) = (counted.first.min(found.time), counted.last.max(found.time));
@@ -139,7 +142,7 @@ impl Matroska {
     fn advance(&mut self) -> Result<bool> {
         for _ in 0..MAX_PASSED_ELEMENTS {
             let Some(range) = self.waiting.pop_front() else {
-                let Some(found) = self.walk.next_block(self.track.number)? else { return Ok(false) };
+                let Some(found) = self.walk.next_block(&[self.track.number])? else { return Ok(false) };
                 if !self.walk.window.medium.read_packet(found.at, found.bytes, &mut self.block)? {
                     return Ok(false);
                 }
@@ -162,6 +165,23 @@ impl Matroska {
         }
         Ok(false)
     }
+}
+
+/// Of several tracks the first that has more than one picture (a cover has one, a track that was never written none), or any.
+fn choose(walk: &mut Walk, mut tracks: Vec<Track>) -> Result<Track> {
+    let numbers: Vec<u64> = tracks.iter().map(|track| track.number).collect();
+    let mut pictures = vec![0_u32; numbers.len()];
+    walk.rewind();
+    for _ in 0..if numbers.len() > 1 { MAX_LOOKED_AT_BLOCKS } else { 0 } {
+        let Some(found) = walk.next_block(&numbers)? else { break };
+        let counts = numbers.iter().zip(&mut pictures).filter(|(number, _)| **number == found.header.track);
+        counts.for_each(|(_, count)| *count += 1);
+        if pictures.first() > Some(&1) {
+            break;
+        }
+    }
+    let best = |least| pictures.iter().position(|count| *count >= least);
+    Ok(tracks.swap_remove(best(2).or(best(1)).unwrap_or(0)))
 }
 
 impl Source for Matroska {
@@ -276,13 +296,13 @@ impl Walk {
         Ok(found)
     }
 
-    /// The next block of that track.
-    fn next_block(&mut self, track: u64) -> Result<Option<Found>> {
+    /// The next block of one of these tracks.
+    fn next_block(&mut self, tracks: &[u64]) -> Result<Option<Found>> {
         for _ in 0..MAX_PASSED_ELEMENTS {
             let Some((element, payload)) = self.step()? else { return Ok(None) };
             let (SIMPLE_BLOCK | BLOCK, Some(bytes)) = (element.id, element.size) else { continue };
             let header = BlockHeader::parse(self.window.bytes(payload, MAX_BLOCK_HEADER_BYTES)?);
-            if let Some(header) = header.filter(|header| header.track == track) {
+            if let Some(header) = header.filter(|header| tracks.contains(&header.track)) {
                 let time = i64::try_from(self.cluster_time).unwrap_or(i64::MAX).saturating_add(i64::from(header.time));
                 return Ok(Some(Found { header, time, at: payload, bytes }));
             }

@@ -31,6 +31,9 @@ const COMPRESSION: Id = 0x5034;
 const COMPRESSION_METHOD: Id = 0x4254;
 const COMPRESSION_SETTINGS: Id = 0x4255;
 
+/// Most video tracks that are looked at. Files with two are rare.
+const MAX_VIDEO_TRACKS: usize = 16;
+
 /// Most packings around each other. One is usual.
 const MAX_PACKINGS: usize = 4;
 
@@ -60,20 +63,23 @@ pub(super) struct Track {
 }
 
 impl Track {
-    /// The track of `Tracks` that is shown: the first of those that can be decoded, one that is switched on rather than not.
-    pub(super) fn choose(tracks: &[u8]) -> Result<Track> {
+    /// The video tracks of `Tracks` that can be decoded, those that are switched on first; an error where there are none.
+    pub(super) fn candidates(tracks: &[u8]) -> Result<Vec<Track>> {
         const IS_VIDEO: u64 = 1;
         let entries = children(tracks).filter(|(id, entry)| *id == TRACK_ENTRY && uint(entry, TYPE) == Some(IS_VIDEO));
-        let (mut found, mut problem): (Option<Track>, _) = (None, None);
-        for (_, entry) in entries {
+        let (mut found, mut problem) = (Vec::new(), None);
+        for (_, entry) in entries.take(MAX_VIDEO_TRACKS) {
             match Track::parse(entry) {
-                Ok(track) if track.is_enabled => return Ok(track),
-                Ok(track) => _ = found.get_or_insert(track),
+                Ok(track) => found.push(track),
                 Err(error) => _ = problem.get_or_insert(error),
             }
         }
-        let none = || Error::new(Kind::SourceUnsupported, "the Matroska file holds no video");
-        found.ok_or_else(|| problem.unwrap_or_else(none))
+        if found.is_empty() {
+            let none = || Error::new(Kind::SourceUnsupported, "the Matroska file holds no video");
+            return Err(problem.unwrap_or_else(none));
+        }
+        found.sort_by_key(|track| !track.is_enabled);
+        Ok(found)
     }
 
     fn parse(entry: &[u8]) -> Result<Track> {
@@ -196,6 +202,10 @@ fn unpack<'a>(packings: &[Packing], data: &'a [u8]) -> Option<Cow<'a, [u8]>> {
 mod tests {
     use super::*;
 
+    fn only(tracks: &[u8]) -> Result<Track> {
+        Track::candidates(tracks).map(|mut tracks| tracks.remove(0))
+    }
+
     /// An element with a short payload.
     fn element(id: Id, payload: &[u8]) -> Vec<u8> {
         let id = id.to_be_bytes();
@@ -218,9 +228,9 @@ mod tests {
 
     #[test]
     fn tracks_that_follow_the_rules_of_avi() {
-        let track = Track::choose(&entry(b"V_MS/VFW/FOURCC", &bitmap(b"H264", &[0, 0, 0, 1, 0x67]), &[])).unwrap();
+        let track = only(&entry(b"V_MS/VFW/FOURCC", &bitmap(b"H264", &[0, 0, 0, 1, 0x67]), &[])).unwrap();
         assert_eq!((track.codec, track.nal.unwrap().parameter_sets), (Codec::H264, vec![0, 0, 1, 0x67]));
-        let error = Track::choose(&entry(b"V_MS/VFW/FOURCC", &bitmap(b"XVID", &[]), &[])).unwrap_err();
+        let error = only(&entry(b"V_MS/VFW/FOURCC", &bitmap(b"XVID", &[]), &[])).unwrap_err();
         assert!(error.message().contains("MPEG-4 Part 2"), "{error}");
     }
 
@@ -231,11 +241,8 @@ mod tests {
             element(COMPRESSION, &[element(COMPRESSION_METHOD, &[3]), element(COMPRESSION_SETTINGS, &[0xff, 0xd8])].concat()),
         ];
         let zlib = [element(ENCODING_ORDER, &[1]), element(ENCODING_SCOPE, &[3]), element(COMPRESSION, &[])];
-        let track = Track::choose(&entry(
-            b"V_MJPEG",
-            &miniz_oxide::deflate::compress_to_vec_zlib(&[], 6),
-            &[encodings(&[&stripped, &zlib])],
-        ));
+        let track =
+            only(&entry(b"V_MJPEG", &miniz_oxide::deflate::compress_to_vec_zlib(&[], 6), &[encodings(&[&stripped, &zlib])]));
         let track = track.unwrap();
         let stored = miniz_oxide::deflate::compress_to_vec_zlib(&[1, 2, 3], 6);
         assert_eq!(track.unpack(&stored).unwrap().as_ref(), [0xff, 0xd8, 1, 2, 3]);
@@ -247,7 +254,7 @@ mod tests {
         let lzo = [element(COMPRESSION, &element(COMPRESSION_METHOD, &[2]))];
         let secret = [element(ENCODING_TYPE, &[1])];
         for (encoding, word) in [(&lzo, "LZO"), (&secret, "encrypted")] {
-            let error = Track::choose(&entry(b"V_MPEG4/ISO/AVC", &[], &[encodings(&[encoding])])).unwrap_err();
+            let error = only(&entry(b"V_MPEG4/ISO/AVC", &[], &[encodings(&[encoding])])).unwrap_err();
             assert!(error.message().contains(word) && !error.message().contains("codec"), "{error}");
         }
     }
@@ -255,7 +262,7 @@ mod tests {
     #[test]
     fn the_roll_of_the_projection_turns_the_picture_against_the_clock() {
         let roll = |degrees: f32| element(VIDEO, &element(PROJECTION, &element(PROJECTION_ROLL, &degrees.to_be_bytes())));
-        let turned = |degrees| Track::choose(&entry(b"V_MJPEG", &[], &[roll(degrees)])).unwrap().turn;
+        let turned = |degrees| only(&entry(b"V_MJPEG", &[], &[roll(degrees)])).unwrap().turn;
         assert_eq!((turned(90.0), turned(-90.0), turned(0.0)), (Some(Turn::ThreeQuarters), Some(Turn::Quarter), None));
     }
 }

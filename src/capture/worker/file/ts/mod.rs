@@ -29,6 +29,9 @@ const CHUNK_PACKETS: usize = 1024;
 /// As much of a file is looked through for its tables: they are repeated ten times a second.
 const MAX_BEFORE_TABLES_BYTES: u64 = 8 * 1024 * 1024;
 
+/// Most packet ids that are remembered while the video is looked for.
+const MAX_PIDS: usize = 64;
+
 /// Presentation times from which the rate is measured where the stream does not say it.
 const MEASURED_TIMES: usize = 64;
 
@@ -92,24 +95,37 @@ impl TransportStream {
 
     fn find_video(&mut self) -> Result<(u16, Option<Codec>)> {
         let mut tables = Tables::default();
-        // The first that carries pictures by its own header, for streams without tables.
-        let mut by_header = None;
+        // Those in which pictures begin by their own header, in the order of their first.
+        let mut with_pictures: Vec<u16> = Vec::new();
         while self.at < MAX_BEFORE_TABLES_BYTES && self.read_chunk()? {
             let chunk = std::mem::take(&mut self.chunk);
-            for packet in packets(&chunk, self.stride).filter(|packet| !packet.is_encrypted) {
-                if by_header.is_none() && packet.begins_unit && packet.payload.starts_with(&[0, 0, 1]) {
-                    by_header = packet.payload.get(3).filter(|&&id| (0xe0..=0xef).contains(&id)).map(|_| packet.pid);
+            for packet in packets(&chunk, self.stride) {
+                let is_picture =
+                    packet.payload.starts_with(&[0, 0, 1]) && matches!(packet.payload.get(3), Some(0xe0..=0xef | 0xfd));
+                // Of an encrypted one nobody knows.
+                let is_picture = packet.begins_unit && (is_picture || packet.is_encrypted);
+                if is_picture && with_pictures.len() < MAX_PIDS && !with_pictures.contains(&packet.pid) {
+                    with_pictures.push(packet.pid);
                 }
-                tables.take(packet.pid, packet.begins_unit, packet.payload);
+                if !packet.is_encrypted {
+                    tables.take(packet.pid, packet.begins_unit, packet.payload);
+                }
             }
             self.chunk = chunk;
-            if let Some((pid, codec)) = tables.video() {
+            // The first is as a rule the one; where it stays empty, the others are looked at in the end.
+            if let Some((pid, codec)) = tables.videos().next().filter(|(pid, _)| with_pictures.contains(pid)) {
                 return Ok((pid, Some(codec)));
             }
         }
-        match (tables.into_problem(), by_header) {
+        let mut videos = tables.videos();
+        let first = videos.next();
+        if let Some((pid, codec)) = videos.find(|(pid, _)| with_pictures.contains(pid)).or(first) {
+            return Ok((pid, Some(codec)));
+        }
+        drop(videos);
+        match (tables.into_problem(), with_pictures.first()) {
             (Some(problem), _) => Err(problem),
-            (None, Some(pid)) => Ok((pid, None)),
+            (None, Some(&pid)) => Ok((pid, None)),
             (None, None) => Err(Error::new(Kind::SourceUnsupported, "the transport stream holds no video")),
         }
     }

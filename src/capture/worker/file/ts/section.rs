@@ -51,12 +51,12 @@ pub(super) struct Tables {
     maps: Vec<(u16, Section, Option<Map>)>,
 }
 
-/// What a program map says of the video.
-#[derive(Debug)]
-enum Map {
-    Video(u16, Codec),
-    Unsupported(Error),
-    NoVideo,
+/// What a program map says of the videos.
+#[derive(Debug, Default)]
+struct Map {
+    videos: Vec<(u16, Codec)>,
+    /// Of the first that we cannot decode.
+    problem: Option<Error>,
 }
 
 impl Tables {
@@ -80,20 +80,14 @@ impl Tables {
         }
     }
 
-    /// The video of the first program that has one that we can decode.
-    pub(super) fn video(&self) -> Option<(u16, Codec)> {
-        self.maps.iter().find_map(|(.., map)| match map {
-            Some(Map::Video(pid, codec)) => Some((*pid, *codec)),
-            _ => None,
-        })
+    /// All videos that we can decode, program by program.
+    pub(super) fn videos(&self) -> impl Iterator<Item = (u16, Codec)> {
+        self.maps.iter().filter_map(|(.., map)| map.as_ref()).flat_map(|map| &map.videos).copied()
     }
 
     /// Why there is none, where a program has video that we cannot decode.
     pub(super) fn into_problem(self) -> Option<Error> {
-        self.maps.into_iter().find_map(|(.., map)| match map {
-            Some(Map::Unsupported(error)) => Some(error),
-            _ => None,
-        })
+        self.maps.into_iter().find_map(|(.., map)| map?.problem)
     }
 }
 
@@ -106,25 +100,25 @@ fn map_pids(section: &[u8]) -> impl Iterator<Item = u16> {
     entries.iter().filter(|entry| entry[..2] != [0, 0]).map(|entry| u16::from_be_bytes([entry[2] & 0x1f, entry[3]]))
 }
 
-/// The first video of a program map. `None`: no program map.
+/// The videos of a program map. `None`: no program map.
 fn read_map(section: &[u8]) -> Option<Map> {
     const TABLE_ID: u8 = 2;
     const REGISTRATION: u8 = 5;
     let body = section.get(..section.len().checked_sub(4)?).filter(|_| section.first() == Some(&TABLE_ID))?;
     let mut rest = body.get(12 + usize::from(be16(body, 10)? & 0xfff)..)?;
-    let mut problem = None;
+    let mut map = Map::default();
     while let Some([stream_type, pid_high, pid_low, length_high, length_low]) = rest.first_chunk().copied() {
         let length = usize::from(u16::from_be_bytes([length_high & 15, length_low]));
         let descriptors = rest.get(5..5 + length)?;
         rest = rest.get(5 + length..)?;
         let registration = descriptor(descriptors, REGISTRATION).and_then(|data| data.get(..4));
         match codec_of(stream_type, registration) {
-            Ok(Some(codec)) => return Some(Map::Video(u16::from_be_bytes([pid_high & 0x1f, pid_low]), codec)),
+            Ok(Some(codec)) => map.videos.push((u16::from_be_bytes([pid_high & 0x1f, pid_low]), codec)),
             Ok(None) => {}
-            Err(error) => _ = problem.get_or_insert(error),
+            Err(error) => _ = map.problem.get_or_insert(error),
         }
     }
-    Some(problem.map_or(Map::NoVideo, Map::Unsupported))
+    Some(map)
 }
 
 /// The payload of the first descriptor with that tag: `tag:u8 length:u8 payload`.
