@@ -50,6 +50,15 @@ impl Wall {
     }
 }
 
+/// What a future gives within a limit; `None`: it was not done by then, and is dropped. One that is ready at once is never late.
+pub async fn within<T>(limit: Duration, work: impl Future<Output = T>) -> Option<T> {
+    let late = async {
+        smol::Timer::after(limit).await;
+        None
+    };
+    smol::future::or(async { Some(work.await) }, late).await
+}
+
 /// Time as the pipeline's logic sees it; tests drive their own.
 pub trait Clock {
     /// Monotonic now.
@@ -151,5 +160,18 @@ mod tests {
     #[test]
     fn seconds_since_may_be_negative() {
         assert_eq!(Wall::from_micros(0).seconds_since(Wall::from_micros(500_000)), -0.5);
+    }
+
+    #[test]
+    fn what_is_late_is_dropped_and_what_is_ready_is_not() {
+        let dropped = std::rc::Rc::new(());
+        let held = dropped.clone();
+        let never = async move {
+            let _held = held;
+            std::future::pending::<()>().await;
+        };
+        assert_eq!(smol::block_on(within(Duration::from_millis(1), never)), None);
+        assert_eq!(std::rc::Rc::strong_count(&dropped), 1);
+        assert_eq!(smol::block_on(within(Duration::ZERO, async { 7 })), Some(7));
     }
 }

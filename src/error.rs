@@ -198,6 +198,9 @@ impl Kind {
     }
 }
 
+/// Causes of causes that are told; libraries wrap an error three or four times.
+const MAX_CAUSES: usize = 16;
+
 /// An error with its kind, a message for the caller and the cause for the log.
 #[derive(Debug)]
 pub struct Error {
@@ -237,9 +240,11 @@ impl Error {
         self.kind
     }
 
-    /// What only the log shall say.
-    pub fn cause(&self) -> Option<&(dyn std::error::Error + Send + Sync)> {
-        self.cause.as_deref()
+    /// What only the log shall say: the cause, its own cause, and so on; empty where there is none.
+    pub fn causes(&self) -> String {
+        let first = std::error::Error::source(self);
+        let all = std::iter::successors(first, |error| error.source()).take(MAX_CAUSES);
+        all.map(ToString::to_string).collect::<Vec<_>>().join(": ")
     }
 
     /// The words for the caller; may be empty.
@@ -251,14 +256,18 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.kind.class(), self.message)?;
-        if let Some(cause) = &self.cause {
-            write!(f, " ({cause})")?;
+        if self.cause.is_some() {
+            write!(f, " ({})", self.causes())?;
         }
         Ok(())
     }
 }
 
-impl std::error::Error for Error {}
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(self.cause.as_deref()?)
+    }
+}
 
 /// A failed system call: the operation in words, the errno as cause.
 pub fn system(operation: &'static str) -> impl FnOnce(std::io::Error) -> Error {
@@ -273,6 +282,8 @@ mod tests {
     fn display_names_class_message_and_cause() {
         let error = Error::new(Kind::SourceLost, "stream ended").because(std::io::Error::other("EOF"));
         assert_eq!(error.to_string(), "SourceLostError: stream ended (EOF)");
+        let outer = Error::new(Kind::System, "outer").because(error);
+        assert_eq!(outer.causes(), "SourceLostError: stream ended (EOF): EOF");
     }
 
     #[test]

@@ -5,7 +5,6 @@
 use crate::command::{PipelineId, Update};
 use crate::error::{Error, Kind, Result};
 use std::cell::RefCell;
-use std::collections::VecDeque;
 use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, Waker};
 
@@ -42,7 +41,7 @@ pub trait Listen: 'static {
 
 #[derive(Debug, Default)]
 struct Queue {
-    waiting: VecDeque<Message>,
+    waiting: heapless::Deque<Message, MAX_WAITING>,
     end: Option<End>,
     waker: Option<Waker>,
 }
@@ -87,11 +86,9 @@ impl Listeners {
         self.0.borrow_mut().retain(|queue| {
             let Some(queue) = queue.upgrade() else { return false };
             let mut queue = queue.borrow_mut();
-            let keeps_up = queue.waiting.len() < MAX_WAITING;
-            if keeps_up {
-                queue.waiting.push_back(message.clone());
-            } else {
-                queue.waiting = VecDeque::new();
+            let keeps_up = queue.waiting.push_back(message.clone()).is_ok();
+            if !keeps_up {
+                queue.waiting.clear();
                 queue.end = Some(End::TooSlow);
             }
             queue.wake();

@@ -10,12 +10,13 @@
 //! * [`pipeline`]: table of pipelines, state machine, buffers, report
 //! * [`capture`]: one worker process per video source, and the parent's end of it
 //! * [`infer`]: models, their registry, and the threads that run them
-//! * [`sink`]: where detections go
 //! * [`confine`]: child processes that read bytes of strangers: started, watched, locked in
 //! * [`feed`]: what those who listen to a pipeline get
 //! * [`command`]: everything the product can be told, and what it answers
+//! * [`sink`]: where detections go
 //! * [`geometry`]: how a frame is laid into a model's input, and boxes back
 //! * [`detection`]: what a model found on one frame
+//! * [`schema`]: what a field of a document may hold, described once
 //! * [`json`]: ordered values, a bounded parser, and a writer in the reference's two styles
 //! * `bytes`: fields to bytes and back, for what processes say to each other
 //! * [`logging`]: one line per event on standard error
@@ -43,5 +44,6 @@ pub mod notify;
 pub mod pipeline;
 pub mod proto;
 pub mod resolve;
+pub mod schema;
 pub mod service;
 pub mod sink;

@@ -5,6 +5,7 @@ mod declared;
 mod doors;
 
 use crate::capture::{self, Spawner};
+use crate::clock::within;
 use crate::config::Config;
 use crate::error::{Error, Kind, Result, system};
 use crate::infer::engine::EngineChoice;
@@ -99,10 +100,8 @@ pub fn run_until(config: &Config, main: impl AsyncFnOnce(Commands, Addresses)) -
         // New connections are not taken, commands under way are answered: ending the pipelines ends those that still load.
         drop(stop);
         drain(&table, tasks).await;
-        smol::future::or(shared.models.idle(), async {
-            smol::Timer::after(LOADS_STOP_GRACE).await;
-        })
-        .await;
+        // Loads that are not over by then are given up.
+        let _ = within(LOADS_STOP_GRACE, shared.models.idle()).await;
         Ok(())
     }))
 }
@@ -114,11 +113,9 @@ async fn drain(table: &Table, doors: Vec<smol::Task<()>>) {
             door.await;
         }
     };
-    smol::future::or(everything, async {
-        smol::Timer::after(DRAIN_TIMEOUT).await;
+    if within(DRAIN_TIMEOUT, everything).await.is_none() {
         log::error!("drain=incomplete after_s={}", DRAIN_TIMEOUT.as_secs());
-    })
-    .await;
+    }
 }
 
 /// Tells systemd's watchdog that the event loop turns, as long as the inference threads make progress too and the GPU that some

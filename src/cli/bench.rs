@@ -2,11 +2,13 @@
 
 use super::usage;
 use crate::capture::worker::bench as decoding;
-use crate::command::{Command, Execute, Init, SinkAddress, SourceReference};
+use crate::clock::within;
+use crate::command::{Command, Execute, Init, SourceReference};
 use crate::config::Config;
 use crate::error::{Error, Kind, Result, system};
 use crate::infer::{bench as engine, engine::EngineChoice};
 use crate::pipeline::Commands;
+use crate::sink::UdpSink;
 use crate::{logging, service};
 use lexopt::{Arg, Parser, ValueExt};
 use smol::Async;
@@ -229,7 +231,7 @@ async fn measure(commands: &Commands, request: &Request, model: &Path, video: &s
     let port = socket.get_ref().local_addr().map_err(system("ask for the local address"))?.port();
     for _ in 0..request.sources {
         let reference = SourceReference::Text(video.to_owned());
-        let mut init = Init::new(model.display().to_string(), reference, SinkAddress { host: "127.0.0.1".to_owned(), port });
+        let mut init = Init::new(model.display().to_string(), reference, UdpSink { host: "127.0.0.1".to_owned(), port });
         init.max_fps = request.max_fps;
         commands.execute(Command::Init(Box::new(init))).await?;
     }
@@ -249,12 +251,8 @@ async fn measure(commands: &Commands, request: &Request, model: &Path, video: &s
 
 async fn next_datagram(socket: &Async<UdpSocket>, patience: Duration) -> Result<Option<usize>> {
     let mut buffer = [0; 16];
-    let receive = async { socket.recv_from(&mut buffer).await.map(|(length, _)| Some(length)) };
-    let deadline = async {
-        smol::Timer::after(patience).await;
-        Ok(None)
-    };
-    smol::future::or(receive, deadline).await.map_err(system("receive a datagram"))
+    let received = within(patience, socket.recv_from(&mut buffer)).await.transpose().map_err(system("receive a datagram"))?;
+    Ok(received.map(|(length, _)| length))
 }
 
 /// This process and its workers.

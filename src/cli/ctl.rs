@@ -1,8 +1,11 @@
 //! `weir ctl`: a client over the TCP protocol, for boards without curl.
 
 use super::{present, usage};
+use crate::command::init::fields::{self, FIELDS, MODEL_FIELDS};
 use crate::error::{Error, Kind, Result, system};
-use crate::json::{Charset, write_string};
+use crate::json::{Charset, Object, Style, Value, Writer, write_string};
+use crate::schema::{Field, Kind as Holds, Presence};
+use crate::sink::{Sink, UdpSink};
 use lexopt::{Arg, Parser, ValueExt};
 use miniserde::{Deserialize, json};
 use std::ffi::OsString;
@@ -22,7 +25,7 @@ const HELP: &str = "\
 weir ctl COMMAND [--addr HOST:PORT]     (default: STREAM_MANAGER_HOST:STREAM_MANAGER_PORT, else 127.0.0.1:7070)
 
   list                                  ids of all pipelines
-  init --model ID --video REF… --sink HOST:PORT [--max-fps N] [--confidence C]
+  init --model ID --video REF… --sink HOST:PORT [OPTIONS]
                                         start a pipeline; the API key comes from ROBOFLOW_API_KEY
   status ID                             its report
   pause ID | resume ID | terminate ID
@@ -30,6 +33,8 @@ weir ctl COMMAND [--addr HOST:PORT]     (default: STREAM_MANAGER_HOST:STREAM_MAN
 
 A token, where the service asks for one, comes from WEIR_TOKEN.
 Replies are printed as they come: one line of JSON. Exit code 1 when the service says failure.
+
+Options of init:
 ";
 
 /// Runs one command.
@@ -38,7 +43,7 @@ pub(super) fn run(arguments: Vec<OsString>) -> Result<ExitCode> {
     let words: Vec<&str> = request.words.iter().map(String::as_str).collect();
     match words.as_slice() {
         ["help"] => {
-            print!("{HELP}");
+            print!("{HELP}{}", options());
             Ok(ExitCode::SUCCESS)
         }
         ["list"] => send(&request, r#"{"type": "list_pipelines"}"#),
@@ -55,11 +60,29 @@ pub(super) fn run(arguments: Vec<OsString>) -> Result<ExitCode> {
 struct Request {
     words: Vec<String>,
     address: Option<String>,
-    model: Option<String>,
-    videos: Vec<String>,
-    sink: Option<String>,
-    max_fps: Option<f64>,
-    confidence: Option<f64>,
+    /// Flags of `init`, in the order in which they came.
+    given: Vec<(&'static Field, Value)>,
+}
+
+/// The fields of `init` that have a flag: its own, then those of the model.
+fn flagged() -> impl Iterator<Item = (&'static str, &'static Field)> {
+    FIELDS.iter().chain(MODEL_FIELDS).filter_map(|field| Some((field.flag?, field)))
+}
+
+/// What `--help` says of them.
+fn options() -> String {
+    let line = |(flag, field): (&str, &Field)| {
+        let value = match field.kind {
+            Holds::Boolean => "true|false".to_owned(),
+            Holds::Word { words, .. } => words.join("|"),
+            Holds::References { .. } => "REF…".to_owned(),
+            Holds::Sink => "HOST:PORT".to_owned(),
+            Holds::Text => "ID".to_owned(),
+            _ => "N".to_owned(),
+        };
+        format!("  --{flag} {value}\n        {}\n", field.words)
+    };
+    flagged().map(line).collect()
 }
 
 impl Request {
@@ -69,14 +92,14 @@ impl Request {
         while let Some(argument) = parser.next()? {
             match argument {
                 Arg::Long("addr") => request.address = Some(parser.value()?.string()?),
-                Arg::Long("model") => request.model = Some(parser.value()?.string()?),
-                Arg::Long("video") => request.videos.push(parser.value()?.string()?),
-                Arg::Long("sink") => request.sink = Some(parser.value()?.string()?),
-                Arg::Long("max-fps") => request.max_fps = Some(parser.value()?.parse()?),
-                Arg::Long("confidence") => request.confidence = Some(parser.value()?.parse()?),
-                Arg::Short('h') | Arg::Long("help") => request.words = vec!["help".to_owned()],
+                Arg::Long("help") => request.words = vec!["help".to_owned()],
+                Arg::Long(name) => {
+                    let Some((_, field)) = flagged().find(|(flag, _)| *flag == name) else { return Err(argument.unexpected()) };
+                    request.given.push((field, parser.value()?.parse_with(|text| value_of(field, text))?));
+                }
+                Arg::Short('h') => request.words = vec!["help".to_owned()],
                 Arg::Value(word) => request.words.push(word.string()?),
-                _ => return Err(argument.unexpected()),
+                Arg::Short(_) => return Err(argument.unexpected()),
             }
         }
         Ok(request)
@@ -89,29 +112,65 @@ impl Request {
         self.address.clone().unwrap_or_else(usual)
     }
 
+    /// The message. Every value of a field that may come often is one of a list.
     fn init(&self) -> Result<String> {
-        let model = self.model.as_deref().ok_or_else(|| usage("weir ctl init needs --model"))?;
-        let sink = self.sink.as_deref().ok_or_else(|| usage("weir ctl init needs --sink HOST:PORT"))?;
-        let (host, port) = super::host_and_port(sink).map_err(usage)?;
-        // A number is a device index, as in the protocol; anything else is a path or URL.
-        let reference = |video: &String| video.parse::<u32>().map_or_else(|_| quoted(video), |index| index.to_string());
-        let videos: Vec<String> = self.videos.iter().map(reference).collect();
-        let video = match videos.as_slice() {
-            [] => return Err(usage("weir ctl init needs --video")),
-            [one] => one.clone(),
-            many => format!("[{}]", many.join(", ")),
-        };
-        let key =
-            std::env::var("ROBOFLOW_API_KEY").ok().map(|key| format!(", \"api_key\": {}", quoted(&key))).unwrap_or_default();
-        let max_fps = self.max_fps.map(|fps| format!(", \"max_fps\": {fps}")).unwrap_or_default();
-        let confidence = self.confidence.map(|c| format!(", \"confidence\": {c}")).unwrap_or_default();
-        Ok(format!(
-            "{{\"type\": \"init\", \"model_id\": {}, \"video_reference\": {video}, \"sink_configuration\": {{\"type\": \"udp_sink\", \
-             \"host\": {}, \"port\": {port}}}, \"model_configuration\": {{\"type\": \"object-detection\"{confidence}}}{key}{max_fps}}}",
-            quoted(model),
-            quoted(&host)
-        ))
+        let mut message = Object::default();
+        message.push("type", Value::from(fields::INIT));
+        let mut model = Object::default();
+        model.extend(MODEL_FIELDS.iter().filter_map(|field| match field.kind {
+            Holds::Constant(text) => Some((field.name, Value::from(text))),
+            _ => None,
+        }));
+        model.extend(MODEL_FIELDS.iter().filter_map(|field| Some((field.name, self.value(field)?))));
+        for field in FIELDS {
+            let value = match field.kind {
+                Holds::Object { .. } => Some(Value::Object(std::mem::take(&mut model))),
+                Holds::Secret => std::env::var("ROBOFLOW_API_KEY").ok().map(Value::String),
+                _ => self.value(field),
+            };
+            match (value, field.flag) {
+                (Some(value), _) => message.push(field.name, value),
+                (None, Some(flag)) if field.presence == Presence::Required => {
+                    return Err(usage(format!("weir ctl init needs --{flag}")));
+                }
+                (None, _) => {}
+            }
+        }
+        let mut text = Writer::new(Style::Python);
+        text.value(&Value::Object(message));
+        Ok(String::from_utf8_lossy(&text.finish()).into_owned())
     }
+
+    /// What was given for a field: the last of several, or all of them where it takes a list.
+    fn value(&self, field: &Field) -> Option<Value> {
+        let mut given: Vec<Value> =
+            self.given.iter().filter(|(of, _)| of.name == field.name).map(|(_, value)| value.clone()).collect();
+        match field.kind {
+            Holds::References { .. } if given.len() > 1 => Some(Value::Array(given)),
+            _ => given.pop(),
+        }
+    }
+}
+
+/// The value that a flag's text stands for.
+fn value_of(field: &Field, text: &str) -> Result<Value, String> {
+    let whole = || text.parse().map(Value::Integer);
+    let number = || whole().ok().or_else(|| text.parse().ok().filter(|number: &f64| number.is_finite()).map(Value::Float));
+    let value = match field.kind {
+        Holds::Boolean => text.parse().map(Value::Bool).ok(),
+        Holds::Integer { .. } => whole().ok(),
+        Holds::Number | Holds::Rate | Holds::Seconds { .. } => number(),
+        // A number is a device index, as in the protocol; anything else is a path or URL.
+        Holds::References { .. } => {
+            Some(text.parse::<u32>().map_or_else(|_| Value::from(text), |index| Value::from(i128::from(index))))
+        }
+        Holds::Sink => {
+            let (host, port) = super::host_and_port(text)?;
+            Some(Value::Object(Sink::Udp(UdpSink { host, port }).write()))
+        }
+        _ => Some(Value::from(text)),
+    };
+    value.ok_or_else(|| format!("expected {}", field.kind.words()))
 }
 
 fn about(command: &str, id: &str) -> String {
@@ -187,6 +246,7 @@ fn listen(port: u16) -> Result<ExitCode> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::command::init::document;
 
     #[test]
     fn init_builds_the_documented_message() {
@@ -199,6 +259,42 @@ mod tests {
     }
 
     #[test]
+    fn every_flag_is_told_and_makes_a_field_that_is_read() {
+        let flags = [
+            "--model",
+            "m/1",
+            "--video",
+            "a",
+            "--sink",
+            "h:1",
+            "--max-fps",
+            "2.5",
+            "--filling",
+            "WAIT",
+            "--consumption",
+            "eager",
+            "--batch-collection-timeout",
+            "1",
+            "--class-agnostic-nms",
+            "true",
+            "--confidence",
+            "0.5",
+            "--iou-threshold",
+            "0.25",
+            "--max-detections",
+            "7",
+        ];
+        let request = Request::parse(flags.iter().map(OsString::from).collect()).unwrap();
+        let init = document::from_file(request.init().unwrap().as_bytes()).unwrap();
+        assert_eq!((init.model_id.as_str(), init.max_fps, init.parameters.max_detections), ("m/1", Some(2.5), Some(7)));
+        assert_eq!((init.parameters.class_agnostic_nms, init.parameters.iou_threshold), (Some(true), Some(0.25)));
+        for (flag, _) in flagged() {
+            assert!(flags.contains(&format!("--{flag}").as_str()), "{flag}");
+            assert!(options().contains(&format!("--{flag} ")), "{flag}");
+        }
+    }
+
+    #[test]
     fn a_token_is_shown_in_the_message() {
         let message = shown("ab\"cd", &about("status", "x"));
         assert_eq!(message, r#"{"auth_token": "ab\"cd", "type": "status", "pipeline_id": "x"}"#);
@@ -207,7 +303,9 @@ mod tests {
     #[test]
     fn what_is_missing_is_named() {
         let request = Request::parse(vec!["init".into(), "--model".into(), "m".into()]).unwrap();
-        assert!(request.init().unwrap_err().message().contains("--sink"));
+        assert!(request.init().unwrap_err().message().contains("--video"));
+        let bad = Request::parse(vec!["init".into(), "--max-fps".into(), "many".into()]).err().unwrap();
+        assert!(bad.to_string().contains("a number above 0"), "{bad}");
         assert!(run(vec!["nonsense".into()]).is_err());
     }
 }

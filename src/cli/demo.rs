@@ -1,11 +1,12 @@
 //! `weir demo`: the service with one pipeline on the bundled clip, its detections printed as they arrive over UDP.
 
 use super::{Options, present};
-use crate::command::{Command, Execute, Init, SinkAddress, SourceReference};
+use crate::command::{Command, Execute, Init, SourceReference};
 use crate::config::Config;
 use crate::error::{Error, Kind, Result, system};
 use crate::pipeline::Commands;
 use crate::service::{self, Addresses};
+use crate::sink::UdpSink;
 use smol::Async;
 use std::io::Write;
 use std::net::UdpSocket;
@@ -61,7 +62,7 @@ async fn show(commands: &Commands, addresses: Addresses, assets: &std::path::Pat
     let port = socket.get_ref().local_addr().map_err(system("ask for the local address"))?.port();
     // With a scheme it is a stream: paced like a camera and started again at its end.
     let reference = SourceReference::Text(format!("file://{}", assets.join(CLIP).display()));
-    let init = Init::new(assets.join(MODEL).display().to_string(), reference, SinkAddress { host: "127.0.0.1".to_owned(), port });
+    let init = Init::new(assets.join(MODEL).display().to_string(), reference, UdpSink { host: "127.0.0.1".to_owned(), port });
     println!("weir demo: TCP {}, HTTP http://{}/docs; Ctrl-C ends it", addresses.tcp, addresses.http);
     commands.execute(Command::Init(Box::new(init))).await?;
     let mut buffer = vec![0; MAX_DATAGRAM_BYTES];

@@ -2,17 +2,15 @@
 //! No I/O type in here.
 
 mod figures;
-mod init;
+pub mod init;
 mod report;
 
 pub use figures::{BUCKETS_S, Figures, Histogram, SourceFigures};
-pub use init::{
-    Consumption, Filling, Init, Memory, ModelParameters, Property, Secret, Sink, SinkAddress, Source, SourceReference,
-};
+pub use init::{Consumption, Filling, Init, ModelParameters, Property, Secret, Source, SourceReference};
 pub use report::{Context, Event, LatencyReport, Report, Severity, SourceMetadata, SourceProperties, SourceState, Update};
 
-use crate::clock::Wall;
 use crate::error::Result;
+use crate::sink::Outcome;
 use std::rc::Rc;
 use uuid::Uuid;
 
@@ -59,19 +57,6 @@ pub enum Reply {
     },
     /// To the others.
     Done,
-}
-
-/// What was found on one frame.
-#[derive(Debug, Clone)]
-pub struct Outcome {
-    /// 0-based index of the source.
-    pub source_id: u32,
-    /// Counts grabbed frames from 1.
-    pub frame_id: u64,
-    /// The frame's timestamp.
-    pub timestamp: Wall,
-    /// The bytes of its datagram.
-    pub datagram: Rc<[u8]>,
 }
 
 /// Whoever carries out commands. Lives on the event loop, so futures need not be `Send`.

@@ -14,6 +14,7 @@ use crate::capture::MIN_WORKER_BYTES;
 use crate::command::Secret;
 use crate::error::{Error, Kind, Result};
 use crate::infer::engine::EngineChoice;
+use crate::infer::registry::MAX_MODEL_BYTES;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
@@ -219,7 +220,7 @@ impl Default for Models {
             request_timeout_s: 30.0,
             retries: 3,
             retry_interval_s: 1.0,
-            max_bytes: 512 << 20,
+            max_bytes: MAX_MODEL_BYTES,
             engine: "auto".into(),
             validate: true,
             offline: false,

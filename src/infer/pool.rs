@@ -11,7 +11,6 @@ use super::model::Holder;
 use super::workbench::{Answer, Task, Workbench};
 use super::{Batch, Done, Job, Model};
 use crate::error::{Result, system};
-use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
@@ -57,7 +56,7 @@ const MAX_BATCH_FRAMES: usize = 32;
 
 struct Waiting {
     id: u64,
-    jobs: VecDeque<Job>,
+    jobs: Box<heapless::Deque<Job, { Queue::CAPACITY }>>,
     done: async_channel::Sender<Done>,
 }
 
@@ -81,10 +80,7 @@ impl Queue {
         let Some(waiting) = state.queues.iter_mut().find(|waiting| waiting.id == self.id) else {
             return Err(job);
         };
-        if waiting.jobs.len() >= Self::CAPACITY {
-            return Err(job);
-        }
-        waiting.jobs.push_back(job);
+        waiting.jobs.push_back(job)?;
         let somebody_gathers = !state.gathering.is_empty();
         drop(state);
         if somebody_gathers {
@@ -147,7 +143,7 @@ impl Pool {
         let id = state.next_id;
         state.next_id += 1;
         // All memory of a queue is taken here, none when frames flow.
-        state.queues.push(Waiting { id, jobs: VecDeque::with_capacity(Queue::CAPACITY), done });
+        state.queues.push(Waiting { id, jobs: Box::default(), done });
         Queue { shared: self.shared.clone(), id }
     }
 }

@@ -40,6 +40,11 @@ impl Object {
         self.0.push((key.into(), value));
     }
 
+    /// Adds members, as [`Object::push`] does.
+    pub fn extend(&mut self, members: impl IntoIterator<Item = (&'static str, Value)>) {
+        self.0.extend(members.into_iter().map(|(key, value)| (key.to_owned(), value)));
+    }
+
     /// Key and value, in order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Value)> {
         self.0.iter().map(|(key, value)| (key.as_str(), value))
@@ -94,6 +99,44 @@ impl Value {
 impl From<&str> for Value {
     fn from(text: &str) -> Self {
         Value::String(text.to_owned())
+    }
+}
+
+impl FromIterator<(&'static str, Value)> for Object {
+    fn from_iter<T: IntoIterator<Item = (&'static str, Value)>>(members: T) -> Self {
+        let mut object = Object::default();
+        object.extend(members);
+        object
+    }
+}
+
+impl From<String> for Value {
+    fn from(text: String) -> Self {
+        Value::String(text)
+    }
+}
+
+impl From<bool> for Value {
+    fn from(value: bool) -> Self {
+        Value::Bool(value)
+    }
+}
+
+impl From<i128> for Value {
+    fn from(number: i128) -> Self {
+        Value::Integer(number)
+    }
+}
+
+impl From<Vec<Value>> for Value {
+    fn from(values: Vec<Value>) -> Self {
+        Value::Array(values)
+    }
+}
+
+impl From<Object> for Value {
+    fn from(object: Object) -> Self {
+        Value::Object(object)
     }
 }
 

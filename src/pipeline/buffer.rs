@@ -5,12 +5,15 @@
 
 use crate::capture::Frame;
 use crate::command::{Consumption, Filling};
-use std::collections::VecDeque;
+use heapless::Deque;
+
+/// Slots of a ring at most: more only make frames older.
+pub(super) const MAX_SLOTS: usize = 12;
 
 /// Frames that wait, and how many slots are lent out.
 #[derive(Debug)]
 pub(super) struct Buffer {
-    waiting: VecDeque<Frame>,
+    waiting: Deque<Frame, MAX_SLOTS>,
     /// Slots of the ring.
     slots: usize,
     /// Slots that inference is reading.
@@ -22,17 +25,20 @@ pub(super) struct Buffer {
 impl Buffer {
     /// A buffer over a ring of `slots` slots.
     pub(super) fn new(slots: u32, filling: Filling, consumption: Consumption) -> Buffer {
-        let slots = slots as usize;
-        Buffer { waiting: VecDeque::with_capacity(slots), slots, lent: 0, filling, consumption }
+        let slots = (slots as usize).min(MAX_SLOTS);
+        Buffer { waiting: Deque::new(), slots, lent: 0, filling, consumption }
     }
 
     /// Takes a new frame in. Calls `release` for each slot that goes back to the worker because of it.
     pub(super) fn push(&mut self, frame: Frame, mut release: impl FnMut(u32)) {
         if self.consumption == Consumption::Eager {
             // Only the newest is ever taken, so an older one is of no use.
-            self.waiting.drain(..).for_each(|old| release(old.slot));
+            self.clear(&mut release);
         }
-        self.waiting.push_back(frame);
+        // A worker has no more slots than there is room; of one that lies about it nothing is kept.
+        if let Err(frame) = self.waiting.push_back(frame) {
+            return release(frame.slot);
+        }
         if matches!(self.filling, Filling::DropOldest | Filling::AdaptiveDropOldest) {
             // Keeps one slot free for the worker to write into; without it the worker would drop the newest instead.
             while self.waiting.len() > 1 && self.waiting.len() + self.lent >= self.slots {
@@ -62,7 +68,9 @@ impl Buffer {
 
     /// Drops what waits (mute, loss). Slots that are lent stay lent.
     pub(super) fn clear(&mut self, mut release: impl FnMut(u32)) {
-        self.waiting.drain(..).for_each(|frame| release(frame.slot));
+        while let Some(frame) = self.waiting.pop_front() {
+            release(frame.slot);
+        }
     }
 }
 

@@ -73,8 +73,8 @@ impl Journal {
     }
 
     /// Passes an update on to those who listen.
-    pub(super) fn publish(&self, update: &Update) {
-        if !self.listeners.is_empty() {
+    pub(super) fn publish<'a>(&self, update: impl Into<Option<&'a Update>>) {
+        if let (Some(update), false) = (update.into(), self.listeners.is_empty()) {
             self.listeners.publish(&Message::Update(Rc::new(update.clone())));
         }
     }

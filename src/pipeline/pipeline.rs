@@ -3,6 +3,7 @@
 use super::Shared;
 use super::backoff::Backoff;
 use super::budget::{Budget, Reservation};
+use super::buffer::MAX_SLOTS;
 use super::journal::Journal;
 use super::limiter::Limiter;
 use super::signal::Signal;
@@ -11,14 +12,12 @@ use super::state::Operation;
 use super::statistics::Throughput;
 use super::store::Kept;
 use super::turns::{Part, Turns};
-use crate::clock::Wall;
-use crate::command::{Context, Event, Figures, Init, MAX_SOURCES, PipelineId, Reply, Report, Sink};
+use crate::clock::{Wall, within};
+use crate::command::{Context, Event, Figures, Init, MAX_SOURCES, PipelineId, Reply, Report};
 use crate::error::{Error, Kind, Result};
 use crate::feed::{Feed, Message};
 use crate::infer::{Done, Job, Model, Queue, Thresholds, Ticket};
-use crate::sink::datagram::{self, ClassNames, FrameInfo};
-use crate::sink::results::Results;
-use crate::sink::udp::UdpSink;
+use crate::sink::{self, FrameInfo, Outputs, Packer, Sink};
 use log::Level;
 use smol::future::{or, yield_now};
 use std::cell::{Cell, OnceCell, RefCell};
@@ -28,8 +27,6 @@ use std::time::{Duration, Instant};
 
 /// Slots of a ring beyond those that inference may hold: one waits, one is being written, one is on its way back.
 const EXTRA_SLOTS: usize = 3;
-/// Slots of a ring at most: more only make frames older.
-const MAX_SLOTS: usize = 12;
 
 /// See the module.
 pub(super) struct Pipeline {
@@ -53,7 +50,7 @@ pub(super) struct Pipeline {
     /// Detections that did not fit into a datagram.
     omitted: Cell<u64>,
     /// Set when the pipeline begins to run.
-    output: OnceCell<Output>,
+    outputs: OnceCell<Outputs>,
 }
 
 /// Who wants the pipeline.
@@ -76,59 +73,6 @@ pub(super) enum Origin {
 impl Origin {
     fn is_muted(self) -> bool {
         matches!(self, Origin::Restored { muted: true } | Origin::Declared { muted: true })
-    }
-}
-
-/// Where detections go.
-#[derive(Debug)]
-enum Output {
-    Udp(UdpSink),
-    Memory(Results),
-}
-
-impl Output {
-    fn open(sink: &Sink) -> Result<Output> {
-        Ok(match sink {
-            Sink::Udp(address) => Output::Udp(UdpSink::open(address)?),
-            Sink::Memory(memory) => Output::Memory(Results::new(memory.clone())),
-        })
-    }
-
-    async fn send(&self, frame: &FrameInfo, payload: &[u8]) -> Result<()> {
-        match self {
-            Output::Udp(sink) => sink.send(payload).await,
-            Output::Memory(results) => {
-                results.push(frame, payload);
-                Ok(())
-            }
-        }
-    }
-
-    /// Whoever answers for the sink has said, of detections before the last ones, that nobody takes them.
-    fn was_refused(&self) -> bool {
-        match self {
-            Output::Udp(sink) => sink.was_refused(),
-            Output::Memory(_) => false,
-        }
-    }
-
-    fn end_turn(&self) {
-        if let Output::Memory(results) = self {
-            results.end_turn();
-        }
-    }
-
-    /// Until nobody has asked for results for as long as the client said.
-    async fn abandoned(&self) {
-        if let Output::Memory(results) = self {
-            while let Some(left) = results.patience_left() {
-                if left.is_zero() {
-                    return;
-                }
-                smol::Timer::after(left).await;
-            }
-        }
-        std::future::pending().await
     }
 }
 
@@ -166,7 +110,7 @@ impl Pipeline {
             quit: Signal::new(),
             gone: async_channel::bounded(1),
             omitted: Cell::new(0),
-            output: OnceCell::new(),
+            outputs: OnceCell::new(),
         }
     }
 
@@ -182,19 +126,19 @@ impl Pipeline {
         })
         .await;
         match outcome {
-            Ok(Some((loaded, output, _reservation))) => {
+            Ok(Some((loaded, outputs, _reservation))) => {
                 self.was_ready.set(true);
                 let (model, sources) = (&self.init.model_id, self.sources.len());
-                let (engine, sink) = (loaded.engine_name(), &self.init.sink);
+                let (engine, sink) = (loaded.engine_name(), sink::names(&self.init.sinks));
                 self.tell(Level::Info, format_args!("event=started model={model} engine={engine} sources={sources} sink={sink}"));
                 let _ = ready.try_send(Ok(()));
-                let output = self.output.get_or_init(|| output);
+                let outputs = self.outputs.get_or_init(|| outputs);
                 let abandoned = async {
-                    output.abandoned().await;
+                    outputs.abandoned().await;
                     self.tell(Level::Info, format_args!("event=abandoned"));
                     started = false;
                 };
-                or(self.work(loaded, output), or(self.quit.wait(), abandoned)).await;
+                or(self.work(loaded, outputs), or(self.quit.wait(), abandoned)).await;
                 // All at once: each may take its whole grace.
                 join_all(self.sources.iter().map(Source::stop).collect()).await;
             }
@@ -224,7 +168,7 @@ impl Pipeline {
         self.journal.story.tell(level, event);
     }
 
-    async fn prepare(&self) -> Result<(Arc<Model>, Output, Reservation)> {
+    async fn prepare(&self) -> Result<(Arc<Model>, Outputs, Reservation)> {
         let mut backoff = Backoff::new(self.shared.settings.retry_delay, self.id.as_u64_pair().0);
         loop {
             match self.try_prepare().await {
@@ -240,8 +184,8 @@ impl Pipeline {
         }
     }
 
-    async fn try_prepare(&self) -> Result<(Arc<Model>, Output, Reservation)> {
-        let output = Output::open(&self.init.sink)?;
+    async fn try_prepare(&self) -> Result<(Arc<Model>, Outputs, Reservation)> {
+        let outputs = Outputs::open(&self.init.sinks)?;
         let progress = |progress| {
             log::debug!("pipeline={} loading={progress:?}", self.id);
             self.journal.loading(progress);
@@ -250,7 +194,7 @@ impl Pipeline {
         self.journal.loaded();
         let model = outcome?;
         let reservation = self.reserve(&model)?;
-        Ok((model, output, reservation))
+        Ok((model, outputs, reservation))
     }
 
     /// The configuration declares it.
@@ -269,7 +213,7 @@ impl Pipeline {
         self.was_ready.get().then(|| Kept { id: self.id, init: self.init.clone(), muted, is_declared: self.is_declared() })
     }
 
-    async fn work(&self, model: Arc<Model>, output: &Output) {
+    async fn work(&self, model: Arc<Model>, outputs: &Outputs) {
         self.journal.info(Context::Pipeline, Event::InferenceStarted);
         let plan = self.plan(&model);
         let (answers, answered) = async_channel::bounded(Queue::CAPACITY);
@@ -280,7 +224,7 @@ impl Pipeline {
             std::future::pending::<()>().await;
         };
         let gather = self.gather(&model, &queue);
-        let dispatch = self.dispatch(&model, output, &answered);
+        let dispatch = self.dispatch(&model, outputs, &answered);
         or(gather, or(dispatch, sources)).await;
         self.journal.info(Context::Pipeline, Event::InferenceFinished);
         // An ended pipeline stays listed and answers status until it is terminated; its workers, model and queue go now.
@@ -294,7 +238,7 @@ impl Pipeline {
         let per_source = ring.saturating_add(self.shared.capture.worker_memory_bytes);
         let arenas = (model.arena_bytes() as u64).saturating_mul(self.shared.threads as u64);
         let model_bytes = arenas.saturating_add(model.weights_bytes() as u64);
-        let per_source = per_source.saturating_add(kept_bytes(&self.init.sink));
+        let per_source = per_source.saturating_add(kept_bytes(&self.init.sinks));
         self.budget.reserve(per_source.saturating_mul(self.sources.len() as u64), model.id(), model_bytes)
     }
 
@@ -330,12 +274,8 @@ impl Pipeline {
                     yield_now().await;
                 }
                 Step::Wait(None) => self.wake.wait().await,
-                Step::Wait(Some(pause)) => {
-                    or(self.wake.wait(), async {
-                        smol::Timer::after(pause).await;
-                    })
-                    .await;
-                }
+                // Looks again whether it was woken or not.
+                Step::Wait(Some(pause)) => drop(within(pause, self.wake.wait()).await),
                 Step::Finished => return,
             }
         }
@@ -455,17 +395,16 @@ impl Pipeline {
     // ---------------------------------------------------------------- detections out
 
     /// Takes answers from inference and sends them on in order, until dropped.
-    async fn dispatch(&self, model: &Model, output: &Output, answers: &async_channel::Receiver<Done>) {
-        let names = ClassNames::new(model.classes());
-        let mut payload = Vec::with_capacity(datagram::MAX_DATAGRAM_BYTES.min(4096));
+    async fn dispatch(&self, model: &Model, outputs: &Outputs, answers: &async_channel::Receiver<Done>) {
+        let mut packer = Packer::new(model.classes());
         while let Ok(done) = answers.recv().await {
             self.note(done);
             loop {
                 let Some(parts) = self.turns.borrow_mut().pop_complete() else { break };
                 for part in &parts {
-                    self.emit(part, output, &names, &mut payload).await;
+                    self.emit(part, outputs, &mut packer).await;
                 }
-                output.end_turn();
+                outputs.end_turn();
                 self.turns.borrow_mut().recycle(parts);
             }
             self.wake.ring();
@@ -481,7 +420,7 @@ impl Pipeline {
         self.throughput.borrow_mut().record(Instant::now());
     }
 
-    async fn emit(&self, part: &Part, output: &Output, names: &ClassNames, payload: &mut Vec<u8>) {
+    async fn emit(&self, part: &Part, outputs: &Outputs, packer: &mut Packer) {
         let detections = match &part.outcome {
             Some(Ok(detections)) => detections,
             Some(Err(error)) => return self.journal.inference_error(error),
@@ -495,24 +434,29 @@ impl Pipeline {
             decoded: part.taken.frame.timestamp,
             emitted: Wall::now(),
         };
-        let omitted = datagram::write(payload, &frame, detections, names);
-        self.omitted.set(self.omitted.get() + omitted as u64);
+        let delivery = packer.pack(frame, detections);
+        self.omitted.set(self.omitted.get() + delivery.omitted() as u64);
         if !self.journal.listeners.is_empty() {
-            self.journal.listeners.publish(&Message::Detections(payload.as_slice().into()));
+            self.journal.listeners.publish(&Message::Detections(delivery.datagram().into()));
         }
-        match output.send(&frame, payload).await {
-            Ok(()) => {
-                if output.was_refused() {
-                    self.journal.story.refused(part.source);
-                } else {
-                    self.journal.story.sent(part.source);
+        let (mut all_sent, mut refused) = (true, false);
+        for sink in outputs.iter() {
+            match sink.send(&delivery).await {
+                Ok(()) => refused |= sink.was_refused(),
+                Err(error) => {
+                    all_sent = false;
+                    self.journal.story.unsent(part.source, &error);
+                    self.journal.dispatch_error(&error);
                 }
-                self.source(part.source, |source| source.record_dispatch(frame.decoded));
             }
-            Err(error) => {
-                self.journal.story.unsent(part.source, &error);
-                self.journal.dispatch_error(&error);
+        }
+        if all_sent {
+            if refused {
+                self.journal.story.refused(part.source);
+            } else {
+                self.journal.story.sent(part.source);
             }
+            self.source(part.source, |source| source.record_dispatch(frame.decoded));
         }
     }
 
@@ -532,14 +476,12 @@ impl Pipeline {
 
     /// The oldest turn that waits; an error when results are not kept.
     pub(super) fn consume(&self) -> Result<Reply> {
-        match (&self.init.sink, self.output.get()) {
-            (Sink::Udp(_), _) => Err(Error::new(Kind::Unsupported, "The results of this pipeline are sent as datagrams")),
-            (Sink::Memory(_), Some(Output::Memory(results))) => {
-                Ok(Reply::Results { outputs: results.outputs().clone(), turn: results.take() })
-            }
-            // Its model is still being loaded.
-            (Sink::Memory(memory), _) => Ok(Reply::Results { outputs: memory.outputs.clone(), turn: Vec::new() }),
-        }
+        let memory = |sink: &Sink| if let Sink::Memory(memory) = sink { Some(memory.outputs.clone()) } else { None };
+        let unkept = || Error::new(Kind::Unsupported, "The results of this pipeline are sent as datagrams");
+        let outputs = self.init.sinks.iter().find_map(memory).ok_or_else(unkept)?;
+        // Nothing waits while its model is still being loaded.
+        let results = self.outputs.get().and_then(Outputs::results);
+        Ok(Reply::Results { outputs, turn: results.map(|results| results.take()).unwrap_or_default() })
     }
 
     /// The answer to `status`.
@@ -554,26 +496,20 @@ impl Pipeline {
     }
 
     fn figures(&self) -> Figures {
-        let (datagrams_sent, datagrams_failed, datagrams_refused) = match self.output.get() {
-            Some(Output::Udp(sink)) => sink.counters(),
-            Some(Output::Memory(_)) | None => (0, 0, 0),
-        };
+        let counters = self.outputs.get().map(Outputs::counters).unwrap_or_default();
         Figures {
             omitted_detections: self.omitted.get(),
-            datagrams_sent,
-            datagrams_failed,
-            datagrams_refused,
+            datagrams_sent: counters.sent,
+            datagrams_failed: counters.failed,
+            datagrams_refused: counters.refused,
             sources: self.sources.iter().map(Source::figures).collect(),
         }
     }
 }
 
-/// What results of one source take at most until somebody asks for them.
-fn kept_bytes(sink: &Sink) -> u64 {
-    match sink {
-        Sink::Udp(_) => 0,
-        Sink::Memory(memory) => (memory.turns as u64).saturating_mul(datagram::MAX_DATAGRAM_BYTES as u64),
-    }
+/// What sinks keep of one source at most.
+fn kept_bytes(sinks: &[Sink]) -> u64 {
+    sinks.iter().map(Sink::most_bytes).fold(0, u64::saturating_add)
 }
 
 /// Turns of files that may be under way on so many threads: as many as fit into the queue, each with a frame of every source.
@@ -598,14 +534,6 @@ async fn join_all<F: Future<Output = ()>>(futures: Vec<F>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::command::Memory;
-
-    #[test]
-    fn results_that_wait_are_counted() {
-        let memory = |turns| Sink::Memory(Memory { turns, outputs: Rc::from([]), timeout: None });
-        assert_eq!(kept_bytes(&memory(256)), 256 * 65_507);
-        assert_eq!(kept_bytes(&memory(usize::MAX)), u64::MAX);
-    }
 
     #[test]
     fn turns_under_way_fit_into_the_queue_on_any_machine() {

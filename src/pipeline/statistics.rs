@@ -2,7 +2,6 @@
 
 use crate::clock::Wall;
 use crate::command::{Context, Event, LatencyReport, Severity, Update};
-use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 /// Updates kept per pipeline, as many as the reference; about 100 bytes each.
@@ -22,30 +21,29 @@ type Window<T, const N: usize> = heapless::HistoryBuf<T, N>;
 /// The ring of updates.
 #[derive(Debug, Default)]
 pub(super) struct Updates {
-    ring: VecDeque<Update>,
+    ring: Box<heapless::Deque<Update, MAX_UPDATES>>,
 }
 
 impl Updates {
     /// Adds an update and returns it; the oldest goes when the ring is full.
-    pub(super) fn push(&mut self, timestamp: Wall, severity: Severity, context: Context, event: Event) -> &Update {
-        if self.ring.len() == MAX_UPDATES {
+    pub(super) fn push(&mut self, timestamp: Wall, severity: Severity, context: Context, event: Event) -> Option<&Update> {
+        if self.ring.is_full() {
             self.ring.pop_front();
         }
-        self.ring.push_back(Update { timestamp, severity, event, context, count: 1 });
-        &self.ring[self.ring.len() - 1] // just pushed
+        self.ring.push_back(Update { timestamp, severity, event, context, count: 1 }).ok()?;
+        self.ring.back()
     }
 
     /// Adds an update, or counts it into an equal one that is still among the newest: the attempts of a dead camera
     /// become one entry and cannot flood the ring.
-    pub(super) fn push_folded(&mut self, timestamp: Wall, severity: Severity, context: Context, event: Event) -> &Update {
+    pub(super) fn push_folded(&mut self, timestamp: Wall, severity: Severity, context: Context, event: Event) -> Option<&Update> {
         let Some(back) = self.ring.iter().rev().take(FOLD_WINDOW).position(|update| update.event == event) else {
             return self.push(timestamp, severity, context, event);
         };
-        let index = self.ring.len() - 1 - back;
-        let update = &mut self.ring[index]; // `position` has just found it there
+        let update = self.ring.get_mut(self.ring.len() - 1 - back)?;
         update.count = update.count.saturating_add(1);
         update.timestamp = timestamp;
-        update
+        Some(update)
     }
 
     /// Oldest first.

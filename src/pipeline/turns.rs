@@ -4,8 +4,7 @@
 use super::source::Taken;
 use crate::detection::Detection;
 use crate::error::Result;
-use crate::infer::Done;
-use std::collections::VecDeque;
+use crate::infer::{Done, Queue};
 
 /// One frame of a turn.
 pub(super) struct Part {
@@ -20,8 +19,8 @@ pub(super) struct Part {
 /// See the module.
 #[derive(Default)]
 pub(super) struct Turns {
-    /// Oldest first; ids are consecutive.
-    running: VecDeque<Vec<Part>>,
+    /// Oldest first; ids are consecutive. Each has a frame in inference at least, whose queue holds no more.
+    running: heapless::Deque<Vec<Part>, { Queue::CAPACITY }>,
     /// Id of the oldest.
     first: u64,
     /// Emptied vectors for later turns, so that a turn allocates nothing.
@@ -52,7 +51,8 @@ impl Turns {
 
     /// A turn has been handed to inference.
     pub(super) fn start(&mut self, parts: Vec<Part>) {
-        self.running.push_back(parts);
+        let started = self.running.push_back(parts);
+        debug_assert!(started.is_ok(), "more turns under way than frames can be");
     }
 
     /// Notes an answer and returns its part; `None` when nobody waits for it.

@@ -12,6 +12,7 @@ use super::listen::Stream;
 use crate::command::{Command, PipelineId, Reply};
 use crate::error::{Error, Kind, Result};
 use crate::logging::{self, Throttle, suppressed};
+use crate::sink;
 
 /// Origins whose lines are counted; of more, the one that was quiet longest is forgotten.
 const MAX_ORIGINS: usize = 256;
@@ -81,7 +82,7 @@ pub(super) fn change(command: &Command) -> Option<Change> {
         Command::Resume(id) => of("resume", id),
         Command::Terminate(id) => of("terminate", id),
         Command::Init(init) => {
-            let details = format!(" model={} sources={} sink={}", init.model_id, init.sources.len(), init.sink);
+            let details = format!(" model={} sources={} sink={}", init.model_id, init.sources.len(), sink::names(&init.sinks));
             Some(Change { name: "init", pipeline: None, details })
         }
     }

@@ -16,6 +16,7 @@ use smol::{LocalExecutor, Task, Timer};
 
 use super::listen::{Listener, Stream};
 use super::proxies::Proxies;
+use crate::clock::within;
 
 /// Pause after a failed `accept` (out of descriptors, usually), so that the loop does not spin while others finish.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
@@ -305,11 +306,9 @@ pub(super) async fn accept<F>(
             Timer::after(DRAIN_POLL).await;
         }
     };
-    future::or(drained, async {
-        Timer::after(DRAIN_TIMEOUT).await;
+    if within(DRAIN_TIMEOUT, drained).await.is_none() {
         log::warn!("door={door} event=drain_timeout");
-    })
-    .await;
+    }
 }
 
 #[cfg(test)]

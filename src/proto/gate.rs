@@ -4,15 +4,12 @@ use std::cell::Cell;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
-use futures_lite::future;
-use smol::Timer;
-
 use super::access::{Access, Scope};
 use super::audit::{Audit, Caller, Who};
 use super::listen::Stream;
 use super::reach::Reach;
 use super::tls::Tls;
-use crate::clock::Wall;
+use crate::clock::{Wall, within};
 use crate::command::{Command, Execute, Reply};
 use crate::error::{Error, Kind, Result};
 
@@ -126,10 +123,6 @@ impl Gate {
             }
             commands.execute(command).await
         };
-        future::or(work, async {
-            Timer::after(self.command_timeout).await;
-            Err(Error::new(Kind::TimedOut, "timed out"))
-        })
-        .await
+        within(self.command_timeout, work).await.unwrap_or_else(|| Err(Error::new(Kind::TimedOut, "timed out")))
     }
 }

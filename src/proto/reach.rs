@@ -12,6 +12,7 @@ use url::Url;
 
 use crate::command::{Init, SourceReference};
 use crate::error::{Error, Kind, Result};
+use crate::sink::Sink;
 
 /// Schemes of sources that are allowed unless configured otherwise: those that a worker can open at all.
 pub const DEFAULT_SCHEMES: [&str; 5] = ["rtsp", "rtsps", "http", "https", "file"];
@@ -106,7 +107,7 @@ impl HostRule {
 impl Reach {
     /// Refuses a pipeline that would reach further. Looks at the file system (off the loop) only when files are limited.
     pub(super) async fn check(&self, init: &Init) -> Result<()> {
-        if init.sink.host().is_some_and(|host| !allowed(&self.sink_hosts, host)) {
+        if init.sinks.iter().filter_map(Sink::host).any(|host| !allowed(&self.sink_hosts, host)) {
             return Err(forbidden("sink host"));
         }
         for source in &init.sources {

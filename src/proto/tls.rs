@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_net::TcpStream;
-use futures_lite::future;
 use futures_rustls::TlsAcceptor;
 use futures_rustls::rustls::crypto::ring;
 use futures_rustls::rustls::pki_types::pem::PemObject;
@@ -15,8 +14,8 @@ use futures_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use futures_rustls::rustls::server::WebPkiClientVerifier;
 use futures_rustls::rustls::{RootCertStore, ServerConfig};
 use futures_rustls::server::TlsStream;
-use smol::Timer;
 
+use crate::clock::within;
 use crate::error::{Error, Kind, Result};
 
 /// Longest handshake. A client that says nothing would otherwise hold its seat as long as it likes.
@@ -63,11 +62,7 @@ impl Tls {
 
     pub(super) async fn handshake(&self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
         let handshake = self.acceptor.borrow().accept(stream);
-        future::or(handshake, async {
-            Timer::after(HANDSHAKE_TIMEOUT).await;
-            Err(io::ErrorKind::TimedOut.into())
-        })
-        .await
+        within(HANDSHAKE_TIMEOUT, handshake).await.unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into()))
     }
 }
 

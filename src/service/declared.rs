@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 
 use uuid::Uuid;
 
+use crate::command::init::document;
 use crate::command::{Init, PipelineId};
 use crate::error::{Error, Kind, Result};
 use crate::pipeline::Declared;
-use crate::proto;
 
 /// A file larger than this is none of these: an `init` with 16 sources and long URLs has 50 KiB.
 const MAX_FILE_BYTES: u64 = 1 << 20;
@@ -69,7 +69,7 @@ fn load(file: &Path) -> Result<Init> {
     if bytes.len() as u64 > MAX_FILE_BYTES {
         return Err(Error::new(Kind::Configuration, format!("it is larger than {MAX_FILE_BYTES} bytes")));
     }
-    proto::init::from_file(&bytes)
+    document::from_file(&bytes)
 }
 
 /// The id of the pipeline that `name.json` declares, the same on every start and every machine: the UUID of version 5

@@ -1,8 +1,12 @@
 //! The UDP sink: one socket per pipeline, names resolved off the loop.
 
-use crate::command::SinkAddress;
-use crate::error::{Error, Kind, Result, system};
+use super::delivery::Delivery;
+use super::{Asked, Counters, KindOfSink, Open};
+use crate::clock::within;
+use crate::error::{Error, Kind as ErrorKind, Result, system};
+use crate::json::{Object, Value};
 use crate::resolve;
+use crate::schema::{Field, Kind, invalid, python};
 use async_net::UdpSocket;
 use smol::Task;
 use std::cell::{Cell, RefCell};
@@ -20,9 +24,73 @@ const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Waiting for room in the socket's buffer longer than this means that the datagram is lost.
 const SEND_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// Longest host name in bytes (RFC 1035).
+const MAX_HOST_BYTES: usize = 253;
+
+const HOST: Field = Field::required("host", Kind::Host, "Host name or IPv4 address of the receiver.").called("sink host");
+const PORT: Field =
+    Field::required("port", Kind::Integer { least: 1, most: Some(65_535) }, "UDP port of the receiver").called("sink port");
+
+/// What is asked for: a datagram for each frame. The name is resolved when frames flow.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UdpSink {
+    /// Host name or IPv4 address.
+    pub host: String,
+    /// 1..65535.
+    pub port: u16,
+}
+
+impl Asked for UdpSink {
+    type Open = UdpSender;
+
+    const KIND: KindOfSink =
+        KindOfSink { name: "udp_sink", schema: "UDPSinkConfiguration", fields: &[HOST, PORT], is_offered: true };
+
+    fn read(given: &Object) -> Result<UdpSink> {
+        let (host, port) = (HOST.value(given)?, PORT.value(given)?);
+        let Value::String(host) = host else { return Err(HOST.refuse(host)) };
+        if !is_host(host) {
+            return Err(invalid(format!("{} is not a host name or IPv4 address", python::repr(&Value::from(host.as_str())))));
+        }
+        let number = PORT.integer(given)?.and_then(|port| u16::try_from(port).ok());
+        Ok(UdpSink { host: host.clone(), port: number.ok_or_else(|| PORT.refuse(port))? })
+    }
+
+    fn write(&self, to: &mut Object) {
+        to.push(HOST.name, Value::from(self.host.as_str()));
+        to.push(PORT.name, Value::Integer(i128::from(self.port)));
+    }
+
+    fn open(&self) -> Result<UdpSender> {
+        UdpSender::open(self)
+    }
+
+    fn named(&self) -> String {
+        format!("udp://{}:{}", self.host, self.port)
+    }
+
+    fn host(&self) -> Option<&str> {
+        Some(&self.host)
+    }
+}
+
+/// A name the resolver could know, or an IPv4 address. Underscores are no host names by the book, but names in
+/// container networks have them.
+fn is_host(host: &str) -> bool {
+    let name = host.strip_suffix('.').unwrap_or(host);
+    let good_label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && !label.starts_with('-')
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+    };
+    let all_digits = name.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    let good_address = !all_digits || name.parse::<Ipv4Addr>().is_ok();
+    host.len() <= MAX_HOST_BYTES && good_address && name.split('.').all(good_label)
+}
+
 /// Sends payloads to one address. Lives on the event loop.
 #[derive(Debug)]
-pub struct UdpSink {
+pub struct UdpSender {
     socket: UdpSocket,
     host: String,
     port: u16,
@@ -55,9 +123,9 @@ impl Target {
     }
 }
 
-impl UdpSink {
+impl UdpSender {
     /// Opens a socket; the name is looked up with the first frame, so that an unresolvable host fails there, as documented.
-    pub fn open(address: &SinkAddress) -> Result<UdpSink> {
+    fn open(asked: &UdpSink) -> Result<UdpSender> {
         let socket =
             std::net::UdpSocket::bind(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0)).map_err(system("open a UDP socket"))?;
         socket.set_broadcast(true).map_err(system("allow broadcast"))?;
@@ -66,11 +134,11 @@ impl UdpSink {
             log::warn!("sink=udp send_buffer={SEND_BUFFER_BYTES} error={cause}");
         }
         let socket = smol::Async::new(socket).map_err(system("watch a UDP socket"))?.into();
-        let literal = address.host.parse::<Ipv4Addr>().ok().map(|ip| SocketAddr::from((ip, address.port)));
-        Ok(UdpSink {
+        let literal = asked.host.parse::<Ipv4Addr>().ok().map(|ip| SocketAddr::from((ip, asked.port)));
+        Ok(UdpSender {
             socket,
-            host: address.host.clone(),
-            port: address.port,
+            host: asked.host.clone(),
+            port: asked.port,
             literal: literal.is_some(),
             target: RefCell::new(Target { address: literal, next_lookup: Instant::now(), lookup: None }),
             connected: Cell::new(None),
@@ -82,21 +150,11 @@ impl UdpSink {
     }
 
     /// Sends one payload. A failure is the caller's to report; the next call tries again (and resolves again).
-    pub async fn send(&self, payload: &[u8]) -> Result<()> {
+    async fn pass_on(&self, payload: &[u8]) -> Result<()> {
         let outcome = self.try_send(payload).await;
         let counter = if outcome.is_ok() { &self.sent } else { &self.failed };
         counter.set(counter.get() + 1);
         outcome
-    }
-
-    /// Payloads handed to the kernel, payloads lost, and refusals of the receiver's machine.
-    pub fn counters(&self) -> (u64, u64, u64) {
-        (self.sent.get(), self.failed.get(), self.refused.get())
-    }
-
-    /// Whether the receiver's machine has said since the last call that nobody listens there.
-    pub fn was_refused(&self) -> bool {
-        self.untold_refusal.take()
     }
 
     async fn deliver(&self, payload: &[u8], address: SocketAddr) -> std::io::Result<usize> {
@@ -127,16 +185,12 @@ impl UdpSink {
 
     async fn try_send(&self, payload: &[u8]) -> Result<()> {
         let address = self.address().await?;
-        let deadline = async {
-            smol::Timer::after(SEND_TIMEOUT).await;
-            Err(std::io::ErrorKind::TimedOut.into())
-        };
-        let sent = smol::future::or(self.deliver(payload, address), deadline).await;
-        sent.map(drop).map_err(|cause| {
+        let sent = within(SEND_TIMEOUT, self.deliver(payload, address)).await;
+        sent.unwrap_or_else(|| Err(std::io::ErrorKind::TimedOut.into())).map(drop).map_err(|cause| {
             // The name may point elsewhere by now.
             let mut target = self.target.borrow_mut();
             target.next_lookup = target.next_lookup.min(Instant::now() + RETRY_AFTER);
-            Error::new(Kind::Sink, format!("cannot send to {}:{}: {cause}", self.host, self.port))
+            Error::new(ErrorKind::Sink, format!("cannot send to {}:{}: {cause}", self.host, self.port))
         })
     }
 
@@ -160,11 +214,7 @@ impl UdpSink {
                 None => return target.address.ok_or_else(|| self.unresolved()),
             }
         };
-        let deadline = async {
-            smol::Timer::after(RESOLVE_TIMEOUT).await;
-            None
-        };
-        let answer = smol::future::or(async { Some((&mut lookup).await) }, deadline).await;
+        let answer = within(RESOLVE_TIMEOUT, &mut lookup).await;
         let mut target = self.target.borrow_mut();
         match answer {
             Some(found) => target.learn(found),
@@ -181,7 +231,21 @@ impl UdpSink {
     }
 
     fn unresolved(&self) -> Error {
-        Error::new(Kind::Sink, format!("cannot resolve sink host {}", self.host))
+        Error::new(ErrorKind::Sink, format!("cannot resolve sink host {}", self.host))
+    }
+}
+
+impl Open for UdpSender {
+    async fn send(&self, delivery: &Delivery<'_>) -> Result<()> {
+        self.pass_on(delivery.datagram()).await
+    }
+
+    fn counters(&self) -> Counters {
+        Counters { sent: self.sent.get(), failed: self.failed.get(), refused: self.refused.get() }
+    }
+
+    fn was_refused(&self) -> bool {
+        self.untold_refusal.take()
     }
 }
 
@@ -190,8 +254,8 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    fn sink(host: &str, port: u16) -> UdpSink {
-        UdpSink::open(&SinkAddress { host: host.into(), port }).unwrap()
+    fn sink(host: &str, port: u16) -> UdpSender {
+        UdpSink { host: host.into(), port }.open().unwrap()
     }
 
     #[test]
@@ -201,20 +265,20 @@ mod tests {
         let port = receiver.local_addr().unwrap().port();
         for host in ["127.0.0.1", "localhost"] {
             let sink = sink(host, port);
-            smol::block_on(sink.send(b"hello")).unwrap();
+            smol::block_on(sink.pass_on(b"hello")).unwrap();
             let mut buffer = [0; 16];
             let (length, _) = receiver.recv_from(&mut buffer).unwrap();
             assert_eq!(&buffer[..length], b"hello");
-            assert_eq!(sink.counters(), (1, 0, 0));
+            assert_eq!(sink.counters(), Counters { sent: 1, ..Counters::default() });
         }
     }
 
     #[test]
     fn too_large_a_payload_is_an_error_and_counted() {
         let sink = sink("127.0.0.1", 9);
-        let error = smol::block_on(sink.send(&vec![0; 70_000])).unwrap_err();
-        assert_eq!(error.kind(), Kind::Sink);
-        assert_eq!(sink.counters(), (0, 1, 0));
+        let error = smol::block_on(sink.pass_on(&vec![0; 70_000])).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Sink);
+        assert_eq!(sink.counters(), Counters { failed: 1, ..Counters::default() });
     }
 
     #[test]
@@ -225,20 +289,20 @@ mod tests {
         drop(receiver);
         // The refusal of a datagram comes, on this machine, before the next one is sent.
         for number in 0..10 {
-            smol::block_on(sink.send(b"lost")).unwrap();
+            smol::block_on(sink.pass_on(b"lost")).unwrap();
             assert_eq!(sink.was_refused(), number > 0, "{number}");
         }
         let receiver = std::net::UdpSocket::bind(address).unwrap();
         receiver.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-        smol::block_on(sink.send(b"first")).unwrap();
-        smol::block_on(sink.send(b"second")).unwrap();
+        smol::block_on(sink.pass_on(b"first")).unwrap();
+        smol::block_on(sink.pass_on(b"second")).unwrap();
         assert!(sink.was_refused(), "of the last one that was lost");
         for expected in ["first", "second"] {
             let mut buffer = [0; 16];
             let (length, _) = receiver.recv_from(&mut buffer).unwrap();
             assert_eq!(&buffer[..length], expected.as_bytes());
         }
-        assert_eq!(sink.counters(), (12, 0, 10));
+        assert_eq!(sink.counters(), Counters { sent: 12, failed: 0, refused: 10 });
     }
 
     #[test]
@@ -246,7 +310,7 @@ mod tests {
         let receiver = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
         let moved = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
         let sink = sink("localhost", receiver.local_addr().unwrap().port());
-        smol::block_on(sink.send(b"first")).unwrap();
+        smol::block_on(sink.pass_on(b"first")).unwrap();
         let (answer, answered) = std::sync::mpsc::channel();
         let slow = smol::unblock(move || answered.recv().ok());
         {
@@ -254,7 +318,7 @@ mod tests {
             (target.next_lookup, target.lookup) = (Instant::now(), Some(slow));
         }
         let start = Instant::now();
-        smol::block_on(sink.send(b"second")).unwrap();
+        smol::block_on(sink.pass_on(b"second")).unwrap();
         assert!(start.elapsed() < RESOLVE_TIMEOUT, "{:?}", start.elapsed());
         assert!(sink.target.borrow().lookup.is_some(), "and no other was begun");
         answer.send(moved.local_addr().unwrap()).unwrap();
@@ -263,7 +327,7 @@ mod tests {
         while !is_answered() {
             std::thread::yield_now();
         }
-        smol::block_on(sink.send(b"third")).unwrap();
+        smol::block_on(sink.pass_on(b"third")).unwrap();
         let mut buffer = [0; 16];
         let (length, _) = moved.recv_from(&mut buffer).unwrap();
         assert_eq!(&buffer[..length], b"third");
@@ -272,10 +336,10 @@ mod tests {
     #[test]
     fn an_unresolvable_host_is_not_asked_for_every_frame() {
         let sink = sink("no-such-host.invalid", 9);
-        assert_eq!(smol::block_on(sink.send(b"x")).unwrap_err().kind(), Kind::Sink);
+        assert_eq!(smol::block_on(sink.pass_on(b"x")).unwrap_err().kind(), ErrorKind::Sink);
         let start = Instant::now();
         for _ in 0..100 {
-            assert!(smol::block_on(sink.send(b"x")).is_err());
+            assert!(smol::block_on(sink.pass_on(b"x")).is_err());
         }
         assert!(start.elapsed() < RETRY_AFTER, "the failure is remembered");
     }

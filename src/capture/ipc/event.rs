@@ -51,10 +51,13 @@ pub(in crate::capture) fn write_ended(out: &mut Writer) {
 }
 
 pub(in crate::capture) fn write_failed(out: &mut Writer, error: &Error) {
-    // A kind that is not in the table is a fault of the worker itself: code 0.
+    // A kind that is not in the table is a fault of the worker itself, and says which: code 0.
     let code = KINDS.iter().position(|kind| *kind == error.kind()).and_then(|index| u8::try_from(index).ok());
-    let cause = error.cause().map(ToString::to_string).unwrap_or_default();
-    out.begin(FAILED).u8(code.unwrap_or(0)).text(error.message(), MAX_TEXT_BYTES).text(&cause, MAX_TEXT_BYTES);
+    let message = match code {
+        Some(_) => error.message().to_owned(),
+        None => format!("{}: {}", error.kind().class(), error.message()),
+    };
+    out.begin(FAILED).u8(code.unwrap_or(0)).text(&message, MAX_TEXT_BYTES).text(&error.causes(), MAX_TEXT_BYTES);
 }
 
 /// The event in a message, every field in its range; `None` when it is none.
@@ -138,7 +141,7 @@ mod tests {
         assert_eq!(error.to_string(), "SourceLostError: bad [2J (a b)");
         write_failed(&mut out, &Error::new(Kind::ApiTimeout, "not for workers"));
         let Some(Event::Failed(error)) = read_event(out.message()) else { panic!("no error") };
-        assert_eq!(error.kind(), Kind::Worker);
+        assert_eq!((error.kind(), error.message()), (Kind::Worker, "RoboflowAPITimeoutError: not for workers"));
     }
 
     #[test]

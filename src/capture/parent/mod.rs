@@ -6,6 +6,7 @@ pub use probe::Probe;
 
 use crate::capture::ipc::{self, ALIVE_INTERVAL, Writer};
 use crate::capture::{Event, Request, Ring, Settings};
+use crate::clock::within;
 use crate::confine::{Order, Process, Spawner};
 use crate::error::{Error, Kind, Result, system};
 use async_io::{Async, Timer};
@@ -207,14 +208,7 @@ impl Worker {
     async fn obituary(&self) -> Error {
         let process = self.state.borrow_mut().process.take();
         let Some(mut process) = process else { return Error::new(Kind::Worker, "capture worker ended") };
-        let ended = async { Some(process.ended().await) };
-        let exit = ended
-            .or(async {
-                Timer::after(REAP_TIMEOUT).await;
-                None
-            })
-            .await;
-        match exit {
+        match within(REAP_TIMEOUT, process.ended()).await {
             Some(exit) => Error::new(Kind::Worker, format!("capture worker ended early ({exit})")),
             None => Error::new(Kind::Worker, "capture worker closed its socket and lives on"),
         }
@@ -283,28 +277,13 @@ impl Worker {
             state.process.take()
         };
         let Some(mut process) = process else { return };
-        let in_time = async {
-            process.ended().await;
-            true
-        };
-        if in_time
-            .or(async {
-                Timer::after(self.stop_grace).await;
-                false
-            })
-            .await
-        {
+        if within(self.stop_grace, process.ended()).await.is_some() {
             return;
         }
         log::info!("event=worker_killed pid={} reason=grace_over", self.pid);
         process.kill();
-        async {
-            process.ended().await;
-        }
-        .or(async {
-            Timer::after(REAP_TIMEOUT).await;
-        })
-        .await;
+        // Nobody waits for one that the kernel holds.
+        let _ = within(REAP_TIMEOUT, process.ended()).await;
     }
 
     /// Process id, for logs and tests.

@@ -4,11 +4,11 @@
 
 use crate::capture::place::Place;
 use crate::capture::worker::rtsp;
+use crate::clock::within;
 use crate::command::SourceReference;
 use crate::resolve;
-use async_io::Timer;
 use async_net::TcpStream;
-use futures_lite::{AsyncReadExt, AsyncWriteExt, FutureExt};
+use futures_lite::{AsyncReadExt, AsyncWriteExt};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -57,11 +57,7 @@ impl Probe {
             connection.write_all(self.greeting.as_bytes()).await.ok()?;
             connection.read(&mut [0]).await.ok().filter(|bytes| *bytes > 0)
         };
-        let late = async {
-            Timer::after(PATIENCE).await;
-            None
-        };
-        asked.or(late).await.is_some()
+        within(PATIENCE, asked).await.flatten().is_some()
     }
 }
 

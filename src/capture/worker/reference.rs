@@ -63,9 +63,9 @@ fn turn(source: &mut dyn Source) -> Result<Option<Turn>> {
 
 /// The words of the reference, and the cause after them.
 fn cannot_connect(reference: &SourceReference, error: &Error) -> Error {
-    let cause = match error.cause() {
-        Some(cause) => format!("{}: {cause}", error.message()),
-        None => error.message().to_owned(),
+    let cause = match error.causes() {
+        causes if causes.is_empty() => error.message().to_owned(),
+        causes => format!("{}: {causes}", error.message()),
     };
     Error::new(error.kind(), format!("Cannot connect to video source under reference: {reference} ({cause})"))
 }

@@ -74,7 +74,8 @@ impl Row {
         let message = format!(
             "none of {count} {name} pictures in a row could be decoded: they are damaged, or of a kind that is not supported"
         );
-        let cause = last.cause().map_or_else(|| last.message().to_owned(), ToString::to_string);
+        let causes = last.causes();
+        let cause = if causes.is_empty() { last.message().to_owned() } else { causes };
         Error::new(Kind::Undecodable, message).because(cause)
     }
 }
@@ -118,6 +119,6 @@ mod tests {
         silence.undecodable(Codec::H265, damaged(), 6);
         assert_eq!(silence.row.as_ref().unwrap().count, 1);
         let error = silence.of_stream(Duration::ZERO).unwrap();
-        assert_eq!((error.kind(), error.cause().unwrap().to_string().as_str()), (Kind::Undecodable, "no such reference"));
+        assert_eq!((error.kind(), error.causes().as_str()), (Kind::Undecodable, "no such reference"));
     }
 }

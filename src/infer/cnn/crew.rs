@@ -7,7 +7,6 @@
 use super::kernels::arena::Arena;
 use super::plan::Plan;
 use super::step::{Machine, Step};
-use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -39,7 +38,7 @@ pub(super) fn allowed_threads() -> usize {
 static CREW: Crew = Crew {
     size: AtomicUsize::new(1),
     running: AtomicUsize::new(0),
-    waiting: Mutex::new(Waiting { idle: 0, offers: VecDeque::new() }),
+    waiting: Mutex::new(Waiting { idle: 0, offers: heapless::Deque::new() }),
     offered: Condvar::new(),
 };
 
@@ -56,7 +55,7 @@ struct Waiting {
     /// Helpers without work, less the offers they have not taken yet.
     idle: usize,
     /// At most one per helper.
-    offers: VecDeque<Arc<Team>>,
+    offers: heapless::Deque<Arc<Team>, MAX_TEAM>,
 }
 
 impl Crew {
@@ -73,7 +72,6 @@ impl Crew {
                 return;
             }
             waiting.idle += 1;
-            waiting.offers.reserve(threads);
             self.size.store(helper + 1, Ordering::Relaxed);
         }
     }
@@ -145,8 +143,10 @@ impl Team {
         if free > 0 && alone == 0 {
             let mut waiting = CREW.lock();
             for _ in 0..free.min(waiting.idle) {
+                if waiting.offers.push_back(self.clone()).is_err() {
+                    break;
+                }
                 waiting.idle -= 1;
-                waiting.offers.push_back(self.clone());
                 CREW.offered.notify_one();
             }
         }

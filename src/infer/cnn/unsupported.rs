@@ -9,6 +9,6 @@ pub(super) fn unsupported(node: &str, why: &str) -> Error {
 }
 
 /// tract's error as a cause.
-pub(super) fn tract(error: TractError) -> String {
-    format!("{error:#}")
+pub(super) fn tract(error: TractError) -> Box<dyn std::error::Error + Send + Sync> {
+    error.into()
 }

@@ -21,7 +21,7 @@ pub(crate) mod test_dir;
 mod tests;
 
 pub(super) use names::of_metadata as names_of_metadata;
-pub use settings::Settings;
+pub use settings::{MAX_MODEL_BYTES, Settings};
 
 use self::assemble::Assembled;
 use self::flight::{Flight, Ticket};

@@ -6,6 +6,9 @@ use crate::infer::tensorrt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+/// Largest weights file unless configured otherwise, bytes: twice the largest detector there is (RF-DETR 2XL).
+pub const MAX_MODEL_BYTES: u64 = 512 << 20;
+
 /// What the registry is told by the configuration.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -62,7 +65,7 @@ impl Default for Settings {
             request_timeout: Duration::from_secs(30),
             retries: 3,
             retry_interval: Duration::from_secs(1),
-            max_model_bytes: 1 << 30,
+            max_model_bytes: MAX_MODEL_BYTES,
             memory_budget_bytes: 2 << 30,
             engine: EngineChoice::Auto,
             tensorrt: tensorrt::Settings::default(),

@@ -7,12 +7,13 @@ use hyper::{Response, StatusCode};
 use uuid::Uuid;
 
 use super::events;
-use crate::command::{Outcome, PipelineId, Reply};
+use crate::command::{PipelineId, Reply};
 use crate::error::{Error, ErrorType, Kind};
 use crate::feed::Feed;
 use crate::json::{Style, Writer};
 use crate::proto::connections::Seat;
 use crate::proto::report_json;
+use crate::sink::Outcome;
 use std::rc::Rc;
 
 /// Tells nginx, and others that understand it, to pass on each event as it comes.
@@ -92,9 +93,10 @@ pub(super) fn success(pipeline: Option<PipelineId>, reply: &Reply) -> HttpReply 
 fn results(out: &mut Writer, names: &[String], turn: &[Outcome]) {
     out.key("outputs").begin_array();
     for outcome in turn {
+        let json = outcome.json();
         out.begin_object();
         for name in names {
-            out.key(name).raw(&detections_of(&outcome.datagram));
+            out.key(name).raw(&json);
         }
         out.end_object();
     }
@@ -102,21 +104,12 @@ fn results(out: &mut Writer, names: &[String], turn: &[Outcome]) {
     out.key("frames_metadata").begin_array();
     for outcome in turn {
         out.begin_object();
-        out.key("frame_timestamp").plain(outcome.timestamp.iso_local());
-        out.key("frame_id").integer(outcome.frame_id);
-        out.key("source_id").integer(outcome.source_id);
+        out.key("frame_timestamp").plain(outcome.frame.decoded.iso_local());
+        out.key("frame_id").integer(outcome.frame.frame_id);
+        out.key("source_id").integer(outcome.frame.source_id);
         out.end_object();
     }
     out.end_array();
-}
-
-/// A datagram without its last member, which says of the frame what `frames_metadata` does.
-fn detections_of(datagram: &[u8]) -> Vec<u8> {
-    const LAST: &[u8] = b", \"inference_metadata\": ";
-    let end = datagram.windows(LAST.len()).rposition(|bytes| bytes == LAST).unwrap_or(datagram.len());
-    let mut detections = datagram.get(..end).unwrap_or_default().to_vec();
-    detections.push(b'}');
-    detections
 }
 
 /// Why a command failed.

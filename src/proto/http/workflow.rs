@@ -5,11 +5,13 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::command::{Init, Memory, Sink};
+use crate::command::Init;
+use crate::command::init::{document, fields};
 use crate::error::{Error, Kind, Result};
 use crate::json::{Object, Value};
-use crate::proto::init::{self, required};
-use crate::proto::python;
+use crate::schema::{self, invalid, python};
+use crate::sink::memory::{CONSUMPTION_TIMEOUT, DEFAULT_TURNS, RESULTS_BUFFER_SIZE};
+use crate::sink::{MemorySink, Sink};
 
 /// The detection block under all its names.
 const DETECTION: [&str; 4] = [
@@ -19,32 +21,11 @@ const DETECTION: [&str; 4] = [
     "ObjectDetectionModel",
 ];
 
-/// Turns kept when the client does not say, as in the reference.
-const DEFAULT_TURNS: i128 = 64;
-
-/// Turns kept at most. A turn holds up to 64 KiB for each source.
-const MAX_TURNS: i128 = 256;
-
 /// Names a client may give to the one thing there is to know.
-const MAX_OUTPUTS: usize = 8;
+pub(super) const MAX_OUTPUTS: usize = 8;
 
 /// Bytes of such a name; it is written for each frame.
 const MAX_OUTPUT_BYTES: usize = 256;
-
-/// Longest `consumption_timeout` in seconds; whoever means "for ever" leaves it out.
-const MAX_TIMEOUT_S: f64 = 86_400.0;
-
-/// What `video_configuration` shares with `init`.
-const VIDEO_KEYS: [&str; 5] = [
-    "max_fps",
-    "source_buffer_filling_strategy",
-    "source_buffer_consumption_strategy",
-    "video_source_properties",
-    "batch_collection_timeout",
-];
-
-/// What a detection step shares with `model_configuration`.
-const MODEL_KEYS: [&str; 5] = ["class_agnostic_nms", "confidence", "iou_threshold", "max_candidates", "max_detections"];
 
 /// Reads the body of `POST /inference_pipelines/initialise`.
 pub(super) fn read(body: &Object) -> Result<Init> {
@@ -60,47 +41,39 @@ pub(super) fn read(body: &Object) -> Result<Init> {
         given: given(processing, "workflows_parameters").map(object).transpose()?,
     };
     let mut model = Object::default();
-    model.push("type", Value::from("object-detection"));
-    for key in MODEL_KEYS {
-        if let Some(value) = parameters.resolve(step, key)? {
-            model.push(key, value.clone());
+    for field in fields::MODEL_FIELDS {
+        match field.kind {
+            schema::Kind::Constant(text) => model.push(field.name, Value::from(text)),
+            _ => {
+                if let Some(value) = parameters.resolve(step, field.name)? {
+                    model.push(field.name, value.clone());
+                }
+            }
         }
     }
     let mut message = Object::default();
     message.push("model_id", parameters.resolve(step, "model_id")?.ok_or_else(|| invalid("the step names no model_id"))?.clone());
     message.push("model_configuration", Value::Object(model));
     message.push("video_reference", required(video, "video_reference")?.clone());
-    for key in VIDEO_KEYS {
-        if let Some(value) = given(video, key) {
-            message.push(key, value.clone());
+    for field in fields::VIDEO_FIELDS {
+        if let Some(value) = field.given(video) {
+            message.push(field.name, value.clone());
         }
     }
     if let Some(key) = given(body, "api_key") {
         message.push("api_key", key.clone());
     }
-    init::read_with(&message, Sink::Memory(memory(body, specification, step)?))
+    document::read_with(&message, vec![Sink::Memory(memory(body, specification, step)?)])
 }
 
-fn memory(body: &Object, specification: &Object, step: &Object) -> Result<Memory> {
+fn memory(body: &Object, specification: &Object, step: &Object) -> Result<MemorySink> {
     let wanted = given(body, "sink_configuration").map(object).transpose()?;
-    let turns = match wanted.and_then(|sink| given(sink, "results_buffer_size")) {
-        None => DEFAULT_TURNS,
-        Some(Value::Integer(turns)) if (1..=MAX_TURNS).contains(turns) => *turns,
-        Some(other) => {
-            return Err(invalid(format!("results_buffer_size must be 1 to {MAX_TURNS}, not {}", python::repr(other))));
-        }
-    };
-    let timeout = match given(body, "consumption_timeout") {
-        None => None,
-        Some(value) => match value.as_f64() {
-            Some(seconds) if seconds > 0.0 && seconds <= MAX_TIMEOUT_S => Some(Duration::from_secs_f64(seconds)),
-            _ => {
-                let text = format!("consumption_timeout must be up to {MAX_TIMEOUT_S} seconds, not {}", python::repr(value));
-                return Err(invalid(text));
-            }
-        },
-    };
-    Ok(Memory { turns: usize::try_from(turns).unwrap_or(1), outputs: outputs(specification, step)?, timeout })
+    let turns = wanted.map_or(Ok(None), |sink| RESULTS_BUFFER_SIZE.integer(sink))?;
+    Ok(MemorySink {
+        turns: turns.and_then(|turns| usize::try_from(turns).ok()).unwrap_or(DEFAULT_TURNS),
+        outputs: outputs(specification, step)?,
+        timeout: CONSUMPTION_TIMEOUT.number(body)?.map(Duration::from_secs_f64),
+    })
 }
 
 /// The one step there may be.
@@ -172,20 +145,20 @@ fn object(value: &Value) -> Result<&Object> {
     value.as_object().ok_or_else(|| invalid(format!("an object is expected, not {}", python::repr(value))))
 }
 
-fn list<'a>(object: &'a Object, key: &str) -> Result<&'a [Value]> {
+fn list<'a>(object: &'a Object, key: &'static str) -> Result<&'a [Value]> {
     match required(object, key)? {
         Value::Array(values) => Ok(values),
         other => Err(invalid(format!("{key} must be a list, not {}", python::repr(other)))),
     }
 }
 
-fn text<'a>(object: &'a Object, key: &str) -> Result<&'a str> {
+fn text<'a>(object: &'a Object, key: &'static str) -> Result<&'a str> {
     let value = required(object, key)?;
     value.as_str().ok_or_else(|| invalid(format!("{key} must be a string, not {}", python::repr(value))))
 }
 
-fn invalid(text: impl Into<String>) -> Error {
-    Error::new(Kind::InvalidValue, text.into())
+fn required<'a>(object: &'a Object, key: &'static str) -> Result<&'a Value> {
+    schema::Field::required(key, schema::Kind::Text, "").value(object)
 }
 
 fn unsupported(text: impl Into<String>) -> Error {
@@ -217,7 +190,7 @@ mod tests {
         let init = read_text(BODY).unwrap();
         assert_eq!((init.model_id.as_str(), init.max_fps), ("a/1", Some(5.0)));
         assert_eq!(init.parameters.confidence, Some(0.2));
-        let Sink::Memory(memory) = init.sink else { panic!("{:?}", init.sink) };
+        let [Sink::Memory(memory)] = init.sinks.as_slice() else { panic!("{:?}", init.sinks) };
         assert_eq!((memory.turns, &*memory.outputs), (3, &["found".to_owned()][..]));
         assert_eq!(memory.timeout, Some(Duration::from_millis(2500)));
         let with = BODY.replace(r#""workflows_parameters": null"#, r#""workflows_parameters": {"c": 0.7}"#);

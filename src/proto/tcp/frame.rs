@@ -3,12 +3,12 @@
 use std::io;
 use std::time::{Duration, Instant};
 
-use futures_lite::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, future};
-use smol::Timer;
+use futures_lite::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::message::HEADER_BYTES;
+use crate::clock::within;
 use crate::error::{Error, Kind, Result};
-use crate::proto::python;
+use crate::schema::python;
 
 /// Bytes asked for at once: the reference's chunk, and more than any usual request.
 const CHUNK_BYTES: usize = 16 << 10;
@@ -32,11 +32,7 @@ pub(super) struct Patience {
 impl Patience {
     async fn bound<T>(self, step: impl Future<Output = io::Result<T>>) -> io::Result<T> {
         let limit = self.step.min(self.deadline.saturating_duration_since(Instant::now()));
-        future::or(step, async {
-            Timer::after(limit).await;
-            Err(io::ErrorKind::TimedOut.into())
-        })
-        .await
+        within(limit, step).await.unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into()))
     }
 }
 

@@ -2,15 +2,20 @@
 
 use uuid::Uuid;
 
+use crate::command::init::{document, fields};
 use crate::command::{Command, PipelineId, Reply};
 use crate::error::{Error, Kind, Result};
 use crate::json::{Style, Value, Writer};
 use crate::proto::access::Scope;
 use crate::proto::pipeline_id::{no_such_pipeline, parse_pipeline_id};
-use crate::proto::{audit, init, python, report_json};
+use crate::proto::{audit, report_json};
+use crate::schema::{Field, Kind as Holds, python};
 
 /// Bytes of the length that goes before each message: big-endian, unsigned.
 pub(super) const HEADER_BYTES: usize = 4;
+
+const TYPE: Field = Field::required("type", Holds::Text, "What is asked for.");
+const PIPELINE_ID: Field = Field::required("pipeline_id", Holds::Text, "Of which pipeline.");
 
 /// What a message asks for, and the `pipeline_id` its reply names.
 #[derive(Debug)]
@@ -52,16 +57,16 @@ pub(super) fn read(document: &Value) -> Message {
     let Value::Object(message) = document else {
         return Message::failed(Error::new(Kind::WrongType, python::not_a_dictionary(document)));
     };
-    let kind = match init::required(message, "type") {
+    let kind = match TYPE.value(message) {
         Ok(kind) => kind,
         Err(error) => return Message::failed(error),
     };
     let of_pipeline: fn(PipelineId) -> Command = match kind.as_str() {
         Some("list_pipelines") => return Message { pipeline_id: Value::Null, command: Ok(Command::List) },
-        Some("init") => {
+        Some(fields::INIT) => {
             // The reference names a new id even when `init` fails. Nothing is ever listed under such an id here.
             let pipeline_id = Value::String(Uuid::new_v4().to_string());
-            return Message { pipeline_id, command: init::read(message).map(|init| Command::Init(Box::new(init))) };
+            return Message { pipeline_id, command: document::read(message).map(|init| Command::Init(Box::new(init))) };
         }
         Some("status") => Command::Status,
         Some("mute") => Command::Mute,
@@ -72,7 +77,7 @@ pub(super) fn read(document: &Value) -> Message {
             return Message::failed(Error::new(Kind::InvalidValue, text));
         }
     };
-    match init::required(message, "pipeline_id") {
+    match PIPELINE_ID.value(message) {
         Ok(id) => Message { pipeline_id: id.clone(), command: pipeline_id(id).map(of_pipeline) },
         Err(error) => Message::failed(error),
     }
@@ -106,8 +111,9 @@ pub(super) fn reply(pipeline_id: &Value, outcome: &Result<Reply>) -> Vec<u8> {
     }
     json.end_object();
     let mut bytes = json.finish();
-    let length = u32::try_from(bytes.len() - HEADER_BYTES).unwrap_or(u32::MAX);
-    bytes.splice(..HEADER_BYTES, length.to_be_bytes());
+    let length = u32::try_from(bytes.len() - HEADER_BYTES);
+    debug_assert!(length.is_ok(), "reports are bounded far below 4 GiB");
+    bytes.splice(..HEADER_BYTES, length.unwrap_or(u32::MAX).to_be_bytes());
     bytes
 }
 

@@ -1,19 +1,18 @@
 //! `POST /initialise`: the body's way to a command, refused where and as the reference's framework refuses it.
 
-use futures_lite::future;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::{Body, Bytes, Incoming};
 use hyper::{HeaderMap, StatusCode, header};
-use smol::Timer;
 
 use super::validate;
+use crate::clock::within;
 use crate::command::Command;
+use crate::command::init::document;
 use crate::error::{Error, Kind, Result};
 use crate::json::{self, Fault, Reason, Style, Value, Writer};
 use crate::proto::http::respond::{self, HttpReply};
 use crate::proto::http::settings::Settings;
 use crate::proto::http::workflow;
-use crate::proto::init;
 
 /// What was read, or the reply that says why not.
 type Refused<T> = std::result::Result<T, Box<HttpReply>>;
@@ -23,7 +22,7 @@ pub(super) async fn read(headers: &HeaderMap, body: Incoming, settings: &Setting
     let bytes = collect(body, settings).await?;
     let document = decode(headers, &bytes)?;
     let message = validate::initialise(document.as_ref()).map_err(|faults| Box::new(validate::reply(&faults)))?;
-    Ok(init::read(&message).map(|init| Command::Init(Box::new(init))))
+    Ok(document::read(&message).map(|init| Command::Init(Box::new(init))))
 }
 
 /// The same for the newer API: a workflow, and no framework that checks its form.
@@ -52,12 +51,7 @@ async fn collect(body: Incoming, settings: &Settings) -> Refused<Bytes> {
     if usize::try_from(body.size_hint().lower()).map_or(true, |bytes| bytes > limit) {
         return Err(too_large());
     }
-    let collected = async { Some(Limited::new(body, limit).collect().await) };
-    let timeout = async {
-        Timer::after(settings.rules.message_timeout).await;
-        None
-    };
-    match future::or(collected, timeout).await {
+    match within(settings.rules.message_timeout, Limited::new(body, limit).collect()).await {
         Some(Ok(collected)) => Ok(collected.to_bytes()),
         Some(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
         Some(Err(_)) => Err(Box::new(respond::detail(StatusCode::BAD_REQUEST, "There was an error parsing the body"))),

@@ -3,7 +3,9 @@
 mod initialise;
 mod metrics;
 mod observe;
+mod openapi;
 mod pages;
+mod table;
 mod validate;
 
 use futures_lite::future;
@@ -24,109 +26,10 @@ use crate::proto::connections::Seat;
 use crate::proto::gate::Outcome;
 use crate::proto::pipeline_id::parse_pipeline_id;
 use std::rc::Rc;
+use table::{Route, find};
 
 /// Fields of which a request has one at most.
 const ONCE: [header::HeaderName; 2] = [header::HOST, header::AUTHORIZATION];
-
-/// Everything that has a path.
-#[derive(Debug, Clone, Copy)]
-enum Route<'a> {
-    List,
-    Initialise,
-    /// The newer API's `initialise`.
-    InitialiseWorkflow,
-    /// A question about the pipeline of that id (the text may be no id at all).
-    Ask(fn(PipelineId) -> Command, &'a str),
-    /// A change of that pipeline.
-    Change(fn(PipelineId) -> Command, &'a str),
-    /// What that pipeline keeps for who asks.
-    Consume(&'a str),
-    /// What happens in that pipeline.
-    Events(&'a str),
-    OpenApi,
-    Health,
-    Ready,
-    Metrics,
-    /// The same page under both names the reference has.
-    Docs,
-}
-
-/// The path table.
-fn find(path: &str) -> Option<Route<'_>> {
-    let (first, rest) = match path.strip_prefix('/')?.split_once('/') {
-        Some((first, rest)) => (first, Some(rest)),
-        None => (path.strip_prefix('/')?, None),
-    };
-    // An escaped slash would be one in the id, and an id is one segment.
-    let is_id = |id: &&str| !id.is_empty() && !id.contains('/') && !id.to_ascii_lowercase().contains("%2f");
-    let id = rest.filter(is_id);
-    let listened = rest.and_then(|rest| rest.strip_suffix("/events")).filter(is_id);
-    Some(match (first, rest, id) {
-        ("list_pipelines", None, _) => Route::List,
-        ("initialise", None, _) => Route::Initialise,
-        ("status", _, Some(id)) => Route::Ask(Command::Status, id),
-        ("pause", _, Some(id)) => Route::Change(Command::Mute, id),
-        ("resume", _, Some(id)) => Route::Change(Command::Resume, id),
-        ("terminate", _, Some(id)) => Route::Change(Command::Terminate, id),
-        ("inference_pipelines", Some(rest), _) => newer(rest)?,
-        ("pipelines", ..) => Route::Events(listened?),
-        ("openapi.json", None, _) => Route::OpenApi,
-        ("healthz", None, _) => Route::Health,
-        ("readyz", None, _) => Route::Ready,
-        ("metrics", None, _) => Route::Metrics,
-        ("docs" | "redoc", None, _) => Route::Docs,
-        _ => return None,
-    })
-}
-
-/// The newer API's paths, below `/inference_pipelines/`.
-fn newer(path: &str) -> Option<Route<'_>> {
-    let Some((id, word)) = path.split_once('/') else {
-        return match path {
-            "list" => Some(Route::List),
-            "initialise" => Some(Route::InitialiseWorkflow),
-            _ => None,
-        };
-    };
-    let is_id = !id.is_empty() && !id.to_ascii_lowercase().contains("%2f");
-    Some(match word {
-        _ if !is_id => return None,
-        "status" => Route::Ask(Command::Status, id),
-        "pause" => Route::Change(Command::Mute, id),
-        "resume" => Route::Change(Command::Resume, id),
-        "terminate" => Route::Change(Command::Terminate, id),
-        "consume" => Route::Consume(id),
-        _ => return None,
-    })
-}
-
-impl Route<'_> {
-    /// What a client must be allowed; `None` for what everybody may read: it is the same in every copy of the program.
-    fn scope(self) -> Option<Scope> {
-        match self {
-            Route::List | Route::Ask(..) | Route::Events(_) | Route::Metrics => Some(Scope::Read),
-            // Who consumes takes away from others.
-            Route::Change(..) | Route::Consume(_) | Route::Initialise | Route::InitialiseWorkflow => Some(Scope::Control),
-            // Probes of orchestrators carry no token, and learn one bit.
-            Route::Health | Route::Ready | Route::OpenApi | Route::Docs => None,
-        }
-    }
-
-    /// The methods it takes, as the `allow` header names them.
-    fn allow(self) -> &'static str {
-        match self {
-            Route::List
-            | Route::Ask(..)
-            | Route::Consume(_)
-            | Route::Events(_)
-            | Route::Health
-            | Route::Ready
-            | Route::Metrics => "GET",
-            Route::Change(..) | Route::Initialise | Route::InitialiseWorkflow => "POST",
-            Route::OpenApi | Route::Docs => "GET, HEAD",
-        }
-    }
-}
 
 /// Answers one request.
 pub(super) async fn answer<E: Execute + Listen>(
@@ -157,22 +60,23 @@ pub(super) async fn answer<E: Execute + Listen>(
         return reply;
     }
     let mut reply = match find(head.uri.path()) {
-        Some(route) if route.allow().split(", ").any(|method| method == head.method.as_str()) => {
+        Some(route) if route.entry.allow.split(", ").any(|method| method == head.method.as_str()) => {
             let gate = &settings.rules.gate;
-            let is_strange = route.scope() == Some(Scope::Control) && !settings.cors.may_change(&head.headers);
-            let admitted = route.scope().map_or(Ok(Who::Anyone), |scope| gate.admit(caller, bearer(&head.headers), scope));
+            let is_strange = route.entry.scope == Some(Scope::Control) && !settings.cors.may_change(&head.headers);
+            let admitted = route.entry.scope.map_or(Ok(Who::Anyone), |scope| gate.admit(caller, bearer(&head.headers), scope));
             let admitted = admitted.and_then(|who| {
                 let message = "A page of another origin may change nothing here; http.cors_origins names those that may";
                 if is_strange { Err(Error::new(Kind::Forbidden, message)) } else { Ok(who) }
             });
-            let changing = head.uri.path().split('/').find_map(audit::named).filter(|_| route.scope() == Some(Scope::Control));
+            let changing =
+                head.uri.path().split('/').find_map(audit::named).filter(|_| route.entry.scope == Some(Scope::Control));
             match admitted {
                 Ok(who) => {
-                    if route.scope().is_some() {
+                    if route.entry.scope.is_some() {
                         client.seat.admitted();
                     }
                     let door = Door { commands, settings, seat: &client.seat, caller, who, changing };
-                    door.dispatch(route, &head.headers, body).await
+                    door.dispatch(route.route, &head.headers, body).await
                 }
                 Err(error) => {
                     if let Some(name) = changing {
@@ -184,7 +88,7 @@ pub(super) async fn answer<E: Execute + Listen>(
         }
         Some(route) => {
             let mut reply = respond::detail(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed");
-            reply.headers_mut().insert(header::ALLOW, HeaderValue::from_static(route.allow()));
+            reply.headers_mut().insert(header::ALLOW, HeaderValue::from_static(route.entry.allow));
             reply
         }
         None => slash_redirect(&head.uri).unwrap_or_else(|| respond::detail(StatusCode::NOT_FOUND, "Not Found")),

@@ -2,17 +2,15 @@
 
 use hyper::StatusCode;
 
+use super::openapi;
 use crate::proto::http::respond::{self, HttpReply};
-
-/// OpenAPI 3.1, written by hand.
-const OPENAPI: &str = include_str!("../openapi.json");
 
 /// Shows the document; loads nothing from elsewhere.
 const DOCS: &str = include_str!("../docs.html");
 
 /// `GET /openapi.json`
 pub(super) fn openapi() -> HttpReply {
-    respond::json(StatusCode::OK, OPENAPI)
+    respond::json(StatusCode::OK, openapi::text())
 }
 
 /// `GET /docs` and `GET /redoc`

@@ -1,5 +1,5 @@
-//! Checks the body of `/initialise` as the reference's framework does (pydantic in its lax mode) and turns it into the
-//! message the TCP door would have received.
+//! Judges the body of `/initialise` as the reference's framework does (pydantic in its lax mode) and turns it into the
+//! message the TCP door would have received. What there is to judge stands in `command/init/fields.rs`.
 //!
 //! All faults are listed, in the order of the fields; a field that may be of several types lists one fault for each.
 
@@ -10,7 +10,10 @@ use convert::{Refusal, boolean, integer, number, text};
 pub(super) use fault::reply;
 use fault::{Fault, Input, Loc};
 
+use crate::command::init::fields::FIELDS;
 use crate::json::{Object, Value};
+use crate::schema::{Field, Kind, Presence};
+use crate::sink;
 
 /// Faults listed in one reply; who makes more has read the first hundred before.
 const MAX_FAULTS: usize = 100;
@@ -27,7 +30,7 @@ pub(super) fn initialise(document: Option<&Value>) -> Result<Object, Vec<Fault<'
     let mut message = Object::default();
     match document {
         None => check.refuse(NO_BODY, convert::MISSING),
-        Some(Value::Object(fields)) => check.fields(fields, &mut message),
+        Some(Value::Object(given)) => check.fields(FIELDS, given, &mut message),
         Some(other) => check.refuse(other, convert::MODEL),
     }
     if check.faults.is_empty() { Ok(message) } else { Err(check.faults) }
@@ -54,76 +57,84 @@ impl<'a> Check<'a> {
         result
     }
 
-    fn fields(&mut self, body: &'a Object, message: &mut Object) {
-        self.required(body, "model_id", message, text);
-        self.at(Loc::Key("video_reference"), |check| check.reference(body, message));
-        self.at(Loc::Key("sink_configuration"), |check| check.sink(body, message));
-        self.optional(body, "api_key", message, text);
-        self.at(Loc::Key("max_fps"), |check| check.max_fps(body, message));
-        self.optional(body, "source_buffer_filling_strategy", message, text);
-        self.optional(body, "source_buffer_consumption_strategy", message, text);
-        self.at(Loc::Key("model_configuration"), |check| check.model(body, message));
-        // Checked and not used: there is no active learning here.
-        self.optional(body, "active_learning_enabled", &mut Object::default(), boolean);
-        self.at(Loc::Key("video_source_properties"), |check| check.properties(body, message));
-        self.optional(body, "active_learning_target_dataset", &mut Object::default(), text);
-        self.optional(body, "batch_collection_timeout", message, number);
-    }
-
-    /// The value of a field that must be there; refused with the whole object as input when it is not.
-    fn present(&mut self, object: &'a Object, key: &str) -> Option<&'a Value> {
-        let value = object.get(key);
-        if value.is_none() {
-            self.missing(object);
-        }
-        value
-    }
-
-    fn missing(&mut self, object: &'a Object) {
-        if self.faults.len() < MAX_FAULTS {
-            self.faults.push(Fault::missing(self.loc.clone(), object));
+    /// The members of an object, as far as the table knows them.
+    fn fields(&mut self, fields: &'static [Field], given: &'a Object, message: &mut Object) {
+        for field in fields {
+            let taken = self.at(Loc::Key(field.name), |check| check.field(field, given));
+            message.extend(taken.filter(|_| field.presence != Presence::Ignored).map(|value| (field.name, value)));
         }
     }
 
-    fn required(&mut self, object: &'a Object, key: &'static str, message: &mut Object, convert: Convert) {
-        self.at(Loc::Key(key), |check| {
-            if let Some(value) = check.present(object, key) {
-                check.take(key, value, message, convert);
+    fn field(&mut self, field: &'static Field, given: &'a Object) -> Option<Value> {
+        match (given.get(field.name), field.presence) {
+            (None | Some(Value::Null), Presence::Optional | Presence::Ignored) => None,
+            // Refused with the whole object as input.
+            (None, Presence::Required) => {
+                if self.faults.len() < MAX_FAULTS {
+                    self.faults.push(Fault::missing(self.loc.clone(), given));
+                }
+                None
             }
-        });
-    }
-
-    /// `null` is as good as absent.
-    fn optional(&mut self, object: &'a Object, key: &'static str, message: &mut Object, convert: Convert) {
-        if let Some(value) = object.get(key).filter(|value| **value != Value::Null) {
-            self.at(Loc::Key(key), |check| check.take(key, value, message, convert));
+            (None, Presence::Implied) => implied(field.kind),
+            (Some(value), _) => self.judge(field.kind, value),
         }
     }
 
-    fn take(&mut self, key: &'static str, value: &'a Value, message: &mut Object, convert: Convert) {
-        match convert(value) {
-            Ok(value) => message.push(key, value),
-            Err(refusal) => self.refuse(value, refusal),
+    fn judge(&mut self, kind: Kind, value: &'a Value) -> Option<Value> {
+        match kind {
+            Kind::Text | Kind::Secret | Kind::Host | Kind::Word { .. } | Kind::Constant(_) => self.take(value, text),
+            Kind::Boolean => self.take(value, boolean),
+            Kind::Integer { .. } => self.take(value, integer),
+            Kind::Number | Kind::Seconds { .. } => self.take(value, number),
+            Kind::Rate => self.rate(value),
+            Kind::Texts => self.texts(value),
+            Kind::Object { fields, .. } => self.object(value, |check, given, object| check.fields(fields, given, object)),
+            Kind::References { .. } => self.references(value),
+            Kind::Properties { .. } => self.properties(value),
+            Kind::Sink => self.object(value, Self::sink),
         }
     }
 
-    fn reference(&mut self, body: &'a Object, message: &mut Object) {
-        let Some(value) = self.present(body, "video_reference") else { return };
+    fn take(&mut self, value: &'a Value, convert: Convert) -> Option<Value> {
+        convert(value).inspect_err(|refusal| self.refuse(value, *refusal)).ok()
+    }
+
+    fn object(&mut self, value: &'a Value, judge: impl FnOnce(&mut Self, &'a Object, &mut Object)) -> Option<Value> {
+        let Value::Object(given) = value else {
+            self.refuse(value, convert::MODEL);
+            return None;
+        };
+        let mut object = Object::default();
+        judge(self, given, &mut object);
+        Some(Value::Object(object))
+    }
+
+    /// The sink that the body names; the reference's where it names none that is known, for the manager to refuse.
+    fn sink(&mut self, given: &'a Object, sink: &mut Object) {
+        const KIND: &Field = &Field::required(sink::TYPE, Kind::Text, "");
+        let named = given.get(sink::TYPE).and_then(Value::as_str);
+        let offered = || sink::KINDS.iter().filter(|kind| kind.is_offered);
+        let Some(kind) = offered().find(|kind| Some(kind.name) == named).or_else(|| offered().next()) else { return };
+        let name = match given.get(sink::TYPE) {
+            None => Some(Value::from(kind.name)),
+            Some(_) => self.at(Loc::Key(sink::TYPE), |check| check.field(KIND, given)),
+        };
+        sink.extend(name.map(|name| (sink::TYPE, name)));
+        self.fields(kind.fields, given, sink);
+    }
+
+    fn references(&mut self, value: &'a Value) -> Option<Value> {
         if let Some(one) = one_reference(value) {
-            message.push("video_reference", one);
-            return;
+            return Some(one);
         }
         // Nothing but a list can still pass; what each type says is told only if that fails too.
         let before = self.faults.len();
         self.reference_faults(value);
         let list_starts = self.faults.len();
         let list = self.at(Loc::Key(REFERENCE_LIST), |check| check.reference_list(value));
-        if self.faults.len() == list_starts
-            && let Some(list) = list
-        {
-            self.faults.truncate(before);
-            message.push("video_reference", Value::Array(list));
-        }
+        let list = list.filter(|_| self.faults.len() == list_starts)?;
+        self.faults.truncate(before);
+        Some(Value::Array(list))
     }
 
     fn reference_faults(&mut self, value: &'a Value) {
@@ -149,68 +160,38 @@ impl<'a> Check<'a> {
         Some(list)
     }
 
-    fn sink(&mut self, body: &'a Object, message: &mut Object) {
-        let Some(value) = self.present(body, "sink_configuration") else { return };
-        let Value::Object(given) = value else {
-            self.refuse(value, convert::MODEL);
-            return;
+    fn texts(&mut self, value: &'a Value) -> Option<Value> {
+        let Value::Array(values) = value else {
+            self.refuse(value, convert::LIST);
+            return None;
         };
-        let mut sink = Object::default();
-        self.defaulted(given, "type", "udp_sink", &mut sink);
-        self.required(given, "host", &mut sink, text);
-        self.required(given, "port", &mut sink, integer);
-        message.push("sink_configuration", Value::Object(sink));
+        let judged = values.iter().enumerate();
+        let list: Vec<_> = judged.map(|(index, value)| self.at(Loc::Index(index), |check| check.take(value, text))).collect();
+        list.into_iter().collect::<Option<_>>().map(Value::Array)
     }
 
-    fn model(&mut self, body: &'a Object, message: &mut Object) {
-        let mut model = Object::default();
-        match body.get("model_configuration") {
-            None => model.push("type", Value::from("object-detection")),
-            Some(Value::Object(given)) => {
-                self.defaulted(given, "type", "object-detection", &mut model);
-                self.optional(given, "class_agnostic_nms", &mut model, boolean);
-                self.optional(given, "confidence", &mut model, number);
-                self.optional(given, "iou_threshold", &mut model, number);
-                self.optional(given, "max_candidates", &mut model, integer);
-                self.optional(given, "max_detections", &mut model, integer);
-            }
-            Some(other) => self.refuse(other, convert::MODEL),
-        }
-        message.push("model_configuration", Value::Object(model));
-    }
-
-    /// A text with a default; `null` is not its absence.
-    fn defaulted(&mut self, object: &'a Object, key: &'static str, default: &str, message: &mut Object) {
-        match object.get(key) {
-            None => message.push(key, Value::from(default)),
-            Some(value) => self.at(Loc::Key(key), |check| check.take(key, value, message, text)),
-        }
-    }
-
-    fn max_fps(&mut self, body: &'a Object, message: &mut Object) {
-        let Some(value) = body.get("max_fps").filter(|value| **value != Value::Null) else { return };
+    /// The framework tries two types.
+    fn rate(&mut self, value: &'a Value) -> Option<Value> {
         match number(value) {
-            Ok(fps) => message.push("max_fps", fps),
+            Ok(rate) => Some(rate),
             Err(refusal) => {
                 self.at(Loc::Key("float"), |check| check.refuse(value, refusal));
                 if let Err(refusal) = integer(value) {
                     self.at(Loc::Key("int"), |check| check.refuse(value, refusal));
                 }
+                None
             }
         }
     }
 
-    fn properties(&mut self, body: &'a Object, message: &mut Object) {
-        let Some(value) = body.get("video_source_properties").filter(|value| **value != Value::Null) else { return };
+    fn properties(&mut self, value: &'a Value) -> Option<Value> {
         let before = self.faults.len();
         if let Some(dict) = self.at(Loc::Key(PROPERTIES_DICT), |check| check.property_dict(value)) {
-            message.push("video_source_properties", dict);
-            return;
+            return Some(dict);
         }
-        if let Some(list) = self.at(Loc::Key(PROPERTIES_LIST), |check| check.property_list(value)) {
-            self.faults.truncate(before);
-            message.push("video_source_properties", list);
-        }
+        let list = self.at(Loc::Key(PROPERTIES_LIST), |check| check.property_list(value))?;
+        self.faults.truncate(before);
+        Some(list)
     }
 
     fn property_dict(&mut self, value: &'a Value) -> Option<Value> {
@@ -247,6 +228,20 @@ impl<'a> Check<'a> {
 }
 
 type Convert = fn(&Value) -> Result<Value, Refusal>;
+
+/// What a field is that a body leaves out.
+fn implied(kind: Kind) -> Option<Value> {
+    match kind {
+        Kind::Constant(text) => Some(Value::from(text)),
+        Kind::Object { fields, .. } => {
+            let mut object = Object::default();
+            let constants = fields.iter().filter(|field| field.presence == Presence::Implied);
+            object.extend(constants.filter_map(|field| Some((field.name, implied(field.kind)?))));
+            Some(Value::Object(object))
+        }
+        _ => None,
+    }
+}
 
 /// Text stays text, even `"99"`; numbers and booleans become a device index.
 fn one_reference(value: &Value) -> Option<Value> {

@@ -1,24 +1,25 @@
 //! Pipelines that survive a restart: one small file in the state directory, rewritten whole whenever the table changes.
 //!
 //! The file is replaced atomically (temporary file, fsync, rename, fsync of the directory), so a power cut leaves the old or the
-//! new one. Its first line is `weir-pipelines <version> <crc32 of the rest, hex>`, the rest one JSON document. It holds API keys
-//! and camera passwords, hence mode 0600. A file that cannot be read is set aside and never stops the start.
+//! new one. Its first line is `weir-pipelines <version> <crc32 of the rest, hex>`, then comes a line for each pipeline: a JSON
+//! object of `id`, `muted`, `declared` and `init`, the document that a client would send. It holds API keys and camera
+//! passwords, hence mode 0600. A file that cannot be read is set aside and never stops the start.
 
-use crate::command::{
-    Consumption, Filling, Init, Memory, ModelParameters, PipelineId, Property, Secret, Sink, SinkAddress, Source, SourceReference,
-};
+mod version_1;
+
+use crate::command::init::document;
+use crate::command::{Init, PipelineId};
 use crate::error::{Error, Kind, Result};
-use miniserde::{Deserialize, Serialize, json};
+use crate::json::{self, Object, Style, Value, Writer};
 use std::cell::Cell;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
-/// Format of the file; another one is set aside like a damaged file.
-const VERSION: u32 = 1;
+/// Format of the file that is written. Version 1 is read, too; another one is set aside like a damaged file.
+const VERSION: u32 = 2;
 const MAGIC: &str = "weir-pipelines";
 const FILE_NAME: &str = "pipelines.json";
 /// 64 pipelines of 16 sources with usual URLs stay far below this; what would pass it is not acknowledged.
@@ -121,178 +122,63 @@ fn load(file: &Path) -> io::Result<Vec<Kept>> {
     decode(&fs::read_to_string(file)?).ok_or_else(|| io::Error::other("the file is damaged or of another version"))
 }
 
+/// Keys of a line.
+const ID: &str = "id";
+const MUTED: &str = "muted";
+const DECLARED: &str = "declared";
+const INIT: &str = "init";
+
 fn encode(kept: &[Kept]) -> Vec<u8> {
-    let document = json::to_string(&Document { pipelines: kept.iter().map(Record::from).collect() });
-    format!("{MAGIC} {VERSION} {:08x}\n{document}", crc32fast::hash(document.as_bytes())).into_bytes()
+    let mut lines = Vec::new();
+    for kept in kept {
+        let mut line = Object::default();
+        line.push(ID, Value::String(kept.id.to_string()));
+        line.push(MUTED, Value::Bool(kept.muted));
+        line.push(DECLARED, Value::Bool(kept.is_declared));
+        line.push(INIT, Value::Object(document::write(&kept.init)));
+        let mut text = Writer::after(lines, Style::Compact);
+        text.value(&Value::Object(line));
+        lines = text.finish();
+        lines.push(b'\n');
+    }
+    [format!("{MAGIC} {VERSION} {:08x}\n", crc32fast::hash(&lines)).as_bytes(), &lines].concat()
 }
 
 fn decode(text: &str) -> Option<Vec<Kept>> {
-    let (header, document) = text.split_once('\n')?;
-    let sum = header.strip_prefix(&format!("{MAGIC} {VERSION} "))?;
-    if u32::from_str_radix(sum, 16).ok()? != crc32fast::hash(document.as_bytes()) {
+    let (header, rest) = text.split_once('\n')?;
+    let (version, sum) = header.strip_prefix(MAGIC)?.strip_prefix(' ')?.split_once(' ')?;
+    if u32::from_str_radix(sum, 16).ok()? != crc32fast::hash(rest.as_bytes()) {
         return None;
     }
-    json::from_str::<Document>(document).ok()?.pipelines.into_iter().map(Record::into_kept).collect()
-}
-
-#[derive(Serialize, Deserialize)]
-struct Document {
-    pipelines: Vec<Record>,
-}
-
-/// `Init` as it is written. A type of its own, so that the file's format does not change when the product's types do.
-#[derive(Serialize, Deserialize)]
-struct Record {
-    id: String,
-    muted: bool,
-    /// Absent: false.
-    declared: Option<bool>,
-    model_id: String,
-    api_key: Option<String>,
-    sources: Vec<SourceRecord>,
-    /// Empty, and the port 0, when the sink is in memory.
-    sink_host: String,
-    sink_port: u16,
-    memory: Option<MemoryRecord>,
-    class_agnostic_nms: Option<bool>,
-    confidence: Option<f32>,
-    iou_threshold: Option<f32>,
-    max_candidates: Option<u32>,
-    max_detections: Option<u32>,
-    max_fps: Option<f64>,
-    filling: Option<String>,
-    consumption: Option<String>,
-    batch_collection_timeout_s: Option<f64>,
-}
-
-#[derive(Serialize, Deserialize)]
-struct MemoryRecord {
-    turns: usize,
-    outputs: Vec<String>,
-    timeout_s: Option<f64>,
-}
-
-#[derive(Serialize, Deserialize)]
-struct SourceRecord {
-    /// One of the two is set.
-    device: Option<u32>,
-    text: Option<String>,
-    properties: Vec<PropertyRecord>,
-}
-
-#[derive(Serialize, Deserialize)]
-struct PropertyRecord {
-    name: String,
-    value: f64,
-}
-
-impl From<&Kept> for Record {
-    fn from(kept: &Kept) -> Record {
-        let (init, parameters) = (&kept.init, &kept.init.parameters);
-        let (sink_host, sink_port, memory) = match &init.sink {
-            Sink::Udp(address) => (address.host.clone(), address.port, None),
-            Sink::Memory(memory) => (String::new(), 0, Some(MemoryRecord::from(memory))),
-        };
-        Record {
-            id: kept.id.to_string(),
-            muted: kept.muted,
-            declared: Some(kept.is_declared),
-            model_id: init.model_id.clone(),
-            api_key: init.api_key.as_ref().map(|key| key.reveal().to_owned()),
-            sources: init.sources.iter().map(SourceRecord::from).collect(),
-            sink_host,
-            sink_port,
-            memory,
-            class_agnostic_nms: parameters.class_agnostic_nms,
-            confidence: parameters.confidence,
-            iou_threshold: parameters.iou_threshold,
-            max_candidates: parameters.max_candidates,
-            max_detections: parameters.max_detections,
-            max_fps: init.max_fps,
-            filling: init.filling.map(|filling| filling.as_str().to_owned()),
-            consumption: init.consumption.map(|consumption| consumption.as_str().to_owned()),
-            batch_collection_timeout_s: init.batch_collection_timeout.map(|timeout| timeout.as_secs_f64()),
-        }
+    match version.parse() {
+        Ok(VERSION) => rest.lines().map(decode_line).collect(),
+        Ok(1_u32) => version_1::decode(rest),
+        _ => None,
     }
 }
 
-impl From<&Memory> for MemoryRecord {
-    fn from(memory: &Memory) -> MemoryRecord {
-        MemoryRecord {
-            turns: memory.turns,
-            outputs: memory.outputs.to_vec(),
-            timeout_s: memory.timeout.map(|timeout| timeout.as_secs_f64()),
-        }
-    }
-}
-
-impl MemoryRecord {
-    fn into_memory(self) -> Memory {
-        let timeout = self.timeout_s.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
-        Memory { turns: self.turns, outputs: self.outputs.into(), timeout }
-    }
-}
-
-impl Record {
-    fn into_kept(self) -> Option<Kept> {
-        let filling = |name: String| Filling::ALL.into_iter().find(|filling| filling.as_str() == name);
-        let consumption = |name: String| Consumption::ALL.into_iter().find(|consumption| consumption.as_str() == name);
-        Some(Kept {
-            is_declared: self.declared.unwrap_or_default(),
-            id: self.id.parse().ok()?,
-            muted: self.muted,
-            init: Init {
-                model_id: self.model_id,
-                sources: self.sources.into_iter().map(SourceRecord::into_source).collect::<Option<_>>()?,
-                sink: match self.memory {
-                    None => Sink::Udp(SinkAddress { host: self.sink_host, port: self.sink_port }),
-                    Some(memory) => Sink::Memory(memory.into_memory()),
-                },
-                parameters: ModelParameters {
-                    class_agnostic_nms: self.class_agnostic_nms,
-                    confidence: self.confidence,
-                    iou_threshold: self.iou_threshold,
-                    max_candidates: self.max_candidates,
-                    max_detections: self.max_detections,
-                },
-                api_key: self.api_key.map(Secret::new),
-                max_fps: self.max_fps.filter(|fps| *fps > 0.0),
-                filling: self.filling.and_then(filling),
-                consumption: self.consumption.and_then(consumption),
-                batch_collection_timeout: self.batch_collection_timeout_s.and_then(|s| Duration::try_from_secs_f64(s).ok()),
-            },
-        })
-    }
-}
-
-impl From<&Source> for SourceRecord {
-    fn from(source: &Source) -> SourceRecord {
-        let (device, text) = match &source.reference {
-            SourceReference::Device(index) => (Some(*index), None),
-            SourceReference::Text(text) => (None, Some(text.clone())),
-        };
-        let property = |property: &Property| PropertyRecord { name: property.name.clone(), value: property.value };
-        SourceRecord { device, text, properties: source.properties.iter().map(property).collect() }
-    }
-}
-
-impl SourceRecord {
-    fn into_source(self) -> Option<Source> {
-        let reference = match (self.device, self.text) {
-            (Some(index), None) => SourceReference::Device(index),
-            (None, Some(text)) => SourceReference::Text(text),
-            _ => return None,
-        };
-        let property = |property: PropertyRecord| Property { name: property.name, value: property.value };
-        Some(Source { reference, properties: self.properties.into_iter().map(property).collect() })
-    }
+fn decode_line(line: &str) -> Option<Kept> {
+    let Ok(Value::Object(line)) = json::parse(line.as_bytes()) else { return None };
+    let flag = |key| match line.get(key) {
+        Some(Value::Bool(flag)) => Some(*flag),
+        _ => None,
+    };
+    Some(Kept {
+        id: line.get(ID)?.as_str()?.parse().ok()?,
+        muted: flag(MUTED)?,
+        is_declared: flag(DECLARED)?,
+        init: document::read_kept(line.get(INIT)?.as_object()?).ok()?,
+    })
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::panic)]
     use super::*;
+    use crate::command::{Filling, ModelParameters, Property, Secret, Source, SourceReference};
+    use crate::sink::{Sink, UdpSink};
     use std::os::unix::fs::PermissionsExt;
+    use std::time::Duration;
 
     fn kept() -> Kept {
         let camera = SourceReference::Text("rtsp://user:pass@cam/1".to_owned());
@@ -306,7 +192,7 @@ mod tests {
                     Source { reference: camera, properties: vec![Property { name: "fps".to_owned(), value: 12.5 }] },
                     Source { reference: SourceReference::Device(2), properties: Vec::new() },
                 ],
-                sink: Sink::Udp(SinkAddress { host: "receiver".to_owned(), port: 9999 }),
+                sinks: vec![Sink::Udp(UdpSink { host: "receiver".to_owned(), port: 9999 })],
                 parameters: ModelParameters { confidence: Some(0.25), ..ModelParameters::default() },
                 api_key: Some(Secret::new("key")),
                 max_fps: Some(16.0),
@@ -342,7 +228,7 @@ mod tests {
         smol::block_on(store.save(|| vec![saved.clone(), kept()])).unwrap();
         let (_, found) = Store::open(&folder.0);
         assert_eq!(found.len(), 2);
-        assert_eq!(format!("{:?}", found[0]), format!("{saved:?}"));
+        assert_eq!((found[0].id, found[0].muted, &found[0].init), (saved.id, saved.muted, &saved.init));
         assert_eq!(found[0].init.api_key.as_ref().unwrap().reveal(), "key");
         let mode = fs::metadata(folder.0.join(FILE_NAME)).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);

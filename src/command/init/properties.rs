@@ -2,7 +2,7 @@
 
 /// Names without the prefix, in lower case, sorted. Those of single vendors' cameras (DC1394, OpenNI, XIMEA …) are left
 /// out: no source of ours has them, and a typing error must not pass as one.
-const NAMES: [&str; 70] = [
+pub const NAMES: [&str; 70] = [
     "audio_base_index",
     "audio_data_depth",
     "audio_pos",

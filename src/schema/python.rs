@@ -6,7 +6,7 @@ use crate::json::{Object, Value, write_f64};
 const MAX_REPR_BYTES: usize = 256;
 
 /// `repr` of a decoded JSON value, cut at [`MAX_REPR_BYTES`].
-pub(super) fn repr(value: &Value) -> String {
+pub fn repr(value: &Value) -> String {
     let mut out = String::new();
     write_repr(&mut out, value);
     if out.len() > MAX_REPR_BYTES {
@@ -80,7 +80,7 @@ fn write_text(out: &mut String, text: &str) {
 }
 
 /// `repr` of a few bytes: `b'\x00\x00'`.
-pub(super) fn repr_bytes(bytes: &[u8]) -> String {
+pub fn repr_bytes(bytes: &[u8]) -> String {
     let mut out = String::from("b'");
     for &byte in bytes {
         match byte {
@@ -97,7 +97,7 @@ pub(super) fn repr_bytes(bytes: &[u8]) -> String {
 }
 
 /// What indexing a value that is no dictionary says.
-pub(super) fn not_a_dictionary(value: &Value) -> String {
+pub fn not_a_dictionary(value: &Value) -> String {
     match value {
         Value::Array(_) => String::from("list indices must be integers or slices, not str"),
         Value::String(_) => String::from("string indices must be integers, not 'str'"),

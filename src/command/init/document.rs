@@ -1,28 +1,19 @@
-//! A decoded `init` message → [`Init`]. Both doors come through here: HTTP after its own validation.
+//! `init` documents ⇄ [`Init`]. Both doors come through here (HTTP after its own judgement), and files, and the state directory.
 //!
 //! Looks at the fields in the reference's order and fails as it does, except where the reference accepts what can never
 //! work (`max_fps` of 0, a port of text, an unknown capture property …): those are `invalid_payload` here.
 
-use std::time::Duration;
-
-use super::{properties, python};
-use crate::command::{
-    Consumption, Filling, Init, MAX_SOURCES, ModelParameters, Property, Secret, Sink, SinkAddress, Source, SourceReference,
-};
+use super::fields::{self, *};
+use super::{Consumption, Filling, Init, ModelParameters, Property, Secret, Source, SourceReference, properties};
+use crate::command::MAX_SOURCES;
 use crate::error::{Error, Kind, Result};
 use crate::json::{self, Object, Value};
-
-/// Bytes of one text field. Paths end at 4 096 (PATH_MAX), URLs that cameras take well before 8 KiB.
-const MAX_TEXT_BYTES: usize = 8 << 10;
+use crate::schema::{self, Field, invalid, python, wrong_type};
+use crate::sink::Sink;
+use std::time::Duration;
 
 /// Capture properties of one source: more than OpenCV knows would be repetition.
 const MAX_PROPERTIES: usize = 128;
-
-/// Longest host name in bytes (RFC 1035).
-const MAX_HOST_BYTES: usize = 253;
-
-/// Longest `batch_collection_timeout` in seconds; whoever means "for ever" leaves it out.
-const MAX_BATCH_TIMEOUT_S: f64 = 86_400.0;
 
 /// Reads an `init` message that stands in a file: the fields of the TCP door, `type` being optional.
 pub fn from_file(bytes: &[u8]) -> Result<Init> {
@@ -32,7 +23,7 @@ pub fn from_file(bytes: &[u8]) -> Result<Init> {
     };
     match json::parse(bytes).map_err(invalid_document)? {
         Value::Object(message) => match message.get("type").map(Value::as_str) {
-            None | Some(Some("init")) => read(&message),
+            None | Some(Some(fields::INIT)) => read(&message),
             Some(_) => Err(invalid("its type is not \"init\"")),
         },
         other => Err(wrong_type(python::not_a_dictionary(&other))),
@@ -40,179 +31,117 @@ pub fn from_file(bytes: &[u8]) -> Result<Init> {
 }
 
 /// Reads the fields of an `init` message.
-pub(super) fn read(message: &Object) -> Result<Init> {
-    let sink = sink(required(message, "sink_configuration")?)?;
-    read_with(message, Sink::Udp(sink))
+pub fn read(message: &Object) -> Result<Init> {
+    let sink = Sink::read(SINK_CONFIGURATION.value(message)?)?;
+    read_with(message, vec![sink])
 }
 
-/// The same, but for the sink.
-pub(super) fn read_with(message: &Object, sink: Sink) -> Result<Init> {
-    let filling = strategy(message, "source_buffer_filling_strategy", "BufferFillingStrategy", &Filling::ALL, Filling::as_str)?;
-    let consumption = strategy(
-        message,
-        "source_buffer_consumption_strategy",
-        "BufferConsumptionStrategy",
-        &Consumption::ALL,
-        Consumption::as_str,
-    )?;
-    let parameters = parameters(required(message, "model_configuration")?)?;
-    let model_id = match required(message, "model_id")? {
-        Value::String(id) => checked(id, "model_id")?.to_owned(),
+/// Reads what [`write`] wrote.
+pub fn read_kept(document: &Object) -> Result<Init> {
+    let sinks = match SINK_CONFIGURATION.value(document)? {
+        Value::Array(sinks) => sinks.iter().map(Sink::read_kept).collect::<Result<_>>()?,
+        one => vec![Sink::read_kept(one)?],
+    };
+    read_with(document, sinks)
+}
+
+/// Reads all fields but the sinks.
+pub fn read_with(message: &Object, sinks: Vec<Sink>) -> Result<Init> {
+    let filling = FILLING.word(message)?.and_then(Filling::from_word);
+    let consumption = CONSUMPTION.word(message)?.and_then(Consumption::from_word);
+    let parameters = parameters(MODEL_CONFIGURATION.value(message)?)?;
+    let model_id = match MODEL_ID.value(message)? {
+        Value::String(id) => MODEL_ID.check(id)?.to_owned(),
         other => return Err(wrong_type(format!("argument of type '{}' is not iterable", other.python_type()))),
     };
-    let references = references(required(message, "video_reference")?)?;
-    let properties = properties_of(present(message, "video_source_properties"), references.len())?;
+    let references = references(VIDEO_REFERENCE.value(message)?)?;
+    let properties = properties_of(VIDEO_SOURCE_PROPERTIES.given(message), references.len())?;
     let sources = references.into_iter().zip(properties);
     Ok(Init {
         model_id,
         sources: sources.map(|(reference, properties)| Source { reference, properties }).collect(),
-        sink,
+        sinks,
         parameters,
-        api_key: match present(message, "api_key") {
-            None => None,
-            Some(Value::String(key)) => Some(Secret::new(checked(key, "api_key")?)),
-            Some(_) => return Err(invalid("api_key must be a string")),
-        },
-        max_fps: match present(message, "max_fps") {
-            None => None,
-            Some(value) => match value.as_f64() {
-                Some(fps) if fps > 0.0 => Some(fps),
-                _ => return Err(invalid(format!("max_fps must be a number above 0, not {}", python::repr(value)))),
-            },
-        },
+        api_key: API_KEY.secret(message)?.map(Secret::new),
+        max_fps: MAX_FPS.number(message)?,
         filling,
         consumption,
-        batch_collection_timeout: match present(message, "batch_collection_timeout") {
-            None => None,
-            Some(value) => match value.as_f64() {
-                Some(seconds) if (0.0..=MAX_BATCH_TIMEOUT_S).contains(&seconds) => Some(Duration::from_secs_f64(seconds)),
-                _ => {
-                    let text = format!(
-                        "batch_collection_timeout must be 0 to {MAX_BATCH_TIMEOUT_S} seconds, not {}",
-                        python::repr(value)
-                    );
-                    return Err(invalid(text));
-                }
-            },
-        },
+        batch_collection_timeout: BATCH_COLLECTION_TIMEOUT.number(message)?.map(Duration::from_secs_f64),
     })
 }
 
-/// A key that must be there, whatever its value.
-pub(super) fn required<'a>(object: &'a Object, key: &str) -> Result<&'a Value> {
-    object.get(key).ok_or_else(|| Error::new(Kind::MissingKey, format!("'{key}'")))
-}
-
-/// A value that is there and not `null`.
-fn present<'a>(object: &'a Object, key: &str) -> Option<&'a Value> {
-    object.get(key).filter(|value| **value != Value::Null)
-}
-
-fn invalid(text: impl Into<String>) -> Error {
-    Error::new(Kind::InvalidValue, text.into())
-}
-
-fn wrong_type(text: String) -> Error {
-    Error::new(Kind::WrongType, text)
-}
-
-/// A text short enough and free of NUL, which no path and no URL can hold.
-fn checked<'a>(text: &'a str, field: &str) -> Result<&'a str> {
-    if text.len() > MAX_TEXT_BYTES {
-        return Err(Error::new(Kind::TooLarge, format!("{field} is longer than {MAX_TEXT_BYTES} bytes")));
-    }
-    if text.contains('\0') {
-        return Err(invalid(format!("{field} holds a NUL character")));
-    }
-    Ok(text)
-}
-
-fn object(value: &Value) -> Result<&Object> {
-    value.as_object().ok_or_else(|| wrong_type(python::not_a_dictionary(value)))
-}
-
-fn sink(value: &Value) -> Result<SinkAddress> {
-    let sink = object(value)?;
-    if required(sink, "type")?.as_str() != Some("udp_sink") {
-        return Err(Error::new(Kind::Unsupported, "Only `udp_socket` sink type is supported"));
-    }
-    let host = required(sink, "host")?;
-    let port = required(sink, "port")?;
-    let Value::String(host) = host else {
-        return Err(invalid(format!("sink host must be a string, not {}", python::repr(host))));
+/// The document that [`read_kept`] makes the same of. It holds the API key and the passwords of cameras.
+pub fn write(init: &Init) -> Object {
+    let mut document = Object::default();
+    let mut put = |field: Field, value: Option<Value>| {
+        if let Some(value) = value {
+            document.push(field.name, value);
+        }
     };
-    if !is_host(host) {
-        return Err(invalid(format!("{} is not a host name or IPv4 address", python::repr(&Value::from(host.as_str())))));
+    let text = |text: &str| Some(Value::from(text));
+    put(MODEL_ID, text(&init.model_id));
+    put(VIDEO_REFERENCE, Some(Value::Array(init.sources.iter().map(|source| written(&source.reference)).collect())));
+    let mut sinks: Vec<Value> = init.sinks.iter().map(|sink| Value::Object(sink.write())).collect();
+    put(SINK_CONFIGURATION, if sinks.len() == 1 { sinks.pop() } else { Some(Value::Array(sinks)) });
+    put(API_KEY, init.api_key.as_ref().and_then(|key| text(key.reveal())));
+    put(MAX_FPS, init.max_fps.map(Value::Float));
+    put(FILLING, init.filling.and_then(|filling| text(filling.as_str())));
+    put(CONSUMPTION, init.consumption.and_then(|consumption| text(consumption.as_str())));
+    put(MODEL_CONFIGURATION, Some(Value::Object(written_parameters(&init.parameters))));
+    if init.sources.iter().any(|source| !source.properties.is_empty()) {
+        let of_source = |source: &Source| {
+            let mut given = Object::default();
+            source.properties.iter().for_each(|property| given.push(&*property.name, Value::Float(property.value)));
+            Value::Object(given)
+        };
+        put(VIDEO_SOURCE_PROPERTIES, Some(Value::Array(init.sources.iter().map(of_source).collect())));
     }
-    let number = if let Value::Integer(number) = port { u16::try_from(*number).ok() } else { None };
-    match number {
-        None | Some(0) => Err(invalid(format!("sink port must be an integer from 1 to 65535, not {}", python::repr(port)))),
-        Some(port) => Ok(SinkAddress { host: host.clone(), port }),
+    put(BATCH_COLLECTION_TIMEOUT, init.batch_collection_timeout.map(|timeout| Value::Float(timeout.as_secs_f64())));
+    document
+}
+
+fn written(reference: &SourceReference) -> Value {
+    match reference {
+        SourceReference::Device(index) => Value::Integer(i128::from(*index)),
+        SourceReference::Text(text) => Value::from(text.as_str()),
     }
 }
 
-/// A name the resolver could know, or an IPv4 address. Underscores are no host names by the book, but names in
-/// container networks have them.
-fn is_host(host: &str) -> bool {
-    let name = host.strip_suffix('.').unwrap_or(host);
-    let good_label = |label: &str| {
-        (1..=63).contains(&label.len())
-            && !label.starts_with('-')
-            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
-    };
-    let all_digits = name.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
-    let good_address = !all_digits || name.parse::<std::net::Ipv4Addr>().is_ok();
-    host.len() <= MAX_HOST_BYTES && good_address && name.split('.').all(good_label)
-}
-
-fn strategy<T: Copy>(message: &Object, key: &str, class: &str, all: &[T], word: fn(T) -> &'static str) -> Result<Option<T>> {
-    let Some(value) = message.get(key) else { return Ok(None) };
-    let Value::String(given) = value else {
-        let text = format!("'{}' object has no attribute 'upper'", value.python_type());
-        return Err(Error::new(Kind::StrategyNotText, text));
-    };
-    match all.iter().find(|&&one| word(one).eq_ignore_ascii_case(given)) {
-        Some(&one) => Ok(Some(one)),
-        None => {
-            let upper = python::repr(&Value::String(given.to_uppercase()));
-            Err(Error::new(Kind::UnknownStrategy, format!("{upper} is not a valid {class}")))
+fn written_parameters(parameters: &ModelParameters) -> Object {
+    let mut model = Object::default();
+    let ModelParameters { class_agnostic_nms, confidence, iou_threshold, max_candidates, max_detections } = *parameters;
+    let number = |number: Option<f32>| number.map(|number| Value::Float(f64::from(number)));
+    let count = |count: Option<u32>| count.map(|count| Value::Integer(i128::from(count)));
+    for (field, value) in [
+        (TYPE, Some(Value::from(ModelParameters::TASK))),
+        (CLASS_AGNOSTIC_NMS, class_agnostic_nms.map(Value::Bool)),
+        (CONFIDENCE, number(confidence)),
+        (IOU_THRESHOLD, number(iou_threshold)),
+        (MAX_CANDIDATES, count(max_candidates)),
+        (MAX_DETECTIONS, count(max_detections)),
+    ] {
+        if let Some(value) = value {
+            model.push(field.name, value);
         }
     }
+    model
 }
 
 fn parameters(value: &Value) -> Result<ModelParameters> {
-    let model = object(value)?;
-    if required(model, "type")?.as_str() != Some("object-detection") {
+    let model = schema::object(value)?;
+    if TYPE.value(model)?.as_str() != Some(ModelParameters::TASK) {
         return Err(Error::new(Kind::Unsupported, "Only object-detection models are supported"));
     }
+    // Any threshold: the reference checks no range, and 2 or -1 has a clear meaning (none, all).
+    let threshold = |field: Field| field.number(model).map(|number| number.map(|number| number as f32));
+    let count = |field: Field| field.integer(model).map(|count| count.map(|count| u32::try_from(count).unwrap_or(u32::MAX)));
     Ok(ModelParameters {
-        class_agnostic_nms: match present(model, "class_agnostic_nms") {
-            None => None,
-            Some(Value::Bool(value)) => Some(*value),
-            Some(other) => return Err(invalid(format!("class_agnostic_nms must be a boolean, not {}", python::repr(other)))),
-        },
-        confidence: threshold(model, "confidence")?,
-        iou_threshold: threshold(model, "iou_threshold")?,
-        max_candidates: count(model, "max_candidates")?,
-        max_detections: count(model, "max_detections")?,
+        class_agnostic_nms: CLASS_AGNOSTIC_NMS.boolean(model)?,
+        confidence: threshold(CONFIDENCE)?,
+        iou_threshold: threshold(IOU_THRESHOLD)?,
+        max_candidates: count(MAX_CANDIDATES)?,
+        max_detections: count(MAX_DETECTIONS)?,
     })
-}
-
-/// Any number: the reference checks no range, and a threshold of 2 or -1 has a clear meaning (none, all).
-fn threshold(model: &Object, key: &str) -> Result<Option<f32>> {
-    let Some(value) = present(model, key) else { return Ok(None) };
-    match value.as_f64() {
-        Some(number) => Ok(Some(number as f32)),
-        None => Err(invalid(format!("{key} must be a number, not {}", python::repr(value)))),
-    }
-}
-
-fn count(model: &Object, key: &str) -> Result<Option<u32>> {
-    match present(model, key) {
-        None => Ok(None),
-        Some(Value::Integer(number)) if *number >= 0 => Ok(Some(u32::try_from(*number).unwrap_or(u32::MAX))),
-        Some(other) => Err(invalid(format!("{key} must be an integer of 0 or more, not {}", python::repr(other)))),
-    }
 }
 
 fn references(value: &Value) -> Result<Vec<SourceReference>> {
@@ -229,9 +158,9 @@ fn references(value: &Value) -> Result<Vec<SourceReference>> {
 fn reference(value: &Value) -> Result<SourceReference> {
     let device = if let Value::Integer(index) = value { u32::try_from(*index).ok() } else { None };
     match (value, device) {
-        (Value::String(text), _) => Ok(SourceReference::Text(checked(text, "video_reference")?.to_owned())),
+        (Value::String(text), _) => Ok(SourceReference::Text(VIDEO_REFERENCE.check(text)?.to_owned())),
         (_, Some(index)) => Ok(SourceReference::Device(index)),
-        _ => Err(invalid(format!("video_reference must be a string or a device index, not {}", python::repr(value)))),
+        _ => Err(VIDEO_REFERENCE.refuse(value)),
     }
 }
 
@@ -255,7 +184,7 @@ fn property_list(value: &Value) -> Result<Vec<Property>> {
     let given = match value {
         Value::Null => return Ok(Vec::new()),
         Value::Object(given) => given,
-        other => return Err(invalid(format!("video_source_properties must be an object, not {}", python::repr(other)))),
+        other => return Err(VIDEO_SOURCE_PROPERTIES.refuse(other)),
     };
     if given.iter().count() > MAX_PROPERTIES {
         return Err(Error::new(Kind::TooLarge, format!("video_source_properties has more than {MAX_PROPERTIES} entries")));
@@ -275,6 +204,7 @@ mod tests {
     use super::*;
     use crate::error::ErrorType::{self, Internal, InvalidPayload};
     use crate::json::parse_str;
+    use crate::sink::{MemorySink, UdpSink};
 
     const GOOD: &str = r#"{"type": "init", "model_id": "some/1", "video_reference": "rtsp://192.168.0.1:554",
         "sink_configuration": {"type": "udp_sink", "host": "192.168.0.3", "port": 9999}, "api_key": "KEY", "max_fps": 16,
@@ -311,7 +241,7 @@ mod tests {
     fn the_documented_example_is_read() {
         let init = with("unknown", "[]").unwrap();
         assert_eq!(init.model_id, "some/1");
-        assert_eq!(init.sink, Sink::Udp(SinkAddress { host: "192.168.0.3".into(), port: 9999 }));
+        assert_eq!(init.sinks, [Sink::Udp(UdpSink { host: "192.168.0.3".into(), port: 9999 })]);
         assert_eq!(init.parameters.confidence, Some(0.5));
         assert_eq!(init.parameters.max_detections, Some(3000));
         assert_eq!(init.max_fps, Some(16.0));
@@ -415,5 +345,28 @@ mod tests {
             let result = with(field, value);
             assert!(result.is_ok(), "{field} = {value}: {result:?}");
         }
+    }
+
+    #[test]
+    fn what_is_written_is_read_as_it_was() {
+        let whole = read(parse_str(GOOD).unwrap().as_object().unwrap()).unwrap();
+        let least = Init::new("a/1".into(), SourceReference::Device(3), UdpSink { host: "h".into(), port: 1 });
+        let outputs = ["a".to_owned(), "b".to_owned()].into();
+        let memory = Sink::Memory(MemorySink { turns: 7, outputs, timeout: Some(Duration::from_millis(2500)) });
+        let mut several = with("video_reference", r#"["a", 0]"#).unwrap();
+        several.sources[1].properties.clear();
+        let (filling, consumption) = (Some(Filling::DropLatest), Some(Consumption::Eager));
+        let batch_collection_timeout = Some(Duration::from_millis(250));
+        let all = Init { sinks: vec![memory, least.sinks[0].clone()], filling, consumption, batch_collection_timeout, ..several };
+        for init in [whole, least, all] {
+            let written = write(&init);
+            assert_eq!(read_kept(&written).unwrap(), init);
+            // Also through its text.
+            let mut text = json::Writer::new(json::Style::Compact);
+            text.value(&Value::Object(written));
+            assert_eq!(read_kept(json::parse(&text.finish()).unwrap().as_object().unwrap()).unwrap(), init);
+        }
+        let hidden = parse_str(r#"{"type": "memory_sink", "outputs": []}"#).unwrap();
+        assert_eq!(Sink::read(&hidden).unwrap_err().kind(), Kind::Unsupported, "clients name no sink in memory");
     }
 }

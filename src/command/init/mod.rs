@@ -1,7 +1,11 @@
-//! What `init` asks for, after a door has checked types and ranges.
+//! What `init` asks for: the types here, the fields of its document in `fields.rs`, and the way between both in `document.rs`.
 
+pub mod document;
+pub mod fields;
+pub mod properties;
+
+use crate::sink::{Sink, UdpSink};
 use std::fmt;
-use std::rc::Rc;
 use std::time::Duration;
 
 /// A new pipeline.
@@ -11,8 +15,8 @@ pub struct Init {
     pub model_id: String,
     /// At least one.
     pub sources: Vec<Source>,
-    /// Where detections go.
-    pub sink: Sink,
+    /// Where detections go; at least one.
+    pub sinks: Vec<Sink>,
     /// Thresholds; absent ones take the configured defaults.
     pub parameters: ModelParameters,
     /// Key for the model registry; absent: the configured one.
@@ -29,11 +33,11 @@ pub struct Init {
 
 impl Init {
     /// One source, everything else as it is when a client leaves it out.
-    pub fn new(model_id: String, reference: SourceReference, sink: SinkAddress) -> Init {
+    pub fn new(model_id: String, reference: SourceReference, sink: UdpSink) -> Init {
         Init {
             model_id,
             sources: vec![Source { reference, properties: Vec::new() }],
-            sink: Sink::Udp(sink),
+            sinks: vec![Sink::Udp(sink)],
             parameters: ModelParameters::default(),
             api_key: None,
             max_fps: None,
@@ -108,54 +112,6 @@ fn after_credentials(rest: &str) -> &str {
     rest.rsplit_once('@').map_or(rest, |(_, place)| place)
 }
 
-/// Where detections go.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Sink {
-    /// A datagram for each frame.
-    Udp(SinkAddress),
-    /// Kept until a client asks for them.
-    Memory(Memory),
-}
-
-impl Sink {
-    /// The host that gets datagrams, if one does.
-    pub fn host(&self) -> Option<&str> {
-        match self {
-            Sink::Udp(address) => Some(&address.host),
-            Sink::Memory(_) => None,
-        }
-    }
-}
-
-impl fmt::Display for Sink {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Sink::Udp(address) => write!(f, "udp://{}:{}", address.host, address.port),
-            Sink::Memory(_) => f.write_str("memory"),
-        }
-    }
-}
-
-/// A sink in memory.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Memory {
-    /// Turns kept; the oldest goes when there are more.
-    pub turns: usize,
-    /// Names under which the client wants the detections.
-    pub outputs: Rc<[String]>,
-    /// The pipeline ends when nobody has asked for this long.
-    pub timeout: Option<Duration>,
-}
-
-/// UDP address of the sink; the name is resolved when frames flow.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SinkAddress {
-    /// Host name or IPv4 address.
-    pub host: String,
-    /// 1..65535.
-    pub port: u16,
-}
-
 /// `model_configuration`.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct ModelParameters {
@@ -169,6 +125,11 @@ pub struct ModelParameters {
     pub max_candidates: Option<u32>,
     /// Most boxes per frame.
     pub max_detections: Option<u32>,
+}
+
+impl ModelParameters {
+    /// `type` of `model_configuration`: what such models do.
+    pub const TASK: &'static str = "object-detection";
 }
 
 /// `source_buffer_filling_strategy`: what happens to a new frame when the buffer is full.
@@ -195,35 +156,38 @@ pub enum Consumption {
     Eager,
 }
 
-impl Filling {
-    /// All of them, for parsing by name.
-    pub const ALL: [Filling; 5] =
-        [Filling::Wait, Filling::DropOldest, Filling::AdaptiveDropOldest, Filling::DropLatest, Filling::AdaptiveDropLatest];
+/// An enum of words on the wire.
+macro_rules! words {
+    ($kind:ident { $($variant:ident => $word:literal),* $(,)? }) => {
+        impl $kind {
+            /// All of them.
+            pub const ALL: [$kind; [$($word),*].len()] = [$($kind::$variant),*];
 
-    /// The word on the wire.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Filling::Wait => "WAIT",
-            Filling::DropOldest => "DROP_OLDEST",
-            Filling::AdaptiveDropOldest => "ADAPTIVE_DROP_OLDEST",
-            Filling::DropLatest => "DROP_LATEST",
-            Filling::AdaptiveDropLatest => "ADAPTIVE_DROP_LATEST",
+            /// All of them on the wire.
+            pub const WORDS: [&'static str; [$($word),*].len()] = [$($word),*];
+
+            /// The word on the wire.
+            pub fn as_str(self) -> &'static str {
+                match self { $($kind::$variant => $word),* }
+            }
+
+            /// The one of that word.
+            pub fn from_word(word: &str) -> Option<$kind> {
+                match word { $($word => Some($kind::$variant),)* _ => None }
+            }
         }
-    }
+    };
 }
 
-impl Consumption {
-    /// All of them, for parsing by name.
-    pub const ALL: [Consumption; 2] = [Consumption::Lazy, Consumption::Eager];
+words!(Filling {
+    Wait => "WAIT",
+    DropOldest => "DROP_OLDEST",
+    AdaptiveDropOldest => "ADAPTIVE_DROP_OLDEST",
+    DropLatest => "DROP_LATEST",
+    AdaptiveDropLatest => "ADAPTIVE_DROP_LATEST",
+});
 
-    /// The word on the wire.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Consumption::Lazy => "LAZY",
-            Consumption::Eager => "EAGER",
-        }
-    }
-}
+words!(Consumption { Lazy => "LAZY", Eager => "EAGER" });
 
 /// A key or token. Never printed.
 #[derive(Clone, PartialEq, Eq)]

@@ -1,0 +1,123 @@
+//! Schemas of what clients are answered.
+
+use super::{list, object, reference, title};
+use crate::json::{Object, Value};
+
+/// Every schema with its name.
+pub(super) fn schemas() -> [(&'static str, Value); 8] {
+    [
+        ("CommandContext", context()),
+        ("CommandResponse", response("CommandResponse", [])),
+        ("ListPipelinesResponse", response("ListPipelinesResponse", [("pipelines", ids())])),
+        ("InferencePipelineStatusResponse", response("InferencePipelineStatusResponse", [("report", report())])),
+        ("ConsumePipelineResponse", response("ConsumePipelineResponse", [("outputs", outputs()), ("frames_metadata", frames())])),
+        ("FailureResponse", failure()),
+        ("HTTPValidationError", faults()),
+        ("ValidationError", fault()),
+    ]
+}
+
+/// One server-sent event.
+pub(super) fn event() -> Value {
+    object! {
+        "type": "object",
+        "description": "One event.",
+        "required": list!["event", "data"],
+        "properties": object! {
+            "event": object! { "type": "string", "enum": list!["update", "detections", "end"] },
+            "data": object! { "type": "string", "description": "A JSON object." },
+        },
+    }
+}
+
+fn context() -> Value {
+    let field = |name: &str, words: &'static str| {
+        let forms = list![object! { "type": "string" }, object! { "type": "null" }];
+        object! { "anyOf": forms, "title": title(name), "description": words }
+    };
+    object! {
+        "type": "object",
+        "title": "CommandContext",
+        "properties": object! {
+            "request_id": field("request_id", "Id of this request, new for each."),
+            "pipeline_id": field("pipeline_id", "The pipeline the request was about."),
+        },
+    }
+}
+
+/// A success: what all have in common, and what this one has.
+fn response<const N: usize>(name: &'static str, own: [(&'static str, Value); N]) -> Value {
+    let mut required = vec![Value::from("status"), Value::from("context")];
+    required.extend(own.iter().map(|(name, _)| Value::from(*name)));
+    let mut properties = Object::default();
+    properties.push("status", object! { "type": "string", "title": "Status", "description": "`success`." });
+    properties.push("context", reference("CommandContext"));
+    properties.extend(own);
+    object! { "type": "object", "title": name, "required": required, "properties": properties }
+}
+
+fn ids() -> Value {
+    object! { "type": "array", "title": "Pipelines", "description": "Ids.", "items": object! { "type": "string" } }
+}
+
+fn report() -> Value {
+    object! { "type": "object", "title": "Report", "additionalProperties": true }
+}
+
+fn outputs() -> Value {
+    object! {
+        "type": "array",
+        "title": "Outputs",
+        "description": "For each frame the workflow's outputs by name: image and predictions as in a datagram.",
+        "items": object! { "type": "object" },
+    }
+}
+
+fn frames() -> Value {
+    let frame = object! {
+        "type": "object",
+        "required": list!["frame_timestamp", "frame_id", "source_id"],
+        "properties": object! {
+            "frame_timestamp": object! { "type": "string" },
+            "frame_id": object! { "type": "integer" },
+            "source_id": object! { "type": "integer" },
+        },
+    };
+    object! { "type": "array", "title": "Frames Metadata", "items": frame }
+}
+
+fn failure() -> Value {
+    let ours = object! {
+        "type": "object",
+        "required": list!["status", "message"],
+        "properties": object! {
+            "status": object! { "type": "string", "description": "`failure`." },
+            "message": object! { "type": "string", "description": "The kind of error, then its words." },
+        },
+    };
+    let framework = object! {
+        "type": "object",
+        "required": list!["detail"],
+        "properties": object! { "detail": object! { "type": "string", "description": "Why the request was not understood." } },
+    };
+    object! { "title": "FailureResponse", "anyOf": list![ours, framework] }
+}
+
+fn faults() -> Value {
+    let detail = object! { "type": "array", "title": "Detail", "items": reference("ValidationError") };
+    object! { "type": "object", "title": "HTTPValidationError", "properties": object! { "detail": detail } }
+}
+
+fn fault() -> Value {
+    let step = object! { "anyOf": list![object! { "type": "string" }, object! { "type": "integer" }] };
+    object! {
+        "type": "object",
+        "title": "ValidationError",
+        "required": list!["loc", "msg", "type"],
+        "properties": object! {
+            "loc": object! { "type": "array", "title": "Location", "items": step },
+            "msg": object! { "type": "string", "title": "Message" },
+            "type": object! { "type": "string", "title": "Error Type" },
+        },
+    }
+}
