@@ -124,26 +124,6 @@ impl Workbench {
         run.execute()
     }
 
-    /// One picture by itself, written by `copy`.
-    #[cfg(test)]
-    pub(crate) fn detect(
-        &mut self,
-        model: &Arc<Model>,
-        copy: impl FnOnce(&mut [u8]),
-        placement: &Placement,
-        thresholds: &Thresholds,
-        detections: &mut Vec<Detection>,
-    ) -> Result<()> {
-        let place = self.arena(model)?;
-        let run = &mut self.arenas.get_mut(place).ok_or_else(no_arena)?.run;
-        self.pixels.resize(model.rule().slot_bytes(), 0);
-        copy(&mut self.pixels);
-        model.fill().write(&self.pixels, run.input(), model.rule(), placement);
-        run.expect_scores_from(thresholds.confidence);
-        run.execute()?;
-        self.read(model, 0, placement, thresholds, detections)
-    }
-
     /// Decodes one frame of the last run into `detections`.
     fn read(
         &mut self,
@@ -156,12 +136,7 @@ impl Workbench {
         let place = self.arena(model)?;
         let run = &mut self.arenas.get_mut(place).ok_or_else(no_arena)?.run;
         run.select_frame(frame);
-        let outputs = outputs(model, run.as_ref());
-        model.family().detect(&outputs, thresholds, &mut self.scratch);
-        let back = ToSource::new(model.rule(), placement, model.family().rounding());
-        // A class without a name can only come from a model that was not validated: there is nothing to report it by.
-        let named = self.scratch.candidates.iter().filter(|candidate| (candidate.class_id as usize) < model.classes().len());
-        detections.extend(named.filter_map(|candidate| candidate.on_frame(&back)));
+        decode(model, run.as_ref(), placement, thresholds, &mut self.scratch, detections);
         Ok(())
     }
 
@@ -184,6 +159,22 @@ fn outputs<'a>(model: &'a Model, run: &'a dyn Run) -> Outputs<'a> {
     Outputs { shapes: model.engine().output_shapes(), run, width: side(fill.width), height: side(fill.height) }
 }
 
+/// What a run of `model` found on a frame, as detections on it.
+fn decode(
+    model: &Model,
+    run: &dyn Run,
+    placement: &Placement,
+    thresholds: &Thresholds,
+    scratch: &mut Scratch,
+    detections: &mut Vec<Detection>,
+) {
+    model.family().detect(&outputs(model, run), thresholds, scratch);
+    let back = ToSource::new(model.rule(), placement, model.family().rounding());
+    // A class without a name can only come from a model that was not validated: there is nothing to report it by.
+    let named = scratch.candidates.iter().filter(|candidate| (candidate.class_id as usize) < model.classes().len());
+    detections.extend(named.filter_map(|candidate| candidate.on_frame(&back)));
+}
+
 /// Runs a model once on noise, as a test.
 pub(crate) fn try_out(model: &Model) -> Result<()> {
     let rule = model.rule();
@@ -195,9 +186,8 @@ pub(crate) fn try_out(model: &Model) -> Result<()> {
         let mut run = model.engine().new_run()?;
         model.fill().write(&noise, run.input(), rule, &placement);
         run.execute()?;
-        let outputs = outputs(model, run.as_ref());
-        let thresholds = super::Thresholds { confidence: 0.0, iou: 0.3, max_detections: 300, class_agnostic: false };
-        model.family().detect(&outputs, &thresholds, &mut Scratch::default());
+        let thresholds = Thresholds { confidence: 0.0, iou: 0.3, max_detections: 300, class_agnostic: false };
+        decode(model, run.as_ref(), &placement, &thresholds, &mut Scratch::default(), &mut Vec::new());
         Ok(())
     });
     catch_unwind(attempt).unwrap_or_else(|_| Err(Error::new(Kind::Inference, "the model panicked")))

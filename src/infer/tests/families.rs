@@ -1,6 +1,6 @@
 //! Every family from file to detections, against an independent computation: `tests/families/` (see `generate.py` there).
 
-use super::goldens::{NoHolder, lay, member, number};
+use super::goldens::{NoHolder, detect, lay, member, number};
 use crate::error::Kind;
 use crate::infer::registry::{Models, Settings, test_dir::TestDir};
 use crate::infer::workbench::Workbench;
@@ -98,9 +98,8 @@ fn families_find_what_the_formulas_say() {
             max_detections: number(member(&record, "max_detections")) as u32,
             class_agnostic: matches!(member(&record, "agnostic"), Value::Bool(true)),
         };
-        let mut found = Vec::new();
         let mut bench = Workbench::new(Weak::<NoHolder>::new());
-        bench.detect(&model, |out| out.copy_from_slice(&slot), &placement, &thresholds, &mut found).unwrap();
+        let mut found = detect(&mut bench, &model, slot, placement, thresholds);
 
         let Value::Array(list) = member(&record, "detections") else { panic!("no list") };
         let mut expected: Vec<Vec<f64>> = list.iter().map(numbers).collect();
@@ -157,7 +156,7 @@ fn families_never_report_boxes_that_are_no_numbers() {
     let model = load_bad("numbers").unwrap();
     let placement = model.rule().place(64, 64).unwrap();
     let thresholds = Thresholds { confidence: 0.0, iou: 0.3, max_detections: 300, class_agnostic: false };
-    let mut found = Vec::new();
-    Workbench::new(Weak::<NoHolder>::new()).detect(&model, |out| out.fill(200), &placement, &thresholds, &mut found).unwrap();
+    let grey = vec![200; model.rule().slot_bytes()];
+    let found = detect(&mut Workbench::new(Weak::<NoHolder>::new()), &model, grey, placement, thresholds);
     assert_eq!(found, []);
 }

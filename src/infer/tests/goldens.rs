@@ -1,12 +1,13 @@
 //! Still pictures through the reference, and through us: `tests/goldens/images.jsonl`.
 
+use crate::detection::Detection;
 use crate::geometry::{Fit, InputRule, Placement};
 use crate::infer::registry::{Models, Settings};
-use crate::infer::workbench::Workbench;
-use crate::infer::{Thresholds, registry};
+use crate::infer::workbench::{Task, Workbench};
+use crate::infer::{Job, Model, Pixels, Thresholds, Ticket, registry};
 use miniserde::json::{Number, Value};
 use std::path::{Path, PathBuf};
-use std::sync::Weak;
+use std::sync::{Arc, Weak};
 
 /// `resize.format` and `static-crop` of the goldens' models.
 const MODELS: [(&str, &str); 3] = [
@@ -76,6 +77,33 @@ pub(super) fn lay(width: u32, pixels: &[u8], rule: &InputRule, placement: &Place
     slot
 }
 
+/// A picture that lies in memory.
+struct Slot(Vec<u8>);
+
+impl Pixels for Slot {
+    fn copy_slot(&self, _: u32, out: &mut [u8]) {
+        out.copy_from_slice(&self.0);
+    }
+}
+
+/// What is found on one picture, by the way that every frame goes.
+pub(super) fn detect(
+    bench: &mut Workbench,
+    model: &Arc<Model>,
+    slot: Vec<u8>,
+    placement: Placement,
+    thresholds: Thresholds,
+) -> Vec<Detection> {
+    let (done, answered) = async_channel::bounded(1);
+    let ticket = Ticket { turn: 0, source: 0, slot: 0 };
+    let (model, pixels, detections) = (model.clone(), Arc::new(Slot(slot)), Vec::new());
+    let job = Job { ticket, model, pixels, placement, thresholds, detections };
+    let mut answers = Vec::new();
+    bench.run(&mut vec![Task { job, done }], &mut answers);
+    answers.into_iter().for_each(crate::infer::workbench::Answer::send);
+    answered.try_recv().unwrap().outcome.unwrap()
+}
+
 pub(super) fn member<'a>(value: &'a Value, name: &str) -> &'a Value {
     let Value::Object(object) = value else { panic!("no object") };
     object.get(name).unwrap_or_else(|| panic!("no {name}"))
@@ -114,8 +142,7 @@ fn still_pictures_give_the_boxes_of_the_reference() {
             max_detections: number(member(parameters, "max_detections")) as u32,
             class_agnostic: matches!(member(parameters, "class_agnostic_nms"), Value::Bool(true)),
         };
-        let mut found = Vec::new();
-        bench.detect(&model, |out| out.copy_from_slice(&slot), &placement, &thresholds, &mut found).unwrap();
+        let found = detect(&mut bench, &model, slot, placement, thresholds);
 
         let Value::Array(expected) = member(member(&record, "result"), "predictions") else { panic!("no list") };
         assert_eq!(found.len(), expected.len(), "{line}\n{found:?}");
