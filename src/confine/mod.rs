@@ -8,10 +8,12 @@
 //! * [`filter`]: which system calls they may make
 //! * [`files`]: which files they may open (Landlock)
 
+mod exit;
 pub mod files;
 pub mod filter;
 mod reaper;
 mod said;
 mod spawn;
 
-pub use spawn::{Beside, Exit, Order, Process, Spawner};
+pub use exit::Exit;
+pub use spawn::{Beside, Order, Process, Spawner};

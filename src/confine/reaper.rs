@@ -3,7 +3,7 @@
 //! A thread per child waits for it. It looks before it reaps, and both reaping and killing hold one lock, so a process id is
 //! never signalled that may belong to another process by then.
 
-use super::spawn::Exit;
+use super::exit::Exit;
 use crate::error::{Result, system};
 use async_channel::Receiver;
 use rustix::io::Errno;
@@ -59,17 +59,6 @@ impl Reaper {
 fn until_ended(pid: Pid) {
     let look = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
     while let Err(Errno::INTR) = rustix::process::waitid(WaitId::Pid(pid), look) {}
-}
-
-impl Exit {
-    /// What the kernel says of a process that has ended.
-    pub(super) fn of(status: &WaitIdStatus) -> Exit {
-        match (status.exit_status(), status.terminating_signal()) {
-            (Some(code), _) => Exit::Code(code),
-            (_, Some(signal)) => Exit::Signal(signal),
-            _ => Exit::Unknown,
-        }
-    }
 }
 
 #[cfg(test)]

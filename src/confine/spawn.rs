@@ -4,6 +4,7 @@
 //! the *thread* that forked ends, so a child started from a short-lived thread would die with it. Forking off the event
 //! loop also keeps its ~1 ms away from everybody's `status`. What a child says and asks for is heard there too.
 
+use super::exit::Exit;
 use super::reaper::Reaper;
 use super::said;
 use crate::error::{Error, Kind, Result, system};
@@ -259,30 +260,6 @@ impl Drop for Process {
         if let Some(Handle::Pidfd(handle)) = self.handle.take() {
             // Fails only when the spawner thread is gone, and then this whole process is ending.
             let _ = self.jobs.try_send(Job::Bury(handle));
-        }
-    }
-}
-
-/// How a process ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Exit {
-    /// With this code.
-    Code(i32),
-    /// By this signal.
-    Signal(i32),
-    /// Somebody else has waited for it.
-    Unknown,
-}
-
-impl std::fmt::Display for Exit {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match *self {
-            Exit::Code(code) => write!(f, "exit code {code}"),
-            Exit::Signal(signal) if signal == Signal::SYS.as_raw() => f.write_str("stopped by its system-call filter"),
-            Exit::Signal(signal) if signal == Signal::ABORT.as_raw() => f.write_str("aborted: memory limit or fault"),
-            Exit::Signal(signal) if signal == Signal::KILL.as_raw() => f.write_str("killed"),
-            Exit::Signal(signal) => write!(f, "ended by signal {signal}"),
-            Exit::Unknown => f.write_str("ended"),
         }
     }
 }

@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use super::audit::Who;
+use super::who::Who;
 use crate::command::Secret;
 use crate::error::{Error, Kind, Result};
 use crate::logging::{Throttle, suppressed};

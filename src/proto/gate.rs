@@ -5,10 +5,11 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use super::access::{Access, Scope};
-use super::audit::{Audit, Caller, Who};
+use super::audit::{Audit, Caller};
 use super::listen::Stream;
 use super::reach::Reach;
 use super::tls::Tls;
+use super::who::Who;
 use crate::clock::{Wall, within};
 use crate::command::{Command, Execute, Reply};
 use crate::error::{Error, Kind, Result};

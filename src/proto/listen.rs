@@ -11,7 +11,7 @@ use futures_rustls::server::TlsStream;
 use ring::digest;
 use rustix::net::sockopt::socket_peercred;
 
-use super::audit::Who;
+use super::who::Who;
 
 /// A bound socket a door accepts connections from.
 #[derive(Debug)]

@@ -19,6 +19,7 @@ mod report_json;
 mod rules;
 pub mod tcp;
 pub mod tls;
+mod who;
 
 pub use connections::{Limits, Stop};
 pub use http::Cors;

@@ -488,7 +488,7 @@ fn workers_log_at_the_level_of_the_service_however_it_was_told() {
         if expected {
             wait_for("the worker's line", || weir.log().contains("event=source_open source=file://").then_some(()));
         } else {
-            assert!(!weir.log().contains("event=source_open"), "{}", weir.log());
+            assert!(!weir.log().contains("event=source_open source=file://"), "{}", weir.log());
         }
     }
 }

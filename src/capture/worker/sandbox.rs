@@ -22,6 +22,8 @@ const LIBRARIES_BYTES: u64 = 16 << 20;
 
 /// Before any other thread exists.
 pub(super) fn at_start(start: &Start) {
+    // Linux before 6.4 tells this by a file of /proc, which is out of reach from here on.
+    let _ = rustix::param::page_size();
     match Place::of(&start.request.reference) {
         Place::File(path) | Place::Loop(path) => only(Files { read: &[&path, STATM.as_ref()], devices: &[] }),
         Place::Device(path) => only(Files { read: &[STATM.as_ref()], devices: &[&path] }),

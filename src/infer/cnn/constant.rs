@@ -1,9 +1,13 @@
 //! What is known while a model is compiled: its weights.
 
-use super::graph::floats;
 use std::borrow::Cow;
 use std::sync::Arc;
 use tract_onnx::prelude::Tensor;
+
+/// The content of a constant as 32-bit floats.
+pub(super) fn floats(tensor: &Tensor) -> Option<&[f32]> {
+    tensor.try_as_plain_ram().ok()?.as_slice::<f32>().ok()
+}
 
 /// A tensor that does not depend on the picture.
 #[derive(Debug, Clone)]

@@ -221,8 +221,3 @@ impl Graph {
         self.values.retain(|_| named.next().unwrap_or(false));
     }
 }
-
-/// The content of a constant as 32-bit floats.
-pub(super) fn floats(tensor: &Tensor) -> Option<&[f32]> {
-    tensor.try_as_plain_ram().ok()?.as_slice::<f32>().ok()
-}

@@ -3,9 +3,9 @@
 //! The model must be typed and **not** decluttered: decluttering turns pointwise convolutions into einsums and takes
 //! concatenations apart, which suits tract's kernels and not ours.
 
-use super::constant::Constant;
+use super::constant::{Constant, floats};
 use super::foreign::Foreign;
-use super::graph::{Conv, Graph, MAX_RANK, Node, Op, Value, ValueId, Window, floats};
+use super::graph::{Conv, Graph, MAX_RANK, Node, Op, Value, ValueId, Window};
 use super::kernels::{Activation, Binary};
 use super::resample;
 use super::unsupported::{tract, unsupported};

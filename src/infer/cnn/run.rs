@@ -65,7 +65,7 @@ impl CnnRun {
             match operand {
                 Operand::Plain { at, shape } => {
                     let floats = shape.iter().product::<usize>();
-                    let values = super::graph::floats(&result).filter(|v| v.len() == floats);
+                    let values = super::constant::floats(&result).filter(|v| v.len() == floats);
                     let values = values.ok_or_else(|| Error::new(Kind::Inference, "a result of the wrong shape"))?;
                     self.team.arena.write(*at..at + floats).copy_from_slice(values);
                 }

@@ -143,7 +143,7 @@ fn families_refuse_graphs_that_cannot_or_must_not_be_run() {
         ("doubling", Kind::Exhausted, "would not fit into 256 MiB"),
         ("activation", Kind::Exhausted, "would not fit into 256 MiB"),
         ("tensor", Kind::ModelArtefact, "tensor lie claims shape [1099511627776] but holds 4 elements"),
-        ("external", Kind::ModelArtefact, "tensor far keeps its data in another file"),
+        ("external", Kind::ModelArtefact, "outside the folder of the model"),
     ] {
         let error = load_bad(name).unwrap_err();
         assert_eq!(error.kind(), kind, "{name}: {error}");

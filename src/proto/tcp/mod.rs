@@ -12,11 +12,12 @@ use smol::LocalExecutor;
 use crate::command::Execute;
 use crate::error::{Error, Kind};
 use crate::json::{self, Reason};
-use crate::proto::audit::{Caller, Who};
+use crate::proto::audit::Caller;
 use crate::proto::connections::{self, Seat};
 use crate::proto::gate::{Gate, Outcome};
 use crate::proto::listen::{Listener, Stream};
 use crate::proto::rules::Rules;
+use crate::proto::who::Who;
 use frame::Patience;
 use message::Message;
 

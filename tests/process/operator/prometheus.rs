@@ -45,7 +45,11 @@ impl Prometheus {
             .stderr(Stdio::null())
             .spawn()
             .expect("prometheus starts");
-        wait_for("Prometheus to listen", || std::net::TcpStream::connect(address).ok());
+        // It listens before it is ready, and says so.
+        wait_for("Prometheus to be ready", || {
+            std::net::TcpStream::connect(address).ok()?;
+            (http::request(address, "GET", "/-/ready", &[], b"").status == 200).then_some(())
+        });
         Prometheus { child, address }
     }
 

@@ -21,10 +21,11 @@ use crate::command::{Command, Execute, PipelineId, Reply};
 use crate::error::{Error, Kind, Result};
 use crate::feed::{Feed, Listen};
 use crate::proto::access::Scope;
-use crate::proto::audit::{self, Caller, Who};
+use crate::proto::audit::{self, Caller};
 use crate::proto::connections::Seat;
 use crate::proto::gate::Outcome;
 use crate::proto::pipeline_id::parse_pipeline_id;
+use crate::proto::who::Who;
 use std::rc::Rc;
 use table::{Route, find};
 
