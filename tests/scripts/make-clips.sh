@@ -113,6 +113,13 @@ cut cut-open-plain.h264 "$scratch/open.h264" 7 no-sei
 if want cut-open-plain.h264; then cp cut-open.h264.crc cut-open-plain.h264.crc; fi
 cut cut-refresh.h264 "$scratch/refresh.h264" 7
 cut cut-open.h265 "$scratch/open.h265" 17
+odd() { # KIND: what no encoder at hand writes
+    want "$1.h264" || return 0
+    ../../scripts/odd-h264.py "$1" "$1.h264"
+    sums "$1.h264"
+}
+odd pcm
+odd long-term
 # One key frame, and 519 pictures that follow on each other.
 encode endless.h264   "testsrc2=size=64x48:rate=25:duration=20.8" -c:v libx264 -pix_fmt yuv420p -qp 40 \
     -x264-params keyint=infinite:bframes=0:scenecut=0:weightp=0

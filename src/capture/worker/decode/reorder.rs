@@ -11,11 +11,12 @@ pub(super) enum Depth {
     /// The stream says so itself.
     Known(usize),
     /// The stream says nothing: at most so many. A picture goes out sooner when its order count follows on the last one's, so
-    /// that a camera without B-frames is not delayed by a rule made for discs.
+    /// that a camera without B-frames is not delayed by a rule made for discs. By how much order counts go up, the first
+    /// pictures show: they wait until one comes that is shown after all others, and then those before the last such are whole.
     AtMost(usize),
 }
 
-/// Usual distance of order counts between two frames: one for each field.
+/// Usual distance of order counts between two frames: one for each field. Some encoders count frames.
 const USUAL_STEP: i32 = 2;
 
 /// Holds pictures until it is their turn.
@@ -26,8 +27,15 @@ pub(super) struct Reorder<T> {
     held: VecDeque<(i32, T)>,
     /// Order count of the picture output last since the start of the coded sequence.
     last: Option<i32>,
-    /// Distance that counts as "follows on"; grows when a whole depth of pictures came in order with a larger one.
-    step: i32,
+    /// Distance that counts as "follows on"; `None` until the stream has shown it. Grows when a whole depth of pictures came in
+    /// order with a larger one.
+    step: Option<i32>,
+    /// Highest order count since the start of the coded sequence, and the one that was highest before it: no picture below that
+    /// is to come.
+    highest: Option<i32>,
+    whole_below: Option<i32>,
+    /// Sequences of this stream have pictures that are shown before their first.
+    leads: bool,
     /// Pictures in a row that came in order.
     in_order: usize,
 }
@@ -38,7 +46,10 @@ impl<T> Reorder<T> {
             depth: Depth::Known(0),
             held: VecDeque::with_capacity(MAX_DEPTH + 1),
             last: None,
-            step: USUAL_STEP,
+            step: None,
+            highest: None,
+            whole_below: None,
+            leads: false,
             in_order: 0,
         }
     }
@@ -50,14 +61,29 @@ impl<T> Reorder<T> {
     /// A picture comes out of the decoder. Take what is due with [`Reorder::due`].
     pub(super) fn push(&mut self, order: i32, picture: T) {
         let place = self.held.partition_point(|(other, _)| *other <= order);
-        if self.last.is_some_and(|last| order < last) || place < self.held.len() {
+        let late = self.last.is_some_and(|last| order < last);
+        if late || place < self.held.len() {
             // Out of order: B-frames. A step that was learnt from pictures in order was wrong.
             self.in_order = 0;
-            self.step = self.last.map_or(self.step, |last| if order < last { 1 } else { self.step.min(USUAL_STEP) });
+            self.step = self.step.map(|step| if late { 1 } else { step.min(USUAL_STEP) });
+            self.leads |= self.whole_below.is_none();
         } else {
             self.in_order += 1;
         }
         self.held.insert(place, (order, picture));
+        if self.highest.is_none_or(|highest| order > highest) {
+            self.whole_below = self.highest.replace(order);
+            self.learn();
+        }
+    }
+
+    /// From the pictures that are whole, how order counts go up.
+    fn learn(&mut self) {
+        let Some(whole_below) = self.whole_below.filter(|_| self.step.is_none()) else { return };
+        let whole = self.held.iter().map(|(order, _)| *order).take_while(|order| *order <= whole_below);
+        let orders: Vec<i32> = self.last.into_iter().chain(whole).collect();
+        let smallest = orders.iter().zip(orders.iter().skip(1)).map(|(one, next)| next.saturating_sub(*one)).min();
+        self.step = smallest.map(|smallest| smallest.clamp(1, USUAL_STEP));
     }
 
     /// The next picture whose turn it is, and its order count.
@@ -67,12 +93,21 @@ impl<T> Reorder<T> {
             Depth::Known(depth) => self.held.len() > depth.min(MAX_DEPTH),
             Depth::AtMost(depth) => {
                 let depth = depth.min(MAX_DEPTH);
-                let follows = self.last.is_none_or(|last| order.saturating_sub(last) <= self.step);
-                if !follows && self.held.len() > depth && self.in_order > depth.max(1) * 2 {
+                let full = self.held.len() > depth;
+                let follows = match (self.last, self.step) {
+                    (Some(last), Some(step)) => order.saturating_sub(last) <= step,
+                    (None, Some(_)) if !self.leads => true,
+                    _ => self.whole_below.is_some_and(|whole| order <= whole),
+                };
+                if let (Some(last), Some(_)) = (self.last, self.step)
+                    && !follows
+                    && full
+                    && self.in_order > depth.max(1) * 2
+                {
                     // Nothing was ever reordered and still nothing follows on: this stream counts in larger steps.
-                    self.step = self.last.map_or(self.step, |last| order.saturating_sub(last));
+                    self.step = Some(order.saturating_sub(last));
                 }
-                follows || self.held.len() > depth
+                follows || full
             }
         };
         if due { self.take() } else { None }
@@ -87,7 +122,7 @@ impl<T> Reorder<T> {
 
     /// A coded sequence is over, and everything that was held is out: the next one counts anew.
     pub(super) fn restart(&mut self) {
-        self.last = None;
+        (self.last, self.highest, self.whole_below) = (None, None, None);
     }
 }
 
@@ -110,9 +145,33 @@ mod tests {
 
     #[test]
     fn a_stream_without_b_frames_is_not_delayed() {
-        for depth in [Depth::Known(0), Depth::AtMost(4)] {
-            assert_eq!(run(depth, &[0, 2, 4, 6]), [vec![0], vec![2], vec![4], vec![6], vec![]]);
+        assert_eq!(run(Depth::Known(0), &[0, 2, 4, 6]), [vec![0], vec![2], vec![4], vec![6], vec![]]);
+        // Where the stream says nothing, its first pictures do.
+        assert_eq!(run(Depth::AtMost(4), &[0, 2, 4, 6, 8]), [vec![], vec![0], vec![2, 4], vec![6], vec![8], vec![]]);
+    }
+
+    #[test]
+    fn order_counts_that_go_up_by_one_are_seen_in_time() {
+        let all: Vec<i32> = run(Depth::AtMost(4), &[0, 2, 1, 4, 3, 6, 5]).concat();
+        assert_eq!(all, [0, 1, 2, 3, 4, 5, 6]);
+        let all: Vec<i32> = run(Depth::AtMost(4), &[0, 4, 2, 1, 3, 8, 6, 5, 7]).concat();
+        assert_eq!(all, [0, 1, 2, 3, 4, 5, 6, 7, 8]);
+    }
+
+    #[test]
+    fn pictures_that_are_shown_before_the_first_come_out_before_it() {
+        let mut reorder = Reorder::new();
+        reorder.set_depth(Depth::AtMost(9));
+        let mut out = Vec::new();
+        for _ in 0..3 {
+            for order in [0, -6, -4, -2, 4, 2] {
+                reorder.push(order, ());
+                out.extend(std::iter::from_fn(|| reorder.due()).map(|(order, ())| order));
+            }
+            out.extend(std::iter::from_fn(|| reorder.take()).map(|(order, ())| order));
+            reorder.restart();
         }
+        assert_eq!(out, [-6, -4, -2, 0, 2, 4].repeat(3));
     }
 
     #[test]

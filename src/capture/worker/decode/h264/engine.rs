@@ -3,7 +3,7 @@
 use super::fallback::Fallback;
 use super::sets::Sets;
 use super::{Refusal, SLICE, SLICE_OF_KEY_FRAME, Sps, Step};
-use crate::capture::worker::decode::annexb::{START_CODE, h264_type};
+use crate::capture::worker::decode::annexb::{START_CODE, h264_type, nal_units};
 use crate::capture::worker::decode::decoded::{Decoded, Stamp};
 use crate::capture::worker::picture::Layout;
 use rusty_h264_decoder::DecodeError;
@@ -24,6 +24,14 @@ impl Engine {
     }
 
     /// With all parameter sets that came so far.
+    pub(super) fn fast_with(sets: &Sets) -> Engine {
+        let mut engine = Engine::fast();
+        let sets = sets.annex_b();
+        nal_units(&sets).for_each(|unit| engine.take_set(unit));
+        engine
+    }
+
+    /// The same.
     pub(super) fn fallback(sets: &Sets) -> Engine {
         let mut fallback = Box::new(Fallback::new());
         fallback.take_sets(&sets.annex_b());
@@ -53,11 +61,7 @@ impl Engine {
 
     /// The slices among `units` of `data`.
     pub(super) fn decode(&mut self, data: &[u8], units: &[Range<usize>], sps: Option<&Sps>, stamp: Stamp) -> Step {
-        let slices = units.iter().filter_map(|place| {
-            let kind = data.get(place.clone()).map_or(0, h264_type);
-            let framed = data.get(place.start.checked_sub(SHORT_START_CODE)?..place.end)?;
-            matches!(kind, SLICE | SLICE_OF_KEY_FRAME).then_some(framed)
-        });
+        let slices = slices(data, units).filter_map(|place| data.get(place.start.checked_sub(SHORT_START_CODE)?..place.end));
         match self {
             Engine::Fast(engine) => {
                 let mut frame = None;
@@ -89,6 +93,15 @@ impl Engine {
             Engine::Fallback(engine) => engine.flush(sps),
         }
     }
+}
+
+/// Where the slices among `units` lie.
+pub(super) fn slices(data: &[u8], units: &[Range<usize>]) -> impl Iterator<Item = Range<usize>> {
+    let is_slice = |place: &&Range<usize>| {
+        let kind = data.get((*place).clone()).map_or(0, h264_type);
+        matches!(kind, SLICE | SLICE_OF_KEY_FRAME)
+    };
+    units.iter().filter(is_slice).cloned()
 }
 
 fn refusal(error: DecodeError) -> Refusal {

@@ -1,10 +1,14 @@
-//! H.264. `rusty_h264-decoder` does the common case (4:2:0, 8 bit, frames); `rust_h264`, half as fast, does what that one refuses:
-//! fields, 10 bit, 4:2:2, gray, explicit weights. Which of them, the parameter sets say before the first picture.
+//! H.264. `rusty_h264-decoder` does the common case (4:2:0, 8 bit, frames); `rust_h264`, half as fast, does what that one refuses
+//! (fields, 10 bit, 4:2:2, gray, explicit weights) or does wrong (long-term references, samples that are not compressed, lost
+//! references). Which of them, parameter sets and slices say before the first picture that needs it; where that comes late, the
+//! second decoder decodes again what came since decoding could begin.
 
 mod engine;
 mod fallback;
+mod history;
 mod pps;
 mod primer;
+mod samples;
 mod sets;
 mod slice;
 mod sps;
@@ -19,7 +23,8 @@ use super::reorder::Reorder;
 use super::{AccessUnit, Decoder, Output};
 use crate::clock::Wall;
 use crate::error::{Error, Kind, Result};
-use engine::Engine;
+use engine::{Engine, slices};
+use history::History;
 use sets::Sets;
 use slice::SliceHeader;
 use std::ops::Range;
@@ -30,8 +35,8 @@ const SLICE_OF_KEY_FRAME: u8 = 5;
 const SEQUENCE_PARAMETERS: u8 = 7;
 const PICTURE_PARAMETERS: u8 = 8;
 
-/// Most NAL units of an access unit that are looked at: a slice for each row of macroblocks of 8K needs 270.
-const MAX_UNITS: usize = 4096;
+/// Most NAL units of an access unit that are looked at: a slice for each macroblock of 8K.
+const MAX_UNITS: usize = 140_000;
 
 /// After so many pictures a stream that refreshes its picture bit by bit, and does not say where, counts as whole. Encoders
 /// refresh every 1 to 10 seconds; this is 20 at 25 fps, and longer than the longest distance of key frames that cameras offer.
@@ -54,6 +59,24 @@ pub(super) struct H264 {
     passed: u64,
     /// Where the NAL units of the present access unit lie. Kept, so that a steady stream allocates nothing here.
     units: Vec<Range<usize>>,
+    /// For the second decoder, while the first one decodes.
+    history: History,
+    /// `frame_num` of the reference picture before this one.
+    last_frame_num: Option<u32>,
+    /// The second decoder decodes because of a loss: until the next key frame.
+    until_key_frame: bool,
+    /// For a test: the fast decoder decodes what is beyond it, too.
+    #[cfg(test)]
+    alone: bool,
+}
+
+/// What the fast decoder would do wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Beyond {
+    /// The stream uses it, and will again.
+    Tool,
+    /// References are missing; the second decoder puts others in their place.
+    Loss,
 }
 
 /// How far decoding has come since it began, or since something was lost.
@@ -114,6 +137,11 @@ impl H264 {
             marked: false,
             passed: 0,
             units: Vec::new(),
+            history: History::default(),
+            last_frame_num: None,
+            until_key_frame: false,
+            #[cfg(test)]
+            alone: false,
         }
     }
 
@@ -132,17 +160,41 @@ impl H264 {
             other |= new.unwrap_or(false);
             self.engine.take_set(unit);
         }
-        if other {
+        if other && self.engine.is_fast() {
             self.switch();
         }
     }
 
-    /// To the decoder that can do everything.
-    fn switch(&mut self) {
-        if self.engine.is_fast() {
-            self.engine = Engine::fallback(&self.sets);
-            self.proven = false;
+    /// To the decoder that can do everything. False: it has to wait until decoding may begin.
+    fn switch(&mut self) -> bool {
+        self.engine = Engine::fallback(&self.sets);
+        self.proven = false;
+        let replayed = self.history.units().map(|units| {
+            for (unit, places) in units {
+                let stamp = Stamp { time: Wall::from_micros(0), shown: false, recovers: false };
+                // Its pictures are out already.
+                let _ = self.engine.decode(unit, &places, self.sps.as_ref(), stamp);
+            }
+        });
+        self.history.end();
+        replayed.is_some()
+    }
+
+    /// What of this picture is beyond the fast decoder.
+    fn beyond(&self, data: &[u8], header: Option<&SliceHeader>) -> Option<Beyond> {
+        #[cfg(test)]
+        if self.alone {
+            return None;
         }
+        let long_term = header.is_some_and(|header| header.long_term || header.reset);
+        let slices = || slices(data, &self.units).filter_map(|place| data.get(place));
+        if long_term || slices().any(samples::are_in) {
+            return Some(Beyond::Tool);
+        }
+        let (header, coding) = (header?, self.sps?.coding);
+        let last = self.last_frame_num.filter(|_| !coding.gaps && self.progress == Progress::Steady)?;
+        let next = (last + 1) & ((1 << coding.frame_num_bits) - 1);
+        (header.frame_num != last && header.frame_num != next).then_some(Beyond::Loss)
     }
 
     /// Begins at this picture, or goes on. False: it passes by undecoded.
@@ -160,6 +212,11 @@ impl H264 {
             }
             self.finish(output)?;
             (self.progress, self.gate) = (Progress::Steady, Gate::Open);
+            if std::mem::take(&mut self.until_key_frame) {
+                self.engine = Engine::fast_with(&self.sets);
+            }
+            self.history.begin();
+            self.last_frame_num = None;
             return Ok(true);
         }
         // Without its parameter sets nothing can be made of a picture.
@@ -192,7 +249,10 @@ impl H264 {
     /// Fills the memory of references. False: the engine does not take that.
     fn prime(&mut self, sps: &Sps, header: &SliceHeader) -> Result<bool> {
         let Some(free) = self.sets.free_picture_set() else { return Ok(false) };
+        self.history.begin();
+        self.last_frame_num = None;
         for picture in primer::pictures(sps, header, free) {
+            self.history.push(&picture);
             match self.engine.prime(&picture) {
                 Err(refusal) if refusal.unsupported => return Err(unsupported(&refusal)),
                 Err(_) => return Ok(false),
@@ -200,6 +260,12 @@ impl H264 {
             }
         }
         Ok(true)
+    }
+
+    /// The present picture cannot be decoded, nor what follows until decoding may begin.
+    fn wait(&mut self, shown: bool) {
+        self.progress = Progress::Waiting;
+        self.passed += u64::from(shown);
     }
 
     fn kinds(&self, data: &[u8]) -> impl Iterator<Item = u8> {
@@ -242,11 +308,8 @@ impl Decoder for H264 {
             let cause = "data partitions of the Extended profile".to_owned();
             return Err(unsupported(&Refusal { unsupported: true, cause }));
         }
-        let place = self.units.iter().find(|place| {
-            let kind = unit.data.get((*place).clone()).map_or(0, h264_type);
-            matches!(kind, SLICE | SLICE_OF_KEY_FRAME)
-        });
-        let Some(first) = place.and_then(|place| unit.data.get(place.clone())) else { return Ok(()) };
+        let place = slices(unit.data, &self.units).next();
+        let Some(first) = place.and_then(|place| unit.data.get(place)) else { return Ok(()) };
         let header = SliceHeader::parse(first, |pps| self.sets.of(pps));
         if let Some((sps, _)) = header.and_then(|header| self.sets.of(header.pps)) {
             self.reorder.set_depth(sps.depth);
@@ -262,7 +325,29 @@ impl Decoder for H264 {
             self.finish(output)?;
             self.gate = if self.gate == Gate::Shut { Gate::Shut } else { Gate::Open };
         }
-        let step = self.engine.decode(unit.data, &self.units, self.sps.as_ref(), stamp);
+        if self.engine.is_fast()
+            && let Some(beyond) = self.beyond(unit.data, header.as_ref())
+        {
+            log::debug!("event=second_decoder reason={beyond:?}");
+            self.until_key_frame = beyond == Beyond::Loss;
+            if !self.switch() {
+                return Ok(self.wait(unit.shown));
+            }
+        }
+        if let Some(header) = header.filter(|header| header.reference) {
+            self.last_frame_num = Some(if header.reset { 0 } else { header.frame_num });
+        }
+        let mut step = self.engine.decode(unit.data, &self.units, self.sps.as_ref(), stamp);
+        if self.engine.is_fast() {
+            if step.as_ref().is_err_and(|refusal| refusal.unsupported) {
+                if !self.switch() {
+                    return Ok(self.wait(unit.shown));
+                }
+                step = self.engine.decode(unit.data, &self.units, self.sps.as_ref(), stamp);
+            } else {
+                self.history.push(unit.data);
+            }
+        }
         match step {
             Ok(Some(picture)) => self.push(picture),
             Ok(None) => {}

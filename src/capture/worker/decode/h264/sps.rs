@@ -20,7 +20,7 @@ pub(crate) struct Sps {
     pub(in crate::capture::worker::decode) depth: Depth,
     /// No fields: every picture is a frame.
     pub(crate) frames_only: bool,
-    /// 4:2:0, 8 bit, no fields, nothing cropped at the left or top: what the fast decoder takes.
+    /// 4:2:0, 8 bit, no fields, nothing cropped at the left or top, no order type 1 with B pictures: what the fast decoder takes.
     pub(crate) plain: bool,
     pub(super) coding: Coding,
 }
@@ -44,6 +44,8 @@ pub(super) struct Coding {
     pub(super) order_always_zero: bool,
     /// `max_num_ref_frames`, 0..=16.
     pub(super) references: u32,
+    /// `frame_num` may leave numbers out.
+    pub(super) gaps: bool,
     /// Macroblocks of a row.
     pub(super) width_blocks: u32,
     /// Rows of macroblocks of a frame.
@@ -106,7 +108,7 @@ impl Sps {
             _ => {}
         }
         let references = bits.unsigned()?.min(MAX_REFERENCES);
-        bits.skip(1)?;
+        let gaps = bits.flag()?;
         let width_blocks = bits.unsigned()?.checked_add(1)?;
         let height_units = bits.unsigned()?.checked_add(1)?;
         let frames_only = bits.flag()?;
@@ -125,7 +127,9 @@ impl Sps {
         } else {
             Depth::AtMost(max_dpb_frames(level, constraints, width_blocks, height_blocks))
         };
-        let plain = chroma == 1 && !deep && frames_only && window.left == 0 && window.top == 0;
+        // The fast decoder does not do order type 1, which only B pictures need.
+        let order_known = order_type != 1 || profile == 66;
+        let plain = order_known && chroma == 1 && !deep && frames_only && window.left == 0 && window.top == 0;
         let coding = Coding {
             id,
             chroma: if separate_planes { 0 } else { chroma },
@@ -135,6 +139,7 @@ impl Sps {
             order_bits,
             order_always_zero,
             references,
+            gaps,
             width_blocks,
             height_blocks,
             pairs,

@@ -1,11 +1,12 @@
 #![allow(clippy::unwrap_used)]
 
+use super::{Engine, H264};
 use crate::capture::worker::checksum::checksum;
 use crate::capture::worker::clips::{assert_exact, asset};
 use crate::capture::worker::decode::annexb::nal_places;
 use crate::capture::worker::decode::{AccessUnit, Codec, Decoder, open};
 use crate::capture::worker::file;
-use crate::capture::worker::picture::{Matrix, Range};
+use crate::capture::worker::picture::{Matrix, Picture, Range};
 use crate::capture::worker::source::Grab;
 use crate::clock::Wall;
 
@@ -21,6 +22,58 @@ fn what_the_second_decoder_takes_is_exact() {
     for name in ["high10", "high422", "gray", "interlaced"] {
         assert_exact(&format!("{name}.mp4"), |_| {});
     }
+}
+
+#[test]
+fn what_the_fast_decoder_does_wrong_goes_to_the_second_one() {
+    // In the first picture; in the third.
+    for name in ["pcm.h264", "long-term.h264"] {
+        assert_exact(name, |_| {});
+        assert_ne!(sums_of(&mut H264::new_without_second(), &units(name)), expected(name), "{name}: is it needed still?");
+    }
+}
+
+/// Checksums that ffmpeg gave.
+fn expected(name: &str) -> Vec<u32> {
+    let text = std::fs::read_to_string(asset(&format!("clips/{name}.crc"))).unwrap();
+    text.lines().map(|line| u32::from_str_radix(line.trim_start_matches("0x"), 16).unwrap()).collect()
+}
+
+/// Decodes to the end, whatever is damaged.
+fn sums_of(decoder: &mut dyn Decoder, units: &[Vec<u8>]) -> Vec<u32> {
+    let mut sums = Vec::new();
+    let mut take = |picture: &Picture<'_>, _| {
+        sums.push(checksum(picture));
+        Ok(())
+    };
+    for data in units {
+        let _ = decoder.decode(&AccessUnit { data, shown: true }, Wall::from_micros(0), &mut take);
+    }
+    decoder.flush(&mut take).unwrap();
+    sums
+}
+
+#[test]
+fn both_decoders_give_the_same_on_every_clip() {
+    let clips = std::fs::read_dir(asset("clips")).unwrap();
+    let names = clips.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut compared = 0;
+    for name in names.filter(|name| asset(&format!("clips/{name}.crc")).exists()) {
+        let mut source = file::open(&asset(&format!("clips/{name}"))).unwrap();
+        let (mut units, mut shown) = (Vec::new(), true);
+        while let Grab::Packet(Codec::H264, unit) = source.grab().unwrap() {
+            shown &= unit.shown;
+            units.push(unit.data.to_vec());
+        }
+        // The rest: H.265, and a clip whose container leaves out pictures.
+        if !units.is_empty() && shown {
+            let expected = expected(&name);
+            assert_eq!(sums_of(&mut H264::new(), &units), expected, "{name}");
+            assert_eq!(sums_of(&mut H264::new_second(), &units), expected, "{name}, second decoder");
+            compared += 1;
+        }
+    }
+    assert!(compared >= 20, "{compared}");
 }
 
 #[test]
@@ -45,6 +98,20 @@ fn a_stream_without_b_frames_is_not_delayed() {
 fn range_and_matrix_come_from_the_stream() {
     assert_exact("full-709.mp4", |picture| assert_eq!((picture.range, picture.matrix), (Range::Full, Matrix::Bt709)));
     assert_exact("main.mp4", |picture| assert_eq!((picture.range, picture.matrix), (Range::Limited, Matrix::Bt601)));
+}
+
+impl H264 {
+    /// All by the decoder that can do everything.
+    fn new_second() -> H264 {
+        let mut decoder = H264::new();
+        decoder.engine = Engine::fallback(&decoder.sets);
+        decoder
+    }
+
+    /// All by the fast one, as far as it goes: what may be beyond it is not looked for.
+    fn new_without_second() -> H264 {
+        H264 { alone: true, ..H264::new() }
+    }
 }
 
 /// Decodes a stream that does not begin with a key frame: the number of pictures that pass unseen, which no decoder can make.
