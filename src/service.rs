@@ -4,7 +4,7 @@ mod activation;
 mod declared;
 mod doors;
 
-use crate::capture::{self, Spawner};
+use crate::capture::{self, CameraTls, Spawner};
 use crate::clock::within;
 use crate::config::Config;
 use crate::error::{Error, Kind, Result, system};
@@ -161,7 +161,7 @@ fn shared(config: &Config) -> Result<pipeline::Shared> {
     };
     Ok(pipeline::Shared {
         settings: pipeline_settings(config),
-        capture: Rc::new(capture_settings(config)),
+        capture: Rc::new(capture_settings(config)?),
         spawner: Spawner::start()?,
         models: Models::new(registry_settings(config)),
         pool: Pool::start(threads)?,
@@ -201,8 +201,8 @@ fn machine_memory_bytes() -> u64 {
     u64::from(info.totalram).saturating_mul(u64::from(info.mem_unit.max(1)))
 }
 
-fn capture_settings(config: &Config) -> capture::Settings {
-    capture::Settings {
+fn capture_settings(config: &Config) -> Result<capture::Settings> {
+    Ok(capture::Settings {
         worker_memory_bytes: config.capture.worker_memory_bytes,
         open_timeout: Duration::from_secs_f64(config.capture.open_timeout_s),
         stall_timeout: Duration::from_secs_f64(config.capture.stall_timeout_s),
@@ -210,7 +210,8 @@ fn capture_settings(config: &Config) -> capture::Settings {
         stop_grace: WORKER_STOP_GRACE,
         rtsp_udp: config.capture.rtsp_udp,
         user_agent: concat!("weir/", env!("CARGO_PKG_VERSION")).to_owned(),
-    }
+        tls: CameraTls::load(&config.capture.camera_certificates, &config.capture.insecure_cameras)?,
+    })
 }
 
 /// What the model registry is told; `weir check` needs the same.

@@ -8,14 +8,16 @@
 mod ipc;
 mod parent;
 mod place;
+mod trust;
 pub mod worker;
 
 pub use crate::confine::Spawner;
 pub use ipc::Ring;
 pub use parent::{Probe, Worker};
+pub use trust::{CameraTls, MAX_CERTIFICATE_BYTES, Trust};
 
 use crate::clock::Wall;
-use crate::command::{Filling, Property, SourceProperties, SourceReference};
+use crate::command::{Filling, PacketLosses, Property, SourceProperties, SourceReference};
 use crate::error::Error;
 use crate::geometry::InputRule;
 use std::time::Duration;
@@ -44,6 +46,8 @@ pub struct Settings {
     pub rtsp_udp: bool,
     /// What HTTP and RTSP servers are told.
     pub user_agent: String,
+    /// Who vouches for the certificates of cameras.
+    pub tls: CameraTls,
 }
 
 /// One source for one worker.
@@ -74,6 +78,8 @@ pub enum Event {
     Opened(SourceProperties),
     /// A frame lies in a slot; give it back with `release`.
     Frame(Frame),
+    /// The source is played, and otherwise than asked for: what is otherwise, for people.
+    Notice(String),
     /// The source lives though no frame came out (muted, waiting for a key frame, dropping), or some were lost.
     Alive(Progress),
     /// End of file. Last event.
@@ -106,6 +112,8 @@ pub struct Progress {
     pub dropped: u64,
     /// Frames that could not be decoded.
     pub undecodable: u64,
+    /// Packets that went unused.
+    pub packets: PacketLosses,
     /// The source is alive but no key frame has come yet.
     pub waiting_for_key_frame: bool,
 }

@@ -12,7 +12,7 @@ pub(in crate::capture) enum Place {
     File(PathBuf),
     /// `file://`: a local file played as a live stream, for ever and at its own frame rate (docs/roboflow.md §4.2).
     Loop(PathBuf),
-    /// `rtsp://`.
+    /// `rtsp://` or `rtsps://`.
     Rtsp(String),
     /// `http://` or `https://`.
     Http(String),
@@ -31,7 +31,7 @@ impl Place {
             return if path.starts_with("/dev") { Place::Device(path) } else { Place::File(path) };
         };
         match scheme.to_ascii_lowercase().as_str() {
-            "rtsp" => Place::Rtsp(text.clone()),
+            "rtsp" | "rtsps" => Place::Rtsp(text.clone()),
             "http" | "https" => Place::Http(text.clone()),
             "file" => Place::Loop(file_path(text, rest)),
             other => Place::Unknown(other.to_owned()),
@@ -62,6 +62,6 @@ mod tests {
         assert_eq!(of("file://clip.mp4"), Place::Loop("clip.mp4".into()));
         assert_eq!(of("RTSP://cam/1"), Place::Rtsp("RTSP://cam/1".into()));
         assert_eq!(of("https://cam/a.mjpg"), Place::Http("https://cam/a.mjpg".into()));
-        assert_eq!(of("rtsps://cam/1"), Place::Unknown("rtsps".into()));
+        assert_eq!(of("rtsps://cam/1"), Place::Rtsp("rtsps://cam/1".into()));
     }
 }

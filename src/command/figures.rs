@@ -1,5 +1,6 @@
 //! What a pipeline counts and measures beyond the reference's report: for metrics.
 
+use super::PacketLosses;
 use std::time::Duration;
 
 /// Upper bounds of a histogram's buckets, seconds: from a tiny model on a fast machine to a frame that waited for a late camera.
@@ -76,6 +77,8 @@ pub struct SourceFigures {
     pub frames_early: u64,
     /// Frames that could not be decoded.
     pub frames_undecodable: u64,
+    /// Packets that went unused.
+    pub packets: PacketLosses,
     /// From a frame's timestamp (stream: arrival; file: when decoding began) until its datagram was sent.
     pub latency: Histogram,
     /// Pre-processing, model and post-processing.

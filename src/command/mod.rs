@@ -3,10 +3,12 @@
 
 mod figures;
 pub mod init;
+mod losses;
 mod report;
 
 pub use figures::{BUCKETS_S, Figures, Histogram, SourceFigures};
 pub use init::{Consumption, Filling, Init, ModelParameters, Property, Secret, Source, SourceReference};
+pub use losses::{PacketLoss, PacketLosses};
 pub use report::{Context, Event, LatencyReport, Report, Severity, SourceMetadata, SourceProperties, SourceState, Update};
 
 use crate::error::Result;

@@ -126,6 +126,13 @@ pub enum Event {
         /// Redacted text.
         message: String,
     },
+    /// `SOURCE_NOTICE {source_id, message}`; beyond the reference: a source is played, and otherwise than asked for.
+    SourceNotice {
+        /// 0-based index.
+        source_id: u32,
+        /// What is otherwise.
+        message: String,
+    },
     /// `SOURCE_ERROR {source_id, error_type, error_message, error_context: "stream_consumer_thread"}`
     SourceError {
         /// 0-based index.

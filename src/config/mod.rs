@@ -168,6 +168,10 @@ pub struct Capture {
     pub key_frame_timeout_s: f64,
     /// RTSP over UDP instead of TCP where the reference does not say.
     pub rtsp_udp: bool,
+    /// `HOST=FILE`: certificates (PEM) that alone vouch for this `rtsps://` or `https://` camera: its own, or its authority's.
+    pub camera_certificates: Vec<String>,
+    /// Cameras whose certificates are not looked at: whoever stands between can read and forge pictures and learn passwords. `*`: all.
+    pub insecure_cameras: Vec<String>,
 }
 
 /// Limits and threads of the whole service.
@@ -250,6 +254,8 @@ impl Default for Capture {
             stall_timeout_s: 5.0,
             key_frame_timeout_s: 15.0,
             rtsp_udp: false,
+            camera_certificates: Vec::new(),
+            insecure_cameras: Vec::new(),
         }
     }
 }

@@ -7,7 +7,7 @@ use super::exit::Exit;
 use crate::error::{Result, system};
 use async_channel::Receiver;
 use rustix::io::Errno;
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, WaitIdStatus};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// The waiting thread calls nothing deep.

@@ -68,6 +68,12 @@ impl Journal {
         self.error(Context::Consumer, Event::SourceError { source_id, error_type, message });
     }
 
+    /// A source is played otherwise than asked for. Said once while it is so.
+    pub(super) fn notice(&self, source_id: u32, message: String) {
+        let event = Event::SourceNotice { source_id, message };
+        self.publish(self.updates.borrow_mut().push_folded(self.clock.wall(), Severity::Warning, Context::Source, event));
+    }
+
     fn error(&self, context: Context, event: Event) {
         self.publish(self.updates.borrow_mut().push_folded(self.clock.wall(), Severity::Error, context, event));
     }

@@ -1,7 +1,7 @@
 //! One pipeline: from its sources' frames to its sink.
 
 use super::Shared;
-use super::backoff::Backoff;
+use super::backoff::{Backoff, Outcome};
 use super::budget::{Budget, Reservation};
 use super::buffer::MAX_SLOTS;
 use super::journal::Journal;
@@ -177,7 +177,8 @@ impl Pipeline {
                     let (model, why) = (&self.init.model_id, error.to_string());
                     self.tell(Level::Warn, format_args!("event=not_ready model={model} error={why:?}"));
                     self.journal.inference_error(&error);
-                    smol::Timer::after(backoff.delay(false, error.kind() == Kind::ApiUnauthorised)).await;
+                    let refused = error.kind() == Kind::ApiUnauthorised;
+                    smol::Timer::after(backoff.delay(if refused { Outcome::Unauthorised } else { Outcome::Failed })).await;
                 }
                 outcome => return outcome,
             }

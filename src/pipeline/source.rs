@@ -3,7 +3,7 @@
 //! One worker process is one connection: the loop starts a worker, takes its frames until it ends or breaks, and starts the
 //! next one after a pause. Commands (`mute`, `resume`) act on the state and on the worker that happens to run.
 
-use super::backoff::{Backoff, RECOVERED_AFTER};
+use super::backoff::{Backoff, Outcome};
 use super::buffer::Buffer;
 use super::journal::Journal;
 use super::signal::Signal;
@@ -17,6 +17,7 @@ use crate::command::{
 use crate::error::{Error, Kind, Result};
 use crate::geometry::InputRule;
 use crate::infer::Pixels;
+use futures::stream::{FuturesUnordered, StreamExt};
 use log::Level;
 use smol::future::yield_now;
 use std::cell::{Cell, RefCell};
@@ -27,9 +28,12 @@ use std::time::{Duration, Instant};
 /// Attempts at a file that opened and then broke without getting further than before: a damaged file is not read for ever.
 const MAX_FILE_ATTEMPTS: u32 = 3;
 
-/// Between two probes of a camera that does not answer. With the probe's own patience and the time that opening
-/// takes, a camera is back in the picture 1.5 s after it answers again, however rare the attempts have become.
-const PROBE_INTERVAL: Duration = Duration::from_millis(700);
+/// Between two probes of a camera that does not answer, each of which may take longer than this: a camera is opened again
+/// within 0.5 s after it answers, however rare the attempts have become.
+const PROBE_INTERVAL: Duration = Duration::from_millis(250);
+
+/// Between two questions to the name servers for a camera that they do not know.
+const RESOLVE_INTERVAL: Duration = Duration::from_millis(700);
 
 /// What a source needs beyond what the client asked for.
 #[derive(Debug, Clone)]
@@ -164,16 +168,18 @@ impl Source {
             self.release_worker().await;
             let (lost, error) = match end {
                 End::Finished => return self.finish(),
-                End::Unreachable(error) => (false, error),
-                End::Lost(error, open_for) => {
-                    // The time that an attempt took is none that the source was there: one that hangs is not asked more often.
-                    if open_for >= RECOVERED_AFTER {
-                        backoff.reset();
-                    }
-                    (true, error)
-                }
+                End::Unreachable(error) => (None, error),
+                End::Lost(error, open_for) => (Some(open_for), error),
             };
-            file_attempts = if self.last_frame_id.get() > furthest { 0 } else { file_attempts + 1 };
+            let has_played = self.last_frame_id.get() > furthest;
+            file_attempts = if has_played { 0 } else { file_attempts + 1 };
+            // The time that an attempt took is none that the source was there: one that hangs is not asked more often.
+            let outcome = match lost {
+                _ if error.kind() == Kind::SourceUnauthorised => Outcome::Unauthorised,
+                Some(open_for) if has_played => Outcome::Played(open_for),
+                _ => Outcome::Failed,
+            };
+            let lost = lost.is_some();
             self.fail(lost, &error);
             if is_file && file_attempts >= MAX_FILE_ATTEMPTS {
                 let (reference, why) = (&self.wanted.reference, error.to_string());
@@ -182,7 +188,7 @@ impl Source {
                 self.over.set(true);
                 return self.changed.ring();
             }
-            let delay = backoff.delay(lost, error.kind() == Kind::SourceUnauthorised);
+            let delay = backoff.delay(outcome);
             let (event, retry) = (if lost { "source_lost" } else { "source_unreachable" }, delay.as_secs_f64());
             let (reference, why) = (&self.wanted.reference, error.to_string());
             self.tell(Level::Warn, format_args!("event={event} reference={reference} error={why:?} retry_in_s={retry:.1}"));
@@ -232,6 +238,7 @@ impl Source {
                     yield_now().await;
                 }
                 capture::Event::Alive(progress) => self.note(progress),
+                capture::Event::Notice(message) => self.journal.notice(self.id, message),
                 capture::Event::Ended => return End::Finished,
                 capture::Event::Failed(error) => {
                     return match opened {
@@ -484,6 +491,7 @@ impl Source {
         // A worker may tell any number.
         figures.frames_without_slot = figures.frames_without_slot.saturating_add(told.dropped);
         figures.frames_undecodable = figures.frames_undecodable.saturating_add(told.undecodable);
+        figures.packets.merge(&told.packets);
         figures
     }
 
@@ -514,14 +522,31 @@ async fn pause(delay: Duration, probe: Option<Probe>, silent: &mut bool) -> bool
         // thread for many seconds, and all pipelines share those.
         loop {
             if let Some(place) = probe.resolve().await {
-                while !probe.answers(place).await {
-                    *silent = true;
-                    smol::Timer::after(PROBE_INTERVAL).await;
+                // One that is lost on its way must not hold up the next.
+                let mut asked = FuturesUnordered::new();
+                loop {
+                    asked.push(probe.answers(place));
+                    let answered = async {
+                        while let Some(answers) = asked.next().await {
+                            if answers {
+                                return true;
+                            }
+                            *silent = true;
+                        }
+                        std::future::pending().await
+                    };
+                    let due = async {
+                        smol::Timer::after(PROBE_INTERVAL).await;
+                        false
+                    };
+                    if smol::future::or(answered, due).await {
+                        break;
+                    }
                 }
                 break;
             }
             *silent = true;
-            smol::Timer::after(PROBE_INTERVAL).await;
+            smol::Timer::after(RESOLVE_INTERVAL).await;
         }
         if !std::mem::take(silent) {
             return std::future::pending().await;

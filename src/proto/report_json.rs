@@ -1,6 +1,8 @@
 //! [`Report`] → JSON: docs/roboflow.md §3, the same through both doors.
 
-use crate::command::{Event, Figures, LatencyReport, Report, SourceMetadata, SourceProperties, SourceReference, Update};
+use crate::command::{
+    Event, Figures, LatencyReport, PacketLoss, PacketLosses, Report, SourceMetadata, SourceProperties, SourceReference, Update,
+};
 use crate::json::Writer;
 
 /// Writes the report object.
@@ -34,11 +36,18 @@ fn losses(json: &mut Writer, figures: &Figures) {
         ("datagrams_failed", figures.datagrams_failed),
         ("frames_undecodable", undecodable),
     ];
-    if losses.iter().all(|(_, count)| *count == 0) {
+    let mut packets = PacketLosses::default();
+    figures.sources.iter().for_each(|source| packets.merge(&source.packets));
+    let packets = PacketLoss::ALL.map(|cause| (cause.key(), packets.get(cause)));
+    if losses.iter().chain(&packets).all(|(_, count)| *count == 0) {
         return;
     }
     json.key("losses").begin_object();
     for (key, count) in losses {
+        json.key(key).integer(count);
+    }
+    // Only RTSP cameras have packets, and most causes are rare.
+    for (key, count) in packets.into_iter().filter(|(_, count)| *count > 0) {
         json.key(key).integer(count);
     }
     json.end_object();
@@ -70,6 +79,7 @@ fn event_type(event: &Event) -> &'static str {
         Event::StateChanged { .. } => "SOURCE_STATE_UPDATE",
         Event::InferenceError { .. } => "INFERENCE_ERROR",
         Event::DispatchError { .. } => "INFERENCE_RESULTS_DISPATCHING_ERROR",
+        Event::SourceNotice { .. } => "SOURCE_NOTICE",
         Event::SourceError { .. } => "SOURCE_ERROR",
     }
 }
@@ -101,6 +111,10 @@ fn payload(json: &mut Writer, event: &Event) {
         }
         Event::InferenceError { error_type, message } => error(error_type, message, "inference_thread"),
         Event::DispatchError { error_type, message } => error(error_type, message, "inference_results_dispatching"),
+        Event::SourceNotice { source_id, message } => {
+            json.key("source_id").integer(*source_id);
+            json.key("message").string(message);
+        }
         Event::SourceError { source_id, error_type, message } => {
             json.key("source_id").integer(*source_id);
             json.key("error_type").string(error_type);

@@ -229,6 +229,7 @@ impl Sockets {
 /// `SO_REUSEADDR` is set by the standard library: a restart within a minute does not find the port taken.
 fn listen(host: &str, port: u16) -> Result<TcpListener> {
     let refused = |cause: std::io::Error| Error::new(Kind::Address, format!("cannot listen on {host}:{port}: {cause}"));
+    let host = host.trim_start_matches('[').trim_end_matches(']');
     let addresses: Vec<SocketAddr> = (host, port).to_socket_addrs().map_err(refused)?.collect();
     let listener = TcpListener::bind(&*addresses).map_err(refused)?;
     // The standard library asks for 128. The kernel takes no more than net.core.somaxconn.

@@ -9,8 +9,8 @@ use crate::resolve;
 use crate::schema::{Field, Kind, invalid, python};
 use async_net::UdpSocket;
 use smol::Task;
-use std::cell::{Cell, RefCell};
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::cell::{Cell, OnceCell, RefCell};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 /// Send buffer of the socket, bytes: one datagram of the largest size, as the reference asks for.
@@ -27,7 +27,7 @@ const SEND_TIMEOUT: Duration = Duration::from_secs(1);
 /// Longest host name in bytes (RFC 1035).
 const MAX_HOST_BYTES: usize = 253;
 
-const HOST: Field = Field::required("host", Kind::Host, "Host name or IPv4 address of the receiver.").called("sink host");
+const HOST: Field = Field::required("host", Kind::Host, "Host name or address of the receiver.").called("sink host");
 const PORT: Field =
     Field::required("port", Kind::Integer { least: 1, most: Some(65_535) }, "UDP port of the receiver").called("sink port");
 
@@ -50,7 +50,7 @@ impl Asked for UdpSink {
         let (host, port) = (HOST.value(given)?, PORT.value(given)?);
         let Value::String(host) = host else { return Err(HOST.refuse(host)) };
         if !is_host(host) {
-            return Err(invalid(format!("{} is not a host name or IPv4 address", python::repr(&Value::from(host.as_str())))));
+            return Err(invalid(format!("{} is not a host name or address", python::repr(&Value::from(host.as_str())))));
         }
         let number = PORT.integer(given)?.and_then(|port| u16::try_from(port).ok());
         Ok(UdpSink { host: host.clone(), port: number.ok_or_else(|| PORT.refuse(port))? })
@@ -74,9 +74,12 @@ impl Asked for UdpSink {
     }
 }
 
-/// A name the resolver could know, or an IPv4 address. Underscores are no host names by the book, but names in
+/// A name the resolver could know, or an address. Underscores are no host names by the book, but names in
 /// container networks have them.
 fn is_host(host: &str) -> bool {
+    if host.trim_start_matches('[').trim_end_matches(']').parse::<Ipv6Addr>().is_ok() {
+        return true;
+    }
     let name = host.strip_suffix('.').unwrap_or(host);
     let good_label = |label: &str| {
         (1..=63).contains(&label.len())
@@ -91,7 +94,8 @@ fn is_host(host: &str) -> bool {
 /// Sends payloads to one address. Lives on the event loop.
 #[derive(Debug)]
 pub struct UdpSender {
-    socket: UdpSocket,
+    /// For IPv4, and for IPv6 once there is such an address to send to.
+    sockets: [OnceCell<UdpSocket>; 2],
     host: String,
     port: u16,
     /// The host is an address: nothing to look up, ever.
@@ -126,17 +130,14 @@ impl Target {
 impl UdpSender {
     /// Opens a socket; the name is looked up with the first frame, so that an unresolvable host fails there, as documented.
     fn open(asked: &UdpSink) -> Result<UdpSender> {
-        let socket =
-            std::net::UdpSocket::bind(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0)).map_err(system("open a UDP socket"))?;
-        socket.set_broadcast(true).map_err(system("allow broadcast"))?;
-        socket.set_nonblocking(true).map_err(system("make a UDP socket non-blocking"))?;
-        if let Err(cause) = rustix::net::sockopt::set_socket_send_buffer_size(&socket, SEND_BUFFER_BYTES) {
-            log::warn!("sink=udp send_buffer={SEND_BUFFER_BYTES} error={cause}");
-        }
-        let socket = smol::Async::new(socket).map_err(system("watch a UDP socket"))?.into();
-        let literal = asked.host.parse::<Ipv4Addr>().ok().map(|ip| SocketAddr::from((ip, asked.port)));
+        let host = asked.host.trim_start_matches('[').trim_end_matches(']');
+        let literal = host.parse::<IpAddr>().ok().map(|ip| SocketAddr::from((ip.to_canonical(), asked.port)));
+        let sockets = [OnceCell::new(), OnceCell::new()];
+        // A name that has both kinds of address is sent to as the reference does.
+        let is_ipv6 = literal.is_some_and(|literal| literal.is_ipv6());
+        socket(&sockets, is_ipv6)?;
         Ok(UdpSender {
-            socket,
+            sockets,
             host: asked.host.clone(),
             port: asked.port,
             literal: literal.is_some(),
@@ -158,17 +159,18 @@ impl UdpSender {
     }
 
     async fn deliver(&self, payload: &[u8], address: SocketAddr) -> std::io::Result<usize> {
+        let socket = socket(&self.sockets, address.is_ipv6()).map_err(std::io::Error::other)?;
         if self.connected.get() != Some(address) {
-            self.socket.connect(address).await?;
+            socket.connect(address).await?;
             self.connected.set(Some(address));
         }
-        let sent = self.socket.send(payload).await;
+        let sent = socket.send(payload).await;
         match &sent {
             // That is the answer to a datagram before; this one has not gone yet.
             Err(cause) if cause.kind() == std::io::ErrorKind::ConnectionRefused => {
                 self.refused.set(self.refused.get() + 1);
                 self.untold_refusal.set(true);
-                match self.socket.send(payload).await {
+                match socket.send(payload).await {
                     // One that is refused this fast counts as sent, as one that is refused a moment later.
                     Err(cause) if cause.kind() == std::io::ErrorKind::ConnectionRefused => Ok(payload.len()),
                     sent => sent,
@@ -224,10 +226,13 @@ impl UdpSender {
         target.address.ok_or_else(|| self.unresolved())
     }
 
-    /// Asks for the name's address, on a thread. The socket is IPv4, as the reference's.
+    /// Asks for the name's address, on a thread: of IPv4 where it has one, as the reference does.
     fn look_up(&self) -> Task<Option<SocketAddr>> {
         let (host, port) = (self.host.clone(), self.port);
-        smol::unblock(move || resolve::addresses(&host, port).ok()?.into_iter().find(SocketAddr::is_ipv4))
+        smol::unblock(move || {
+            let found = resolve::addresses(&host, port).ok()?;
+            found.iter().find(|address| address.is_ipv4()).or(found.first()).copied()
+        })
     }
 
     fn unresolved(&self) -> Error {
@@ -249,6 +254,28 @@ impl Open for UdpSender {
     }
 }
 
+/// The socket for addresses of one kind, opened when there is the first.
+fn socket(sockets: &[OnceCell<UdpSocket>; 2], is_ipv6: bool) -> Result<&UdpSocket> {
+    let [ipv4, ipv6] = sockets;
+    let (cell, any) = match is_ipv6 {
+        false => (ipv4, IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
+        true => (ipv6, IpAddr::V6(Ipv6Addr::UNSPECIFIED)),
+    };
+    if let Some(socket) = cell.get() {
+        return Ok(socket);
+    }
+    let socket = std::net::UdpSocket::bind((any, 0)).map_err(system("open a UDP socket"))?;
+    if !is_ipv6 {
+        socket.set_broadcast(true).map_err(system("allow broadcast"))?;
+    }
+    socket.set_nonblocking(true).map_err(system("make a UDP socket non-blocking"))?;
+    if let Err(cause) = rustix::net::sockopt::set_socket_send_buffer_size(&socket, SEND_BUFFER_BYTES) {
+        log::warn!("sink=udp send_buffer={SEND_BUFFER_BYTES} error={cause}");
+    }
+    let socket = smol::Async::new(socket).map_err(system("watch a UDP socket"))?.into();
+    Ok(cell.get_or_init(|| socket))
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -256,6 +283,17 @@ mod tests {
 
     fn sink(host: &str, port: u16) -> UdpSender {
         UdpSink { host: host.into(), port }.open().unwrap()
+    }
+
+    #[test]
+    fn delivers_to_ipv6_with_brackets_and_without() {
+        let Ok(receiver) = std::net::UdpSocket::bind("[::1]:0") else { return println!("this machine has no IPv6") };
+        receiver.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        let port = receiver.local_addr().unwrap().port();
+        for host in ["::1", "[::1]"] {
+            smol::block_on(sink(host, port).pass_on(b"hello")).unwrap();
+            assert_eq!(receiver.recv_from(&mut [0; 16]).unwrap().0, 5);
+        }
     }
 
     #[test]

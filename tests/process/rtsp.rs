@@ -6,9 +6,11 @@ use crate::support::rtsp::Camera;
 use crate::support::script::{Camera as Scripted, Script};
 use crate::support::weir::{lay_out_toy, signal};
 use crate::support::{Folder, Json, Weir, request, tls, udp, wait_for};
+use futures_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
+use futures_rustls::rustls::{ServerConfig, ServerConnection, StreamOwned, crypto::ring};
 use std::collections::HashMap;
-use std::io::{Read as _, Write as _};
-use std::net::Shutdown;
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -278,15 +280,18 @@ fn a_camera_with_one_session_is_played_again_after_a_worker_died_without_farewel
     sink.next();
 }
 
-/// A snapshot camera behind TLS, with the certificate of the tests.
-fn https_camera() -> Server {
-    use futures_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
-    use futures_rustls::rustls::{ServerConfig, ServerConnection, StreamOwned, crypto::ring};
+/// A server's end of TLS, with the certificate of the tests.
+fn tls_server() -> Arc<ServerConfig> {
     let builder = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()));
     let builder = builder.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
     let chain = vec![CertificateDer::from_pem_file(tls::file("server.pem")).unwrap()];
     let key = PrivateKeyDer::from_pem_file(tls::file("server.key")).unwrap();
-    let config = Arc::new(builder.with_single_cert(chain, key).unwrap());
+    Arc::new(builder.with_single_cert(chain, key).unwrap())
+}
+
+/// A snapshot camera behind TLS.
+fn https_camera() -> Server {
+    let config = tls_server();
     let picture = std::fs::read(crate::support::clip("clips/colour.jpg")).unwrap();
     Server::start(move |connection, _| {
         let mut stream = StreamOwned::new(ServerConnection::new(config.clone()).unwrap(), connection.try_clone()?);
@@ -303,6 +308,62 @@ fn https_camera() -> Server {
         stream.flush()?;
         connection.shutdown(Shutdown::Both)
     })
+}
+
+/// What stands before a camera that speaks no TLS itself.
+fn behind_tls(port: u16) -> Server {
+    let config = tls_server();
+    Server::start(move |connection, _| {
+        const TURN: Option<Duration> = Some(Duration::from_millis(5));
+        let mut camera = TcpStream::connect(("127.0.0.1", port))?;
+        camera.set_read_timeout(TURN)?;
+        connection.set_read_timeout(TURN)?;
+        let mut client = StreamOwned::new(ServerConnection::new(config.clone()).unwrap(), connection.try_clone()?);
+        let mut bytes = [0; 65536];
+        let is_early = |error: &std::io::Error| matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut);
+        loop {
+            match client.read(&mut bytes) {
+                Ok(0) => return Ok(()),
+                Ok(got) => camera.write_all(&bytes[..got])?,
+                Err(error) if is_early(&error) => {}
+                Err(error) => return Err(error),
+            }
+            match camera.read(&mut bytes) {
+                Ok(0) => return Ok(()),
+                Ok(got) => client.write_all(&bytes[..got])?,
+                Err(error) if is_early(&error) => {}
+                Err(error) => return Err(error),
+            }
+        }
+    })
+}
+
+#[test]
+fn rtsps_cameras_are_trusted_as_the_configuration_says() {
+    let camera = Scripted::start(Script::of("clips/baseline.mp4"));
+    let proxy = behind_tls(camera.port());
+    let url = format!("rtsps://localhost:{}/cam", proxy.port);
+    let refused = Weir::start();
+    let sink = udp::Receiver::new();
+    let id = refused.init(&init(&refused, &url, sink.port()));
+    let report = wait_for("the refusal", || {
+        let report = refused.report(&id);
+        (complaints(&report, "SourceConnectionError") > 0).then_some(report)
+    });
+    assert!(report.to_string().contains("certificate is not trusted"), "{report}");
+    drop(refused);
+    sink.drain();
+    for trust in [
+        format!("camera_certificates = [\"localhost={}\"]", tls::file("ca.pem").display()),
+        format!("camera_certificates = [\"localhost={}\"]", tls::file("server.pem").display()),
+        "insecure_cameras = [\"localhost\"]".to_owned(),
+    ] {
+        let weir = Weir::configured(&format!("[capture]\n{trust}\n"));
+        weir.init(&init(&weir, &url, sink.port()));
+        sink.next();
+        drop(weir);
+        sink.drain();
+    }
 }
 
 #[test]

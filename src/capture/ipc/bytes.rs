@@ -65,6 +65,14 @@ impl Writer {
         self.u8(u8::from(value))
     }
 
+    /// At most 65 535 bytes; what is longer is left out.
+    pub(super) fn bytes(&mut self, bytes: &[u8]) -> &mut Writer {
+        let length = u16::try_from(bytes.len()).unwrap_or(0);
+        self.u16(length);
+        self.0.extend_from_slice(bytes.get(..usize::from(length)).unwrap_or_default());
+        self
+    }
+
     /// A text of at most `limit` bytes; what is longer is cut at a character's edge.
     pub(super) fn text(&mut self, text: &str, limit: usize) -> &mut Writer {
         let cut = text.floor_char_boundary(limit.min(MAX_MESSAGE_BYTES).min(usize::from(u16::MAX)));
@@ -137,13 +145,18 @@ impl<'a> Reader<'a> {
 
     /// A text of at most `limit` bytes.
     pub(super) fn text(&mut self, limit: usize) -> Option<&'a str> {
+        std::str::from_utf8(self.bytes(limit)?).ok()
+    }
+
+    /// At most `limit` bytes.
+    pub(super) fn bytes(&mut self, limit: usize) -> Option<&'a [u8]> {
         let length = usize::from(self.u16()?);
         if length > limit {
             return None;
         }
-        let (text, rest) = self.0.split_at_checked(length)?;
+        let (bytes, rest) = self.0.split_at_checked(length)?;
         self.0 = rest;
-        std::str::from_utf8(text).ok()
+        Some(bytes)
     }
 }
 

@@ -4,7 +4,7 @@ use super::MAX_TEXT_BYTES;
 use super::bytes::{Reader, Writer};
 use crate::capture::{Event, Frame, MAX_SIDE, Progress};
 use crate::clock::Wall;
-use crate::command::SourceProperties;
+use crate::command::{PacketLoss, PacketLosses, SourceProperties};
 use crate::error::{Error, Kind};
 
 const OPENED: u8 = 1;
@@ -12,6 +12,7 @@ const FRAME: u8 = 2;
 const ALIVE: u8 = 3;
 const ENDED: u8 = 4;
 const FAILED: u8 = 5;
+const NOTICE: u8 = 6;
 
 /// Highest rate that a source may declare, frames per second. What is above or no number at all counts as unknown (0).
 const MAX_DECLARED_FPS: f64 = 100_000.0;
@@ -44,6 +45,13 @@ pub(in crate::capture) fn write_frame(out: &mut Writer, frame: &Frame) {
 pub(in crate::capture) fn write_alive(out: &mut Writer, progress: &Progress) {
     out.begin(ALIVE).u64(progress.frame_id).u64(progress.dropped).u64(progress.undecodable);
     out.bool(progress.waiting_for_key_frame);
+    for cause in PacketLoss::ALL {
+        out.u64(progress.packets.get(cause));
+    }
+}
+
+pub(in crate::capture) fn write_notice(out: &mut Writer, message: &str) {
+    out.begin(NOTICE).text(message, MAX_TEXT_BYTES);
 }
 
 pub(in crate::capture) fn write_ended(out: &mut Writer) {
@@ -77,7 +85,9 @@ pub(in crate::capture) fn read_event(message: &[u8]) -> Option<Event> {
             dropped: fields.u64()?,
             undecodable: fields.u64()?,
             waiting_for_key_frame: fields.bool()?,
+            packets: read_losses(&mut fields)?,
         }),
+        NOTICE => Event::Notice(printable(fields.text(MAX_TEXT_BYTES)?)),
         ENDED => Event::Ended,
         FAILED => {
             let kind = *KINDS.get(usize::from(fields.u8()?))?;
@@ -89,6 +99,14 @@ pub(in crate::capture) fn read_event(message: &[u8]) -> Option<Event> {
         _ => return None,
     };
     fields.end(event)
+}
+
+fn read_losses(fields: &mut Reader<'_>) -> Option<PacketLosses> {
+    let mut losses = PacketLosses::default();
+    for cause in PacketLoss::ALL {
+        losses.add(cause, fields.u64()?);
+    }
+    Some(losses)
 }
 
 fn read_side(fields: &mut Reader<'_>) -> Option<u32> {
@@ -126,9 +144,13 @@ mod tests {
         let frame = Frame { slot: 2, frame_id: 9, timestamp: Wall::from_micros(77), width: 3, height: 4 };
         write_frame(&mut out, &frame);
         assert!(matches!(read_event(out.message()), Some(Event::Frame(got)) if got == frame));
-        let progress = Progress { frame_id: 1, dropped: 2, undecodable: 3, waiting_for_key_frame: true };
+        let mut packets = PacketLosses::default();
+        PacketLoss::ALL.iter().for_each(|cause| packets.add(*cause, 9));
+        let progress = Progress { frame_id: 1, dropped: 2, undecodable: 3, packets, waiting_for_key_frame: true };
         write_alive(&mut out, &progress);
         assert!(matches!(read_event(out.message()), Some(Event::Alive(got)) if got == progress));
+        write_notice(&mut out, "over\tUDP");
+        assert!(matches!(read_event(out.message()), Some(Event::Notice(got)) if got == "over UDP"));
         write_ended(&mut out);
         assert!(matches!(read_event(out.message()), Some(Event::Ended)));
     }
@@ -168,7 +190,7 @@ mod tests {
         for length in (0..64).cycle().take(20_000) {
             let mut message: Vec<u8> = (0..length).map(|_| random()).collect();
             if let Some([version, tag]) = message.first_chunk_mut::<2>() {
-                (*version, *tag) = (super::super::VERSION, *tag % 7);
+                (*version, *tag) = (super::super::VERSION, *tag % 8);
             }
             let _ = read_event(&message);
             let _ = super::super::read_order(&message);

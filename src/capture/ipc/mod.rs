@@ -20,7 +20,7 @@ mod ring;
 use std::time::Duration;
 
 pub(super) use bytes::Writer;
-pub(super) use event::{read_event, write_alive, write_ended, write_failed, write_frame, write_opened};
+pub(super) use event::{read_event, write_alive, write_ended, write_failed, write_frame, write_notice, write_opened};
 pub(super) use order::{Order, Start, read_order, write_muted, write_release, write_start, write_stop};
 pub use ring::Ring;
 pub(super) use ring::RingWriter;

@@ -2,7 +2,8 @@
 
 use super::bytes::{Reader, Writer};
 use super::{MAX_PROPERTIES, MAX_REFERENCE_BYTES, MAX_TEXT_BYTES};
-use crate::capture::{Request, Settings};
+use crate::capture::trust::{MAX_CERTIFICATE_BYTES, MAX_CERTIFICATES};
+use crate::capture::{CameraTls, Request, Settings, Trust};
 use crate::command::{Filling, Property, SourceReference};
 use crate::geometry::{Contrast, Fit, InputRule, StaticCrop};
 use std::time::Duration;
@@ -32,6 +33,8 @@ pub(in crate::capture) struct Start {
     pub(in crate::capture) parent: u32,
     /// What holds for all workers.
     pub(in crate::capture) settings: Settings,
+    /// Who vouches for the source's certificate.
+    pub(in crate::capture) trust: Trust,
     /// What this one shall do.
     pub(in crate::capture) request: Request,
 }
@@ -43,6 +46,7 @@ pub(in crate::capture) fn write_start(out: &mut Writer, parent: u32, settings: &
         out.u64(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX));
     }
     out.bool(settings.rtsp_udp).text(&settings.user_agent, MAX_TEXT_BYTES);
+    write_trust(out, &settings.tls.of(&request.reference))?;
     match &request.reference {
         SourceReference::Device(index) => out.u8(0).u32(*index),
         SourceReference::Text(text) if text.len() <= MAX_REFERENCE_BYTES => out.u8(1).text(text, MAX_REFERENCE_BYTES),
@@ -63,6 +67,37 @@ pub(in crate::capture) fn write_start(out: &mut Writer, parent: u32, settings: &
     out.bool(request.file_max_fps.is_some()).f64(request.file_max_fps.unwrap_or(0.0));
     out.bool(request.muted);
     Some(())
+}
+
+/// `None`: more or larger certificates than a message has room for.
+fn write_trust(out: &mut Writer, trust: &Trust) -> Option<()> {
+    match trust {
+        Trust::Machine => out.u8(0),
+        Trust::Insecure => out.u8(1),
+        Trust::Certificates(certificates) => {
+            let bytes: usize = certificates.iter().map(Vec::len).sum();
+            if certificates.len() > MAX_CERTIFICATES || bytes > MAX_CERTIFICATE_BYTES {
+                return None;
+            }
+            out.u8(2).u8(u8::try_from(certificates.len()).ok()?);
+            certificates.iter().for_each(|certificate| _ = out.bytes(certificate));
+            out
+        }
+    };
+    Some(())
+}
+
+fn read_trust(fields: &mut Reader<'_>) -> Option<Trust> {
+    match fields.u8()? {
+        0 => Some(Trust::Machine),
+        1 => Some(Trust::Insecure),
+        2 => {
+            let count = usize::from(fields.u8()?);
+            let certificates = (0..count.min(MAX_CERTIFICATES)).map(|_| fields.bytes(MAX_CERTIFICATE_BYTES).map(<[u8]>::to_vec));
+            Some(Trust::Certificates(certificates.collect::<Option<_>>()?))
+        }
+        _ => None,
+    }
 }
 
 fn write_rule(out: &mut Writer, rule: &InputRule) {
@@ -113,8 +148,18 @@ fn read_start(fields: &mut Reader<'_>) -> Option<Start> {
     let [open_timeout, stall_timeout, key_frame_timeout, stop_grace] = durations.map(Duration::from_micros);
     let rtsp_udp = fields.bool()?;
     let user_agent = fields.text(MAX_TEXT_BYTES)?.to_owned();
-    let settings =
-        Settings { worker_memory_bytes, open_timeout, stall_timeout, key_frame_timeout, stop_grace, rtsp_udp, user_agent };
+    let trust = read_trust(fields)?;
+    let settings = Settings {
+        worker_memory_bytes,
+        open_timeout,
+        stall_timeout,
+        key_frame_timeout,
+        stop_grace,
+        rtsp_udp,
+        user_agent,
+        // A worker has one source, whose part of it `trust` is.
+        tls: CameraTls::default(),
+    };
     let reference = match fields.u8()? {
         0 => SourceReference::Device(fields.u32()?),
         1 => SourceReference::Text(fields.text(MAX_REFERENCE_BYTES)?.to_owned()),
@@ -140,7 +185,7 @@ fn read_start(fields: &mut Reader<'_>) -> Option<Start> {
     let file_max_fps = limited.then_some(fps);
     let muted = fields.bool()?;
     let request = Request { reference, properties, rule, slots, first_frame_id, filling, file_max_fps, muted };
-    Some(Start { parent, settings, request })
+    Some(Start { parent, settings, trust, request })
 }
 
 fn read_rule(fields: &mut Reader<'_>) -> Option<InputRule> {
@@ -177,6 +222,10 @@ mod tests {
             stop_grace: Duration::from_millis(500),
             rtsp_udp: true,
             user_agent: "weir/0.1".into(),
+            tls: CameraTls {
+                certificates: vec![("cam".into(), std::sync::Arc::new(vec![vec![1, 2], vec![3]]))],
+                insecure: Vec::new(),
+            },
         };
         let request = Request {
             reference: SourceReference::Text("rtsp://u:p@cam/ä".into()),
@@ -210,6 +259,8 @@ mod tests {
         let (settings, request) = example();
         let Some(Order::Start(start)) = read_order(&written()) else { panic!("no start order") };
         assert_eq!(start.parent, 42);
+        assert_eq!(start.trust, Trust::Certificates(vec![vec![1, 2], vec![3]]));
+        let settings = Settings { tls: CameraTls::default(), ..settings };
         assert_eq!(format!("{:?}", start.settings), format!("{settings:?}"));
         assert_eq!(format!("{:?}", start.request), format!("{request:?}"));
         assert_eq!(start.request.reference, request.reference);

@@ -29,6 +29,9 @@ const REAP_TIMEOUT: Duration = Duration::from_millis(500);
 /// Where the certificates are that `https://` cameras are trusted by.
 const CERTIFICATE_VARIABLES: [&str; 2] = ["SSL_CERT_FILE", "SSL_CERT_DIR"];
 
+/// Most notices of one worker. It has one thing to say.
+const MAX_NOTICES: u32 = 4;
+
 /// Most signs of life in [`ALIVE_WINDOW`]. A worker sends about one per second.
 const MAX_ALIVE_PER_WINDOW: u32 = 64;
 /// See [`MAX_ALIVE_PER_WINDOW`].
@@ -60,6 +63,7 @@ struct State {
     last_heard: Instant,
     alive_window: Instant,
     alive_count: u32,
+    noticed: u32,
     /// By slot: who has it.
     slots: Vec<Slot>,
     /// Slots that are [`Slot::Returning`].
@@ -112,6 +116,7 @@ impl Worker {
             last_heard: now,
             alive_window: now,
             alive_count: 0,
+            noticed: 0,
             slots: vec![Slot::Worker; ring.slots() as usize],
             returning: 0,
             muted: (request.muted, request.muted),
@@ -123,7 +128,8 @@ impl Worker {
             reference: request.reference.redacted(),
             socket,
             ring: Arc::new(ring),
-            open_deadline: now + settings.open_timeout + WATCHDOG_MARGIN,
+            // The worker's own limits: to PLAY, and from there to a first frame.
+            open_deadline: now + settings.open_timeout * 2 + WATCHDOG_MARGIN,
             stall_timeout: settings.stall_timeout + WATCHDOG_MARGIN,
             stop_grace: settings.stop_grace,
             state: RefCell::new(State { process: Some(process), ..state }),
@@ -324,6 +330,8 @@ impl State {
                     return Err(broke_protocol("too many messages"));
                 }
             }
+            Event::Notice(_) if self.noticed >= MAX_NOTICES => return Err(broke_protocol("too many messages")),
+            Event::Notice(_) => self.noticed += 1,
             Event::Ended | Event::Failed(_) => {}
         }
         Ok(event)

@@ -24,11 +24,13 @@ pub struct Probe {
 }
 
 impl Probe {
-    /// The probe of a source that can be probed: `rtsp://` and `http://`. Files and devices have none; nor has `https://`, where
+    /// The probe of a source that can be probed: `rtsp://` and `http://`. Files and devices have none; nor have `rtsps://` and `https://`, where
     /// a handshake would be needed to learn as much.
     pub fn of(reference: &SourceReference) -> Option<Probe> {
         let (url, default_port, request) = match Place::of(reference) {
-            Place::Rtsp(url) => (rtsp::place(&url)?, rtsp::DEFAULT_PORT, "OPTIONS * RTSP/1.0\r\nCSeq: 1\r\n"),
+            Place::Rtsp(url) => {
+                (rtsp::place(&url).filter(|url| url.scheme() == "rtsp")?, rtsp::DEFAULT_PORT, "OPTIONS * RTSP/1.0\r\nCSeq: 1\r\n")
+            }
             Place::Http(url) => {
                 let url = url::Url::parse(&url).ok().filter(|url| url.scheme() == "http")?;
                 (url, 80, "HEAD / HTTP/1.1\r\nConnection: close\r\n")
@@ -79,7 +81,7 @@ mod tests {
         assert!(!found.greeting.contains("secret") && found.greeting.starts_with("OPTIONS * RTSP/1.0\r\n"));
         let found = probe("http://[::1]:8081/a.jpg").unwrap();
         assert_eq!((found.host.as_str(), found.port), ("::1", 8081));
-        for none in ["clip.mp4", "file:///a.mp4", "/dev/video0", "https://cam/a.jpg", "gopher://x/"] {
+        for none in ["clip.mp4", "file:///a.mp4", "/dev/video0", "https://cam/a.jpg", "rtsps://cam/a", "gopher://x/"] {
             assert_eq!(probe(none), None, "{none}");
         }
     }

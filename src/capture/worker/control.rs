@@ -137,6 +137,12 @@ impl Control {
         self.send()
     }
 
+    /// The source is played otherwise than asked for.
+    pub(super) fn say_notice(&mut self, message: &str) -> Result<()> {
+        ipc::write_notice(&mut self.message, message);
+        self.send()
+    }
+
     /// A frame lies in its slot, which is the parent's from now on.
     pub(super) fn say_frame(&mut self, frame: &Frame) -> Result<()> {
         ipc::write_frame(&mut self.message, frame);
@@ -190,7 +196,7 @@ impl Control {
 }
 
 fn has_lost_more(told: &Progress, now: &Progress) -> bool {
-    (told.dropped, told.undecodable) != (now.dropped, now.undecodable)
+    (told.dropped, told.undecodable, told.packets) != (now.dropped, now.undecodable, now.packets)
 }
 
 /// The listener reads small messages and calls nothing deep.

@@ -1,5 +1,6 @@
 //! The body of `weir capture`: one source, from opening to its end.
 
+mod backlog;
 pub mod bench;
 mod checksum;
 #[cfg(test)]
@@ -12,6 +13,7 @@ mod http;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic)]
 mod mutations;
+mod net;
 pub mod picture;
 mod reference;
 pub(super) mod rtsp;
@@ -25,8 +27,9 @@ pub mod v4l2;
 use crate::capture::ipc::{ALIVE_INTERVAL, RingWriter, Start};
 use crate::capture::{Event, Frame, Progress, Request};
 use crate::clock::Wall;
-use crate::command::{Filling, SourceProperties};
+use crate::command::{Filling, PacketLosses, SourceProperties};
 use crate::error::{Error, Kind, Result};
+use backlog::Backlog;
 use control::Control;
 use decode::{AccessUnit, Codec, Decoder};
 use picture::Picture;
@@ -105,11 +108,15 @@ fn capture(start: &Start, ring: RingWriter, control: &mut Control) -> Result<()>
     let SourceProperties { width, height, fps, .. } = properties;
     log::debug!("event=source_open source={} width={width} height={height} fps={fps}", request.reference);
     control.say_opened(&properties)?;
+    if let Some(notice) = source.notice() {
+        control.say_notice(notice)?;
+    }
     let mut session = Session::new(start, control, ring, &properties, endless);
     session.frames.scaler.set_turn(turn.unwrap_or_default());
     session.turn_is_fixed = source.turn().is_some();
     let ending = session.run(&mut *source);
     let Frames { control, progress, .. } = &mut session.frames;
+    progress.packets = source.losses();
     control.say_losses(progress)?;
     ending
 }
@@ -123,7 +130,12 @@ struct Session<'a> {
     key_frame_timeout: Duration,
     /// Its frames come so rarely that silence needs a sign of life to the parent.
     slow: bool,
+    /// From opening until the first packet, at most.
+    open_timeout: Duration,
+    /// A packet has come.
+    begun: bool,
     decoder: Option<(Codec, Box<dyn Decoder>)>,
+    backlog: Backlog,
     /// Since when the decoder waits for a picture that decoding may begin at.
     no_key_frame_since: Option<Instant>,
     /// The container says how pictures are turned: what the stream says is not asked.
@@ -142,7 +154,10 @@ impl<'a> Session<'a> {
             stall_timeout: stall_timeout(start.settings.stall_timeout, properties.fps),
             key_frame_timeout: start.settings.key_frame_timeout,
             slow: stall_timeout(start.settings.stall_timeout, properties.fps) > start.settings.stall_timeout,
+            open_timeout: start.settings.open_timeout,
+            begun: false,
             decoder: None,
+            backlog: Backlog::new(),
             no_key_frame_since: None,
             turn_is_fixed: false,
             silence: Silence::default(),
@@ -155,6 +170,12 @@ impl<'a> Session<'a> {
         let mut muted = false;
         while !self.frames.control.stopped() {
             let was_muted = std::mem::replace(&mut muted, self.frames.control.muted());
+            if muted && !was_muted {
+                self.backlog.begin(self.decoder.is_some() && self.no_key_frame_since.is_none());
+            }
+            if was_muted && !muted {
+                self.catch_up()?;
+            }
             // A file that plays at full speed only waits while muted: its clock starts there.
             if let Some(pace) = &mut self.pace
                 && muted
@@ -163,18 +184,20 @@ impl<'a> Session<'a> {
             {
                 pace.restart();
             }
+            self.frames.progress.packets = source.losses();
             match source.grab()? {
                 Grab::Idle => {
-                    if last_grab.elapsed() >= self.stall_timeout {
-                        let seconds = self.stall_timeout.as_secs_f32();
-                        return Err(Error::new(Kind::SourceStalled, format!("no packet for {seconds} seconds")));
+                    let patience = self.patience();
+                    if last_grab.elapsed() >= patience {
+                        return Err(self.stalled(patience));
                     }
-                    if self.slow {
+                    if self.slow || patience > self.stall_timeout || self.frames.progress.packets != PacketLosses::default() {
                         self.frames.control.say_alive_if_due(&self.frames.progress)?;
                     }
                     continue;
                 }
                 Grab::Gap => {
+                    self.backlog.interrupt();
                     if let Some((_, decoder)) = &mut self.decoder {
                         decoder.lost();
                     }
@@ -192,14 +215,12 @@ impl<'a> Session<'a> {
                     self.decoder = None;
                     continue;
                 }
-                Grab::Packet(codec, unit) if muted => {
-                    self.silence.passed += 1;
-                    self.pass(codec, &unit);
-                }
+                Grab::Packet(codec, unit) if muted => self.keep(codec, &unit)?,
                 Grab::Picture(_) if muted => self.frames.skip(1),
                 Grab::Packet(codec, unit) => self.decode(codec, &unit)?,
                 Grab::Picture(picture) => self.frames.deliver(&picture, Wall::now())?,
             }
+            self.begun = true;
             last_grab = Instant::now();
             self.frames.control.say_alive_if_due(&self.frames.progress)?;
             if let Some(pace) = &mut self.pace
@@ -212,9 +233,69 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
+    /// How long silence may be now. Some cameras need long to begin; one that sends what cannot be used has begun.
+    fn patience(&self) -> Duration {
+        let begun = self.begun || self.frames.progress.packets.refused() > 0;
+        if begun { self.stall_timeout } else { self.stall_timeout.max(self.open_timeout) }
+    }
+
+    fn stalled(&self, patience: Duration) -> Error {
+        let seconds = patience.as_secs_f32();
+        let refused = self.frames.progress.packets.refused();
+        Error::new(
+            Kind::SourceStalled,
+            match refused {
+                0 => format!("no packet for {seconds} seconds"),
+                _ => format!("no packet that can be used for {seconds} seconds ({refused} were refused: `losses` says why)"),
+            },
+        )
+    }
+
     /// The end of a file is its end; the end of a stream is a loss.
     fn ended(&self) -> Result<()> {
         if self.is_file { Ok(()) } else { Err(Error::new(Kind::SourceLost, "the stream has ended")) }
+    }
+
+    /// A unit that nobody wants to see, and that others may need.
+    fn keep(&mut self, codec: Codec, unit: &AccessUnit<'_>) -> Result<()> {
+        self.silence.passed += 1;
+        self.frames.skip(u64::from(unit.shown));
+        self.backlog.push(codec, unit);
+        if !self.backlog.can_go_on() {
+            // Only what it says about the stream is of use; that it passes by is counted above.
+            let decoder = decoder_for(&mut self.decoder, codec);
+            decoder.pass(unit);
+            decoder.passed();
+        }
+        while let Some(kept) = self.backlog.surplus() {
+            self.decode_unseen(kept)?;
+        }
+        Ok(())
+    }
+
+    /// The source is heard again: the decoder learns what it has missed.
+    fn catch_up(&mut self) -> Result<()> {
+        while let Some(kept) = self.backlog.pop()
+            && !self.frames.control.stopped()
+        {
+            self.decode_unseen(kept)?;
+        }
+        if !self.backlog.can_go_on()
+            && let Some((_, decoder)) = &mut self.decoder
+        {
+            // What was decoded before is of no use for what comes now.
+            decoder.lost();
+        }
+        Ok(())
+    }
+
+    fn decode_unseen(&mut self, kept: backlog::Kept) -> Result<()> {
+        if kept.first {
+            decoder_for(&mut self.decoder, kept.codec).lost();
+        }
+        let decoded = self.decode(kept.codec, &AccessUnit { data: &kept.data, shown: false });
+        self.backlog.done(kept);
+        decoded
     }
 
     fn decode(&mut self, codec: Codec, unit: &AccessUnit<'_>) -> Result<()> {
@@ -227,7 +308,14 @@ impl<'a> Session<'a> {
         }
         let decoder = decoder_for(&mut self.decoder, codec);
         let frames = &mut self.frames;
-        let decoded = decoder.decode(unit, Wall::now(), &mut |picture, timestamp| frames.deliver(picture, timestamp));
+        let (began, mut delivering) = (Instant::now(), Duration::ZERO);
+        let decoded = decoder.decode(unit, Wall::now(), &mut |picture, timestamp| {
+            let began = Instant::now();
+            let delivered = frames.deliver(picture, timestamp);
+            delivering += began.elapsed();
+            delivered
+        });
+        self.backlog.measure(began.elapsed().saturating_sub(delivering));
         frames.skip(decoder.passed());
         let waits = decoder.waiting();
         self.silence.before_key += u64::from(waits);
@@ -246,13 +334,6 @@ impl<'a> Session<'a> {
             }
             result => result,
         }
-    }
-
-    /// While muted: what the packet says about the stream is kept.
-    fn pass(&mut self, codec: Codec, unit: &AccessUnit<'_>) {
-        let decoder = decoder_for(&mut self.decoder, codec);
-        decoder.pass(unit);
-        self.frames.skip(decoder.passed());
     }
 
     fn flush(&mut self) -> Result<()> {
@@ -294,6 +375,8 @@ struct Frames<'a> {
     /// Frames that came out, delivered or not.
     shown: u64,
     progress: Progress,
+    /// Of the frame that was delivered last.
+    latest: Option<Wall>,
 }
 
 impl<'a> Frames<'a> {
@@ -312,7 +395,20 @@ impl<'a> Frames<'a> {
             stride: part.map(|part| (part, 1.0 - part)),
             shown: 0,
             progress: Progress { frame_id: request.first_frame_id.saturating_sub(1), ..Progress::default() },
+            latest: None,
         }
+    }
+
+    /// The time of a frame that follows those delivered before. Pictures are shown in another order than they came: one that
+    /// came before its predecessor in the picture counts as having come with it.
+    fn in_order(&mut self, timestamp: Wall) -> Wall {
+        let latest = match self.latest {
+            // A clock that was set back is no order.
+            Some(latest) if latest <= Wall::now() => latest.max(timestamp),
+            _ => timestamp,
+        };
+        self.latest = Some(latest);
+        latest
     }
 
     /// Frames pass by unseen.
@@ -342,6 +438,7 @@ impl<'a> Frames<'a> {
         }
         let frame_id = self.progress.frame_id;
         let (width, height) = self.scaler.turn().size(picture.width, picture.height);
+        let timestamp = self.in_order(timestamp);
         self.control.say_frame(&Frame { slot, frame_id, timestamp, width, height })
     }
 
@@ -422,6 +519,7 @@ mod tests {
             stop_grace: Duration::from_secs(1),
             rtsp_udp: false,
             user_agent: String::new(),
+            tls: crate::capture::CameraTls::default(),
         };
         let rule = InputRule { width: 32, height: 32, fit: Fit::Stretch, crop: None, grayscale: false, contrast: None };
         let request = Request {
@@ -434,7 +532,7 @@ mod tests {
             file_max_fps: None,
             muted: false,
         };
-        let start = Start { parent: 0, settings, request };
+        let start = Start { parent: 0, settings, trust: crate::capture::Trust::Machine, request };
         let (_ring, file) = crate::capture::Ring::create(2, rule.slot_bytes()).unwrap();
         let ring = RingWriter::open(file, 2, rule.slot_bytes()).unwrap();
         let mut control = Control::start(worker, 2, false, start.settings.stop_grace).unwrap();

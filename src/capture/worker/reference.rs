@@ -31,12 +31,9 @@ pub(super) fn open(start: &Start, control: &Control) -> Result<Opened> {
         Place::File(path) => (file::open(&path), false),
         Place::Loop(path) => (file::open(&path), true),
         Place::Rtsp(url) => (rtsp::open(&url, start, control), false),
-        Place::Unknown(scheme) if scheme == "rtsps" => {
-            (unsupported("RTSP over TLS is not supported: use rtsp:// in a network you trust, or a proxy".into()), false)
-        }
         Place::Unknown(scheme) => (unsupported(format!("{scheme}:// is not supported")), false),
         Place::Device(path) => (v4l2::open(&path, &start.request.properties), false),
-        Place::Http(url) => (http::open(&url, &start.settings.user_agent, &start.request.properties), false),
+        Place::Http(url) => (http::open(&url, start, control), false),
     };
     match opened.and_then(|mut source| Ok((turn(&mut *source)?, source))) {
         Ok((turn, source)) => Ok(Opened { source, endless, turn }),

@@ -5,7 +5,7 @@
 use crate::capture::worker::decode::{AccessUnit, Codec};
 use crate::capture::worker::picture::Picture;
 use crate::capture::worker::turn::Turn;
-use crate::command::SourceProperties;
+use crate::command::{PacketLosses, SourceProperties};
 use crate::error::Result;
 
 /// One step of a source.
@@ -41,6 +41,16 @@ pub trait Source {
     ///
     /// An error is the end of this source.
     fn grab(&mut self) -> Result<Grab<'_>>;
+
+    /// Packets that went unused so far: only what comes over a network in packets has any.
+    fn losses(&self) -> PacketLosses {
+        PacketLosses::default()
+    }
+
+    /// What about this source is otherwise than asked for, for people.
+    fn notice(&self) -> Option<&str> {
+        None
+    }
 
     /// Back to the first packet; only files can. The decoder must be flushed or opened anew.
     fn restart(&mut self) -> Result<()>;

@@ -6,7 +6,6 @@
 use super::constant::Constant;
 use super::foreign::Foreign;
 use super::kernels::{Activation, Binary, Residual};
-use tract_onnx::prelude::Tensor;
 
 /// Highest rank of a tensor we handle ourselves; detection heads use up to 5.
 pub(super) const MAX_RANK: usize = 6;

@@ -20,6 +20,7 @@ pub mod guest;
 pub mod http;
 pub mod json;
 pub mod process;
+pub mod quirks;
 pub mod recording;
 pub mod request;
 pub mod roboflow;

@@ -181,7 +181,7 @@ fn play(script: &Script, writer: &Mutex<TcpStream>) -> std::io::Result<()> {
 const MAX_PAYLOAD_BYTES: usize = 1200;
 
 /// The payloads of one access unit (RFC 6184): NAL units as they are, or in fragments (FU-A).
-fn packets(unit: &[u8]) -> Vec<Vec<u8>> {
+pub fn packets(unit: &[u8]) -> Vec<Vec<u8>> {
     let mut packets = Vec::new();
     for nal in nals(unit) {
         if nal.len() <= MAX_PAYLOAD_BYTES {

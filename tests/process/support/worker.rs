@@ -25,6 +25,7 @@ pub fn settings() -> Settings {
         stop_grace: Duration::from_millis(500),
         rtsp_udp: false,
         user_agent: "weir-test".into(),
+        tls: Default::default(),
     }
 }
 
@@ -79,7 +80,7 @@ pub async fn frame(worker: &Worker) -> Frame {
     loop {
         match next_before(worker, deadline).await {
             Event::Frame(frame) => return frame,
-            Event::Alive(_) => {}
+            Event::Alive(_) | Event::Notice(_) => {}
             other => panic!("no frame: {other:?}"),
         }
     }
@@ -96,7 +97,7 @@ pub async fn frames(worker: &Worker, count: usize) -> u64 {
                 (left, last) = (left - 1, frame.frame_id);
                 deadline = Instant::now() + PATIENCE;
             }
-            Event::Opened(_) | Event::Alive(_) => {}
+            Event::Opened(_) | Event::Alive(_) | Event::Notice(_) => {}
             other => panic!("no frame: {other:?}"),
         }
     }
@@ -111,7 +112,7 @@ pub async fn failure(worker: &Worker) -> Error {
             Event::Failed(error) => return error,
             Event::Frame(frame) => worker.release(frame.slot),
             Event::Ended => panic!("ended well"),
-            Event::Opened(_) | Event::Alive(_) => {}
+            Event::Opened(_) | Event::Alive(_) | Event::Notice(_) => {}
         }
     }
 }

@@ -9,6 +9,7 @@ mod h265;
 mod jpeg;
 mod orientation;
 mod parameters;
+mod part;
 mod random_access;
 mod reorder;
 
@@ -16,6 +17,7 @@ pub(crate) use h264::Sps as H264Parameters;
 pub(crate) use h265::Sps as H265Parameters;
 pub(crate) use jpeg::size as jpeg_size;
 pub(crate) use orientation::orientation;
+pub(crate) use part::Part;
 pub(crate) use random_access::random_access;
 
 use crate::capture::worker::picture::Picture;

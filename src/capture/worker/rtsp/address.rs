@@ -1,14 +1,16 @@
 //! What an `rtsp://` reference says: where, as whom, and by which transport.
 
-use super::DEFAULT_PORT;
 use crate::error::{Error, Kind, Result};
-use crate::resolve;
 use percent_encoding::percent_decode_str;
-use retina::client::Credentials;
-use tokio::net::TcpStream;
 use url::Url;
 
-/// A camera's address, taken apart. retina refuses credentials inside the URL.
+/// Ports of RTSP, plain and over TLS.
+const PORTS: (u16, u16) = (super::DEFAULT_PORT, 322);
+
+/// User and password, unescaped.
+pub(super) type Credentials = (String, String);
+
+/// A camera's address, taken apart.
 #[derive(Clone)]
 pub(super) struct Address {
     /// Without credentials, and without what is meant for us.
@@ -16,6 +18,8 @@ pub(super) struct Address {
     pub(super) credentials: Option<Credentials>,
     /// RTP over UDP instead of the RTSP connection.
     pub(super) udp: bool,
+    /// The RTSP connection is inside TLS.
+    pub(super) tls: bool,
 }
 
 impl Address {
@@ -46,28 +50,24 @@ impl Address {
             Some("tcp") => false,
             Some(_) => return Err(Error::new(Kind::InvalidValue, "rtsp_transport is neither tcp nor udp")),
         };
-        Ok(Address { url, credentials, udp })
+        let tls = match url.scheme() {
+            "rtsp" => false,
+            "rtsps" => true,
+            _ => return Err(wrong()),
+        };
+        Ok(Address { url, credentials, udp, tls })
     }
 
-    /// The same address where `localhost` needs no resolver: retina asks the system's. The loopback address that answers
-    /// stands in its place.
-    pub(super) async fn resolved(mut self) -> Address {
-        let Some(host) = self.url.host_str().filter(|host| resolve::is_localhost(host)).map(str::to_owned) else { return self };
-        for address in resolve::addresses(&host, self.url.port().unwrap_or(DEFAULT_PORT)).unwrap_or_default() {
-            // Loopback answers at once, whichever way.
-            if TcpStream::connect(address).await.is_ok() {
-                // Fails only for URLs that cannot have a host.
-                let _ = self.url.set_ip_host(address.ip());
-                break;
-            }
-        }
-        self
+    /// Where its server listens.
+    pub(super) fn port(&self) -> u16 {
+        self.url.port().unwrap_or(if self.tls { PORTS.1 } else { PORTS.0 })
     }
 
     /// Where a camera sent us. Credentials go along only to the same host: another one has no right to see them.
     pub(super) fn redirected(&self, location: &str) -> Result<Address> {
         let target = self.url.join(location).map_err(|_| Error::new(Kind::SourceConnection, "redirected to no valid URL"))?;
-        if target.scheme() != "rtsp" {
+        // What was asked for under TLS is not sent in the clear.
+        if target.scheme() != "rtsps" && (self.tls || target.scheme() != "rtsp") {
             let message = format!("redirected to {}://, which is not supported here", target.scheme());
             return Err(Error::new(Kind::SourceConnection, message));
         }
@@ -80,7 +80,7 @@ impl Address {
 
 fn credentials(user: &str, password: &str) -> Option<Credentials> {
     let decode = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
-    (!user.is_empty() || !password.is_empty()).then(|| Credentials { username: decode(user), password: decode(password) })
+    (!user.is_empty() || !password.is_empty()).then(|| (decode(user), decode(password)))
 }
 
 /// Takes `rtsp_transport=…` out of the query; what else stands there is the camera's, letter by letter.
@@ -109,8 +109,8 @@ mod tests {
     use super::*;
 
     fn parts(text: &str) -> (String, Option<(String, String)>, bool) {
-        let Address { url, credentials, udp } = Address::parse(text, false).unwrap();
-        (url.into(), credentials.map(|c| (c.username, c.password)), udp)
+        let Address { url, credentials, udp, .. } = Address::parse(text, false).unwrap();
+        (url.into(), credentials, udp)
     }
 
     fn some(user: &str, password: &str) -> Option<(String, String)> {
@@ -151,6 +151,9 @@ mod tests {
         assert_eq!(camera.redirected("/c").unwrap().url.as_str(), "rtsp://cam:554/c");
         assert!(camera.redirected("http://cam/b").is_err());
         assert!(camera.redirected("file:///etc/passwd").is_err());
+        let secret = Address::parse("rtsps://cam/a", false).unwrap();
+        assert_eq!((secret.tls, secret.port(), camera.port()), (true, 322, 554));
+        assert!(secret.redirected("rtsp://cam/b").is_err() && camera.redirected("rtsps://cam/b").is_ok());
     }
 
     #[test]

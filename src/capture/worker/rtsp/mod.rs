@@ -1,28 +1,41 @@
-//! RTSP cameras, with `retina` on a tokio runtime that only runs while this source is asked for something.
+//! RTSP cameras. `retina` speaks the protocol, through a [`relay`](relay) that puts right what cameras get wrong; packets
+//! become access units in [`depacketise`](depacketise). All on a tokio runtime that only runs while this source is asked
+//! for something.
 //!
-//! retina has no timeouts and no memory bound of its own: every await here has a deadline, and the worker's limits hold
-//! the rest (a server that never ends a header or a frame kills its own worker, nobody else).
+//! Every await here has a deadline, and whatever a server can make grow has a bound of its own.
 
 mod address;
+mod depacketise;
+mod order;
+mod player;
 mod punctuality;
 mod rate;
-mod redirect;
+mod relay;
+mod rtp;
+mod sdp;
+mod sender;
+mod stream;
+mod transport;
 
+use crate::capture::Trust;
 use crate::capture::ipc::Start;
 use crate::capture::worker::control::Control;
 use crate::capture::worker::decode::{AccessUnit, Codec};
 use crate::capture::worker::picture::check_size;
 use crate::capture::worker::source::{Grab, IDLE, Source};
-use crate::command::SourceProperties;
+use crate::command::{PacketLosses, SourceProperties};
 use crate::error::{Error, Kind, Result, system};
 use address::Address;
+use depacketise::Unit;
 use futures::StreamExt;
 use punctuality::Punctuality;
 use rate::Rate;
-use retina::client::{Demuxed, PlayOptions, Session, SessionGroup, SessionOptions, SetupOptions, Transport};
-use retina::codec::{CodecItem, FrameFormat, ParametersRef, VideoFrame};
+use relay::Relay;
+use retina::client::{PlayOptions, Playing, Session, SessionGroup, SessionOptions, SetupOptions};
 use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
 use tokio::time::timeout;
@@ -35,6 +48,16 @@ const MAX_PROBED_FRAMES: usize = 12;
 
 /// How long frames are looked at for that; slower cameras are measured by fewer frames.
 const PROBE_TIME: Duration = Duration::from_secs(2);
+
+/// How long a first frame is waited for where the session description says how large it is: what frames themselves
+/// say is better known.
+const DESCRIBED_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Bytes of frames that are kept while they are looked at.
+const MAX_PROBED_BYTES: usize = 16 * 1024 * 1024;
+
+/// Most redirects in a row. Load balancers use one.
+const MAX_HOPS: u32 = 3;
 
 /// Without a size from SDP or a first frame, the source is not open. Cameras send one every 1 to 10 seconds.
 const UNKNOWN_SIZE: &str = "no frame came that says how large the picture is";
@@ -50,20 +73,51 @@ pub(in crate::capture) fn place(url: &str) -> Option<url::Url> {
 /// An RTSP session that plays.
 struct Camera {
     runtime: Runtime,
-    /// Always there until dropped.
-    session: Option<Box<Demuxed>>,
+    /// Until dropped.
+    line: Option<Line>,
     /// Where retina notes sessions that must be torn down.
     group: Arc<SessionGroup>,
-    stream: usize,
     codec: Codec,
     properties: SourceProperties,
     punctuality: Punctuality,
+    notice: Option<&'static str>,
     /// Frames that came while the frame rate was measured.
-    early: VecDeque<VideoFrame>,
+    early: VecDeque<(Unit, f64)>,
     /// The frame that was given out last.
-    current: Option<VideoFrame>,
-    /// That frame waits: its predecessor was lost, which was reported first.
-    current_is_next: bool,
+    current: Option<Unit>,
+}
+
+/// A playing session, and what lies between it and the camera.
+struct Line {
+    relay: Relay,
+    /// `None`: retina has given up. Packets may come all the same.
+    session: Option<Session<Playing>>,
+}
+
+impl Line {
+    /// Waits for a unit, for so long; keeps the session alive meanwhile. `None`: none came.
+    async fn next(&mut self, patience: Duration) -> Result<Option<(Unit, f64)>> {
+        match timeout(patience, poll_fn(|context| self.poll(context))).await {
+            Err(_) => Ok(None),
+            Ok(result) => result.map(|()| self.relay.stream().and_then(stream::Stream::pop)),
+        }
+    }
+
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<()>> {
+        while let Some(session) = &mut self.session {
+            match session.poll_next_unpin(context) {
+                // No packet gets there.
+                Poll::Ready(Some(Ok(_))) => {}
+                Poll::Ready(Some(Err(error))) => {
+                    log::debug!("event=keep_alives_ended error=\"{}\"", words(&error));
+                    self.session = None;
+                }
+                Poll::Ready(None) => self.session = None,
+                Poll::Pending => break,
+            }
+        }
+        self.relay.poll(context)
+    }
 }
 
 /// Opens an RTSP source.
@@ -72,149 +126,128 @@ pub(super) fn open(url: &str, start: &Start, control: &Control) -> Result<Box<dy
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build();
     let runtime = runtime.map_err(system("starting the worker's event loop"))?;
     let group = Arc::new(SessionGroup::default());
+    let mut line = None;
     let opening = async {
-        let opening = play(address, &start.settings.user_agent, &group);
-        let mut opening = std::pin::pin!(timeout(start.settings.open_timeout, opening));
+        let settings = &start.settings;
+        let silent = || Error::new(Kind::SourceConnection, "the camera does not answer");
+        let opening = async {
+            let played = timeout(settings.open_timeout, play(address, settings.user_agent.as_str(), &start.trust, &group));
+            let line = line.insert(played.await.map_err(|_| silent())??);
+            look(line, settings.open_timeout).await
+        };
+        let mut opening = std::pin::pin!(opening);
         loop {
             match timeout(IDLE, opening.as_mut()).await {
-                Ok(Ok(result)) => return result,
-                Ok(Err(_)) => return Err(Error::new(Kind::SourceConnection, "the camera does not answer")),
+                Ok(result) => return result,
                 Err(_) if control.stopped() => return Err(Error::new(Kind::ShuttingDown, "told to stop")),
                 Err(_) => {}
             }
         }
     };
     let opened = runtime.block_on(opening);
-    match opened {
-        Ok((session, stream, codec, properties, early)) => Ok(Box::new(Camera {
-            runtime,
-            session: Some(Box::new(session)),
-            group,
-            stream,
-            codec,
-            properties,
-            punctuality: Punctuality::new(),
-            early,
-            current: None,
-            current_is_next: false,
-        })),
+    let (properties, early, codec) = match opened {
+        Ok(opened) => opened,
         Err(error) => {
-            farewell(&runtime, &group, || {});
-            Err(error)
+            farewell(&runtime, &group, line);
+            return Err(error);
+        }
+    };
+    let notice = line.as_ref().and_then(|line| line.relay.exchanged_for_udp()).map(|udp| match udp {
+        true => "The camera refuses RTP over TCP: it is received over UDP",
+        false => "The camera refuses RTP over UDP: it is received over TCP",
+    });
+    let punctuality = Punctuality::new();
+    Ok(Box::new(Camera { runtime, line, group, codec, properties, punctuality, notice, early, current: None }))
+}
+
+/// DESCRIBE, following redirects; SETUP of the first video stream; PLAY.
+async fn play(mut address: Address, user_agent: &str, trust: &Trust, group: &Arc<SessionGroup>) -> Result<Line> {
+    let mut hops = 0;
+    loop {
+        let (mut relay, url) = Relay::open(&address, trust).await?;
+        let options = SessionOptions::default().user_agent(user_agent.to_owned()).session_group(Arc::clone(group));
+        let talk = async {
+            let mut session = Session::describe(url, options).await?;
+            session.setup(0, SetupOptions::default()).await?;
+            session.play(PlayOptions::default()).await
+        };
+        let played = {
+            let mut talk = std::pin::pin!(talk);
+            poll_fn(|context| {
+                // Before PLAY is answered it has nothing but failures to tell.
+                if let Poll::Ready(Err(error)) = relay.poll(context) {
+                    return Poll::Ready(Err(error));
+                }
+                talk.as_mut().poll(context).map(Ok)
+            })
+            .await
+        };
+        match played {
+            Ok(Ok(session)) => return Ok(Line { relay, session: Some(session) }),
+            Ok(Err(error)) => match relay.take_redirect() {
+                Some(location) if hops < MAX_HOPS => {
+                    hops += 1;
+                    address = address.redirected(&location)?;
+                }
+                Some(_) => {
+                    return Err(Error::new(Kind::SourceConnection, format!("redirected more than {MAX_HOPS} times")));
+                }
+                None => {
+                    let words = || Error::new(Kind::SourceConnection, words(&error));
+                    let failure = relay.take_failure().unwrap_or_else(words);
+                    if relay.has_session() {
+                        part(&mut relay, group).await;
+                    }
+                    return Err(failure);
+                }
+            },
+            Err(error) => return Err(relay.take_failure().unwrap_or(error)),
         }
     }
 }
 
-type Playing = (Demuxed, usize, Codec, SourceProperties, VecDeque<VideoFrame>);
-
-/// DESCRIBE, following redirects; SETUP of the first video stream; PLAY; until size and frame rate are known.
-async fn play(mut address: Address, user_agent: &str, group: &Arc<SessionGroup>) -> Result<Playing> {
-    let options = |address: &Address| {
-        SessionOptions::default()
-            .creds(address.credentials.clone())
-            .user_agent(user_agent.to_owned())
-            .session_group(Arc::clone(group))
-    };
-    let mut hops = 0;
-    address = address.resolved().await;
-    let mut session = loop {
-        match Session::describe(address.url.clone(), options(&address)).await {
-            Ok(session) => break session,
-            Err(error) if error.status_code().is_some_and(|code| matches!(code, 301 | 302)) => {
-                hops += 1;
-                address = redirect::follow(&address, hops, user_agent).await?.resolved().await;
-            }
-            Err(error) => return Err(failed(&error, Kind::SourceConnection)),
-        }
-    };
-    let (stream, codec) = choose(&session)?;
-    let transport = if address.udp { Transport::Udp(Default::default()) } else { Transport::default() };
-    let setup = SetupOptions::default().transport(transport).frame_format(FrameFormat::SIMPLE);
-    let refused = |error| failed(&error, Kind::SourceConnection);
-    session.setup(stream, setup).await.map_err(refused)?;
-    let session = session.play(PlayOptions::default()).await.map_err(refused)?;
-    let mut session = session.demuxed().map_err(refused)?;
-
-    let mut early = VecDeque::new();
-    let declared = declared_rate(&session, stream);
+/// Takes frames until size and frame rate are known.
+async fn look(line: &mut Line, patience: Duration) -> Result<(SourceProperties, VecDeque<(Unit, f64)>, Codec)> {
+    let media = line.relay.media().cloned().ok_or_else(|| Error::new(Kind::SourceConnection, UNKNOWN_SIZE))?;
+    let (mut early, mut bytes) = (VecDeque::new(), 0);
     let mut rate = Rate::default();
+    let mut facts = line.relay.stream().and_then(|stream| stream.facts(None));
+    let described = facts.is_some();
     let started = Instant::now();
-    let (width, height) = loop {
-        let size = size(&session, stream);
-        let measured = declared.is_some() || early.len() >= MAX_PROBED_FRAMES || started.elapsed() >= PROBE_TIME;
-        if let Some(size) = size
-            && measured
-        {
-            break size;
-        }
-        let patience = if size.is_some() { PROBE_TIME.saturating_sub(started.elapsed()) } else { Duration::MAX };
-        match timeout(patience, session.next()).await {
-            Err(_) => {}
-            Ok(Some(Ok(CodecItem::VideoFrame(frame)))) => {
-                rate.see(frame.timestamp());
-                if size.is_none() && early.len() >= MAX_PROBED_FRAMES {
-                    // Nothing can be decoded without what says the size.
-                    early.clear();
+    let (width, height, declared) = loop {
+        let declared = media.fps.or_else(|| facts.and_then(|(_, _, fps)| fps));
+        let patience = match (facts, early.is_empty()) {
+            (Some((width, height, _)), false) => {
+                let full = early.len() >= MAX_PROBED_FRAMES || bytes >= MAX_PROBED_BYTES;
+                if declared.is_some() || full || started.elapsed() >= PROBE_TIME {
+                    break (width, height, declared);
                 }
-                early.push_back(frame);
+                PROBE_TIME
             }
-            Ok(Some(Ok(_))) => {}
-            Ok(Some(Err(error))) => return Err(failed(&error, Kind::SourceConnection)),
-            Ok(None) => return Err(Error::new(Kind::SourceConnection, UNKNOWN_SIZE)),
+            (Some((width, height, _)), true) if started.elapsed() >= DESCRIBED_PATIENCE => break (width, height, declared),
+            (Some(_), true) => DESCRIBED_PATIENCE,
+            (None, _) if started.elapsed() >= patience => return Err(Error::new(Kind::SourceConnection, UNKNOWN_SIZE)),
+            (None, _) => patience,
+        };
+        let Some((unit, at)) = line.next(patience.saturating_sub(started.elapsed())).await? else { continue };
+        rate.see(at);
+        if let Some(stream) = line.relay.stream()
+            && (facts.is_none() || (described && early.is_empty()))
+        {
+            facts = stream.facts(Some(&unit)).or(facts);
         }
+        bytes += unit.data.len();
+        if facts.is_none() && (early.len() >= MAX_PROBED_FRAMES || bytes >= MAX_PROBED_BYTES) {
+            // Nothing can be decoded without what says the size.
+            early.clear();
+            bytes = unit.data.len();
+        }
+        early.push_back((unit, at));
     };
     check_size(width, height)?;
     let fps = declared.or_else(|| rate.measured()).unwrap_or(0.0);
     let properties = SourceProperties { width, height, total_frames: 0, is_file: false, fps, timestamp_created: None };
-    Ok((session, stream, codec, properties, early))
-}
-
-/// The first video stream whose codec we know.
-fn choose<S: retina::client::State>(session: &Session<S>) -> Result<(usize, Codec)> {
-    let mut others = Vec::new();
-    for (index, stream) in session.streams().iter().enumerate().filter(|(_, stream)| matches!(stream.media(), "video" | "image"))
-    {
-        match stream.encoding_name() {
-            "h264" => return Ok((index, Codec::H264)),
-            "h265" => return Ok((index, Codec::H265)),
-            "jpeg" => return Ok((index, Codec::Jpeg)),
-            other => others.push(other),
-        }
-    }
-    Err(Error::new(
-        Kind::SourceUnsupported,
-        match others.is_empty() {
-            true => "the camera offers no video".to_owned(),
-            false => format!("the camera offers only {}, and H.264, H.265 and JPEG are supported", others.join(", ")),
-        },
-    ))
-}
-
-/// What the sequence parameter set or the SDP says; nothing that cannot be.
-fn declared_rate(session: &Demuxed, stream: usize) -> Option<f64> {
-    let stream = session.streams().get(stream)?;
-    let by_parameters = match stream.parameters() {
-        Some(ParametersRef::Video(video)) => video.frame_rate().map(|(time, frames)| f64::from(frames) / f64::from(time)),
-        _ => None,
-    };
-    let plausible = |fps: &f64| fps.is_finite() && (0.1..=1000.0).contains(fps);
-    stream.framerate().map(f64::from).filter(plausible).or(by_parameters.filter(plausible))
-}
-
-fn size(session: &Demuxed, stream: usize) -> Option<(u32, u32)> {
-    match session.streams().get(stream)?.parameters()? {
-        ParametersRef::Video(video) => Some(video.pixel_dimensions()),
-        _ => None,
-    }
-}
-
-impl Camera {
-    fn give(&mut self) -> Result<Grab<'_>> {
-        match &self.current {
-            None => Ok(Grab::Idle),
-            Some(frame) => Ok(Grab::Packet(self.codec, AccessUnit { data: frame.data(), shown: true })),
-        }
-    }
+    Ok((properties, early, media.codec))
 }
 
 impl Source for Camera {
@@ -223,38 +256,35 @@ impl Source for Camera {
     }
 
     fn grab(&mut self) -> Result<Grab<'_>> {
-        if std::mem::take(&mut self.current_is_next) {
-            return self.give();
+        let Some(line) = &mut self.line else { return Ok(Grab::End) };
+        if let (Some(last), Some(stream)) = (self.current.take(), line.relay.stream()) {
+            stream.recycle(last.data);
         }
-        let frame = match self.early.pop_front() {
-            Some(frame) => frame,
-            None => {
-                let Some(session) = &mut self.session else { return Ok(Grab::End) };
-                // Inside the runtime: a timer is made when `timeout` is called.
-                match self.runtime.block_on(async { timeout(IDLE, session.next()).await }) {
-                    Err(_) => return Ok(Grab::Idle),
-                    Ok(Some(Ok(CodecItem::VideoFrame(frame)))) => {
-                        self.punctuality.see_frame(frame.timestamp(), frame.loss());
-                        frame
-                    }
-                    Ok(Some(Ok(CodecItem::Rtcp(packets)))) => {
-                        self.punctuality.see_control(&packets);
-                        return Ok(Grab::Idle);
-                    }
-                    // Whatever else: the camera answers, but that is no picture.
-                    Ok(Some(Ok(_))) => return Ok(Grab::Idle),
-                    Ok(Some(Err(error))) => return Err(failed(&error, Kind::SourceLost)),
-                    Ok(None) => return Err(Error::new(Kind::SourceLost, "the camera closed the connection")),
-                }
-            }
+        let (unit, at) = match self.early.pop_front() {
+            Some(early) => early,
+            // Inside the runtime: a timer is made when `timeout` is called.
+            None => match self.runtime.block_on(line.next(IDLE))? {
+                Some(next) => next,
+                None => return Ok(Grab::Idle),
+            },
         };
-        let lost = frame.loss() > 0 && self.codec != Codec::Jpeg && frame.stream_id() == self.stream;
-        self.current = Some(frame);
-        if lost {
-            self.current_is_next = true;
-            return Ok(Grab::Gap);
+        self.punctuality.see_frame(at);
+        if let Some(ntp) = line.relay.stream().and_then(stream::Stream::report) {
+            self.punctuality.see_clock(ntp);
         }
-        self.give()
+        self.punctuality.report_if_due(&line.relay.losses());
+        // What is missing is missing in the picture; the next key frame mends it. Others show it so, and to see nothing
+        // until then would be the greater loss.
+        let unit = self.current.insert(unit);
+        Ok(Grab::Packet(self.codec, AccessUnit { data: &unit.data, shown: true }))
+    }
+
+    fn losses(&self) -> PacketLosses {
+        self.line.as_ref().map(|line| line.relay.losses()).unwrap_or_default()
+    }
+
+    fn notice(&self) -> Option<&str> {
+        self.notice
     }
 
     fn restart(&mut self) -> Result<()> {
@@ -264,27 +294,33 @@ impl Source for Camera {
 
 impl Drop for Camera {
     fn drop(&mut self) {
-        let session = self.session.take();
-        farewell(&self.runtime, &self.group, move || drop(session));
+        farewell(&self.runtime, &self.group, self.line.take());
     }
 }
 
 /// TEARDOWN: cameras with few sessions refuse the next client until they have heard it. retina sends it in the background
-/// once a session is dropped, which `leave` does.
-fn farewell(runtime: &Runtime, group: &SessionGroup, leave: impl FnOnce()) {
+/// once a session is dropped.
+fn farewell(runtime: &Runtime, group: &SessionGroup, line: Option<Line>) {
+    let Some(Line { mut relay, session }) = line else { return };
     runtime.block_on(async {
-        leave();
-        let _ = timeout(TEARDOWN_TIMEOUT, group.await_teardown()).await;
+        drop(session);
+        part(&mut relay, group).await;
     });
 }
 
-/// retina's words, without the lines about connection and message; its status, where the camera gave one.
-fn failed(error: &retina::Error, otherwise: Kind) -> Error {
+/// Passes retina's farewell on, and waits for the camera's.
+async fn part(relay: &mut Relay, group: &SessionGroup) {
+    relay.stop_playing();
+    let mut told = std::pin::pin!(group.await_teardown());
+    let passing_on = poll_fn(|context| match relay.poll(context) {
+        Poll::Ready(Err(_)) => Poll::Ready(()),
+        _ => told.as_mut().poll(context).map(drop),
+    });
+    let _ = timeout(TEARDOWN_TIMEOUT, passing_on).await;
+}
+
+/// retina's words, without the lines about connection and message.
+fn words(error: &retina::Error) -> String {
     let text = error.to_string();
-    let text = text.lines().next().unwrap_or_default().trim_end_matches(':').to_owned();
-    let kind = match error.status_code() {
-        Some(401 | 403) => Kind::SourceUnauthorised,
-        _ => otherwise,
-    };
-    Error::new(kind, text)
+    text.lines().next().unwrap_or_default().trim_end_matches(':').to_owned()
 }

@@ -4,8 +4,7 @@
 //! share; where frames pile up on their way, or a camera's clock is wrong, these figures say so.
 
 use crate::clock::Wall;
-use retina::Timestamp;
-use retina::rtcp::{PacketRef, ReceivedCompoundPacket};
+use crate::command::{PacketLoss, PacketLosses};
 use std::time::{Duration, Instant};
 
 /// One line in the log as often, at level debug.
@@ -22,8 +21,6 @@ pub(super) struct Punctuality {
     interval_began: Instant,
     /// Least delay of the first interval: what drift is measured from.
     first_least_s: Option<f64>,
-    /// Packets lost in all.
-    lost_packets: u64,
     /// The camera's clock less ours when its last sender report came, seconds.
     offset_s: Option<f64>,
 }
@@ -51,43 +48,37 @@ impl Punctuality {
     /// The session begins now.
     pub(super) fn new() -> Punctuality {
         let now = Instant::now();
-        Punctuality {
-            began: now,
-            interval: Interval::EMPTY,
-            interval_began: now,
-            first_least_s: None,
-            lost_packets: 0,
-            offset_s: None,
-        }
+        Punctuality { began: now, interval: Interval::EMPTY, interval_began: now, first_least_s: None, offset_s: None }
     }
 
-    /// A frame came, after `lost` packets that did not.
-    pub(super) fn see_frame(&mut self, timestamp: Timestamp, lost: u16) {
-        self.lost_packets += u64::from(lost);
-        self.interval.see(self.began.elapsed().as_secs_f64(), timestamp.elapsed_secs());
+    /// A frame came, taken at `media_s` of the camera's media clock.
+    pub(super) fn see_frame(&mut self, media_s: f64) {
+        self.interval.see(self.began.elapsed().as_secs_f64(), media_s);
+    }
+
+    /// A report came: what time (NTP, 32.32 bits) the camera believes it is.
+    pub(super) fn see_clock(&mut self, ntp: u64) {
+        self.offset_s = Some(unix_seconds(ntp) - Wall::now().micros() as f64 / 1e6);
+    }
+
+    /// Writes its line, if it is time.
+    pub(super) fn report_if_due(&mut self, losses: &PacketLosses) {
         if self.interval_began.elapsed() >= REPORT_INTERVAL {
-            self.report();
+            self.report(losses);
         }
     }
 
-    /// Control packets came; a sender report among them says what time the camera believes it is.
-    pub(super) fn see_control(&mut self, packets: &ReceivedCompoundPacket) {
-        let reports = packets.pkts().filter_map(|packet: PacketRef<'_>| packet.as_sender_report().ok().flatten());
-        if let Some(report) = reports.last() {
-            self.offset_s = Some(unix_seconds(report.ntp_timestamp().0) - Wall::now().micros() as f64 / 1e6);
-        }
-    }
-
-    fn report(&mut self) {
+    fn report(&mut self, losses: &PacketLosses) {
         let Interval { frames, least_s, most_s } = std::mem::replace(&mut self.interval, Interval::EMPTY);
         self.interval_began = Instant::now();
         let first = *self.first_least_s.get_or_insert(least_s);
         let offset = self.offset_s.map_or_else(|| "unknown".to_owned(), |seconds| format!("{seconds:.3}"));
         log::debug!(
-            "rtp frames={frames} latest_ms={:.1} drift_ms={:.1} lost_packets={} camera_clock_off_s={offset}",
+            "rtp frames={frames} latest_ms={:.1} drift_ms={:.1} lost_packets={} refused_packets={} camera_clock_off_s={offset}",
             (most_s - least_s) * 1e3,
             (least_s - first) * 1e3,
-            self.lost_packets,
+            losses.get(PacketLoss::Missing),
+            losses.refused(),
         );
     }
 }

@@ -1,7 +1,5 @@
 //! The frame rate of a camera that declares none, from its time stamps.
 
-use retina::Timestamp;
-
 /// Time stamps seen so far. B-frames come out of order: only the range counts.
 #[derive(Debug, Default)]
 pub(super) struct Rate {
@@ -11,11 +9,8 @@ pub(super) struct Rate {
 }
 
 impl Rate {
-    pub(super) fn see(&mut self, timestamp: Timestamp) {
-        self.see_seconds(timestamp.elapsed_secs());
-    }
-
-    fn see_seconds(&mut self, at: f64) {
+    /// A frame was taken then, seconds.
+    pub(super) fn see(&mut self, at: f64) {
         (self.earliest, self.latest) = if self.frames == 0 { (at, at) } else { (self.earliest.min(at), self.latest.max(at)) };
         self.frames += 1;
     }
@@ -37,12 +32,12 @@ mod tests {
         let mut rate = Rate::default();
         assert_eq!(rate.measured(), None);
         for at in [1.0, 1.12, 1.04, 1.08, 1.24, 1.16, 1.2] {
-            rate.see_seconds(at);
+            rate.see(at);
         }
         assert_eq!(rate.measured(), Some(25.0));
         let mut frozen = Rate::default();
-        frozen.see_seconds(1.0);
-        frozen.see_seconds(1.0);
+        frozen.see(1.0);
+        frozen.see(1.0);
         assert_eq!(frozen.measured(), None);
     }
 }

@@ -5,7 +5,7 @@ use std::fmt::{Display, Write};
 use hyper::{HeaderMap, StatusCode, header};
 
 use crate::clock::process_cpu_time;
-use crate::command::{Command, Execute, Figures, Histogram, PipelineId, Reply, Report, SourceFigures, SourceState};
+use crate::command::{Command, Execute, Figures, Histogram, PacketLoss, PipelineId, Reply, Report, SourceFigures, SourceState};
 use crate::proto::gate::Gate;
 use crate::proto::http::respond::{self, HttpReply};
 
@@ -198,6 +198,14 @@ impl Page {
             self.family(name, "counter", help);
             for (id, index, figures) in each(reports, |report| &report.figures.sources) {
                 self.sample(name, format_args!("pipeline=\"{id}\",source=\"{index}\""), count(figures) as f64);
+            }
+        }
+        let name = "weir_source_packets_unused_total";
+        self.family(name, "counter", "Packets of an RTSP camera that never came, or came and could not be used, by cause.");
+        for (id, index, figures) in each(reports, |report| &report.figures.sources) {
+            for cause in PacketLoss::ALL {
+                let labels = format_args!("pipeline=\"{id}\",source=\"{index}\",cause=\"{}\"", cause.label());
+                self.sample(name, labels, figures.packets.get(cause) as f64);
             }
         }
         for (name, help, histogram) in HISTOGRAMS {

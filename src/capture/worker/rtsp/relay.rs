@@ -1,0 +1,507 @@
+//! Between a camera and retina, inside the worker.
+//!
+//! ```text
+//!             TCP or TLS                       loopback
+//!   camera ───────────────▶ relay ─────────────────────────▶ retina     requests and answers, put right
+//!             UDP             │
+//!          ───────────────▶   └──▶ stream ──▶ access units              packets: they never get there
+//! ```
+//!
+//! retina asks (DESCRIBE, SETUP, PLAY, keep-alives, TEARDOWN) and understands plain answers. Cameras do not give those:
+//! here their answers are read with patience and written anew, credentials are added, a refused transport is exchanged
+//! for the other one, TLS is spoken.
+
+mod wire;
+
+use super::address::Address;
+use super::player::Player;
+use super::sdp::{self, Media};
+use super::stream::Stream;
+use super::transport::{Ports, Transport, session};
+use crate::capture::Trust;
+use crate::capture::worker::net::{Authorisation, Head, Link, connect, tls};
+use crate::command::{PacketLoss, PacketLosses};
+use crate::error::{Error, Kind, Result};
+use std::collections::VecDeque;
+use std::fmt::Write as _;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Instant;
+use tokio::io::ReadBuf;
+use tokio::net::UdpSocket;
+use tokio::time::Sleep;
+use url::Url;
+use wire::{Item, Wire};
+
+/// Requests that wait for an answer. Of keep-alives that are never answered the oldest are forgotten.
+const MAX_WAITING: usize = 16;
+
+/// Units that are kept until PLAY is answered: some cameras send before they say so.
+const MAX_EARLY_UNITS: usize = 8;
+
+/// Largest datagram, bytes.
+const MAX_DATAGRAM_BYTES: usize = 64 * 1024;
+
+/// Datagrams taken in one turn, before others are looked after.
+const DATAGRAMS_PER_TURN: usize = 256;
+
+/// Answers that say that this transport is not to be had (RFC 2326: Unsupported Transport; some say Not Acceptable).
+const NO_SUCH_TRANSPORT: [u16; 2] = [461, 406];
+
+/// How the camera's packets come.
+enum Way {
+    /// On the RTSP connection: RTP on this channel, RTCP on the next.
+    Interleaved(u8),
+    Datagrams(Ports),
+}
+
+/// A request that the camera has not answered.
+#[derive(Debug, Clone)]
+struct Asked {
+    /// Its number towards the camera.
+    number: u32,
+    /// Its number from retina; `None`: retina has its answer.
+    of_player: Option<u32>,
+    method: String,
+    uri: String,
+    /// Without numbers, transport and credentials.
+    fields: String,
+}
+
+/// See the module.
+pub(super) struct Relay {
+    camera: Link,
+    wire: Wire,
+    player: Player,
+    /// The camera's URL, which retina does not know.
+    target: Url,
+    /// Our end of the connection and the camera's.
+    ends: (IpAddr, IpAddr),
+    authorisation: Authorisation,
+    number: u32,
+    waiting: VecDeque<Asked>,
+    /// Methods that the camera says it knows.
+    public: String,
+    way: Way,
+    /// The transport has been exchanged for the other one.
+    exchanged: bool,
+    /// The camera gave a session: it is named in what follows.
+    has_session: bool,
+    media: Option<Media>,
+    stream: Option<Stream>,
+    /// PLAY has been answered.
+    playing: bool,
+    failure: Option<Error>,
+    redirect: Option<String>,
+    datagram: Vec<u8>,
+    timer: Option<(Instant, Pin<Box<Sleep>>)>,
+}
+
+impl Relay {
+    /// Connects to a camera; retina shall be sent to the URL.
+    pub(super) async fn open(address: &Address, trust: &Trust) -> Result<(Relay, Url)> {
+        let host = address.url.host_str().unwrap_or_default();
+        let stream = connect(host, address.port()).await?;
+        let (Ok(local), Ok(peer)) = (stream.local_addr(), stream.peer_addr()) else {
+            return Err(Error::new(Kind::SourceConnection, "the connection broke at once"));
+        };
+        let ends = (local.ip(), peer.ip());
+        let tls = if address.tls { Some(tls::config(trust)?) } else { None };
+        let (player, url) = Player::open().await?;
+        let relay = Relay {
+            camera: Link::new(stream, host, tls.as_ref())?,
+            wire: Wire::default(),
+            player,
+            target: address.url.clone(),
+            ends,
+            authorisation: Authorisation::new(address.credentials.clone()),
+            number: 0,
+            waiting: VecDeque::new(),
+            public: String::new(),
+            way: if address.udp { Way::Datagrams(Ports::open(ends.0, ends.1)?) } else { Way::Interleaved(0) },
+            exchanged: false,
+            has_session: false,
+            media: None,
+            stream: None,
+            playing: false,
+            failure: None,
+            redirect: None,
+            datagram: Vec::new(),
+            timer: None,
+        };
+        Ok((relay, url))
+    }
+
+    /// Why retina was told that something failed, in our words.
+    pub(super) fn take_failure(&mut self) -> Option<Error> {
+        self.failure.take()
+    }
+
+    /// Where the camera sent us instead.
+    pub(super) fn take_redirect(&mut self) -> Option<String> {
+        self.redirect.take()
+    }
+
+    /// What the camera described.
+    pub(super) fn media(&self) -> Option<&Media> {
+        self.media.as_ref()
+    }
+
+    pub(super) fn stream(&mut self) -> Option<&mut Stream> {
+        self.stream.as_mut()
+    }
+
+    pub(super) fn losses(&self) -> PacketLosses {
+        self.stream.as_ref().map(Stream::losses).unwrap_or_default()
+    }
+
+    /// Whether packets come over UDP though TCP was asked for (true), or the other way round.
+    pub(super) fn exchanged_for_udp(&self) -> Option<bool> {
+        self.exchanged.then_some(matches!(self.way, Way::Datagrams(_)))
+    }
+
+    /// Whether a session may live on that must be told goodbye.
+    pub(super) fn has_session(&self) -> bool {
+        self.stream.is_some()
+    }
+
+    /// Packets mean nothing any more: the farewell is all that is left.
+    pub(super) fn stop_playing(&mut self) {
+        self.playing = false;
+        self.stream = None;
+    }
+
+    /// Passes on what there is, until a unit is complete and PLAY is answered. May be dropped at any time.
+    ///
+    /// Errors: the connection has ended, by the camera, or for what came over it.
+    pub(super) fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<()>> {
+        let now = Instant::now();
+        while let Poll::Ready(request) = self.player.poll_request(context) {
+            self.pass_on(&request?)?;
+        }
+        if let Some(stream) = &mut self.stream {
+            stream.tick(now)?;
+        }
+        loop {
+            // What came before is used up before more is taken.
+            self.read_camera(now)?;
+            if self.has_enough() {
+                break;
+            }
+            match self.camera.poll_exchange(context)? {
+                Poll::Ready(true) => {}
+                Poll::Ready(false) => return Poll::Ready(Err(self.closed())),
+                Poll::Pending => break,
+            }
+        }
+        self.poll_datagrams(context, now)?;
+        self.player.poll_write(context);
+        if self.has_enough() {
+            return Poll::Ready(Ok(()));
+        }
+        self.poll_timer(context);
+        Poll::Pending
+    }
+
+    fn closed(&self) -> Error {
+        let kind = if self.playing { Kind::SourceLost } else { Kind::SourceConnection };
+        Error::new(kind, "the camera closed the connection")
+    }
+
+    /// Whether reading on would only make units wait.
+    fn has_enough(&self) -> bool {
+        self.playing && self.stream.as_ref().is_some_and(Stream::has_unit)
+    }
+
+    fn poll_timer(&mut self, context: &mut Context<'_>) {
+        let Some(deadline) = self.stream.as_ref().and_then(Stream::deadline) else { return };
+        if self.timer.as_ref().is_none_or(|(due, _)| *due != deadline) {
+            self.timer = Some((deadline, Box::pin(tokio::time::sleep_until(deadline.into()))));
+        }
+        if let Some((_, timer)) = &mut self.timer
+            && timer.as_mut().poll(context).is_ready()
+        {
+            self.timer = None;
+            context.waker().wake_by_ref();
+        }
+    }
+
+    // ---------------------------------------------------------------- retina → camera
+
+    /// Passes a request of retina's on.
+    fn pass_on(&mut self, head: &Head) -> Result<()> {
+        let mut words = head.line.split(' ');
+        let method = words.next().unwrap_or_default().to_owned();
+        let uri = words.next().unwrap_or_default();
+        let uri = match self.player.after_own(uri) {
+            Some(_) => self.target.as_str().to_owned(),
+            None => uri.to_owned(),
+        };
+        let mut of_player = head.get("cseq").and_then(|number| number.parse().ok());
+        let mut fields = String::new();
+        for (name, value) in &head.fields {
+            let ours = ["cseq", "authorization", "transport"].iter().any(|own| name.eq_ignore_ascii_case(own));
+            if !ours && (self.has_session || !name.eq_ignore_ascii_case("session")) {
+                // Writing to a String cannot fail.
+                let _ = write!(fields, "{name}: {value}\r\n");
+            }
+        }
+        if matches!(method.as_str(), "OPTIONS" | "GET_PARAMETER" | "SET_PARAMETER")
+            && let Some(number) = of_player.take()
+        {
+            // Keep-alives: what a camera answers to them, if it does, changes nothing while packets flow.
+            let public = if self.public.is_empty() { String::new() } else { format!("Public: {}\r\n", self.public) };
+            self.player.answer(number, 200, &public, "");
+        }
+        self.ask(Asked { number: 0, of_player, method, uri, fields })
+    }
+
+    /// Sends a request, with what only we know.
+    fn ask(&mut self, mut asked: Asked) -> Result<()> {
+        self.number += 1;
+        asked.number = self.number;
+        let Asked { number, method, uri, fields, .. } = &asked;
+        let mut message = format!("{method} {uri} RTSP/1.0\r\nCSeq: {number}\r\n{fields}");
+        if method == "SETUP" {
+            let transport = match &self.way {
+                Way::Interleaved(channel) => {
+                    format!("RTP/AVP/TCP;unicast;interleaved={channel}-{}", channel.saturating_add(1))
+                }
+                Way::Datagrams(ports) => {
+                    format!("RTP/AVP;unicast;client_port={}-{}", ports.number, ports.number.saturating_add(1))
+                }
+            };
+            // Writing to a String cannot fail, here and below.
+            let _ = write!(message, "Transport: {transport}\r\n");
+        }
+        if let Some(answer) = self.authorisation.answer(method, uri, b"") {
+            let _ = write!(message, "Authorization: {answer}\r\n");
+        }
+        message.push_str("\r\n");
+        if self.waiting.len() >= MAX_WAITING {
+            self.waiting.pop_front();
+        }
+        self.waiting.push_back(asked);
+        self.camera.send(message.as_bytes())
+    }
+
+    // ---------------------------------------------------------------- camera → retina, and its packets
+
+    fn read_camera(&mut self, now: Instant) -> Result<()> {
+        loop {
+            if self.has_enough() {
+                return Ok(());
+            }
+            let channel = match &self.way {
+                Way::Interleaved(channel) => *channel,
+                Way::Datagrams(_) => u8::MAX,
+            };
+            let (item, length) = match self.wire.next(self.camera.received(), channel)? {
+                Some(found) => found,
+                None => return Ok(()),
+            };
+            match item {
+                Item::Packet { channel: from, at } => {
+                    if let (Some(stream), Some(packet)) = (&mut self.stream, self.camera.received().get(at..length)) {
+                        match from.wrapping_sub(channel) {
+                            0 => stream.take(packet, now),
+                            1 => stream.take_control(packet, now),
+                            // A camera that sends on another channel than it said; else a stream that nobody asked for.
+                            _ if !stream.heard() && stream.could_be(packet) => {
+                                self.way = Way::Interleaved(from);
+                                stream.take(packet, now);
+                            }
+                            _ => stream.refuse(PacketLoss::PayloadType),
+                        }
+                    }
+                }
+                Item::Message { head, body } => {
+                    let body = self.camera.received().get(body..length).unwrap_or_default().to_vec();
+                    self.camera.consume(length);
+                    self.take_message(&head, &body)?;
+                    continue;
+                }
+                Item::Garbage => {
+                    if let Some(stream) = &mut self.stream {
+                        stream.refuse(PacketLoss::Malformed);
+                    }
+                }
+            }
+            self.camera.consume(length);
+            self.drop_early();
+        }
+    }
+
+    /// Before PLAY is answered nobody takes units.
+    fn drop_early(&mut self) {
+        if let Some(stream) = self.stream.as_mut().filter(|_| !self.playing) {
+            while stream.units() > MAX_EARLY_UNITS {
+                if let Some((unit, _)) = stream.pop() {
+                    stream.recycle(unit.data);
+                }
+            }
+        }
+    }
+
+    fn poll_datagrams(&mut self, context: &mut Context<'_>, now: Instant) -> Result<()> {
+        let (Way::Datagrams(ports), Some(stream)) = (&self.way, &mut self.stream) else { return Ok(()) };
+        if self.datagram.is_empty() {
+            self.datagram.resize(MAX_DATAGRAM_BYTES, 0);
+        }
+        for (socket, is_control) in [(&ports.rtcp, true), (&ports.rtp, false)] {
+            let mut taken = 0;
+            while !(self.playing && stream.has_unit()) && taken < DATAGRAMS_PER_TURN {
+                let mut room = ReadBuf::new(&mut self.datagram);
+                match poll_receive(socket, context, &mut room) {
+                    Poll::Pending => break,
+                    Poll::Ready(from) => {
+                        taken += 1;
+                        match from {
+                            Some(from) if ports.is_from_peer(from) && is_control => stream.take_control(room.filled(), now),
+                            Some(from) if ports.is_from_peer(from) => stream.take(room.filled(), now),
+                            _ => stream.refuse(PacketLoss::ForeignSource),
+                        }
+                    }
+                }
+            }
+            if taken == DATAGRAMS_PER_TURN {
+                context.waker().wake_by_ref();
+            }
+        }
+        self.drop_early();
+        Ok(())
+    }
+
+    fn take_message(&mut self, head: &Head, body: &[u8]) -> Result<()> {
+        let Some(status) = head.status() else { return self.be_asked(head) };
+        if status < 200 {
+            return Ok(());
+        }
+        let number = head.get("cseq").and_then(|number| number.trim().parse::<u32>().ok());
+        // Some cameras number their answers as they like: then it is the one that waits longest.
+        let place = self.waiting.iter().position(|asked| Some(asked.number) == number);
+        let place = place.or_else(|| self.waiting.iter().position(|asked| asked.of_player.is_some())).unwrap_or(0);
+        let Some(asked) = self.waiting.remove(place) else { return Ok(()) };
+        match status {
+            200..=299 => self.authorisation.accepted(),
+            401 => {
+                return match self.authorisation.refused(head) {
+                    Ok(()) => self.ask(asked),
+                    Err(refused) => {
+                        let words = format!("the camera refuses: {}", refused.words());
+                        self.fail(&asked, 401, Error::new(Kind::SourceUnauthorised, words));
+                        Ok(())
+                    }
+                };
+            }
+            301 | 302 | 303 | 307 | 308 if head.get("location").is_some() => {
+                self.redirect = head.get("location").map(str::to_owned);
+                self.fail(&asked, 302, Error::new(Kind::SourceConnection, "redirected"));
+                return Ok(());
+            }
+            status if asked.method == "SETUP" && NO_SUCH_TRANSPORT.contains(&status) && !self.exchanged => {
+                return self.exchange_transport(asked);
+            }
+            status => {
+                let kind = if status == 403 { Kind::SourceUnauthorised } else { Kind::SourceConnection };
+                let words = format!("the camera answers {} to {}", head.reason(), asked.method);
+                self.fail(&asked, status, Error::new(kind, words));
+                return Ok(());
+            }
+        }
+        match asked.method.as_str() {
+            "DESCRIBE" => self.described(&asked, head, body),
+            "SETUP" => self.set_up(&asked, head),
+            "PLAY" => {
+                self.playing = true;
+                self.answer(&asked, "", "");
+            }
+            _ => {
+                if let Some(public) = head.get("public") {
+                    self.public = public.chars().filter(|c| c.is_ascii_graphic() || *c == ' ').take(512).collect();
+                }
+                self.answer(&asked, "", "");
+            }
+        }
+        Ok(())
+    }
+
+    fn answer(&mut self, asked: &Asked, fields: &str, body: &str) {
+        if let Some(number) = asked.of_player {
+            self.player.answer(number, 200, fields, body);
+        }
+    }
+
+    /// Tells retina, and keeps our words for it. What nobody waits for has failed for nobody.
+    fn fail(&mut self, asked: &Asked, status: u16, error: Error) {
+        if let Some(number) = asked.of_player {
+            self.failure = Some(error);
+            self.player.answer(number, status, "", "");
+        }
+    }
+
+    /// Asks for the other transport, once.
+    fn exchange_transport(&mut self, asked: Asked) -> Result<()> {
+        self.exchanged = true;
+        self.way = match &self.way {
+            Way::Datagrams(_) => Way::Interleaved(0),
+            Way::Interleaved(_) => Way::Datagrams(Ports::open(self.ends.0, self.ends.1)?),
+        };
+        self.ask(asked)
+    }
+
+    fn described(&mut self, asked: &Asked, head: &Head, body: &[u8]) {
+        let base = ["content-base", "content-location"].iter().find_map(|name| head.get(name));
+        // Some write it without its scheme.
+        let base = base.and_then(|base| Url::parse(base).or_else(|_| Url::parse(&format!("rtsp://{base}"))).ok());
+        let base = base.filter(Url::has_host).unwrap_or_else(|| self.target.clone());
+        let base = base.as_str();
+        match sdp::read(body, base) {
+            Ok((media, plain)) => {
+                self.media = Some(media);
+                let fields = format!("Content-Type: application/sdp\r\nContent-Base: {base}\r\n");
+                self.answer(asked, &fields, &plain);
+            }
+            Err(error) => self.fail(asked, 415, error),
+        }
+    }
+
+    fn set_up(&mut self, asked: &Asked, head: &Head) {
+        let transport = head.get("transport").map(Transport::parse).unwrap_or_default();
+        let given = head.get("session").and_then(session);
+        self.has_session = given.is_some();
+        match &mut self.way {
+            Way::Interleaved(channel) => *channel = transport.channel.unwrap_or(*channel),
+            Way::Datagrams(ports) => transport.server_port.into_iter().for_each(|port| ports.knock(port)),
+        }
+        if let Some(media) = &self.media {
+            self.stream = Some(Stream::new(media, matches!(self.way, Way::Datagrams(_))));
+        }
+        // Whatever the camera said: no packet goes to retina.
+        let (id, timeout_s) = given.unwrap_or_else(|| ("none".to_owned(), super::transport::SESSION_TIMEOUT_S));
+        let fields = format!("Session: {id};timeout={timeout_s}\r\nTransport: RTP/AVP/TCP;unicast;interleaved=0-1\r\n");
+        self.answer(asked, &fields, "");
+    }
+
+    /// A request of the camera's.
+    fn be_asked(&mut self, head: &Head) -> Result<()> {
+        let method = head.line.split(' ').next().unwrap_or_default();
+        if method.eq_ignore_ascii_case("TEARDOWN") {
+            return Err(Error::new(Kind::SourceLost, "the camera said goodbye"));
+        }
+        let known = ["OPTIONS", "GET_PARAMETER", "SET_PARAMETER"].iter().any(|known| method.eq_ignore_ascii_case(known));
+        let status = if known { "200 OK" } else { "501 Not Implemented" };
+        let number: String = head.get("cseq").unwrap_or("0").chars().filter(char::is_ascii_digit).take(10).collect();
+        self.camera.send(format!("RTSP/1.0 {status}\r\nCSeq: {number}\r\n\r\n").as_bytes())
+    }
+}
+
+/// A datagram and who sent it; `None`: what an earlier one of ours met with (ICMP).
+fn poll_receive(socket: &UdpSocket, context: &mut Context<'_>, room: &mut ReadBuf<'_>) -> Poll<Option<std::net::SocketAddr>> {
+    room.clear();
+    socket.poll_recv_from(context, room).map(Result::ok)
+}
+
+#[cfg(test)]
+mod tests;
