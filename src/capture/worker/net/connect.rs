@@ -1,6 +1,7 @@
 //! The one place from which a worker connects to a camera.
 
 use crate::error::{Error, Kind, Result};
+use crate::resolve;
 use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::net::TcpStream;
@@ -18,10 +19,14 @@ const MAX_ADDRESSES: usize = 8;
 pub(in crate::capture::worker) async fn connect(host: &str, port: u16) -> Result<TcpStream> {
     let failed = |cause: std::io::Error| Error::new(Kind::SourceConnection, "the camera cannot be reached").because(cause);
     let host = host.trim_matches(['[', ']']);
-    let found = tokio::net::lookup_host((host, port)).await.map_err(|cause| {
-        Error::new(Kind::SourceConnection, "the camera's name is not known to the name servers").because(cause)
-    })?;
-    let addresses: Vec<SocketAddr> = found.take(MAX_ADDRESSES).collect();
+    let addresses: Vec<SocketAddr> = if resolve::is_localhost(host) {
+        resolve::LOOPBACK.map(|address| SocketAddr::new(address, port)).to_vec()
+    } else {
+        let found = tokio::net::lookup_host((host, port)).await.map_err(|cause| {
+            Error::new(Kind::SourceConnection, "the camera's name is not known to the name servers").because(cause)
+        })?;
+        found.take(MAX_ADDRESSES).collect()
+    };
     let mut last = std::io::Error::from(std::io::ErrorKind::AddrNotAvailable);
     for (place, address) in addresses.iter().enumerate() {
         let attempt = TcpStream::connect(address);
@@ -50,8 +55,11 @@ mod tests {
     fn addresses_of_both_kinds_and_who_is_not_there() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            for host in ["127.0.0.1", "[::1]", "::1"] {
-                let Ok(listener) = std::net::TcpListener::bind((host.trim_matches(['[', ']']), 0)) else {
+            for host in ["127.0.0.1", "[::1]", "::1", "localhost"] {
+                let Ok(listener) = std::net::TcpListener::bind((
+                    if host == "localhost" { "127.0.0.1" } else { host.trim_matches(['[', ']']) },
+                    0,
+                )) else {
                     println!("this machine has no IPv6");
                     continue;
                 };
