@@ -1,4 +1,5 @@
-//! A run of the CPU engine allocates nothing: the promise behind a bounded memory per thread.
+//! What promises of bounded memory rest on: a run of the CPU engine allocates nothing, and decoding stays below what a stream's
+//! parameter sets announce.
 #![allow(unsafe_code)] // a global allocator that counts
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -12,6 +13,14 @@ const MODEL_BYTES: u64 = 256 << 20;
 
 thread_local! {
     static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+    /// Bytes that this thread holds, and the most since it was asked last.
+    static HELD: Cell<i64> = const { Cell::new(0) };
+    static PEAK: Cell<i64> = const { Cell::new(0) };
+}
+
+fn hold(bytes: i64) {
+    HELD.set(HELD.get() + bytes);
+    PEAK.set(PEAK.get().max(HELD.get()));
 }
 
 /// Counts what this thread allocates.
@@ -21,10 +30,12 @@ struct Counting;
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.with(|n| n.set(n.get() + 1));
+        hold(layout.size() as i64);
         // SAFETY: as the caller's.
         unsafe { System.alloc(layout) }
     }
     unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
+        hold(-(layout.size() as i64));
         // SAFETY: as the caller's.
         unsafe { System.dealloc(at, layout) }
     }
@@ -58,5 +69,29 @@ fn a_run_of_nanodet_allocates_nothing() {
             assert_eq!(run.kept().is_some_and(|kept| !kept.is_empty()), lowest == best, "from {lowest} on");
         }
         assert_eq!(ALLOCATIONS.get() - before, 0, "allocations of three runs on {threads} threads");
+    }
+}
+
+#[test]
+fn decoding_needs_what_the_parameter_sets_announce() {
+    // Both decoders of H.264, with and without B-frames, ten bits, 4:2:2, fields; H.265.
+    let clips = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/assets/clips");
+    for name in [
+        "main.mp4",
+        "high-pyramid.mp4",
+        "interlaced.mp4",
+        "high10.mp4",
+        "high422.mp4",
+        "long-term.h264",
+        "h265.mp4",
+        "h265-10.mp4",
+    ] {
+        let before = HELD.get();
+        PEAK.set(before);
+        let decoding = weir::capture::worker::bench::decode(&clips.join(name), |_| Ok(())).unwrap();
+        let peak = u64::try_from(PEAK.get() - before).unwrap();
+        let needed = decoding.needed_bytes.unwrap();
+        println!("{name}: {peak} of {needed} bytes");
+        assert!(decoding.frames > 0 && peak > 0 && peak <= needed, "{name}: {peak} of {needed} bytes");
     }
 }

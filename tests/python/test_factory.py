@@ -75,7 +75,13 @@ class Factory(unittest.TestCase):
             self.client.call("POST", f"{ADDRESSES['http://192.168.0.11:8080']}/initialise", json={})
 
     def test_shell(self):
-        script = "set -eu\n" + readme.replaced("shell", ADDRESSES)
+        lines = ["set -eu"]
+        for line in readme.replaced("shell", ADDRESSES).splitlines():
+            lines.append(line)
+            if "/status/" in line:
+                # Whoever reads the answer before pausing sees RUNNING; a script is faster than the camera is opened.
+                lines.append(f"for try in $(seq 200); do {line} | grep -q RUNNING && break; sleep 0.1; done")
+        script = "\n".join(lines)
         with tempfile.TemporaryDirectory() as folder:
             done = subprocess.run(["sh", "-c", script], cwd=folder, capture_output=True, text=True, timeout=PATIENCE_S)
         self.assertEqual(done.returncode, 0, done.stderr)

@@ -18,6 +18,8 @@ pub struct Decoding {
     pub undecodable: u64,
     /// Pictures that were left out: before decoding can begin, and where what they need is missing.
     pub passed: u64,
+    /// Bytes that decoding was expected to need by the stream's first parameter sets.
+    pub needed_bytes: Option<u64>,
     /// Pixels.
     pub width: u32,
     /// Pixels.
@@ -31,11 +33,12 @@ pub struct Decoding {
 impl Decoding {
     /// One line of JSON.
     pub fn to_json(&self) -> String {
-        let Decoding { frames, undecodable, passed, width, height, wall, cpu } = self;
+        let Decoding { frames, undecodable, passed, needed_bytes, width, height, wall, cpu } = self;
         let seconds = wall.as_secs_f64();
         let fps = if seconds > 0.0 { *frames as f64 / seconds } else { 0.0 };
         format!(
-            "{{\"frames\": {frames}, \"undecodable\": {undecodable}, \"passed\": {passed}, \"width\": {width}, \"height\": {height}, \"wall_s\": {seconds:.3}, \"cpu_s\": {:.3}, \"fps\": {fps:.1}}}",
+            "{{\"frames\": {frames}, \"undecodable\": {undecodable}, \"passed\": {passed}, \"needed_bytes\": {}, \"width\": {width}, \"height\": {height}, \"wall_s\": {seconds:.3}, \"cpu_s\": {:.3}, \"fps\": {fps:.1}}}",
+            needed_bytes.map_or_else(|| "null".to_owned(), |bytes| bytes.to_string()),
             cpu.as_secs_f64()
         )
     }
@@ -47,10 +50,11 @@ pub fn decode(path: &Path, mut look: impl FnMut(&Picture<'_>) -> Result<()>) -> 
     let mut source = file::open(path)?;
     let properties = source.properties();
     let (mut frames, mut undecodable, mut passed) = (0, 0, 0);
-    let mut decoder = None;
+    let (mut decoder, mut needed_bytes) = (None, None);
     loop {
         match source.grab()? {
             Grab::Packet(codec, unit) => {
+                needed_bytes = needed_bytes.or_else(|| decode::decoding_bytes(codec, unit.data));
                 let (_, decoder) = decoder.get_or_insert_with(|| (codec, decode::open(codec)));
                 let decoded = decoder.decode(&unit, Wall::now(), &mut |picture, _| {
                     frames += 1;
@@ -78,7 +82,7 @@ pub fn decode(path: &Path, mut look: impl FnMut(&Picture<'_>) -> Result<()>) -> 
         passed += decoder.passed();
     }
     let (wall, cpu) = (began.elapsed(), process_cpu_time().saturating_sub(cpu_before));
-    Ok(Decoding { frames, undecodable, passed, width: properties.width, height: properties.height, wall, cpu })
+    Ok(Decoding { frames, undecodable, passed, needed_bytes, width: properties.width, height: properties.height, wall, cpu })
 }
 
 /// The line that ffmpeg's `-f framecrc` prints for a picture, the `number`th from 0 of a stream with one tick to a frame.

@@ -92,5 +92,23 @@ pub fn parse(bytes: &[u8]) -> Response {
         .filter_map(|line| line.split_once(':'))
         .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
         .collect();
-    Response { status: status.unwrap_or_else(|| panic!("no status: {head}")), headers, body: body.to_owned() }
+    let is_chunked = headers.iter().any(|(name, value)| name == "transfer-encoding" && value.eq_ignore_ascii_case("chunked"));
+    let body = if is_chunked { unchunked(body) } else { body.to_owned() };
+    Response { status: status.unwrap_or_else(|| panic!("no status: {head}")), headers, body }
+}
+
+/// A body that came in chunks: each with its length in hexadecimal before it, the last of length 0.
+fn unchunked(mut rest: &str) -> String {
+    let mut body = String::new();
+    // A head alone was asked for, where there is nothing behind it.
+    while !rest.is_empty() {
+        let (length, after) = rest.split_once("\r\n").unwrap_or_else(|| panic!("no chunk: {rest:?}"));
+        let length = usize::from_str_radix(length.split(';').next().unwrap_or_default().trim(), 16).expect("a chunk's length");
+        if length == 0 {
+            return body;
+        }
+        body.push_str(after.get(..length).expect("a whole chunk"));
+        rest = after.get(length + 2..).unwrap_or_default();
+    }
+    body
 }

@@ -32,7 +32,7 @@ use std::ops::Range;
 const SLICE: u8 = 1;
 const DATA_PARTITION: u8 = 2;
 const SLICE_OF_KEY_FRAME: u8 = 5;
-const SEQUENCE_PARAMETERS: u8 = 7;
+pub(super) const SEQUENCE_PARAMETERS: u8 = 7;
 const PICTURE_PARAMETERS: u8 = 8;
 
 /// Most NAL units of an access unit that are looked at: a slice for each macroblock of 8K.

@@ -2,6 +2,7 @@
 
 use crate::capture::worker::decode::annexb::{h264_type, nal_units};
 use crate::capture::worker::decode::bits::{Bits, unescape};
+use crate::capture::worker::decode::memory::{self, Frames};
 use crate::capture::worker::decode::parameters::{self, Window};
 use crate::capture::worker::decode::reorder::{Depth, MAX_DEPTH};
 use crate::capture::worker::picture::{Matrix, Range};
@@ -32,6 +33,8 @@ pub(super) struct Coding {
     pub(super) id: u8,
     /// `chroma_format_idc`; 0 also where the planes are coded apart.
     pub(super) chroma: u32,
+    /// More than eight bits.
+    pub(super) deep: bool,
     /// Planes are coded apart: slices say whose they are.
     pub(super) separate_planes: bool,
     /// Bits of `frame_num`, 4..=16.
@@ -133,6 +136,7 @@ impl Sps {
         let coding = Coding {
             id,
             chroma: if separate_planes { 0 } else { chroma },
+            deep,
             separate_planes,
             frame_num_bits,
             order_type,
@@ -151,6 +155,20 @@ impl Sps {
             let _ = sps.usability(&mut bits);
         }
         Some(sps)
+    }
+
+    /// What memory it asks for.
+    pub(in crate::capture::worker::decode) fn frames(&self) -> Frames {
+        let coding = &self.coding;
+        let (Depth::Known(held) | Depth::AtMost(held)) = self.depth;
+        Frames {
+            pixels: u64::from(coding.width_blocks) * u64::from(coding.height_blocks) * 256,
+            references: u64::from(coding.references),
+            held: held as u64,
+            sample_bytes: if coding.deep { 2 } else { 1 },
+            // Gray comes as 4:2:0.
+            half_samples: memory::half_samples(coding.chroma.max(1)),
+        }
     }
 
     /// `vui_parameters` (§E.1.1).

@@ -15,7 +15,7 @@ use crate::clock::Wall;
 use crate::error::{Error, Kind, Result};
 use rust_h265::{DecodeError, DecodeLimits, Frame, NalUnitType, PixelData, parse_annex_b};
 
-const SEQUENCE_PARAMETERS: u8 = 33;
+pub(super) const SEQUENCE_PARAMETERS: u8 = 33;
 
 /// Slices of pictures; what lies between those that are defined is reserved.
 const PICTURES: std::ops::RangeInclusive<u8> = 0..=31;

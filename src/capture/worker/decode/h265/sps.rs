@@ -2,6 +2,7 @@
 
 use crate::capture::worker::decode::annexb::{h265_type, nal_units};
 use crate::capture::worker::decode::bits::{Bits, unescape};
+use crate::capture::worker::decode::memory::{self, Frames};
 use crate::capture::worker::decode::parameters::{self, Window};
 use crate::capture::worker::picture::{Matrix, Range};
 
@@ -18,6 +19,7 @@ pub(crate) struct Sps {
     pub(crate) matrix: Matrix,
     /// `sps_max_num_reorder_pics` of the highest sub-layer.
     pub(super) reorder: usize,
+    frames: Frames,
 }
 
 /// Most short-term reference picture sets (§7.4.3.2.1).
@@ -49,21 +51,34 @@ impl Sps {
             bits.skip(1)?;
         }
         let (width, height) = (bits.unsigned()?, bits.unsigned()?);
+        let pixels = u64::from(width) * u64::from(height);
         let (width, height) = Window::parse(&mut bits)?.crop(width, height, chroma, 1)?;
-        bits.unsigned()?;
-        bits.unsigned()?;
+        let (luma_depth, chroma_depth) = (bits.unsigned()?, bits.unsigned()?);
+        let deep = luma_depth > 0 || chroma_depth > 0;
         let order_bits = bits.unsigned()?.checked_add(4).filter(|&count| count <= 16)?;
         let each_layer = bits.flag()?;
-        let mut reorder = 0;
+        let (mut reorder, mut kept) = (0, 0);
         for _ in if each_layer { 0 } else { sub_layers }..=sub_layers {
-            bits.unsigned()?;
+            kept = bits.unsigned()?.min(MAX_SET_PICTURES);
             reorder = usize::try_from(bits.unsigned()?).ok()?;
             bits.unsigned()?;
         }
-        let mut sps = Sps { width, height, fps: None, range: Range::Limited, matrix: Matrix::Bt601, reorder };
+        let frames = Frames {
+            pixels,
+            references: u64::from(kept),
+            held: reorder as u64,
+            sample_bytes: if deep { 2 } else { 1 },
+            half_samples: memory::half_samples(chroma),
+        };
+        let mut sps = Sps { width, height, fps: None, range: Range::Limited, matrix: Matrix::Bt601, reorder, frames };
         // Damaged or cut-short usability information says nothing; the picture is still good.
         let _ = skip_tools(&mut bits, order_bits).and_then(|()| sps.usability(&mut bits));
         Some(sps)
+    }
+
+    /// What memory it asks for.
+    pub(in crate::capture::worker::decode) fn frames(&self) -> Frames {
+        self.frames
     }
 
     /// `vui_parameters` (§E.2.1), as far as its timing.
