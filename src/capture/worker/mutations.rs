@@ -15,7 +15,7 @@ const DEFAULT_MUTATIONS: u32 = 40;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// One of each container and codec.
-const SEEDS: [&str; 13] = [
+const SEEDS: [&str; 17] = [
     "main.mp4",
     "cavlc-slices.mp4",
     "interlaced.mp4",
@@ -29,6 +29,10 @@ const SEEDS: [&str; 13] = [
     "mjpeg.avi",
     "raw.h264",
     "raw.h265",
+    "main.ts",
+    "main.flv",
+    "zlib.mkv",
+    "pictures.mjpeg",
 ];
 
 /// A linear congruential generator: the same damage each time.
