@@ -1,7 +1,9 @@
 //! What a `video_reference` names.
 
 use crate::command::SourceReference;
+use percent_encoding::percent_decode_str;
 use std::path::PathBuf;
+use url::Url;
 
 /// What a reference names.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,10 +43,36 @@ impl Place {
 
 /// The path in a `file://` URL: escapes resolved where it is a well-formed URL of this host, else what follows the scheme.
 fn file_path(url: &str, rest: &str) -> PathBuf {
-    match url::Url::parse(url).map(|url| url.to_file_path()) {
+    match Url::parse(url).map(|url| url.to_file_path()) {
         Ok(Ok(path)) => path,
         _ => PathBuf::from(rest),
     }
+}
+
+/// Port of RTSP.
+pub(in crate::capture) const RTSP_PORT: u16 = 554;
+
+/// User and password, unescaped.
+pub(in crate::capture) type Credentials = (String, String);
+
+/// A URL without its credentials, and those; `None`: it is none. A password that holds '/', '?' or '#' unescaped makes a
+/// URL wrong; then the last '@' ends it.
+pub(in crate::capture) fn split(text: &str) -> Option<(Url, Option<Credentials>)> {
+    if let Ok(mut url) = Url::parse(text) {
+        let credentials = credentials(url.username(), url.password().unwrap_or_default());
+        url.set_username("").ok()?;
+        url.set_password(None).ok()?;
+        return Some((url, credentials));
+    }
+    let (scheme, rest) = text.split_once("://")?;
+    let (userinfo, place) = rest.rsplit_once('@')?;
+    let (user, password) = userinfo.split_once(':').unwrap_or((userinfo, ""));
+    Some((Url::parse(&format!("{scheme}://{place}")).ok()?, credentials(user, password)))
+}
+
+fn credentials(user: &str, password: &str) -> Option<Credentials> {
+    let decode = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
+    (!user.is_empty() || !password.is_empty()).then(|| (decode(user), decode(password)))
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Who vouches for a camera's certificate, where it speaks TLS (`rtsps://`, `https://`).
 
-use crate::capture::place::Place;
+use crate::capture::place::{self, Place};
 use crate::command::SourceReference;
 use crate::error::{Error, Kind, Result};
 use rustls::pki_types::CertificateDer;
@@ -66,7 +66,7 @@ impl CameraTls {
     /// What holds for a source.
     pub(super) fn of(&self, reference: &SourceReference) -> Trust {
         let url = match Place::of(reference) {
-            Place::Rtsp(url) => super::worker::rtsp::place(&url),
+            Place::Rtsp(url) => place::split(&url).map(|(url, _)| url),
             Place::Http(url) => url::Url::parse(&url).ok(),
             _ => None,
         };

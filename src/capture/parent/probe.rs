@@ -2,8 +2,7 @@
 //!
 //! Runs in the service itself, on its event loop, and therefore reads a single byte: what a camera says is for workers.
 
-use crate::capture::place::Place;
-use crate::capture::worker::rtsp;
+use crate::capture::place::{self, Place};
 use crate::clock::within;
 use crate::command::SourceReference;
 use crate::resolve;
@@ -28,9 +27,11 @@ impl Probe {
     /// a handshake would be needed to learn as much.
     pub fn of(reference: &SourceReference) -> Option<Probe> {
         let (url, default_port, request) = match Place::of(reference) {
-            Place::Rtsp(url) => {
-                (rtsp::place(&url).filter(|url| url.scheme() == "rtsp")?, rtsp::DEFAULT_PORT, "OPTIONS * RTSP/1.0\r\nCSeq: 1\r\n")
-            }
+            Place::Rtsp(url) => (
+                place::split(&url).map(|(url, _)| url).filter(|url| url.scheme() == "rtsp")?,
+                place::RTSP_PORT,
+                "OPTIONS * RTSP/1.0\r\nCSeq: 1\r\n",
+            ),
             Place::Http(url) => {
                 let url = url::Url::parse(&url).ok().filter(|url| url.scheme() == "http")?;
                 (url, 80, "HEAD / HTTP/1.1\r\nConnection: close\r\n")

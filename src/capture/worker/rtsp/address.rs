@@ -1,14 +1,11 @@
 //! What an `rtsp://` reference says: where, as whom, and by which transport.
 
+use crate::capture::place::{self, Credentials};
 use crate::error::{Error, Kind, Result};
-use percent_encoding::percent_decode_str;
 use url::Url;
 
 /// Ports of RTSP, plain and over TLS.
-const PORTS: (u16, u16) = (super::DEFAULT_PORT, 322);
-
-/// User and password, unescaped.
-pub(super) type Credentials = (String, String);
+const PORTS: (u16, u16) = (place::RTSP_PORT, 322);
 
 /// A camera's address, taken apart.
 #[derive(Clone)]
@@ -26,21 +23,7 @@ impl Address {
     /// Takes a URL apart. Errors never quote it.
     pub(super) fn parse(text: &str, udp_by_default: bool) -> Result<Address> {
         let wrong = || Error::new(Kind::SourceConnection, "the URL of the camera is not valid");
-        // A password that holds '/', '?' or '#' unescaped makes a URL wrong; then the last '@' ends it.
-        let (mut url, credentials) = match Url::parse(text) {
-            Ok(mut url) => {
-                let credentials = credentials(url.username(), url.password().unwrap_or_default());
-                url.set_username("").map_err(|()| wrong())?;
-                url.set_password(None).map_err(|()| wrong())?;
-                (url, credentials)
-            }
-            Err(_) => {
-                let (scheme, rest) = text.split_once("://").ok_or_else(wrong)?;
-                let (userinfo, place) = rest.rsplit_once('@').ok_or_else(wrong)?;
-                let (user, password) = userinfo.split_once(':').unwrap_or((userinfo, ""));
-                (Url::parse(&format!("{scheme}://{place}")).map_err(|_| wrong())?, credentials(user, password))
-            }
-        };
+        let (mut url, credentials) = place::split(text).ok_or_else(wrong)?;
         if url.host().is_none() {
             return Err(wrong());
         }
@@ -76,11 +59,6 @@ impl Address {
         address.credentials = self.credentials.clone().filter(|_| address.url.host() == self.url.host());
         Ok(address)
     }
-}
-
-fn credentials(user: &str, password: &str) -> Option<Credentials> {
-    let decode = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
-    (!user.is_empty() || !password.is_empty()).then(|| (decode(user), decode(password)))
 }
 
 /// Takes `rtsp_transport=…` out of the query; what else stands there is the camera's, letter by letter.

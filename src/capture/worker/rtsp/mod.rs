@@ -62,14 +62,6 @@ const MAX_HOPS: u32 = 3;
 /// Without a size from SDP or a first frame, the source is not open. Cameras send one every 1 to 10 seconds.
 const UNKNOWN_SIZE: &str = "no frame came that says how large the picture is";
 
-/// Port of RTSP.
-pub(in crate::capture) const DEFAULT_PORT: u16 = 554;
-
-/// A camera's URL without its credentials; `None`: it is none.
-pub(in crate::capture) fn place(url: &str) -> Option<url::Url> {
-    Address::parse(url, false).ok().map(|address| address.url)
-}
-
 /// An RTSP session that plays.
 struct Camera {
     runtime: Runtime,
