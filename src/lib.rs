@@ -11,6 +11,7 @@
 //! * [`capture`]: one worker process per video source, and the parent's end of it
 //! * [`infer`]: models, their registry, and the threads that run them
 //! * [`confine`]: child processes that read bytes of strangers: started, watched, locked in
+//! * [`outbound`]: connections to servers: proxies, trust, and why they fail
 //! * [`feed`]: what those who listen to a pipeline get
 //! * [`command`]: everything the product can be told, and what it answers
 //! * [`sink`]: where detections go
@@ -41,6 +42,7 @@ pub mod json;
 mod layering;
 pub mod logging;
 pub mod notify;
+pub mod outbound;
 pub mod pipeline;
 pub mod proto;
 pub mod resolve;

@@ -12,6 +12,7 @@ use crate::infer::engine::EngineChoice;
 use crate::infer::registry::{self, Models};
 use crate::infer::{Pool, Thresholds, tensorrt};
 use crate::notify::Notifier;
+use crate::outbound::{Proxies, Trust};
 use crate::pipeline::{self, Commands, Table};
 use crate::proto::{http, tcp};
 use async_signal::{Signal, Signals};
@@ -219,7 +220,10 @@ pub fn registry_settings(config: &Config) -> registry::Settings {
     let models = &config.models;
     let named = |text: &String| Some(text.clone()).filter(|text| !text.is_empty());
     let host_name = || rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let environment = |name: &str| std::env::var(name).ok();
     registry::Settings {
+        proxies: Proxies::from_environment(environment),
+        trust: Trust::from_environment(&models.ca_file, environment),
         cache_dir: models.cache_dir.clone(),
         models_dirs: models.dirs.clone(),
         api_base_url: models.api_base_url.clone(),

@@ -26,6 +26,7 @@ pub(super) const VARIABLES: &[(&str, Setter)] = &[
     }),
     ("API_BASE_URL", |c, v| text(&mut c.models.api_base_url, v)),
     ("LICENSE_SERVER", |c, v| text(&mut c.models.license_server, v)),
+    ("REQUESTS_CA_BUNDLE", |c, v| path(&mut c.models.ca_file, v)),
     ("DEVICE_ID", |c, v| text(&mut c.models.device_id, v)),
     ("API_KEY", |c, v| secret(&mut c.models.api_key, v)),
     ("ROBOFLOW_API_KEY", |c, v| secret(&mut c.models.api_key, v)),

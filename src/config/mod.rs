@@ -100,6 +100,9 @@ pub struct Models {
     pub api_base_url: String,
     /// `host[:port]` of a license server that all requests go through; empty: none. Environment: LICENSE_SERVER.
     pub license_server: String,
+    /// Certificates that the API and its storage may show or be signed by, PEM: of a CA, or of a server itself. Empty: those
+    /// that the system trusts. Environment: REQUESTS_CA_BUNDLE; SSL_CERT_FILE where this is empty.
+    pub ca_file: PathBuf,
     /// What the API is told of this device; empty: its host name. Environment: DEVICE_ID.
     pub device_id: String,
     /// Longest wait for an answer of the API, seconds. Environment: ROBOFLOW_API_REQUEST_TIMEOUT.
@@ -220,6 +223,7 @@ impl Default for Models {
             dirs: vec!["/usr/share/weir/models".into()],
             api_base_url: "https://api.roboflow.com".into(),
             license_server: String::new(),
+            ca_file: PathBuf::new(),
             device_id: String::new(),
             request_timeout_s: 30.0,
             retries: 3,

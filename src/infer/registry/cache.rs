@@ -12,7 +12,7 @@ use super::assemble::Artefacts;
 use super::document::{self, Look, MAX_DOCUMENT_BYTES};
 use super::environment::Environment;
 use super::names;
-use crate::error::{Error, Kind, Result, system};
+use crate::error::{Error, Kind, Result};
 use std::fs::File;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -97,37 +97,41 @@ impl Partial {
     pub(super) fn begin(cache: &Path, dataset: &str, version: u64) -> Result<Partial> {
         let target = folder(cache, dataset, version);
         let folder = cache.join(dataset).join(format!(".{version}.partial"));
+        let refused = |error| unwritable(&folder, error);
         match std::fs::remove_dir_all(&folder) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(unwritable(error)),
-            _ => std::fs::create_dir_all(&folder).map_err(unwritable)?,
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(refused(error)),
+            _ => std::fs::create_dir_all(&folder).map_err(refused)?,
         }
         Ok(Partial { folder, target })
     }
 
     /// A new file in it.
     pub(super) fn create(&self, name: &str) -> Result<File> {
-        File::create(self.folder.join(name)).map_err(unwritable)
+        let path = self.folder.join(name);
+        File::create(&path).map_err(|error| unwritable(&path, error))
     }
 
     /// A whole file.
     pub(super) fn write(&self, name: &str, content: &[u8]) -> Result<()> {
         let mut file = self.create(name)?;
-        file.write_all(content).map_err(unwritable)?;
-        file.sync_all().map_err(unwritable)
+        let refused = |error| unwritable(&self.folder.join(name), error);
+        file.write_all(content).map_err(refused)?;
+        file.sync_all().map_err(refused)
     }
 
     /// Everything is there, `last` is the last file written: moves the folder to its place.
     pub(super) fn keep(self, last: File) -> Result<()> {
-        last.sync_all().map_err(unwritable)?;
-        File::open(&self.folder).and_then(|folder| folder.sync_all()).map_err(unwritable)?;
+        let refused = |error| unwritable(&self.target, error);
+        last.sync_all().map_err(refused)?;
+        File::open(&self.folder).and_then(|folder| folder.sync_all()).map_err(refused)?;
         // An incomplete folder (the reference writes file by file) makes room; a complete one was seen under the lock.
         match std::fs::remove_dir_all(&self.target) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(unwritable(error)),
-            _ => std::fs::rename(&self.folder, &self.target).map_err(unwritable)?,
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(refused(error)),
+            _ => std::fs::rename(&self.folder, &self.target).map_err(refused)?,
         }
         match self.target.parent() {
             None => Ok(()),
-            Some(parent) => File::open(parent).and_then(|parent| parent.sync_all()).map_err(unwritable),
+            Some(parent) => File::open(parent).and_then(|parent| parent.sync_all()).map_err(refused),
         }
     }
 }
@@ -139,8 +143,16 @@ impl Drop for Partial {
     }
 }
 
-fn unwritable(error: std::io::Error) -> Error {
-    system("cannot write the model cache")(error)
+/// Path, reason, and what to do: whoever asks for a model is rarely who set the folder up.
+pub(super) fn unwritable(path: &Path, error: std::io::Error) -> Error {
+    let reason = error.to_string();
+    let reason = reason.split(" (os error").next().unwrap_or(&reason);
+    let advice = match error.kind() {
+        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => "make room there",
+        _ => "models.cache_dir (MODEL_CACHE_DIR) names a folder that the service can write",
+    };
+    let message = format!("cannot write the model cache: {}: {reason}; {advice}", path.display());
+    Error::new(Kind::System, message).because(error)
 }
 
 /// Throws a version away that cannot be loaded, so that the next request fetches it anew.

@@ -5,12 +5,11 @@
 use super::flight::Watch;
 use super::{Progress, Settings, Stage};
 use crate::error::{Error, Kind, Result};
-use crate::resolve::HttpResolver;
+use crate::outbound::{Fault, agent_parts};
 use std::io::{Read, Write};
+use std::path::Path;
 use std::time::Duration;
 use ureq::http::Response;
-use ureq::tls::{RootCerts, TlsConfig};
-use ureq::unversioned::transport::DefaultConnector;
 use ureq::{Agent, Body};
 
 /// Redirects followed for one request: storage behind a CDN needs one or two.
@@ -46,13 +45,14 @@ struct Failure {
 
 impl<'a> Client<'a> {
     /// A client for one load.
-    pub(super) fn new(settings: &'a Settings, watch: &'a dyn Watch) -> Client<'a> {
+    pub(super) fn new(settings: &'a Settings, watch: &'a dyn Watch) -> Result<Client<'a>> {
         let timeout = Some(settings.request_timeout);
         let config = Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(MAX_REDIRECTS)
             .user_agent(concat!("weir/", env!("CARGO_PKG_VERSION")))
-            .tls_config(TlsConfig::builder().root_certs(RootCerts::PlatformVerifier).build())
+            // Where requests go through is decided for each server that one leads to: see `outbound`.
+            .proxy(None)
             .timeout_resolve(timeout)
             .timeout_connect(timeout)
             .timeout_recv_response(timeout)
@@ -60,8 +60,8 @@ impl<'a> Client<'a> {
             .timeout_per_write(timeout)
             .timeout_global(Some(DOWNLOAD_TIMEOUT))
             .build();
-        let agent = Agent::with_parts(config, DefaultConnector::default(), HttpResolver::default());
-        Client { agent, settings, watch }
+        let (connector, resolver) = agent_parts(settings.proxies.clone(), settings.trust.client(None)?);
+        Ok(Client { agent: Agent::with_parts(config, connector, resolver), settings, watch })
     }
 
     /// The body of `url`, at most `limit` bytes.
@@ -69,7 +69,7 @@ impl<'a> Client<'a> {
         self.persistently(|| {
             let mut bytes = Vec::new();
             let response = self.get(server, url)?;
-            copy(response, &mut bytes, limit, |_, _| Ok(()))?;
+            copy(response, &mut bytes, limit, &self.settings.cache_dir, |_, _| Ok(()))?;
             Ok(bytes)
         })
     }
@@ -80,7 +80,7 @@ impl<'a> Client<'a> {
             let mut file = open()?;
             let response = self.get(Server::Storage, url)?;
             let report = |bytes, total| self.watch.report(Progress { stage: Stage::Downloading, bytes, total });
-            copy(response, &mut file, limit, report)?;
+            copy(response, &mut file, limit, &self.settings.cache_dir, report)?;
             Ok(file)
         })
     }
@@ -151,6 +151,7 @@ fn copy(
     response: Response<Body>,
     to: &mut dyn Write,
     limit: u64,
+    cache: &Path,
     report: impl Fn(u64, Option<u64>) -> Result<()>,
 ) -> Result<(), Failure> {
     let length = response.headers().get("content-length").and_then(|value| value.to_str().ok()?.trim().parse::<u64>().ok());
@@ -173,7 +174,7 @@ fn copy(
         };
         received += count as u64;
         let bytes = chunk.get(..count).unwrap_or_default();
-        to.write_all(bytes).map_err(crate::error::system("cannot write the model cache"))?;
+        to.write_all(bytes).map_err(|error| super::cache::unwritable(cache, error))?;
         report(received, Some(length))?;
     }
     if received != length {
@@ -200,12 +201,15 @@ fn failure(error: ureq::Error) -> Failure {
             transient(Kind::ApiTimeout, "Timeout when attempting to connect to Roboflow API.")
         }
         ureq::Error::Io(_) | ureq::Error::ConnectionFailed => {
-            transient(Kind::ApiConnection, "Could not connect to Roboflow API.")
+            transient(Kind::ApiConnection, "Could not connect to Roboflow API: it broke off.")
         }
-        ureq::Error::HostNotFound => transient(Kind::ApiConnection, "Could not resolve the name of the Roboflow API."),
-        ureq::Error::Tls(_) | ureq::Error::Rustls(_) => {
-            lasting(Kind::ApiConnection, "Could not agree on TLS with the Roboflow API: check its certificate and the clock.")
-        }
+        ureq::Error::Other(cause) => match cause.downcast::<Fault>() {
+            Ok(fault) => {
+                let message = format!("Could not connect to Roboflow API: {}", fault.message);
+                Failure { error: Error::new(Kind::ApiConnection, message), transient: fault.is_transient }
+            }
+            Err(_) => transient(Kind::ApiConnection, "Could not connect to Roboflow API."),
+        },
         ureq::Error::TooManyRedirects | ureq::Error::RedirectFailed => {
             lasting(Kind::ApiMalformed, "The Roboflow API redirects without end.")
         }

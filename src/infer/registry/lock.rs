@@ -1,5 +1,6 @@
 //! A file lock, so that two services may share a cache.
 
+use super::cache::unwritable;
 use super::flight::Watch;
 use super::{Progress, Stage};
 use crate::error::{Error, Kind, Result, system};
@@ -24,9 +25,9 @@ impl Lock {
     /// Waits for the lock `<cache>/_file_locks/<name>.lock`.
     pub(super) fn take(cache: &Path, name: &str, watch: &dyn Watch) -> Result<Lock> {
         let folder = cache.join("_file_locks");
-        std::fs::create_dir_all(&folder).map_err(system("cannot write the model cache"))?;
+        std::fs::create_dir_all(&folder).map_err(|error| unwritable(&folder, error))?;
         let file = File::options().create(true).truncate(false).write(true).open(folder.join(format!("{name}.lock")));
-        let file = file.map_err(system("cannot write the model cache"))?;
+        let file = file.map_err(|error| unwritable(&folder, error))?;
         let deadline = Instant::now() + LOCK_TIMEOUT;
         loop {
             match flock(&file, FlockOperation::NonBlockingLockExclusive) {

@@ -33,7 +33,7 @@ pub(super) fn fetch(dataset: &str, version: u64, key: Option<&Secret>, settings:
         return Ok(()); // Another process fetched it while this one waited.
     }
 
-    let client = Client::new(settings, watch);
+    let client = Client::new(settings, watch)?;
     let ticket = ask(&client, &format!("/ort/{}/{version}", encode(dataset)), "", key, settings)?;
     let ort = ticket.member("ort").filter(|ort| ort.object().is_some());
     let ort = ort.ok_or_else(|| Error::new(Kind::ApiMalformed, "The answer of the Roboflow API names no model."))?;
@@ -69,7 +69,10 @@ pub(super) fn instant(id: &str, key: Option<&Secret>, settings: &Settings, watch
     if settings.offline {
         return Error::new(Kind::ApiConnection, "the model is not in the cache, and the service is offline");
     }
-    let client = Client::new(settings, watch);
+    let client = match Client::new(settings, watch) {
+        Ok(client) => client,
+        Err(error) => return error,
+    };
     match ask(&client, "/getWeights", &format!("model={}&", encode(id)), key, settings) {
         Err(error) => error,
         // What the API offers there are few-shot models of another kind.

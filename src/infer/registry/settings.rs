@@ -3,6 +3,7 @@
 use crate::command::Secret;
 use crate::infer::engine::EngineChoice;
 use crate::infer::tensorrt;
+use crate::outbound::{Proxies, Trust};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -12,6 +13,10 @@ pub const MAX_MODEL_BYTES: u64 = 512 << 20;
 /// What the registry is told by the configuration.
 #[derive(Debug, Clone)]
 pub struct Settings {
+    /// Through which proxies the API and its storage are asked.
+    pub proxies: Proxies,
+    /// Whose certificates they may show.
+    pub trust: Trust,
     /// `MODEL_CACHE_DIR`; models fetched from the API are kept in it as docs/roboflow.md §6.2 says.
     pub cache_dir: PathBuf,
     /// Folders below which a model id may be a path. The cache directory is not implied.
@@ -55,6 +60,8 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Settings {
+            proxies: Proxies::default(),
+            trust: Trust::default(),
             cache_dir: PathBuf::from("/tmp/cache"),
             models_dirs: vec![PathBuf::from("/usr/share/weir/models")],
             api_base_url: String::from("https://api.roboflow.com"),

@@ -45,7 +45,6 @@ impl Prometheus {
             .stderr(Stdio::null())
             .spawn()
             .expect("prometheus starts");
-        // It listens before it is ready, and says so.
         wait_for("Prometheus to be ready", || {
             std::net::TcpStream::connect(address).ok()?;
             (http::request(address, "GET", "/-/ready", &[], b"").status == 200).then_some(())
