@@ -6,6 +6,7 @@
 
 use super::proxy::{Proxies, Route};
 use super::trust;
+use crate::resolve::HttpResolver;
 use futures_rustls::rustls;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, StreamOwned};

@@ -81,6 +81,9 @@ check "a file in /etc/weir/pipelines.d is a pipeline after a reload, and none wi
 check "information has priority 6" bash -c "journalctl -q -u weir -b -o json | grep event=reloaded | grep -q '\"PRIORITY\":\"6\"'"
 check "a line carries neither prefix nor time of its own" bash -c "journalctl -q -u weir -b -o cat | grep -q '^event=reloaded'"
 
+check "changes are in the journal under a name of their own" bash -c "journalctl -q -t weir-audit -b -o cat | grep -q '^command=init .*who=anyone from=127.0.0.1 door=tcp outcome=success'"
+check "and not among the other lines" bash -c "! journalctl -q -u weir -b -o cat | grep '^audit '"
+
 # -- restart
 kept=$(pipelines)
 systemctl restart weir.service
@@ -155,10 +158,12 @@ check "restarts the service" bash -c "systemctl -q is-active weir && [ $(show Ma
 check "keeps the configuration" grep -q '^# mine' /etc/weir/weir.toml
 check "and the pipelines" until_true 10 bash -c "weir ctl list | grep -q '$kept'"
 check "going back is installing the old one" bash -c 'dpkg -i --force-confold /test/weir_*_amd64.deb && systemctl -q is-active weir && weir ctl list'
+systemctl enable --now weir-tcp.socket weir-http.socket
 check "removal" dpkg -r weir-demo weir
+check "stops the sockets too" bash -c '! systemctl -q is-active weir-tcp.socket && ! systemctl -q is-active weir-http.socket'
 check "stops it" bash -c '! pgrep -x weir && [ ! -e /usr/lib/systemd/system/weir.service ]'
 check "leaves configuration and pipelines" bash -c 'grep -q mine /etc/weir/weir.toml && ls /var/lib/private/weir/*'
-check "purging takes them too" bash -c 'dpkg -P weir && [ ! -e /etc/weir/weir.toml ] && [ ! -e /var/lib/private/weir ]'
+check "purging takes them too" bash -c 'dpkg -P weir && [ ! -e /etc/weir ] && [ ! -e /etc/default/weir ] && [ ! -e /var/lib/private/weir ] && [ -z "$(find / -xdev -name "*weir*" -not -path "/proc/*" -not -path "/test/*" -not -path "/var/log/*" -not -path "/var/lib/dpkg/*" -not -path "/tmp/*" -print -quit)" ]'
 
 # -- without dpkg
 cd /tmp && tar xf /test/weir-*.tar.gz && cd weir-*/ || exit 1
