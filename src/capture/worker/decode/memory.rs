@@ -1,23 +1,9 @@
 //! What decoding a stream needs, from its parameter sets.
 
 use super::annexb::{h264_type, h265_type, nal_units};
+use super::parameters::Frames;
 use super::reorder::MAX_DEPTH;
 use super::{Codec, H264Parameters, H265Parameters};
-
-/// What a parameter set says about the size of memory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Frames {
-    /// Pixels of a coded frame, before cropping.
-    pub(super) pixels: u64,
-    /// Frames that are kept for reference.
-    pub(super) references: u64,
-    /// Frames that are held back until it is their turn.
-    pub(super) held: u64,
-    /// Bytes of a sample while it is decoded.
-    pub(super) sample_bytes: u64,
-    /// Samples of a pixel, in halves: 2 gray, 3 for 4:2:0, 4 for 4:2:2, 6 for 4:4:4.
-    pub(super) half_samples: u64,
-}
 
 /// Bytes of a pixel for which a decoder keeps the motion of a reference: vectors, reference numbers, modes of each 4×4 block.
 const MOTION: u64 = 2;
@@ -33,16 +19,6 @@ const SPARE_SHOWN: u64 = 1;
 
 /// Bytes whatever the picture: tables, the packet, what is kept for the second decoder.
 const BASE: u64 = 8 * 1024 * 1024;
-
-/// [`Frames::half_samples`] of a `chroma_format_idc`.
-pub(super) fn half_samples(chroma: u32) -> u64 {
-    match chroma {
-        0 => 2,
-        1 => 3,
-        2 => 4,
-        _ => 6,
-    }
-}
 
 /// Bytes that a decoder needs for the largest picture that the sequence parameter sets in an Annex B stream announce, the stream's
 /// own packets included; `None`: there are none. Above what was measured, by less than four times (`tests/engine_allocations.rs`).

@@ -69,6 +69,31 @@ pub(super) fn frame_rate(scale: u32, units: u32) -> Option<f64> {
     (units != 0 && fps > 0.0 && fps <= MAX_FPS).then_some(fps)
 }
 
+/// What a parameter set says about the size of memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Frames {
+    /// Pixels of a coded frame, before cropping.
+    pub(super) pixels: u64,
+    /// Frames that are kept for reference.
+    pub(super) references: u64,
+    /// Frames that are held back until it is their turn.
+    pub(super) held: u64,
+    /// Bytes of a sample while it is decoded.
+    pub(super) sample_bytes: u64,
+    /// Samples of a pixel, in halves: 2 gray, 3 for 4:2:0, 4 for 4:2:2, 6 for 4:4:4.
+    pub(super) half_samples: u64,
+}
+
+/// [`Frames::half_samples`] of a `chroma_format_idc`.
+pub(super) fn half_samples(chroma: u32) -> u64 {
+    match chroma {
+        0 => 2,
+        1 => 3,
+        2 => 4,
+        _ => 6,
+    }
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {

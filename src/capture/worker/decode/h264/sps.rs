@@ -2,8 +2,7 @@
 
 use crate::capture::worker::decode::annexb::{h264_type, nal_units};
 use crate::capture::worker::decode::bits::{Bits, unescape};
-use crate::capture::worker::decode::memory::{self, Frames};
-use crate::capture::worker::decode::parameters::{self, Window};
+use crate::capture::worker::decode::parameters::{self, Frames, Window};
 use crate::capture::worker::decode::reorder::{Depth, MAX_DEPTH};
 use crate::capture::worker::picture::{Matrix, Range};
 
@@ -167,7 +166,7 @@ impl Sps {
             held: held as u64,
             sample_bytes: if coding.deep { 2 } else { 1 },
             // Gray comes as 4:2:0.
-            half_samples: memory::half_samples(coding.chroma.max(1)),
+            half_samples: parameters::half_samples(coding.chroma.max(1)),
         }
     }
 

@@ -2,8 +2,7 @@
 
 use crate::capture::worker::decode::annexb::{h265_type, nal_units};
 use crate::capture::worker::decode::bits::{Bits, unescape};
-use crate::capture::worker::decode::memory::{self, Frames};
-use crate::capture::worker::decode::parameters::{self, Window};
+use crate::capture::worker::decode::parameters::{self, Frames, Window};
 use crate::capture::worker::picture::{Matrix, Range};
 
 /// The facts of a sequence parameter set.
@@ -68,7 +67,7 @@ impl Sps {
             references: u64::from(kept),
             held: reorder as u64,
             sample_bytes: if deep { 2 } else { 1 },
-            half_samples: memory::half_samples(chroma),
+            half_samples: parameters::half_samples(chroma),
         };
         let mut sps = Sps { width, height, fps: None, range: Range::Limited, matrix: Matrix::Bt601, reorder, frames };
         // Damaged or cut-short usability information says nothing; the picture is still good.
