@@ -63,6 +63,17 @@ fuzz: ## Random inputs for longer than `make test` has time
 bare: ## Both commands in a Debian with nothing but git, make and Rust in it (root; half an hour a suite)
 	tests/bare/run.sh bookworm trixie
 
+# WEIR_ONNX_RANDOM says how many single operators, WEIR_ONNX_GRAPHS how many small graphs, WEIR_ONNX_SEED where to begin.
+.PHONY: onnx
+onnx: export WEIR_ONNX_RANDOM ?= 6000
+onnx: export WEIR_ONNX_GRAPHS ?= 1000
+onnx: export WEIR_ONNX_SEED ?= 0
+onnx: ## ONNX's node tests and random operators against onnxruntime (both from PyPI, in their own environment)
+	scripts/setup.sh build test
+	cargo build --locked --release
+	scripts/venv.sh onnx tests/onnx/requirements.txt
+	target/onnx/bin/python tests/onnx/compare.py target/release/weir --random $(WEIR_ONNX_RANDOM) --graphs $(WEIR_ONNX_GRAPHS) --seed $(WEIR_ONNX_SEED)
+
 nspawn: ## The packages and the unit under a real systemd, in a container (root, two minutes)
 	scripts/setup.sh build nspawn
 	cargo build --locked --release

@@ -107,6 +107,8 @@ impl Log for StandardError {
             target if target.starts_with("weir") => LevelFilter::Trace,
             // It warns of what any stranger sends to a door: who likes could fill the log.
             target if target.starts_with("rustls") => LevelFilter::Error,
+            // It warns of operator sets that it was not tested with; what we accept is compared by tests of our own.
+            target if target.starts_with("tract") => LevelFilter::Error,
             // Other crates' chatter below warnings is of no use to who runs the service.
             _ => self.strangers,
         };

@@ -3,6 +3,7 @@
 mod bench;
 mod ctl;
 mod demo;
+mod models;
 mod platform;
 mod present;
 
@@ -11,7 +12,7 @@ use crate::error::{Error, Kind, Result};
 use crate::{capture, infer, logging, service};
 use lexopt::{Arg, Parser, ValueExt};
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// Exit codes of sysexits.h.
@@ -29,6 +30,7 @@ weir watches many cameras with an object-detection model and is steered over TCP
   weir demo [OPTIONS]        serve with one pipeline on the bundled clip and print what it sees
   weir ctl COMMAND           list | status ID | init … | pause ID | resume ID | terminate ID | listen PORT
   weir check [MODEL]         say what this machine has; or load a model (id, folder or .onnx) and say what it is and costs
+  weir models COMMAND        add FILE … | list | show NAME | remove NAME: models of one's own
   weir bench engine …        time a model;  weir bench pipeline …, weir bench decode FILE
 
 Options of serve, demo and check:
@@ -73,6 +75,7 @@ fn run(mut arguments: Vec<OsString>) -> Result<ExitCode> {
         "ctl" => ctl::run(arguments),
         "check" => check(Options::parse(arguments, true)?),
         "bench" => bench::run(arguments),
+        "models" => models::run(arguments),
         _ => Err(usage(format!("unknown command `{command}`; weir --help names them all"))),
     }
 }
@@ -181,9 +184,25 @@ fn check(mut options: Options) -> Result<ExitCode> {
     };
     let mut registry = service::registry_settings(&config);
     // On the command line a path is a path: who can read it may load it.
-    if let Some(folder) = PathBuf::from(model).canonicalize().ok().and_then(|path| Some(path.parent()?.to_owned())) {
-        registry.models_dirs.push(folder);
+    let path = PathBuf::from(model).canonicalize().ok();
+    let served = |path: &Path| registry.models_dirs.iter().any(|dir| dir.canonicalize().is_ok_and(|dir| path.starts_with(dir)));
+    let foreign = path.as_deref().filter(|path| path.is_file() && !served(path)).map(Path::to_owned);
+    registry.models_dirs.extend(path.and_then(|path| Some(path.parent()?.to_owned())));
+    match (infer::check::run(&registry, model), foreign) {
+        (Ok(report), foreign) => {
+            println!("{report}");
+            if let Some(path) = foreign {
+                println!("serve    weir models add {}", infer::check::quoted(&path));
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+        (Err(error), foreign) => {
+            let remedy =
+                foreign.filter(|_| error.message().contains("names")).and_then(|path| infer::check::remedy(&registry, &path));
+            let Some(remedy) = remedy else { return Err(error) };
+            eprintln!("weir: {}", error.message());
+            println!("{remedy}");
+            Ok(ExitCode::from(exit::SOFTWARE))
+        }
     }
-    println!("{}", infer::check::run(&registry, model)?);
-    Ok(ExitCode::SUCCESS)
 }

@@ -6,7 +6,7 @@ use super::engine::EngineChoice;
 use super::engine::{self, Options};
 use super::family::recognise::{self, Hints};
 use super::onnx::Graph;
-use super::registry::{Settings, names_of_metadata};
+use super::registry::{NAMES_KEYS, Names, Settings};
 use super::{Run, cnn, tensorrt};
 use crate::clock::process_cpu_time;
 use crate::error::{Error, Kind, Result};
@@ -79,7 +79,7 @@ pub fn run(request: &Request) -> Result<Figures> {
         budget_bytes,
         weights: &request.model,
         tensorrt: &tensorrt::Settings::default(),
-        scores: &|shapes| recognise::family(shapes, &hints).ok()?.0.scores(shapes),
+        scores: &|shapes| recognise::family(shapes, &hints).ok()?.family.scores(shapes),
         building: &|| Ok(()),
     };
     let engine = engine::compile(graph, &options)?;
@@ -118,9 +118,10 @@ fn read_file(model: &Path) -> Result<(Graph, [usize; 2], u64)> {
     Ok((graph, [side(input.width), side(input.height)], budget_bytes))
 }
 
-/// How many classes the file names; 0 where it does not.
-fn class_names(graph: &Graph) -> usize {
-    graph.metadata("names").and_then(names_of_metadata).map_or(0, |names| names.len())
+/// How many classes the file may have by the names in it.
+fn class_names(graph: &Graph) -> Vec<usize> {
+    let names = NAMES_KEYS.iter().find_map(|key| Names::of_metadata(graph.metadata(key)?));
+    names.map(|names| names.counts()).unwrap_or_default()
 }
 
 /// Numbers from 0 to 1 that look random and are always the same: what a model is timed on.

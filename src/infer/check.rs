@@ -1,11 +1,16 @@
 //! `weir check`: what a model is and what it costs.
 
 use super::bench::noise;
-use super::registry::{self, Settings};
+use super::family::Classes;
+use super::family::recognise::{self, Hints};
+use super::onnx::Graph;
+use super::registry::{self, Addition, Assembled, Settings, own};
 use super::{Model, Run, tensorrt};
 use crate::error::Result;
 use std::fmt;
+use std::path::Path;
 use std::time::{Duration, Instant};
+use tract_onnx::tract_hir::internal::DimLike;
 
 /// Timed runs after one to warm up; the shortest counts.
 const TIMED_RUNS: u32 = 5;
@@ -25,6 +30,44 @@ pub fn run(settings: &Settings, model: &str) -> Result<Report> {
     // On the command line a path is a path, however it is written; ids of the API do not exist as files.
     let path = std::fs::canonicalize(model).ok().and_then(|path| path.into_os_string().into_string().ok());
     let loaded = registry::load_blocking(path.as_deref().unwrap_or(model), settings)?;
+    report(loaded, settings)
+}
+
+/// Adds a model of one's own ([`own::add`]) and reports. Blocks.
+pub fn add(settings: &Settings, addition: &Addition) -> Result<Report> {
+    report(own::add(addition, settings)?, settings)
+}
+
+/// The command that would make the file at `path` a model that runs, as far as that can be told; `None` where nothing would.
+pub fn remedy(settings: &Settings, path: &Path) -> Option<String> {
+    let graph = Graph::read_file(path, settings.max_model_bytes, settings.memory_budget_bytes).ok()?;
+    let input = graph.input();
+    let (width, height) = (input.width.unwrap_or(OPEN_SIDE), input.height.unwrap_or(OPEN_SIDE));
+    let hints = Hints::of_graph(&graph, Vec::new(), (width, height));
+    let typed = graph.into_typed(width, height, settings.memory_budget_bytes).ok()?;
+    let shape =
+        |outlet| typed.outlet_fact(outlet).ok().map(|fact| fact.shape.iter().map(|dim| dim.to_usize().unwrap_or(0)).collect());
+    let shapes: Vec<Vec<usize>> = typed.output_outlets().ok()?.iter().map(|outlet| shape(*outlet)).collect::<Option<_>>()?;
+    let found = recognise::family(&shapes, &hints).ok()?;
+    let names = match found.family.classes(&shapes)? {
+        Classes::Exactly(80) | Classes::UpTo(80 | 91) | Classes::Untold => String::from("coco"),
+        Classes::Exactly(count @ 1..=9) => (1..=count).map(|class| format!("NAME{class}")).collect::<Vec<_>>().join(","),
+        Classes::Exactly(count) | Classes::UpTo(count) => format!("NAMES.txt   # one of {count} names a line"),
+    };
+    Some(format!("weir models add {} --names {names}", quoted(path)))
+}
+
+/// A path as a shell takes it for one word.
+pub fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+=:,".contains(c);
+    if text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', "'\\''")) }
+}
+
+/// Side of the input where the file leaves it open, pixels.
+const OPEN_SIDE: usize = 640;
+
+fn report(loaded: Assembled, settings: &Settings) -> Result<Report> {
     let mut run = loaded.model.engine().new_run()?;
     let shortest_run = time_runs(run.as_mut(), TIMED_RUNS)?;
     let gpu = tensorrt::describe(&settings.tensorrt);
@@ -100,7 +143,6 @@ impl fmt::Display for Laid<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::path::Path;
 
     #[test]
     fn the_demo_model_is_described() {

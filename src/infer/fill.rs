@@ -22,6 +22,14 @@ pub(crate) enum Scale {
     ImageNet,
     /// Back to 0..255.
     Bytes,
+    /// Channels swapped to BGR.
+    BgrUnit,
+    /// To −1..1.
+    Signed,
+    /// The same, channels swapped to BGR.
+    BgrSigned,
+    /// ImageNet's mean and deviation of each channel, and then swapped to BGR.
+    BgrImageNet,
     /// Channels swapped to BGR and back to 0..255: what YOLOX was trained with.
     BgrBytes,
     /// ImageNet's mean and deviation, as the reference applies them for RF-DETR: while the picture is still BGR, so that blue
@@ -42,10 +50,14 @@ impl Fill {
         }
         let mut sources: [&[u8]; 3] = Default::default();
         sources.iter_mut().zip(pixels.chunks_exact(width * height)).for_each(|(source, plane)| *source = plane);
-        if self.scale == Scale::BgrBytes {
+        if self.scale.is_bgr() {
             sources.reverse();
         }
-        for ((from, to), (factor, offset)) in sources.into_iter().zip(input.chunks_exact_mut(plane)).zip(self.scale.of_planes()) {
+        let mut scales = self.scale.of_planes();
+        if self.scale.is_bgr() {
+            scales.reverse();
+        }
+        for ((from, to), (factor, offset)) in sources.into_iter().zip(input.chunks_exact_mut(plane)).zip(scales) {
             let mut rows = to.chunks_exact_mut(self.width);
             for (from, to) in from.chunks_exact(width).zip(&mut rows) {
                 let (seen, beyond) = to.split_at_mut(width.min(to.len()));
@@ -63,18 +75,47 @@ impl Fill {
 }
 
 impl Scale {
+    /// Blue first.
+    fn is_bgr(self) -> bool {
+        matches!(self, Scale::BgrUnit | Scale::BgrBytes | Scale::BgrSigned | Scale::BgrImageNet)
+    }
+
+    /// From words of the command line: `bgr,0-255`. What is not said is `rgb` and `0-1`.
+    pub(crate) fn of_words(words: &str) -> Option<Scale> {
+        let (mut bgr, mut range) = (false, "0-1");
+        for word in words.split(',').map(str::trim) {
+            match word {
+                "rgb" => bgr = false,
+                "bgr" => bgr = true,
+                "0-1" | "0-255" | "-1-1" | "imagenet" => range = word,
+                _ => return None,
+            }
+        }
+        Some(match (range, bgr) {
+            ("0-255", false) => Scale::Bytes,
+            ("0-255", true) => Scale::BgrBytes,
+            ("-1-1", false) => Scale::Signed,
+            ("-1-1", true) => Scale::BgrSigned,
+            ("imagenet", false) => Scale::ImageNet,
+            ("imagenet", true) => Scale::BgrImageNet,
+            (_, false) => Scale::Unit,
+            (_, true) => Scale::BgrUnit,
+        })
+    }
+
     /// For a graph whose input is of 8-bit pixels: what it does with them stands in the graph.
     pub(crate) fn of_bytes(self) -> Scale {
-        if self == Scale::BgrBytes { Scale::BgrBytes } else { Scale::Bytes }
+        if self.is_bgr() { Scale::BgrBytes } else { Scale::Bytes }
     }
 
     /// Factor and offset from a byte to the number, for the planes R, G and B.
     fn of_planes(self) -> [(f32, f32); 3] {
         let [red, green, blue] = IMAGENET.map(|(mean, deviation)| (1.0 / (255.0 * deviation), -mean / deviation));
         match self {
-            Scale::Unit => [(1.0 / 255.0, 0.0); 3],
+            Scale::Unit | Scale::BgrUnit => [(1.0 / 255.0, 0.0); 3],
             Scale::Bytes | Scale::BgrBytes => [(1.0, 0.0); 3],
-            Scale::ImageNet => [red, green, blue],
+            Scale::Signed | Scale::BgrSigned => [(1.0 / 127.5, -1.0); 3],
+            Scale::ImageNet | Scale::BgrImageNet => [red, green, blue],
             Scale::ImageNetSwapped => [blue, green, red],
         }
     }
@@ -110,6 +151,23 @@ mod tests {
         let fill = Fill { width: 2, height: 2, scale: Scale::BgrBytes };
         fill.write(&PIXELS, &mut input, &RULE, &RULE.place(4, 4).unwrap());
         assert_eq!(input, [0.0, 0.0, 0.0, 0.0, 255.0, 255.0, 255.0, 255.0, 0.0, 255.0, 51.0, 102.0]);
+    }
+
+    #[test]
+    fn words_say_what_an_input_wants() {
+        assert_eq!(Scale::of_words("bgr,0-255"), Some(Scale::BgrBytes));
+        assert_eq!(Scale::of_words("imagenet"), Some(Scale::ImageNet));
+        assert_eq!(Scale::of_words("-1-1"), Some(Scale::Signed));
+        assert_eq!(Scale::of_words("grey"), None);
+        let first = |scale: Scale| {
+            let mut input = [9.0; 12];
+            Fill { width: 2, height: 2, scale }.write(&PIXELS, &mut input, &RULE, &RULE.place(4, 4).unwrap());
+            (input[1], input[9])
+        };
+        assert_eq!(first(Scale::Signed), (1.0, -1.0));
+        // red, 255 in its second pixel, is last, with its own constants
+        let (_, red) = first(Scale::BgrImageNet);
+        assert!((red - (1.0 - 0.485) / 0.229).abs() < 1e-5, "{red}");
     }
 
     #[test]

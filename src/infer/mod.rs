@@ -13,6 +13,8 @@ pub mod onnx;
 mod pool;
 pub mod registry;
 mod shared;
+#[cfg(test)]
+mod standard;
 pub mod tensorrt;
 #[cfg(test)]
 mod tests;

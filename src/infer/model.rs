@@ -25,6 +25,8 @@ pub(crate) struct Parts {
     pub(crate) classes: Vec<String>,
     /// How its outputs are read.
     pub(crate) family: Family,
+    /// The family was seen in the graph and not told.
+    pub(crate) recognised: bool,
     /// What runs it.
     pub(crate) engine: Arc<dyn Engine>,
 }
@@ -79,6 +81,16 @@ impl Model {
     /// How its outputs are read.
     pub(crate) fn family(&self) -> Family {
         self.parts.family
+    }
+
+    /// Whether the family was seen in the graph and not told.
+    pub(crate) fn is_recognised(&self) -> bool {
+        self.parts.recognised
+    }
+
+    /// How its outputs are read after all.
+    pub(crate) fn set_family(&mut self, family: Family) {
+        self.parts.family = family;
     }
 
     /// How pixels become numbers.

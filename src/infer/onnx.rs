@@ -11,9 +11,11 @@ pub(super) mod operators;
 mod precision;
 mod refuse;
 
+pub(super) use external::other_files;
 pub use feed::Input;
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result, system};
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::Read;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -55,8 +57,8 @@ impl Graph {
     /// Reads and checks a file of at most `max_bytes`, and the files beside it that its weights may lie in. `budget` is the most
     /// bytes that any one tensor, and all in other files together, may have.
     pub fn read_file(path: &Path, max_bytes: u64, budget: u64) -> Result<Graph> {
-        let file = File::open(path).map_err(|cause| artefact("the weights cannot be read").because(cause))?;
-        let size = file.metadata().map_err(|cause| artefact("the weights cannot be read").because(cause))?.len();
+        let file = File::open(path).map_err(system("the weights cannot be read"))?;
+        let size = file.metadata().map_err(system("the weights cannot be read"))?.len();
         if size > max_bytes {
             let message = format!("the weights have {} MiB, more than the {} MiB allowed", size >> 20, max_bytes >> 20);
             return Err(Error::new(Kind::Exhausted, message));
@@ -74,8 +76,11 @@ impl Graph {
     /// As [`Graph::read`]; weights may also lie in files in `folder`.
     pub fn read_beside(reader: &mut dyn Read, folder: Option<&Path>, budget: u64) -> Result<Graph> {
         forbid_wrong_kernels();
-        let mut proto = quietly(|| tract_onnx::onnx().proto_model_for_read(reader))
-            .map_err(|cause| artefact("the weights are not an ONNX file").because(cause))?;
+        let mut proto =
+            quietly(|| tract_onnx::onnx().proto_model_for_read(reader)).map_err(|cause| match cause.is::<std::io::Error>() {
+                true => Error::new(Kind::System, "the weights cannot be read").because(cause),
+                false => artefact("the weights are not an ONNX file").because(cause),
+            })?;
         if proto.graph.is_none() {
             return Err(artefact("the ONNX file holds no graph"));
         }
@@ -86,6 +91,7 @@ impl Graph {
         let graph = proto.graph.as_mut().ok_or_else(|| artefact("the ONNX file holds no graph"))?;
         refuse::check(graph)?;
         check_nodes(graph)?;
+        check_values_are_made(graph)?;
         check_tensors(graph, budget)?;
         precision::to_single(graph)?;
         modern::bring_up(graph, version)?;
@@ -179,6 +185,47 @@ fn check_opset(version: i64) -> Result<()> {
         return Ok(());
     }
     Err(artefact(format!("the graph uses ONNX operator set {version}; {OLDEST_OPSET} to {NEWEST_OPSET} are supported")))
+}
+
+/// Every value that is read is made by something, and no node waits for itself.
+fn check_values_are_made(graph: &GraphProto) -> Result<()> {
+    let inputs = graph.input.iter().map(|input| input.name.as_str());
+    let given: HashSet<&str> = inputs.chain(graph.initializer.iter().map(|tensor| tensor.name.as_str())).collect();
+    let made: HashSet<&str> = graph.node.iter().flat_map(|node| &node.output).map(String::as_str).collect();
+    let nobodys = |name: &str| !given.contains(name) && !made.contains(name);
+    let mut readers: HashMap<&str, Vec<usize>> = HashMap::new();
+    let mut missing = vec![0usize; graph.node.len()];
+    for (index, node) in graph.node.iter().enumerate() {
+        for name in node.input.iter().map(String::as_str).filter(|name| !name.is_empty() && !given.contains(name)) {
+            if nobodys(name) {
+                return Err(artefact(format!("node {} reads {}, which nothing makes", clean(&node.name), clean(name))));
+            }
+            readers.entry(name).or_default().push(index);
+            missing[index] += 1;
+        }
+    }
+    if let Some(output) = graph.output.iter().find(|output| nobodys(&output.name)) {
+        return Err(artefact(format!("nothing makes the output {}", clean(&output.name))));
+    }
+    let mut ready: Vec<usize> = (0..graph.node.len()).filter(|index| missing[*index] == 0).collect();
+    let mut done = 0;
+    while let Some(index) = ready.pop() {
+        done += 1;
+        for name in &graph.node[index].output {
+            // once: a name that is made twice must not count twice
+            for reader in readers.remove(name.as_str()).unwrap_or_default() {
+                missing[reader] -= 1;
+                if missing[reader] == 0 {
+                    ready.push(reader);
+                }
+            }
+        }
+    }
+    let stuck = missing.iter().position(|count| *count > 0).and_then(|index| graph.node.get(index));
+    match stuck.filter(|_| done < graph.node.len()) {
+        None => Ok(()),
+        Some(node) => Err(artefact(format!("the graph turns in a circle at node {}", clean(&node.name)))),
+    }
 }
 
 fn check_nodes(graph: &GraphProto) -> Result<()> {

@@ -120,7 +120,7 @@ impl Workbench {
             model.fill().write(&self.pixels, run.input(), rule, &job.placement);
             lowest = lowest.min(job.thresholds.confidence);
         }
-        run.expect_scores_from(lowest);
+        run.expect_scores_from(model.family().lowest_raw(lowest));
         run.execute()
     }
 
@@ -175,8 +175,9 @@ fn decode(
     detections.extend(named.filter_map(|candidate| candidate.on_frame(&back)));
 }
 
-/// Runs a model once on noise, as a test.
-pub(crate) fn try_out(model: &Model) -> Result<()> {
+/// Runs a model once on noise, as a test. What its outputs show to be otherwise than their shapes said is corrected; what is odd
+/// about them is given back.
+pub(crate) fn try_out(model: &mut Model) -> Result<Option<&'static str>> {
     let rule = model.rule();
     let placement = rule.place(rule.width, rule.height).ok_or_else(|| Error::new(Kind::Inference, "the crop is empty"))?;
     let mut noise = vec![0; rule.slot_bytes()];
@@ -184,11 +185,17 @@ pub(crate) fn try_out(model: &Model) -> Result<()> {
     noise.iter_mut().enumerate().for_each(|(index, byte)| *byte = ((index as u32).wrapping_mul(2_654_435_761) >> 24) as u8);
     let attempt = AssertUnwindSafe(|| {
         let mut run = model.engine().new_run()?;
-        model.fill().write(&noise, run.input(), rule, &placement);
+        model.fill().write(&noise, run.input(), model.rule(), &placement);
+        run.expect_scores_from(f32::NEG_INFINITY);
         run.execute()?;
+        let outputs = outputs(model, run.as_ref());
+        let family = if model.is_recognised() { model.family().observed(&outputs) } else { model.family() };
+        let odd = family.implausible(&outputs).filter(|_| model.is_recognised());
         let thresholds = Thresholds { confidence: 0.0, iou: 0.3, max_detections: 300, class_agnostic: false };
-        decode(model, run.as_ref(), &placement, &thresholds, &mut Scratch::default(), &mut Vec::new());
-        Ok(())
+        family.detect(&outputs, &thresholds, &mut Scratch::default());
+        Ok((family, odd))
     });
-    catch_unwind(attempt).unwrap_or_else(|_| Err(Error::new(Kind::Inference, "the model panicked")))
+    let (family, odd) = catch_unwind(attempt).unwrap_or_else(|_| Err(Error::new(Kind::Inference, "the model panicked")))?;
+    model.set_family(family);
+    Ok(odd)
 }

@@ -92,6 +92,8 @@ def bad_models():
     outside = TensorProto(name="far", data_type=TensorProto.FLOAT, dims=[4], data_location=TensorProto.EXTERNAL)
     outside.external_data.add(key="location", value="../../../etc/passwd")
     bad("external", [helper.make_node("Add", ["images", "far"], ["output0"])], [outside])
+    bad("circle", [helper.make_node("Add", ["images", "b"], ["a"], name="first"), helper.make_node("Identity", ["a"], ["b"]), helper.make_node("Identity", ["b"], ["output0"])])
+    bad("missing", [helper.make_node("Add", ["images", "nowhere"], ["output0"], name="sum")])
     # Right in every way, but its boxes are no numbers.
     broken = np.full((1, 4, CELLS), np.nan)
     broken[0, :, 1::2] = np.inf

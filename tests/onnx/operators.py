@@ -629,6 +629,9 @@ def normal(r, b):
         if b.opset < 9:
             return None
         axes = None if r.random() < 0.5 and rank == 4 else sorted(r.sample(range(rank), 2))
+        over = [0, 2, 3] if axes is None else axes
+        if np.prod([dims[a] for a in over]) < 2:
+            return None
         return [(b.add(op, [x], axes=axes), FLOAT)]
     if b.opset < 12:
         return [(b.add(op, [x], **({"ratio": 0.3} if r.random() < 0.5 else {})), FLOAT)]

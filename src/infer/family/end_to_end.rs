@@ -1,17 +1,18 @@
-//! `[1, K, 6]`: per box two corners in input pixels, score, class. YOLOv10, YOLO26, and Ultralytics exports with NMS inside.
+//! `[1, K, 6]`: per box two corners in input pixels, score, class. YOLOv10, YOLO26, and Ultralytics exports with NMS inside. Masks
+//! and points, which other tasks have behind these, are not used.
 
 use super::scratch::class_of;
 use super::{Candidate, Outputs, Scratch, Thresholds};
 
 /// Whether the outputs look like that.
 pub(super) fn is_layout(shapes: &[Vec<usize>]) -> bool {
-    matches!(shapes.first().map(Vec::as_slice), Some([1, _, 6]))
+    matches!(shapes.first().map(Vec::as_slice), Some([1, _, columns]) if *columns >= 6)
 }
 
 /// Boxes above the threshold, in the order of the output; `limited`: the first `max_detections` of them.
 pub(super) fn decode(outputs: &Outputs<'_>, limited: bool, thresholds: &Thresholds, scratch: &mut Scratch) {
     for (order, row) in outputs.rows(0).enumerate() {
-        let &[left, top, right, bottom, score, class] = row else { return };
+        let &[left, top, right, bottom, score, class, ..] = row else { return };
         if limited && scratch.candidates.len() as u64 >= u64::from(thresholds.max_detections) {
             return;
         }

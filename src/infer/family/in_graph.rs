@@ -39,7 +39,11 @@ pub(super) fn decode(outputs: &Outputs<'_>, layout: Layout, thresholds: &Thresho
     match layout {
         Layout::Rows => {
             for (order, row) in outputs.rows(0).enumerate() {
-                let &[_, left, top, right, bottom, class, score] = row else { return };
+                let &[picture, left, top, right, bottom, class, score] = row else { return };
+                // of a graph for several pictures each frame has its own
+                if picture != 0.0 {
+                    continue;
+                }
                 keep(order, [left, top, right, bottom], score, class);
             }
         }

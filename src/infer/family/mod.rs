@@ -4,7 +4,11 @@
 //! the frame are the same for all and lie in [`super::nms`] and [`crate::geometry`].
 
 mod end_to_end;
+mod heads;
 mod in_graph;
+mod listed;
+mod observe;
+mod pair;
 pub(crate) mod recognise;
 mod rfdetr;
 mod scratch;
@@ -29,6 +33,18 @@ pub enum Family {
     Yolov5,
     /// `[1, 4+C, N]`, centre and size in input pixels, scores: YOLOv8, v9, v11, v12.
     Yolov8,
+    /// As [`Family::Yolov5`], with values behind the scores of `classes` classes that are not used: masks.
+    Yolov5Part {
+        /// How many values are scores.
+        classes: usize,
+    },
+    /// As [`Family::Yolov8`], with rows behind the scores of `classes` classes that are not used: masks or points.
+    Yolov8Part {
+        /// How many rows are scores.
+        classes: usize,
+    },
+    /// Three heads of YOLOv5 before they are decoded.
+    Heads(heads::Heads),
     /// `[1, N, 4]` corners in input pixels and `[1, N, C]` scores: YOLO-NAS.
     YoloNas,
     /// `[1, K, 6]` corners in input pixels, score, class; nothing left to suppress: YOLOv10, YOLO26, Ultralytics with NMS.
@@ -43,6 +59,12 @@ pub enum Family {
     },
     /// `[1, N, 5+C]` as offsets within a grid, to be scaled by its stride: YOLOX as it is exported by default.
     Yolox,
+    /// The same with the decoding in the graph: centre and size in input pixels.
+    YoloxDecoded,
+    /// Two outputs of boxes and scores.
+    Pair(pair::Pair),
+    /// Final boxes with scores and classes.
+    Listed(listed::Listed),
     /// The graph ends with its own suppression.
     InGraph(in_graph::Layout),
 }
@@ -86,14 +108,31 @@ impl Family {
     /// Short name for logs and `weir check`.
     pub fn name(self) -> &'static str {
         match self {
-            Family::Yolov5 => "yolov5",
-            Family::Yolov8 => "yolov8",
+            Family::Yolov5 | Family::Yolov5Part { .. } => "yolov5",
+            Family::Yolov8 | Family::Yolov8Part { .. } => "yolov8",
+            Family::Heads(_) => "yolov5_heads",
             Family::YoloNas => "yolo_nas",
             Family::EndToEnd { limited: true } => "yolov10",
             Family::EndToEnd { limited: false } => "yolo26",
             Family::RfDetr { .. } => "rfdetr",
             Family::Yolox => "yolox",
+            Family::YoloxDecoded => "yolox_decoded",
+            Family::Pair(pair) if pair.queries => "detr",
+            Family::Pair(_) => "boxes_and_scores",
+            Family::Listed(_) => "final_boxes",
             Family::InGraph(_) => "nms_in_graph",
+        }
+    }
+
+    /// Words for families on the command line.
+    pub(crate) const WORDS: [&'static str; 9] =
+        ["yolov5", "yolov7", "yolov8", "yolov9", "yolov10", "yolo11", "yolo26", "yolo_nas", "yolox"];
+
+    /// The family of such a word; `decoded`: the graph decodes its boxes itself.
+    pub(crate) fn of_word(word: &str, decoded: bool) -> Option<Family> {
+        match word {
+            "yolox" => Some(if decoded { Family::YoloxDecoded } else { Family::Yolox }),
+            other => Self::of_model_type(other),
         }
     }
 
@@ -121,7 +160,7 @@ impl Family {
         match self {
             Family::RfDetr { .. } if of_api => Scale::ImageNetSwapped,
             Family::RfDetr { .. } => Scale::ImageNet,
-            Family::Yolox => Scale::BgrBytes,
+            Family::Yolox | Family::YoloxDecoded => Scale::BgrBytes,
             _ => Scale::Unit,
         }
     }
@@ -138,10 +177,21 @@ impl Family {
     pub(crate) fn detect(self, outputs: &Outputs<'_>, thresholds: &Thresholds, scratch: &mut Scratch) {
         scratch.candidates.clear();
         match self {
-            Family::Yolov5 => yolov5::decode(outputs, thresholds, scratch),
-            Family::Yolov8 => yolov8::decode(outputs, thresholds, scratch),
+            Family::Yolov5 => yolov5::decode(outputs, usize::MAX, thresholds, scratch),
+            Family::Yolov5Part { classes } => yolov5::decode(outputs, classes, thresholds, scratch),
+            Family::Yolov8 => yolov8::decode(outputs, usize::MAX, thresholds, scratch),
+            Family::Yolov8Part { classes } => yolov8::decode(outputs, classes, thresholds, scratch),
+            Family::Heads(heads) => heads::decode(outputs, heads, thresholds, scratch),
             Family::YoloNas => yolo_nas::decode(outputs, thresholds, scratch),
-            Family::Yolox => yolox::decode(outputs, thresholds, scratch),
+            Family::Yolox => yolox::decode(outputs, false, thresholds, scratch),
+            Family::YoloxDecoded => yolox::decode(outputs, true, thresholds, scratch),
+            Family::Pair(pair) => {
+                pair::decode(outputs, pair, thresholds, scratch);
+                if pair.queries {
+                    return;
+                }
+            }
+            Family::Listed(listed) => return listed::decode(outputs, listed, thresholds, scratch),
             Family::EndToEnd { limited } => return end_to_end::decode(outputs, limited, thresholds, scratch),
             Family::RfDetr { background } => return rfdetr::decode(outputs, background, thresholds, scratch),
             Family::InGraph(layout) => return in_graph::decode(outputs, layout, thresholds, scratch),
@@ -155,6 +205,9 @@ impl Family {
         let classes = self.classes(shapes)?;
         let Classes::Exactly(count) = classes else { return None };
         match (self, shapes.len()) {
+            (Family::Yolov8Part { classes }, 1) => {
+                Some(Scores { output: 0, anchor_axis: 2, first: yolov8::BOX_ROWS, count: classes })
+            }
             (Family::Yolov5, 1) => Some(Scores { output: 0, anchor_axis: 1, first: yolov5::OBJECTNESS, count: 1 }),
             (Family::Yolov8, 1) => Some(Scores { output: 0, anchor_axis: 2, first: yolov8::BOX_ROWS, count }),
             (Family::YoloNas, 2) => Some(Scores { output: 1, anchor_axis: 1, first: 0, count }),
@@ -162,10 +215,22 @@ impl Family {
         }
     }
 
+    /// The lowest number in the place of a score that [`Family::detect`] may look at, for that threshold.
+    pub(crate) fn lowest_raw(self, confidence: f32) -> f32 {
+        match self {
+            Family::Pair(_) => f32::NEG_INFINITY,
+            _ => confidence,
+        }
+    }
+
     /// What the shapes of the outputs tell about classes; `None` when they are not of this family.
     pub(crate) fn classes(self, shapes: &[Vec<usize>]) -> Option<Classes> {
         match self {
-            Family::Yolov5 | Family::Yolox => yolov5::classes(shapes).map(Classes::Exactly),
+            Family::Yolov5Part { classes } | Family::Yolov8Part { classes } => Some(Classes::Exactly(classes)),
+            Family::Heads(_) => heads::classes(shapes, None).map(Classes::Exactly),
+            Family::Pair(pair) => pair.size(shapes).map(|(classes, _)| Classes::Exactly(classes)),
+            Family::Listed(listed) => listed.fits(shapes).then_some(Classes::Untold),
+            Family::Yolov5 | Family::Yolox | Family::YoloxDecoded => yolov5::classes(shapes).map(Classes::Exactly),
             Family::Yolov8 => yolov8::classes(shapes).map(Classes::Exactly),
             Family::YoloNas => yolo_nas::classes(shapes).map(Classes::Exactly),
             Family::RfDetr { .. } => yolo_nas::classes(shapes).map(Classes::UpTo),

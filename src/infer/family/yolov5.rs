@@ -15,12 +15,12 @@ pub(super) fn classes(shapes: &[Vec<usize>]) -> Option<usize> {
     }
 }
 
-/// Anchors whose objectness reaches the threshold, with their best class.
-pub(super) fn decode(outputs: &Outputs<'_>, thresholds: &Thresholds, scratch: &mut Scratch) {
+/// Anchors whose objectness reaches the threshold, with the best of their first `classes` classes.
+pub(super) fn decode(outputs: &Outputs<'_>, classes: usize, thresholds: &Thresholds, scratch: &mut Scratch) {
     for (anchor, row) in outputs.anchors().zip(outputs.rows(0)) {
         let [x, y, width, height, objectness, scores @ ..] = row else { return };
         if *objectness >= thresholds.confidence
-            && let Some((class_id, _)) = best_of(scores)
+            && let Some((class_id, _)) = best_of(scores.get(..classes).unwrap_or(scores))
         {
             scratch.push(Candidate::centred([*x, *y, *width, *height], *objectness, class_id, anchor));
         }

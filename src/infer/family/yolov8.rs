@@ -14,12 +14,13 @@ pub(super) fn classes(shapes: &[Vec<usize>]) -> Option<usize> {
     }
 }
 
-/// The best class of each anchor, where it reaches the threshold.
-pub(super) fn decode(outputs: &Outputs<'_>, thresholds: &Thresholds, scratch: &mut Scratch) {
+/// The best of the first `classes` classes of each anchor, where it reaches the threshold.
+pub(super) fn decode(outputs: &Outputs<'_>, classes: usize, thresholds: &Thresholds, scratch: &mut Scratch) {
     let (values, shape) = outputs.get(0);
     let &[1, _, anchors] = shape else { return };
     let count = outputs.held(anchors);
     let Some((boxes, scores)) = (count > 0).then(|| values.split_at_checked(BOX_ROWS * count)).flatten() else { return };
+    let scores = classes.checked_mul(count).and_then(|length| scores.get(..length)).unwrap_or(scores);
     best_of_rows(scores, count, scratch);
     let rows: [&[f32]; BOX_ROWS] = std::array::from_fn(|row| boxes.get(row * count..(row + 1) * count).unwrap_or_default());
     for (place, anchor) in outputs.anchors().enumerate().take(count) {

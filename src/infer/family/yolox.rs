@@ -12,8 +12,8 @@ pub(super) fn cells(width: u32, height: u32) -> usize {
     STRIDES.iter().map(|stride| (width / stride) as usize * (height / stride) as usize).sum()
 }
 
-/// The best class of each cell, where its score reaches the threshold.
-pub(super) fn decode(outputs: &Outputs<'_>, thresholds: &Thresholds, scratch: &mut Scratch) {
+/// The best class of each cell, where its score reaches the threshold. `decoded`: the rows hold pixels.
+pub(super) fn decode(outputs: &Outputs<'_>, decoded: bool, thresholds: &Thresholds, scratch: &mut Scratch) {
     let grid = |stride: u32| {
         let (columns, rows) = (outputs.width / stride, outputs.height / stride);
         (0..rows).flat_map(move |y| (0..columns).map(move |x| (x as f32, y as f32, stride as f32)))
@@ -23,7 +23,10 @@ pub(super) fn decode(outputs: &Outputs<'_>, thresholds: &Thresholds, scratch: &m
         let Some((class_id, class_score)) = best_of(scores) else { continue };
         let score = objectness * class_score;
         if score >= thresholds.confidence {
-            let corners = [(dx + x) * stride, (dy + y) * stride, log_width.exp() * stride, log_height.exp() * stride];
+            let corners = match decoded {
+                true => [*dx, *dy, *log_width, *log_height],
+                false => [(dx + x) * stride, (dy + y) * stride, log_width.exp() * stride, log_height.exp() * stride],
+            };
             scratch.push(Candidate::centred(corners, score, class_id, place));
         }
     }

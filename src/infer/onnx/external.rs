@@ -1,12 +1,13 @@
 //! Weights that an ONNX file keeps in other files beside itself.
 
-use super::{artefact, clean, element_bytes, elements};
-use crate::error::{Error, Kind, Result};
+use super::{artefact, clean, element_bytes, elements, quietly};
+use crate::error::{Error, Kind, Result, system};
 use std::collections::HashMap;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Component, Path, PathBuf};
 use tract_onnx::pb::{GraphProto, ModelProto, TensorProto};
+use tract_onnx::prelude::Framework;
 
 /// Most files that the weights of one model may be spread over; exporters write one, or one for each tensor.
 const MAX_FILES: usize = 10_000;
@@ -20,6 +21,28 @@ pub(super) fn load(proto: &mut ModelProto, folder: Option<&Path>, budget: u64) -
         attribute.t.iter_mut().chain(&mut attribute.tensors).try_for_each(|tensor| reader.tensor(tensor))?;
     }
     proto.graph.as_mut().map_or(Ok(()), |graph| reader.graph(graph))
+}
+
+/// The files beside the model at `path` in which its weights lie, as it names them: each lies below its folder.
+pub(in crate::infer) fn other_files(path: &Path) -> Result<Vec<PathBuf>> {
+    let mut file = File::open(path).map_err(system("the weights cannot be read"))?;
+    let proto = quietly(|| tract_onnx::onnx().proto_model_for_read(&mut file))
+        .map_err(|cause| artefact("the weights are not an ONNX file").because(cause))?;
+    let mut found = Vec::new();
+    let mut graphs: Vec<&GraphProto> = proto.graph.iter().collect();
+    while let Some(graph) = graphs.pop() {
+        let attributes = || graph.node.iter().flat_map(|node| &node.attribute);
+        let constants = attributes().flat_map(|attribute| attribute.t.iter().chain(&attribute.tensors));
+        for entry in graph.initializer.iter().chain(constants).flat_map(|tensor| &tensor.external_data) {
+            let location = PathBuf::from(&entry.value);
+            if entry.key == "location" && !found.contains(&location) {
+                open_beside(path.parent(), &entry.value)?;
+                found.push(location);
+            }
+        }
+        graphs.extend(attributes().flat_map(|attribute| attribute.g.iter().chain(&attribute.graphs)));
+    }
+    Ok(found)
 }
 
 struct Reader<'a> {

@@ -1,6 +1,6 @@
 //! Functions that a model defines for itself: each call becomes the nodes of the function.
 
-use super::{artefact, clean, opset_in};
+use super::{artefact, check_opset, clean, modern, opset_in};
 use crate::error::Result;
 use std::collections::{HashMap, HashSet};
 use tract_onnx::pb::{AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto};
@@ -16,22 +16,35 @@ pub(super) fn inline(proto: &mut ModelProto) -> Result<()> {
         return Ok(());
     }
     let version = opset_in(&proto.opset_import);
-    for function in &proto.functions {
+    let mut functions = std::mem::take(&mut proto.functions);
+    for function in &mut functions {
         let own = opset_in(&function.opset_import);
-        if own != 0 && own != version {
-            let name = clean(function.name.as_deref().unwrap_or_default());
-            return Err(artefact(format!(
-                "function {name} uses ONNX operator set {own}, the graph {version}: both must be the same"
-            )));
+        if own == 0 || own == version {
+            continue;
         }
+        check_opset(own)?;
+        let changed = function.node.iter().find(|node| means_something_else(&node.op_type, own, version));
+        if let Some(node) = changed {
+            let (name, op) = (clean(function.name.as_deref().unwrap_or_default()), clean(&node.op_type));
+            let message =
+                format!("function {name} uses {op} of ONNX operator set {own}, the graph {version}: both must be the same");
+            return Err(artefact(message));
+        }
+        function.node = modern::nodes(std::mem::take(&mut function.node), own)?;
     }
-    let functions = std::mem::take(&mut proto.functions);
     let mut inliner = Inliner { functions: HashMap::new(), calls: 0, nodes: 0 };
     for function in &functions {
         let key = (function.domain.as_deref().unwrap_or_default(), function.name.as_deref().unwrap_or_default());
         inliner.functions.insert(key, function);
     }
     proto.graph.as_mut().map_or(Ok(()), |graph| inliner.graph(graph, 0))
+}
+
+/// Operators whose one form means different things in the two operator sets, `modern.rs` or not.
+fn means_something_else(op: &str, one: i64, other: i64) -> bool {
+    const CHANGED: [(&str, i64); 6] =
+        [("Softmax", 13), ("LogSoftmax", 13), ("Hardmax", 13), ("GroupNormalization", 21), ("Resize", 11), ("Upsample", 11)];
+    CHANGED.iter().any(|(name, since)| op == *name && (one < *since) != (other < *since))
 }
 
 struct Inliner<'a> {

@@ -10,31 +10,37 @@ use tract_onnx::pb::{AttributeProto, GraphProto, NodeProto, TensorProto};
 
 /// Brings the nodes of a graph of operator set `version`, and of those inside it, to the newest form.
 pub(super) fn bring_up(graph: &mut GraphProto, version: i64) -> Result<()> {
-    let mut added = Vec::new();
-    let mut nodes = Vec::with_capacity(graph.node.len());
-    for mut node in std::mem::take(&mut graph.node) {
+    graph.node = nodes(std::mem::take(&mut graph.node), version)?;
+    Ok(())
+}
+
+/// The same for nodes of a function. What is of the newest form stays as it is.
+pub(super) fn nodes(given: Vec<NodeProto>, version: i64) -> Result<Vec<NodeProto>> {
+    let mut nodes = Vec::with_capacity(given.len());
+    for mut node in given {
         for inner in node.attribute.iter_mut().flat_map(|attribute| attribute.g.iter_mut().chain(&mut attribute.graphs)) {
             // protobuf's own nesting limit (100) bounds this recursion
             bring_up(inner, version)?;
         }
-        let mut one = One { node: &mut node, added: &mut added, number: nodes.len() };
-        one.bring_up(version)?;
+        let number = nodes.len();
+        One { node: &mut node, added: &mut nodes, number }.bring_up(version)?;
         nodes.push(node);
     }
-    graph.node = nodes;
-    graph.initializer.append(&mut added);
-    Ok(())
+    Ok(nodes)
 }
 
 struct One<'a> {
     node: &'a mut NodeProto,
-    added: &'a mut Vec<TensorProto>,
+    /// Constants for it.
+    added: &'a mut Vec<NodeProto>,
     number: usize,
 }
 
 impl One<'_> {
     fn bring_up(&mut self, version: i64) -> Result<()> {
         match self.node.op_type.as_str() {
+            // an input that is there already: brought up before, as a part of a function
+            "Slice" | "Pad" | "TopK" if self.node.input.len() > 1 => {}
             "Slice" if version < 10 => {
                 let (starts, ends) = (self.take_ints("starts")?, self.take_ints("ends")?);
                 let axes = self.take("axes").map_or_else(|| (0..starts.len() as i64).collect(), |axes| axes.ints);
@@ -65,9 +71,9 @@ impl One<'_> {
                 let k = self.take("k").ok_or_else(|| artefact("TopK does not say how many"))?.i;
                 self.at(1, "k", vec![k]);
             }
-            "Squeeze" | "Unsqueeze" | "ReduceSum" if version < 13 => self.input_of("axes"),
-            "Split" if version < 13 => self.input_of("split"),
-            "ReduceMax" | "ReduceMin" | "ReduceMean" if version < 18 => self.input_of("axes"),
+            "Squeeze" | "Unsqueeze" => self.input_of("axes"),
+            "Split" => self.input_of("split"),
+            reduction if reduction.starts_with("Reduce") => self.input_of("axes"),
             "Scatter" => self.node.op_type = String::from("ScatterElements"),
             _ => {}
         }
@@ -115,7 +121,17 @@ impl One<'_> {
         while self.node.input.len() <= place {
             self.node.input.push(String::new());
         }
-        self.node.input[place] = tensor.name.clone();
-        self.added.push(tensor);
+        let name = tensor.name.clone();
+        self.node.input[place] = name.clone();
+        const TENSOR: i32 = 4;
+        let value = AttributeProto { name: String::from("value"), r#type: TENSOR, t: Some(tensor), ..AttributeProto::default() };
+        let op_type = String::from("Constant");
+        self.added.push(NodeProto {
+            op_type,
+            name: name.clone(),
+            output: vec![name],
+            attribute: vec![value],
+            ..NodeProto::default()
+        });
     }
 }

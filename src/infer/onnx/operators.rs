@@ -25,7 +25,7 @@ type Built = TractResult<(Box<dyn InferenceOp>, Vec<String>)>;
 /// An importer with our builders in place of tract's wrong ones.
 pub(super) fn importer() -> Onnx {
     let mut onnx = tract_onnx::onnx();
-    let ours: [(&'static str, fn(&ParsingContext, &NodeProto) -> Built); 20] = [
+    let ours: [(&'static str, fn(&ParsingContext, &NodeProto) -> Built); 27] = [
         ("AveragePool", pool::average),
         ("Cast", simple::cast),
         ("Celu", simple::celu),
@@ -35,10 +35,17 @@ pub(super) fn importer() -> Onnx {
         ("LogSoftmax", simple::log_softmax),
         ("MaxPool", pool::max),
         ("Pad", pad::build),
+        ("Mod", simple::modulo),
+        ("ReduceL1", modern),
+        ("ReduceL2", modern),
+        ("ReduceLogSum", modern),
+        ("ReduceLogSumExp", modern),
         ("ReduceMax", extreme::build),
         ("ReduceMean", modern),
         ("ReduceMin", extreme::build),
+        ("ReduceProd", modern),
         ("ReduceSum", modern),
+        ("ReduceSumSquare", modern),
         ("Resize", resize::build),
         ("Slice", modern),
         ("Softplus", simple::softplus),

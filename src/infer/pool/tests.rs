@@ -124,7 +124,8 @@ fn model_of(gate: Option<Gate>, batch: Batch) -> (Arc<Model>, Arc<AtomicUsize>) 
     let engine = Arc::new(FakeEngine { shapes: vec![vec![1, 5, 1]], runs: runs.clone(), gate, batch });
     let fill = Fill { width: 2, height: 2, scale: Scale::Unit };
     let classes = vec![String::from("thing")];
-    let parts = Parts { id: String::from("fake/1"), rule: RULE, fill, classes, family: Family::Yolov8, engine };
+    let parts =
+        Parts { id: String::from("fake/1"), rule: RULE, fill, classes, family: Family::Yolov8, recognised: false, engine };
     (Arc::new(Model::new(parts)), runs)
 }
 

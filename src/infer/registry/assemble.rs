@@ -2,14 +2,16 @@
 
 use super::environment::Environment;
 use super::flight::Watch;
-use super::names;
+use super::names::{self, Names};
+use super::told::Told;
 use super::{Progress, Settings, Stage};
 use crate::error::{Error, Kind, Result};
 use crate::infer::engine::{self, Options};
-use crate::infer::family::{Family, recognise};
+use crate::infer::family::recognise::{self, Recognised};
+use crate::infer::family::{Classes, Family};
 use crate::infer::fill::Fill;
 use crate::infer::model::{Model, Parts};
-use crate::infer::onnx::Graph;
+use crate::infer::onnx::{Graph, MAX_INPUT_SIDE};
 use crate::infer::workbench;
 use std::path::PathBuf;
 
@@ -29,9 +31,12 @@ pub(super) struct Artefacts {
     pub(super) environment: Environment,
     /// Absent: from the environment's `CLASS_MAP` or the graph's metadata.
     pub(super) classes: Option<Vec<String>>,
+    /// What its owner said about it.
+    pub(super) told: Told,
 }
 
 /// A model, and how its family was found.
+#[derive(Debug)]
 pub(in crate::infer) struct Assembled {
     pub(in crate::infer) model: Model,
     /// `model type yolov8n`, `one output of shape [1, 84, 8400]`.
@@ -46,7 +51,7 @@ fn artefact(message: impl Into<String>) -> Error {
 pub(super) fn assemble(artefacts: Artefacts, settings: &Settings, watch: &dyn Watch) -> Result<Assembled> {
     let stage = |stage| watch.report(Progress { stage, bytes: 0, total: None });
     stage(Stage::Compiling)?;
-    let Artefacts { id, weights, model_type, environment, classes } = artefacts;
+    let Artefacts { id, weights, model_type, environment, classes, told } = artefacts;
     let known_family = match &model_type {
         None => None,
         Some(name) => Some(Family::of_model_type(name).ok_or_else(|| unknown_model_type("object-detection", name))?),
@@ -56,6 +61,7 @@ pub(super) fn assemble(artefacts: Artefacts, settings: &Settings, watch: &dyn Wa
 
     let input = graph.input();
     let side = |side: Option<usize>| side.and_then(|side| u32::try_from(side).ok());
+    let environment = environment.with_size(imgsz(&graph));
     let rule = environment.rule(side(input.width), side(input.height), settings);
     let padded = |side: u32| match input.batch {
         Some(_) => side as usize,
@@ -63,13 +69,14 @@ pub(super) fn assemble(artefacts: Artefacts, settings: &Settings, watch: &dyn Wa
     };
     let (width, height) = (padded(rule.width), padded(rule.height));
 
-    let names = classes.filter(|names| !names.is_empty());
-    let names = names.or(environment.class_map).or_else(|| names::of_metadata(graph.metadata("names")?));
-    let names = names.filter(|names| !names.is_empty()).ok_or_else(|| artefact("the model has no class names"))?;
-    let hints = recognise::Hints::of_graph(&graph, names.len(), (width, height));
+    let listed = classes.filter(|names| !names.is_empty()).or(environment.class_map).and_then(Names::of_list);
+    let names = listed.or_else(|| names::METADATA_KEYS.iter().find_map(|key| Names::of_metadata(graph.metadata(key)?)));
+    let counts = names.as_ref().map(Names::counts).unwrap_or_default();
+    let hints = recognise::Hints::of_graph(&graph, counts, (width, height));
 
-    let family_of = |shapes: &[Vec<usize>]| match known_family {
-        Some(family) => Ok((family, format!("model type {}", model_type.as_deref().unwrap_or_default()))),
+    let family_of = |shapes: &[Vec<usize>]| match told.family.or(known_family) {
+        Some(family) if told.family.is_some() => Ok(Recognised { family, why: String::from("told by its owner") }),
+        Some(family) => Ok(Recognised { family, why: format!("model type {}", model_type.as_deref().unwrap_or_default()) }),
         None => recognise::family(shapes, &hints),
     };
 
@@ -80,21 +87,63 @@ pub(super) fn assemble(artefacts: Artefacts, settings: &Settings, watch: &dyn Wa
         budget_bytes: settings.memory_budget_bytes,
         weights: &weights,
         tensorrt: &settings.tensorrt,
-        scores: &|shapes| family_of(shapes).ok()?.0.scores(shapes),
+        scores: &|shapes| family_of(shapes).ok()?.family.scores(shapes),
         building: &|| stage(Stage::Building),
     };
     let engine = engine::compile(graph, &options)?;
     let of_api = known_family.is_some();
-    let (family, why) = family_of(engine.output_shapes())?;
+    let Recognised { family, mut why } = family_of(engine.output_shapes())?;
+    let names = class_names(names, family, engine.output_shapes(), &why)?;
     let (family, classes) = family.with_names(names);
-    let scale = family.scale(of_api);
+    let scale = told.input.unwrap_or_else(|| family.scale(of_api));
     let scale = if input.bytes { scale.of_bytes() } else { scale };
-    let model = Model::new(Parts { id, rule, fill: Fill { width, height, scale }, classes, family, engine });
-    if settings.validate {
+    let fill = Fill { width, height, scale };
+    let mut model = Model::new(Parts { id, rule, fill, classes, family, recognised: !of_api && told.family.is_none(), engine });
+    // What a graph looks like is only known when it has been run.
+    if settings.validate || model.is_recognised() {
         stage(Stage::Validating)?;
-        validate(&model)?;
+        if let Some(odd) = validate(&mut model)? {
+            log::warn!("model={} odd=\"{odd}\"", model.id());
+            why = format!("{why}; {odd}");
+        }
     }
     Ok(Assembled { model, why })
+}
+
+/// `imgsz` of Ultralytics' metadata, `[height, width]` or one side: width and height for a graph that leaves them open.
+fn imgsz(graph: &Graph) -> Option<(u32, u32)> {
+    let text = graph.metadata("imgsz")?;
+    let sides = text.trim_matches(['[', ']', '(', ')', ' ']).split(',').filter(|side| !side.trim().is_empty());
+    let sides: Vec<u32> = sides.map(|side| side.trim().parse().ok()).collect::<Option<_>>()?;
+    let (height, width) = match sides[..] {
+        [side] => (side, side),
+        [height, width] => (height, width),
+        _ => return None,
+    };
+    let sane = |side: u32| side > 0 && side as usize <= MAX_INPUT_SIDE;
+    (sane(height) && sane(width)).then_some((width, height))
+}
+
+/// The name of each class that the outputs may tell.
+fn class_names(names: Option<Names>, family: Family, shapes: &[Vec<usize>], why: &str) -> Result<Vec<String>> {
+    let told = family.classes(shapes);
+    let told = told.ok_or_else(|| artefact(format!("outputs of shapes {shapes:?} are not of {}", family.name())))?;
+    let Some(names) = names else {
+        let classes = match told {
+            Classes::Exactly(count) => format!(" of {count} classes"),
+            Classes::UpTo(count) => format!(" of up to {count} classes"),
+            Classes::Untold => String::new(),
+        };
+        let message = format!("it looks like {}{classes} ({why}), but the model has no class names", family.name());
+        return Err(artefact(message));
+    };
+    match told {
+        Classes::UpTo(_) | Classes::Untold => Ok(names.as_given()),
+        Classes::Exactly(count) => names.for_classes(count).ok_or_else(|| {
+            let names = names.counts().first().copied().unwrap_or_default();
+            artefact(format!("the outputs hold {count} classes, but there are {names} names"))
+        }),
+    }
 }
 
 /// The error for a model type nobody knows, in the words of the reference.
@@ -103,7 +152,7 @@ pub(super) fn unknown_model_type(task: &str, model_type: &str) -> Error {
 }
 
 /// Runs the model once on noise, and compares its outputs with its names.
-fn validate(model: &Model) -> Result<()> {
+fn validate(model: &mut Model) -> Result<Option<&'static str>> {
     let shapes = model.engine().output_shapes();
     let found = model.family().classes(shapes);
     let found = found.ok_or_else(|| artefact(format!("outputs of shapes {shapes:?} are not of {}", model.family_name())))?;

@@ -5,13 +5,18 @@
 //!                             environment.json   as the API gave it, plus COLORS
 //!                             class_names.txt    one name per line
 //!                             weights.onnx       yolov5s_weights.onnx for YOLOv5
-//! <cache>/_file_locks/<dataset>-<version>.lock   held while a model is fetched
+//! <cache>/_file_locks/<dataset>-<version>.lock   held while a model is fetched; its text lists what was written ([`Written`])
 //! ```
+//!
+//! A folder may have been copied here by hand, or hold notes: nothing is removed or replaced but files that a download of ours
+//! wrote and nobody has touched since.
 
 use super::assemble::Artefacts;
 use super::document::{self, Look, MAX_DOCUMENT_BYTES};
 use super::environment::Environment;
+use super::lock::Lock;
 use super::names;
+use super::told::{self, Told};
 use crate::error::{Error, Kind, Result};
 use std::fs::File;
 use std::io::{Read, Write};
@@ -55,11 +60,12 @@ pub(super) fn read(folder: &Path, id: String) -> Result<Artefacts> {
             document.member("model_type").and_then(Look::text).map(str::to_owned)
         }
     };
+    let told = optional(folder, told::FILE)?.map_or(Ok(Told::default()), |bytes| Told::parse(&bytes))?;
     let classes = optional(folder, CLASS_NAMES)?.map(|bytes| names::of_lines(&String::from_utf8_lossy(&bytes)));
     let first = weights_name(model_type.as_deref().unwrap_or_default());
     let weights = [first, WEIGHTS, YOLOV5_WEIGHTS].map(|name| folder.join(name)).into_iter().find(|path| path.is_file());
     let weights = weights.ok_or_else(|| artefact(format!("{WEIGHTS} is missing")))?;
-    Ok(Artefacts { id, weights, model_type, environment, classes })
+    Ok(Artefacts { id, weights, model_type, environment, classes, told })
 }
 
 fn artefact(message: impl Into<String>) -> Error {
@@ -72,7 +78,8 @@ fn required(folder: &Path, name: &str) -> Result<Vec<u8>> {
 
 /// The file's bytes, up to [`MAX_DOCUMENT_BYTES`]; `None` when there is no such file.
 fn optional(folder: &Path, name: &str) -> Result<Option<Vec<u8>>> {
-    let unreadable = |cause| artefact(format!("{name} cannot be read")).because(cause);
+    // Of the machine and not of the model: no reason to fetch it anew.
+    let unreadable = |cause| Error::new(Kind::System, format!("{name} cannot be read")).because(cause);
     let file = match File::open(folder.join(name)) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         file => file.map_err(unreadable)?,
@@ -119,15 +126,34 @@ impl Partial {
         file.sync_all().map_err(refused)
     }
 
-    /// Everything is there, `last` is the last file written: moves the folder to its place.
-    pub(super) fn keep(self, last: File) -> Result<()> {
+    /// The folder itself, to try out what is in it.
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Everything is there, `last` is the last file written: moves the files to their place, and notes in `lock` which they are.
+    /// What stands in their way and is not ours is set aside.
+    pub(super) fn keep(self, last: &File, lock: &Lock) -> Result<()> {
         let refused = |error| unwritable(&self.target, error);
         last.sync_all().map_err(refused)?;
         File::open(&self.folder).and_then(|folder| folder.sync_all()).map_err(refused)?;
-        // An incomplete folder (the reference writes file by file) makes room; a complete one was seen under the lock.
-        match std::fs::remove_dir_all(&self.target) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(refused(error)),
-            _ => std::fs::rename(&self.folder, &self.target).map_err(refused)?,
+        let old = Written::read(lock);
+        let names = files_of(&self.folder).map_err(refused)?;
+        let new = names.iter().map(|name| Some((name.clone(), fingerprint(&self.folder.join(name))?))).collect::<Option<_>>();
+        let new = Written(new.ok_or_else(|| Error::new(Kind::System, "cannot read what was just downloaded"))?);
+        // Noted before it is done: a process that dies between the two leaves files that do not match, which are nobody's to remove.
+        new.write(lock)?;
+        if self.target.symlink_metadata().is_err() {
+            std::fs::rename(&self.folder, &self.target).map_err(refused)?;
+        } else {
+            for name in &names {
+                let place = self.target.join(name);
+                if place.symlink_metadata().is_ok() && !old.holds(&self.target, name) {
+                    set_aside(&place)?;
+                }
+                std::fs::rename(self.folder.join(name), &place).map_err(refused)?;
+            }
+            File::open(&self.target).and_then(|folder| folder.sync_all()).map_err(refused)?;
         }
         match self.target.parent() {
             None => Ok(()),
@@ -143,6 +169,88 @@ impl Drop for Partial {
     }
 }
 
+/// Names of the files in a folder that was made here.
+fn files_of(folder: &Path) -> std::io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(folder)? {
+        names.extend(entry?.file_name().into_string().ok());
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// Gives a file that is not ours another name, and says so.
+fn set_aside(path: &Path) -> Result<()> {
+    for number in 1..=MAX_SET_ASIDE {
+        let mut name = path.as_os_str().to_owned();
+        name.push(format!(".{number}.kept"));
+        let other = PathBuf::from(name);
+        if other.symlink_metadata().is_err() {
+            std::fs::rename(path, &other).map_err(|error| unwritable(path, error))?;
+            log::warn!("model_cache file={} set_aside={} reason=\"it was not written by weir\"", path.display(), other.display());
+            return Ok(());
+        }
+    }
+    Err(Error::new(Kind::System, "too many files of this model were set aside in the cache"))
+}
+
+/// Most versions of one file that are set aside; more means that something else goes wrong.
+const MAX_SET_ASIDE: u32 = 100;
+
+/// Length and checksum of a file: enough to see that nobody has changed it.
+type Fingerprint = (u64, u32);
+
+fn fingerprint(path: &Path) -> Option<Fingerprint> {
+    if !path.symlink_metadata().ok()?.is_file() {
+        return None;
+    }
+    let mut file = File::open(path).ok()?;
+    let (mut hasher, mut length, mut block) = (crc32fast::Hasher::new(), 0, vec![0; 1 << 16]);
+    loop {
+        match file.read(&mut block).ok()? {
+            0 => return Some((length, hasher.finalize())),
+            count => {
+                hasher.update(block.get(..count)?);
+                length += count as u64;
+            }
+        }
+    }
+}
+
+/// The files that the last download of a version wrote, a line each: length, checksum, name.
+#[derive(Debug, Default)]
+pub(super) struct Written(Vec<(String, Fingerprint)>);
+
+impl Written {
+    /// As noted in the version's lock; empty where nothing is.
+    pub(super) fn read(lock: &Lock) -> Written {
+        let line = |line: &str| {
+            let mut words = line.splitn(3, ' ');
+            let length = words.next()?.parse().ok()?;
+            let checksum = u32::from_str_radix(words.next()?, 16).ok()?;
+            Some((words.next()?.to_owned(), (length, checksum)))
+        };
+        Written(lock.text().lines().filter_map(line).collect())
+    }
+
+    fn write(&self, lock: &Lock) -> Result<()> {
+        let line = |(name, (length, checksum)): &(String, Fingerprint)| format!("{length} {checksum:08x} {name}\n");
+        lock.note(&self.0.iter().map(line).collect::<String>())
+    }
+
+    /// Whether the file of that name is as it was written.
+    fn holds(&self, folder: &Path, name: &str) -> bool {
+        self.0.iter().any(|(known, written)| known == name && fingerprint(&folder.join(name)) == Some(*written))
+    }
+
+    /// Whether the folder's model is that download, untouched: all four kinds of file that make one.
+    pub(super) fn is_whole(&self, folder: &Path) -> bool {
+        let parts = [MODEL_TYPE, ENVIRONMENT, CLASS_NAMES, WEIGHTS, YOLOV5_WEIGHTS];
+        let there = parts.into_iter().filter(|name| folder.join(name).symlink_metadata().is_ok());
+        !self.0.is_empty() && there.into_iter().all(|name| self.holds(folder, name))
+    }
+}
+
 /// Path, reason, and what to do: whoever asks for a model is rarely who set the folder up.
 pub(super) fn unwritable(path: &Path, error: std::io::Error) -> Error {
     let reason = error.to_string();
@@ -155,9 +263,16 @@ pub(super) fn unwritable(path: &Path, error: std::io::Error) -> Error {
     Error::new(Kind::System, message).because(error)
 }
 
-/// Throws a version away that cannot be loaded, so that the next request fetches it anew.
-pub(super) fn discard(folder: &Path) {
-    if let Err(error) = std::fs::remove_dir_all(folder) {
-        log::warn!("model_cache discard_failed error={error}");
+/// Throws a download away that cannot be loaded, so that the next request fetches it anew. What else lies in the folder stays.
+pub(super) fn discard(folder: &Path, lock: &Lock) {
+    let written = Written::read(lock);
+    for (name, _) in &written.0 {
+        if written.holds(folder, name)
+            && let Err(error) = std::fs::remove_file(folder.join(name))
+        {
+            log::warn!("model_cache discard_failed error={error}");
+        }
     }
+    // Only when nothing is left in it.
+    let _ = std::fs::remove_dir(folder);
 }

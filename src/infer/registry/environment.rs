@@ -84,6 +84,11 @@ impl Environment {
         })
     }
 
+    /// With a size for graphs that leave it open, where nothing was said here.
+    pub(super) fn with_size(self, size: Option<(u32, u32)>) -> Environment {
+        Environment { size: self.size.or(size), ..self }
+    }
+
     /// The rule for an input of this size; `None` where the graph leaves the axis open.
     pub(super) fn rule(&self, width: Option<u32>, height: Option<u32>, settings: &Settings) -> InputRule {
         let (given_width, given_height) = self.size.unwrap_or((DEFAULT_SIDE, DEFAULT_SIDE));

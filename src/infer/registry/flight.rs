@@ -15,6 +15,15 @@ pub(super) trait Watch {
     fn report(&self, progress: Progress) -> Result<()>;
 }
 
+/// Nobody watches: the load goes on to its end.
+pub(super) struct Nobody;
+
+impl Watch for Nobody {
+    fn report(&self, _: Progress) -> Result<()> {
+        Ok(())
+    }
+}
+
 /// A load under way.
 pub(super) struct Flight<T> {
     state: Mutex<State<T>>,

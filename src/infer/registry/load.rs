@@ -3,10 +3,12 @@
 use super::assemble::{self, Assembled};
 use super::flight::Watch;
 use super::id::ModelId;
+use super::roboflow::Fetched;
 use super::{Settings, cache, local, roboflow};
 use crate::command::Secret;
 use crate::error::{Error, Kind, Result};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 
 /// Loads a model. A panic in parser or compiler is an error of this model.
 pub(super) fn load(id: &ModelId, key: Option<&Secret>, settings: &Settings, watch: &dyn Watch) -> Result<Assembled> {
@@ -29,14 +31,33 @@ fn by_kind(id: &ModelId, key: Option<&Secret>, settings: &Settings, watch: &dyn 
     match id {
         ModelId::Path(path) => assemble::assemble(local::artefacts(path, &settings.models_dirs)?, settings, watch),
         ModelId::Version { dataset, version } => {
-            roboflow::fetch(dataset, *version, key, settings, watch)?;
+            let fetched = roboflow::fetch(dataset, *version, key, settings, watch)?;
             let folder = cache::folder(&settings.cache_dir, dataset, *version);
-            let outcome = cache::read(&folder, id.to_string()).and_then(|found| assemble::assemble(found, settings, watch));
-            // As the reference: what cannot be loaded is not kept. Offline it could not be had again.
-            if outcome.as_ref().is_err_and(|error| error.kind() == Kind::ModelArtefact) && !settings.offline {
-                cache::discard(&folder);
+            let load =
+                |folder: &Path| cache::read(folder, id.to_string()).and_then(|found| assemble::assemble(found, settings, watch));
+            let error = match load(&folder) {
+                // The machine's fault and not the model's, or nobody waits any more: it stays as it is.
+                Err(error) if error.kind() == Kind::ModelArtefact => error,
+                outcome => return outcome,
+            };
+            if let Fetched::Now(lock) = fetched {
+                // As the reference: a download that cannot be loaded is not kept.
+                cache::discard(&folder, &lock);
+                return Err(error);
             }
-            outcome
+            if settings.offline {
+                return Err(error);
+            }
+            let lock = roboflow::lock(dataset, *version, settings, watch)?;
+            if !cache::Written::read(&lock).is_whole(&folder) {
+                let message = format!("{}; {} was not written by weir and is left as it is", error.message(), folder.display());
+                return Err(Error::new(error.kind(), message).because(error));
+            }
+            // A download of ours, untouched: a newer one takes its place once it has been loaded.
+            let Ok((partial, last)) = roboflow::download(dataset, *version, key, settings, watch) else { return Err(error) };
+            let loaded = load(partial.folder())?;
+            partial.keep(&last, &lock)?;
+            Ok(loaded)
         }
         ModelId::Instant(name) => Err(roboflow::instant(name, key, settings, watch)),
     }

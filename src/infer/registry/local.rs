@@ -3,6 +3,7 @@
 use super::assemble::Artefacts;
 use super::cache;
 use super::environment::Environment;
+use super::told::Told;
 use crate::error::{Error, Kind, Result};
 use std::path::{Path, PathBuf};
 
@@ -37,6 +38,7 @@ pub(super) fn artefacts(path: &Path, allowed: &[PathBuf]) -> Result<Artefacts> {
         model_type: None,
         environment: Environment::of_lone_file(),
         classes: None,
+        told: Told::default(),
     })
 }
 

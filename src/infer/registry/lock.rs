@@ -7,6 +7,7 @@ use crate::error::{Error, Kind, Result, system};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -15,23 +16,41 @@ const LOCK_TIMEOUT: Duration = Duration::from_secs(120);
 /// Pause between two looks at a lock that is held; there is no event to wait for that could also be given up.
 const LOCK_POLL: Duration = Duration::from_millis(100);
 
+/// Longest note, bytes: five lines.
+const MAX_NOTE_BYTES: usize = 4096;
+
 /// Held until dropped; the kernel drops it with the process.
 #[derive(Debug)]
 pub(super) struct Lock {
-    _file: File,
+    file: File,
 }
 
 impl Lock {
+    /// What is noted in it; empty when that cannot be read.
+    pub(super) fn text(&self) -> String {
+        let mut bytes = vec![0; MAX_NOTE_BYTES];
+        let length = self.file.read_at(&mut bytes, 0).unwrap_or(0);
+        bytes.truncate(length);
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// Notes something in place of what was noted before.
+    pub(super) fn note(&self, text: &str) -> Result<()> {
+        let failed = system("cannot write the model cache");
+        let outcome = self.file.set_len(0).and_then(|()| self.file.write_all_at(text.as_bytes(), 0));
+        outcome.and_then(|()| self.file.sync_all()).map_err(failed)
+    }
+
     /// Waits for the lock `<cache>/_file_locks/<name>.lock`.
     pub(super) fn take(cache: &Path, name: &str, watch: &dyn Watch) -> Result<Lock> {
         let folder = cache.join("_file_locks");
         std::fs::create_dir_all(&folder).map_err(|error| unwritable(&folder, error))?;
-        let file = File::options().create(true).truncate(false).write(true).open(folder.join(format!("{name}.lock")));
+        let file = File::options().create(true).truncate(false).read(true).write(true).open(folder.join(format!("{name}.lock")));
         let file = file.map_err(|error| unwritable(&folder, error))?;
         let deadline = Instant::now() + LOCK_TIMEOUT;
         loop {
             match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) => return Ok(Lock { _file: file }),
+                Ok(()) => return Ok(Lock { file }),
                 Err(Errno::WOULDBLOCK | Errno::INTR) if Instant::now() < deadline => {}
                 Err(Errno::WOULDBLOCK | Errno::INTR) => {
                     return Err(Error::new(Kind::TimedOut, "another process holds the lock of this model"));

@@ -4,6 +4,7 @@
 mod alias;
 mod assemble;
 mod cache;
+mod coco;
 mod document;
 mod environment;
 mod flight;
@@ -13,17 +14,20 @@ mod load;
 mod local;
 mod lock;
 mod names;
+pub mod own;
 mod roboflow;
 mod settings;
 #[cfg(test)]
 pub(crate) mod test_dir;
 #[cfg(test)]
 mod tests;
+mod told;
 
-pub(super) use names::of_metadata as names_of_metadata;
+pub(super) use names::{METADATA_KEYS as NAMES_KEYS, Names};
+pub use own::Addition;
 pub use settings::{MAX_MODEL_BYTES, Settings};
 
-use self::assemble::Assembled;
+pub(super) use self::assemble::Assembled;
 use self::flight::{Flight, Ticket};
 use self::id::ModelId;
 use super::Model;

@@ -11,28 +11,59 @@ use crate::command::Secret;
 use crate::error::{Error, Kind, Result};
 use crate::infer::family::Family;
 use miniserde::json::Value;
+use std::fs::File;
 
 /// The only kind of model there is.
 const TASK: &str = "object-detection";
 
+/// A version in the cache.
+pub(super) enum Fetched {
+    /// It was there: put there earlier, by us or by somebody else.
+    Before,
+    /// Downloaded just now. The lock says which files that were.
+    Now(Lock),
+}
+
 /// Makes sure that a version lies in the cache. A complete folder is taken as it is: no request, no key.
-pub(super) fn fetch(dataset: &str, version: u64, key: Option<&Secret>, settings: &Settings, watch: &dyn Watch) -> Result<()> {
+pub(super) fn fetch(
+    dataset: &str,
+    version: u64,
+    key: Option<&Secret>,
+    settings: &Settings,
+    watch: &dyn Watch,
+) -> Result<Fetched> {
     let folder = cache::folder(&settings.cache_dir, dataset, version);
     if cache::is_complete(&folder) {
-        return Ok(());
+        return Ok(Fetched::Before);
     }
     if settings.offline {
         let message = format!("model {dataset}/{version} is not in the cache, and the service is offline");
         return Err(Error::new(Kind::ApiConnection, message));
     }
     watch.report(Progress { stage: Stage::Resolving, bytes: 0, total: None })?;
-    // The reference's lock bears the version alone, and is held for a moment only. Ours is held while a model downloads, and
-    // version 1 of another data set must not wait for that.
-    let _lock = Lock::take(&settings.cache_dir, &format!("{dataset}-{version}"), watch)?;
+    let lock = lock(dataset, version, settings, watch)?;
     if cache::is_complete(&folder) {
-        return Ok(()); // Another process fetched it while this one waited.
+        return Ok(Fetched::Before); // Another process fetched it while this one waited.
     }
+    let (partial, weights) = download(dataset, version, key, settings, watch)?;
+    partial.keep(&weights, &lock)?;
+    Ok(Fetched::Now(lock))
+}
 
+/// The version's lock. The reference's bears the version alone, and is held for a moment only. Ours is held while a model
+/// downloads, and version 1 of another data set must not wait for that.
+pub(super) fn lock(dataset: &str, version: u64, settings: &Settings, watch: &dyn Watch) -> Result<Lock> {
+    Lock::take(&settings.cache_dir, &format!("{dataset}-{version}"), watch)
+}
+
+/// Downloads a version beside its place in the cache; the last file of it is open. Whoever asks holds the version's lock.
+pub(super) fn download(
+    dataset: &str,
+    version: u64,
+    key: Option<&Secret>,
+    settings: &Settings,
+    watch: &dyn Watch,
+) -> Result<(Partial, File)> {
     let client = Client::new(settings, watch)?;
     let ticket = ask(&client, &format!("/ort/{}/{version}", encode(dataset)), "", key, settings)?;
     let ort = ticket.member("ort").filter(|ort| ort.object().is_some());
@@ -61,7 +92,7 @@ pub(super) fn fetch(dataset: &str, version: u64, key: Option<&Secret>, settings:
     partial.write(MODEL_TYPE, about.as_bytes())?;
     let weights =
         client.download(address("model")?, settings.max_model_bytes, || partial.create(cache::weights_name(model_type)))?;
-    partial.keep(weights)
+    Ok((partial, weights))
 }
 
 /// An id without a version that is a number: the API is asked, so that its refusal is the client's answer.

@@ -354,5 +354,59 @@ fn an_interrupted_fetch_of_another_process_is_cleared_and_done_again() {
         std::fs::write(folder.join("weights.onnx"), "half").unwrap();
     }
     get(&Models::new(settings.clone()), "toy/1", Some("good-key")).unwrap();
-    assert_eq!(files(&settings.cache_dir).len(), 4);
+    // Who wrote half a file into the model's own folder is not known: it is set aside.
+    let kept = settings.cache_dir.join("toy/1/weights.onnx.1.kept");
+    assert_eq!(std::fs::read_to_string(kept).unwrap(), "half");
+    assert_eq!(files(&settings.cache_dir).len(), 5);
+}
+
+#[test]
+fn nothing_that_weir_did_not_write_is_removed() {
+    let (dir, server) = (TestDir::new(), Server::start(good));
+    let settings = server.settings(&dir);
+    let folder = settings.cache_dir.join("toy/1");
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join("weights.onnx"), weights()).unwrap();
+    std::fs::write(folder.join("environment.json"), ENVIRONMENT).unwrap();
+    std::fs::write(folder.join("model_type.json"), r#"{"model_type": "yolov8n"}"#).unwrap();
+    std::fs::write(folder.join("class_names.txt"), "red\ngreen\nblue\nextra").unwrap();
+    std::fs::write(folder.join("my-notes.txt"), "notes").unwrap();
+    for _ in 0..2 {
+        let error = get(&Models::new(settings.clone()), "toy/1", Some("good-key")).unwrap_err();
+        assert_eq!(error.kind(), Kind::ModelArtefact);
+        assert!(error.message().contains("3 classes") && error.message().contains("left as it is"), "{error}");
+        assert_eq!(files(&folder).len(), 5);
+    }
+    assert_eq!(server.paths(), [] as [String; 0]);
+}
+
+#[test]
+fn a_download_that_went_bad_is_replaced_by_one_that_loads() {
+    let (dir, server) = (TestDir::new(), Server::start(good));
+    let settings = server.settings(&dir);
+    let folder = settings.cache_dir.join("toy/1");
+    get(&Models::new(settings.clone()), "toy/1", Some("good-key")).unwrap();
+    // What somebody changed since is theirs.
+    std::fs::write(folder.join("class_names.txt"), "red\ngreen").unwrap();
+    let error = get(&Models::new(settings.clone()), "toy/1", Some("good-key")).unwrap_err();
+    assert!(error.message().contains("left as it is"), "{error}");
+    assert_eq!(std::fs::read_to_string(folder.join("class_names.txt")).unwrap(), "red\ngreen");
+    std::fs::write(folder.join("notes"), "mine").unwrap();
+    std::fs::remove_file(folder.join("class_names.txt")).unwrap();
+    std::fs::write(folder.join("class_names.txt"), "red\ngreen\nblue").unwrap();
+    assert!(get(&Models::new(settings.clone()), "toy/1", Some("good-key")).is_ok());
+    assert_eq!(files(&folder).len(), 5);
+}
+
+#[test]
+fn a_download_that_cannot_be_loaded_goes_and_leaves_what_else_is_there() {
+    let bad = |path: &str, base: &str| if path == "/weights" { ok("no model") } else { good(path, base) };
+    let (dir, server) = (TestDir::new(), Server::start(bad));
+    let settings = server.settings(&dir);
+    let folder = settings.cache_dir.join("toy/1");
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join("notes"), "mine").unwrap();
+    let error = get(&Models::new(settings.clone()), "toy/1", Some("good-key")).unwrap_err();
+    assert_eq!(error.kind(), Kind::ModelArtefact, "{error}");
+    assert_eq!(files(&settings.cache_dir), [folder.join("notes")]);
 }

@@ -143,6 +143,8 @@ fn families_refuse_graphs_that_cannot_or_must_not_be_run() {
         ("doubling", Kind::Exhausted, "would not fit into 256 MiB"),
         ("activation", Kind::Exhausted, "would not fit into 256 MiB"),
         ("tensor", Kind::ModelArtefact, "tensor lie claims shape [1099511627776] but holds 4 elements"),
+        ("circle", Kind::ModelArtefact, "turns in a circle at node first"),
+        ("missing", Kind::ModelArtefact, "node sum reads nowhere, which nothing makes"),
         ("external", Kind::ModelArtefact, "outside the folder of the model"),
     ] {
         let error = load_bad(name).unwrap_err();

@@ -9,7 +9,6 @@ use super::document::tests::elsewhere;
 use super::kernels::Kernels;
 use super::{Options, Way, allow_threads, compile};
 use crate::infer::Run;
-
 use random::{Graph, Random};
 use tract_onnx::prelude::*;
 

@@ -2,6 +2,7 @@
 
 mod head;
 
+use crate::infer::onnx::operators::{Resample, Taps};
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::internal::AxisOp;
 use tract_onnx::tract_core::ops;
@@ -289,22 +290,26 @@ impl Graph {
     }
 
     fn resize(&mut self, Picture { at, size: [_, h, w] }: Picture) -> OutletId {
-        use ops::nn::resize::{CoordTransformer, Interpolator, Nearest, Resize};
         if h * w > 200 {
             return at;
         }
-        let coord_transformer = self.random.pick(&[0, 1]);
-        let interpolator = if self.random.below(2) == 0 { Interpolator::Nearest } else { Interpolator::Linear };
-        let op = Resize {
-            coord_transformer: if coord_transformer == 0 { CoordTransformer::HalfPixel } else { CoordTransformer::Asymmetric },
-            interpolator,
-            nearest: Nearest::Floor,
-            optional_scales_input: Some(1),
-            optional_sizes_input: None,
+        let (half_pixel, linear) = (self.random.below(2) == 0, self.random.below(2) == 0);
+        let scale = self.random.pick(&[2usize, 3]);
+        let taps = |length: usize, scale: usize| -> Taps {
+            let last = (length - 1) as f32;
+            let tap = |x: usize| {
+                let shift = if half_pixel { 0.5 } else { 0.0 };
+                let position = ((x as f32 + shift) / scale as f32 - shift).clamp(0.0, last);
+                let (first, share) = (position.floor(), position.fract());
+                match linear && share > 0.0 {
+                    true => vec![(first as u32, 1.0 - share), ((first + 1.0).min(last) as u32, share)],
+                    false => vec![(first as u32, 1.0)],
+                }
+            };
+            (0..length * scale).map(tap).collect()
         };
-        let scale = self.random.pick(&[2f32, 3.0]);
-        let scales = self.constant(Tensor::from_shape(&[4], &[1.0, 1.0, scale, 2.0]).unwrap());
-        self.wire(format!("resize {at:?} {op:?} {scale}"), op, &[at, scales])
+        let op = Resample { axes: vec![(2, taps(h, scale)), (3, taps(w, 2))] };
+        self.wire(format!("resize {at:?} {scale} linear {linear} half {half_pixel}"), op, &[at])
     }
 
     /// Squeeze and excitation: a number per channel, made from the picture, times the picture.

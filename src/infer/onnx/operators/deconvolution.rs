@@ -81,7 +81,8 @@ impl ConvTranspose {
                 let same = matches!(self.padding, Padding::SameUpper | Padding::SameLower);
                 let output = match (wanted, same) {
                     (Some(shape), _) => Some(shape[axis]),
-                    (None, true) => input[axis].checked_mul(stride),
+                    // no more than there is
+                    (None, true) => input[axis].checked_mul(stride).map(|output| output.min(whole)),
                     (None, false) => None,
                 };
                 if let Some(output) = output {

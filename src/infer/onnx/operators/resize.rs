@@ -123,7 +123,11 @@ impl Resize {
             ensure!(scales.len() == axes.len(), "Resize with {} scales for {} axes", scales.len(), axes.len());
             for (&axis, &scale) in axes.iter().zip(scales) {
                 ensure!(scale > 0.0 && scale.is_finite(), "Resize by a factor of {scale}");
-                let length = (input[axis] as f32 * scale).floor();
+                let exact = input[axis] as f32 * scale;
+                let length = exact.floor();
+                // ONNX's text counts the fraction of the last pixel, onnxruntime does not
+                let agreed = self.coordinates != Coordinates::AlignCorners || exact == length || scale == 1.0;
+                ensure!(agreed, "Resize with align_corners and a factor that gives no whole length is not supported");
                 ensure!(length <= MAX_LENGTH, "Resize to a length of {length}");
                 result[axis] = (scale, length as usize);
             }
@@ -207,7 +211,8 @@ impl Resize {
         match self.rounding {
             Rounding::Floor => position.floor(),
             Rounding::Ceil => position.ceil(),
-            Rounding::PreferCeil => position.round(),
+            // onnxruntime takes what is a rounding away from the middle for the middle, here and not above
+            Rounding::PreferCeil => (f64::from(position) + 0.5 + 1e-6).floor() as f32,
             Rounding::PreferFloor if position == position.trunc() + 0.5 => position.floor(),
             Rounding::PreferFloor => position.round(),
             Rounding::Simple if scale < 1.0 => position.ceil(),

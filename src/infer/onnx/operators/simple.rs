@@ -3,9 +3,13 @@
 use super::{Built, axis_of, constant, original, rewired};
 use tract_onnx::model::ParsingContext;
 use tract_onnx::pb::NodeProto;
+use tract_onnx::tract_core::ops::array::MultiBroadcastTo;
+use tract_onnx::tract_core::ops::binary::TypedBinOp;
+use tract_onnx::tract_core::ops::logic::{Iff, comp_lt};
 use tract_onnx::tract_core::ops::{cast, math};
 use tract_onnx::tract_hir::internal::*;
 use tract_onnx::tract_hir::ops::activations::Elu;
+use tract_onnx::tract_hir::ops::binary::{wire_cast, wire_rank_broadcast};
 use tract_onnx::tract_hir::ops::nn::{Reduce, Reducer};
 
 /// `α · elu(x ÷ α)`; tract forgets the factor.
@@ -67,6 +71,37 @@ pub(super) fn global_lp_pool(ctx: &ParsingContext, node: &NodeProto) -> Built {
         let sum =
             Reduce::new(Some((2..rank as i64).collect()), true, Reducer::Sum).wire(&format!("{name}.sum"), model, &power)?;
         model.wire_node(name, math::pow(), &[sum[0], root])
+    })
+}
+
+/// The remainder with the divisor's sign, or with `fmod` the dividend's. tract takes the sides for each other where the left
+/// one is the shorter, and has no signs for numbers that it holds for shapes.
+pub(super) fn modulo(ctx: &ParsingContext, node: &NodeProto) -> Built {
+    let truncated = node.get_attr_opt::<i64>("fmod")? == Some(1);
+    rewired(original(ctx, node), truncated, |&truncated, name, model, inputs| {
+        let types = [model.outlet_fact(inputs[0])?.datum_type, model.outlet_fact(inputs[1])?.datum_type];
+        let common = types[0].common_super_type(types[1]).context("Mod of values of different types")?;
+        // products of 32-bit numbers do not overflow there
+        let work = if common.is_integer() || common == TDim::datum_type() { i64::datum_type() } else { common };
+        let wires = wire_rank_broadcast(name, model, inputs)?;
+        let mut wires = wire_cast(name, model, &wires, work)?;
+        let shapes = [&*model.outlet_fact(wires[0])?.shape, &*model.outlet_fact(wires[1])?.shape];
+        let shape = tract_onnx::tract_core::broadcast::multi_broadcast(&shapes)?;
+        if *shape != *shapes[0] {
+            let broadcast = MultiBroadcastTo { shape: shape.into() };
+            wires[0] = model.wire_node(format!("{name}.broadcast"), broadcast, &wires[..1])?[0];
+        }
+        let zero = constant(model, format!("{name}.zero"), 0.0, wires[0])?;
+        let rest = model.wire_node(format!("{name}.rem"), math::rem(), &wires)?;
+        if truncated {
+            return model.wire_node(name, cast::cast(common), &rest);
+        }
+        // where the signs of remainder and divisor differ
+        let signs = model.wire_node(format!("{name}.signs"), math::mul(), &[rest[0], wires[1]])?;
+        let differ = model.wire_node(format!("{name}.differ"), TypedBinOp(comp_lt(), None), &[signs[0], zero])?;
+        let turned = model.wire_node(format!("{name}.turned"), math::add(), &[rest[0], wires[1]])?;
+        let result = model.wire_node(format!("{name}.iff"), Iff, &[differ[0], turned[0], rest[0]])?;
+        model.wire_node(name, cast::cast(common), &result)
     })
 }
 

@@ -1,0 +1,92 @@
+#!/usr/bin/env python3
+"""Makes tests/onnx/stored/: one small case of each operator, with onnxruntime's outputs, for `make test`.
+
+    store.py        (in the environment of `make onnx`)
+"""
+import pathlib
+import random
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+import compare
+import operators
+
+HERE = pathlib.Path(__file__).parent / "stored"
+CASES = 6000
+# Cases of one operator; those with many ways of being wrong have more.
+EACH = {"Resize": 6, "Pad": 5, "MaxPool": 4, "AveragePool": 4, "ConvTranspose": 4, "Slice": 3, "ConvInteger": 2, "Upsample": 2, "Mod": 2}
+MAX_FLOATS = 600
+
+
+def inputs():
+    """The same small detector with every kind of input: `plain.onnx` and what must give the same on the same picture."""
+    folder = HERE.parent / "inputs"
+    folder.mkdir(exist_ok=True)
+    rng = np.random.RandomState(5)
+    w, b = rng.uniform(-0.1, 0.1, (7, 3, 8, 8)).astype(np.float32), rng.uniform(-1, 1, 7).astype(np.float32)
+    node, tensor, info = helper.make_node, numpy_helper.from_array, helper.make_tensor_value_info
+    F, U8, I64, F16, F64 = TensorProto.FLOAT, TensorProto.UINT8, TensorProto.INT64, TensorProto.FLOAT16, TensorProto.DOUBLE
+
+    def save(name, before=(), kind=F, dims=(1, 3, 16, 16), dtype=np.float32, more=(), last=(), functions=(), act="Sigmoid", batch=1, domain=""):
+        weights = [tensor(w.astype(dtype), "w"), tensor(b.astype(dtype), "b"), tensor(np.array([batch, 7, 4]), "shape")]
+        first = before[-1].output[0] if before else "images"
+        nodes = [*before, node("Conv", [first, "w", "b"], ["c"], strides=[8, 8]), node(act, ["c"], ["s"], domain=domain)]
+        nodes += [node("Reshape", ["s", "shape"], ["output0" if not last else "r"]), *last]
+        graph = helper.make_graph(nodes, name, [info("images", kind, dims), *more], [info("output0", F, None)], weights)
+        imports = [helper.make_opsetid("", 13)] + ([helper.make_opsetid("own", 1)] if functions else [])
+        model = helper.make_model(graph, opset_imports=imports, ir_version=8, functions=functions)
+        model.metadata_props.append(onnx.StringStringEntryProto(key="names", value="{0: 'a', 1: 'b', 2: 'c'}"))
+        (folder / f"{name}.onnx").write_bytes(model.SerializeToString(deterministic=True))
+        return model
+
+    save("plain")
+    turned = node("Transpose", ["images"], ["planes"], perm=[0, 3, 1, 2])
+    save("interleaved", [turned], dims=(1, 16, 16, 3))
+    as_floats = [node("Cast", ["images"], ["f"], to=F), node("Constant", [], ["k"], value_float=255.0), node("Div", ["f", "k"], ["x"])]
+    save("bytes", as_floats, U8)
+    save("interleaved-bytes", [turned, node("Cast", ["planes"], ["f"], to=F), *as_floats[1:]], U8, (1, 16, 16, 3))
+    save("batch", dims=(4, 3, 16, 16), batch=4)
+    save("sizes", more=[info("orig_target_sizes", I64, [1, 2]), info("im_shape", F, [1, 2])], last=[
+        node("Cast", ["orig_target_sizes"], ["o"], to=F), node("Div", ["o", "im_shape"], ["q"]), node("ReduceMean", ["q"], ["m"], axes=[0, 1], keepdims=0), node("Mul", ["r", "m"], ["output0"])])
+    save("half", kind=F16, dtype=np.float16, last=[node("Cast", ["r"], ["output0"], to=F)])
+    save("double", [node("Cast", ["images"], ["d"], to=F64)], dtype=np.float64, last=[node("Cast", ["r"], ["output0"], to=F)])
+    body = [node("Sigmoid", ["x"], ["y0"]), node("Identity", ["y0"], ["y"])]
+    own = helper.make_function("own", "Act", ["x"], ["y"], body, [helper.make_opsetid("", 18)])
+    save("function", functions=[own], act="Act", domain="own")
+    model = save("external")
+    onnx.save_model(model, folder / "external.onnx", save_as_external_data=True, all_tensors_to_one_file=True, location="external.bin", size_threshold=256)
+
+
+def main():
+    inputs()
+    HERE.mkdir(exist_ok=True)
+    for old in HERE.glob("*"):
+        old.unlink()
+    kept = {}
+    for seed in range(CASES):
+        name, model, feeds = operators.single(random.Random(seed))
+        operator = name.split("-")[0]
+        if kept.get(operator, 0) >= EACH.get(operator, 1) or operator in ("RNN", "GRU", "LSTM", "Compress"):
+            continue
+        wrapped = compare.wrap(compare.Case(name, model, feeds))
+        if wrapped is None:
+            continue
+        model, picture, _ = wrapped
+        try:
+            right = compare.by_onnxruntime(model, {"w_image": picture})
+        except Exception:
+            continue
+        if picture.size + sum(r.size for r in right) > MAX_FLOATS or not all(np.isfinite(r).all() for r in right) or model.ByteSize() > 4000:
+            continue
+        kept[operator] = kept.get(operator, 0) + 1
+        stem = f"{operator}-{kept[operator]}"
+        (HERE / f"{stem}.onnx").write_bytes(model.SerializeToString(deterministic=True))
+        # the picture, then every output
+        np.concatenate([picture.ravel(), *[np.asarray(r, np.float32).ravel() for r in right]]).tofile(HERE / f"{stem}.f32")
+    print(sum(kept.values()), "cases of", len(kept), "operators")
+
+
+if __name__ == "__main__":
+    main()
