@@ -1,5 +1,7 @@
 //! The capture properties a client may name in `video_source_properties`: OpenCV's `CAP_PROP_<NAME>`.
 
+use crate::json::Value;
+
 /// Names without the prefix, in lower case, sorted. Those of single vendors' cameras (DC1394, OpenNI, XIMEA …) are left
 /// out: no source of ours has them, and a typing error must not pass as one.
 pub const NAMES: [&str; 70] = [
@@ -78,6 +80,11 @@ pub const NAMES: [&str; 70] = [
 /// The canonical name of a property given in any case; `None` when OpenCV has no such.
 pub(super) fn canonical(given: &str) -> Option<&'static str> {
     NAMES.iter().find(|name| name.eq_ignore_ascii_case(given)).copied()
+}
+
+/// Whether a value is what newer clients write for `fourcc`: the four letters that OpenCV packs into a number.
+pub fn is_fourcc(name: &str, value: &Value) -> bool {
+    canonical(name) == Some("fourcc") && value.as_str().is_some_and(|letters| letters.len() == 4)
 }
 
 #[cfg(test)]

@@ -35,7 +35,7 @@ pub enum Role {
     Camera(Vec<Format>),
     /// Decodes video of these kinds in hardware.
     Decoder(Vec<&'static str>),
-    /// A node for metadata, an encoder, a scaler, a camera whose planes lie apart.
+    /// A node for metadata, an encoder, a scaler.
     Other,
 }
 
@@ -57,7 +57,7 @@ struct Mode {
 
 /// Asks a device what it is. Errors: the system's, from a node that is absent, not ours to open, or no V4L2 device.
 pub fn describe(path: &Path) -> Result<Description, std::io::Error> {
-    let device = Device::open(path)?;
+    let mut device = Device::open(path)?;
     let (capabilities, name) = device.capabilities()?;
     Ok(Description { name, role: role(&device, capabilities) })
 }
@@ -69,8 +69,7 @@ fn role(device: &Device, capabilities: u32) -> Role {
         codecs.dedup();
         return if codecs.is_empty() { Role::Other } else { Role::Decoder(codecs) };
     }
-    let wanted = capability::VIDEO_CAPTURE | capability::STREAMING;
-    if capabilities & wanted != wanted {
+    if !capability::is_camera(capabilities) {
         return Role::Other;
     }
     let formats = device.formats().into_iter().map(|fourcc| {

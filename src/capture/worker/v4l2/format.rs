@@ -1,6 +1,6 @@
 //! Which of a camera's picture formats is taken, and how its buffers become pictures.
 
-use super::ioctl::PixelFormat;
+use super::ioctl::Given;
 use crate::capture::worker::decode::Codec;
 use crate::capture::worker::picture::{Layout, Matrix, Picture, Plane, Range, check_size};
 use crate::command::Property;
@@ -27,11 +27,14 @@ pub(super) enum Content {
 
 /// Formats that are understood, the dearest to us first: NV12 and YUYV need no decoder; JPEG costs a decoder and is what USB
 /// cameras need above 640x480 (see [`choose`]).
-const FORMATS: [(&[u8; 4], Content); 10] = [
+const FORMATS: [(&[u8; 4], Content); 12] = [
     (b"NV12", Content::Raw(Layout::Nv12)),
+    // The same with planes that lie apart.
+    (b"NM12", Content::Raw(Layout::Nv12)),
     (b"YUYV", Content::Raw(Layout::Yuyv)),
     (b"UYVY", Content::Raw(Layout::Uyvy)),
     (b"YU12", Content::Raw(Layout::I420)),
+    (b"YM12", Content::Raw(Layout::I420)),
     (b"MJPG", Content::Coded(Codec::Jpeg)),
     (b"JPEG", Content::Coded(Codec::Jpeg)),
     (b"BGR3", Content::Raw(Layout::Bgr24)),
@@ -39,6 +42,9 @@ const FORMATS: [(&[u8; 4], Content); 10] = [
     (b"GREY", Content::Raw(Layout::Gray)),
     (b"H264", Content::Coded(Codec::H264)),
 ];
+
+/// Most pieces of memory that a picture lies in: one for each plane.
+pub(super) const MAX_PARTS: usize = 3;
 
 /// What is asked for where the client does not say: what OpenCV asks for.
 const DEFAULT_SIZE: (u32, u32) = (640, 480);
@@ -109,28 +115,40 @@ pub(super) struct Frames {
     pub(super) width: u32,
     pub(super) height: u32,
     pub(super) content: Content,
-    /// Bytes from row to row of the first plane.
-    stride: usize,
+    /// Bytes from row to row of each plane.
+    strides: [usize; MAX_PARTS],
+    /// Planes have memory of their own.
+    apart: bool,
     range: Range,
     matrix: Matrix,
 }
 
 impl Frames {
     /// Checks what came back from the driver: it may differ from what was asked in everything.
-    pub(super) fn new(format: &PixelFormat) -> Result<Frames> {
+    pub(super) fn new(given: &Given) -> Result<Frames> {
+        let Given { pixels: format, strides: apart } = given;
         let insists = || Error::new(Kind::SourceUnsupported, format!("the camera insists on {}", format.fourcc.escape_ascii()));
         let content = content(format.fourcc).ok_or_else(insists)?;
         check_size(format.width, format.height)?;
-        let mut stride = usize::try_from(format.stride).unwrap_or(0);
+        let mut strides = [0; MAX_PARTS];
         if let Content::Raw(layout) = content {
-            // Some drivers say 0 for "no padding".
-            let [(row_bytes, _), ..] = layout.planes(format.width as usize, format.height as usize);
-            stride = if stride == 0 { row_bytes } else { stride };
-            if stride < row_bytes {
-                return Err(Error::new(
-                    Kind::SourceUnsupported,
-                    format!("the camera's rows of {stride} bytes are too short for its width"),
-                ));
+            let planes = layout.planes(format.width as usize, format.height as usize);
+            let there = planes.iter().filter(|(row_bytes, _)| *row_bytes > 0).count();
+            if apart.len() != 1 && apart.len() != there {
+                let message = format!("the camera gives {} pieces of memory for {there} planes", apart.len());
+                return Err(Error::new(Kind::SourceUnsupported, message));
+            }
+            for (number, (stride, (row_bytes, _))) in strides.iter_mut().zip(planes).enumerate() {
+                // In one piece of memory the chroma of I420 has half the stride.
+                let shared =
+                    usize::try_from(format.stride).unwrap_or(0) / if layout == Layout::I420 && number > 0 { 2 } else { 1 };
+                let own = apart.get(number).filter(|_| apart.len() > 1).and_then(|own| usize::try_from(*own).ok());
+                // Some drivers say 0 for "no padding".
+                *stride = Some(own.unwrap_or(shared)).filter(|&stride| stride > 0).unwrap_or(row_bytes);
+                if *stride < row_bytes {
+                    let message = format!("the camera's rows of {stride} bytes are too short for its width");
+                    return Err(Error::new(Kind::SourceUnsupported, message));
+                }
             }
         }
         // What a default means stands at V4L2_MAP_QUANTIZATION_DEFAULT and V4L2_MAP_YCBCR_ENC_DEFAULT.
@@ -142,19 +160,19 @@ impl Frames {
             (colour::ENCODING_709, _) | (colour::ENCODING_DEFAULT, colour::COLORSPACE_REC709) => Matrix::Bt709,
             _ => Matrix::Bt601,
         };
-        Ok(Frames { width: format.width, height: format.height, content, stride, range, matrix })
+        let apart = apart.len() > 1;
+        Ok(Frames { width: format.width, height: format.height, content, strides, apart, range, matrix })
     }
 
-    /// The picture in a buffer that was cut to the bytes in use.
-    pub(super) fn picture<'a>(&self, layout: Layout, data: &'a [u8]) -> Result<Picture<'a>> {
-        // Planes lie one after the other; the chroma of I420 has half the stride.
+    /// The picture in the pieces of a buffer that were cut to the bytes in use. In one piece, planes lie one after the other.
+    pub(super) fn picture<'a>(&self, layout: Layout, parts: [&'a [u8]; MAX_PARTS]) -> Result<Picture<'a>> {
         let rows = layout.planes(self.width as usize, self.height as usize);
-        let strides = [self.stride, if layout == Layout::I420 { self.stride / 2 } else { self.stride }, self.stride / 2];
         let mut planes = [Plane::default(); 3];
-        let mut rest = data;
-        for ((plane, stride), (_, count)) in planes.iter_mut().zip(strides).zip(rows) {
+        let [mut rest, ..] = parts;
+        for (number, ((plane, stride), (_, count))) in planes.iter_mut().zip(self.strides).zip(rows).enumerate() {
             let (this, next) = rest.split_at((stride * count).min(rest.len()));
-            *plane = Plane { data: this, stride };
+            let data = if self.apart { parts.get(number).copied().unwrap_or_default() } else { this };
+            *plane = Plane { data, stride };
             rest = next;
         }
         let picture = Picture { width: self.width, height: self.height, layout, planes, range: self.range, matrix: self.matrix };
@@ -167,6 +185,7 @@ impl Frames {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::capture::worker::v4l2::ioctl::PixelFormat;
 
     fn property(name: &str, value: f64) -> Property {
         Property { name: name.into(), value }
@@ -198,18 +217,38 @@ mod tests {
     fn padded_strides_and_short_buffers() {
         let mut format = PixelFormat::new(6, 4, *b"YU12");
         format.stride = 8;
-        let frames = Frames::new(&format).unwrap();
+        let frames = Frames::new(&one_piece(format)).unwrap();
         let data: Vec<u8> = (0..8 * 4 + 4 * 2 * 2).collect();
-        let picture = frames.picture(Layout::I420, &data).unwrap();
+        let picture = frames.picture(Layout::I420, [&data, &[], &[]]).unwrap();
         assert_eq!(
             picture.planes.map(|plane| (plane.data.first().copied(), plane.stride)),
             [(Some(0), 8), (Some(32), 4), (Some(40), 4)]
         );
-        assert!(frames.picture(Layout::I420, &data[..40]).is_err());
+        assert!(frames.picture(Layout::I420, [&data[..40], &[], &[]]).is_err());
         format.stride = 5;
-        assert!(Frames::new(&format).is_err());
+        assert!(Frames::new(&one_piece(format)).is_err());
         format.stride = 0;
-        assert!(Frames::new(&format).is_ok());
+        assert!(Frames::new(&one_piece(format)).is_ok());
+    }
+
+    fn one_piece(pixels: PixelFormat) -> Given {
+        Given { pixels, strides: vec![pixels.stride] }
+    }
+
+    #[test]
+    fn planes_that_lie_apart_have_strides_of_their_own() {
+        let pixels = PixelFormat::new(6, 4, *b"NM12");
+        let frames = Frames::new(&Given { pixels, strides: vec![8, 16] }).unwrap();
+        let (luma, chroma): (Vec<u8>, Vec<u8>) = ((0..32).collect(), (100..132).collect());
+        let picture = frames.picture(Layout::Nv12, [&luma, &chroma, &[]]).unwrap();
+        let seen = picture.planes.map(|plane| (plane.data.first().copied(), plane.stride));
+        assert_eq!(seen[..2], [(Some(0), 8), (Some(100), 16)]);
+        assert!(frames.picture(Layout::Nv12, [&luma, &chroma[..10], &[]]).is_err());
+        // All planes in one piece, as some drivers give packed formats; more or fewer pieces than planes.
+        assert!(Frames::new(&Given { pixels, strides: vec![8] }).is_ok());
+        for strides in [vec![], vec![8, 8, 8], vec![8, 5]] {
+            assert!(Frames::new(&Given { pixels, strides }).is_err());
+        }
     }
 
     #[test]
@@ -217,7 +256,7 @@ mod tests {
         let of = |colorspace, encoding, quantization| {
             let mut format = PixelFormat::new(2, 2, *b"YUYV");
             (format.colorspace, format.encoding, format.quantization) = (colorspace, encoding, quantization);
-            let frames = Frames::new(&format).unwrap();
+            let frames = Frames::new(&one_piece(format)).unwrap();
             (frames.range, frames.matrix)
         };
         assert_eq!(of(0, 0, 0), (Range::Limited, Matrix::Bt601));

@@ -1,4 +1,4 @@
-//! The requests of V4L2 that a single-planar capture device needs, as safe functions.
+//! The requests of V4L2 that a capture device needs, single-planar or multi-planar, as safe functions.
 //!
 //! Structures and numbers are those of `linux/videodev2.h`; padding and fields that nobody here reads are named `_`.
 //! What a driver writes is taken as plain numbers and bytes: nothing here fails on a value that nobody foresaw.
@@ -19,6 +19,10 @@ type Result<T> = std::result::Result<T, Errno>;
 
 /// `V4L2_BUF_TYPE_VIDEO_CAPTURE`.
 const CAPTURE: u32 = 1;
+/// `V4L2_BUF_TYPE_VIDEO_CAPTURE_MPLANE`: each buffer is a list of planes with memory of their own.
+const CAPTURE_PLANES: u32 = 9;
+/// `VIDEO_MAX_PLANES`.
+const MAX_PLANES: usize = 8;
 /// `V4L2_BUF_TYPE_VIDEO_OUTPUT`: what a decoder is given, with all planes in one buffer and with buffers of their own.
 const OUTPUTS: [u32; 2] = [2, 10];
 /// `V4L2_MEMORY_MMAP`.
@@ -28,12 +32,17 @@ const GROUP: u8 = b'V';
 
 /// Bits of [`Device::capabilities`] (`V4L2_CAP_…`).
 pub(super) mod capability {
-    pub(in super::super) const VIDEO_CAPTURE: u32 = 1;
-    pub(in super::super) const VIDEO_CAPTURE_MPLANE: u32 = 0x1000;
+    pub(super) const VIDEO_CAPTURE: u32 = 1;
+    pub(super) const VIDEO_CAPTURE_MPLANE: u32 = 0x1000;
     /// Memory to memory: decoders, encoders, scalers.
     pub(in super::super) const M2M: u32 = 0xc000;
-    pub(in super::super) const STREAMING: u32 = 0x0400_0000;
+    const STREAMING: u32 = 0x0400_0000;
     pub(super) const DEVICE_CAPS: u32 = 0x8000_0000;
+
+    /// Gives pictures, as a stream.
+    pub(in super::super) fn is_camera(capabilities: u32) -> bool {
+        capabilities & (VIDEO_CAPTURE | VIDEO_CAPTURE_MPLANE) != 0 && capabilities & STREAMING != 0
+    }
 }
 
 /// `V4L2_BUF_FLAG_ERROR`.
@@ -112,6 +121,54 @@ struct RawFormat {
     _alignment: u32,
     pixels: PixelFormat,
     _rest: [u8; 152],
+}
+
+/// `struct v4l2_plane_pix_format`.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+struct RawPlaneFormat {
+    _size: u32,
+    stride: u32,
+    _reserved: [u16; 6],
+}
+
+/// `struct v4l2_pix_format_mplane`.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+struct RawPlanesFormat {
+    width: u32,
+    height: u32,
+    fourcc: [u8; 4],
+    _field: u32,
+    colorspace: u32,
+    planes: [RawPlaneFormat; MAX_PLANES],
+    count: u8,
+    _flags: u8,
+    encoding: u8,
+    quantization: u8,
+    _transfer_and_reserved: [u8; 8],
+}
+
+/// `struct v4l2_format` with that member of its union.
+#[repr(C)]
+struct RawFormatOfPlanes {
+    kind: u32,
+    #[cfg(target_pointer_width = "64")]
+    _alignment: u32,
+    pixels: RawPlanesFormat,
+    _rest: [u8; 8],
+}
+
+/// `struct v4l2_plane`.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+struct RawPlane {
+    bytes_used: u32,
+    length: u32,
+    place: Place,
+    /// Bytes before the samples, counted in `bytes_used`.
+    data_offset: u32,
+    _reserved: [u32; 11],
 }
 
 /// `struct v4l2_fract`, of a second.
@@ -215,19 +272,35 @@ struct RawBuffer {
     _timecode: [u32; 4],
     sequence: u32,
     memory: u32,
-    /// A union of an offset, a pointer and a descriptor; the offset is its first 32 bits.
     place: Place,
+    /// Bytes; of a list of planes, how many.
     length: u32,
     _reserved: [u32; 2],
 }
 
+/// Where a buffer or plane lies: `m` of `struct v4l2_buffer` and `struct v4l2_plane`.
 #[repr(C)]
-#[derive(Clone, Copy, Default)]
-struct Place {
+#[derive(Clone, Copy)]
+union Place {
+    /// Of the mapping, at the device.
     offset: u32,
-    #[cfg(target_pointer_width = "64")]
-    _rest: u32,
-    _aligned: [usize; 0],
+    /// The planes of a buffer.
+    planes: *mut RawPlane,
+    /// All of it.
+    bits: usize,
+}
+
+impl Default for Place {
+    fn default() -> Place {
+        Place { bits: 0 }
+    }
+}
+
+impl Place {
+    fn offset(self) -> u32 {
+        // SAFETY: every member is plain bits, and all of them were written by `default` or by the kernel.
+        unsafe { self.offset }
+    }
 }
 
 // The kernel knows each request by the size of its structure too.
@@ -240,11 +313,14 @@ const _: () = {
     assert!(size_of::<RawFrameInterval>() == 52 && size_of::<RawParameters>() == 204);
     assert!(size_of::<RawControlDescription>() == 68 && size_of::<RawRequestBuffers>() == 20);
     assert!(size_of::<RawBuffer>() == 72 + 2 * word);
+    assert!(size_of::<RawPlanesFormat>() == 192 && size_of::<RawFormatOfPlanes>() == size_of::<RawFormat>());
+    assert!(size_of::<RawPlane>() == 56 + word);
 };
 
 const QUERYCAP: Opcode = opcode::read::<RawCapability>(GROUP, 0);
 const ENUM_FMT: Opcode = opcode::read_write::<RawFormatDescription>(GROUP, 2);
 const S_FMT: Opcode = opcode::read_write::<RawFormat>(GROUP, 5);
+const S_FMT_OF_PLANES: Opcode = opcode::read_write::<RawFormatOfPlanes>(GROUP, 5);
 const REQBUFS: Opcode = opcode::read_write::<RawRequestBuffers>(GROUP, 8);
 const QUERYBUF: Opcode = opcode::read_write::<RawBuffer>(GROUP, 9);
 const QBUF: Opcode = opcode::read_write::<RawBuffer>(GROUP, 15);
@@ -263,31 +339,46 @@ const ENUM_FRAMEINTERVALS: Opcode = opcode::read_write::<RawFrameInterval>(GROUP
 pub(super) struct Filled {
     /// Which of the mapped buffers.
     pub(super) index: u32,
-    /// Bytes in use, as the driver says.
-    pub(super) bytes_used: u32,
+    /// Bytes in use of each plane, as the driver says: from, to.
+    used: [(u32, u32); MAX_PLANES],
     /// The driver says that the picture is damaged.
     pub(super) damaged: bool,
     /// Counts the frames of the device, lost ones included.
     pub(super) sequence: u32,
 }
 
+/// What a driver gave when it was asked for a format.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Given {
+    /// With the stride of the first plane.
+    pub(super) pixels: PixelFormat,
+    /// Bytes from row to row of each plane that has memory of its own; one entry where all share one.
+    pub(super) strides: Vec<u32>,
+}
+
 /// An open device node.
 #[derive(Debug)]
-pub(super) struct Device(OwnedFd);
+pub(super) struct Device {
+    fd: OwnedFd,
+    /// [`CAPTURE`] or [`CAPTURE_PLANES`].
+    kind: u32,
+}
 
 impl Device {
     pub(super) fn open(path: &Path) -> Result<Device> {
-        rustix::fs::open(path, OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty()).map(Device)
+        let fd = rustix::fs::open(path, OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty())?;
+        Ok(Device { fd, kind: CAPTURE })
     }
 
     fn request<const CODE: Opcode, T>(&self, value: &mut T) -> Result<()> {
         // SAFETY: `CODE` is one of the constants above, each made for its `T`: plain data of the size that the kernel
-        // reads and writes, for which every pattern of bits is a value.
-        unsafe { ioctl(&self.0, Updater::<CODE, T>::new(value)) }
+        // reads and writes, for which every pattern of bits is a value. The one pointer in it is that to the planes of a
+        // buffer, which `buffer` keeps alive and as long as it says.
+        unsafe { ioctl(&self.fd, Updater::<CODE, T>::new(value)) }
     }
 
-    /// What this node can do, and the name of the device.
-    pub(super) fn capabilities(&self) -> Result<(u32, String)> {
+    /// What this node can do, and the name of the device. One that gives pictures in planes is asked for them from here on.
+    pub(super) fn capabilities(&mut self) -> Result<(u32, String)> {
         let mut raw = RawCapability {
             driver: [0; 16],
             card: [0; 32],
@@ -300,14 +391,18 @@ impl Device {
         self.request::<QUERYCAP, _>(&mut raw)?;
         // Those of this node where the driver tells them apart: a camera also has nodes for metadata.
         let apart = raw.capabilities & capability::DEVICE_CAPS != 0;
+        let capabilities = if apart { raw.device_capabilities } else { raw.capabilities };
+        if capabilities & (capability::VIDEO_CAPTURE | capability::VIDEO_CAPTURE_MPLANE) == capability::VIDEO_CAPTURE_MPLANE {
+            self.kind = CAPTURE_PLANES;
+        }
         // The kernel cuts names at 31 bytes, also in the middle of a character.
         let name = raw.card.split(|byte| *byte == 0).next().unwrap_or_default();
-        Ok((if apart { raw.device_capabilities } else { raw.capabilities }, String::from_utf8_lossy(name).into_owned()))
+        Ok((capabilities, String::from_utf8_lossy(name).into_owned()))
     }
 
     /// The pixel formats it offers.
     pub(super) fn formats(&self) -> Vec<[u8; 4]> {
-        self.formats_of(CAPTURE)
+        self.formats_of(self.kind)
     }
 
     /// The formats that it takes, where it is given pictures or coded video to work on.
@@ -345,7 +440,10 @@ impl Device {
     }
 
     /// Sets the format; answers the one that the driver gives, which may differ in everything.
-    pub(super) fn set_format(&self, pixels: PixelFormat) -> Result<PixelFormat> {
+    pub(super) fn set_format(&self, pixels: PixelFormat) -> Result<Given> {
+        if self.kind == CAPTURE_PLANES {
+            return self.set_format_of_planes(pixels);
+        }
         let mut raw = RawFormat {
             kind: CAPTURE,
             #[cfg(target_pointer_width = "64")]
@@ -354,14 +452,33 @@ impl Device {
             _rest: [0; 152],
         };
         self.request::<S_FMT, _>(&mut raw)?;
-        Ok(raw.pixels)
+        Ok(Given { pixels: raw.pixels, strides: vec![raw.pixels.stride] })
+    }
+
+    fn set_format_of_planes(&self, pixels: PixelFormat) -> Result<Given> {
+        let PixelFormat { width, height, fourcc, .. } = pixels;
+        let mut raw = RawFormatOfPlanes {
+            kind: self.kind,
+            #[cfg(target_pointer_width = "64")]
+            _alignment: 0,
+            // As many planes as the format has: the driver says.
+            pixels: RawPlanesFormat { width, height, fourcc, ..RawPlanesFormat::default() },
+            _rest: [0; 8],
+        };
+        self.request::<S_FMT_OF_PLANES, _>(&mut raw)?;
+        let RawPlanesFormat { width, height, fourcc, colorspace, planes, count, encoding, quantization, .. } = raw.pixels;
+        let strides: Vec<u32> = planes.iter().take(count.into()).map(|plane| plane.stride).collect();
+        let stride = *strides.first().ok_or(Errno::BADMSG)?;
+        let (encoding, quantization) = (encoding.into(), quantization.into());
+        let pixels = PixelFormat { stride, colorspace, encoding, quantization, ..PixelFormat::new(width, height, fourcc) };
+        Ok(Given { pixels, strides })
     }
 
     /// Asks for a frame rate, `per_1000_s` frames in 1000 seconds; answers the one that the driver gives, `None` where it
     /// has no say.
     pub(super) fn set_rate(&self, per_1000_s: u32) -> Option<f64> {
         let interval = Fraction { numerator: 1000, denominator: per_1000_s };
-        let mut raw = RawParameters { kind: CAPTURE, capability: 0, _mode: 0, interval, _rest: [0; 184] };
+        let mut raw = RawParameters { kind: self.kind, capability: 0, _mode: 0, interval, _rest: [0; 184] };
         if self.request::<S_PARM, _>(&mut raw).is_err() {
             raw.interval = Fraction::default();
             self.request::<G_PARM, _>(&mut raw).ok()?;
@@ -386,35 +503,50 @@ impl Device {
 
     /// Has the driver make `count` buffers, or as many as it likes, and maps them.
     pub(super) fn map_buffers(&self, count: u32) -> Result<Vec<Buffer>> {
-        let mut raw = RawRequestBuffers { count, kind: CAPTURE, memory: MAPPED, _capabilities: 0, _flags: 0 };
+        let mut raw = RawRequestBuffers { count, kind: self.kind, memory: MAPPED, _capabilities: 0, _flags: 0 };
         self.request::<REQBUFS, _>(&mut raw)?;
         (0..raw.count.min(MAX_LISTED)).map(|index| Buffer::map(self, index)).collect()
     }
 
     /// Gives the driver a buffer to fill.
     pub(super) fn queue(&self, index: u32) -> Result<()> {
-        self.request::<QBUF, _>(&mut RawBuffer { index, kind: CAPTURE, memory: MAPPED, ..RawBuffer::default() })
+        self.buffer::<QBUF>(index).map(drop)
+    }
+
+    /// A request about a buffer; answers what the kernel says of it and of its planes. One that has no list of planes is
+    /// described as its first.
+    fn buffer<const CODE: Opcode>(&self, index: u32) -> Result<(RawBuffer, [RawPlane; MAX_PLANES])> {
+        let mut planes = [RawPlane::default(); MAX_PLANES];
+        let mut raw = RawBuffer { index, kind: self.kind, memory: MAPPED, ..RawBuffer::default() };
+        if self.kind == CAPTURE_PLANES {
+            (raw.place, raw.length) = (Place { planes: planes.as_mut_ptr() }, MAX_PLANES as u32);
+        }
+        self.request::<CODE, _>(&mut raw)?;
+        if self.kind == CAPTURE {
+            planes[0] = RawPlane { bytes_used: raw.bytes_used, length: raw.length, place: raw.place, ..RawPlane::default() };
+        }
+        Ok((raw, planes))
     }
 
     /// Takes a filled buffer back; `AGAIN` where there is none.
     pub(super) fn dequeue(&self) -> Result<Filled> {
-        let mut raw = RawBuffer { kind: CAPTURE, memory: MAPPED, ..RawBuffer::default() };
-        self.request::<DQBUF, _>(&mut raw)?;
+        let (raw, planes) = self.buffer::<DQBUF>(0)?;
         let damaged = raw.flags & BUFFER_ERROR != 0;
-        Ok(Filled { index: raw.index, bytes_used: raw.bytes_used, damaged, sequence: raw.sequence })
+        let used = planes.map(|plane| (plane.data_offset, plane.bytes_used));
+        Ok(Filled { index: raw.index, used, damaged, sequence: raw.sequence })
     }
 
     pub(super) fn start(&self) -> Result<()> {
-        self.request::<STREAMON, _>(&mut { CAPTURE })
+        self.request::<STREAMON, _>(&mut { self.kind })
     }
 
     pub(super) fn stop(&self) -> Result<()> {
-        self.request::<STREAMOFF, _>(&mut { CAPTURE })
+        self.request::<STREAMOFF, _>(&mut { self.kind })
     }
 
     /// Waits until a buffer is filled or something is wrong with the device; `false` when the time is over.
     pub(super) fn wait(&self, longest: Duration) -> Result<bool> {
-        let mut wanted = [PollFd::new(&self.0, PollFlags::IN)];
+        let mut wanted = [PollFd::new(&self.fd, PollFlags::IN)];
         let timeout = rustix::time::Timespec::try_from(longest).ok();
         Ok(rustix::event::poll(&mut wanted, timeout.as_ref())? > 0)
     }
@@ -422,29 +554,44 @@ impl Device {
 
 impl AsFd for Device {
     fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
-        self.0.as_fd()
+        self.fd.as_fd()
     }
 }
 
-/// A buffer of the driver's, mapped to be read; unmapped when dropped.
+/// A buffer of the driver's: one piece of memory or one for each plane.
 #[derive(Debug)]
-pub(super) struct Buffer {
+pub(super) struct Buffer(Vec<Mapping>);
+
+impl Buffer {
+    fn map(device: &Device, index: u32) -> Result<Buffer> {
+        let (raw, planes) = device.buffer::<QUERYBUF>(index)?;
+        let count = if device.kind == CAPTURE_PLANES { raw.length as usize } else { 1 };
+        planes.iter().take(count).map(|plane| Mapping::new(device, plane)).collect::<Result<_>>().map(Buffer)
+    }
+
+    /// What the driver has written into each piece.
+    pub(super) fn planes(&self, filled: &Filled) -> impl Iterator<Item = &[u8]> {
+        self.0.iter().zip(filled.used).map(|(mapping, (from, to))| mapping.data(to).get(from as usize..).unwrap_or_default())
+    }
+}
+
+/// Memory of the driver's, mapped to be read; unmapped when dropped.
+#[derive(Debug)]
+struct Mapping {
     start: NonNull<u8>,
     bytes: usize,
 }
 
-impl Buffer {
-    fn map(device: &Device, index: u32) -> Result<Buffer> {
-        let mut raw = RawBuffer { index, kind: CAPTURE, memory: MAPPED, ..RawBuffer::default() };
-        device.request::<QUERYBUF, _>(&mut raw)?;
-        let (bytes, offset) = (raw.length as usize, u64::from(raw.place.offset));
+impl Mapping {
+    fn new(device: &Device, plane: &RawPlane) -> Result<Mapping> {
+        let (bytes, offset) = (plane.length as usize, u64::from(plane.place.offset()));
         // SAFETY: a fresh mapping at an address of the kernel's choice touches no memory that Rust knows of.
         let start = unsafe { rustix::mm::mmap(std::ptr::null_mut(), bytes, ProtFlags::READ, MapFlags::SHARED, device, offset) }?;
-        Ok(Buffer { start: NonNull::new(start.cast()).ok_or(Errno::NOMEM)?, bytes })
+        Ok(Mapping { start: NonNull::new(start.cast()).ok_or(Errno::NOMEM)?, bytes })
     }
 
     /// The first `used` bytes, or all where there are fewer.
-    pub(super) fn data(&self, used: u32) -> &[u8] {
+    fn data(&self, used: u32) -> &[u8] {
         // SAFETY: mapped to be read for `self.bytes` bytes until `drop`. The caller holds the buffer, so the driver does not
         // write into it; one that does so all the same changes bytes, each of which is valid whatever its value.
         let all = unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.bytes) };
@@ -452,9 +599,9 @@ impl Buffer {
     }
 }
 
-impl Drop for Buffer {
+impl Drop for Mapping {
     fn drop(&mut self) {
-        // SAFETY: made by `map` with this very size, and no reference into it outlives its owner.
+        // SAFETY: made by `new` with this very size, and no reference into it outlives its owner.
         let _ = unsafe { rustix::mm::munmap(self.start.as_ptr().cast::<c_void>(), self.bytes) };
     }
 }

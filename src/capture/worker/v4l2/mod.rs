@@ -1,4 +1,4 @@
-//! Cameras behind V4L2: single-planar capture with mapped buffers.
+//! Cameras behind V4L2: single-planar and multi-planar capture with mapped buffers.
 
 mod controls;
 mod describe;
@@ -11,7 +11,7 @@ use crate::capture::worker::decode::AccessUnit;
 use crate::capture::worker::source::{Grab, IDLE, Source};
 use crate::command::{Property, SourceProperties};
 use crate::error::{Error, Kind, Result};
-use format::{Content, Frames, Wish};
+use format::{Content, Frames, MAX_PARTS, Wish};
 use ioctl::{Buffer, Device, PixelFormat, capability};
 use rustix::io::Errno;
 use std::path::Path;
@@ -34,16 +34,9 @@ struct Camera {
 ///
 /// Errors: `SourceConnection` when it is absent, busy or refused, `SourceUnsupported` when it is no camera or has no format that we know.
 pub(super) fn open(path: &Path, properties: &[Property]) -> Result<Box<dyn Source>> {
-    let device = Device::open(path).map_err(refusal)?;
+    let mut device = Device::open(path).map_err(refusal)?;
     let (capabilities, name) = device.capabilities().map_err(|errno| no_camera().because(errno))?;
-    if capabilities & capability::VIDEO_CAPTURE_MPLANE != 0 {
-        return Err(Error::new(
-            Kind::SourceUnsupported,
-            "the device gives pictures in several planes only, which is not supported",
-        ));
-    }
-    let wanted = capability::VIDEO_CAPTURE | capability::STREAMING;
-    if capabilities & wanted != wanted {
+    if !capability::is_camera(capabilities) {
         return Err(no_camera());
     }
     let wish = Wish::of(properties);
@@ -131,14 +124,18 @@ impl Source for Camera {
         self.held = Some(filled.index);
         let buffer = self.buffers.get(filled.index as usize).ok_or_else(|| lost(Errno::BADMSG))?;
         // Also a picture that is too short for its size: over USB a part of one gets lost. If none is whole, that is a stall.
-        let data = if filled.damaged { &[] } else { buffer.data(filled.bytes_used) };
+        let mut parts = [&[][..]; MAX_PARTS];
+        if !filled.damaged {
+            parts.iter_mut().zip(buffer.planes(&filled)).for_each(|(part, plane)| *part = plane);
+        }
+        let [data, ..] = parts;
         let grab = match self.frames.content {
-            Content::Raw(layout) => self.frames.picture(layout, data).ok().map(Grab::Picture),
+            Content::Raw(layout) => self.frames.picture(layout, parts).ok().map(Grab::Picture),
             Content::Coded(_) if data.is_empty() => None,
             Content::Coded(codec) => Some(Grab::Packet(codec, AccessUnit { data, shown: true })),
         };
         Ok(grab.unwrap_or_else(|| {
-            log::debug!("event=damaged_buffer sequence={} bytes={}", filled.sequence, filled.bytes_used);
+            log::debug!("event=damaged_buffer sequence={}", filled.sequence);
             Grab::Idle
         }))
     }

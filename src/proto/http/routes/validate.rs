@@ -11,6 +11,7 @@ pub(super) use fault::reply;
 use fault::{Fault, Input, Loc};
 
 use crate::command::init::fields::FIELDS;
+use crate::command::init::properties;
 use crate::json::{Object, Value};
 use crate::schema::{Field, Kind, Presence};
 use crate::sink;
@@ -203,6 +204,7 @@ impl<'a> Check<'a> {
         let mut dict = Object::default();
         for (key, value) in given.iter() {
             match number(value) {
+                _ if properties::is_fourcc(key, value) => dict.push(key, value.clone()),
                 Ok(value) => dict.push(key, value),
                 Err(refusal) => self.at(Loc::Key(key), |check| check.refuse(value, refusal)),
             }

@@ -164,6 +164,11 @@ fn forms(field: &Field) -> Vec<Value> {
                 object! {
                     "type": "object",
                     "propertyNames": object! { "enum": names.clone() },
+                    "properties": object! {
+                        "fourcc": object! {
+                            "anyOf": list![reference("LaxNumber"), object! { "type": "string", "minLength": 4, "maxLength": 4 }],
+                        },
+                    },
                     "additionalProperties": reference("LaxNumber"),
                 }
             };
