@@ -2,7 +2,7 @@
 use crate::support::worker::{
     RULE, exists, failure, frame, frames, gone, next, opened, request, settings, spawner, start, start_with,
 };
-use crate::support::{clip, weir::signal};
+use crate::support::{Folder, clip, weir::signal};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use weir::capture::{Event, Frame, MIN_WORKER_BYTES, Request, Settings, Worker};
@@ -305,6 +305,59 @@ fn the_smallest_memory_that_is_allowed_serves_every_decoder() {
             let properties = opened(&worker).await;
             // Until the end, which is one too.
             assert_eq!(frames(&worker, properties.total_frames as usize).await, properties.total_frames as u64, "{name}");
+        }
+    });
+}
+
+#[test]
+fn a_picture_that_lies_on_its_side_is_shown_upright() {
+    const ONE: u32 = 0x1_0000;
+    // Written by nobody's telephone: the matrix of the track header of an upright clip.
+    let mut bytes = std::fs::read(clip("clips/baseline.mp4")).unwrap();
+    let matrix = bytes.windows(4).position(|kind| kind == b"tkhd").unwrap() + 4 + 40;
+    for (place, value) in [(0, 0), (1, ONE), (3, ONE.wrapping_neg()), (4, 0)] {
+        bytes[matrix + place * 4..][..4].copy_from_slice(&value.to_be_bytes());
+    }
+    let folder = Folder::new();
+    let turned = folder.path().join("turned.mp4");
+    std::fs::write(&turned, bytes).unwrap();
+    smol::block_on(async {
+        let first = async |reference: String| {
+            let worker = start(request(reference)).await;
+            let properties = opened(&worker).await;
+            let frame = frame(&worker).await;
+            let mut pixels = vec![0; RULE.slot_bytes()];
+            worker.ring().copy_slot(frame.slot, &mut pixels);
+            assert_eq!((frame.width, frame.height), (properties.width, properties.height));
+            ((frame.width, frame.height), pixels)
+        };
+        let (lying_size, lying) = first(clip("clips/baseline.mp4")).await;
+        let (size, upright) = first(turned.display().to_string()).await;
+        assert_eq!((lying_size, size), ((192, 144), (144, 192)));
+        // Of the red plane: the letterbox is that of the turned picture, and what lay at the bottom stands at the left.
+        for row in 0..64 {
+            for column in 0..64 {
+                let difference = upright[row * 64 + column].abs_diff(lying[(63 - column) * 64 + row]);
+                assert!(difference <= 3, "row {row} column {column}: {difference}");
+            }
+        }
+    });
+}
+
+#[test]
+fn a_file_without_a_frame_says_why_and_is_not_played_for_ever() {
+    let folder = Folder::new();
+    let cut = folder.path().join("cut.mkv");
+    let bytes = std::fs::read(clip("clips/h264.mkv")).unwrap();
+    let cluster = bytes.windows(4).position(|id| id == [0x1f, 0x43, 0xb6, 0x75]).unwrap();
+    std::fs::write(&cut, &bytes[..cluster + 30]).unwrap();
+    smol::block_on(async {
+        for reference in [cut.display().to_string(), format!("file://{}", cut.display())] {
+            let worker = start(request(reference)).await;
+            opened(&worker).await;
+            let error = failure(&worker).await;
+            assert_eq!(error.kind(), Kind::SourceLost);
+            assert!(error.message().contains("holds no pictures"), "{error}");
         }
     });
 }

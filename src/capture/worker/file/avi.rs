@@ -102,7 +102,7 @@ impl Avi {
     /// Reads the next picture of the stream into `packet`. False: there is none.
     fn advance(&mut self) -> Result<bool> {
         let Some((data, bytes)) = self.chunks.next_chunk()? else { return Ok(false) };
-        let whole = self.chunks.medium.read_packet(data, bytes, &mut self.raw)?;
+        let whole = self.chunks.medium.read_packet_or_part(data, bytes, &mut self.raw)?;
         let leads = std::mem::take(&mut self.leads);
         match &self.nal {
             None => std::mem::swap(&mut self.raw, &mut self.packet),

@@ -124,19 +124,19 @@ impl Medium {
         Ok(self.read_at(at, out)? == length)
     }
 
-    /// The same for a packet. Of one that the file ends in, what is there: the decoder knows what it is good for. False, and
-    /// the end of the stream: nothing is there, or it is larger than any picture.
+    /// The same for a packet. One that the file ends in, or that is larger than any picture, is the end of the stream.
     pub(super) fn read_packet(&self, at: u64, length: u64, out: &mut Vec<u8>) -> Result<bool> {
-        out.clear();
-        let there = length.min(self.bytes.saturating_sub(at));
-        if there < length {
+        let whole = length <= MAX_PACKET_BYTES && self.read(at, length, out)?;
+        if !whole {
             log::warn!("video file is cut short offset={at} packet_bytes={length} file_bytes={}", self.bytes);
         }
-        if length > MAX_PACKET_BYTES {
-            log::warn!("video file is damaged offset={at} packet_bytes={length}");
-            return Ok(false);
-        }
-        Ok((there > 0 || length == 0) && self.read(at, there, out)?)
+        Ok(whole)
+    }
+
+    /// The same, but of a packet that the file ends in, what is there: for containers in which ffmpeg shows it, too.
+    pub(super) fn read_packet_or_part(&self, at: u64, length: u64, out: &mut Vec<u8>) -> Result<bool> {
+        let there = length.min(self.bytes.saturating_sub(at));
+        Ok(there > 0 && length <= MAX_PACKET_BYTES && self.read_packet(at, there, out)?)
     }
 
     /// What a file says about itself. `frames` is what its container tells, or what was counted or estimated. A file is a

@@ -13,7 +13,9 @@ mod number;
 mod ts;
 
 use crate::capture::worker::decode::{Codec, H264Parameters, H265Parameters, jpeg_size};
+use crate::capture::worker::picture::check_size;
 use crate::capture::worker::source::Source;
+use crate::command::SourceProperties;
 use crate::error::{Error, Kind, Result};
 use elementary::{Elementary, Raw};
 use medium::{Medium, Rate};
@@ -25,6 +27,16 @@ use ts::TransportStream;
 /// Errors: `SourceConnection` when it cannot be read or is damaged, `SourceUnsupported` when it is no video, or its codec or the way
 /// in which it is packed is one that we lack.
 pub fn open(path: &Path) -> Result<Box<dyn Source>> {
+    let source = open_container(path)?;
+    match source.properties() {
+        SourceProperties { width: 0, .. } | SourceProperties { height: 0, .. } => {
+            Err(Error::new(Kind::SourceLost, "the file holds no pictures: it was cut short before the first one"))
+        }
+        SourceProperties { width, height, .. } => check_size(width, height).map(|()| source),
+    }
+}
+
+fn open_container(path: &Path) -> Result<Box<dyn Source>> {
     let mut medium = Medium::open(path)?;
     let mut head = medium.head()?;
     let mut container = Container::of(&head);

@@ -190,6 +190,16 @@ fn what_cannot_be_read_is_named() {
     let no_movie = &clip("main.mp4")[..2000];
     assert!(refusal(no_movie).message().contains("cut short or is still being written"));
     assert!(refusal(&[0; 9000]).message().contains("not a video file of a kind that is supported (MP4"));
+    // Sound alone, and what was cut off before the first picture.
+    let silent = b"FLV\x01\x05\0\0\0\x09\0\0\0\0\x08\0\0\x01\0\0\0\0\0\0\0\xaf\0\0\0\x0c";
+    assert!(refusal(silent).message().contains("holds no pictures"));
+    let mut huge = clip("main.mp4");
+    // Letters, version, count; length and letters of the only entry.
+    let entry = place(&huge, b"stsd") + 20 + 24;
+    huge[entry..entry + 4].copy_from_slice(&[0xff; 4]);
+    let sets = place(&huge, b"avcC");
+    huge[sets..sets + 4].copy_from_slice(b"free");
+    assert!(refusal(&huge).message().contains("65535x65535"));
     let mut vp6 = b"FLV\x01\x01\0\0\0\x09\0\0\0\0".to_vec();
     vp6.extend([9, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0x14, 0, 0, 0, 0, 13]);
     assert!(refusal(&vp6).message().contains("VP6"));
