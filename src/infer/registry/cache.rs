@@ -14,7 +14,7 @@
 use super::assemble::Artefacts;
 use super::document::{self, Look, MAX_DOCUMENT_BYTES};
 use super::environment::Environment;
-use super::lock::Lock;
+use super::lock::{Lock, unwritable};
 use super::names;
 use super::told::{self, Told};
 use crate::error::{Error, Kind, Result};
@@ -249,18 +249,6 @@ impl Written {
         let there = parts.into_iter().filter(|name| folder.join(name).symlink_metadata().is_ok());
         !self.0.is_empty() && there.into_iter().all(|name| self.holds(folder, name))
     }
-}
-
-/// Path, reason, and what to do: whoever asks for a model is rarely who set the folder up.
-pub(super) fn unwritable(path: &Path, error: std::io::Error) -> Error {
-    let reason = error.to_string();
-    let reason = reason.split(" (os error").next().unwrap_or(&reason);
-    let advice = match error.kind() {
-        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => "make room there",
-        _ => "models.cache_dir (MODEL_CACHE_DIR) names a folder that the service can write",
-    };
-    let message = format!("cannot write the model cache: {}: {reason}; {advice}", path.display());
-    Error::new(Kind::System, message).because(error)
 }
 
 /// Throws a download away that cannot be loaded, so that the next request fetches it anew. What else lies in the folder stays.

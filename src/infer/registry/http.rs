@@ -174,7 +174,7 @@ fn copy(
         };
         received += count as u64;
         let bytes = chunk.get(..count).unwrap_or_default();
-        to.write_all(bytes).map_err(|error| super::cache::unwritable(cache, error))?;
+        to.write_all(bytes).map_err(|error| super::lock::unwritable(cache, error))?;
         report(received, Some(length))?;
     }
     if received != length {

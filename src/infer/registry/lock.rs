@@ -1,6 +1,5 @@
 //! A file lock, so that two services may share a cache.
 
-use super::cache::unwritable;
 use super::flight::Watch;
 use super::{Progress, Stage};
 use crate::error::{Error, Kind, Result, system};
@@ -61,6 +60,18 @@ impl Lock {
             std::thread::sleep(LOCK_POLL);
         }
     }
+}
+
+/// Path, reason, and what to do: whoever asks for a model is rarely who set the folder up.
+pub(super) fn unwritable(path: &Path, error: std::io::Error) -> Error {
+    let reason = error.to_string();
+    let reason = reason.split(" (os error").next().unwrap_or(&reason);
+    let advice = match error.kind() {
+        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => "make room there",
+        _ => "models.cache_dir (MODEL_CACHE_DIR) names a folder that the service can write",
+    };
+    let message = format!("cannot write the model cache: {}: {reason}; {advice}", path.display());
+    Error::new(Kind::System, message).because(error)
 }
 
 #[cfg(test)]
