@@ -130,7 +130,7 @@ fn what_cannot_be_opened_says_so_in_the_words_of_the_reference_without_secrets()
             ("/no/such/file.mp4".to_owned(), Kind::SourceConnection),
             (clip("toy.onnx"), Kind::SourceUnsupported),
             ("rtsp://joe:hunter2@127.0.0.1:1/cam?token=hunter2".to_owned(), Kind::SourceConnection),
-            ("rtsps://joe:hunter2@127.0.0.1:1/cam".to_owned(), Kind::SourceUnsupported),
+            ("rtsps://joe:hunter2@127.0.0.1:1/cam".to_owned(), Kind::SourceConnection),
             ("gopher://x/".to_owned(), Kind::SourceUnsupported),
         ] {
             let worker = start(request(reference.clone())).await;

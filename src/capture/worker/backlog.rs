@@ -5,7 +5,7 @@
 //! groups of large pictures) the oldest are decoded meanwhile, and their pictures thrown away; that costs as much as
 //! decoding does, and therefore ends after [`READY_FOR`]: a source that is muted for hours is only kept in packets.
 
-use super::decode::{AccessUnit, Codec, random_access};
+use super::decode::{AccessUnit, Codec, RandomAccess, random_access};
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
@@ -66,29 +66,37 @@ impl Backlog {
         self.broken = true;
     }
 
-    /// Keeps a unit.
-    pub(super) fn push(&mut self, codec: Codec, unit: &AccessUnit<'_>) {
+    /// Keeps a unit. False: it is of no use.
+    pub(super) fn push(&mut self, codec: Codec, unit: &AccessUnit<'_>) -> bool {
         // Each of these is whole in itself.
         if codec == Codec::Jpeg {
-            return self.clear();
+            self.clear();
+            return true;
         }
+        // What recovers bit by bit is not there at once: there is nothing to begin with but what came before.
+        let begins = matches!(random_access(codec, unit.data), Some(RandomAccess::Clean | RandomAccess::Open));
+        self.put(codec, unit.data, begins)
+    }
+
+    fn put(&mut self, codec: Codec, unit: &[u8], begins: bool) -> bool {
         let mut first = false;
-        if random_access(codec, unit.data).is_some() {
+        if begins {
             first = self.broken || !self.units.is_empty();
             self.clear();
             self.broken = false;
         }
-        if self.broken {
-            return;
+        if self.units.len() >= MAX_UNITS || self.bytes + unit.len() > MAX_BYTES {
+            self.interrupt();
         }
-        if self.units.len() >= MAX_UNITS || self.bytes + unit.data.len() > MAX_BYTES {
-            return self.interrupt();
+        if self.broken {
+            return false;
         }
         let mut data = self.spare.pop().unwrap_or_default();
         data.clear();
-        data.extend_from_slice(unit.data);
+        data.extend_from_slice(unit);
         self.bytes += data.len();
         self.units.push_back(Kept { codec, data, first });
+        true
     }
 
     /// The oldest unit, if decoding all would take too long; give it back with [`Backlog::done`].
@@ -133,15 +141,13 @@ impl Backlog {
 mod tests {
     use super::*;
 
-    fn push(backlog: &mut Backlog, key: bool, bytes: usize) {
-        // An IDR slice, or one of P: that decides whether decoding may begin.
-        let mut data = vec![0, 0, 0, 1, if key { 0x65 } else { 0x41 }, 0x9a];
-        data.resize(bytes.max(data.len()), 0xff);
-        backlog.push(Codec::H264, &AccessUnit { data: &data, shown: true });
+    fn push(backlog: &mut Backlog, begins: bool, bytes: usize) -> bool {
+        backlog.put(Codec::H264, &vec![0; bytes], begins)
     }
 
-    fn all(backlog: &mut Backlog) -> Vec<(bool, bool)> {
-        std::iter::from_fn(|| backlog.pop()).map(|kept| (random_access(kept.codec, &kept.data).is_some(), kept.first)).collect()
+    /// Of all units, whether each must begin anew.
+    fn all(backlog: &mut Backlog) -> Vec<bool> {
+        std::iter::from_fn(|| backlog.pop()).map(|kept| kept.first).collect()
     }
 
     #[test]
@@ -149,13 +155,13 @@ mod tests {
         let mut backlog = Backlog::new();
         backlog.begin(true);
         push(&mut backlog, false, 1);
-        assert_eq!(all(&mut backlog), [(false, false)], "the decoder goes on with it");
+        assert_eq!(all(&mut backlog), [false], "the decoder goes on with it");
         for key in [false, true, false, false] {
             push(&mut backlog, key, 1);
         }
-        assert_eq!(all(&mut backlog), [(true, true), (false, false), (false, false)]);
+        assert_eq!(all(&mut backlog), [true, false, false]);
         backlog.begin(false);
-        push(&mut backlog, false, 1);
+        assert!(!push(&mut backlog, false, 1));
         assert!(all(&mut backlog).is_empty() && !backlog.can_go_on());
         push(&mut backlog, true, 1);
         backlog.interrupt();

@@ -260,12 +260,11 @@ impl<'a> Session<'a> {
     fn keep(&mut self, codec: Codec, unit: &AccessUnit<'_>) -> Result<()> {
         self.silence.passed += 1;
         self.frames.skip(u64::from(unit.shown));
-        self.backlog.push(codec, unit);
-        if !self.backlog.can_go_on() {
-            // Only what it says about the stream is of use; that it passes by is counted above.
+        if !self.backlog.push(codec, unit) {
+            // What it says about the stream is kept; that it passes by is counted above.
             let decoder = decoder_for(&mut self.decoder, codec);
-            decoder.pass(unit);
-            decoder.passed();
+            decoder.pass(&AccessUnit { shown: false, ..*unit });
+            self.frames.skip(decoder.passed());
         }
         while let Some(kept) = self.backlog.surplus() {
             self.decode_unseen(kept)?;

@@ -20,7 +20,7 @@ pub(crate) use jpeg::size as jpeg_size;
 pub(crate) use memory::decoding_bytes;
 pub(crate) use orientation::orientation;
 pub(crate) use part::Part;
-pub(crate) use random_access::random_access;
+pub(crate) use random_access::{RandomAccess, random_access};
 
 use crate::capture::worker::picture::Picture;
 use crate::clock::Wall;

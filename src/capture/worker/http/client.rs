@@ -189,6 +189,9 @@ impl Client {
                     Some(_) => return Ok((link, head)),
                 }
             }
+            if !begins_answer(link.received()) {
+                return Err(failed("the server sends something else than HTTP"));
+            }
             if !link.exchange().await? {
                 return Err(failed("the server closed the connection"));
             }
@@ -217,6 +220,15 @@ impl Client {
             }
         }
     }
+}
+
+/// Whether what has come so far may be the beginning of an answer.
+fn begins_answer(received: &[u8]) -> bool {
+    let received = received.trim_ascii_start();
+    [&b"HTTP/"[..], b"ICY "].iter().any(|begin| {
+        let common = begin.len().min(received.len());
+        received.get(..common) == begin.get(..common)
+    })
 }
 
 /// Takes what has come of a body. False: nothing has.

@@ -36,20 +36,29 @@ const DEFAULT_POLL_FPS: f64 = 1.0;
 /// Errors: `SourceUnauthorised` for 401 and 403, `SourceUnsupported` for what is neither Motion JPEG nor a JPEG, else `SourceConnection`.
 pub(super) fn open(url: &str, start: &Start, control: &Control) -> Result<Box<dyn Source>> {
     let client = Client::new(url, &start.settings.user_agent, &start.trust)?;
-    open_with(client, &start.request.properties, || control.stopped())
+    open_with(client, &start.request.properties, start.settings.open_timeout, || control.stopped())
 }
 
-fn open_with(client: Client, properties: &[Property], stopped: impl Fn() -> bool) -> Result<Box<dyn Source>> {
+fn open_with(
+    client: Client,
+    properties: &[Property],
+    open_timeout: Duration,
+    stopped: impl Fn() -> bool,
+) -> Result<Box<dyn Source>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build();
     let runtime = runtime.map_err(system("starting the worker's event loop"))?;
     let polled = properties.iter().rev().find(|property| property.name == "fps").map(|property| property.value);
     let interval = 1.0 / polled.filter(|&fps| (0.001..=100.0).contains(&fps)).unwrap_or(DEFAULT_POLL_FPS);
     let camera = runtime.block_on(async {
         let mut opening = std::pin::pin!(Answer::first(client));
+        let began = Instant::now();
         loop {
             match timeout(IDLE, opening.as_mut()).await {
                 Ok(result) => return result,
                 Err(_) if stopped() => return Err(Error::new(Kind::ShuttingDown, "told to stop")),
+                Err(_) if began.elapsed() >= open_timeout => {
+                    return Err(Error::new(Kind::SourceConnection, "the server sends no picture in time"));
+                }
                 Err(_) => {}
             }
         }
@@ -127,6 +136,9 @@ impl Answer {
         let kind = self.body.content_type();
         match kind {
             _ if error.kind() != Kind::SourceUnsupported => error,
+            _ if self.body.is_multipart() => {
+                Error::new(Kind::SourceConnection, "the server sends something else than pictures one after the other")
+            }
             kind if kind.starts_with("video/") || kind == "application/octet-stream" => {
                 unsupported("video files over HTTP are not supported: copy the file here, or use RTSP or Motion JPEG")
             }
@@ -179,7 +191,9 @@ impl Camera {
                 let next = self.runtime.block_on(async { timeout(IDLE, answer.next()).await });
                 match next {
                     Err(_) => (State::Streaming(answer), None),
-                    Ok(next) => (State::Streaming(answer), Some(next?.ok_or_else(over)?)),
+                    Ok(Ok(next)) => (State::Streaming(answer), Some(next.ok_or_else(over)?)),
+                    // It was pictures before.
+                    Ok(Err(error)) => return Err(Error::new(Kind::SourceLost, error.message().to_owned())),
                 }
             }
             State::Waiting(answer) => {

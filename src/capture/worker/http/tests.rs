@@ -22,7 +22,7 @@ fn serve(answer: impl Fn(&str, &mut TcpStream) + Send + 'static) -> String {
 }
 
 fn open(url: &str, properties: &[Property]) -> Result<Box<dyn Source>> {
-    open_with(Client::new(url, "weir", &Trust::Machine)?, properties, || false)
+    open_with(Client::new(url, "weir", &Trust::Machine)?, properties, Duration::from_secs(20), || false)
 }
 
 fn jpeg() -> Vec<u8> {

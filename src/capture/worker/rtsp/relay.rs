@@ -502,6 +502,3 @@ fn poll_receive(socket: &UdpSocket, context: &mut Context<'_>, room: &mut ReadBu
     room.clear();
     socket.poll_recv_from(context, room).map(Result::ok)
 }
-
-#[cfg(test)]
-mod tests;
