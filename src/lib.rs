@@ -18,9 +18,11 @@
 //! * [`geometry`]: how a frame is laid into a model's input, and boxes back
 //! * [`detection`]: what a model found on one frame
 //! * [`schema`]: what a field of a document may hold, described once
+//! * [`folder`]: folders that nobody else may have a hand in
 //! * [`json`]: ordered values, a bounded parser, and a writer in the reference's two styles
 //! * `bytes`: fields to bytes and back, for what processes say to each other
 //! * [`logging`]: one line per event on standard error
+//! * [`hosts`]: lists of hosts, as the configuration names them
 //! * [`resolve`]: names of hosts become addresses
 //! * [`clock`]: the one place that asks for the time
 //! * [`error`]: the one error type and its wire form
@@ -35,7 +37,9 @@ pub mod confine;
 pub mod detection;
 pub mod error;
 pub mod feed;
+pub mod folder;
 pub mod geometry;
+pub mod hosts;
 pub mod infer;
 pub mod json;
 #[cfg(test)]

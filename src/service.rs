@@ -7,7 +7,9 @@ mod doors;
 use crate::capture::{self, CameraTls, Spawner};
 use crate::clock::within;
 use crate::config::Config;
+use crate::confine::{kernel, own};
 use crate::error::{Error, Kind, Result, system};
+use crate::folder;
 use crate::infer::engine::EngineChoice;
 use crate::infer::registry::{self, Models};
 use crate::infer::{Pool, Thresholds, tensorrt};
@@ -22,6 +24,7 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// From a signal to the end, at most: workers are killed after their grace, so this is a last resort.
@@ -32,6 +35,9 @@ const WORKER_STOP_GRACE: Duration = Duration::from_millis(500);
 /// How long loads that nobody waits for any more may take to notice it, and to stop a `trtexec` with all it has started.
 /// Others are in the middle of a computation that cannot be stopped, and leave nothing behind.
 const LOADS_STOP_GRACE: Duration = Duration::from_secs(1);
+
+/// Set, it leaves this process open to debuggers and profilers of its own user; for who develops it.
+const TRACEABLE_VARIABLE: &str = "WEIR_TRACEABLE";
 
 /// Where the service listens.
 #[derive(Debug, Clone, Copy)]
@@ -52,6 +58,7 @@ pub fn run(config: &Config, beside: impl AsyncFnOnce(Commands, Addresses)) -> Re
 
 /// As [`run`], but ends when `main` does.
 pub fn run_until(config: &Config, main: impl AsyncFnOnce(Commands, Addresses)) -> Result<()> {
+    look_around(config)?;
     // Ports first: a second service must not start threads and workers before it finds them taken.
     let (passed_tcp, passed_http) = activation::take()?;
     let tcp_door = doors::Sockets::open(passed_tcp, &config.tcp.host, config.tcp.port, &config.tcp.unix)?;
@@ -60,7 +67,8 @@ pub fn run_until(config: &Config, main: impl AsyncFnOnce(Commands, Addresses)) -
     let gate = doors::gate(config, &[tcp_door.addresses(), http_door.addresses()].concat())?;
 
     let executor = Rc::new(LocalExecutor::new());
-    let shared = Rc::new(shared(config)?);
+    let doors = [tcp_door.addresses(), http_door.addresses()].concat();
+    let shared = Rc::new(shared(config, doors)?);
     let declared = || declared::read(&config.service.pipelines_dir, config.service.max_pipelines);
     let table = Table::open(shared.clone(), executor.clone(), declared());
     let commands = Commands(table.clone());
@@ -107,6 +115,29 @@ pub fn run_until(config: &Config, main: impl AsyncFnOnce(Commands, Addresses)) -
     }))
 }
 
+/// What the machine lacks, and whether its folders are ours: before anything is opened, read or started.
+fn look_around(config: &Config) -> Result<()> {
+    if std::env::var_os(TRACEABLE_VARIABLE).is_none_or(|value| value.is_empty()) {
+        own::keep_to_itself();
+    }
+    let needs = kernel::needs();
+    if let Some(why) = kernel::fatal(&needs) {
+        return Err(Error::new(Kind::System, why));
+    }
+    for need in &needs {
+        if let (Err(found), Some(without)) = (&need.found, need.without) {
+            log::warn!("event=kernel_lacks what=\"{}\" found=\"{found}\" without_it=\"{without}\"", need.what);
+        }
+    }
+    for (key, path) in config.own_folders() {
+        // One that cannot be made yet (a disk that is not mounted) is an error of who wants to write there.
+        if let Err(refusal @ folder::Refusal::Trust(_)) = folder::check(path) {
+            return Err(Error::new(Kind::Configuration, format!("{key}: {refusal}")));
+        }
+    }
+    Ok(())
+}
+
 async fn drain(table: &Table, doors: Vec<smol::Task<()>>) {
     let everything = async {
         table.close().await;
@@ -151,18 +182,22 @@ fn announce(config: &Config, addresses: Addresses) -> Result<()> {
 fn write_atomically(file: &Path, bytes: &[u8]) -> Result<()> {
     let mut temporary = file.as_os_str().to_owned();
     temporary.push(".new");
-    let written = std::fs::write(&temporary, bytes).and_then(|()| std::fs::rename(&temporary, file));
+    // Ours and new: whoever put a link there (in /tmp) does not choose what is written over.
+    let _ = std::fs::remove_file(&temporary);
+    let written = std::fs::File::create_new(&temporary)
+        .and_then(|mut output| output.write_all(bytes))
+        .and_then(|()| std::fs::rename(&temporary, file));
     written.map_err(|cause| Error::new(Kind::Configuration, format!("cannot write {}: {cause}", file.display())))
 }
 
-fn shared(config: &Config) -> Result<pipeline::Shared> {
+fn shared(config: &Config, doors: Vec<SocketAddr>) -> Result<pipeline::Shared> {
     let threads = match config.service.threads {
         0 => std::thread::available_parallelism().map_or(1, usize::from),
         threads => threads,
     };
     Ok(pipeline::Shared {
         settings: pipeline_settings(config),
-        capture: Rc::new(capture_settings(config)?),
+        capture: Rc::new(capture_settings(config, doors)?),
         spawner: Spawner::start()?,
         models: Models::new(registry_settings(config)),
         pool: Pool::start(threads)?,
@@ -202,7 +237,8 @@ fn machine_memory_bytes() -> u64 {
     u64::from(info.totalram).saturating_mul(u64::from(info.mem_unit.max(1)))
 }
 
-fn capture_settings(config: &Config) -> Result<capture::Settings> {
+fn capture_settings(config: &Config, doors: Vec<SocketAddr>) -> Result<capture::Settings> {
+    let hosts = config.sources.hosts.iter().map(|text| text.parse()).collect::<Result<_>>()?;
     Ok(capture::Settings {
         worker_memory_bytes: config.capture.worker_memory_bytes,
         open_timeout: Duration::from_secs_f64(config.capture.open_timeout_s),
@@ -211,6 +247,7 @@ fn capture_settings(config: &Config) -> Result<capture::Settings> {
         stop_grace: WORKER_STOP_GRACE,
         rtsp_udp: config.capture.rtsp_udp,
         user_agent: concat!("weir/", env!("CARGO_PKG_VERSION")).to_owned(),
+        network: Arc::new(capture::Network { hosts, doors }),
         tls: CameraTls::load(&config.capture.camera_certificates, &config.capture.insecure_cameras)?,
     })
 }

@@ -4,8 +4,10 @@
 //! One child is one connection; reconnecting is starting another child. The parent trusts nothing that a child sends.
 //!
 //! The path says in which process code runs: `parent/` in the service, `worker/` in the child, `ipc/` is what they share.
+//! A worker opens no socket: it asks the service, which looks at `network` and hands connections over.
 
 mod ipc;
+mod network;
 mod parent;
 mod place;
 mod trust;
@@ -13,6 +15,7 @@ pub mod worker;
 
 pub use crate::confine::Spawner;
 pub use ipc::Ring;
+pub use network::Network;
 pub use parent::{Probe, Worker};
 pub use trust::{CameraTls, MAX_CERTIFICATE_BYTES, Trust};
 
@@ -20,6 +23,7 @@ use crate::clock::Wall;
 use crate::command::{Filling, PacketLosses, Property, SourceProperties, SourceReference};
 use crate::error::Error;
 use crate::geometry::InputRule;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Least that a worker may be given, bytes: enough for every decoder at 640 × 360, and for an encrypted connection.
@@ -46,6 +50,8 @@ pub struct Settings {
     pub rtsp_udp: bool,
     /// What HTTP and RTSP servers are told.
     pub user_agent: String,
+    /// Where workers may be connected to. The service's affair: no worker is told.
+    pub network: Arc<Network>,
     /// Who vouches for the certificates of cameras.
     pub tls: CameraTls,
 }

@@ -52,6 +52,16 @@ fn file_path(url: &str, rest: &str) -> PathBuf {
 /// Port of RTSP.
 pub(in crate::capture) const RTSP_PORT: u16 = 554;
 
+/// Port of RTSP over TLS.
+pub(in crate::capture) const RTSPS_PORT: u16 = 322;
+
+/// Whom a camera's RTSP URL names, and at which port; `None`: it is none.
+pub(in crate::capture) fn rtsp_server(url: &str) -> Option<(String, u16)> {
+    let (url, _) = split(url)?;
+    let usual = if url.scheme() == "rtsps" { RTSPS_PORT } else { RTSP_PORT };
+    Some((url.host_str()?.to_owned(), url.port().unwrap_or(usual)))
+}
+
 /// User and password, unescaped.
 pub(in crate::capture) type Credentials = (String, String);
 

@@ -7,8 +7,10 @@ mod models;
 mod platform;
 mod present;
 
-use crate::config::Config;
+use crate::config::{Config, SECRET_VARIABLES};
+use crate::confine::own;
 use crate::error::{Error, Kind, Result};
+use crate::folder;
 use crate::{capture, infer, logging, service};
 use lexopt::{Arg, Parser, ValueExt};
 use std::ffi::OsString;
@@ -132,7 +134,13 @@ impl Options {
 
     /// Configuration with the flags on top; starts the log.
     fn configure(self) -> Result<Config> {
-        let mut config = Config::load(self.config.as_deref(), |name| std::env::var(name).ok())?;
+        let loaded = Config::load(self.config.as_deref(), |name| std::env::var(name).ok());
+        // Whatever becomes of it; there is no other thread yet.
+        own::wipe_environment(&SECRET_VARIABLES);
+        let mut config = loaded?;
+        if config.service.open_folders {
+            folder::accept_open();
+        }
         if let Some((host, port)) = self.tcp {
             (config.tcp.host, config.tcp.port) = (host, port);
         }

@@ -3,6 +3,8 @@
 use crate::capture::worker::v4l2::{self, Role};
 use crate::clock::{self, Wall};
 use crate::config::Config;
+use crate::confine::kernel;
+use crate::folder::{self, Refusal};
 use crate::infer;
 use std::fmt::Write;
 use std::fs;
@@ -50,6 +52,13 @@ pub(super) fn report(config: &Config) -> String {
     };
     line("version", env!("CARGO_PKG_VERSION"));
     line("machine", &machine());
+    for need in kernel::needs() {
+        let found = match &need.found {
+            Ok(found) => found.clone(),
+            Err(why) => format!("NO ({why}): {}", need.without.unwrap_or("weir cannot work without it")),
+        };
+        line("kernel", &format!("{}: {found}", need.what));
+    }
     line("cores", &cores(config));
     line("kernels", infer::cnn::kernels());
     line("memory", &memory(Path::new("/proc/meminfo"), Path::new("/sys/fs/cgroup/memory.max")));
@@ -67,9 +76,9 @@ pub(super) fn report(config: &Config) -> String {
         line("gpu", &found);
     }
     line("clock", &clock(Wall::now(), &CLOCK_KEEPERS));
-    line("cache", &folder(&config.models.cache_dir));
+    line("cache", &own_folder(&config.models.cache_dir));
     if !config.service.state_dir.as_os_str().is_empty() {
-        line("state", &folder(&config.service.state_dir));
+        line("state", &own_folder(&config.service.state_dir));
     }
     line("registry", &registry(config));
     text
@@ -192,11 +201,14 @@ fn clock(now: Wall, keepers: &[(&str, &'static str)]) -> String {
 }
 
 /// Whether a folder can be written, and how much fits in.
-fn folder(path: &Path) -> String {
+fn own_folder(path: &Path) -> String {
     // The folder itself may not be there yet: then what counts is where it will be made.
     let Some(existing) = path.ancestors().find(|folder| folder.exists()) else {
         return format!("{}: no such folder", path.display());
     };
+    if let Err(Refusal::Trust(words)) = folder::check(path) {
+        return words;
+    }
     let writable = rustix::fs::access(existing, rustix::fs::Access::WRITE_OK).is_ok();
     let free = rustix::fs::statvfs(existing).map(|stat| stat.f_bavail.saturating_mul(stat.f_frsize) >> 20);
     let judged = if writable { "writable" } else { "NOT writable" };
@@ -248,7 +260,7 @@ mod tests {
         let mut config = Config::default();
         config.models.offline = true;
         let text = report(&config);
-        for name in ["version", "machine", "cores", "kernels", "memory", "limits", "clock", "cache", "registry"] {
+        for name in ["version", "machine", "kernel", "cores", "kernels", "memory", "limits", "clock", "cache", "registry"] {
             assert!(text.lines().any(|line| line.starts_with(name)), "{name} is not in\n{text}");
         }
     }

@@ -67,4 +67,9 @@ pub enum Reply {
 pub trait Execute: 'static {
     /// Carries out one command.
     fn execute(&self, command: Command) -> impl Future<Output = Result<Reply>>;
+
+    /// Why no source could work now; `None`: one could.
+    fn fault(&self) -> Option<String> {
+        None
+    }
 }

@@ -37,7 +37,8 @@ pub struct Tls {
 pub struct Sources {
     /// Schemes of URLs.
     pub schemes: Vec<String>,
-    /// Hosts of URLs: names, `*.domain`, addresses, networks (`10.0.0.0/8`); empty: any. Names are not resolved.
+    /// Hosts of URLs: names, `*.domain`, addresses, networks (`10.0.0.0/8`); empty: any. Names in references are not resolved
+    /// for this list; where they lead, and redirects, are held against it when a worker is connected.
     pub hosts: Vec<String>,
     /// Folders below which files may be read. Empty: any file while both ports are bound to loopback, else none.
     pub dirs: Vec<PathBuf>,

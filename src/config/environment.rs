@@ -50,8 +50,12 @@ pub(super) const VARIABLES: &[(&str, Setter)] = &[
     ("INFERENCE_PIPELINE_RESTART_ATTEMPT_DELAY", |c, v| parse(&mut c.capture.retry_delay_s, v)),
     ("ENABLE_FRAME_DROP_ON_VIDEO_FILE_RATE_LIMITING", |c, v| flag(&mut c.capture.stride_files, v)),
     ("STATE_DIRECTORY", |c, v| path(&mut c.service.state_dir, v)),
+    ("WEIR_OPEN_FOLDERS", |c, v| flag(&mut c.service.open_folders, v)),
     ("LOG_LEVEL", |c, v| text(&mut c.service.log_level, v)),
 ];
+
+/// Those of them whose values are secrets: overwritten in the environment once they have been read.
+pub const SECRET_VARIABLES: [&str; 4] = ["WEIR_TOKEN", "API_KEY", "ROBOFLOW_API_KEY", "ROBOFLOW_API_EXTRA_HEADERS"];
 
 /// Applies every variable that is set and not empty.
 pub(super) fn apply(config: &mut Config, environment: impl Fn(&str) -> Option<String>) -> Result<()> {

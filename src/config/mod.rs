@@ -2,12 +2,14 @@
 //!
 //! The doc comment of a field is its manual; a test holds `packaging/weir.toml` equal to the defaults.
 
+mod cache;
 mod credentials;
 mod doors;
 mod environment;
 mod tensorrt;
 
 pub use doors::{Access, Limits, Sinks, Sources, Tls};
+pub use environment::SECRET_VARIABLES;
 pub use tensorrt::TensorRt;
 
 use crate::capture::MIN_WORKER_BYTES;
@@ -92,7 +94,8 @@ pub struct Http {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Models {
-    /// Downloaded models are kept here. Environment: MODEL_CACHE_DIR.
+    /// Downloaded models are kept here. Empty: systemd's CACHE_DIRECTORY; else `/tmp/cache` where it is there and ours; else
+    /// `/var/cache/weir` for root, `weir` in XDG_CACHE_HOME or `~/.cache` for others. Environment: MODEL_CACHE_DIR.
     pub cache_dir: PathBuf,
     /// Folders below which a model_id may be a path. Environment: WEIR_MODELS_DIR (separated by `:`).
     pub dirs: Vec<PathBuf>,
@@ -193,6 +196,9 @@ pub struct Service {
     pub state_dir: PathBuf,
     /// A pipeline for each `NAME.json` in here, which holds what `init` takes; read again on SIGHUP. Empty: none.
     pub pipelines_dir: PathBuf,
+    /// Accept cache, state and plan folders that others can write to: for volumes that are open and yet nobody else's, as
+    /// Kubernetes' emptyDir. Environment: WEIR_OPEN_FOLDERS.
+    pub open_folders: bool,
     /// A file that names both addresses once they listen; empty: none. Flag: --ports-file.
     pub ports_file: PathBuf,
 }
@@ -219,7 +225,7 @@ impl Default for Http {
 impl Default for Models {
     fn default() -> Self {
         Models {
-            cache_dir: "/tmp/cache".into(),
+            cache_dir: PathBuf::new(),
             dirs: vec!["/usr/share/weir/models".into()],
             api_base_url: "https://api.roboflow.com".into(),
             license_server: String::new(),
@@ -273,6 +279,7 @@ impl Default for Service {
             log_level: "warning".into(),
             state_dir: PathBuf::new(),
             pipelines_dir: "/etc/weir/pipelines.d".into(),
+            open_folders: false,
             ports_file: PathBuf::new(),
         }
     }
@@ -290,8 +297,21 @@ impl Config {
         if let Some(directory) = environment("CREDENTIALS_DIRECTORY") {
             credentials::apply(&mut config, Path::new(&directory))?;
         }
+        if config.models.cache_dir.as_os_str().is_empty() {
+            config.models.cache_dir = cache::folder(&environment);
+        }
         config.check()?;
         Ok(config)
+    }
+
+    /// The folders that nobody else may have a hand in, each with its key.
+    pub fn own_folders(&self) -> impl Iterator<Item = (&'static str, &Path)> {
+        let folders = [
+            ("models.cache_dir", &self.models.cache_dir),
+            ("service.state_dir", &self.service.state_dir),
+            ("tensorrt.cache_dir", &self.tensorrt.cache_dir),
+        ];
+        folders.into_iter().map(|(key, path)| (key, path.as_path())).filter(|(_, path)| !path.as_os_str().is_empty())
     }
 
     fn read(path: &Path) -> Result<Config> {

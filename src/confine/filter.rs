@@ -1,5 +1,5 @@
 //! The system-call filter of a child (seccomp, Linux 3.17 and newer). `docs/confinement.md` has the same lists with the reason
-//! for each entry, and `tests/confinement.rs` compares both with what live children can do.
+//! for each entry, and `tests/process/confinement.rs` compares both with what live children can do.
 //!
 //! Two answers, because two mistakes are possible. What no child ever needs and every intruder does (running a program,
 //! looking into another process, loading a module) kills it. What nobody foresaw (a call that a new libc makes) fails with

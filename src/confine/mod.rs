@@ -7,13 +7,18 @@
 //! * [`said`]: their standard error is data: bounded, and written as their own lines
 //! * [`filter`]: which system calls they may make
 //! * [`files`]: which files they may open (Landlock)
+//! * [`own`]: what the service keeps to itself, since a child runs as its user
+//! * [`kernel`]: what all of this needs, and what is done without it
 
 mod exit;
 pub mod files;
 pub mod filter;
+pub mod kernel;
+#[allow(unsafe_code)] // the environment is overwritten in place
+pub mod own;
 mod reaper;
 mod said;
 mod spawn;
 
 pub use exit::Exit;
-pub use spawn::{Beside, Order, Process, Spawner};
+pub use spawn::{Beside, Order, Process, Spawner, beside};

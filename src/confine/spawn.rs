@@ -33,6 +33,11 @@ const ONE_ARENA: (&str, &str) = ("MALLOC_ARENA_MAX", "1");
 /// socket closes). It must not block.
 pub type Beside = Box<dyn FnOnce(u32) -> Pin<Box<dyn Future<Output = ()>>> + Send>;
 
+/// [`Beside`] of what an `async fn` does.
+pub fn beside<F: Future<Output = ()> + 'static>(run: impl FnOnce(u32) -> F + Send + 'static) -> Beside {
+    Box::new(move |pid| Box::pin(run(pid)))
+}
+
 /// One child to start.
 pub struct Order {
     /// The hidden subcommand.

@@ -194,7 +194,7 @@ impl Source {
             self.tell(Level::Warn, format_args!("event={event} reference={reference} error={why:?} retry_in_s={retry:.1}"));
             // Who was refused has no reason to ask again and again.
             let probe = Probe::of(&self.wanted.reference).filter(|_| error.kind() != Kind::SourceUnauthorised);
-            if pause(delay, probe, &mut silent).await {
+            if pause(delay, probe, &plan.capture.network, &mut silent).await {
                 backoff.reset();
             }
             self.transition(SourceState::Restarting);
@@ -511,7 +511,7 @@ impl Source {
 
 /// Waits until the next attempt is due, or until a camera that did not answer begins to: then true. One that answers, and
 /// yet cannot be opened, is left alone: it has nothing new to say.
-async fn pause(delay: Duration, probe: Option<Probe>, silent: &mut bool) -> bool {
+async fn pause(delay: Duration, probe: Option<Probe>, network: &capture::Network, silent: &mut bool) -> bool {
     let due = async {
         smol::Timer::after(delay).await;
         false
@@ -521,7 +521,7 @@ async fn pause(delay: Duration, probe: Option<Probe>, silent: &mut bool) -> bool
         // A name is looked up until it is found, and then once for each pause: with dead name servers every look-up holds a
         // thread for many seconds, and all pipelines share those.
         loop {
-            if let Some(place) = probe.resolve().await {
+            if let Some(place) = probe.resolve(network).await {
                 // One that is lost on its way must not hold up the next.
                 let mut asked = FuturesUnordered::new();
                 loop {

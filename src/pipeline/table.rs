@@ -234,6 +234,10 @@ impl Listen for Commands {
 }
 
 impl Execute for Commands {
+    fn fault(&self) -> Option<String> {
+        self.0.shared.spawner.fault()
+    }
+
     async fn execute(&self, command: Command) -> Result<Reply> {
         let table = &self.0;
         let done = |()| Reply::Done;

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use hyper::HeaderMap;
 
 use super::audit::Caller;
-use super::reach::HostRule;
+use crate::hosts::HostRule;
 
 /// What a proxy appends the address of its client to.
 const FORWARDED_FOR: &str = "x-forwarded-for";

@@ -10,10 +10,11 @@ use std::time::Duration;
 use super::activation::Passed;
 use crate::config::Config;
 use crate::error::{Error, Kind, Result, system};
+use crate::hosts::HostRule;
 use crate::proto::access::{Access, Scope, Token, parse_tokens};
 use crate::proto::gate::Gate;
 use crate::proto::listen::Listener;
-use crate::proto::reach::{HostRule, Reach};
+use crate::proto::reach::Reach;
 use crate::proto::tls::{self, Tls};
 use crate::proto::{Cors, Limits, Proxies, Rules, Stop, http, tcp};
 

@@ -8,6 +8,7 @@ mod activation;
 mod beside;
 mod cameras;
 mod capture;
+mod confinement;
 mod goldens;
 mod hostile;
 mod models;

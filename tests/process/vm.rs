@@ -224,6 +224,9 @@ fn workers_are_confined(guest: &Guest) {
     let workers = guest.workers();
     let [worker] = workers.as_slice() else { panic!("one worker, not {workers:?}") };
     assert_eq!(guest.process_status(*worker, "Seccomp"), "2", "a filter is installed");
+    // Three programs for each of two stages: while the camera is opened, and once it is open. On arm64 this also says that
+    // their numbers are right: the camera plays, and nothing in the kernel's log was stopped.
+    assert_eq!(guest.process_status(*worker, "Seccomp_filters"), "6");
     assert_eq!(guest.process_status(*worker, "NoNewPrivs"), "1");
     let resident = guest.process_status(*worker, "VmRSS");
     let kibibytes: u64 = resident.trim_end_matches(" kB").parse().unwrap();

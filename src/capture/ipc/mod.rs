@@ -13,6 +13,7 @@
 //! that is short, long, of another version or out of range is no message at all.
 
 mod bytes;
+mod dial;
 mod event;
 mod order;
 mod ring;
@@ -20,6 +21,10 @@ mod ring;
 use std::time::Duration;
 
 pub(super) use bytes::Writer;
+pub(super) use dial::{
+    Answer, MAX_ADDRESSES, MAX_CERTIFICATE_BYTES, MAX_DIAL_BYTES, Question, read_answer, read_question, write_answer,
+    write_question,
+};
 pub(super) use event::{read_event, write_alive, write_ended, write_failed, write_frame, write_notice, write_opened};
 pub(super) use order::{Order, Start, read_order, write_muted, write_release, write_start, write_stop};
 pub use ring::Ring;

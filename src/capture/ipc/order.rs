@@ -6,6 +6,7 @@ use crate::capture::trust::{MAX_CERTIFICATE_BYTES, MAX_CERTIFICATES};
 use crate::capture::{CameraTls, Request, Settings, Trust};
 use crate::command::{Filling, Property, SourceReference};
 use crate::geometry::{Contrast, Fit, InputRule, StaticCrop};
+use std::sync::Arc;
 use std::time::Duration;
 
 const START: u8 = 1;
@@ -157,6 +158,7 @@ fn read_start(fields: &mut Reader<'_>) -> Option<Start> {
         stop_grace,
         rtsp_udp,
         user_agent,
+        network: Arc::default(),
         // A worker has one source, whose part of it `trust` is.
         tls: CameraTls::default(),
     };
@@ -222,6 +224,7 @@ mod tests {
             stop_grace: Duration::from_millis(500),
             rtsp_udp: true,
             user_agent: "weir/0.1".into(),
+            network: Arc::default(),
             tls: CameraTls {
                 certificates: vec![("cam".into(), std::sync::Arc::new(vec![vec![1, 2], vec![3]]))],
                 insecure: Vec::new(),

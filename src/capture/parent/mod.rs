@@ -1,20 +1,28 @@
 //! The parent's end of a worker process.
 
+mod authorities;
+mod dial;
 mod probe;
 
 pub use probe::Probe;
 
 use crate::capture::ipc::{self, ALIVE_INTERVAL, Writer};
+use crate::capture::network::Named;
+use crate::capture::place::{self, Place};
 use crate::capture::{Event, Request, Ring, Settings};
 use crate::clock::within;
-use crate::confine::{Order, Process, Spawner};
+use crate::command::SourceReference;
+use crate::confine::{self, Order, Process, Spawner};
 use crate::error::{Error, Kind, Result, system};
 use async_io::{Async, Timer};
+use dial::Dial;
 use futures_lite::FutureExt;
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
+use rustix::net::{AddressFamily, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType};
 use std::cell::RefCell;
-use std::os::fd::OwnedFd;
+use std::io::IoSlice;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -25,9 +33,6 @@ const WATCHDOG_MARGIN: Duration = ALIVE_INTERVAL.saturating_add(Duration::from_m
 /// From SIGKILL, or from the worker closing its socket, to its end. A process in an uninterruptible system call can take
 /// for ever; it is then left to the spawner thread.
 const REAP_TIMEOUT: Duration = Duration::from_millis(500);
-
-/// Where the certificates are that `https://` cameras are trusted by.
-const CERTIFICATE_VARIABLES: [&str; 2] = ["SSL_CERT_FILE", "SSL_CERT_DIR"];
 
 /// Most notices of one worker. It has one thing to say.
 const MAX_NOTICES: u32 = 4;
@@ -88,23 +93,28 @@ impl Worker {
     /// A worker takes at least two slots: one to write while the other is read.
     pub async fn start(spawner: &Spawner, settings: &Settings, request: Request) -> Result<Worker> {
         let (ring, file) = Ring::create(request.slots, request.rule.slot_bytes())?;
-        let pair = rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None);
-        let (socket, child) = pair.map_err(|errno| system("creating a worker's socket")(errno.into()))?;
+        let (socket, child) = socket_pair()?;
+        // What lies on the network is connected to by the service, at the other end of this line.
+        let line = named(&request.reference).map(|camera| socket_pair().map(|pair| (camera, pair))).transpose()?;
         let mut message = Writer::new();
         ipc::write_start(&mut message, std::process::id(), settings, &request)
             .ok_or_else(|| Error::new(Kind::TooLarge, "video_reference or video_source_properties are too long"))?;
         // Before the worker exists: the order waits in the socket.
-        rustix::net::send(&socket, message.message(), SendFlags::NOSIGNAL)
+        send_with(&socket, message.message(), line.as_ref().map(|(_, (_, theirs))| theirs))
             .map_err(|errno| system("sending a worker its order")(errno.into()))?;
         message.wipe();
+        let beside = line.map(|(camera, (ours, _))| {
+            let dial = Dial::new(Arc::clone(&settings.network), camera);
+            confine::beside(move |pid| dial.serve(ours, pid))
+        });
         let socket = Async::new(socket).map_err(system("watching a worker's socket"))?;
         let order = Order {
             command: "capture",
             about: format!("source=\"{}\"", request.reference.redacted()),
             stdin: child,
             stdout: file,
-            variables: &CERTIFICATE_VARIABLES,
-            beside: None,
+            variables: &[],
+            beside,
         };
         let process = spawner.spawn(order).await?;
         let now = Instant::now();
@@ -336,6 +346,35 @@ impl State {
         }
         Ok(event)
     }
+}
+
+/// What a reference on the network names.
+fn named(reference: &SourceReference) -> Option<Named> {
+    match Place::of(reference) {
+        Place::Rtsp(url) => place::rtsp_server(&url).map(|(host, port)| Named::new(&host, port)),
+        Place::Http(url) => {
+            let url = url::Url::parse(&url).ok()?;
+            Some(Named::new(url.host_str()?, url.port_or_known_default()?))
+        }
+        Place::Device(_) | Place::File(_) | Place::Loop(_) | Place::Unknown(_) => None,
+    }
+}
+
+fn socket_pair() -> Result<(OwnedFd, OwnedFd)> {
+    rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+        .map_err(|errno| system("creating a worker's socket")(errno.into()))
+}
+
+/// Sends a message, and a descriptor with it.
+fn send_with(socket: &OwnedFd, message: &[u8], descriptor: Option<&OwnedFd>) -> std::result::Result<(), Errno> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    let descriptors: Vec<_> = descriptor.iter().map(|descriptor| descriptor.as_fd()).collect();
+    if !descriptors.is_empty() {
+        // One fits.
+        control.push(SendAncillaryMessage::ScmRights(&descriptors));
+    }
+    rustix::net::sendmsg(socket, &[IoSlice::new(message)], &mut control, SendFlags::NOSIGNAL).map(|_| ())
 }
 
 fn broke_protocol(what: &'static str) -> Error {

@@ -2,6 +2,7 @@
 //!
 //! Runs in the service itself, on its event loop, and therefore reads a single byte: what a camera says is for workers.
 
+use crate::capture::network::{Named, Network};
 use crate::capture::place::{self, Place};
 use crate::clock::within;
 use crate::command::SourceReference;
@@ -47,10 +48,12 @@ impl Probe {
         })
     }
 
-    /// The address by now; `None`: nobody knows. Takes as long as the machine's name servers take, and a thread
+    /// The address by now; `None`: nobody knows, or it lies where `network` lets no source go. Takes as long as the machine's name servers take, and a thread
     /// meanwhile, also when it is not waited for: ask again only after an answer.
-    pub async fn resolve(&self) -> Option<SocketAddr> {
-        resolve::lookup(&self.host, self.port).await.ok()?.into_iter().next()
+    pub async fn resolve(&self, network: &Network) -> Option<SocketAddr> {
+        let camera = Named::new(&self.host, self.port);
+        let found = resolve::lookup(&self.host, self.port).await.ok()?;
+        found.into_iter().find(|address| network.refusal(&camera, &camera.host, *address).is_none())
     }
 
     /// Asks once, at what [`Probe::resolve`] found.
@@ -92,7 +95,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let probe = probe(&format!("rtsp://localhost:{}/cam", address.port())).unwrap();
-        assert_eq!(smol::block_on(probe.resolve()).map(|place| place.port()), Some(address.port()));
+        assert_eq!(smol::block_on(probe.resolve(&Network::default())).map(|place| place.port()), Some(address.port()));
         // Accepted by the kernel, answered by nobody: a camera that hangs.
         assert!(!smol::block_on(probe.answers(address)));
         let server = std::thread::spawn(move || {

@@ -9,7 +9,9 @@ use crate::command::SourceProperties;
 use crate::error::{Error, Kind, Result, system};
 use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags};
+use std::io::IoSliceMut;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -49,15 +51,23 @@ pub(super) struct Control {
     told: (Progress, Instant),
 }
 
-/// Takes the first message off the socket.
-pub(super) fn receive_start(socket: &OwnedFd) -> Result<Box<Start>> {
+/// Takes the first message off the socket, and with it, for a camera on the network, the line by which the service is asked
+/// for connections.
+pub(super) fn receive_start(socket: &OwnedFd) -> Result<(Box<Start>, Option<OwnedFd>)> {
     let mut message = vec![0; ipc::MAX_MESSAGE_BYTES];
-    let (length, _) = rustix::net::recv(socket, &mut message[..], RecvFlags::empty())
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let parts = &mut [IoSliceMut::new(&mut message)];
+    let got = rustix::net::recvmsg(socket, parts, &mut control, RecvFlags::CMSG_CLOEXEC)
         .map_err(|errno| system("waiting for the order to start")(errno.into()))?;
-    let order = ipc::read_order(message.get(..length).unwrap_or_default());
+    let line = control.drain().find_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(mut lines) => lines.next(),
+        _ => None,
+    });
+    let order = ipc::read_order(message.get(..got.bytes).unwrap_or_default());
     message.fill(0); // It holds the camera's password.
     match order {
-        Some(Order::Start(start)) => Ok(start),
+        Some(Order::Start(start)) => Ok((start, line)),
         _ => Err(Error::new(Kind::Worker, "the first message is no order to start")),
     }
 }

@@ -8,6 +8,7 @@ mod checksum;
 mod clips;
 mod control;
 pub mod decode;
+pub(super) mod dial;
 pub mod file;
 mod http;
 #[cfg(test)]
@@ -25,6 +26,7 @@ pub mod turn;
 pub mod v4l2;
 
 use crate::capture::ipc::{ALIVE_INTERVAL, RingWriter, Start};
+use crate::capture::place::Place;
 use crate::capture::{Event, Frame, Progress, Request};
 use crate::clock::Wall;
 use crate::command::{Filling, PacketLosses, SourceProperties};
@@ -56,10 +58,13 @@ pub fn run() -> u8 {
         eprintln!("`weir capture` is started by `weir serve`");
         return USAGE;
     };
-    let Ok(start) = control::receive_start(&socket) else {
+    let Ok((start, line)) = control::receive_start(&socket) else {
         eprintln!("`weir capture` is started by `weir serve`");
         return USAGE;
     };
+    if let Some(line) = line {
+        dial::use_service(line);
+    }
     let request = &start.request;
     sandbox::at_start(&start);
     // Before the limits, which count from what is mapped already, and before there is a second thread.
@@ -97,6 +102,10 @@ fn inherited() -> Result<(OwnedFd, OwnedFd), rustix::io::Errno> {
 fn capture(start: &Start, ring: RingWriter, control: &mut Control) -> Result<()> {
     let request = &start.request;
     sandbox::before_open(start)?;
+    // RTSP does so itself, after its two halves have met.
+    if !matches!(Place::of(&request.reference), Place::Rtsp(_)) {
+        sandbox::before_first_byte(start);
+    }
     let Opened { mut source, endless, turn } = reference::open(start, control)?;
     sandbox::after_open(start);
     let mut properties = source.properties();
@@ -518,6 +527,7 @@ mod tests {
             stop_grace: Duration::from_secs(1),
             rtsp_udp: false,
             user_agent: String::new(),
+            network: Default::default(),
             tls: crate::capture::CameraTls::default(),
         };
         let rule = InputRule { width: 32, height: 32, fit: Fit::Stretch, crop: None, grayscale: false, contrast: None };

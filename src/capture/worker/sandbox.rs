@@ -12,6 +12,7 @@ use crate::confine::files::Files;
 use crate::confine::filter::{Filter, When};
 use crate::error::{Error, Kind, Result, system};
 use rustix::process::{Resource, Rlimit, Signal};
+use std::path::Path;
 
 /// Open files: standard streams, socket, ring, source, the event loop of tokio, and room for libraries.
 const MAX_OPEN_FILES: u64 = 64;
@@ -24,10 +25,14 @@ const LIBRARIES_BYTES: u64 = 16 << 20;
 pub(super) fn at_start(start: &Start) {
     // Linux before 6.4 tells this by a file of /proc, which is out of reach from here on.
     let _ = rustix::param::page_size();
+    let statm: &Path = STATM.as_ref();
     match Place::of(&start.request.reference) {
-        Place::File(path) | Place::Loop(path) => only(Files { read: &[&path, STATM.as_ref()], devices: &[] }),
-        Place::Device(path) => only(Files { read: &[STATM.as_ref()], devices: &[&path] }),
-        Place::Rtsp(_) | Place::Http(_) | Place::Unknown(_) => {}
+        Place::File(path) | Place::Loop(path) => only(Files { read: &[&path, statm], ..Files::default() }),
+        Place::Device(path) => only(Files { read: &[statm], devices: &[&path], ..Files::default() }),
+        // Two halves of it meet on the loopback interface before the first byte from outside.
+        Place::Rtsp(_) => only(Files { read: &[statm], ports: true, ..Files::default() }),
+        // The service resolves, connects and knows the certificates.
+        Place::Http(_) | Place::Unknown(_) => only(Files { read: &[statm], ..Files::default() }),
     }
 }
 
@@ -70,16 +75,29 @@ pub(super) fn before_open(start: &Start) -> Result<()> {
     Ok(())
 }
 
+/// The last thing before the source is opened: from here on only what opening needs.
+pub(super) fn before_first_byte(start: &Start) {
+    let opening = Filter::computing();
+    let place = Place::of(&start.request.reference);
+    if matches!(place, Place::Rtsp(_)) {
+        only(Files::default());
+    }
+    install(&match place {
+        Place::Rtsp(_) | Place::Http(_) => of_sockets(opening),
+        Place::Device(_) => of_devices(opening).opening_devices().narrowing(),
+        Place::File(_) | Place::Loop(_) => opening.reading_files().narrowing(),
+        Place::Unknown(_) => opening,
+    });
+}
+
 /// Once the source is open: what decoding and reading need, and nothing else.
 pub(super) fn after_open(start: &Start) {
-    let decoding = Filter::computing();
-    let filter = match Place::of(&start.request.reference) {
-        Place::Rtsp(_) => of_sockets(decoding),
-        Place::Http(_) => of_connections(decoding).reading_files(),
-        Place::Device(_) => of_devices(decoding),
-        Place::File(_) | Place::Loop(_) | Place::Unknown(_) => decoding,
-    };
-    install(&filter);
+    match Place::of(&start.request.reference) {
+        Place::Device(_) => install(&of_devices(Filter::computing())),
+        Place::File(_) | Place::Loop(_) => install(&Filter::computing()),
+        // They needed nothing more to be opened.
+        Place::Rtsp(_) | Place::Http(_) | Place::Unknown(_) => {}
+    }
 }
 
 fn install(filter: &Filter) {
@@ -88,26 +106,20 @@ fn install(filter: &Filter) {
     }
 }
 
-/// Sockets that are connected.
+/// Sockets that the service hands over: asked and tuned, never bound, connected or accepted on.
 fn of_sockets(filter: Filter) -> Filter {
-    [libc::SYS_getsockopt, libc::SYS_setsockopt, libc::SYS_getsockname, libc::SYS_getpeername, libc::SYS_shutdown]
+    let filter = [libc::SYS_getsockopt, libc::SYS_getsockname, libc::SYS_getpeername, libc::SYS_shutdown]
         .into_iter()
-        .fold(filter, |filter, call| filter.allow(call, &[]))
+        .fold(filter, |filter, call| filter.allow(call, &[]));
+    [libc::SO_RCVBUF, libc::SO_SNDBUF, libc::SO_RCVTIMEO, libc::SO_SNDTIMEO, libc::SO_KEEPALIVE]
+        .into_iter()
+        .fold(filter, |filter, option| filter.allow(libc::SYS_setsockopt, &[When::Is(1, libc::SOL_SOCKET), When::Is(2, option)]))
+        .allow(libc::SYS_setsockopt, &[When::Is(1, libc::IPPROTO_TCP)])
 }
 
 /// Requests of V4L2: type 'V'.
 fn of_devices(filter: Filter) -> Filter {
     filter.allow(libc::SYS_ioctl, &[When::Masked(1, 0xff00, (b'V' as i32) << 8)])
-}
-
-/// Sockets that are to be connected.
-fn of_connections(filter: Filter) -> Filter {
-    let filter = [libc::SYS_connect, libc::SYS_bind, libc::SYS_sendto, libc::SYS_sendmsg, libc::SYS_sendmmsg, libc::SYS_recvmmsg]
-        .into_iter()
-        .fold(of_sockets(filter), |filter, call| filter.allow(call, &[]));
-    [libc::AF_INET, libc::AF_INET6, libc::AF_UNIX, libc::AF_NETLINK]
-        .into_iter()
-        .fold(filter, |filter, family| filter.allow(libc::SYS_socket, &[When::Is(0, family)]))
 }
 
 /// Bytes of address space in use.

@@ -43,6 +43,11 @@ pub(super) fn weights_name(model_type: &str) -> &'static str {
     if model_type.starts_with("yolov5") { YOLOV5_WEIGHTS } else { WEIGHTS }
 }
 
+/// Refuses what others have, or could have, a hand in.
+pub(super) fn trust(folder: &Path) -> Result<()> {
+    crate::folder::check(folder).map(|_| ()).map_err(|refusal| refusal.error(folder))
+}
+
 /// Everything a model needs lies in `folder`.
 pub(super) fn is_complete(folder: &Path) -> bool {
     let has = |name: &str| folder.join(name).is_file();
@@ -107,7 +112,7 @@ impl Partial {
         let refused = |error| unwritable(&folder, error);
         match std::fs::remove_dir_all(&folder) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(refused(error)),
-            _ => std::fs::create_dir_all(&folder).map_err(refused)?,
+            _ => drop(crate::folder::make(&folder).map_err(|refusal| refusal.error(&folder))?),
         }
         Ok(Partial { folder, target })
     }

@@ -33,6 +33,7 @@ fn by_kind(id: &ModelId, key: Option<&Secret>, settings: &Settings, watch: &dyn 
         ModelId::Version { dataset, version } => {
             let fetched = roboflow::fetch(dataset, *version, key, settings, watch)?;
             let folder = cache::folder(&settings.cache_dir, dataset, *version);
+            cache::trust(&folder)?;
             let load =
                 |folder: &Path| cache::read(folder, id.to_string()).and_then(|found| assemble::assemble(found, settings, watch));
             let error = match load(&folder) {

@@ -3,6 +3,7 @@
 use super::flight::Watch;
 use super::{Progress, Stage};
 use crate::error::{Error, Kind, Result, system};
+use crate::folder;
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use std::fs::File;
@@ -43,7 +44,7 @@ impl Lock {
     /// Waits for the lock `<cache>/_file_locks/<name>.lock`.
     pub(super) fn take(cache: &Path, name: &str, watch: &dyn Watch) -> Result<Lock> {
         let folder = cache.join("_file_locks");
-        std::fs::create_dir_all(&folder).map_err(|error| unwritable(&folder, error))?;
+        folder::make(&folder).map_err(|refusal| refusal.error(&folder))?;
         let file = File::options().create(true).truncate(false).read(true).write(true).open(folder.join(format!("{name}.lock")));
         let file = file.map_err(|error| unwritable(&folder, error))?;
         let deadline = Instant::now() + LOCK_TIMEOUT;

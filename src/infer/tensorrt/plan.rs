@@ -13,6 +13,7 @@
 
 use super::layout::Version;
 use crate::error::{Error, Kind, Result, system};
+use crate::folder::Refusal;
 use ring::digest::{Context, Digest, SHA256, digest};
 use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
@@ -71,6 +72,10 @@ impl Place {
     /// The plan, when it is there and whole. One that is not is no error: it will be made anew.
     pub(super) fn read(&self, max_bytes: u64) -> Option<Vec<u8>> {
         let path = self.path();
+        if let Err(refusal @ Refusal::Trust(_)) = crate::folder::check(&self.folder) {
+            log::warn!("tensorrt plan={} unused reason=\"{refusal}\"", path.display());
+            return None;
+        }
         let mut file = File::open(&path).ok()?;
         let discard = |reason: &str| log::warn!("tensorrt plan={} discarded reason=\"{reason}\"", path.display());
         let mut bytes = Vec::new();
@@ -118,7 +123,7 @@ impl Place {
 
     /// A file that is not there yet, for `trtexec` to write to. Removed when dropped.
     pub(super) fn begin(&self) -> Result<Partial> {
-        std::fs::create_dir_all(&self.folder).map_err(unwritable)?;
+        crate::folder::make(&self.folder).map_err(|refusal| refusal.error(&self.folder))?;
         // Two processes may build the same plan: each for itself, and the last one wins.
         let path = self.path().with_extension(format!("{}.partial", std::process::id()));
         // Now rather than after minutes of building: whether the folder can be written to.

@@ -10,11 +10,12 @@ mod version_1;
 use crate::command::init::document;
 use crate::command::{Init, PipelineId};
 use crate::error::{Error, Kind, Result};
+use crate::folder::Refusal;
 use crate::json::{self, Object, Style, Value, Writer};
 use std::cell::Cell;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -92,7 +93,10 @@ impl Store {
 
 /// Makes the directory where it is missing (systemd makes its own), and says whether it can be written to.
 fn make_writable(directory: &Path) -> io::Result<()> {
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+    crate::folder::make(directory).map_err(|refusal| match refusal {
+        Refusal::Trust(words) => io::Error::other(words),
+        Refusal::System(cause) => cause,
+    })?;
     Ok(rustix::fs::access(directory, rustix::fs::Access::WRITE_OK)?)
 }
 

@@ -14,10 +14,13 @@
     reason = "test code: each test binary uses a part of it, and a failed expectation is the test's result"
 )]
 
+pub mod deny;
 pub mod doors;
 pub mod events;
 pub mod guest;
 pub mod http;
+#[cfg(target_arch = "x86_64")]
+pub mod inject;
 pub mod json;
 pub mod process;
 pub mod quirks;

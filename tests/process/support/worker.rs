@@ -25,6 +25,7 @@ pub fn settings() -> Settings {
         stop_grace: Duration::from_millis(500),
         rtsp_udp: false,
         user_agent: "weir-test".into(),
+        network: Default::default(),
         tls: Default::default(),
     }
 }

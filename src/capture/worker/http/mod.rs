@@ -9,6 +9,7 @@ mod pictures;
 use crate::capture::ipc::Start;
 use crate::capture::worker::control::Control;
 use crate::capture::worker::decode::{AccessUnit, Codec, jpeg_size};
+use crate::capture::worker::net::ASKING_STACK_BYTES;
 use crate::capture::worker::source::{Grab, IDLE, Source};
 use crate::command::{Property, SourceProperties};
 use crate::error::{Error, Kind, Result, system};
@@ -45,7 +46,8 @@ fn open_with(
     open_timeout: Duration,
     stopped: impl Fn() -> bool,
 ) -> Result<Box<dyn Source>> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build();
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_io().enable_time().thread_stack_size(ASKING_STACK_BYTES).build();
     let runtime = runtime.map_err(system("starting the worker's event loop"))?;
     let polled = properties.iter().rev().find(|property| property.name == "fps").map(|property| property.value);
     let interval = 1.0 / polled.filter(|&fps| (0.001..=100.0).contains(&fps)).unwrap_or(DEFAULT_POLL_FPS);

@@ -1,8 +1,7 @@
-//! The one place from which a worker connects to a camera.
+//! The one place from which a worker connects to a camera: the service does it, and hands the socket over.
 
+use crate::capture::worker::dial;
 use crate::error::{Error, Kind, Result};
-use crate::resolve;
-use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -13,37 +12,44 @@ const ADDRESS_TIMEOUT: Duration = Duration::from_secs(3);
 /// Most addresses of one name that are tried.
 const MAX_ADDRESSES: usize = 8;
 
+/// The thread that asks the service calls nothing deep; a worker's smallest memory is 16 MiB.
+pub(in crate::capture::worker) const ASKING_STACK_BYTES: usize = 128 << 10;
+
 /// Connects to a host by name or address (IPv6 with or without its brackets). Whoever calls bounds the whole time.
 ///
 /// Errors: `SourceConnection`.
 pub(in crate::capture::worker) async fn connect(host: &str, port: u16) -> Result<TcpStream> {
-    let failed = |cause: std::io::Error| Error::new(Kind::SourceConnection, "the camera cannot be reached").because(cause);
-    let host = host.trim_matches(['[', ']']);
-    let addresses: Vec<SocketAddr> = if resolve::is_localhost(host) {
-        resolve::LOOPBACK.map(|address| SocketAddr::new(address, port)).to_vec()
-    } else {
-        let found = tokio::net::lookup_host((host, port)).await.map_err(|cause| {
-            Error::new(Kind::SourceConnection, "the camera's name is not known to the name servers").because(cause)
-        })?;
-        found.take(MAX_ADDRESSES).collect()
-    };
-    let mut last = std::io::Error::from(std::io::ErrorKind::AddrNotAvailable);
+    let name = host.trim_matches(['[', ']']).to_owned();
+    // Name servers may take long, and meanwhile the parent wants to be heard.
+    let found = tokio::task::spawn_blocking(move || dial::addresses(&name, port)).await;
+    let mut addresses = found.map_err(|cause| unreachable(std::io::Error::other(cause)))??;
+    addresses.truncate(MAX_ADDRESSES);
+    let mut last = unreachable(std::io::ErrorKind::AddrNotAvailable.into());
     for (place, address) in addresses.iter().enumerate() {
-        let attempt = TcpStream::connect(address);
+        let attempt = async {
+            let stream = TcpStream::from_std(dial::tcp(*address)?).map_err(unreachable)?;
+            stream.writable().await.map_err(unreachable)?;
+            match stream.take_error() {
+                Ok(None) => Ok(stream),
+                Ok(Some(cause)) | Err(cause) => Err(unreachable(cause)),
+            }
+        };
         let result = match place + 1 == addresses.len() {
             true => attempt.await,
-            false => timeout(ADDRESS_TIMEOUT, attempt).await.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into())),
+            false => {
+                timeout(ADDRESS_TIMEOUT, attempt).await.unwrap_or_else(|_| Err(unreachable(std::io::ErrorKind::TimedOut.into())))
+            }
         };
         match result {
-            Ok(stream) => {
-                // Requests are small and wait for nobody.
-                let _ = stream.set_nodelay(true);
-                return Ok(stream);
-            }
+            Ok(stream) => return Ok(stream),
             Err(error) => last = error,
         }
     }
-    Err(failed(last))
+    Err(last)
+}
+
+fn unreachable(cause: std::io::Error) -> Error {
+    Error::new(Kind::SourceConnection, "the camera cannot be reached").because(cause)
 }
 
 #[cfg(test)]

@@ -7,6 +7,6 @@ mod link;
 pub(super) mod tls;
 
 pub(super) use authorise::Authorisation;
-pub(super) use connect::connect;
+pub(super) use connect::{ASKING_STACK_BYTES, connect};
 pub(super) use head::{Head, parse as parse_head};
 pub(super) use link::Link;

@@ -1,6 +1,7 @@
 //! TLS to a camera. Its certificate is rarely from a public authority: who vouches for it, the configuration says.
 
 use crate::capture::Trust;
+use crate::capture::worker::dial;
 use crate::error::{Error, Kind, Result};
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -43,7 +44,10 @@ fn verifier(trust: &Trust, provider: &Arc<CryptoProvider>) -> Result<Arc<dyn Ser
     Ok(match trust {
         Trust::Insecure => Arc::new(Pinned { exactly: None, by: None, provider: Arc::clone(provider) }),
         Trust::Machine => {
-            Arc::new(rustls_platform_verifier::Verifier::new(Arc::clone(provider)).map_err(|cause| unusable(cause.to_string()))?)
+            let mut roots = RootCertStore::empty();
+            roots.add_parsable_certificates(dial::certificates()?.into_iter().map(CertificateDer::from));
+            let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider)).build();
+            verifier.map_err(|cause| unusable(cause.to_string()))?
         }
         Trust::Certificates(certificates) => {
             let certificates: Vec<_> = certificates.iter().map(|der| CertificateDer::from(der.clone())).collect();

@@ -5,7 +5,7 @@ use crate::error::{Error, Kind, Result};
 use url::Url;
 
 /// Ports of RTSP, plain and over TLS.
-const PORTS: (u16, u16) = (place::RTSP_PORT, 322);
+const PORTS: (u16, u16) = (place::RTSP_PORT, place::RTSPS_PORT);
 
 /// A camera's address, taken apart.
 #[derive(Clone)]

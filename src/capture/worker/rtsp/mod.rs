@@ -17,17 +17,19 @@ mod sender;
 mod stream;
 mod transport;
 
-use crate::capture::Trust;
 use crate::capture::ipc::Start;
 use crate::capture::worker::control::Control;
 use crate::capture::worker::decode::{AccessUnit, Codec};
+use crate::capture::worker::net::ASKING_STACK_BYTES;
 use crate::capture::worker::picture::check_size;
+use crate::capture::worker::sandbox;
 use crate::capture::worker::source::{Grab, IDLE, Source};
 use crate::command::{PacketLosses, SourceProperties};
 use crate::error::{Error, Kind, Result, system};
 use address::Address;
 use depacketise::Unit;
 use futures::StreamExt;
+use player::Player;
 use punctuality::Punctuality;
 use rate::Rate;
 use relay::Relay;
@@ -115,7 +117,8 @@ impl Line {
 /// Opens an RTSP source.
 pub(super) fn open(url: &str, start: &Start, control: &Control) -> Result<Box<dyn Source>> {
     let address = Address::parse(url, start.settings.rtsp_udp)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build();
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_io().enable_time().thread_stack_size(ASKING_STACK_BYTES).build();
     let runtime = runtime.map_err(system("starting the worker's event loop"))?;
     let group = Arc::new(SessionGroup::default());
     let mut line = None;
@@ -123,7 +126,7 @@ pub(super) fn open(url: &str, start: &Start, control: &Control) -> Result<Box<dy
         let settings = &start.settings;
         let silent = || Error::new(Kind::SourceConnection, "the camera does not answer");
         let opening = async {
-            let played = timeout(settings.open_timeout, play(address, settings.user_agent.as_str(), &start.trust, &group));
+            let played = timeout(settings.open_timeout, play(address, start, &group));
             let line = line.insert(played.await.map_err(|_| silent())??);
             look(line, settings.open_timeout).await
         };
@@ -152,48 +155,68 @@ pub(super) fn open(url: &str, start: &Start, control: &Control) -> Result<Box<dy
     Ok(Box::new(Camera { runtime, line, group, codec, properties, punctuality, notice, early, current: None }))
 }
 
+/// What ends a part of the talk.
+enum Step {
+    Played(Box<Session<Playing>>),
+    Refused(retina::Error),
+    Redirected(String),
+    Failed(Error),
+}
+
 /// DESCRIBE, following redirects; SETUP of the first video stream; PLAY.
-async fn play(mut address: Address, user_agent: &str, trust: &Trust, group: &Arc<SessionGroup>) -> Result<Line> {
+async fn play(mut address: Address, start: &Start, group: &Arc<SessionGroup>) -> Result<Line> {
+    let (mut player, url) = Player::open().await?;
+    let options = SessionOptions::default().user_agent(start.settings.user_agent.clone()).session_group(Arc::clone(group));
+    let talk = async {
+        let mut session = Session::describe(url, options).await?;
+        session.setup(0, SetupOptions::default()).await?;
+        session.play(PlayOptions::default()).await
+    };
+    let mut talk = std::pin::pin!(talk);
+    // retina comes to its end of the relay before the first byte from outside: from then on nothing in this process connects.
+    let request = poll_fn(|context| match talk.as_mut().poll(context) {
+        Poll::Ready(Err(error)) => Poll::Ready(Err(Error::new(Kind::System, words(&error)))),
+        Poll::Ready(Ok(_)) => Poll::Ready(Err(Error::new(Kind::System, "played before it was asked for"))),
+        Poll::Pending => player.poll_request(context),
+    });
+    let request = request.await?;
+    sandbox::before_first_byte(start);
+    let mut relay = Relay::open(&address, &start.trust, player).await?;
+    relay.pass_on(&request)?;
     let mut hops = 0;
     loop {
-        let (mut relay, url) = Relay::open(&address, trust).await?;
-        let options = SessionOptions::default().user_agent(user_agent.to_owned()).session_group(Arc::clone(group));
-        let talk = async {
-            let mut session = Session::describe(url, options).await?;
-            session.setup(0, SetupOptions::default()).await?;
-            session.play(PlayOptions::default()).await
-        };
-        let played = {
-            let mut talk = std::pin::pin!(talk);
-            poll_fn(|context| {
-                // Before PLAY is answered it has nothing but failures to tell.
-                if let Poll::Ready(Err(error)) = relay.poll(context) {
-                    return Poll::Ready(Err(error));
-                }
-                talk.as_mut().poll(context).map(Ok)
+        let step = poll_fn(|context| {
+            // Before PLAY is answered it has nothing but failures to tell.
+            if let Poll::Ready(Err(error)) = relay.poll(context) {
+                return Poll::Ready(Step::Failed(error));
+            }
+            if let Some(location) = relay.redirect() {
+                return Poll::Ready(Step::Redirected(location.to_owned()));
+            }
+            talk.as_mut().poll(context).map(|talked| match talked {
+                Ok(session) => Step::Played(Box::new(session)),
+                Err(error) => Step::Refused(error),
             })
-            .await
-        };
-        match played {
-            Ok(Ok(session)) => return Ok(Line { relay, session: Some(session) }),
-            Ok(Err(error)) => match relay.take_redirect() {
-                Some(location) if hops < MAX_HOPS => {
-                    hops += 1;
-                    address = address.redirected(&location)?;
+        });
+        match step.await {
+            Step::Played(session) => return Ok(Line { relay, session: Some(*session) }),
+            Step::Redirected(_) if hops >= MAX_HOPS => {
+                return Err(Error::new(Kind::SourceConnection, format!("redirected more than {MAX_HOPS} times")));
+            }
+            Step::Redirected(location) => {
+                hops += 1;
+                address = address.redirected(&location)?;
+                relay.follow(&address, &start.trust).await?;
+            }
+            Step::Refused(error) => {
+                let words = || Error::new(Kind::SourceConnection, words(&error));
+                let failure = relay.take_failure().unwrap_or_else(words);
+                if relay.has_session() {
+                    part(&mut relay, group).await;
                 }
-                Some(_) => {
-                    return Err(Error::new(Kind::SourceConnection, format!("redirected more than {MAX_HOPS} times")));
-                }
-                None => {
-                    let words = || Error::new(Kind::SourceConnection, words(&error));
-                    let failure = relay.take_failure().unwrap_or_else(words);
-                    if relay.has_session() {
-                        part(&mut relay, group).await;
-                    }
-                    return Err(failure);
-                }
-            },
-            Err(error) => return Err(relay.take_failure().unwrap_or(error)),
+                return Err(failure);
+            }
+            Step::Failed(error) => return Err(relay.take_failure().unwrap_or(error)),
         }
     }
 }

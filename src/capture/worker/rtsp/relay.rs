@@ -76,8 +76,8 @@ pub(super) struct Relay {
     player: Player,
     /// The camera's URL, which retina does not know.
     target: Url,
-    /// Our end of the connection and the camera's.
-    ends: (IpAddr, IpAddr),
+    /// The camera's address.
+    peer: IpAddr,
     authorisation: Authorisation,
     number: u32,
     waiting: VecDeque<Asked>,
@@ -93,33 +93,27 @@ pub(super) struct Relay {
     /// PLAY has been answered.
     playing: bool,
     failure: Option<Error>,
-    redirect: Option<String>,
+    /// Where the camera sent us instead, and the request that it did not answer. Until then nothing else is read.
+    redirect: Option<(String, Asked)>,
     datagram: Vec<u8>,
     timer: Option<(Instant, Pin<Box<Sleep>>)>,
 }
 
 impl Relay {
-    /// Connects to a camera; retina shall be sent to the URL.
-    pub(super) async fn open(address: &Address, trust: &Trust) -> Result<(Relay, Url)> {
-        let host = address.url.host_str().unwrap_or_default();
-        let stream = connect(host, address.port()).await?;
-        let (Ok(local), Ok(peer)) = (stream.local_addr(), stream.peer_addr()) else {
-            return Err(Error::new(Kind::SourceConnection, "the connection broke at once"));
-        };
-        let ends = (local.ip(), peer.ip());
-        let tls = if address.tls { Some(tls::config(trust)?) } else { None };
-        let (player, url) = Player::open().await?;
-        let relay = Relay {
-            camera: Link::new(stream, host, tls.as_ref())?,
+    /// Connects to a camera, for a player that is there already.
+    pub(super) async fn open(address: &Address, trust: &Trust, player: Player) -> Result<Relay> {
+        let (camera, peer) = reach(address, trust).await?;
+        Ok(Relay {
+            camera,
             wire: Wire::default(),
             player,
             target: address.url.clone(),
-            ends,
+            peer,
             authorisation: Authorisation::new(address.credentials.clone()),
             number: 0,
             waiting: VecDeque::new(),
             public: String::new(),
-            way: if address.udp { Way::Datagrams(Ports::open(ends.0, ends.1)?) } else { Way::Interleaved(0) },
+            way: way(address, peer)?,
             exchanged: false,
             has_session: false,
             media: None,
@@ -129,8 +123,21 @@ impl Relay {
             redirect: None,
             datagram: Vec::new(),
             timer: None,
-        };
-        Ok((relay, url))
+        })
+    }
+
+    /// Goes where the camera sent us, and asks there what it was asked. The player does not notice.
+    pub(super) async fn follow(&mut self, address: &Address, trust: &Trust) -> Result<()> {
+        let Some((_, mut asked)) = self.redirect.take() else { return Ok(()) };
+        (self.camera, self.peer) = reach(address, trust).await?;
+        self.wire = Wire::default();
+        self.target = address.url.clone();
+        self.authorisation = Authorisation::new(address.credentials.clone());
+        self.waiting.clear();
+        self.public.clear();
+        self.way = way(address, self.peer)?;
+        asked.uri = self.target.as_str().to_owned();
+        self.ask(asked)
     }
 
     /// Why retina was told that something failed, in our words.
@@ -138,9 +145,9 @@ impl Relay {
         self.failure.take()
     }
 
-    /// Where the camera sent us instead.
-    pub(super) fn take_redirect(&mut self) -> Option<String> {
-        self.redirect.take()
+    /// Where the camera sent us instead of describing itself: [`Relay::follow`], or give up.
+    pub(super) fn redirect(&self) -> Option<&str> {
+        self.redirect.as_ref().map(|(location, _)| location.as_str())
     }
 
     /// What the camera described.
@@ -186,6 +193,9 @@ impl Relay {
         loop {
             // What came before is used up before more is taken.
             self.read_camera(now)?;
+            if self.redirect.is_some() {
+                return Poll::Pending;
+            }
             if self.has_enough() {
                 break;
             }
@@ -230,7 +240,7 @@ impl Relay {
     // ---------------------------------------------------------------- retina → camera
 
     /// Passes a request of retina's on.
-    fn pass_on(&mut self, head: &Head) -> Result<()> {
+    pub(super) fn pass_on(&mut self, head: &Head) -> Result<()> {
         let mut words = head.line.split(' ');
         let method = words.next().unwrap_or_default().to_owned();
         let uri = words.next().unwrap_or_default();
@@ -290,7 +300,7 @@ impl Relay {
 
     fn read_camera(&mut self, now: Instant) -> Result<()> {
         loop {
-            if self.has_enough() {
+            if self.has_enough() || self.redirect.is_some() {
                 return Ok(());
             }
             let channel = match &self.way {
@@ -396,8 +406,11 @@ impl Relay {
                 };
             }
             301 | 302 | 303 | 307 | 308 if head.get("location").is_some() => {
-                self.redirect = head.get("location").map(str::to_owned);
-                self.fail(&asked, 302, Error::new(Kind::SourceConnection, "redirected"));
+                let location = head.get("location").unwrap_or_default().to_owned();
+                match asked.method == "DESCRIBE" && asked.of_player.is_some() {
+                    true => self.redirect = Some((location, asked)),
+                    false => self.fail(&asked, 302, Error::new(Kind::SourceConnection, "redirected in the middle")),
+                }
                 return Ok(());
             }
             status if asked.method == "SETUP" && NO_SUCH_TRANSPORT.contains(&status) && !self.exchanged => {
@@ -446,7 +459,7 @@ impl Relay {
         self.exchanged = true;
         self.way = match &self.way {
             Way::Datagrams(_) => Way::Interleaved(0),
-            Way::Interleaved(_) => Way::Datagrams(Ports::open(self.ends.0, self.ends.1)?),
+            Way::Interleaved(_) => Way::Datagrams(Ports::open(self.peer)?),
         };
         self.ask(asked)
     }
@@ -495,6 +508,21 @@ impl Relay {
         let number: String = head.get("cseq").unwrap_or("0").chars().filter(char::is_ascii_digit).take(10).collect();
         self.camera.send(format!("RTSP/1.0 {status}\r\nCSeq: {number}\r\n\r\n").as_bytes())
     }
+}
+
+/// A connection to a camera, and its address there.
+async fn reach(address: &Address, trust: &Trust) -> Result<(Link, IpAddr)> {
+    let host = address.url.host_str().unwrap_or_default();
+    let stream = connect(host, address.port()).await?;
+    let Ok(peer) = stream.peer_addr() else {
+        return Err(Error::new(Kind::SourceConnection, "the connection broke at once"));
+    };
+    let tls = if address.tls { Some(tls::config(trust)?) } else { None };
+    Ok((Link::new(stream, host, tls.as_ref())?, peer.ip()))
+}
+
+fn way(address: &Address, peer: IpAddr) -> Result<Way> {
+    Ok(if address.udp { Way::Datagrams(Ports::open(peer)?) } else { Way::Interleaved(0) })
 }
 
 /// A datagram and who sent it; `None`: what an earlier one of ours met with (ICMP).

@@ -1,7 +1,7 @@
 //! The `Transport` and `Session` of an answer to SETUP, as cameras write them, and the ports of RTP over UDP.
 
+use crate::capture::worker::dial;
 use crate::error::{Result, system};
-use rustix::net::SendFlags;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use tokio::net::UdpSocket;
@@ -14,9 +14,6 @@ const MAX_SESSION_TIMEOUT_S: u32 = 24 * 3600;
 
 /// Longest session id that is believed, bytes.
 const MAX_SESSION_BYTES: usize = 256;
-
-/// Attempts at two ports that follow each other.
-const MAX_PORT_ATTEMPTS: u32 = 64;
 
 /// Room for datagrams that come while a picture is decoded, bytes; the kernel may give less.
 const RECEIVE_BUFFER_BYTES: usize = 2 << 20;
@@ -71,46 +68,22 @@ pub(super) struct Ports {
 }
 
 impl Ports {
-    /// Ports at our end of the connection to a camera.
-    pub(super) fn open(local: IpAddr, peer: IpAddr) -> Result<Ports> {
+    /// Ports that face a camera, from the service.
+    pub(super) fn open(peer: IpAddr) -> Result<Ports> {
         let failed = |cause| system("opening the ports of RTP")(cause);
-        for _ in 0..MAX_PORT_ATTEMPTS {
-            let first = std::net::UdpSocket::bind((local, 0)).map_err(failed)?;
-            let number = first.local_addr().map_err(failed)?.port();
-            // One of two ports that the kernel gives is odd: then its lower neighbour is tried.
-            let (rtp, rtcp, number) = if number % 2 == 0 {
-                let Ok(second) = std::net::UdpSocket::bind((local, number + 1)) else { continue };
-                (first, second, number)
-            } else {
-                let Ok(second) = std::net::UdpSocket::bind((local, number - 1)) else { continue };
-                (second, first, number - 1)
-            };
-            let watched = |socket: std::net::UdpSocket| -> io::Result<UdpSocket> {
-                socket.set_nonblocking(true)?;
-                let _ = rustix::net::sockopt::set_socket_recv_buffer_size(&socket, RECEIVE_BUFFER_BYTES);
-                UdpSocket::from_std(socket)
-            };
-            return Ok(Ports {
-                rtp: watched(rtp).map_err(failed)?,
-                rtcp: watched(rtcp).map_err(failed)?,
-                number,
-                peer: peer.to_canonical(),
-            });
-        }
-        Err(failed(io::ErrorKind::AddrInUse.into()))
+        let sockets = dial::udp_pair(peer)?;
+        let number = sockets[0].local_addr().map_err(failed)?.port();
+        let [rtp, rtcp] = sockets.map(|socket| -> io::Result<UdpSocket> {
+            socket.set_nonblocking(true)?;
+            let _ = rustix::net::sockopt::set_socket_recv_buffer_size(&socket, RECEIVE_BUFFER_BYTES);
+            UdpSocket::from_std(socket)
+        });
+        Ok(Ports { rtp: rtp.map_err(failed)?, rtcp: rtcp.map_err(failed)?, number, peer: peer.to_canonical() })
     }
 
-    /// Sends a packet of each kind that means nothing: a firewall on the way learns that answers are welcome.
+    /// Has a packet of each kind sent that means nothing: a firewall on the way learns that answers are welcome.
     pub(super) fn knock(&self, server_port: u16) {
-        const RTP: [u8; 12] = [0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-        /// A receiver report without a block.
-        const RTCP: [u8; 8] = [0x80, 201, 0, 1, 0, 0, 0, 0];
-        // What does not get through costs nothing.
-        let send = |socket: &UdpSocket, packet: &[u8], port| {
-            let _ = rustix::net::sendto(socket, packet, SendFlags::DONTWAIT, &SocketAddr::new(self.peer, port));
-        };
-        send(&self.rtp, &RTP, server_port);
-        send(&self.rtcp, &RTCP, server_port.saturating_add(1));
+        dial::udp_knock(self.number, SocketAddr::new(self.peer, server_port));
     }
 
     /// Whether a datagram is the camera's.
@@ -152,7 +125,7 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
         runtime.block_on(async {
             let local: IpAddr = "127.0.0.1".parse().unwrap();
-            let ports = Ports::open(local, local).unwrap();
+            let ports = Ports::open(local).unwrap();
             assert_eq!(ports.number % 2, 0);
             assert_eq!(ports.rtcp.local_addr().unwrap().port(), ports.number + 1);
             assert!(ports.is_from_peer("127.0.0.1:9".parse().unwrap()) && !ports.is_from_peer("127.0.0.2:9".parse().unwrap()));

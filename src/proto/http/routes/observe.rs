@@ -11,8 +11,12 @@ pub(super) fn health() -> HttpReply {
     respond::body(StatusCode::OK, "text/plain; charset=utf-8", "ok\n")
 }
 
-/// `GET /readyz`: commands are carried out.
+/// `GET /readyz`: commands are carried out, and sources can be opened.
 pub(super) async fn readiness<E: Execute>(commands: &E, gate: &Gate) -> HttpReply {
+    if let Some(why) = commands.fault() {
+        // Of this machine alone: no secrets.
+        return respond::body(StatusCode::SERVICE_UNAVAILABLE, "text/plain; charset=utf-8", format!("not ready: {why}\n"));
+    }
     match gate.execute(commands, Command::List).await {
         Ok(_) => respond::body(StatusCode::OK, "text/plain; charset=utf-8", "ready\n"),
         Err(_) => respond::body(StatusCode::SERVICE_UNAVAILABLE, "text/plain; charset=utf-8", "not ready\n"),
