@@ -6,6 +6,7 @@ pub(crate) struct Writer(Vec<u8>);
 
 impl Writer {
     /// What has been written.
+    #[cfg(test)]
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.0
     }
@@ -17,11 +18,6 @@ impl Writer {
 
     pub(crate) fn u8(&mut self, value: u8) -> &mut Writer {
         self.0.push(value);
-        self
-    }
-
-    pub(crate) fn u16(&mut self, value: u16) -> &mut Writer {
-        self.0.extend_from_slice(&value.to_le_bytes());
         self
     }
 
@@ -91,10 +87,6 @@ impl<'a> Reader<'a> {
         self.array::<1>().map(|[byte]| byte)
     }
 
-    pub(crate) fn u16(&mut self) -> Option<u16> {
-        self.array().map(u16::from_le_bytes)
-    }
-
     pub(crate) fn u32(&mut self) -> Option<u32> {
         self.array().map(u32::from_le_bytes)
     }
@@ -152,9 +144,9 @@ mod tests {
     #[test]
     fn fields_survive_and_nothing_may_be_left_over() {
         let mut writer = Writer::default();
-        writer.u8(1).u16(2).u32(3).u64(4).size(5).f32(-0.5).bool(true).text("aäää", 4).sizes(&[7, 8]);
+        writer.u8(1).u32(3).u64(4).size(5).f32(-0.5).bool(true).text("aäää", 4).sizes(&[7, 8]);
         let mut reader = Reader::new(writer.bytes());
-        assert_eq!((reader.u8(), reader.u16(), reader.u32(), reader.u64()), (Some(1), Some(2), Some(3), Some(4)));
+        assert_eq!((reader.u8(), reader.u32(), reader.u64()), (Some(1), Some(3), Some(4)));
         assert_eq!((reader.size(5), reader.f32(), reader.bool()), (Some(5), Some(-0.5), Some(true)));
         assert_eq!(reader.text(4), Some("aä"));
         assert_eq!(reader.clone().end(()), None);

@@ -12,7 +12,7 @@ use crate::error::{Error, Kind, Result, system};
 use crate::folder;
 use crate::infer::engine::EngineChoice;
 use crate::infer::registry::{self, Models};
-use crate::infer::{Pool, Thresholds, tensorrt};
+use crate::infer::{Pool, Thresholds, process, tensorrt};
 use crate::notify::Notifier;
 use crate::outbound::{Proxies, Trust};
 use crate::pipeline::{self, Commands, Table};
@@ -195,10 +195,12 @@ fn shared(config: &Config, doors: Vec<SocketAddr>) -> Result<pipeline::Shared> {
         0 => std::thread::available_parallelism().map_or(1, usize::from),
         threads => threads,
     };
+    let spawner = Spawner::start()?;
+    process::use_spawner(&spawner);
     Ok(pipeline::Shared {
         settings: pipeline_settings(config),
         capture: Rc::new(capture_settings(config, doors)?),
-        spawner: Spawner::start()?,
+        spawner,
         models: Models::new(registry_settings(config)),
         pool: Pool::start(threads)?,
         threads,
@@ -273,6 +275,7 @@ pub fn registry_settings(config: &Config) -> registry::Settings {
         retry_interval: Duration::from_secs_f64(models.retry_interval_s),
         max_model_bytes: models.max_bytes,
         memory_budget_bytes: memory_limit_bytes(config),
+        load_timeout: Duration::from_secs_f64(models.load_timeout_s),
         // `Config::check` has seen the name.
         engine: EngineChoice::from_name(&models.engine).unwrap_or_default(),
         tensorrt: config.tensorrt.settings(),

@@ -72,6 +72,11 @@ fn run(mut arguments: Vec<OsString>) -> Result<ExitCode> {
             logging::start_in_worker();
             Ok(ExitCode::from(capture::worker::run()))
         }
+        // Likewise.
+        "model" => {
+            logging::start_in_worker();
+            Ok(ExitCode::from(infer::process::run()))
+        }
         "serve" => serve(Options::parse(arguments, false)?),
         "demo" => demo::run(Options::parse(arguments, false)?),
         "ctl" => ctl::run(arguments),

@@ -116,6 +116,8 @@ pub struct Models {
     pub retry_interval_s: f64,
     /// Largest weights file, bytes.
     pub max_bytes: u64,
+    /// Longest time to read and compile a model, and for its test run, seconds.
+    pub load_timeout_s: f64,
     /// `auto`, `cnn`, `tract` or `tensorrt`. Environment: WEIR_ENGINE.
     pub engine: String,
     /// Run a model once after loading and compare its classes with its names. Environment: MODEL_VALIDATION_DISABLED.
@@ -235,6 +237,7 @@ impl Default for Models {
             retries: 3,
             retry_interval_s: 1.0,
             max_bytes: MAX_MODEL_BYTES,
+            load_timeout_s: 300.0,
             engine: "auto".into(),
             validate: true,
             offline: false,
@@ -340,6 +343,7 @@ impl Config {
             ("tcp.socket_timeout_s", self.tcp.socket_timeout_s),
             ("models.request_timeout_s", self.models.request_timeout_s),
             ("models.retry_interval_s", self.models.retry_interval_s),
+            ("models.load_timeout_s", self.models.load_timeout_s),
             ("tensorrt.build_timeout_s", self.tensorrt.build_timeout_s),
             ("tensorrt.batch_wait_s", self.tensorrt.batch_wait_s),
             ("capture.retry_delay_s", self.capture.retry_delay_s),

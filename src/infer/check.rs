@@ -3,7 +3,7 @@
 use super::bench::noise;
 use super::family::Classes;
 use super::family::recognise::{self, Hints};
-use super::onnx::Graph;
+use super::onnx::{Description, Graph};
 use super::registry::{self, Addition, Assembled, Settings, own};
 use super::{Model, Run, tensorrt};
 use crate::error::Result;
@@ -43,7 +43,7 @@ pub fn remedy(settings: &Settings, path: &Path) -> Option<String> {
     let graph = Graph::read_file(path, settings.max_model_bytes, settings.memory_budget_bytes).ok()?;
     let input = graph.input();
     let (width, height) = (input.width.unwrap_or(OPEN_SIDE), input.height.unwrap_or(OPEN_SIDE));
-    let hints = Hints::of_graph(&graph, Vec::new(), (width, height));
+    let hints = Hints::of_graph(&Description::of(&graph), Vec::new(), (width, height));
     let typed = graph.into_typed(width, height, settings.memory_budget_bytes).ok()?;
     let shape =
         |outlet| typed.outlet_fact(outlet).ok().map(|fact| fact.shape.iter().map(|dim| dim.to_usize().unwrap_or(0)).collect());

@@ -1,12 +1,11 @@
 //! Which engine runs a graph.
 
-use super::onnx::Graph;
-use super::{Engine, Scores, cnn, tensorrt, tract};
+use super::onnx::Description;
+use super::process::{self, Loaded, Session};
+use super::{Engine, Scores, tensorrt};
 use crate::error::{Error, Kind, Result};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
-use tract_onnx::prelude::TypedModel;
 
 /// Which engine compiles models.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -56,80 +55,41 @@ pub struct Options<'a> {
     pub building: &'a dyn Fn() -> Result<()>,
 }
 
-/// Compiles a graph for one thread at a time or many.
-pub fn compile(graph: Graph, options: &Options<'_>) -> Result<Arc<dyn Engine>> {
-    let engine = match options.choice {
-        EngineChoice::TensorRt => on_gpu(&graph, options)?,
-        EngineChoice::Auto if tensorrt::is_worth_trying(options.tensorrt) => match on_gpu(&graph, options) {
-            Ok(engine) => engine,
+/// Compiles a model for one thread at a time or many: in its own process, or on a GPU.
+pub(crate) fn compile(session: Session<'_>, options: &Options<'_>) -> Result<Loaded> {
+    let loaded = match options.choice {
+        EngineChoice::TensorRt => on_gpu(session.description(), options)?,
+        EngineChoice::Auto if tensorrt::is_worth_trying(options.tensorrt) => match on_gpu(session.description(), options) {
+            Ok(loaded) => loaded,
             // Nobody waits for the model any more.
             Err(error) if error.kind() == Kind::ShuttingDown => return Err(error),
             Err(error) => {
                 log::warn!("model={} engine=cpu tensorrt=unused reason=\"{error}\"", options.weights.display());
-                on_cpu(graph, options)?
+                on_cpu(session, options)?
             }
         },
-        EngineChoice::Auto | EngineChoice::Cnn | EngineChoice::Tract => on_cpu(graph, options)?,
+        EngineChoice::Auto | EngineChoice::Cnn | EngineChoice::Tract => on_cpu(session, options)?,
     };
-    let bytes = (engine.weights_bytes() as u64).saturating_add(engine.arena_bytes() as u64);
+    let bytes = (loaded.engine.weights_bytes() as u64).saturating_add(loaded.engine.arena_bytes() as u64);
     if bytes > options.budget_bytes {
         let message = format!("the model needs {} MiB, more than the {} MiB allowed", bytes >> 20, options.budget_bytes >> 20);
         return Err(Error::new(Kind::Exhausted, message));
     }
-    Ok(engine)
+    Ok(loaded)
 }
 
-fn on_gpu(graph: &Graph, options: &Options<'_>) -> Result<Arc<dyn Engine>> {
+fn on_gpu(description: &Description, options: &Options<'_>) -> Result<Loaded> {
     let Options { width, height, budget_bytes, weights, tensorrt: settings, building, .. } = *options;
-    if !graph.is_plain() && graph.input().frames() == 1 {
+    if !description.is_plain() && description.input().frames() == 1 {
         let message = "TensorRT is given the file as it is, and this one takes more than planes of floats";
         return Err(Error::new(Kind::ModelArtefact, message));
     }
-    tensorrt::compile(graph, &tensorrt::Request { weights, width, height, budget_bytes, settings, building })
+    let request = tensorrt::Request { weights, width, height, budget_bytes, settings, building };
+    let engine: Arc<dyn Engine> = tensorrt::compile(description, &request)?;
+    Ok(Loaded { trial: engine.clone(), engine })
 }
 
-fn on_cpu(graph: Graph, options: &Options<'_>) -> Result<Arc<dyn Engine>> {
-    let frames = graph.input().frames();
-    let typed = graph.into_typed(options.width, options.height, options.budget_bytes)?;
-    if frames > 1 {
-        return match options.choice {
-            EngineChoice::Cnn => Err(Error::new(Kind::ModelArtefact, format!("the graph takes {frames} pictures at a time"))),
-            _ => by_tract(typed),
-        };
-    }
-    let scores = output_shapes(&typed).and_then(|shapes| (options.scores)(&shapes));
-    let engine = match options.choice {
-        EngineChoice::Tract => by_tract(typed),
-        EngineChoice::Auto => ours(&typed, scores).or_else(|error| {
-            log::info!("engine=tract reason=\"{}\"", error.message());
-            by_tract(typed)
-        }),
-        _ => {
-            let engine = ours(&typed, scores);
-            drop(typed);
-            engine
-        }
-    };
-    // the parsed model is gone by now; only weights and steps remain
-    cnn::give_back_memory();
-    engine
-}
-
-/// tract's engine, which allocates its tensors in every run.
-fn by_tract(model: TypedModel) -> Result<Arc<dyn Engine>> {
-    let engine = tract::compile(model)?;
-    cnn::keep_much_memory();
-    Ok(engine)
-}
-
-/// Our own engine. A graph that it trips over is one that it does not support: tract may run it all the same.
-fn ours(model: &TypedModel, scores: Option<Scores>) -> Result<Arc<dyn Engine>> {
-    let attempt = AssertUnwindSafe(|| cnn::compile(model, &cnn::Options { scores, ..cnn::Options::default() }));
-    catch_unwind(attempt).unwrap_or_else(|_| Err(Error::new(Kind::ModelArtefact, "compiling the graph panicked")))
-}
-
-/// Shapes of the outputs, where all of them are fixed.
-fn output_shapes(model: &TypedModel) -> Option<Vec<Vec<usize>>> {
-    let shape = |outlet| model.outlet_fact(outlet).ok()?.shape.as_concrete().map(<[usize]>::to_vec);
-    model.output_outlets().ok()?.iter().map(|outlet| shape(*outlet)).collect()
+fn on_cpu(session: Session<'_>, options: &Options<'_>) -> Result<Loaded> {
+    let Options { width, height, choice, .. } = *options;
+    session.compile(process::Request { width, height, engine: choice }, options.scores)
 }

@@ -11,6 +11,7 @@ mod model;
 mod nms;
 pub mod onnx;
 mod pool;
+pub mod process;
 pub mod registry;
 mod shared;
 #[cfg(test)]
@@ -48,6 +49,10 @@ pub trait Engine: Send + Sync {
     /// How many frames it is worth running together. On a CPU: one.
     fn batch(&self) -> Batch {
         Batch::ONE
+    }
+    /// The process that does the work, where that is another one.
+    fn process(&self) -> Option<u32> {
+        None
     }
 }
 

@@ -3,16 +3,21 @@
 //! Everything that could make tract allocate without bound is looked at before tract sees it: the lengths of tensors against
 //! their shapes, constant shapes, and, after shape inference, every value of the graph against the memory budget.
 
+mod description;
 mod external;
 mod feed;
 mod functions;
+mod lean;
 mod modern;
 pub(super) mod operators;
 mod precision;
 mod refuse;
 
+pub use description::Description;
 pub(super) use external::other_files;
+pub(in crate::infer) use external::{Beside, open_beside};
 pub use feed::Input;
+pub(in crate::infer) use lean::{At, Stored};
 
 use crate::error::{Error, Kind, Result, system};
 use std::collections::{HashMap, HashSet};
@@ -20,7 +25,7 @@ use std::fs::File;
 use std::io::Read;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::sync::Once;
+use std::sync::{Arc, Once};
 use tract_onnx::pb::{GraphProto, ModelProto, OperatorSetIdProto, TensorProto};
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::knobs;
@@ -46,6 +51,8 @@ pub struct Graph {
     input_name: String,
     /// An engine that is given the file itself may be fed as ours are: nothing had to be put before the graph.
     plain: bool,
+    /// Weights that were left in the file.
+    kept: HashMap<String, lean::Kept>,
 }
 
 /// An error about the file's content.
@@ -75,6 +82,23 @@ impl Graph {
 
     /// As [`Graph::read`]; weights may also lie in files in `folder`.
     pub fn read_beside(reader: &mut dyn Read, folder: Option<&Path>, budget: u64) -> Result<Graph> {
+        Self::read_with(reader, &mut |location| open_beside(folder, location), budget)
+    }
+
+    /// As [`Graph::read`]; weights may also lie in files that `beside` gives.
+    pub(in crate::infer) fn read_with(reader: &mut dyn Read, beside: Beside<'_>, budget: u64) -> Result<Graph> {
+        Self::read_parts(reader, Vec::new(), beside, budget)
+    }
+
+    /// As [`Graph::read_with`], a file of `size` bytes. Large weights of convolutions stay there until somebody packs them.
+    pub(in crate::infer) fn read_lean(file: &Arc<File>, size: u64, beside: Beside<'_>, budget: u64) -> Result<Graph> {
+        match lean::read(file, size) {
+            Some(lean) => Self::read_parts(&mut &lean.bytes[..], lean.stored, beside, budget),
+            None => Self::read_with(&mut At { file, at: 0, end: size }, beside, budget),
+        }
+    }
+
+    fn read_parts(reader: &mut dyn Read, stored: Vec<(String, Stored)>, beside: Beside<'_>, budget: u64) -> Result<Graph> {
         forbid_wrong_kernels();
         let mut proto =
             quietly(|| tract_onnx::onnx().proto_model_for_read(reader)).map_err(|cause| match cause.is::<std::io::Error>() {
@@ -86,9 +110,10 @@ impl Graph {
         }
         let version = opset_in(&proto.opset_import);
         check_opset(version)?;
-        external::load(&mut proto, folder, budget)?;
+        external::load(&mut proto, beside, budget)?;
         functions::inline(&mut proto)?;
         let graph = proto.graph.as_mut().ok_or_else(|| artefact("the ONNX file holds no graph"))?;
+        let kept = lean::keep(graph, stored)?;
         refuse::check(graph)?;
         check_nodes(graph)?;
         check_values_are_made(graph)?;
@@ -96,7 +121,7 @@ impl Graph {
         precision::to_single(graph)?;
         modern::bring_up(graph, version)?;
         let feed::Found { input, name: input_name, plain } = feed::find(graph)?;
-        Ok(Graph { proto, input, input_name, plain })
+        Ok(Graph { proto, input, input_name, plain, kept })
     }
 
     /// The graph's input.
@@ -128,12 +153,30 @@ impl Graph {
     ///
     /// The shapes that the file claims for outputs and inner values are ignored: dynamic exports get them wrong.
     pub fn into_typed(self, width: usize, height: usize, budget: u64) -> Result<TypedModel> {
+        self.into_typed_lean(width, height, budget).map(|(typed, _)| typed)
+    }
+
+    /// Whether weights were left in the file: then the graph cannot be run by itself.
+    pub(in crate::infer) fn is_lean(&self) -> bool {
+        !self.kept.is_empty()
+    }
+
+    /// As [`Graph::into_typed`]; further inputs of the graph stand for weights that were left in the file, by their names.
+    pub(in crate::infer) fn into_typed_lean(
+        self,
+        width: usize,
+        height: usize,
+        budget: u64,
+    ) -> Result<(TypedModel, HashMap<String, Stored>)> {
         if width == 0 || height == 0 || width > MAX_INPUT_SIDE || height > MAX_INPUT_SIDE {
             return Err(artefact(format!("an input of {width}x{height} pixels is not supported")));
         }
-        let Graph { mut proto, input, .. } = self;
+        let Graph { mut proto, input, kept, .. } = self;
         let opened = proto.graph.as_mut().ok_or_else(|| artefact("the ONNX file holds no graph"))?;
         feed::put_before(opened, &input, (width, height));
+        let mut names: Vec<&String> = kept.keys().collect();
+        names.sort_unstable();
+        opened.input.extend(names.into_iter().filter_map(|name| Some(kept.get(name)?.input(name))));
         let onnx = operators::importer().with_ignore_output_shapes(true).with_ignore_value_info(true);
         let broken = |cause: TractError| artefact(format!("the graph cannot be used: {}", first_line(&cause))).because(cause);
         let mut model = quietly(|| onnx.model_for_proto_model(&proto)).map_err(broken)?;
@@ -142,7 +185,8 @@ impl Graph {
         quietly(|| model.set_input_fact(0, InferenceFact::dt_shape(DatumType::F32, shape))).map_err(broken)?;
         quietly(|| model.analyse(false)).map_err(broken)?;
         check_values(&model, budget)?;
-        quietly(move || model.into_typed()).map_err(broken)
+        let typed = quietly(move || model.into_typed()).map_err(broken)?;
+        Ok((typed, kept.into_iter().map(|(name, kept)| (name, kept.stored)).collect()))
     }
 }
 

@@ -4,9 +4,12 @@
 use super::engine::EngineChoice;
 use super::engine::{self, Options};
 use super::onnx::Graph;
+use super::process::{Limits, Loaded, Session};
 use super::registry::{Models, Settings};
 use super::tensorrt;
+use crate::error::Result;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Part of the range of the right numbers by which a number may be off.
 const TOLERANCE: f32 = 1e-3;
@@ -21,10 +24,16 @@ fn stored() -> Vec<PathBuf> {
     cases
 }
 
+/// As the service opens models.
+fn open(path: &Path) -> Result<Session<'static>> {
+    let limits = Limits { max_file_bytes: u64::MAX, budget_bytes: BUDGET_BYTES, timeout: Duration::from_secs(60) };
+    Session::open(path, limits, &|| Ok(()))
+}
+
 /// All outputs one after the other, or why there are none.
-fn outputs(path: &Path, picture: &[f32], choice: EngineChoice) -> Result<Vec<f32>, String> {
-    let graph = Graph::read_file(path, u64::MAX, BUDGET_BYTES).map_err(|error| error.message().to_owned())?;
-    let (input, count) = (graph.input(), graph.output_names().len());
+fn outputs(path: &Path, picture: &[f32], choice: EngineChoice) -> std::result::Result<Vec<f32>, String> {
+    let session = open(path).map_err(|error| error.message().to_owned())?;
+    let (input, count) = (session.description().input(), session.description().output_names().len());
     let options = Options {
         width: input.width.unwrap(),
         height: input.height.unwrap(),
@@ -35,7 +44,7 @@ fn outputs(path: &Path, picture: &[f32], choice: EngineChoice) -> Result<Vec<f32
         scores: &|_| None,
         building: &|| Ok(()),
     };
-    let engine = engine::compile(graph, &options).map_err(|error| error.to_string())?;
+    let Loaded { engine, .. } = engine::compile(session, &options).map_err(|error| error.to_string())?;
     let mut run = engine.new_run().unwrap();
     run.input().copy_from_slice(picture);
     run.execute().map_err(|error| error.to_string())?;
@@ -103,8 +112,8 @@ fn every_kind_of_input_is_fed() {
 #[test]
 fn frames_of_a_graph_for_several_are_apart() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/onnx/inputs/batch.onnx");
-    let graph = Graph::read_file(&path, u64::MAX, BUDGET_BYTES).unwrap();
-    assert_eq!(graph.input().frames(), 4);
+    let session = open(&path).unwrap();
+    assert_eq!(session.description().input().frames(), 4);
     let options = Options {
         width: 16,
         height: 16,
@@ -115,7 +124,7 @@ fn frames_of_a_graph_for_several_are_apart() {
         scores: &|_| None,
         building: &|| Ok(()),
     };
-    let engine = engine::compile(graph, &options).unwrap();
+    let Loaded { engine, .. } = engine::compile(session, &options).unwrap();
     assert_eq!((engine.batch().frames, engine.output_shapes()[0].as_slice()), (4, &[1, 7, 4][..]));
     let mut run = engine.new_run().unwrap();
     let mut outputs = |values: [f32; 4]| -> Vec<Vec<f32>> {

@@ -2,7 +2,7 @@
 
 use super::family::{Outputs, Scratch};
 use super::model::Holder;
-use super::{Done, Job, Model, Run, Thresholds};
+use super::{Done, Engine, Job, Model, Run, Thresholds};
 use crate::clock::Wall;
 use crate::detection::Detection;
 use crate::error::{Error, Kind, Result};
@@ -175,16 +175,16 @@ fn decode(
     detections.extend(named.filter_map(|candidate| candidate.on_frame(&back)));
 }
 
-/// Runs a model once on noise, as a test. What its outputs show to be otherwise than their shapes said is corrected; what is odd
+/// Runs a model once on noise, as a test, on `engine`: the model's own, or one that can do less harm. What its outputs show to be otherwise than their shapes said is corrected; what is odd
 /// about them is given back.
-pub(crate) fn try_out(model: &mut Model) -> Result<Option<&'static str>> {
+pub(crate) fn try_out(model: &mut Model, engine: &dyn Engine) -> Result<Option<&'static str>> {
     let rule = model.rule();
     let placement = rule.place(rule.width, rule.height).ok_or_else(|| Error::new(Kind::Inference, "the crop is empty"))?;
     let mut noise = vec![0; rule.slot_bytes()];
     // A multiplicative generator (Knuth's constant): any picture will do, but always the same.
     noise.iter_mut().enumerate().for_each(|(index, byte)| *byte = ((index as u32).wrapping_mul(2_654_435_761) >> 24) as u8);
     let attempt = AssertUnwindSafe(|| {
-        let mut run = model.engine().new_run()?;
+        let mut run = engine.new_run()?;
         model.fill().write(&noise, run.input(), model.rule(), &placement);
         run.expect_scores_from(f32::NEG_INFINITY);
         run.execute()?;

@@ -1,9 +1,12 @@
 //! Models as a user meets them: the real binary loads them while it works, and `weir check` says what they are.
 
-use crate::support::weir::command;
-use crate::support::{Folder, Json, Weir, clip, process, request, root, udp};
-use std::path::Path;
-use std::time::Instant;
+use crate::support::onnx::{Model, integer, integers};
+use crate::support::weir::{command, signal};
+use crate::support::{Folder, Json, Weir, clip, process, request, root, udp, wait_for};
+use rustix::process::Signal;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 /// Frames a second of the pipeline that is watched while models load.
 const PACE: f64 = 20.0;
@@ -76,4 +79,176 @@ fn check_tells_family_input_classes_and_cost_of_every_family() {
     let output = process::output(command(cache.path()).arg("check").arg(root().join("tests/families/bad-operator.onnx")));
     assert!(!output.status.success());
     assert!(String::from_utf8_lossy(&output.stderr).contains("operator Teleport (node beam) is not supported"));
+}
+
+/// The models' folder of a service.
+fn folder(weir: &Weir) -> PathBuf {
+    Path::new(&weir.toy()).parent().unwrap().to_owned()
+}
+
+/// The newest error among a pipeline's own updates.
+fn complaint(weir: &Weir, pipeline: &str) -> Option<String> {
+    let report = weir.report(pipeline);
+    let updates = report.get("video_source_status_updates").items();
+    let errors = updates.iter().filter(|update| update.at("payload/error_type").text().is_some());
+    errors.last().map(|update| update.get("payload").to_string())
+}
+
+/// Frame numbers follow one another.
+fn frames_follow(sink: &udp::Receiver, last: &mut Option<f64>) {
+    while let Some(text) = sink.text_within(Duration::from_millis(1)) {
+        let frame = Json::parse(&text).at("inference_metadata/frame_id").number().unwrap();
+        assert!(last.is_none_or(|last| frame == last + 1.0), "frame {frame} after {last:?}");
+        *last = Some(frame);
+    }
+}
+
+/// A kernel that reads beyond its operand ends the process it runs in. What only tract can run does so in a process of its own.
+#[test]
+fn a_model_whose_process_dies_costs_nobody_else_a_frame_and_runs_again() {
+    let weir = Weir::start();
+    let video = clip("long.mp4");
+    let pace = r#", "max_fps": 10"#;
+    let healthy: Vec<udp::Receiver> = (0..4).map(|_| udp::Receiver::new()).collect();
+    for sink in &healthy {
+        weir.init(&init(&weir.toy(), &video, sink.port(), pace));
+    }
+    let model = folder(&weir).join("stranger.onnx");
+    std::fs::copy(root().join("tests/families/nms_in_graph.onnx"), &model).unwrap();
+    let sick = udp::Receiver::new();
+    let pipeline = weir.init(&init(&model.display().to_string(), &video, sick.port(), pace));
+    let mut last: Vec<Option<f64>> = vec![None; healthy.len()];
+    let mut follow = |frames: usize| {
+        for _ in 0..frames {
+            sick.text();
+            healthy.iter().zip(&mut last).for_each(|(sink, last)| frames_follow(sink, last));
+        }
+    };
+    follow(3);
+    let only = |pids: Vec<u32>| if let [pid] = pids[..] { Some(pid) } else { None };
+    let first = wait_for("one model process", || only(weir.model_processes()));
+    signal(first, Signal::SEGV);
+    let said = wait_for("the pipeline to say so", || complaint(&weir, &pipeline).filter(|said| said.contains("ended early")));
+    assert!(said.contains("the model's process ended early (ended by signal 11)"), "{said}");
+    follow(3);
+    let second = wait_for("another model process", || only(weir.model_processes()).filter(|pid| *pid != first));
+    assert_ne!(first, second);
+    for (index, last) in last.iter().enumerate() {
+        assert!(last.is_some_and(|last| last >= 3.0), "pipeline {index}: {last:?}");
+    }
+    // with the pipeline its process goes
+    weir.order("terminate", &pipeline);
+    wait_for("the model process to be gone", || weir.model_processes().is_empty().then_some(()));
+}
+
+#[test]
+fn a_model_that_is_not_read_in_time_is_an_error_and_its_process_is_gone() {
+    let weir = Weir::configured("[models]\nload_timeout_s = 0.5\n");
+    let names: Vec<String> = (0..45_000).map(|index| format!("n{index}")).collect();
+    let ends = std::iter::once("images").chain(names.iter().map(String::as_str));
+    let chain = ends.zip(&names).fold(Model::new(32, "n44999"), |model, (from, to)| model.node("Relu", &[from], to, &[]));
+    let file = folder(&weir).join("endless.onnx");
+    std::fs::write(&file, chain.file()).unwrap();
+    let start = Instant::now();
+    let reply = weir.ask(&init(&file.display().to_string(), &clip("short.mp4"), 9, ""));
+    assert!(reply.to_string().contains("took longer to load than it may (models.load_timeout_s)"), "{reply}");
+    assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
+    wait_for("its process to be gone", || weir.model_processes().is_empty().then_some(()));
+    assert!(weir.list().is_empty());
+}
+
+/// Files that no exporter writes: one line that says why, soon, and nothing is left.
+#[test]
+fn strangers_models_end_in_one_line() {
+    let folder = Folder::new();
+    let outside = Folder::new();
+    std::fs::write(outside.path().join("secret"), [0; 64]).unwrap();
+    std::os::unix::fs::symlink(outside.path().join("secret"), folder.path().join("link")).unwrap();
+    let fifo = rustix::fs::FileType::Fifo;
+    rustix::fs::mknodat(rustix::fs::CWD, folder.path().join("fifo"), fifo, rustix::fs::Mode::RUSR, 0).unwrap();
+    let relu = |model: Model| model.node("Relu", &["images"], "out", &[]);
+    let conv = |weights: &[u64], attributes: &[Vec<u8>]| {
+        Model::new(32, "out").floats("w", weights).node("Conv", &["images", "w"], "out", attributes)
+    };
+    let beside = |file: &str| {
+        let model = Model::new(32, "out").elsewhere("w", &[4, 3, 1, 1], file);
+        model.node("Conv", &["images", "w"], "out", &[integers("kernel_shape", &[1, 1])])
+    };
+    let huge = i64::MAX;
+    let models = [
+        ("cycle", "graph", Model::new(32, "b").node("Add", &["images", "b"], "a", &[]).node("Relu", &["a"], "b", &[])),
+        ("no-tensor", "graph", Model::new(32, "out").node("Add", &["images", "nowhere"], "out", &[])),
+        ("no-output", "graph", relu(Model::new(32, "nothing"))),
+        ("twice", "", relu(relu(Model::new(32, "out")))),
+        ("huge-shape", "MiB", Model::new(32, "out").shape("s", &[huge, huge, 4]).node("ConstantOfShape", &["s"], "out", &[])),
+        (
+            "huge-tile",
+            "MiB",
+            Model::new(32, "out").shape("s", &[1, 1, 1 << 30, 1 << 30]).node("Tile", &["images", "s"], "out", &[]),
+        ),
+        ("huge-reshape", "", Model::new(32, "out").shape("s", &[huge, 3]).node("Reshape", &["images", "s"], "out", &[])),
+        ("huge-pads", "", conv(&[4, 3, 3, 3], &[integers("pads", &[1 << 62, 1 << 62, 1 << 62, 1 << 62])])),
+        ("huge-stride", "", conv(&[4, 3, 3, 3], &[integers("strides", &[u64::MAX, 0])])),
+        ("no-groups", "", conv(&[4, 3, 3, 3], &[integer("group", 0)])),
+        ("other-kernel", "", conv(&[4, 3, 3, 3], &[integers("kernel_shape", &[9, 9])])),
+        ("outside", "outside the folder", beside("../secret")),
+        ("absolute", "outside the folder", beside("/etc/passwd")),
+        ("link", "outside the folder", beside("link")),
+        ("fifo", "is no file", beside("fifo")),
+        ("missing", "must lie beside", beside("missing.data")),
+    ];
+    for (name, words, model) in models {
+        let path = folder.path().join(format!("{name}.onnx"));
+        std::fs::write(&path, model.file()).unwrap();
+        let start = Instant::now();
+        let output = command(folder.path()).arg("check").arg(&path).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        let last = said.lines().last().unwrap_or_default();
+        assert!(!output.status.success() && output.status.code().is_some(), "{name}: {:?} {said}", output.status);
+        assert!(last.starts_with("weir: ") && last.contains(words), "{name}: {said}");
+        assert!(start.elapsed() < Duration::from_secs(30), "{name} took {:?}", start.elapsed());
+    }
+}
+
+/// Weights of 75 MB: while they are loaded there is little more than themselves, in the service and its model process together.
+#[test]
+fn loading_takes_little_more_memory_than_the_weights() {
+    const ALLOWED_BYTES: u64 = 40 << 20;
+    let weir = Weir::start();
+    let same = [integers("pads", &[1, 1, 1, 1])];
+    let model = Model::new(16, "out")
+        .floats("w0", &[1024, 3, 3, 3])
+        .floats("w1", &[1024, 1024, 3, 3])
+        .floats("w2", &[1024, 1024, 3, 3])
+        .floats("w3", &[7, 1024, 1, 1])
+        .shape("flat", &[1, 7, 256])
+        .node("Conv", &["images", "w0"], "a", &same)
+        .node("Conv", &["a", "w1"], "b", &same)
+        .node("Conv", &["b", "w2"], "c", &same)
+        .node("Conv", &["c", "w3"], "d", &[])
+        .node("Reshape", &["d", "flat"], "out", &[]);
+    let bytes = model.file();
+    let (weights, file) = (bytes.len() as u64, folder(&weir).join("large.onnx"));
+    std::fs::write(&file, bytes).unwrap();
+    let memory = |pid| process::bytes(pid, "smaps_rollup", "Pss:").unwrap_or(0);
+    let before = memory(weir.pid());
+    let over = AtomicBool::new(false);
+    let most = std::thread::scope(|scope| {
+        let watch = scope.spawn(|| {
+            let mut most = 0;
+            while !over.load(Ordering::SeqCst) {
+                let processes = weir.model_processes().into_iter().chain([weir.pid()]);
+                most = most.max(processes.map(memory).sum());
+                // /proc cannot be waited for
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            most
+        });
+        weir.init(&init(&file.display().to_string(), &clip("short.mp4"), 9, r#", "max_fps": 1"#));
+        over.store(true, Ordering::SeqCst);
+        watch.join().unwrap()
+    });
+    let peak = most.saturating_sub(before);
+    println!("{peak} bytes at most for {weights} bytes of weights, beyond the {before} of the idle service");
+    assert!(peak <= weights * 3 / 2 + ALLOWED_BYTES, "{peak} bytes for {weights} bytes of weights");
 }

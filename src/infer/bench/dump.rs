@@ -1,9 +1,10 @@
 //! `weir bench engine --input X.f32 --dump DIR`: what a model makes of given numbers, to be compared with other engines.
 
-use super::read_file;
+use super::{open, sides};
 use crate::error::{Error, Kind, Result, system};
 use crate::infer::engine::EngineChoice;
 use crate::infer::engine::{self, Options};
+use crate::infer::registry::Settings;
 use crate::infer::tensorrt;
 use std::fs::File;
 use std::io::{Read, Write};
@@ -18,7 +19,9 @@ const MAX_INPUT_BYTES: u64 = 3 << 30;
 /// `input` holds 32-bit little-endian floats in the order that the file declares for its input: `[1, 3, H, W]`,
 /// or `[N, H, W, 3]` where it says so. In the names of files everything but letters, digits, `.`, `-` and `_` is `_`.
 pub fn dump(model: &Path, input: &Path, folder: &Path, choice: EngineChoice) -> Result<()> {
-    let (graph, [width, height], budget_bytes) = read_file(model)?;
+    let session = open(model)?;
+    let graph = session.description().clone();
+    let ([width, height], budget_bytes) = (sides(graph.input()), Settings::default().memory_budget_bytes);
     let given = floats(input)?;
     let frames = graph.input().frames();
     let planes = graph.input().planes(&given, width, height).ok_or_else(|| {
@@ -36,7 +39,7 @@ pub fn dump(model: &Path, input: &Path, folder: &Path, choice: EngineChoice) -> 
         scores: &|_| None,
         building: &|| Ok(()),
     };
-    let engine = engine::compile(graph, &options)?;
+    let engine = engine::compile(session, &options)?.engine;
     let mut run = engine.new_run()?;
     for (frame, planes) in planes.chunks_exact((planes.len() / frames).max(1)).enumerate() {
         run.select_frame(frame);

@@ -1,5 +1,6 @@
 //! What is known while a model is compiled: its weights.
 
+use crate::infer::onnx::Stored;
 use std::borrow::Cow;
 use std::sync::Arc;
 use tract_onnx::prelude::Tensor;
@@ -14,6 +15,8 @@ pub(super) fn floats(tensor: &Tensor) -> Option<&[f32]> {
 pub(super) enum Constant {
     /// With its content.
     Tensor(Arc<Tensor>),
+    /// 32-bit floats of this shape that still lie in the model's file.
+    Stored(Stored, Arc<[usize]>),
     /// 32-bit floats of this shape, whose content another process has already laid among the plan's weights ([`super::document`]).
     Packed(Arc<[usize]>),
 }
@@ -23,7 +26,7 @@ impl Constant {
     pub(super) fn shape(&self) -> &[usize] {
         match self {
             Constant::Tensor(tensor) => tensor.shape(),
-            Constant::Packed(shape) => shape,
+            Constant::Stored(_, shape) | Constant::Packed(shape) => shape,
         }
     }
 
@@ -36,7 +39,7 @@ impl Constant {
     pub(super) fn is_float(&self) -> bool {
         match self {
             Constant::Tensor(tensor) => floats(tensor).is_some(),
-            Constant::Packed(_) => true,
+            Constant::Stored(..) | Constant::Packed(_) => true,
         }
     }
 
@@ -44,7 +47,15 @@ impl Constant {
     pub(super) fn floats(&self) -> Option<Cow<'_, [f32]>> {
         match self {
             Constant::Tensor(tensor) => floats(tensor).map(Cow::Borrowed),
+            Constant::Stored(stored, _) => stored.read().map(Cow::Owned),
             Constant::Packed(_) => None,
+        }
+    }
+
+    /// Keeps the shape only.
+    pub(super) fn forget_content(&mut self) {
+        if self.is_float() {
+            *self = Constant::Packed(self.shape().into());
         }
     }
 
@@ -52,6 +63,7 @@ impl Constant {
     pub(super) fn tensor(&self) -> Option<Arc<Tensor>> {
         match self {
             Constant::Tensor(tensor) => Some(tensor.clone()),
+            Constant::Stored(stored, shape) => Some(Arc::new(Tensor::from_shape(shape, &stored.read()?).ok()?)),
             Constant::Packed(_) => None,
         }
     }

@@ -31,7 +31,7 @@ pub fn allow_threads(threads: usize) {
 }
 
 /// Threads that runs compiled from now on may use.
-pub(super) fn allowed_threads() -> usize {
+pub(crate) fn allowed_threads() -> usize {
     CREW.size.load(Ordering::Relaxed).max(1)
 }
 

@@ -201,6 +201,18 @@ impl Graph {
         self.nodes.retain(|_| keep.next().unwrap_or(false));
     }
 
+    /// Keeps the shapes of constants only.
+    pub(super) fn forget_content(&mut self) {
+        self.values.iter_mut().filter_map(|value| value.constant.as_mut()).for_each(Constant::forget_content);
+        for node in &mut self.nodes {
+            match &mut node.op {
+                Op::Conv(conv) => conv.weights.forget_content(),
+                Op::MatMul { weights } => weights.forget_content(),
+                _ => {}
+            }
+        }
+    }
+
     /// Drops values that nothing names. Ids change.
     pub(super) fn compact(&mut self) {
         let mut named = vec![false; self.values.len()];

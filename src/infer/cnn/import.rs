@@ -10,6 +10,7 @@ use super::kernels::{Activation, Binary};
 use super::resample;
 use super::unsupported::{tract, unsupported};
 use crate::error::Result;
+use crate::infer::onnx::Stored;
 use crate::infer::onnx::operators::Resample;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -23,12 +24,12 @@ const MAX_NODES: usize = 100_000;
 /// Most elements of one tensor (1 GiB of floats): also keeps every offset within 32 bits.
 pub(super) const MAX_ELEMENTS: usize = 1 << 28;
 
-/// Imports a model with one input.
-pub(super) fn import(model: &TypedModel) -> Result<Graph> {
+/// Imports a model with one input. Further inputs stand for weights of that name.
+pub(super) fn import(model: &TypedModel, stored: &HashMap<String, Stored>) -> Result<Graph> {
     if model.nodes().len() > MAX_NODES {
         return Err(unsupported("graph", "more nodes than any detector has"));
     }
-    let mut importer = Importer { model, graph: Graph::default(), ids: HashMap::new() };
+    let mut importer = Importer { model, stored, graph: Graph::default(), ids: HashMap::new() };
     let order = model.eval_order().map_err(|e| unsupported("graph", "no order of execution").because(tract(e)))?;
     for index in order {
         importer.node(model.node(index))?;
@@ -43,6 +44,7 @@ pub(super) fn import(model: &TypedModel) -> Result<Graph> {
 
 struct Importer<'a> {
     model: &'a TypedModel,
+    stored: &'a HashMap<String, Stored>,
     graph: Graph,
     ids: HashMap<OutletId, ValueId>,
 }
@@ -87,6 +89,14 @@ impl Importer<'_> {
             .collect::<Result<_>>()?;
         if node.op_is::<ops::source::TypedSource>() {
             let id = self.declare(node, 0)?;
+            if let Some(stored) = self.stored.get(&node.name) {
+                let value = &mut self.graph.values[id.0];
+                if value.foreign || value.len() != stored.len() {
+                    return Err(unsupported(&node.name, "weights of another shape"));
+                }
+                value.constant = Some(Constant::Stored(stored.clone(), value.shape.as_slice().into()));
+                return Ok(());
+            }
             if self.graph.value(id).foreign || !self.graph.inputs.is_empty() {
                 return Err(unsupported(&node.name, "not one input of 32-bit floats"));
             }

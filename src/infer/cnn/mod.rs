@@ -36,17 +36,20 @@ mod storage;
 mod tests;
 mod unsupported;
 
+use super::onnx::Stored;
 use super::shared::SharedFloats;
 use super::{Engine, Scores};
 use crate::error::{Error, Kind, Result};
 use choice::Target;
 pub use choice::Way;
 pub use crew::allow_threads;
+pub(crate) use crew::allowed_threads;
 pub(crate) use document::MAX_BYTES as MAX_DOCUMENT_BYTES;
 pub use profile::{LayerWays, StepTime};
 
 use kernels::Kernels;
 pub(crate) use kernels::heap::{give_back as give_back_memory, keep_little as keep_little_memory, keep_much as keep_much_memory};
+use std::collections::HashMap;
 use std::sync::Arc;
 use tract_onnx::prelude::TypedModel;
 
@@ -92,12 +95,14 @@ pub(crate) struct Size {
     pub(crate) foreign_bytes: usize,
     /// Each run.
     pub(crate) arena_bytes: usize,
+    /// Numbers of the input.
+    pub(crate) input_floats: usize,
 }
 
 impl Blueprint {
-    /// Of a model, as in [`compile`].
-    pub(crate) fn new(model: &TypedModel, options: &Options) -> Result<Blueprint> {
-        Ok(Blueprint(plan::Draft::new(model, target(options)?, options.scores)?))
+    /// Of a model, as in [`compile`]; inputs beside its first stand for weights of that name.
+    pub(crate) fn new(model: &TypedModel, stored: &HashMap<String, Stored>, options: &Options) -> Result<Blueprint> {
+        Ok(Blueprint(plan::Draft::new(model, stored, target(options)?, options.scores)?))
     }
 
     /// Of a [`Blueprint::document`], which may hold anything.
@@ -125,7 +130,22 @@ impl Blueprint {
     pub(crate) fn size(&self) -> Result<Size> {
         let mut counted = packer::Packer::counting();
         let plan = self.0.lay_out(&mut counted)?;
-        Ok(Size { weights_floats: counted.floats(), foreign_bytes: plan.weights_bytes(), arena_bytes: plan.arena_bytes() })
+        Ok(Size {
+            weights_floats: counted.floats(),
+            foreign_bytes: plan.weights_bytes(),
+            arena_bytes: plan.arena_bytes(),
+            input_floats: plan.input.1,
+        })
+    }
+
+    /// Of the outputs.
+    pub(crate) fn output_shapes(&self) -> Vec<Vec<usize>> {
+        self.0.graph.outputs.iter().map(|id| self.0.graph.value(*id).shape.clone()).collect()
+    }
+
+    /// Frees the content of the weights, once it is written.
+    pub(crate) fn forget_content(&mut self) {
+        self.0.graph.forget_content();
     }
 
     /// Writes the weights, [`Size::weights_floats`] of them, over zeros.
@@ -158,7 +178,7 @@ pub fn ways(model: &TypedModel, options: &Options, runs: u32) -> Result<Vec<Laye
 }
 
 fn build(model: &TypedModel, options: &Options) -> Result<plan::Plan> {
-    plan::Draft::new(model, target(options)?, options.scores)?.into_plan()
+    plan::Draft::new(model, &HashMap::new(), target(options)?, options.scores)?.into_plan()
 }
 
 /// What a plan is made for.

@@ -13,6 +13,8 @@ use super::storage::{Place, plan as place};
 use super::unsupported::unsupported;
 use crate::error::{Error, Kind, Result};
 use crate::infer::Scores;
+use crate::infer::onnx::Stored;
+use std::collections::HashMap;
 use tract_onnx::prelude::TypedModel;
 
 /// What all threads share.
@@ -45,8 +47,13 @@ pub(super) struct Draft {
 }
 
 impl Draft {
-    pub(super) fn new(model: &TypedModel, target: Target, scores: Option<Scores>) -> Result<Draft> {
-        let mut graph = import(model)?;
+    pub(super) fn new(
+        model: &TypedModel,
+        stored: &HashMap<String, Stored>,
+        target: Target,
+        scores: Option<Scores>,
+    ) -> Result<Draft> {
+        let mut graph = import(model, stored)?;
         simplify(&mut graph);
         graph.compact();
         Ok(Draft { graph, target, scores })

@@ -6,7 +6,7 @@ use super::listed::{Layout, Listed};
 use super::pair::{Activation, Background, Pair};
 use super::{Family, in_graph, yolox};
 use crate::error::{Error, Kind, Result};
-use crate::infer::onnx::Graph;
+use crate::infer::onnx::Description;
 
 /// Longest list of final boxes that is taken for one: exporters keep 100 or 300; grids have thousands of anchors.
 const MAX_FINAL_BOXES: usize = 1000;
@@ -41,7 +41,7 @@ pub(crate) struct Recognised {
 
 impl Hints {
     /// For a graph that will run at that size, of so many classes.
-    pub(crate) fn of_graph(graph: &Graph, counts: Vec<usize>, (width, height): (usize, usize)) -> Hints {
+    pub(crate) fn of_graph(graph: &Description, counts: Vec<usize>, (width, height): (usize, usize)) -> Hints {
         let side = |side: usize| u32::try_from(side).unwrap_or(0);
         let outputs = graph.output_names().into_iter().map(str::to_owned).collect();
         let points = graph.metadata("kpt_shape").and_then(|text| {

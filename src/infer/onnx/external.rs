@@ -2,7 +2,8 @@
 
 use super::{artefact, clean, element_bytes, elements, quietly};
 use crate::error::{Error, Kind, Result, system};
-use std::collections::HashMap;
+use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Component, Path, PathBuf};
@@ -12,10 +13,12 @@ use tract_onnx::prelude::Framework;
 /// Most files that the weights of one model may be spread over; exporters write one, or one for each tensor.
 const MAX_FILES: usize = 10_000;
 
-/// Reads every tensor that lies in another file into `proto`. Such files must lie in `folder`; without one there are none.
-/// `budget` is the most bytes that all of them together may have.
-pub(super) fn load(proto: &mut ModelProto, folder: Option<&Path>, budget: u64) -> Result<()> {
-    let mut reader = Reader { folder, files: HashMap::new(), left: budget, budget };
+/// Gives a file beside the model by the name that the model calls it, and its size.
+pub(in crate::infer) type Beside<'a> = &'a mut dyn FnMut(&str) -> Result<(File, u64)>;
+
+/// Reads every tensor that lies in another file into `proto`. `budget` is the most bytes that all of them together may have.
+pub(super) fn load(proto: &mut ModelProto, beside: Beside<'_>, budget: u64) -> Result<()> {
+    let mut reader = Reader { beside, last: None, opened: 0, left: budget, budget };
     let functions = proto.functions.iter_mut().flat_map(|function| &mut function.node);
     for attribute in functions.flat_map(|node| &mut node.attribute) {
         attribute.t.iter_mut().chain(&mut attribute.tensors).try_for_each(|tensor| reader.tensor(tensor))?;
@@ -46,9 +49,10 @@ pub(in crate::infer) fn other_files(path: &Path) -> Result<Vec<PathBuf>> {
 }
 
 struct Reader<'a> {
-    folder: Option<&'a Path>,
-    /// By the name that the model calls them.
-    files: HashMap<String, (File, u64)>,
+    beside: Beside<'a>,
+    /// The one that was read last: exporters write tensors one after the other.
+    last: Option<(String, File, u64)>,
+    opened: usize,
     /// Bytes that may still be read.
     left: u64,
     budget: u64,
@@ -101,7 +105,7 @@ impl Reader<'_> {
         }
         let shown = clean(&location);
         let (file, size) = self.open(&location)?;
-        if offset.checked_add(wanted).is_none_or(|end| end > *size) {
+        if offset.checked_add(wanted).is_none_or(|end| end > size) {
             return Err(artefact(format!("tensor {name} ends behind the end of {shown}, which has {size} bytes")));
         }
         // bounded by the file's size and by the budget
@@ -114,39 +118,54 @@ impl Reader<'_> {
         Ok(())
     }
 
-    fn open(&mut self, location: &str) -> Result<&(File, u64)> {
-        if !self.files.contains_key(location) {
-            if self.files.len() >= MAX_FILES {
+    fn open(&mut self, location: &str) -> Result<(&File, u64)> {
+        if self.last.as_ref().is_none_or(|(name, ..)| name != location) {
+            if self.opened >= MAX_FILES {
                 return Err(artefact(format!("the weights lie in more than {MAX_FILES} files")));
             }
-            let opened = open_beside(self.folder, location)?;
-            self.files.insert(location.to_owned(), opened);
+            self.opened += 1;
+            let (file, size) = (self.beside)(location)?;
+            self.last = Some((location.to_owned(), file, size));
         }
-        self.files.get(location).ok_or_else(|| artefact("a file of weights is gone"))
+        let last = self.last.as_ref().map(|(_, file, size)| (file, *size));
+        last.ok_or_else(|| artefact("a file of weights is gone"))
     }
 }
 
 /// Opens `location`, which must be a regular file below `folder` after every link and `..` is resolved.
-fn open_beside(folder: Option<&Path>, location: &str) -> Result<(File, u64)> {
+pub(in crate::infer) fn open_beside(folder: Option<&Path>, location: &str) -> Result<(File, u64)> {
     let shown = clean(location);
     let missing = || artefact(format!("the weights lie in another file, {shown}, which must lie beside the model"));
+    let outside = || artefact(format!("the weights lie in {shown}, outside the folder of the model"));
     let relative = Path::new(location);
-    let inside = relative.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
     let folder = folder.ok_or_else(missing)?;
-    if !inside {
-        return Err(artefact(format!("the weights lie in {shown}, outside the folder of the model")));
+    if !relative.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir)) {
+        return Err(outside());
     }
-    let resolve = |path: PathBuf| path.canonicalize().map_err(|cause| missing().because(cause));
-    let folder = resolve(folder.to_owned())?;
-    let path = resolve(folder.join(relative))?;
-    if !path.starts_with(&folder) {
-        return Err(artefact(format!("the weights lie in {shown}, outside the folder of the model")));
-    }
-    let kind = std::fs::metadata(&path).map_err(|cause| missing().because(cause))?;
-    // looked at before it is opened: opening a FIFO would wait for its writer
-    if !kind.is_file() {
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    // a FIFO must not make anybody wait for its writer
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let opened = rustix::fs::open(folder, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).and_then(|folder| {
+        rustix::fs::openat2(&folder, relative, flags, Mode::empty(), ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS)
+    });
+    let file = match opened {
+        Ok(file) => File::from(file),
+        Err(Errno::XDEV | Errno::LOOP) => return Err(outside()),
+        // Linux before 5.6, or a container that knows no openat2: what no link on the way may lead out of
+        Err(Errno::NOSYS | Errno::PERM) => File::from(resolved(folder, relative, flags).ok_or_else(outside)?),
+        Err(errno) => return Err(missing().because(std::io::Error::from(errno))),
+    };
+    let facts = file.metadata().map_err(|cause| artefact(format!("{shown} cannot be read")).because(cause))?;
+    if !facts.is_file() {
         return Err(artefact(format!("{shown}, where weights should be, is no file")));
     }
-    let file = File::open(&path).map_err(|cause| artefact(format!("{shown} cannot be read")).because(cause))?;
-    Ok((file, kind.len()))
+    Ok((file, facts.len()))
+}
+
+/// The file with all links resolved, where it then lies below `folder`.
+fn resolved(folder: &Path, relative: &Path, flags: OFlags) -> Option<std::os::fd::OwnedFd> {
+    let folder = folder.canonicalize().ok()?;
+    let path: PathBuf = folder.join(relative).canonicalize().ok()?;
+    let inside = path.starts_with(&folder);
+    inside.then(|| rustix::fs::open(&path, flags | OFlags::NOFOLLOW, Mode::empty()).ok())?
 }

@@ -11,8 +11,9 @@ use crate::infer::family::recognise::{self, Recognised};
 use crate::infer::family::{Classes, Family};
 use crate::infer::fill::Fill;
 use crate::infer::model::{Model, Parts};
-use crate::infer::onnx::{Graph, MAX_INPUT_SIDE};
-use crate::infer::workbench;
+use crate::infer::onnx::{Description, MAX_INPUT_SIDE};
+use crate::infer::process::{Limits, Loaded, Session};
+use crate::infer::{Engine, workbench};
 use std::path::PathBuf;
 
 /// A graph with an open batch dimension was exported for sides that are multiples of this; the reference pads to it.
@@ -57,7 +58,14 @@ pub(super) fn assemble(artefacts: Artefacts, settings: &Settings, watch: &dyn Wa
         Some(name) => Some(Family::of_model_type(name).ok_or_else(|| unknown_model_type("object-detection", name))?),
     };
 
-    let graph = Graph::read_file(&weights, settings.max_model_bytes, settings.memory_budget_bytes)?;
+    let limits = Limits {
+        max_file_bytes: settings.max_model_bytes,
+        budget_bytes: settings.memory_budget_bytes,
+        timeout: settings.load_timeout,
+    };
+    let wanted = || watch.wanted();
+    let session = Session::open(&weights, limits, &wanted)?;
+    let graph = session.description().clone();
 
     let input = graph.input();
     let side = |side: Option<usize>| side.and_then(|side| u32::try_from(side).ok());
@@ -90,7 +98,7 @@ pub(super) fn assemble(artefacts: Artefacts, settings: &Settings, watch: &dyn Wa
         scores: &|shapes| family_of(shapes).ok()?.family.scores(shapes),
         building: &|| stage(Stage::Building),
     };
-    let engine = engine::compile(graph, &options)?;
+    let Loaded { engine, trial } = engine::compile(session, &options)?;
     let of_api = known_family.is_some();
     let Recognised { family, mut why } = family_of(engine.output_shapes())?;
     let names = class_names(names, family, engine.output_shapes(), &why)?;
@@ -102,7 +110,7 @@ pub(super) fn assemble(artefacts: Artefacts, settings: &Settings, watch: &dyn Wa
     // What a graph looks like is only known when it has been run.
     if settings.validate || model.is_recognised() {
         stage(Stage::Validating)?;
-        if let Some(odd) = validate(&mut model)? {
+        if let Some(odd) = validate(&mut model, trial.as_ref())? {
             log::warn!("model={} odd=\"{odd}\"", model.id());
             why = format!("{why}; {odd}");
         }
@@ -111,7 +119,7 @@ pub(super) fn assemble(artefacts: Artefacts, settings: &Settings, watch: &dyn Wa
 }
 
 /// `imgsz` of Ultralytics' metadata, `[height, width]` or one side: width and height for a graph that leaves them open.
-fn imgsz(graph: &Graph) -> Option<(u32, u32)> {
+fn imgsz(graph: &Description) -> Option<(u32, u32)> {
     let text = graph.metadata("imgsz")?;
     let sides = text.trim_matches(['[', ']', '(', ')', ' ']).split(',').filter(|side| !side.trim().is_empty());
     let sides: Vec<u32> = sides.map(|side| side.trim().parse().ok()).collect::<Option<_>>()?;
@@ -152,12 +160,13 @@ pub(super) fn unknown_model_type(task: &str, model_type: &str) -> Error {
 }
 
 /// Runs the model once on noise, and compares its outputs with its names.
-fn validate(model: &mut Model) -> Result<Option<&'static str>> {
+fn validate(model: &mut Model, trial: &dyn Engine) -> Result<Option<&'static str>> {
     let shapes = model.engine().output_shapes();
     let found = model.family().classes(shapes);
     let found = found.ok_or_else(|| artefact(format!("outputs of shapes {shapes:?} are not of {}", model.family_name())))?;
     if !found.fit(model.classes().len()) {
         return Err(artefact(format!("the outputs hold {found:?} classes, but there are {} names", model.classes().len())));
     }
-    workbench::try_out(model).map_err(|cause| artefact("the model failed its test run").because(cause))
+    workbench::try_out(model, trial)
+        .map_err(|cause| artefact(format!("the model failed its test run: {}", cause.message())).because(cause))
 }

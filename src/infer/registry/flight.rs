@@ -13,6 +13,8 @@ use std::task::{Poll, Waker};
 pub(super) trait Watch {
     /// Passes on how far the load is. Fails when nobody waits any more: the load should end.
     fn report(&self, progress: Progress) -> Result<()>;
+    /// Fails when nobody waits any more.
+    fn wanted(&self) -> Result<()>;
 }
 
 /// Nobody watches: the load goes on to its end.
@@ -20,6 +22,10 @@ pub(super) struct Nobody;
 
 impl Watch for Nobody {
     fn report(&self, _: Progress) -> Result<()> {
+        Ok(())
+    }
+
+    fn wanted(&self) -> Result<()> {
         Ok(())
     }
 }
@@ -94,11 +100,16 @@ impl<T> Flight<T> {
 }
 
 impl<T> Watch for Flight<T> {
-    fn report(&self, progress: Progress) -> Result<()> {
-        let mut state = self.lock();
-        if state.abandoned {
-            return Err(Error::new(Kind::ShuttingDown, "nobody waits for the model any more"));
+    fn wanted(&self) -> Result<()> {
+        match self.lock().abandoned {
+            true => Err(Error::new(Kind::ShuttingDown, "nobody waits for the model any more")),
+            false => Ok(()),
         }
+    }
+
+    fn report(&self, progress: Progress) -> Result<()> {
+        self.wanted()?;
+        let mut state = self.lock();
         state.progress = Some(progress);
         state.reports += 1;
         Self::wake(state);

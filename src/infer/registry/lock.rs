@@ -85,6 +85,9 @@ mod tests {
     struct Impatient(Cell<u32>);
 
     impl Watch for Impatient {
+        fn wanted(&self) -> Result<()> {
+            Ok(())
+        }
         fn report(&self, _progress: Progress) -> Result<()> {
             self.0.set(self.0.get() + 1);
             if self.0.get() > 1 { Err(Error::new(Kind::ShuttingDown, "")) } else { Ok(()) }

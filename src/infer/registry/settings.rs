@@ -41,6 +41,8 @@ pub struct Settings {
     pub max_model_bytes: u64,
     /// Most memory one model may take: weights and one arena, bytes.
     pub memory_budget_bytes: u64,
+    /// Longest time to read and compile a model, and for its test run.
+    pub load_timeout: Duration,
     /// Which engine compiles models.
     pub engine: EngineChoice,
     /// Where TensorRT is and how plans are made.
@@ -74,6 +76,7 @@ impl Default for Settings {
             retry_interval: Duration::from_secs(1),
             max_model_bytes: MAX_MODEL_BYTES,
             memory_budget_bytes: 2 << 30,
+            load_timeout: Duration::from_secs(300),
             engine: EngineChoice::Auto,
             tensorrt: tensorrt::Settings::default(),
             validate: true,

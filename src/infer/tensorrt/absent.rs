@@ -4,13 +4,13 @@ use super::settings::Settings;
 use super::{Request, unavailable};
 use crate::error::Result;
 use crate::infer::Engine;
-use crate::infer::onnx::Graph;
+use crate::infer::onnx::Description;
 use std::sync::Arc;
 
 const REASON: &str = "this program was built without TensorRT";
 
 /// The reason.
-pub(super) fn compile(_graph: &Graph, _request: &Request<'_>) -> Result<Arc<dyn Engine>> {
+pub(super) fn compile(_graph: &Description, _request: &Request<'_>) -> Result<Arc<dyn Engine>> {
     Err(unavailable(REASON))
 }
 

@@ -11,11 +11,11 @@ use super::settings::Settings;
 use super::unavailable;
 use crate::error::Result;
 use crate::infer::Engine;
-use crate::infer::onnx::Graph;
+use crate::infer::onnx::Description;
 use std::sync::Arc;
 
 /// The model on the GPU. Blocks: minutes, the first time.
-pub(super) fn compile(graph: &Graph, request: &Request<'_>) -> Result<Arc<dyn Engine>> {
+pub(super) fn compile(graph: &Description, request: &Request<'_>) -> Result<Arc<dyn Engine>> {
     let Request { weights, width, height, budget_bytes, settings, building } = *request;
     let input = graph.input();
     if let Some(batch) = input.batch.filter(|batch| *batch != 1) {

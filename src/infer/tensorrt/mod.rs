@@ -45,7 +45,7 @@ mod tests;
 pub use settings::Settings;
 
 use super::Engine;
-use super::onnx::Graph;
+use super::onnx::Description;
 use crate::error::{Error, Kind, Result};
 use std::path::Path;
 use std::sync::Arc;
@@ -89,7 +89,7 @@ pub struct Request<'a> {
 }
 
 /// Puts a model on the GPU: from a plan that was kept, else by building one, which takes minutes. Blocks.
-pub fn compile(graph: &Graph, request: &Request<'_>) -> Result<Arc<dyn Engine>> {
+pub fn compile(graph: &Description, request: &Request<'_>) -> Result<Arc<dyn Engine>> {
     compile::compile(graph, request)
 }
 

@@ -84,6 +84,11 @@ impl Weir {
         children(self.pid()).into_iter().filter(|pid| command_line(*pid).iter().any(|word| word == "capture")).collect()
     }
 
+    /// Process ids of the processes that read or run models: the children that were started as `weir model`.
+    pub fn model_processes(&self) -> Vec<u32> {
+        children(self.pid()).into_iter().filter(|pid| command_line(*pid).iter().any(|word| word == "model")).collect()
+    }
+
     /// Sends SIGTERM and waits for the end.
     pub fn stop(mut self) -> (ExitStatus, Duration) {
         let start = Instant::now();

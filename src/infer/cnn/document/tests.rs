@@ -9,12 +9,13 @@ use crate::infer::cnn::kernels::Activation;
 use crate::infer::cnn::tests::random::{self, Random};
 use crate::infer::cnn::{Blueprint, Options};
 use crate::infer::shared::{SharedFloats, SharedRoom, fix_size, memory_file, seal};
+use std::collections::HashMap;
 use std::sync::Arc;
 use tract_onnx::prelude::TypedModel;
 
 /// The engine as another process would have it: from the document and the sealed weights alone. `None`: it cannot leave its process.
 pub(in crate::infer::cnn) fn elsewhere(model: &TypedModel, options: &Options) -> Option<Arc<dyn Engine>> {
-    let here = Blueprint::new(model, options).unwrap();
+    let here = Blueprint::new(model, &HashMap::new(), options).unwrap();
     let document = here.document()?;
     let size = here.size().unwrap();
     assert_eq!(size.foreign_bytes, 0);
@@ -108,7 +109,7 @@ fn damaged_documents_are_refused_or_run() {
     for seed in 0..40 {
         let graph = random::Graph::random(seed);
         let options = Options { threads: 1, ..Options::default() };
-        let Ok(here) = Blueprint::new(&graph.model, &options) else { continue };
+        let Ok(here) = Blueprint::new(&graph.model, &HashMap::new(), &options) else { continue };
         let Some(document) = here.document() else { continue };
         for _ in 0..60 {
             let mut damaged = document.clone();

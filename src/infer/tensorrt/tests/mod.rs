@@ -10,7 +10,7 @@ use super::cuda::Device;
 use super::{Request, Settings, compile, describe};
 use crate::error::{Error, Kind, Result};
 use crate::infer::Engine;
-use crate::infer::onnx::Graph;
+use crate::infer::onnx::{Description, Graph};
 use std::cell::Cell;
 use std::fs::File;
 use std::path::Path;
@@ -44,7 +44,7 @@ fn load_while(machine: &Machine, model: &Path, building: &dyn Fn() -> Result<()>
 fn load_with(model: &Path, settings: &Settings, building: &dyn Fn() -> Result<()>) -> Result<Arc<dyn Engine>> {
     let graph = Graph::read(&mut File::open(model).unwrap(), BUDGET_BYTES).unwrap();
     let request = Request { weights: model, width: SIDE, height: SIDE, budget_bytes: BUDGET_BYTES, settings, building };
-    compile(&graph, &request)
+    compile(&Description::of(&graph), &request)
 }
 
 /// The error, which must be one.
