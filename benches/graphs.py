@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Writes ONNX graphs with the layer shapes of well-known detectors and random weights, for speed comparisons.
 
-    graphs.py yolov8n|yolov8s|yolo11n|yolov5s SIZE OUT.onnx
+    graphs.py yolov8n|yolov8s|yolov8x|yolo11n|yolov5s SIZE OUT.onnx
 
 The shapes come from the published architectures (channels, depths, kernel sizes); the code is our own, and so are the
 weights: a seeded generator scaled so that activations stay of order one. Needs numpy and onnx from PyPI.
@@ -199,18 +199,22 @@ class Net:
         onnx.save(model, path)
 
 
-def yolov8(net, width):
-    c = [int(w * width) for w in (64, 128, 256, 512, 1024)]
+def yolov8(net, width, depth=1, most=1024):
+    c = [int(min(w, most) * width) for w in (64, 128, 256, 512, 1024)]
     x = net.conv(net.conv(net.input, c[0], 3, 2), c[1], 3, 2)
-    x = net.c2f(x, c[1], 1, True)
-    p3 = net.c2f(net.conv(x, c[2], 3, 2), c[2], 2, True)
-    p4 = net.c2f(net.conv(p3, c[3], 3, 2), c[3], 2, True)
-    p5 = net.sppf(net.c2f(net.conv(p4, c[4], 3, 2), c[4], 1, True), c[4])
-    up4 = net.c2f(net.concat([net.double(p5), p4]), c[3], 1, False)
-    out3 = net.c2f(net.concat([net.double(up4), p3]), c[2], 1, False)
-    out4 = net.c2f(net.concat([net.conv(out3, c[2], 3, 2), up4]), c[3], 1, False)
-    out5 = net.c2f(net.concat([net.conv(out4, c[3], 3, 2), p5]), c[4], 1, False)
+    x = net.c2f(x, c[1], depth, True)
+    p3 = net.c2f(net.conv(x, c[2], 3, 2), c[2], 2 * depth, True)
+    p4 = net.c2f(net.conv(p3, c[3], 3, 2), c[3], 2 * depth, True)
+    p5 = net.sppf(net.c2f(net.conv(p4, c[4], 3, 2), c[4], depth, True), c[4])
+    up4 = net.c2f(net.concat([net.double(p5), p4]), c[3], depth, False)
+    out3 = net.c2f(net.concat([net.double(up4), p3]), c[2], depth, False)
+    out4 = net.c2f(net.concat([net.conv(out3, c[2], 3, 2), up4]), c[3], depth, False)
+    out5 = net.c2f(net.concat([net.conv(out4, c[3], 3, 2), p5]), c[4], depth, False)
     return net.anchor_free_head([out3, out4, out5], False)
+
+
+def yolov8x(net, width):
+    return yolov8(net, width, 3, 512)
 
 
 def yolo11(net, width):
@@ -243,7 +247,8 @@ def yolov5(net, width):
     return net.anchor_head([out3, out4, out5])
 
 
-MODELS = {"yolov8n": (yolov8, 0.25), "yolov8s": (yolov8, 0.5), "yolo11n": (yolo11, 0.25), "yolov5s": (yolov5, 0.5)}
+MODELS = {"yolov8n": (yolov8, 0.25), "yolov8s": (yolov8, 0.5), "yolov8x": (yolov8x, 1.25), "yolo11n": (yolo11, 0.25),
+          "yolov5s": (yolov5, 0.5)}
 
 if __name__ == "__main__":
     if len(sys.argv) != 4 or sys.argv[1] not in MODELS:
