@@ -10,6 +10,9 @@ use std::time::{Duration, Instant};
 /// RTP's clock counts so many to a unit: 50 per second.
 const STEP: u32 = 1800;
 
+/// Channels and what goes out on them.
+pub type Sent = Vec<(u8, Vec<u8>)>;
+
 /// What a camera does differently.
 #[derive(Clone, Copy)]
 pub struct Quirk {
@@ -29,7 +32,7 @@ pub struct Quirk {
     /// The whole answer, before it is sent.
     pub spelling: fn(String) -> String,
     /// What goes out for a packet: channel and bytes each.
-    pub packet: fn(&mut Player, Vec<u8>) -> Vec<(u8, Vec<u8>)>,
+    pub packet: fn(&mut Player, Vec<u8>) -> Sent,
     /// Odd things after a unit.
     pub after_unit: fn(&mut Player),
     /// The first unit that is played.
@@ -76,7 +79,7 @@ pub struct Player {
     pub packets: usize,
     /// Kept back by a quirk.
     pub held: Option<Vec<u8>>,
-    output: Vec<(u8, Vec<u8>)>,
+    output: Sent,
 }
 
 impl Player {

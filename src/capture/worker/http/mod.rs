@@ -151,12 +151,15 @@ impl Answer {
     }
 }
 
+/// A request under way; `None`: the answer holds no picture.
+type Asking = dyn Future<Output = Result<(Answer, Option<Vec<u8>>)>>;
+
 /// What is done at present. Asking takes longer than one `grab` may: the request is carried on by the next.
 enum State {
     Streaming(Answer),
     /// For the time of the next still picture.
     Waiting(Answer),
-    Asking(Pin<Box<dyn Future<Output = Result<(Answer, Option<Vec<u8>>)>>>>),
+    Asking(Pin<Box<Asking>>),
 }
 
 /// An open camera.

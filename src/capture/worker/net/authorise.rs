@@ -94,7 +94,8 @@ impl Authorisation {
         // Whoever refused a digest does not get the password itself.
         let best = offered
             .into_iter()
-            .filter(|offer| !self.refused.contains(&offer.scheme) && !(was_digest && offer.scheme == Scheme::Basic))
+            .filter(|offer| !self.refused.contains(&offer.scheme))
+            .filter(|offer| offer.scheme != Scheme::Basic || !was_digest)
             .max_by_key(|offer| offer.scheme);
         self.proven = false;
         match best {
