@@ -64,15 +64,17 @@ impl Graph {
     /// Reads and checks a file of at most `max_bytes`, and the files beside it that its weights may lie in. `budget` is the most
     /// bytes that any one tensor, and all in other files together, may have.
     pub fn read_file(path: &Path, max_bytes: u64, budget: u64) -> Result<Graph> {
-        let file = File::open(path).map_err(system("the weights cannot be read"))?;
-        let size = file.metadata().map_err(system("the weights cannot be read"))?.len();
+        let about = std::fs::metadata(path).map_err(system("the weights cannot be read"))?;
+        // Looked at before it is opened: opening a FIFO would wait for its writer.
+        if !about.is_file() {
+            return Err(artefact("the weights are no file"));
+        }
+        let (size, file) = (about.len(), File::open(path).map_err(system("the weights cannot be read"))?);
         if size > max_bytes {
             let message = format!("the weights have {} MiB, more than the {} MiB allowed", size >> 20, max_bytes >> 20);
             return Err(Error::new(Kind::Exhausted, message));
         }
-        // What is no regular file has no size: it ends where the limit is.
-        let bound = if size == 0 { max_bytes } else { size };
-        Self::read_beside(&mut file.take(bound), path.parent(), budget)
+        Self::read_beside(&mut file.take(size), path.parent(), budget)
     }
 
     /// Reads and checks a file whose weights all lie in itself. The reader should be bounded by the caller.
