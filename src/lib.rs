@@ -2,7 +2,7 @@
 //!
 //! Arrows between modules point down this list only, and inside a module they go round in no circle (`layering.rs` holds both):
 //!
-//! * [`cli`]: `serve`, `demo`, `ctl`, `check`, `bench`, and the hidden `capture`
+//! * [`cli`]: `serve`, `demo`, `ctl`, `check`, `bench`, and the hidden `capture` and `model`
 //! * [`service`]: wires the event loop together; start, drain, stop
 //! * [`notify`]: tells systemd how the service is doing
 //! * [`config`]: file + environment + flags → one [`config::Config`]

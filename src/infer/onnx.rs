@@ -10,6 +10,7 @@ mod functions;
 mod lean;
 mod modern;
 pub(super) mod operators;
+mod order;
 mod precision;
 mod refuse;
 
@@ -20,7 +21,7 @@ pub use feed::Input;
 pub(in crate::infer) use lean::{At, Stored};
 
 use crate::error::{Error, Kind, Result, system};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::Read;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -118,7 +119,7 @@ impl Graph {
         let kept = lean::keep(graph, stored)?;
         refuse::check(graph)?;
         check_nodes(graph)?;
-        check_values_are_made(graph)?;
+        order::check(graph, &|name| kept.contains_key(name))?;
         check_tensors(graph, budget)?;
         precision::to_single(graph)?;
         modern::bring_up(graph, version)?;
@@ -231,47 +232,6 @@ fn check_opset(version: i64) -> Result<()> {
         return Ok(());
     }
     Err(artefact(format!("the graph uses ONNX operator set {version}; {OLDEST_OPSET} to {NEWEST_OPSET} are supported")))
-}
-
-/// Every value that is read is made by something, and no node waits for itself.
-fn check_values_are_made(graph: &GraphProto) -> Result<()> {
-    let inputs = graph.input.iter().map(|input| input.name.as_str());
-    let given: HashSet<&str> = inputs.chain(graph.initializer.iter().map(|tensor| tensor.name.as_str())).collect();
-    let made: HashSet<&str> = graph.node.iter().flat_map(|node| &node.output).map(String::as_str).collect();
-    let nobodys = |name: &str| !given.contains(name) && !made.contains(name);
-    let mut readers: HashMap<&str, Vec<usize>> = HashMap::new();
-    let mut missing = vec![0usize; graph.node.len()];
-    for (index, node) in graph.node.iter().enumerate() {
-        for name in node.input.iter().map(String::as_str).filter(|name| !name.is_empty() && !given.contains(name)) {
-            if nobodys(name) {
-                return Err(artefact(format!("node {} reads {}, which nothing makes", clean(&node.name), clean(name))));
-            }
-            readers.entry(name).or_default().push(index);
-            missing[index] += 1;
-        }
-    }
-    if let Some(output) = graph.output.iter().find(|output| nobodys(&output.name)) {
-        return Err(artefact(format!("nothing makes the output {}", clean(&output.name))));
-    }
-    let mut ready: Vec<usize> = (0..graph.node.len()).filter(|index| missing[*index] == 0).collect();
-    let mut done = 0;
-    while let Some(index) = ready.pop() {
-        done += 1;
-        for name in &graph.node[index].output {
-            // once: a name that is made twice must not count twice
-            for reader in readers.remove(name.as_str()).unwrap_or_default() {
-                missing[reader] -= 1;
-                if missing[reader] == 0 {
-                    ready.push(reader);
-                }
-            }
-        }
-    }
-    let stuck = missing.iter().position(|count| *count > 0).and_then(|index| graph.node.get(index));
-    match stuck.filter(|_| done < graph.node.len()) {
-        None => Ok(()),
-        Some(node) => Err(artefact(format!("the graph turns in a circle at node {}", clean(&node.name)))),
-    }
 }
 
 fn check_nodes(graph: &GraphProto) -> Result<()> {

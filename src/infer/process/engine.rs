@@ -117,6 +117,19 @@ impl Engine for ProcessEngine {
     }
 }
 
+impl Drop for Shared {
+    fn drop(&mut self) {
+        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        // What never ran for anybody belongs to a load, which leaves nothing behind. Others may go on the event loop, which waits
+        // for nobody: they are killed, and reaped in the background.
+        if let Phase::Live(live) = &state.phase
+            && (!self.supervised || *self.longest_us.get_mut() == 0)
+        {
+            live.end();
+        }
+    }
+}
+
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         // Only assignments happen under the lock: poisoned or not, the state is whole.

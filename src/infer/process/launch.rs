@@ -68,6 +68,13 @@ impl Running {
         self.0.as_ref().map(Process::pid)
     }
 
+    /// SIGKILL.
+    pub(super) fn kill(&self) {
+        if let Some(process) = &self.0 {
+            process.kill();
+        }
+    }
+
     /// How it ended, if it has or soon does; else it is killed.
     pub(super) fn ended(mut self) -> Option<Exit> {
         let process = self.0.as_mut()?;

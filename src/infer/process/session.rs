@@ -16,6 +16,7 @@ use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -61,9 +62,29 @@ pub(crate) struct Loaded {
 pub(crate) struct Session<'a> {
     file: ModelFile,
     limits: Limits,
-    live: Live,
+    live: Closing,
     description: Description,
     wanted: &'a dyn Fn() -> Result<()>,
+}
+
+/// A process that is ended and waited for when this goes: nothing is left of a load that failed.
+struct Closing(Arc<Live>);
+
+impl Closing {
+    /// From now on somebody else sees to it.
+    fn hand_over(self) -> Arc<Live> {
+        let live = self.0.clone();
+        live.is_handed_over.store(true, Ordering::Relaxed);
+        live
+    }
+}
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        if !self.0.is_handed_over.load(Ordering::Relaxed) {
+            self.0.end();
+        }
+    }
 }
 
 /// A running process and the conversation with it.
@@ -71,6 +92,7 @@ pub(crate) struct Session<'a> {
 pub(super) struct Live {
     pub(super) channel: Mutex<Channel>,
     running: Mutex<Option<Running>>,
+    is_handed_over: AtomicBool,
 }
 
 /// Everything that is needed to load the same model once more.
@@ -121,8 +143,8 @@ impl<'a> Session<'a> {
     pub(crate) fn open(weights: &Path, limits: Limits, wanted: &'a dyn Fn() -> Result<()>) -> Result<Session<'a>> {
         let file = ModelFile::open(weights, limits.max_file_bytes)?;
         let deadline = Instant::now() + limits.timeout;
-        let live = Live::start(&file, &limits)?;
-        let Word::Described(description) = live.hear(&file, &limits, deadline, wanted)? else { return Err(broke_protocol()) };
+        let live = Closing(Arc::new(Live::start(&file, &limits)?));
+        let Word::Described(description) = live.0.hear(&file, &limits, deadline, wanted)? else { return Err(broke_protocol()) };
         Ok(Session { file, limits, live, description, wanted })
     }
 
@@ -137,14 +159,14 @@ impl<'a> Session<'a> {
         // Something else may have been tried meanwhile, for minutes.
         let deadline = Instant::now() + limits.timeout;
         let mut recipe = Recipe { file, limits, request, threads: cnn::allowed_threads(), scores: None };
-        let (verdict, memory) = live.compile(&mut recipe, Some(scores), deadline, wanted)?;
-        let (live, recipe) = (Arc::new(live), Arc::new(recipe));
+        let (verdict, memory) = live.0.compile(&mut recipe, Some(scores), deadline, wanted)?;
+        let recipe = Arc::new(recipe);
         let Some(memory) = memory.filter(|_| verdict.document_bytes > 0) else {
-            let engine: Arc<dyn Engine> = Arc::new(ProcessEngine::new(recipe, verdict, live, true));
+            let engine: Arc<dyn Engine> = Arc::new(ProcessEngine::new(recipe, verdict, live.hand_over(), true));
             return Ok(Loaded { trial: engine.clone(), engine });
         };
         let engine = recipe.own_engine(&verdict, &memory)?;
-        Ok(Loaded { engine, trial: Arc::new(ProcessEngine::new(recipe, verdict, live, false)) })
+        Ok(Loaded { engine, trial: Arc::new(ProcessEngine::new(recipe, verdict, live.hand_over(), false)) })
     }
 }
 
@@ -154,7 +176,8 @@ impl Live {
         let running = launch::launch(&file.about(), socket)?;
         let memory_bytes = limits.budget_bytes.saturating_add(WORKING_BYTES).saturating_add(file.size.saturating_mul(COPIES));
         let order = Order::Read { parent: std::process::id(), memory_bytes, budget_bytes: limits.budget_bytes, size: file.size };
-        let live = Live { channel: Mutex::new(channel), running: Mutex::new(Some(running)) };
+        let live =
+            Live { channel: Mutex::new(channel), running: Mutex::new(Some(running)), is_handed_over: AtomicBool::new(false) };
         live.say(&order, Some(file.file.as_fd()));
         Ok(live)
     }
@@ -168,6 +191,15 @@ impl Live {
     pub(super) fn ended(&self) -> Option<Exit> {
         let running = self.running.lock().unwrap_or_else(PoisonError::into_inner).take();
         running?.ended()
+    }
+
+    /// Ends it, and waits until it is gone.
+    pub(super) fn end(&self) {
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(running) = running {
+            running.kill();
+            running.ended();
+        }
     }
 
     /// Ends it.

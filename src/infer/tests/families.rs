@@ -143,7 +143,7 @@ fn families_refuse_graphs_that_cannot_or_must_not_be_run() {
         ("doubling", Kind::Exhausted, "would not fit into 256 MiB"),
         ("activation", Kind::Exhausted, "would not fit into 256 MiB"),
         ("tensor", Kind::ModelArtefact, "tensor lie claims shape [1099511627776] but holds 4 elements"),
-        ("circle", Kind::ModelArtefact, "turns in a circle at node first"),
+        ("circle", Kind::ModelArtefact, "node first needs its own result"),
         ("missing", Kind::ModelArtefact, "node sum reads nowhere, which nothing makes"),
         ("external", Kind::ModelArtefact, "outside the folder of the model"),
     ] {
