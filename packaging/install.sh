@@ -31,6 +31,8 @@ case ${1:-} in
     [ -n "$root" ] || systemctl disable --now weir-tcp.socket weir-http.socket weir.service 2>/dev/null || true
     rm -f "$root/usr/bin/weir" "$root/usr/bin/weir.previous" "$wanted" "$root/usr/share/man/man1/weir.1" \
       "$units/weir.service" "$units/weir-tcp.socket" "$units/weir-http.socket"
+    rm -f "$root/usr/share/bash-completion/completions/weir" "$root/usr/share/zsh/vendor-completions/_weir" \
+      "$root/usr/share/fish/vendor_completions.d/weir.fish"
     rm -rf "$root/usr/share/weir/demo"
     [ -n "$root" ] || [ ! -d /run/systemd/system ] || systemctl daemon-reload
     echo "removed; configuration stays in $root/etc/weir"
@@ -44,6 +46,10 @@ mkdir -p "$root/usr/bin" "$root/etc/weir/pipelines.d" "$root/etc/default" "$unit
 install -m 0755 "$here/weir" "$root/usr/bin/.weir.new"
 [ ! -e "$root/usr/bin/weir" ] || cp -p "$root/usr/bin/weir" "$root/usr/bin/weir.previous" # for going back
 mv "$root/usr/bin/.weir.new" "$root/usr/bin/weir"
+for place in bash-completion/completions/weir:weir.bash zsh/vendor-completions/_weir:_weir fish/vendor_completions.d/weir.fish:weir.fish; do
+  mkdir -p "$(dirname "$root/usr/share/${place%:*}")"
+  install -m 0644 "$here/completions/${place#*:}" "$root/usr/share/${place%:*}"
+done
 for unit in weir.service weir-tcp.socket weir-http.socket; do
   install -m 0644 "$here/$unit" "$units/$unit"
 done

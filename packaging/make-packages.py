@@ -27,6 +27,11 @@ DEBIAN_ARCHITECTURE = {"aarch64": "arm64", "x86_64": "amd64"}
 OCI_ARCHITECTURE = {"aarch64": ("arm64", "v8"), "x86_64": ("amd64", None)}
 # Where a static TLS client looks for certificate authorities, and where Debian keeps them.
 CERTIFICATES = pathlib.Path("/etc/ssl/certs/ca-certificates.crt")
+# What somebody who steers the service looks up.
+PAGES = ("reference", "guide", "systemd", "containers", "threat-model")
+EXAMPLES = ("compose.yaml", "prometheus/alerts.yml", "prometheus/alerts.test.yml", "prometheus/scrape.yml", "prometheus/dashboard.json")
+COMPLETIONS = {"bash-completion/completions/weir": "weir.bash", "zsh/vendor-completions/_weir": "_weir",
+               "fish/vendor_completions.d/weir.fish": "weir.fish"}
 # Runs as nobody in particular inside a container.
 CONTAINER_USER = 65532
 MAINTAINER = os.environ.get("WEIR_MAINTAINER", "The weir authors <weir@localhost.localdomain>")
@@ -111,6 +116,11 @@ def service_deb(binary, architecture, static, out, stamp):
         "usr/share/man/man1/weir.1.gz": (zipped((HERE / "weir.1").read_bytes()), 0o644),
         "usr/share/doc/weir/CHANGELOG.md.gz": (zipped((ROOT / "CHANGELOG.md").read_bytes()), 0o644),
         "usr/share/doc/weir/weir-jetson.conf": ((HERE / "weir-jetson.conf").read_bytes(), 0o644),
+        # Large ones are packed, as Debian's policy wants it.
+        **{f"usr/share/doc/weir/{name}.gz": (zipped((ROOT / name).read_bytes()), 0o644) for name in ("README.md", "SECURITY.md")},
+        **{f"usr/share/doc/weir/{page}.md.gz": (zipped((ROOT / f"docs/{page}.md").read_bytes()), 0o644) for page in PAGES},
+        **{f"usr/share/doc/weir/examples/{name}": ((HERE / name).read_bytes(), 0o644) for name in EXAMPLES},
+        **{f"usr/share/{place}": ((HERE / f"completions/{file}").read_bytes(), 0o644) for place, file in COMPLETIONS.items()},
     }
     # Sockets and pipes of glibc 2.31 are all the dynamic binary asks for; the static one asks for nothing.
     fields = {"Architecture": architecture, **({} if static else {"Depends": "libc6 (>= 2.31)"}),
@@ -170,11 +180,14 @@ def tarball(binary, target, out, stamp):
         for file in ("weir.service", "weir-tcp.socket", "weir-http.socket", "weir-jetson.conf", "weir.toml", "weir.default",
                      "weir.1"):
             add(archive, f"{top}/{file}", (HERE / file).read_bytes(), 0o644, stamp)
+        add_directory(archive, f"{top}/completions", 0o755, stamp)
+        for file in COMPLETIONS.values():
+            add(archive, f"{top}/completions/{file}", (HERE / "completions" / file).read_bytes(), 0o644, stamp)
         # Beside the binary, where `weir demo` looks first: it can be tried before anything is installed.
         add_directory(archive, f"{top}/assets", 0o755, stamp)
         for name, data in demo_assets().items():
             add(archive, f"{top}/assets/{name}", data, 0o644, stamp)
-        for file in ("LICENSE-MIT", "LICENSE-APACHE", "NOTICE", "CHANGELOG.md"):
+        for file in ("LICENSE-MIT", "LICENSE-APACHE", "NOTICE", "CHANGELOG.md", "README.md", "SECURITY.md"):
             add(archive, f"{top}/{file}", (ROOT / file).read_bytes(), 0o644, stamp)
     package = out / f"{top}.tar.gz"
     package.write_bytes(zipped(packed.getvalue()))
@@ -190,6 +203,10 @@ def oci(binary, cpu, target, out, stamp):
         # Where the reference's containers mount their model cache.
         add_directory(archive, "tmp", 0o1777, stamp)
         add_directory(archive, "tmp/cache", 0o755, stamp, CONTAINER_USER)
+        # A new volume takes the owner of the folder that it is mounted on.
+        for directory in ("var", "var/lib"):
+            add_directory(archive, directory, 0o755, stamp)
+        add_directory(archive, "var/lib/weir", 0o700, stamp, CONTAINER_USER)
         add(archive, "etc/passwd", f"weir:x:{CONTAINER_USER}:{CONTAINER_USER}::/:/\n".encode(), 0o644, stamp)
         # For HTTPS to the model registry: an image from scratch has no store of its own.
         add(archive, "etc/ssl/certs/ca-certificates.crt", CERTIFICATES.read_bytes(), 0o644, stamp)
@@ -210,8 +227,8 @@ def oci(binary, cpu, target, out, stamp):
     config = blob(json.dumps({
         **platform, "created": created,
         "config": {"Entrypoint": ["/usr/bin/weir"], "Cmd": ["serve"], "User": f"{CONTAINER_USER}:{CONTAINER_USER}",
-                   "ExposedPorts": {"7070/tcp": {}, "8080/tcp": {}}, "Volumes": {"/tmp/cache": {}}, "StopSignal": "SIGTERM",
-                   "Env": ["MODEL_CACHE_DIR=/tmp/cache"], "Labels": labels},
+                   "ExposedPorts": {"7070/tcp": {}, "8080/tcp": {}}, "Volumes": {"/tmp/cache": {}, "/var/lib/weir": {}}, "StopSignal": "SIGTERM",
+                   "Env": ["MODEL_CACHE_DIR=/tmp/cache", "STATE_DIRECTORY=/var/lib/weir"], "Labels": labels},
         "rootfs": {"type": "layers", "diff_ids": [f"sha256:{hashlib.sha256(plain).hexdigest()}"]},
         "history": [{"created": created, "created_by": "packaging/make-packages.py"}],
     }).encode(), "application/vnd.oci.image.config.v1+json")

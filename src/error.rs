@@ -138,6 +138,12 @@ pub enum Kind {
     Address,
     /// A command line that cannot be understood.
     Usage,
+    /// A file that the command line names is not there.
+    NoInput,
+    /// A file that was written by this program and cannot be read again: damaged, or another passphrase.
+    Damaged,
+    /// A file cannot be written.
+    CannotCreate,
 }
 
 impl Kind {
@@ -189,6 +195,8 @@ impl Kind {
             Kind::Configuration => (InvalidPayload, Some("ConfigurationError")),
             Kind::Address => (Internal, Some("OSError")),
             Kind::Usage => (InvalidPayload, Some("UsageError")),
+            Kind::NoInput | Kind::CannotCreate => (Internal, Some("OSError")),
+            Kind::Damaged => (Internal, Some("DamagedFileError")),
         }
     }
 

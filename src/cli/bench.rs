@@ -55,14 +55,8 @@ pub(super) fn run(arguments: Vec<OsString>) -> Result<ExitCode> {
         "engine" => bench_engine(&request),
         "pipeline" => bench_pipeline(&request),
         "decode" => bench_decode(&request),
-        _ => Err(usage(
-            "weir bench decode FILE [--sums]\n      \
-             weir bench engine --model FILE [--threads N [--together]] [--runs N] [--engine cnn|tract]\n                        \
-             [--confidence SCORE] [--json]\n      \
-             weir bench engine --model FILE --profile|--ways [--runs N]\n      \
-             weir bench engine --model FILE --input X.f32 --dump DIR [--engine cnn|tract]\n      \
-             weir bench pipeline --model FILE --video FILE [--sources N] [--threads N] [--seconds S] [--max-fps N] [--json]",
-        )),
+        "help" => Ok(super::told("bench")),
+        _ => Err(usage("weir bench engine|pipeline|decode; weir help bench says what each takes")),
     }
 }
 
@@ -112,6 +106,10 @@ impl Request {
                 Arg::Long("input") => request.input = Some(parser.value()?.into()),
                 Arg::Long("dump") => request.dump = Some(parser.value()?.into()),
                 Arg::Long("sums") => request.sums = true,
+                Arg::Short('h') | Arg::Long("help") => {
+                    request.what = "help".to_owned();
+                    return Ok(request);
+                }
                 Arg::Value(word) if request.what.is_empty() => request.what = word.string()?,
                 Arg::Value(file) if request.file.is_none() => request.file = Some(file.into()),
                 _ => return Err(argument.unexpected()),
@@ -121,7 +119,9 @@ impl Request {
     }
 
     fn model(&self) -> Result<&Path> {
-        self.model.as_deref().ok_or_else(|| usage("--model FILE is missing"))
+        let model = self.model.as_deref().ok_or_else(|| usage("--model FILE is missing"))?;
+        super::existing(model)?;
+        Ok(model)
     }
 }
 
@@ -155,6 +155,7 @@ fn bench_engine(request: &Request) -> Result<ExitCode> {
 
 fn bench_decode(request: &Request) -> Result<ExitCode> {
     let file = request.file.as_deref().ok_or_else(|| usage("weir bench decode FILE"))?;
+    super::existing(file)?;
     if !request.sums {
         println!("{}", decoding::decode(file, |_| Ok(()))?.to_json());
         return Ok(ExitCode::SUCCESS);
@@ -173,6 +174,9 @@ fn bench_decode(request: &Request) -> Result<ExitCode> {
 fn bench_pipeline(request: &Request) -> Result<ExitCode> {
     let model = request.model()?.canonicalize().map_err(|cause| usage(format!("--model: {cause}")))?;
     let video = request.video.clone().ok_or_else(|| usage("--video FILE is missing"))?;
+    if !video.contains("://") {
+        super::existing(Path::new(&video))?;
+    }
     let mut config = Config::default();
     config.models.dirs = model.parent().map(Path::to_owned).into_iter().collect();
     config.models.offline = true;

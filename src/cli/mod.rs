@@ -1,8 +1,10 @@
 //! The command line: parse → configure → run → exit code.
 
+mod backup;
 mod bench;
 mod ctl;
 mod demo;
+mod manual;
 mod models;
 mod platform;
 mod present;
@@ -14,54 +16,105 @@ use crate::folder;
 use crate::{capture, infer, logging, service};
 use lexopt::{Arg, Parser, ValueExt};
 use std::ffi::OsString;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// Exit codes of sysexits.h.
 mod exit {
     pub(super) const USAGE: u8 = 64;
+    pub(super) const DATA: u8 = 65;
+    pub(super) const NO_INPUT: u8 = 66;
     pub(super) const UNAVAILABLE: u8 = 69;
     pub(super) const SOFTWARE: u8 = 70;
+    pub(super) const CANNOT_CREATE: u8 = 73;
+    pub(super) const NO_PERMISSION: u8 = 77;
     pub(super) const CONFIG: u8 = 78;
 }
-
-const HELP: &str = "\
-weir watches many cameras with an object-detection model and is steered over TCP and HTTP.
-
-  weir [serve] [OPTIONS]     serve the Stream Manager protocol and the Stream Management API
-  weir demo [OPTIONS]        serve with one pipeline on the bundled clip and print what it sees
-  weir ctl COMMAND           list | status ID | init … | pause ID | resume ID | terminate ID | listen PORT
-  weir check [MODEL]         say what this machine has; or load a model (id, folder or .onnx) and say what it is and costs
-  weir models COMMAND        add FILE … | list | show NAME | remove NAME: models of one's own
-  weir bench engine …        time a model;  weir bench pipeline …, weir bench decode FILE
-
-Options of serve, demo and check:
-  --config FILE              configuration (default /etc/weir/weir.toml where it exists)
-  --tcp HOST:PORT            listen here (default 127.0.0.1:7070; port 0 takes a free one)
-  --http HOST:PORT           listen here (default 127.0.0.1:8080)
-  --ports-file FILE          write both addresses there as JSON once they listen
-  --insecure                 listen beyond loopback without any token
-  --log-level LEVEL          error, warning, info, debug
-  -h, --help                 this;  weir ctl --help says more
-  -V, --version              the version
-";
 
 /// Runs the program; the whole of `main`.
 pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     let outcome = run(arguments.collect());
     outcome.unwrap_or_else(|error| {
         eprintln!("weir: {}", error.message());
-        ExitCode::from(match error.kind() {
-            Kind::Usage => exit::USAGE,
-            Kind::Address => exit::UNAVAILABLE,
-            Kind::Configuration => exit::CONFIG,
-            _ => exit::SOFTWARE,
-        })
+        ExitCode::from(code(error.kind()))
     })
 }
 
+/// The manual's table says what each means.
+fn code(kind: Kind) -> u8 {
+    match kind {
+        Kind::Usage => exit::USAGE,
+        Kind::Damaged => exit::DATA,
+        Kind::NoInput => exit::NO_INPUT,
+        Kind::Address
+        | Kind::ApiNotFound
+        | Kind::ApiConnection
+        | Kind::ApiTimeout
+        | Kind::ApiUnsuccessful
+        | Kind::ApiMalformed => exit::UNAVAILABLE,
+        Kind::CannotCreate => exit::CANNOT_CREATE,
+        Kind::ApiUnauthorised => exit::NO_PERMISSION,
+        Kind::Configuration => exit::CONFIG,
+        _ => exit::SOFTWARE,
+    }
+}
+
+/// Prints what there is to say of a command.
+fn told(name: &str) -> ExitCode {
+    let text = manual::find(name).map_or_else(manual::help::overview, manual::help::of);
+    print(&text);
+    ExitCode::SUCCESS
+}
+
+/// A closed pipe (`| head`) is nobody's error.
+fn print(text: &str) {
+    let _ = std::io::stdout().write_all(text.as_bytes());
+}
+
+fn version() -> ExitCode {
+    print(concat!("weir ", env!("CARGO_PKG_VERSION"), "\n"));
+    ExitCode::SUCCESS
+}
+
+/// `weir help [COMMAND]`.
+fn help(arguments: &[OsString]) -> Result<ExitCode> {
+    match arguments.first().map(|name| name.to_string_lossy()) {
+        None => {
+            print(&manual::help::overview());
+            Ok(ExitCode::SUCCESS)
+        }
+        Some(name) if manual::find(&name).is_some() => Ok(told(&name)),
+        Some(name) => Err(usage(format!("unknown command `{name}`; weir help names them all"))),
+    }
+}
+
+/// `weir completions SHELL`.
+fn completions(arguments: &[OsString]) -> Result<ExitCode> {
+    let text = match arguments.first().and_then(|shell| shell.to_str()) {
+        Some("bash") => manual::complete::bash(),
+        Some("zsh") => manual::complete::zsh(),
+        Some("fish") => manual::complete::fish(),
+        Some("-h" | "--help") => return Ok(told("completions")),
+        _ => return Err(usage("weir completions bash|zsh|fish")),
+    };
+    print(&text);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A file or folder that a command is told to read: not there is an exit code of its own.
+fn existing(path: &Path) -> Result<()> {
+    match path.metadata() {
+        Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => {
+            Err(Error::new(Kind::NoInput, format!("{}: no such file or folder", path.display())))
+        }
+        _ => Ok(()),
+    }
+}
+
 fn run(mut arguments: Vec<OsString>) -> Result<ExitCode> {
-    let named = arguments.first().and_then(|first| first.to_str()).filter(|first| !first.starts_with('-'));
+    let named = arguments.first().cloned();
+    let named = named.as_ref().and_then(|first| first.to_str()).filter(|first| !first.starts_with('-'));
     let command = named.unwrap_or("serve").to_owned();
     if named.is_some() {
         arguments.remove(0);
@@ -77,14 +130,29 @@ fn run(mut arguments: Vec<OsString>) -> Result<ExitCode> {
             logging::start_in_worker();
             Ok(ExitCode::from(infer::process::run()))
         }
-        "serve" => serve(Options::parse(arguments, false)?),
-        "demo" => demo::run(Options::parse(arguments, false)?),
+        // Plain `weir --help` is about all of it.
+        "serve" if named.is_none() && asks_for_help(&arguments) => help(&[]),
+        "serve" => serve(Options::parse("serve", arguments)?),
+        "demo" => demo::run(Options::parse("demo", arguments)?),
         "ctl" => ctl::run(arguments),
-        "check" => check(Options::parse(arguments, true)?),
+        "check" => check(Options::parse("check", arguments)?),
         "bench" => bench::run(arguments),
         "models" => models::run(arguments),
-        _ => Err(usage(format!("unknown command `{command}`; weir --help names them all"))),
+        "backup" => backup::backup(arguments),
+        "restore" => backup::restore(arguments),
+        "help" => help(&arguments),
+        "version" => Ok(version()),
+        "completions" => completions(&arguments),
+        "manual" => {
+            print(&manual::page::page());
+            Ok(ExitCode::SUCCESS)
+        }
+        _ => Err(usage(format!("unknown command `{command}`; weir help names them all"))),
     }
+}
+
+fn asks_for_help(arguments: &[OsString]) -> bool {
+    arguments.iter().any(|argument| argument == "-h" || argument == "--help")
 }
 
 fn usage(message: impl Into<String>) -> Error {
@@ -107,7 +175,8 @@ struct Options {
 }
 
 impl Options {
-    fn parse(arguments: Vec<OsString>, positional: bool) -> Result<Options> {
+    fn parse(command: &str, arguments: Vec<OsString>) -> Result<Options> {
+        let positional = command == "check";
         let mut parser = Parser::from_args(arguments);
         let mut options = Options::default();
         let parsed: Result<(), lexopt::Error> = (|| {
@@ -120,11 +189,11 @@ impl Options {
                     Arg::Long("insecure") => options.insecure = true,
                     Arg::Long("log-level") => options.log_level = Some(parser.value()?.string()?),
                     Arg::Short('h') | Arg::Long("help") => {
-                        print!("{HELP}");
+                        told(command);
                         options.told = true;
                     }
                     Arg::Short('V') | Arg::Long("version") => {
-                        println!("weir {}", env!("CARGO_PKG_VERSION"));
+                        version();
                         options.told = true;
                     }
                     Arg::Value(value) if positional => options.rest.push(value.string()?),
@@ -195,6 +264,9 @@ fn check(mut options: Options) -> Result<ExitCode> {
         [model] => model,
         _ => return Err(usage("weir check takes one MODEL")),
     };
+    if model.starts_with(['/', '.', '~']) || model.ends_with(".onnx") {
+        existing(Path::new(model))?;
+    }
     let mut registry = service::registry_settings(&config);
     // On the command line a path is a path: who can read it may load it.
     let path = PathBuf::from(model).canonicalize().ok();

@@ -10,26 +10,11 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-const HELP: &str = "\
-weir models add FILE.onnx [OPTIONS]   copy a model below models.dirs, in the layout of the cache, once it has been loaded
-  --name NAME                         name of its folder, and of the model (default: the file's)
-  --names FILE|coco|a,b,c             class names: a file (one a line, JSON or YAML), COCO's 80, or the names themselves
-  --family FAMILY                     how outputs are read, where they do not show it
-  --input rgb|bgr,0-1|0-255|-1-1|imagenet
-                                      what the input was trained with
-  --decoded                           the boxes are decoded in the graph
-weir models list                      the models below models.dirs
-weir models show NAME                 what a model is and costs, as weir check says it
-weir models remove NAME               take one away that weir models add has put there
-Options of all: --config FILE
-";
-
 /// Runs one of them.
 pub(super) fn run(arguments: Vec<OsString>) -> Result<ExitCode> {
     let (addition, words, config) = parse(arguments).map_err(|error| usage(error.to_string()))?;
     let Some((command, rest)) = words.split_first() else {
-        print!("{HELP}");
-        return Ok(ExitCode::SUCCESS);
+        return Ok(super::told("models"));
     };
     let config = Options { config, ..Options::default() }.configure()?;
     let settings = service::registry_settings(&config);
@@ -44,7 +29,7 @@ pub(super) fn run(arguments: Vec<OsString>) -> Result<ExitCode> {
             None => println!("{name} is gone"),
             Some(folder) => println!("{name} is gone; what weir did not write is still in {}", folder.display()),
         },
-        _ => return Err(usage(HELP.trim_end())),
+        _ => return Err(usage("weir models add FILE|list|show NAME|remove NAME; weir help models says what each takes")),
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -6,6 +6,7 @@ use crate::config::Config;
 use crate::confine::kernel;
 use crate::folder::{self, Refusal};
 use crate::infer;
+use crate::outbound::Proxies;
 use std::fmt::Write;
 use std::fs;
 use std::net::TcpStream;
@@ -226,7 +227,17 @@ fn registry(config: &Config) -> String {
         Some((url.host_str()?.to_owned(), url.port_or_known_default()?))
     };
     let Some((host, port)) = address() else { return format!("{url}: not an address") };
-    let reached = crate::resolve::addresses(&host, port).map_err(|cause| cause.to_string()).and_then(|addresses| {
+    let proxies = Proxies::from_environment(|name| std::env::var(name).ok());
+    match proxies.route(url.starts_with("https://"), &host, port) {
+        Err(why) => format!("{host}:{port} NOT reachable: {why}"),
+        Ok(None) => reached(&host, port, &format!("{host}:{port}")),
+        Ok(Some(route)) => reached(&route.host, route.port, &format!("{host}:{port} through {route}")),
+    }
+}
+
+/// Whether somebody listens there.
+fn reached(host: &str, port: u16, named: &str) -> String {
+    let reached = crate::resolve::addresses(host, port).map_err(|cause| cause.to_string()).and_then(|addresses| {
         let mut last = "the name has no address".to_owned();
         for address in addresses {
             match TcpStream::connect_timeout(&address, CONNECT_TIMEOUT) {
@@ -237,8 +248,8 @@ fn registry(config: &Config) -> String {
         Err(last)
     });
     match reached {
-        Ok(()) => format!("{host}:{port} reachable"),
-        Err(why) => format!("{host}:{port} NOT reachable: {why}; models in the cache and local ones work"),
+        Ok(()) => format!("{named} reachable"),
+        Err(why) => format!("{named} NOT reachable: {why}; models in the cache and local ones work"),
     }
 }
 

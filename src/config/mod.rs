@@ -205,6 +205,11 @@ pub struct Service {
     pub ports_file: PathBuf,
 }
 
+/// The names of all variables that are honoured here, for the manual.
+pub fn variables() -> impl Iterator<Item = &'static str> {
+    environment::VARIABLES.iter().map(|(name, _)| *name)
+}
+
 impl Default for Tcp {
     fn default() -> Self {
         Tcp { host: "127.0.0.1".into(), port: 7070, socket_timeout_s: 5.0, unix: PathBuf::new() }

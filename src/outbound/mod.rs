@@ -7,5 +7,5 @@ mod trust;
 mod wire;
 
 pub use proxy::{Proxies, Route};
-pub use trust::{Identity, Trust};
+pub use trust::{Identity, Trust, explain};
 pub use wire::{Fault, agent_parts};

@@ -158,7 +158,7 @@ fn unusable(path: &Path, cause: &dyn std::fmt::Display) -> Error {
 }
 
 /// Why `host` could not be agreed with on TLS.
-pub(super) fn explain(error: &rustls::Error, host: &str) -> String {
+pub fn explain(error: &rustls::Error, host: &str) -> String {
     use CertificateError::{
         Expired, ExpiredContext, NotValidForName, NotValidForNameContext, NotValidYet, NotValidYetContext, Revoked, UnknownIssuer,
     };

@@ -1,57 +1,36 @@
 //! `weir ctl`: a client over the TCP protocol, for boards without curl.
 
+mod connect;
+
 use super::{present, usage};
 use crate::command::init::fields::{self, FIELDS, MODEL_FIELDS};
 use crate::error::{Error, Kind, Result, system};
 use crate::json::{Charset, Object, Style, Value, Writer, write_string};
 use crate::schema::{Field, Kind as Holds, Presence};
 use crate::sink::{Sink, UdpSink};
+use connect::Connection;
 use lexopt::{Arg, Parser, ValueExt};
 use miniserde::{Deserialize, json};
 use std::ffi::OsString;
-use std::io::{Read, Write};
-use std::net::{TcpStream, UdpSocket};
+use std::io::Write;
+use std::net::UdpSocket;
 use std::process::ExitCode;
-use std::time::Duration;
 
-/// `init` answers when the model is loaded: a large one may have to be fetched first.
-const REPLY_TIMEOUT: Duration = Duration::from_secs(600);
-/// A reply larger than this is not one of ours.
-const MAX_REPLY_BYTES: u32 = 16 << 20;
 /// Largest payload a datagram can have.
 const MAX_DATAGRAM_BYTES: usize = 65_536;
-
-const HELP: &str = "\
-weir ctl COMMAND [--addr HOST:PORT]     (default: STREAM_MANAGER_HOST:STREAM_MANAGER_PORT, else 127.0.0.1:7070)
-
-  list                                  ids of all pipelines
-  init --model ID --video REF… --sink HOST:PORT [OPTIONS]
-                                        start a pipeline; the API key comes from ROBOFLOW_API_KEY
-  status ID                             its report
-  pause ID | resume ID | terminate ID
-  listen PORT                           print the datagrams that arrive on a UDP port
-
-A token, where the service asks for one, comes from WEIR_TOKEN.
-Replies are printed as they come: one line of JSON. Exit code 1 when the service says failure.
-
-Options of init:
-";
 
 /// Runs one command.
 pub(super) fn run(arguments: Vec<OsString>) -> Result<ExitCode> {
     let request = Request::parse(arguments).map_err(|error| usage(error.to_string()))?;
     let words: Vec<&str> = request.words.iter().map(String::as_str).collect();
     match words.as_slice() {
-        ["help"] => {
-            print!("{HELP}{}", options());
-            Ok(ExitCode::SUCCESS)
-        }
+        ["help"] => Ok(super::told("ctl")),
         ["list"] => send(&request, r#"{"type": "list_pipelines"}"#),
         ["init"] => send(&request, &request.init()?),
         [command @ ("status" | "resume" | "terminate"), id] => send(&request, &about(command, id)),
         ["pause", id] => send(&request, &about("mute", id)),
         ["listen", port] => listen(port.parse().map_err(|_| usage("the port is not a number below 65536"))?),
-        _ => Err(usage("weir ctl list | init | status ID | pause ID | resume ID | terminate ID | listen PORT; weir ctl --help")),
+        _ => Err(usage("weir ctl list | init | status ID | pause ID | resume ID | terminate ID | listen PORT; weir help ctl")),
     }
 }
 
@@ -59,7 +38,7 @@ pub(super) fn run(arguments: Vec<OsString>) -> Result<ExitCode> {
 #[derive(Default)]
 struct Request {
     words: Vec<String>,
-    address: Option<String>,
+    connection: Connection,
     /// Flags of `init`, in the order in which they came.
     given: Vec<(&'static Field, Value)>,
 }
@@ -69,47 +48,29 @@ fn flagged() -> impl Iterator<Item = (&'static str, &'static Field)> {
     FIELDS.iter().chain(MODEL_FIELDS).filter_map(|field| Some((field.flag?, field)))
 }
 
-/// What `--help` says of them.
-fn options() -> String {
-    let line = |(flag, field): (&str, &Field)| {
-        let value = match field.kind {
-            Holds::Boolean => "true|false".to_owned(),
-            Holds::Word { words, .. } => words.join("|"),
-            Holds::References { .. } => "REF…".to_owned(),
-            Holds::Sink => "HOST:PORT".to_owned(),
-            Holds::Text => "ID".to_owned(),
-            _ => "N".to_owned(),
-        };
-        format!("  --{flag} {value}\n        {}\n", field.words)
-    };
-    flagged().map(line).collect()
-}
-
 impl Request {
     fn parse(arguments: Vec<OsString>) -> Result<Request, lexopt::Error> {
         let mut parser = Parser::from_args(arguments);
         let mut request = Request::default();
         while let Some(argument) = parser.next()? {
             match argument {
-                Arg::Long("addr") => request.address = Some(parser.value()?.string()?),
-                Arg::Long("help") => request.words = vec!["help".to_owned()],
+                Arg::Long("addr") => request.connection.address = Some(parser.value()?.string()?),
+                Arg::Long("token-file") => request.connection.token_file = Some(parser.value()?.into()),
+                Arg::Long("tls") => request.connection.tls = true,
+                Arg::Long("cacert") => request.connection.cacert = Some(parser.value()?.into()),
+                Arg::Long("cert") => request.connection.cert = Some(parser.value()?.into()),
+                Arg::Long("key") => request.connection.key = Some(parser.value()?.into()),
+                Arg::Short('h') | Arg::Long("help") => request.words = vec!["help".to_owned()],
                 Arg::Long(name) => {
                     let Some((_, field)) = flagged().find(|(flag, _)| *flag == name) else { return Err(argument.unexpected()) };
                     request.given.push((field, parser.value()?.parse_with(|text| value_of(field, text))?));
                 }
-                Arg::Short('h') => request.words = vec!["help".to_owned()],
                 Arg::Value(word) => request.words.push(word.string()?),
                 Arg::Short(_) => return Err(argument.unexpected()),
             }
         }
+        request.connection.fill();
         Ok(request)
-    }
-
-    fn address(&self) -> String {
-        let variable =
-            |name: &str, usual: &str| std::env::var(name).ok().filter(|v| !v.is_empty()).unwrap_or_else(|| usual.to_owned());
-        let usual = || format!("{}:{}", variable("STREAM_MANAGER_HOST", "127.0.0.1"), variable("STREAM_MANAGER_PORT", "7070"));
-        self.address.clone().unwrap_or_else(usual)
     }
 
     /// The message. Every value of a field that may come often is one of a list.
@@ -195,37 +156,34 @@ struct Response {
 }
 
 fn send(request: &Request, message: &str) -> Result<ExitCode> {
-    let address = request.address();
-    let token = std::env::var("WEIR_TOKEN").ok().filter(|token| !token.is_empty());
+    let token = request.connection.token()?;
     let message = token.map_or_else(|| message.to_owned(), |token| shown(&token, message));
-    let reply =
-        exchange(&address, &message).map_err(|cause| Error::new(Kind::Address, format!("no answer from {address}: {cause}")))?;
+    let reply = request.connection.exchange(&message)?;
     // A closed pipe (`| head`) is nobody's error.
-    let _ = writeln!(std::io::stdout(), "{reply}");
+    let _ = writeln!(std::io::stdout(), "{}", visible(&reply));
     let success = json::from_str::<Reply>(&reply).is_ok_and(|reply| reply.response.status == "success");
     Ok(if success { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Control characters, and those that turn the direction of writing, as JSON writes them: what a camera or a server calls
+/// itself shall not steer the terminal.
+fn visible(reply: &str) -> String {
+    let steers =
+        |c: char| c.is_control() || matches!(c, '\u{200e}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let mut text = String::with_capacity(reply.len());
+    for c in reply.chars() {
+        if steers(c) {
+            text.push_str(&format!("\\u{:04x}", u32::from(c)));
+        } else {
+            text.push(c);
+        }
+    }
+    text
 }
 
 /// A message that shows its token.
 fn shown(token: &str, message: &str) -> String {
     message.replacen('{', &format!("{{\"auth_token\": {}, ", quoted(token)), 1)
-}
-
-fn exchange(address: &str, message: &str) -> std::io::Result<String> {
-    let mut stream = TcpStream::connect(address)?;
-    stream.set_nodelay(true)?;
-    stream.set_read_timeout(Some(REPLY_TIMEOUT))?;
-    let length = u32::try_from(message.len()).map_err(std::io::Error::other)?;
-    stream.write_all(&[&length.to_be_bytes(), message.as_bytes()].concat())?;
-    let mut header = [0; 4];
-    stream.read_exact(&mut header)?;
-    let length = u32::from_be_bytes(header);
-    if length > MAX_REPLY_BYTES {
-        return Err(std::io::Error::other("the reply is too large"));
-    }
-    let mut reply = vec![0; length as usize];
-    stream.read_exact(&mut reply)?;
-    String::from_utf8(reply).map_err(std::io::Error::other)
 }
 
 fn listen(port: u16) -> Result<ExitCode> {
@@ -290,8 +248,14 @@ mod tests {
         assert_eq!((init.parameters.class_agnostic_nms, init.parameters.iou_threshold), (Some(true), Some(0.25)));
         for (flag, _) in flagged() {
             assert!(flags.contains(&format!("--{flag}").as_str()), "{flag}");
-            assert!(options().contains(&format!("--{flag} ")), "{flag}");
+            let told = super::super::manual::find("ctl").unwrap().kinds.iter().find(|kind| kind.name == "init").unwrap();
+            assert!(told.options().any(|option| option.name == flag), "{flag}");
         }
+    }
+
+    #[test]
+    fn what_would_steer_a_terminal_is_made_visible() {
+        assert_eq!(visible("{\"a\": \"\u{1b}[2J\u{9b}x\u{202e}ä\"}"), "{\"a\": \"\\u001b[2J\\u009bx\\u202eä\"}");
     }
 
     #[test]

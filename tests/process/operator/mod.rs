@@ -1,7 +1,9 @@
 //! What whoever runs the service sees and says: the log, the audit trail, tokens behind a proxy, the command line.
 
 mod audit;
+mod client;
 mod crowds;
+mod ctl;
 mod prometheus;
 mod proxies;
 mod story;

@@ -137,7 +137,9 @@ pub fn lay_out_toy(models: &Path) {
 pub fn command(cache: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
     for (name, _) in std::env::vars() {
-        if name.starts_with("STREAM_MANAGE") || name.starts_with("WEIR_") || name.contains("API") || name == "PORT" {
+        let is_ours = name.starts_with("STREAM_MANAGE") || name.starts_with("WEIR_") || name.contains("API") || name == "PORT";
+        let is_outbound = name.to_ascii_lowercase().ends_with("_proxy") || name == "REQUESTS_CA_BUNDLE";
+        if is_ours || is_outbound {
             command.env_remove(name);
         }
     }

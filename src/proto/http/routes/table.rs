@@ -82,10 +82,14 @@ const fn refusal(status: u16, words: &'static str) -> Refusal {
     Refusal { status, words, schema: Some("FailureResponse") }
 }
 
+/// Said with 429.
+const GUESSED: &str = "Too many wrong tokens from this address; Retry-After says when the next is looked at.";
+
 /// Every command.
 const COMMAND: &[Refusal] = &[
     refusal(401, "No token, a wrong one, or the model registry refused the API key."),
     refusal(403, "The token has not the scope, or the configuration forbids it."),
+    refusal(429, GUESSED),
     refusal(500, "The pipeline's state forbids it, or something failed inside."),
     refusal(503, "No answer in time, or the service is stopping."),
 ];
@@ -103,7 +107,8 @@ const NEVER: &[Refusal] = &[Refusal {
     schema: Some("HTTPValidationError"),
 }];
 /// What no command answers.
-const TOKEN: &[Refusal] = &[refusal(401, "No token, or a wrong one."), refusal(403, "The token has not the scope.")];
+const TOKEN: &[Refusal] =
+    &[refusal(401, "No token, or a wrong one."), refusal(403, "The token has not the scope."), refusal(429, GUESSED)];
 const LISTEN: &[Refusal] = &[refusal(404, "No such pipeline."), refusal(503, "As many clients listen as may.")];
 const NOT_READY: &[Refusal] = &[Refusal { status: 503, words: "No.", schema: None }];
 

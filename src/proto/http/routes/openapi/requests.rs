@@ -255,7 +255,7 @@ fn workflow_request() -> Value {
         "description": "A workflow of one object-detection step.",
         "required": list!["inputs", "steps", "outputs"],
         "properties": object! {
-            "inputs": object! { "type": "array" },
+            "inputs": object! { "type": "array", "items": object! {} },
             "steps": object! { "type": "array", "minItems": 1, "maxItems": 1, "items": step },
             "outputs": object! { "type": "array", "maxItems": workflow::MAX_OUTPUTS as i128, "items": output },
         },

@@ -1,0 +1,59 @@
+# Completions of weir for bash; made by `weir completions bash`.
+_weir() {
+  local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD-1]} path="${COMP_WORDS[1]} ${COMP_WORDS[2]}"
+  COMPREPLY=()
+  [ "$COMP_CWORD" -gt 1 ] || path=
+  [ "$COMP_CWORD" -gt 2 ] || path=${path%% *}
+  case "$before" in
+    --config) COMPREPLY=($(compgen -f -- "$word")); return ;;
+    --tcp) return ;;
+    --http) return ;;
+    --ports-file) COMPREPLY=($(compgen -f -- "$word")); return ;;
+    --log-level) COMPREPLY=($(compgen -W "error warning info debug trace off" -- "$word")); return ;;
+    --addr) return ;;
+    --token-file) COMPREPLY=($(compgen -f -- "$word")); return ;;
+    --cacert) COMPREPLY=($(compgen -f -- "$word")); return ;;
+    --cert) COMPREPLY=($(compgen -f -- "$word")); return ;;
+    --key) COMPREPLY=($(compgen -f -- "$word")); return ;;
+    --model) COMPREPLY=($(compgen -f -- "$word")); return ;;
+    --video) COMPREPLY=($(compgen -f -- "$word")); return ;;
+    --sink) return ;;
+    --max-fps) return ;;
+    --confidence) return ;;
+    --threads) return ;;
+    --runs) return ;;
+    --engine) COMPREPLY=($(compgen -W "auto cnn tract tensorrt" -- "$word")); return ;;
+    --sources) return ;;
+    --seconds) return ;;
+    --state) COMPREPLY=($(compgen -f -- "$word")); return ;;
+    --passphrase-file) COMPREPLY=($(compgen -f -- "$word")); return ;;
+    --root) COMPREPLY=($(compgen -f -- "$word")); return ;;
+  esac
+  local words=
+  case "$path" in
+    "") words="serve demo ctl check bench backup restore completions manual help version --config --tcp --http --ports-file --insecure --log-level --help --version" ;;
+    "ctl list") words="--addr --token-file --tls --cacert --cert --key --help" ;;
+    "ctl init") words="--model --video --sink --max-fps --confidence --addr --token-file --tls --cacert --cert --key --help" ;;
+    "ctl status") words="--addr --token-file --tls --cacert --cert --key --help" ;;
+    "ctl pause") words="--addr --token-file --tls --cacert --cert --key --help" ;;
+    "ctl resume") words="--addr --token-file --tls --cacert --cert --key --help" ;;
+    "ctl terminate") words="--addr --token-file --tls --cacert --cert --key --help" ;;
+    "ctl listen") words="--help" ;;
+    "bench engine") words="--model --threads --runs --engine --confidence --together --profile --ways --json --help" ;;
+    "bench pipeline") words="--model --video --sources --threads --seconds --max-fps --json --help" ;;
+    "bench decode") words="--help"; [ "${word#-}" != "$word" ] || COMPREPLY=($(compgen -f -- "$word")) ;;
+    serve|"serve "*) words="--config --tcp --http --ports-file --insecure --log-level --help --version" ;;
+    demo|"demo "*) words="--config --tcp --http --ports-file --insecure --log-level --help --version" ;;
+    ctl|"ctl "*) words="list init status pause resume terminate listen" ;;
+    check|"check "*) words="--config --tcp --http --ports-file --insecure --log-level --help --version"; [ "${word#-}" != "$word" ] || COMPREPLY=($(compgen -f -- "$word")) ;;
+    bench|"bench "*) words="engine pipeline decode" ;;
+    backup|"backup "*) words="--config --state --passphrase-file --without-secrets --models --help"; [ "${word#-}" != "$word" ] || COMPREPLY=($(compgen -f -- "$word")) ;;
+    restore|"restore "*) words="--config --state --passphrase-file --force --root --list --help"; [ "${word#-}" != "$word" ] || COMPREPLY=($(compgen -f -- "$word")) ;;
+    completions|"completions "*) words="--help bash zsh fish" ;;
+    manual|"manual "*) words="--help" ;;
+    help|"help "*) words="serve demo ctl check bench backup restore completions manual help version" ;;
+    version|"version "*) words="" ;;
+  esac
+  COMPREPLY+=($(compgen -W "$words" -- "$word"))
+}
+complete -o filenames -F _weir weir
