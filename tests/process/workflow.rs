@@ -51,7 +51,7 @@ fn results_of_a_workflow_are_kept_until_they_are_asked_for() {
 #[test]
 fn a_pipeline_whose_results_nobody_takes_ends_when_asked_to() {
     let weir = Weir::start();
-    let id = start(&weir, r#", "consumption_timeout": 0.2"#);
+    let id = start(&weir, r#", "consumption_timeout": 3"#);
     assert_eq!(weir.list(), [id]);
     wait_for("its end", || weir.list().is_empty().then_some(()));
     wait_for("the end of its worker", || weir.workers().is_empty().then_some(()));

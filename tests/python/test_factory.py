@@ -80,7 +80,8 @@ class Factory(unittest.TestCase):
             lines.append(line)
             if "/status/" in line:
                 # Whoever reads the answer before pausing sees RUNNING; a script is faster than the camera is opened.
-                lines.append(f"for try in $(seq 200); do {line.partition("#")[0]} | grep -q RUNNING && break; sleep 0.1; done")
+                asked = line.partition("#")[0]
+                lines.append(f"for try in $(seq 200); do {asked} | grep -q RUNNING && break; sleep 0.1; done")
         script = "\n".join(lines)
         with tempfile.TemporaryDirectory() as folder:
             done = subprocess.run(["sh", "-c", script], cwd=folder, capture_output=True, text=True, timeout=PATIENCE_S)
