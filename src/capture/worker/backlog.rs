@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 /// Longest that decoding what is kept may take when the source is heard again: with a frame's way through the model and
 /// the time to the next frame of a slow camera, it is below 250 ms.
-const READY_TIME: Duration = Duration::from_millis(100);
+const READY_TIME: Duration = Duration::from_millis(60);
 
 /// After so long, being ready is not worth decoding any more: who is muted for minutes is rarely in a hurry.
 const READY_FOR: Duration = Duration::from_secs(600);
@@ -173,8 +173,8 @@ mod tests {
     fn what_would_take_too_long_is_to_be_decoded_before() {
         let mut backlog = Backlog::new();
         backlog.begin(true);
-        backlog.measure(Duration::from_millis(10));
-        for _ in 0..10 {
+        backlog.measure(Duration::from_millis(7));
+        for _ in 0..8 {
             push(&mut backlog, false, 1);
         }
         assert!(backlog.surplus().is_none());
