@@ -42,10 +42,10 @@ impl Network {
     /// Why `host` (the camera's own, or one that it redirected to) must not lead to `address`; `None`: it may.
     pub(in crate::capture) fn refusal(&self, camera: &Named, host: &str, address: SocketAddr) -> Option<String> {
         let ip = address.ip().to_canonical();
-        if !camera.names(ip) {
-            if let Some(kind) = reserved(ip) {
-                return Some(format!("{ip} is {kind}: only a video_reference that names it leads there"));
-            }
+        if !camera.names(ip)
+            && let Some(kind) = reserved(ip)
+        {
+            return Some(format!("{ip} is {kind}: only a video_reference that names it leads there"));
         }
         let is_named_door = camera.names(ip) && camera.port == address.port();
         if !is_named_door && self.is_door(ip, address.port()) {
