@@ -44,9 +44,8 @@ pub(super) fn layout(head: &[u8]) -> Option<(usize, usize)> {
 fn in_sync(data: &[u8], stride: usize) -> Option<usize> {
     // As many as are there, of a short file; one alone proves nothing.
     let enough = |first: usize| {
-        let starts = (first..data.len()).step_by(stride).take(MIN_PACKETS);
-        starts.clone().count() >= MIN_PACKETS.min(data.len() / stride).max(2)
-            && starts.into_iter().all(|at| data.get(at) == Some(&SYNC))
+        let mut starts = (first..data.len()).step_by(stride).take(MIN_PACKETS);
+        starts.clone().count() >= MIN_PACKETS.min(data.len() / stride).max(2) && starts.all(|at| data.get(at) == Some(&SYNC))
     };
     (0..stride.min(data.len())).find(|&first| enough(first))
 }
@@ -117,12 +116,10 @@ impl TransportStream {
                 return Ok((pid, Some(codec)));
             }
         }
-        let mut videos = tables.videos();
-        let first = videos.next();
-        if let Some((pid, codec)) = videos.find(|(pid, _)| with_pictures.contains(pid)).or(first) {
+        let found = tables.videos().find(|(pid, _)| with_pictures.contains(pid)).or(tables.videos().next());
+        if let Some((pid, codec)) = found {
             return Ok((pid, Some(codec)));
         }
-        drop(videos);
         match (tables.into_problem(), with_pictures.first()) {
             (Some(problem), _) => Err(problem),
             (None, Some(&pid)) => Ok((pid, None)),
@@ -139,8 +136,8 @@ impl TransportStream {
         let mut passed = (in_order * self.stride).min(got);
         if passed == 0 {
             // Bytes were lost, or are damage: up to where packets follow each other again.
-            let places = (0..got).step_by(self.stride);
-            let found = places.into_iter().find_map(|at| Some(at + in_sync(self.chunk.get(at..)?, self.stride)?));
+            let mut places = (0..got).step_by(self.stride);
+            let found = places.find_map(|at| Some(at + in_sync(self.chunk.get(at..)?, self.stride)?));
             passed = found.unwrap_or(got);
         }
         self.chunk.truncate(in_order * self.stride);
