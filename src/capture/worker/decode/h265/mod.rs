@@ -112,7 +112,9 @@ impl H265 {
         let begins = BEGINS.contains(&kind);
         if begins && (self.waiting || self.ended || self.gate == Gate::Shut || SEQUENCE_BEGINS.contains(&kind)) {
             self.finish(output)?;
-            self.end_sequence();
+            if !SEQUENCE_BEGINS.contains(&kind) {
+                self.end_sequence();
+            }
             (self.waiting, self.recovery, self.gate) = (false, None, Gate::Open);
             self.skips_leading = true;
         } else if begins {
