@@ -304,7 +304,7 @@ impl H264 {
 impl Decoder for H264 {
     fn decode(&mut self, unit: &AccessUnit<'_>, timestamp: Wall, output: &mut Output<'_>) -> Result<()> {
         self.look(unit.data);
-        if self.kinds(unit.data).any(|kind| kind == DATA_PARTITION) {
+        if self.sets.extended() && self.kinds(unit.data).any(|kind| kind == DATA_PARTITION) {
             let cause = "data partitions of the Extended profile".to_owned();
             return Err(unsupported(&Refusal { unsupported: true, cause }));
         }

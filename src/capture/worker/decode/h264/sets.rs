@@ -46,6 +46,11 @@ impl Sets {
         Some((*sps, *pps))
     }
 
+    /// Some sequence is in the Extended profile.
+    pub(super) fn extended(&self) -> bool {
+        self.sequence.values().any(|(sps, _)| sps.coding.extended)
+    }
+
     /// Neither kind is there.
     pub(super) fn is_empty(&self) -> bool {
         self.sequence.is_empty() || self.picture.is_empty()

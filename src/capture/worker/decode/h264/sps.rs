@@ -30,6 +30,8 @@ pub(crate) struct Sps {
 pub(super) struct Coding {
     /// `seq_parameter_set_id`, 0..=31.
     pub(super) id: u8,
+    /// Extended profile: slices may come in partitions.
+    pub(super) extended: bool,
     /// `chroma_format_idc`; 0 also where the planes are coded apart.
     pub(super) chroma: u32,
     /// More than eight bits.
@@ -134,6 +136,7 @@ impl Sps {
         let plain = order_known && chroma == 1 && !deep && frames_only && window.left == 0 && window.top == 0;
         let coding = Coding {
             id,
+            extended: profile == 88,
             chroma: if separate_planes { 0 } else { chroma },
             deep,
             separate_planes,
