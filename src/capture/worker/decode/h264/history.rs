@@ -65,7 +65,11 @@ mod tests {
         history.push(&[0, 0, 1, 9]);
         history.push(&[0, 0, 1, 8, 7]);
         let units: Vec<_> = history.units().unwrap().collect();
-        assert_eq!(units, [(&[0, 0, 1, 9][..], vec![3..4]), (&[0, 0, 1, 8, 7], vec![3..5])]);
+        let place = |(unit, places): (&[u8], Vec<Range<usize>>)| {
+            (unit.len(), places.iter().map(|place| (place.start, place.end)).collect())
+        };
+        let seen: Vec<(usize, Vec<(usize, usize)>)> = units.into_iter().map(place).collect();
+        assert_eq!(seen, [(4, vec![(3, 4)]), (5, vec![(3, 5)])]);
         history.push(&vec![1; MAX_BYTES]);
         assert!(history.units().is_none());
         history.push(&[0, 0, 1, 9]);

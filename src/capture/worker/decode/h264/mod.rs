@@ -331,7 +331,8 @@ impl Decoder for H264 {
             log::debug!("event=second_decoder reason={beyond:?}");
             self.until_key_frame = beyond == Beyond::Loss;
             if !self.switch() {
-                return Ok(self.wait(unit.shown));
+                self.wait(unit.shown);
+                return Ok(());
             }
         }
         if let Some(header) = header.filter(|header| header.reference) {
@@ -341,7 +342,8 @@ impl Decoder for H264 {
         if self.engine.is_fast() {
             if step.as_ref().is_err_and(|refusal| refusal.unsupported) {
                 if !self.switch() {
-                    return Ok(self.wait(unit.shown));
+                    self.wait(unit.shown);
+                    return Ok(());
                 }
                 step = self.engine.decode(unit.data, &self.units, self.sps.as_ref(), stamp);
             } else {

@@ -171,8 +171,8 @@ fn parameter_sets_of_units_that_pass_are_kept() {
     let bare = nal_places(&units[13]).nth(2).map(|place| units[13][place.start - 3..].to_vec()).unwrap();
     let mut decoder = open(Codec::H264);
     // Alone, as SDP or a container gives them; then behind a picture that is not decoded.
-    decode(decoder.as_mut(), &[sets.clone()], 1);
-    assert_eq!(decode(decoder.as_mut(), &[bare.clone()], 1).1.len(), 1);
+    decode(decoder.as_mut(), std::slice::from_ref(&sets), 1);
+    assert_eq!(decode(decoder.as_mut(), std::slice::from_ref(&bare), 1).1.len(), 1);
     let mut decoder = open(Codec::H264);
     decoder.pass(&AccessUnit { data: &[sets, units[0].clone()].concat(), shown: true });
     assert_eq!((decoder.passed(), decoder.waiting()), (1, true));
