@@ -3,8 +3,9 @@
 //! A process may compute on so many threads at once ([`allow_threads`], set by the pool). A run that starts while fewer
 //! runs are under way asks helpers to join it; they stay for the whole run, for waking a thread for every step would cost
 //! more than most steps take. Between steps they spin, and leave as soon as another run wants their core.
+#![allow(unsafe_code)] // parts of one arena for several threads, see `Team::machine`
 
-use super::kernels::arena::Arena;
+use super::kernels::arena::{Arena, Part};
 use super::plan::Plan;
 use super::step::{Machine, Step};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -95,9 +96,9 @@ impl Crew {
 }
 
 /// A run and the helpers that have joined it.
-pub(super) struct Team {
-    pub plan: Arc<Plan>,
-    pub arena: Arena,
+struct Team {
+    plan: Arc<Plan>,
+    arena: Arena,
     /// Step (upper half) and its next item (lower half).
     ticket: AtomicU64,
     /// Items of the present step that are done.
@@ -117,7 +118,7 @@ pub(super) struct Team {
 const NO_STEP: u64 = u32::MAX as u64;
 
 impl Team {
-    pub(super) fn new(plan: Arc<Plan>, arena: Arena) -> Team {
+    fn new(plan: Arc<Plan>, arena: Arena) -> Team {
         Team {
             plan,
             arena,
@@ -129,28 +130,6 @@ impl Team {
             workers: AtomicU32::new(1),
             failed: AtomicBool::new(false),
         }
-    }
-
-    /// Starts a run: asks idle helpers to join until the guard is dropped.
-    pub(super) fn gather(self: &Arc<Self>) -> Gathered<'_> {
-        self.failed.store(false, Ordering::Relaxed);
-        self.over.store(false, Ordering::Release);
-        let running = CREW.running.fetch_add(1, Ordering::Relaxed) + 1;
-        self.late.store(0, Ordering::Relaxed);
-        let alone = self.alone.load(Ordering::Relaxed);
-        self.alone.store(alone.saturating_sub(1), Ordering::Relaxed);
-        let free = CREW.size.load(Ordering::Relaxed).min(self.plan.target.workers).saturating_sub(running);
-        if free > 0 && alone == 0 {
-            let mut waiting = CREW.lock();
-            for _ in 0..free.min(waiting.idle) {
-                if waiting.offers.push_back(self.clone()).is_err() {
-                    break;
-                }
-                waiting.idle -= 1;
-                CREW.offered.notify_one();
-            }
-        }
-        Gathered { team: self }
     }
 
     /// Tries to take one item of the present step and does it; `None` where there is none left.
@@ -165,14 +144,22 @@ impl Team {
         if taken.is_ok() {
             // counted also where the item panics: the caller must not wait for ever
             let _done = Done(&self.finished);
-            step.run(&self.machine(worker), item);
+            // SAFETY: each number is one worker's, each item is taken once, and who waits for the step sees it finished before any
+            // other begins.
+            step.run(&mut unsafe { self.machine(worker) }, item);
         }
         Some(index)
     }
 
     /// What worker number `worker` works on.
-    pub(super) fn machine(&self, worker: usize) -> Machine<'_> {
-        Machine { kernels: self.plan.target.kernels, arena: &self.arena, weights: &self.plan.weights, worker }
+    ///
+    /// # Safety
+    /// As [`Arena::part`] says: for one item of the present step, that nobody else has taken, by the only worker of that number;
+    /// or between two steps, by the only one who is there.
+    unsafe fn machine(&self, worker: usize) -> Machine<'_> {
+        // SAFETY: passed on.
+        let arena = unsafe { self.arena.part() };
+        Machine { kernels: self.plan.target.kernels, arena, weights: &self.plan.weights, worker }
     }
 
     /// A worker's number nobody has. An offer may be taken up late, in a later run with helpers of its own.
@@ -208,20 +195,80 @@ impl Team {
     }
 }
 
+/// A run's own end of its team: there is one, and only it starts steps.
+pub(super) struct Lead(Arc<Team>);
+
+impl Lead {
+    pub(super) fn new(plan: Arc<Plan>, arena: Arena) -> Lead {
+        Lead(Arc::new(Team::new(plan, arena)))
+    }
+
+    pub(super) fn plan(&self) -> &Arc<Plan> {
+        &self.0.plan
+    }
+
+    /// The arena while no run is under way.
+    pub(super) fn arena(&mut self) -> Part<'_> {
+        // SAFETY: this is the team's only lead; helpers work on steps only, and there are none before `gather`.
+        unsafe { self.0.arena.part() }
+    }
+
+    /// Part of the arena while no run is under way.
+    pub(super) fn read(&self, floats: std::ops::Range<usize>) -> &[f32] {
+        // SAFETY: as above; who writes needs the lead exclusively.
+        let part = unsafe { self.0.arena.part() };
+        part.into_read(floats)
+    }
+
+    /// Starts a run: asks idle helpers to join until the guard is dropped.
+    pub(super) fn gather(&mut self) -> Gathered<'_> {
+        let team = &self.0;
+        team.failed.store(false, Ordering::Relaxed);
+        team.over.store(false, Ordering::Release);
+        let running = CREW.running.fetch_add(1, Ordering::Relaxed) + 1;
+        team.late.store(0, Ordering::Relaxed);
+        let alone = team.alone.load(Ordering::Relaxed);
+        team.alone.store(alone.saturating_sub(1), Ordering::Relaxed);
+        let free = CREW.size.load(Ordering::Relaxed).min(team.plan.target.workers).saturating_sub(running);
+        if free > 0 && alone == 0 {
+            let mut waiting = CREW.lock();
+            for _ in 0..free.min(waiting.idle) {
+                if waiting.offers.push_back(team.clone()).is_err() {
+                    break;
+                }
+                waiting.idle -= 1;
+                CREW.offered.notify_one();
+            }
+        }
+        Gathered { team }
+    }
+}
+
 /// A run under way.
 pub(super) struct Gathered<'a> {
-    pub team: &'a Arc<Team>,
+    team: &'a Arc<Team>,
 }
 
 impl Gathered<'_> {
+    pub(super) fn plan(&self) -> &Arc<Plan> {
+        &self.team.plan
+    }
+
+    /// What the run's own thread works on between two steps.
+    pub(super) fn machine(&mut self) -> Machine<'_> {
+        // SAFETY: `step` needs this run exclusively, too, and no item is under way when it returns.
+        unsafe { self.team.machine(0) }
+    }
+
     /// Does one step, together with whoever has joined. False where a helper failed.
-    pub(super) fn step(&self, index: usize, step: &Step) -> bool {
-        let team = self.team;
+    pub(super) fn step(&mut self, index: usize, step: &Step) -> bool {
         let items = step.items();
-        if items < 2 || team.plan.target.workers < 2 {
-            (0..items).for_each(|item| step.run(&team.machine(0), item));
+        if items < 2 || self.team.plan.target.workers < 2 {
+            let mut machine = self.machine();
+            (0..items).for_each(|item| step.run(&mut machine, item));
             return true;
         }
+        let team = self.team;
         team.finished.store(0, Ordering::Relaxed);
         team.ticket.store((index as u64) << 32, Ordering::Release);
         while team.work(0).is_some() {}

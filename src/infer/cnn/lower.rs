@@ -9,7 +9,7 @@ use super::packer::Packer;
 use super::step::conv::{ConvStep, Source, plane_row};
 use super::step::strided::{Copy, Walk, row_major, span};
 use super::step::winograd::Winograd;
-use super::step::{ForeignStep, Operand, Step, picture, plain};
+use super::step::{At, ForeignStep, Operand, Step, picture, plain};
 use super::storage::{Blocks, Place, Storage};
 use super::unsupported::unsupported;
 use crate::error::Result;
@@ -93,11 +93,11 @@ impl Lowering<'_, '_> {
     }
 
     /// Where a row-major operand starts: in the arena, or (constants are put there now) in the weights.
-    fn origin(&mut self, id: ValueId) -> Option<Result<usize, usize>> {
+    fn origin(&mut self, id: ValueId) -> Option<At> {
         if let Some(constant) = &self.graph.value(id).constant {
-            return pack(self.packer, constant).map(Err);
+            return pack(self.packer, constant).map(At::Weights);
         }
-        self.plain(id).map(Ok)
+        self.plain(id).map(At::Arena)
     }
 
     fn push(&mut self, node: &Node, step: Step) -> Option<()> {
@@ -227,7 +227,7 @@ impl Lowering<'_, '_> {
             return self.push(node, Step::Binary(picture::Elementwise { op, terms, output }));
         }
         let shape = self.graph.value(output).shape.clone();
-        let mut sides = [Ok(0), Ok(0)];
+        let mut sides = [At::Arena(0); 2];
         let mut spans = [0, 0];
         let mut strides = vec![[0, 0, 0]; shape.len()];
         for (n, &id) in node.inputs.iter().enumerate().take(2) {
@@ -347,7 +347,7 @@ impl Lowering<'_, '_> {
         [from, into]: [&[usize]; 2],
         fill: Option<(usize, usize, f32)>,
     ) -> Option<()> {
-        let origin = self.origin(input)?.map(|at| at + start).map_err(|at| at + start);
+        let origin = self.origin(input)?.behind(start);
         let strides: Vec<[usize; 2]> = from.iter().zip(into).map(|(&a, &b)| [a, b]).collect();
         let spans = [span(dims, from), span(dims, into)];
         self.push(node, Step::Copy(Copy { from: origin, to, spans, walk: Walk::new(dims, &strides), fill }))

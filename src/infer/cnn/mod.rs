@@ -45,6 +45,8 @@ pub use choice::Way;
 pub use crew::allow_threads;
 pub(crate) use crew::allowed_threads;
 pub(crate) use document::MAX_BYTES as MAX_DOCUMENT_BYTES;
+#[cfg(test)]
+use plan::Plan;
 pub use profile::{LayerWays, StepTime};
 
 use kernels::Kernels;

@@ -40,13 +40,12 @@ pub(super) fn profile(plan: &Arc<Plan>, runs: u32) -> Result<Vec<StepTime>> {
         })
         .collect();
     let mut run = CnnRun::new(plan.clone())?;
-    let team = run.team();
-    let gathered = team.gather();
     for _ in 0..runs {
         run.input().fill(0.5);
+        let mut steps = run.start();
         for (index, line) in lines.iter_mut().enumerate() {
             let start = Instant::now();
-            run.step(index, &gathered)?;
+            steps.step(plan, index)?;
             line.time = line.time.min(start.elapsed());
         }
     }
@@ -88,13 +87,13 @@ pub(super) fn ways(plans: &[Arc<Plan>; 3], runs: u32) -> Result<Vec<LayerWays>> 
     }
     for _ in 0..runs {
         for (way, run) in arenas.iter_mut().enumerate() {
-            let team = run.team();
-            let gathered = team.gather();
             run.input().fill(0.5);
+            let mut steps = run.start();
+            let plan = steps.plan();
             let mut timed = layers.iter().map(|(index, _)| *index).zip(&mut times).peekable();
-            for index in 0..team.plan.steps.len() {
+            for index in 0..plan.steps.len() {
                 let start = thread_cpu_time();
-                run.step(index, &gathered)?;
+                steps.step(&plan, index)?;
                 if let Some((_, times)) = timed.next_if(|(step, _)| *step == index) {
                     times[way].push(thread_cpu_time().saturating_sub(start));
                 }

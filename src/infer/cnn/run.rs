@@ -1,6 +1,6 @@
 //! One thread's arena, and the loop over the steps.
 
-use super::crew::{Gathered, Team};
+use super::crew::{Gathered, Lead};
 use super::head::HeadRun;
 use super::plan::Plan;
 use super::step::{ForeignStep, Operand, Step};
@@ -13,7 +13,7 @@ use tract_onnx::prelude::{TValue, TVec, Tensor};
 
 /// One thread's run of a plan.
 pub(super) struct CnnRun {
-    team: Arc<Team>,
+    lead: Lead,
     /// What lies between foreign nodes and is not 32-bit float.
     tensors: Vec<Option<TValue>>,
     head: Option<HeadRun>,
@@ -28,32 +28,51 @@ impl CnnRun {
         let arena = Arena::new(plan.floats).ok_or_else(no_memory)?;
         let tensors = vec![None; plan.tensors];
         let head = plan.head.as_ref().map(|head| HeadRun::new(head).ok_or_else(no_memory)).transpose()?;
-        Ok(CnnRun { team: Arc::new(Team::new(plan, arena)), tensors, head, lowest: 0.0, partial: false })
+        Ok(CnnRun { lead: Lead::new(plan, arena), tensors, head, lowest: 0.0, partial: false })
     }
 
-    /// Runs one step.
-    pub(super) fn step(&mut self, index: usize, gathered: &Gathered) -> Result<()> {
-        match gathered.team.plan.steps.get(index) {
+    /// Begins a run.
+    pub(super) fn start(&mut self) -> Steps<'_> {
+        Steps { gathered: self.lead.gather(), tensors: &mut self.tensors }
+    }
+}
+
+/// A run under way, step by step.
+pub(super) struct Steps<'a> {
+    gathered: Gathered<'a>,
+    tensors: &'a mut Vec<Option<TValue>>,
+}
+
+impl Steps<'_> {
+    pub(super) fn plan(&self) -> Arc<Plan> {
+        self.gathered.plan().clone()
+    }
+
+    /// Runs one step of the plan.
+    pub(super) fn step(&mut self, plan: &Plan, index: usize) -> Result<()> {
+        match plan.steps.get(index) {
             None => Ok(()),
             Some((_, Step::Foreign(step))) => self.foreign(step),
-            Some((_, step)) if gathered.step(index, step) => Ok(()),
+            Some((_, step)) if self.gathered.step(index, step) => Ok(()),
             Some((name, _)) => Err(Error::new(Kind::Inference, format!("a helper failed in {name}"))),
         }
     }
 
-    /// The run's memory and helpers.
-    pub(super) fn team(&self) -> Arc<Team> {
-        self.team.clone()
+    /// What the run's own thread works on between two steps.
+    #[cfg(test)]
+    pub(super) fn machine(&mut self) -> super::step::Machine<'_> {
+        self.gathered.machine()
     }
 
     fn foreign(&mut self, step: &ForeignStep) -> Result<()> {
+        let mut machine = self.gathered.machine();
         let failed = |e| Error::new(Kind::Inference, "an operand of the wrong shape").because(tract(e));
         let mut inputs = TVec::new();
         for operand in &step.inputs {
             inputs.push(match operand {
                 Operand::Plain { at, shape } => {
                     let floats = shape.iter().product::<usize>();
-                    Tensor::from_shape(shape, self.team.arena.read(*at..at + floats)).map_err(failed)?.into()
+                    Tensor::from_shape(shape, machine.arena.read(*at..at + floats)).map_err(failed)?.into()
                 }
                 Operand::Tensor(slot) => {
                     let tensor = self.tensors.get(*slot).and_then(Clone::clone);
@@ -67,7 +86,7 @@ impl CnnRun {
                     let floats = shape.iter().product::<usize>();
                     let values = super::constant::floats(&result).filter(|v| v.len() == floats);
                     let values = values.ok_or_else(|| Error::new(Kind::Inference, "a result of the wrong shape"))?;
-                    self.team.arena.write(*at..at + floats).copy_from_slice(values);
+                    machine.arena.write(*at..at + floats).copy_from_slice(values);
                 }
                 Operand::Tensor(slot) => {
                     if let Some(place) = self.tensors.get_mut(*slot) {
@@ -86,22 +105,23 @@ fn no_memory() -> Error {
 
 impl Run for CnnRun {
     fn input(&mut self) -> &mut [f32] {
-        let (at, floats) = self.team.plan.input;
-        self.team.arena.write(at..at + floats)
+        let (at, floats) = self.lead.plan().input;
+        self.lead.arena().into_write(at..at + floats)
     }
 
     fn execute(&mut self) -> Result<()> {
-        let team = self.team();
-        let (plan, gathered) = (&team.plan, team.gather());
-        (0..plan.body).try_for_each(|index| self.step(index, &gathered))?;
-        self.partial = match (&plan.head, &mut self.head) {
-            (Some(head), Some(run)) => run.decode(head, &team.machine(0), self.lowest),
+        let CnnRun { lead, tensors, head, lowest, partial } = self;
+        let mut steps = Steps { gathered: lead.gather(), tensors };
+        let plan = steps.plan();
+        (0..plan.body).try_for_each(|index| steps.step(&plan, index))?;
+        *partial = match (&plan.head, head) {
+            (Some(head), Some(run)) => run.decode(head, &steps.gathered.machine(), *lowest),
             _ => false,
         };
-        if self.partial {
+        if *partial {
             return Ok(());
         }
-        (plan.body..plan.steps.len()).try_for_each(|index| self.step(index, &gathered))
+        (plan.body..plan.steps.len()).try_for_each(|index| steps.step(&plan, index))
     }
 
     fn expect_scores_from(&mut self, lowest: f32) {
@@ -113,12 +133,12 @@ impl Run for CnnRun {
     }
 
     fn output(&self, index: usize) -> &[f32] {
-        let plan = &self.team.plan;
+        let plan = self.lead.plan();
         if let (true, Some(head), Some(run)) = (self.partial, &plan.head, &self.head) {
             return run.output(head, index);
         }
         match plan.outputs.get(index) {
-            Some(&(at, floats)) => self.team.arena.read(at..at + floats),
+            Some(&(at, floats)) => self.lead.read(at..at + floats),
             None => &[],
         }
     }

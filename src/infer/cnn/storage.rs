@@ -4,7 +4,7 @@
 use super::graph::{Graph, Op, ValueId};
 use super::import::MAX_ELEMENTS;
 use super::kernels::LANES;
-use super::kernels::arena::Arena;
+use super::kernels::arena::Part;
 use super::layout::{Form, blocks_for};
 use super::unsupported::unsupported;
 use crate::error::Result;
@@ -45,7 +45,7 @@ impl Blocks {
     }
     /// Sets the border around rows of a block to zeros: left and right where the rows end there, and above the first and
     /// below the last row of the picture.
-    pub(super) fn clear_border(&self, arena: &Arena, block: usize, rows: Range<usize>, left: bool, right: bool) {
+    pub(super) fn clear_border(&self, arena: &mut Part<'_>, block: usize, rows: Range<usize>, left: bool, right: bool) {
         if self.halo == 0 {
             return;
         }

@@ -7,7 +7,7 @@ use super::{CHUNK, Draft, Found, Level, MAX_KEPT};
 use crate::infer::cnn::choice::Target;
 use crate::infer::cnn::graph::{Graph, ValueId};
 use crate::infer::cnn::kernels::LANES;
-use crate::infer::cnn::kernels::arena::Arena;
+use crate::infer::cnn::kernels::arena::{Arena, Part};
 use crate::infer::cnn::layout::lay_out;
 use crate::infer::cnn::lower::{lower, pack, scratch};
 use crate::infer::cnn::packer::Packer;
@@ -152,7 +152,7 @@ impl Gather {
     }
 
     /// Puts the elements of an anchor into column `column` of the chunk.
-    fn run(&self, (arena, weights): (&Arena, &[f32]), own: &Arena, anchor: usize, column: usize) {
+    fn run(&self, (arena, weights): (&Part<'_>, &[f32]), own: &mut Part<'_>, anchor: usize, column: usize) {
         let (mut start, mut rest) = (self.base, anchor);
         for term in self.anchors.iter().rev() {
             start += rest % term.count * term.stride;
@@ -203,7 +203,7 @@ impl HeadRun {
     /// Decodes the anchors with a score from `lowest` on, after the body has run on `body`. False where there are too many.
     pub(crate) fn decode(&mut self, head: &Head, body: &Machine<'_>, lowest: f32) -> bool {
         self.kept.clear();
-        if !head.levels.iter().all(|level| level.scan.run(body.arena, lowest, level.level.first, &mut self.kept)) {
+        if !head.levels.iter().all(|level| level.scan.run(&body.arena, lowest, level.level.first, &mut self.kept)) {
             return false;
         }
         for level in &head.levels {
@@ -221,16 +221,17 @@ impl HeadRun {
 
     /// Decodes kept anchors `place` to `place + anchors`, which are all of one level.
     fn chunk(&mut self, head: &Head, level: &LevelPlan, body: &Machine<'_>, place: usize, anchors: usize) {
+        let mut own = self.arena.whole();
         for (column, anchor) in self.kept.iter().skip(place).take(anchors).enumerate() {
             let anchor = (*anchor as usize).saturating_sub(level.level.first);
-            level.gathers.iter().for_each(|gather| gather.run((body.arena, body.weights), &self.arena, anchor, column));
+            level.gathers.iter().for_each(|gather| gather.run((&body.arena, body.weights), &mut own, anchor, column));
         }
-        let machine = Machine { arena: &self.arena, worker: 0, ..*body };
+        let mut machine = Machine { arena: own, worker: 0, kernels: body.kernels, weights: body.weights };
         for (_, step) in &level.steps {
-            (0..step.items()).for_each(|item| step.run(&machine, item));
+            (0..step.items()).for_each(|item| step.run(&mut machine, item));
         }
         for ((output, [before, after]), from) in self.outputs.iter_mut().zip(&head.outputs).zip(&level.outputs) {
-            let source = self.arena.read(*from..from + before * after * CHUNK);
+            let source = machine.arena.read(*from..from + before * after * CHUNK);
             let rows = output.chunks_exact_mut(self.kept.len() * after).zip(source.chunks_exact(CHUNK * after));
             for (target, source) in rows.take(*before) {
                 let range = place * after..(place + anchors) * after;

@@ -2,7 +2,7 @@
 
 use super::view::{Step, View};
 use crate::infer::cnn::kernels::LANES;
-use crate::infer::cnn::kernels::arena::Arena;
+use crate::infer::cnn::kernels::arena::Part;
 use crate::infer::cnn::storage::Blocks;
 use std::ops::Range;
 
@@ -58,7 +58,7 @@ impl Scan {
 
     /// Adds the anchors with a score from `lowest` on to `kept`, `first` being the level's first. False where that would be
     /// more than `kept` has room for, or where it cannot be told.
-    pub(super) fn run(&self, arena: &Arena, lowest: f32, first: usize, kept: &mut Vec<u32>) -> bool {
+    pub(super) fn run(&self, arena: &Part<'_>, lowest: f32, first: usize, kept: &mut Vec<u32>) -> bool {
         let Some(threshold) = self.threshold(lowest) else { return false };
         let rows: usize = self.outer.iter().map(|step| step.count).product();
         (0..rows).all(|row| {
@@ -85,7 +85,7 @@ impl Scan {
     }
 
     /// One bit for each of up to [`PIXELS`] neighbouring pixels: whether one of the channels reaches the threshold.
-    fn pixels(&self, arena: &Arena, threshold: f32, channels: &Range<usize>, [y, x]: [usize; 2], pixels: usize) -> u32 {
+    fn pixels(&self, arena: &Part<'_>, threshold: f32, channels: &Range<usize>, [y, x]: [usize; 2], pixels: usize) -> u32 {
         let mut highest = [[f32::NEG_INFINITY; LANES]; PIXELS];
         for block in channels.start / LANES..channels.end.div_ceil(LANES) {
             let start = self.blocks.pixel(block, y, x);
@@ -111,15 +111,17 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::super::view::Term;
     use super::*;
+    use crate::infer::cnn::kernels::arena::Arena;
 
     /// A picture of 20 channels, 3 × 5 pixels, halo 1, where every channel of every pixel is `value(channel, y, x)`.
     fn picture(value: impl Fn(usize, usize, usize) -> f32) -> (Blocks, Arena) {
         let blocks = Blocks { at: 32, channels: 20, height: 3, width: 5, halo: 1 };
-        let arena = Arena::new(32 + blocks.count() * blocks.block()).unwrap();
-        arena.write(0..32 + blocks.count() * blocks.block()).fill(9.0); // what is not asked for would pass
+        let mut arena = Arena::new(32 + blocks.count() * blocks.block()).unwrap();
+        let mut part = arena.whole();
+        part.write(0..32 + blocks.count() * blocks.block()).fill(9.0); // what is not asked for would pass
         for (c, y, x) in (0..20).flat_map(|c| (0..3).flat_map(move |y| (0..5).map(move |x| (c, y, x)))) {
             let at = blocks.channel(c) + y * blocks.row() + x * LANES;
-            arena.write(at..at + 1)[0] = value(c, y, x);
+            part.write(at..at + 1)[0] = value(c, y, x);
         }
         (blocks, arena)
     }
@@ -132,7 +134,7 @@ mod tests {
     #[test]
     fn anchors_whose_best_logit_reaches_the_threshold_are_kept() {
         let logit = |p: f32| (p / (1.0 - p)).ln();
-        let (blocks, arena) = picture(|c, y, x| match (c, y, x) {
+        let (blocks, mut arena) = picture(|c, y, x| match (c, y, x) {
             (14, 0, 0) | (18, 2, 4) => logit(0.41),
             (15, 1, 1) => f32::NAN,
             (16, 1, 2) => logit(0.39),
@@ -141,23 +143,23 @@ mod tests {
         });
         let scan = Scan::new(blocks, &view(), true).unwrap();
         let mut kept = Vec::with_capacity(8);
-        assert!(scan.run(&arena, 0.4, 100, &mut kept));
+        assert!(scan.run(&arena.whole(), 0.4, 100, &mut kept));
         assert_eq!(kept, [100, 114]);
         // without a sigmoid they are scores themselves
         let scan = Scan::new(blocks, &view(), false).unwrap();
         kept.clear();
-        assert!(scan.run(&arena, 0.4, 0, &mut kept));
+        assert!(scan.run(&arena.whole(), 0.4, 0, &mut kept));
         assert!(kept.is_empty());
     }
 
     #[test]
     fn too_many_anchors_and_low_thresholds_are_left_to_the_whole_graph() {
-        let (blocks, arena) = picture(|_, _, _| 1.0);
+        let (blocks, mut arena) = picture(|_, _, _| 1.0);
         let scan = Scan::new(blocks, &view(), true).unwrap();
-        assert!(!scan.run(&arena, 0.4, 0, &mut Vec::with_capacity(8)));
-        assert!(scan.run(&arena, 0.4, 0, &mut Vec::with_capacity(16)));
-        assert!(!scan.run(&arena, 0.0, 0, &mut Vec::with_capacity(16)));
-        assert!(scan.run(&arena, 1.5, 0, &mut Vec::with_capacity(1)));
+        assert!(!scan.run(&arena.whole(), 0.4, 0, &mut Vec::with_capacity(8)));
+        assert!(scan.run(&arena.whole(), 0.4, 0, &mut Vec::with_capacity(16)));
+        assert!(!scan.run(&arena.whole(), 0.0, 0, &mut Vec::with_capacity(16)));
+        assert!(scan.run(&arena.whole(), 1.5, 0, &mut Vec::with_capacity(1)));
     }
 
     #[test]
@@ -168,10 +170,10 @@ mod tests {
             anchors: vec![Term { count: 2, stride: 9 * 15 }, Term { count: 15, stride: 1 }],
             others: vec![Term { count: 1, stride: 15 }],
         };
-        let (blocks, arena) = picture(|c, y, x| if (c, y, x) == (13, 2, 3) || (c, y, x) == (4, 0, 1) { 1.0 } else { 0.0 });
+        let (blocks, mut arena) = picture(|c, y, x| if (c, y, x) == (13, 2, 3) || (c, y, x) == (4, 0, 1) { 1.0 } else { 0.0 });
         let scan = Scan::new(blocks, &view, false).unwrap();
         let mut kept = Vec::with_capacity(8);
-        assert!(scan.run(&arena, 0.5, 0, &mut kept));
+        assert!(scan.run(&arena.whole(), 0.5, 0, &mut kept));
         assert_eq!(kept, [1, 15 + 13]);
     }
 

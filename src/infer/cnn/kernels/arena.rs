@@ -3,9 +3,10 @@
 //! The steps of a plan know offsets only. Each function here checks that the offsets lie inside the arena (or the
 //! weights), makes pointers of them and calls the kernel; a plan with a wrong offset panics instead of reading beyond.
 //!
-//! Several threads may work on one step at the same time. What makes that sound: the items of a step write disjoint
-//! ranges and read nothing that another item writes (`step/*.rs` cut them by rows or blocks of the output), and no
-//! step's output overlaps what it reads (`storage.rs`; thousands of random graphs, each run twice, would show it).
+//! Whoever works on an arena holds a [`Part`]. Within it the compiler sees to it that nothing is read that is being written.
+//! Several threads may work on one step at the same time, each with a part of its own: making those is the one thing here that is
+//! unsafe for the caller, and [`Arena::part`] says what it must vouch for. Tests have every part tell what it touched, and compare
+//! what the items of each step did (`cnn/tests/disjoint.rs`).
 #![allow(unsafe_code)] // one allocation that is shared between threads in disjoint parts
 
 use super::{Activation, Binary, ConvRow, Kernels, LANES, Operand, PoolRow, Residual, ResizeRow, Tap};
@@ -24,9 +25,9 @@ pub(crate) struct Arena {
     layout: Layout,
 }
 
-// SAFETY: the arena owns its memory; see the module's documentation for what threads do with it.
+// SAFETY: the arena owns its memory.
 unsafe impl Send for Arena {}
-// SAFETY: as above.
+// SAFETY: it is read and written through parts only, and whoever makes several vouches for them.
 unsafe impl Sync for Arena {}
 
 impl Drop for Arena {
@@ -46,26 +47,137 @@ impl Arena {
         Some(Arena { start, floats: floats.max(LANES), layout })
     }
 
-    fn at(&self, offset: usize, floats: usize) -> *mut f32 {
-        let inside = offset.checked_add(floats).is_some_and(|end| end <= self.floats);
-        assert!(inside, "the plan left its arena: {offset} + {floats} of {}", self.floats);
-        // SAFETY: inside the allocation.
-        unsafe { self.start.as_ptr().add(offset) }
+    /// All of it, for who alone has it.
+    pub(crate) fn whole(&mut self) -> Part<'_> {
+        // SAFETY: there is no other part while this one is there.
+        unsafe { self.part() }
     }
 
-    /// Part of the arena, to read.
+    /// One of several parts.
+    ///
+    /// # Safety
+    /// While several are there, nobody writes through one what somebody reads or writes through another. The items of one step
+    /// keep that: they write disjoint ranges and read nothing that another item writes (`step/*.rs` cut them by rows or blocks of
+    /// the output, scratch space is each worker's own), and no step's output overlaps what it reads (`storage.rs`).
+    pub(crate) unsafe fn part(&self) -> Part<'_> {
+        Part {
+            arena: self,
+            #[cfg(test)]
+            touched: std::cell::RefCell::default(),
+        }
+    }
+}
+
+/// What one worker may touch of an arena.
+pub(crate) struct Part<'a> {
+    arena: &'a Arena,
+    #[cfg(test)]
+    touched: std::cell::RefCell<Vec<Touched>>,
+}
+
+/// What a part has read or written.
+#[cfg(test)]
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Touched {
+    pub(crate) floats: Range<usize>,
+    pub(crate) is_written: bool,
+}
+
+impl<'a> Part<'a> {
+    fn at(&self, offset: usize, floats: usize) -> *mut f32 {
+        let inside = offset.checked_add(floats).is_some_and(|end| end <= self.arena.floats);
+        assert!(inside, "the plan left its arena: {offset} + {floats} of {}", self.arena.floats);
+        // SAFETY: inside the allocation.
+        unsafe { self.arena.start.as_ptr().add(offset) }
+    }
+
+    /// Where a kernel reads.
+    fn from(&self, offset: usize, floats: usize) -> *const f32 {
+        self.note(offset, floats, false);
+        self.at(offset, floats)
+    }
+
+    /// Where a kernel writes.
+    fn to(&mut self, offset: usize, floats: usize) -> *mut f32 {
+        self.note(offset, floats, true);
+        self.at(offset, floats)
+    }
+
+    /// Where a kernel writes (or, as it was, reads) `count` pieces of `floats` that lie `apart`.
+    fn pieces(&self, offset: usize, [count, apart, floats]: [usize; 3], is_written: bool) -> *mut f32 {
+        (0..count).for_each(|piece| self.note(offset + piece * apart, floats, is_written));
+        self.at(offset, count.saturating_sub(1) * apart + floats)
+    }
+
+    #[cfg(test)]
+    fn note(&self, offset: usize, floats: usize, is_written: bool) {
+        self.touched.borrow_mut().push(Touched { floats: offset..offset + floats, is_written });
+    }
+
+    #[cfg(not(test))]
+    #[inline(always)]
+    fn note(&self, _: usize, _: usize, _: bool) {}
+
+    /// Everything that was touched since it was asked last.
+    #[cfg(test)]
+    pub(crate) fn take_touched(&mut self) -> Vec<Touched> {
+        self.touched.take()
+    }
+
+    /// To read.
     pub(crate) fn read(&self, range: Range<usize>) -> &[f32] {
         let floats = range.len();
-        // SAFETY: inside the allocation, initialised; nobody writes it meanwhile (see the module's documentation).
-        unsafe { std::slice::from_raw_parts(self.at(range.start, floats), floats) }
+        // SAFETY: inside the allocation, initialised; writing through this part needs it exclusively, and nobody writes it through
+        // another.
+        unsafe { std::slice::from_raw_parts(self.from(range.start, floats), floats) }
     }
 
-    /// Part of the arena, to write: only from a step that alone touches it.
-    #[allow(clippy::mut_from_ref)] // disjointness is the plan's, see the module's documentation
-    pub(crate) fn write(&self, range: Range<usize>) -> &mut [f32] {
+    /// To read for as long as this part could be there.
+    pub(crate) fn into_read(self, range: Range<usize>) -> &'a [f32] {
         let floats = range.len();
-        // SAFETY: inside the allocation, initialised; nobody else touches it meanwhile.
-        unsafe { std::slice::from_raw_parts_mut(self.at(range.start, floats), floats) }
+        // SAFETY: as in `read`; this part writes nothing any more.
+        unsafe { std::slice::from_raw_parts(self.from(range.start, floats), floats) }
+    }
+
+    /// To write.
+    pub(crate) fn write(&mut self, range: Range<usize>) -> &mut [f32] {
+        let floats = range.len();
+        // SAFETY: inside the allocation, initialised; this part is borrowed exclusively, and nobody touches it through another.
+        unsafe { std::slice::from_raw_parts_mut(self.to(range.start, floats), floats) }
+    }
+
+    /// To write for as long as this part could be there.
+    pub(crate) fn into_write(mut self, range: Range<usize>) -> &'a mut [f32] {
+        let floats = range.len();
+        // SAFETY: as in `write`; this part does nothing else any more.
+        unsafe { std::slice::from_raw_parts_mut(self.to(range.start, floats), floats) }
+    }
+
+    /// Some ranges to read while others are written, none of which may overlap with any other (reads among themselves may).
+    pub(crate) fn split<const R: usize, const W: usize>(
+        &mut self,
+        reads: [Range<usize>; R],
+        writes: [Range<usize>; W],
+    ) -> ([&[f32]; R], [&mut [f32]; W]) {
+        let apart = |a: &Range<usize>, b: &Range<usize>| a.is_empty() || b.is_empty() || a.end <= b.start || b.end <= a.start;
+        for (index, write) in writes.iter().enumerate() {
+            let free = reads.iter().chain(writes.iter().skip(index + 1)).all(|other| apart(write, other));
+            assert!(free, "a step reads what it writes: {reads:?} {writes:?}");
+        }
+        // SAFETY: as in `read` and `write`; the ranges that are written overlap with nothing.
+        let reads = reads.map(|range| unsafe { std::slice::from_raw_parts(self.from(range.start, range.len()), range.len()) });
+        let writes = writes.map(|range| {
+            // SAFETY: as above.
+            unsafe { std::slice::from_raw_parts_mut(self.to(range.start, range.len()), range.len()) }
+        });
+        (reads, writes)
+    }
+
+    /// Copies a range to another place.
+    pub(crate) fn copy(&mut self, from: Range<usize>, to: usize) {
+        let target = self.to(to, from.len());
+        // SAFETY: both are inside the allocation, and may overlap.
+        unsafe { std::ptr::copy(self.from(from.start, from.len()), target, from.len()) }
     }
 }
 
@@ -78,6 +190,15 @@ pub(crate) enum Start<'a> {
     Output,
 }
 
+/// Where the weights of a convolution are.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Weights<'a> {
+    /// Packed.
+    Packed(&'a [f32]),
+    /// Made in the arena: offset and length.
+    Made(usize, usize),
+}
+
 /// [`ConvRow`] in offsets: `input`, `output` and `residual` into the arena.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ConvJob<'a> {
@@ -86,7 +207,7 @@ pub(crate) struct ConvJob<'a> {
     pub taps: &'a [Tap],
     /// Largest `offset + channels` (depthwise: `offset + LANES`) of the taps.
     pub reach: usize,
-    pub weights: &'a [f32],
+    pub weights: Weights<'a>,
     pub start: Start<'a>,
     pub output: usize,
     pub output_block: usize,
@@ -98,16 +219,19 @@ pub(crate) struct ConvJob<'a> {
 }
 
 /// Runs one row of a convolution.
-pub(crate) fn conv(kernels: &Kernels, arena: &Arena, job: &ConvJob, depthwise: bool) {
-    if job.width == 0 {
+pub(crate) fn conv(kernels: &Kernels, part: &mut Part<'_>, job: &ConvJob, depthwise: bool) {
+    if job.width == 0 || job.blocks == 0 {
         return;
     }
     let last = job.width - 1;
-    let vectors = |at: usize, block: usize| arena.at(at, (job.blocks - 1) * block + job.width * LANES);
     let per_tap = |tap: &Tap| if depthwise { 1 } else { tap.channels as usize };
-    let weights = job.taps.iter().map(per_tap).sum::<usize>() * job.blocks * LANES;
-    assert!(job.weights.len() >= weights, "weights do not fit the taps");
-    let output = vectors(job.output, job.output_block);
+    let needed = job.taps.iter().map(per_tap).sum::<usize>() * job.blocks * LANES;
+    let (weights, length) = match job.weights {
+        Weights::Packed(weights) => (weights.as_ptr(), weights.len()),
+        Weights::Made(at, length) => (part.from(at, length), length),
+    };
+    assert!(length >= needed, "weights do not fit the taps");
+    let output = part.pieces(job.output, [job.blocks, job.output_block, job.width * LANES], true);
     let (bias, bias_block, bias_pixel) = match job.start {
         Start::Bias(bias) => {
             assert!(bias.len() >= job.blocks * LANES, "a bias is too short");
@@ -116,10 +240,10 @@ pub(crate) fn conv(kernels: &Kernels, arena: &Arena, job: &ConvJob, depthwise: b
         Start::Output => (output.cast_const(), job.output_block, LANES),
     };
     let row = ConvRow {
-        input: arena.at(job.input, last * job.pixel_stride + job.reach),
+        input: part.from(job.input, last * job.pixel_stride + job.reach),
         pixel_stride: job.pixel_stride,
         taps: job.taps,
-        weights: job.weights.as_ptr(),
+        weights,
         bias,
         bias_block,
         bias_pixel,
@@ -128,7 +252,9 @@ pub(crate) fn conv(kernels: &Kernels, arena: &Arena, job: &ConvJob, depthwise: b
         width: job.width,
         blocks: job.blocks,
         activation: job.activation,
-        residual: job.residual.map_or(std::ptr::null(), |(at, block, _)| vectors(at, block)),
+        residual: job.residual.map_or(std::ptr::null(), |(at, block, _)| {
+            part.pieces(at, [job.blocks, block, job.width * LANES], false).cast_const()
+        }),
         residual_block: job.residual.map_or(0, |r| r.1),
         residual_order: job.residual.map_or(Residual::AfterActivation, |r| r.2),
     };
@@ -142,15 +268,15 @@ pub(crate) const FREQUENCIES: usize = 36;
 /// Transforms `tiles` neighbouring windows whose rows lie `row_stride` floats apart; products go `frequency` floats apart.
 pub(crate) fn winograd_input(
     kernels: &Kernels,
-    arena: &Arena,
+    part: &mut Part<'_>,
     (input, row_stride): (usize, usize),
     (output, frequency): (usize, usize),
     tiles: usize,
 ) {
     let job = WinogradInput {
-        input: arena.at(input, 5 * row_stride + (4 * tiles + 2) * LANES),
+        input: part.from(input, 5 * row_stride + (4 * tiles + 2) * LANES),
         row_stride,
-        output: arena.at(output, (FREQUENCIES - 1) * frequency + tiles * LANES),
+        output: part.to(output, (FREQUENCIES - 1) * frequency + tiles * LANES),
         frequency,
         tiles,
     };
@@ -159,9 +285,9 @@ pub(crate) fn winograd_input(
 }
 
 /// Transforms 3×3 kernels, nine vectors each, into factors that go `frequency` floats apart.
-pub(crate) fn winograd_weights(kernels: &Kernels, arena: &Arena, weights: &[f32], (output, frequency): (usize, usize)) {
+pub(crate) fn winograd_weights(kernels: &Kernels, part: &mut Part<'_>, weights: &[f32], (output, frequency): (usize, usize)) {
     let count = weights.len() / (9 * LANES);
-    let output = arena.at(output, (FREQUENCIES - 1) * frequency + count * LANES);
+    let output = part.to(output, (FREQUENCIES - 1) * frequency + count * LANES);
     let job = WinogradWeights { input: weights.as_ptr(), output, frequency, kernels: count };
     // SAFETY: the ranges were checked above; the table was chosen for this CPU.
     unsafe { (kernels.winograd_weights)(&job) }
@@ -184,20 +310,20 @@ pub(crate) struct WinogradJob<'a> {
 }
 
 /// Transforms products back into pixels.
-pub(crate) fn winograd_output(kernels: &Kernels, arena: &Arena, job: &WinogradJob) {
+pub(crate) fn winograd_output(kernels: &Kernels, part: &mut Part<'_>, job: &WinogradJob) {
     assert!(job.bias.len() >= LANES && job.width <= 4 * job.tiles && (1..=4).contains(&job.rows), "not a tile's output");
-    let pixels = |at: usize, row: usize| arena.at(at, (job.rows - 1) * row + job.width * LANES);
+    let pixels = |at: usize, row: usize, is_written| part.pieces(at, [job.rows, row, job.width * LANES], is_written);
     let job = WinogradOutput {
-        input: arena.at(job.input, (FREQUENCIES - 1) * job.frequency + job.tiles * LANES),
+        input: part.from(job.input, (FREQUENCIES - 1) * job.frequency + job.tiles * LANES),
         frequency: job.frequency,
         tiles: job.tiles,
         bias: job.bias.as_ptr(),
-        output: pixels(job.output, job.row_stride),
+        output: pixels(job.output, job.row_stride, true),
         row_stride: job.row_stride,
         rows: job.rows,
         width: job.width,
         activation: job.activation,
-        residual: job.residual.map_or(std::ptr::null(), |(at, row, _)| pixels(at, row)),
+        residual: job.residual.map_or(std::ptr::null(), |(at, row, _)| pixels(at, row, false).cast_const()),
         residual_row: job.residual.map_or(0, |r| r.1),
         residual_order: job.residual.map_or(Residual::AfterActivation, |r| r.2),
     };
@@ -208,15 +334,15 @@ pub(crate) fn winograd_output(kernels: &Kernels, arena: &Arena, job: &WinogradJo
 /// Runs one row of a pooling: `rows` input rows from float offset `input` on, each `row_stride` floats long.
 pub(crate) fn pool(
     kernels: &Kernels,
-    arena: &Arena,
+    part: &mut Part<'_>,
     (input, rows, row_stride): (usize, usize, usize),
     columns: &[(u32, u32)],
     output: usize,
     average: Option<u32>,
 ) {
     let reach = columns.iter().map(|c| (c.0 + c.1) as usize).max().unwrap_or(0) * LANES;
-    let input = arena.at(input, rows.saturating_sub(1) * row_stride + reach);
-    let output = arena.at(output, columns.len() * LANES);
+    let input = part.from(input, rows.saturating_sub(1) * row_stride + reach);
+    let output = part.to(output, columns.len() * LANES);
     // SAFETY: the ranges were checked above; the table was chosen for this CPU.
     unsafe { (kernels.pool)(&PoolRow { input, rows, row_stride, columns, output, average }) }
 }
@@ -224,21 +350,21 @@ pub(crate) fn pool(
 /// Runs one row of a resize between the rows at float offsets `upper` and `lower`.
 pub(crate) fn resize(
     kernels: &Kernels,
-    arena: &Arena,
+    part: &mut Part<'_>,
     (upper, lower, weight): (usize, usize, f32),
     columns: &[(u32, u32, f32)],
     output: usize,
 ) {
     let reach = columns.iter().map(|c| c.0.max(c.1) as usize + 1).max().unwrap_or(0) * LANES;
-    let (upper, lower) = (arena.at(upper, reach), arena.at(lower, reach));
-    let output = arena.at(output, columns.len() * LANES);
+    let (upper, lower) = (part.from(upper, reach), part.from(lower, reach));
+    let output = part.to(output, columns.len() * LANES);
     // SAFETY: the ranges were checked above; the table was chosen for this CPU.
     unsafe { (kernels.resize)(&ResizeRow { upper, lower, weight, columns, output }) }
 }
 
 /// `floats` elements (a multiple of [`LANES`]) through an activation; `from` may be `to`.
-pub(crate) fn activate(kernels: &Kernels, arena: &Arena, from: usize, to: usize, floats: usize, activation: Activation) {
-    let (from, to) = (arena.at(from, floats), arena.at(to, floats));
+pub(crate) fn activate(kernels: &Kernels, part: &mut Part<'_>, from: usize, to: usize, floats: usize, activation: Activation) {
+    let (from, to) = (part.from(from, floats), part.to(to, floats));
     // SAFETY: the ranges were checked above; the table was chosen for this CPU.
     unsafe { (kernels.activate)(from, to, floats / LANES, activation) }
 }
@@ -255,23 +381,24 @@ pub(crate) enum Side<'a> {
 }
 
 /// `floats` elements (a multiple of [`LANES`]) of `a op b`.
-pub(crate) fn binary(kernels: &Kernels, arena: &Arena, op: Binary, [a, b]: [Side; 2], to: usize, floats: usize) {
+pub(crate) fn binary(kernels: &Kernels, part: &mut Part<'_>, op: Binary, [a, b]: [Side; 2], to: usize, floats: usize) {
     let side = |side: Side| match side {
-        Side::Arena(at) => Operand { from: arena.at(at, floats), step: LANES },
-        Side::ArenaVector(at) => Operand { from: arena.at(at, LANES), step: 0 },
+        Side::Arena(at) => Operand { from: part.from(at, floats), step: LANES },
+        Side::ArenaVector(at) => Operand { from: part.from(at, LANES), step: 0 },
         Side::Vector(values) => {
             assert!(values.len() >= LANES, "a vector is too short");
             Operand { from: values.as_ptr(), step: 0 }
         }
     };
-    let to = arena.at(to, floats);
+    let (a, b) = (side(a), side(b));
+    let to = part.to(to, floats);
     // SAFETY: the ranges were checked above; the table was chosen for this CPU.
-    unsafe { (kernels.binary)(op, side(a), side(b), to, floats / LANES) }
+    unsafe { (kernels.binary)(op, a, b, to, floats / LANES) }
 }
 
 /// Softmax of [`LANES`] neighbouring columns down `length` rows that lie `stride` floats apart, in place.
-pub(crate) fn softmax(kernels: &Kernels, arena: &Arena, at: usize, length: usize, stride: usize) {
-    let at = arena.at(at, length.saturating_sub(1) * stride + LANES);
+pub(crate) fn softmax(kernels: &Kernels, part: &mut Part<'_>, at: usize, length: usize, stride: usize) {
+    let at = part.to(at, length.saturating_sub(1) * stride + LANES);
     // SAFETY: the range was checked above; the table was chosen for this CPU.
     unsafe { (kernels.softmax)(at, length, stride) }
 }

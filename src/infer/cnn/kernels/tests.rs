@@ -2,7 +2,7 @@
 //! under qemu for another architecture.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use super::arena::{self, Arena, ConvJob, FREQUENCIES, Side, Start, WinogradJob};
+use super::arena::{self, Arena, ConvJob, FREQUENCIES, Part, Side, Start, Weights, WinogradJob};
 use super::{Activation, Binary, Kernels, LANES, Residual, Tap};
 
 /// Largest difference, relative to the largest value: sums are rounded in another order.
@@ -10,9 +10,9 @@ const TOLERANCE: f32 = 1e-5;
 
 /// An arena full of numbers between −1 and 1 that are always the same.
 fn filled(floats: usize) -> Arena {
-    let arena = Arena::new(floats).unwrap();
+    let mut arena = Arena::new(floats).unwrap();
     let mut state = 1u32;
-    for value in arena.write(0..floats) {
+    for value in arena.whole().write(0..floats) {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         *value = (state >> 8) as f32 / (1 << 23) as f32 - 1.0;
     }
@@ -20,15 +20,16 @@ fn filled(floats: usize) -> Arena {
 }
 
 /// Runs `work` with each table on equal arenas and compares all of it with the scalar table's.
-fn compare(floats: usize, what: &str, work: impl Fn(&Kernels, &Arena)) {
-    let expected = filled(floats);
-    work(Kernels::choose(Some("scalar")).unwrap(), &expected);
+fn compare(floats: usize, what: &str, work: impl Fn(&Kernels, &mut Part<'_>)) {
+    let mut expected = filled(floats);
+    work(Kernels::choose(Some("scalar")).unwrap(), &mut expected.whole());
+    let expected = expected.whole();
     let expected = expected.read(0..floats);
     let range = expected.iter().fold(1f32, |m, v| m.max(v.abs()));
     for kernels in Kernels::ALL.iter().filter(|k| (k.available)()) {
-        let found = filled(floats);
-        work(kernels, &found);
-        for (at, (f, e)) in found.read(0..floats).iter().zip(expected).enumerate() {
+        let mut found = filled(floats);
+        work(kernels, &mut found.whole());
+        for (at, (f, e)) in found.whole().read(0..floats).iter().zip(expected).enumerate() {
             assert!((f - e).abs() <= TOLERANCE * range, "{} {what} at {at}: {f} instead of {e}", kernels.name);
         }
     }
@@ -58,7 +59,7 @@ fn convolutions_of_every_width_and_stride() {
                                 pixel_stride,
                                 taps: &taps,
                                 reach: 5_016,
-                                weights: &own,
+                                weights: Weights::Packed(&own),
                                 start: start(&bias[block * LANES..]),
                                 output: output + block * 2_000,
                                 output_block: 2_000,
@@ -76,7 +77,7 @@ fn convolutions_of_every_width_and_stride() {
                         pixel_stride,
                         taps: &taps,
                         reach: 5_016,
-                        weights: &weights,
+                        weights: Weights::Packed(&weights),
                         start: start(&bias),
                         output,
                         output_block: 2_000,
@@ -128,11 +129,12 @@ fn activations_and_arithmetic() {
 #[test]
 fn a_sigmoid_is_exact_to_a_millionth() {
     for kernels in Kernels::ALL.iter().filter(|k| (k.available)()) {
-        let arena = Arena::new(64).unwrap();
+        let mut arena = Arena::new(64).unwrap();
+        let mut arena = arena.whole();
         for i in -400..400 {
             let x = i as f32 / 10.0;
             arena.write(0..LANES).fill(x);
-            arena::activate(kernels, &arena, 0, 32, LANES, Activation::Sigmoid);
+            arena::activate(kernels, &mut arena, 0, 32, LANES, Activation::Sigmoid);
             let (found, exact) = (f64::from(arena.read(32..33)[0]), 1.0 / (1.0 + (-f64::from(x)).exp()));
             assert!((found - exact).abs() <= 1e-6 * exact, "{} sigmoid({x}) = {found}, not {exact}", kernels.name);
         }
@@ -157,10 +159,11 @@ fn winograd_is_a_convolution() {
     let kernel: [f32; 9] = [0.5, -1.0, 0.25, 2.0, 0.125, -0.5, 1.0, 0.75, -0.25];
     let (row, tiles) = (10 * LANES, 2);
     for kernels in Kernels::ALL.iter().filter(|k| (k.available)()) {
-        let arena = filled(30_000);
-        arena::winograd_input(kernels, &arena, (0, row), (4_000, tiles * LANES), tiles);
+        let mut arena = filled(30_000);
+        let mut arena = arena.whole();
+        arena::winograd_input(kernels, &mut arena, (0, row), (4_000, tiles * LANES), tiles);
         let weights: Vec<f32> = kernel.iter().flat_map(|&w| [w; LANES]).collect();
-        arena::winograd_weights(kernels, &arena, &weights, (25_000, 2 * LANES));
+        arena::winograd_weights(kernels, &mut arena, &weights, (25_000, 2 * LANES));
         for f in 0..FREQUENCIES {
             let factor = arena.read(25_000 + f * 2 * LANES..25_001 + f * 2 * LANES)[0];
             let at = 4_000 + f * tiles * LANES;
@@ -178,8 +181,9 @@ fn winograd_is_a_convolution() {
             activation: Activation::Identity,
             residual: None,
         };
-        arena::winograd_output(kernels, &arena, &job);
-        let untouched = filled(30_000);
+        arena::winograd_output(kernels, &mut arena, &job);
+        let mut untouched = filled(30_000);
+        let untouched = untouched.whole();
         for (y, x, lane) in (0..4).flat_map(|y| (0..8).flat_map(move |x| (0..LANES).map(move |l| (y, x, l)))) {
             let at = 20_000 + y * 8 * LANES + x * LANES + lane;
             let found = arena.read(at..at + 1)[0];
@@ -193,4 +197,21 @@ fn winograd_is_a_convolution() {
             assert!((found - exact).abs() < 1e-4, "{} at {y},{x},{lane}: {found} instead of {exact}", kernels.name);
         }
     }
+}
+
+#[test]
+fn a_part_reads_nothing_that_it_writes() {
+    let mut arena = Arena::new(64).unwrap();
+    let mut part = arena.whole();
+    part.write(0..4).copy_from_slice(&[1.0, 2.0, 3.0, 4.0]);
+    part.copy(0..4, 2);
+    let ([read, nothing], [one, two]) = part.split([0..2, 5..5], [2..6, 6..8]);
+    assert_eq!((read, nothing.len(), &*one, two.len()), (&[1.0, 2.0][..], 0, &[1.0, 2.0, 3.0, 4.0][..], 2));
+    for (reads, writes) in [([0..3], [2..4, 8..9]), ([0..1], [2..4, 3..5])] {
+        let overlap =
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| part.split(reads.clone(), writes.clone()).0.len()));
+        assert!(overlap.is_err(), "{reads:?} {writes:?}");
+    }
+    let outside = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| part.read(60..65).len()));
+    assert!(outside.is_err());
 }

@@ -2,7 +2,7 @@
 
 use super::Machine;
 use crate::infer::cnn::graph::Conv;
-use crate::infer::cnn::kernels::arena::{ConvJob, Start, conv};
+use crate::infer::cnn::kernels::arena::{ConvJob, Start, Weights, conv};
 use crate::infer::cnn::kernels::{Activation, LANES, Residual, Tap};
 use crate::infer::cnn::layout::blocks_for;
 use crate::infer::cnn::packer::Packer;
@@ -177,7 +177,7 @@ impl ConvStep {
     }
 
     /// One band of rows, all output blocks.
-    pub(super) fn run(&self, machine: &Machine, band: usize) {
+    pub(super) fn run(&self, machine: &mut Machine<'_>, band: usize) {
         let rows = band * self.band_rows..((band + 1) * self.band_rows).min(self.output.height);
         match self.source {
             Source::Blocks(input) => {
@@ -208,14 +208,14 @@ impl ConvStep {
     }
 
     /// One row of output pixels of one group of blocks.
-    fn row(&self, machine: &Machine, group: &Group, y: usize, input: usize, pixel_stride: usize) {
+    fn row(&self, machine: &mut Machine<'_>, group: &Group, y: usize, input: usize, pixel_stride: usize) {
         let place = |blocks: &Blocks| blocks.pixel(group.first, y, 0);
         let job = ConvJob {
             input,
             pixel_stride,
             taps: &self.taps[group.taps.clone()],
             reach: group.reach,
-            weights: &machine.weights[group.weights..group.bias],
+            weights: Weights::Packed(&machine.weights[group.weights..group.bias]),
             start: Start::Bias(&machine.weights[group.bias..group.bias + group.blocks * LANES]),
             output: place(&self.output),
             output_block: self.output.block(),
@@ -224,33 +224,29 @@ impl ConvStep {
             activation: self.activation,
             residual: self.residual.as_ref().map(|(blocks, order)| (place(blocks), blocks.block(), *order)),
         };
-        conv(machine.kernels, machine.arena, &job, self.depthwise);
+        conv(machine.kernels, &mut machine.arena, &job, self.depthwise);
     }
 
     /// Lays the input rows of one output row into the scratch space, with zeros around.
-    fn gather_rows(&self, machine: &Machine, y: usize, scratch: usize) {
+    fn gather_rows(&self, machine: &mut Machine<'_>, y: usize, scratch: usize) {
         let Source::Planes { at, channels, height, width, row, .. } = self.source else { return };
         let rows = channels * self.window[0];
-        let all = machine.arena.write(scratch..scratch + rows * row);
-        for (index, target) in all.chunks_exact_mut(row).enumerate() {
+        for index in 0..rows {
+            let to = scratch + index * row;
             let (channel, ky) = (index / self.window[0], index % self.window[0]);
             let source = (y * self.stride[0] + ky * self.dilation_rows).checked_sub(self.before[0]).filter(|&r| r < height);
-            let Some(source) = source else {
-                target.fill(0.0);
-                continue;
-            };
-            let from = at + (channel * height + source) * width;
-            let end = self.before[1] + width;
-            target[..self.before[1]].fill(0.0);
-            target[self.before[1]..end].copy_from_slice(machine.arena.read(from..from + width));
-            target[end..].fill(0.0);
+            machine.arena.write(to..to + row).fill(0.0);
+            if let Some(source) = source {
+                let from = at + (channel * height + source) * width;
+                machine.arena.copy(from..from + width, to + self.before[1]);
+            }
         }
     }
 
     /// Zeros around the band's rows.
-    fn clear_border(&self, machine: &Machine, group: &Group, rows: Range<usize>) {
+    fn clear_border(&self, machine: &mut Machine<'_>, group: &Group, rows: Range<usize>) {
         for block in group.first..group.first + group.blocks {
-            self.output.clear_border(machine.arena, block, rows.clone(), true, true);
+            self.output.clear_border(&mut machine.arena, block, rows.clone(), true, true);
         }
     }
 }

@@ -9,13 +9,12 @@ pub(super) mod winograd;
 
 use super::foreign::Foreign;
 use super::kernels::Kernels;
-use super::kernels::arena::Arena;
+use super::kernels::arena::Part;
 
-/// What a step works on.
-#[derive(Clone, Copy)]
+/// What an item of a step works on.
 pub(super) struct Machine<'a> {
     pub kernels: &'static Kernels,
-    pub arena: &'a Arena,
+    pub arena: Part<'a>,
     /// Packed weights and constants of the whole plan.
     pub weights: &'a [f32],
     /// Which of the threads that work on this run it is: picks its part of the scratch space.
@@ -49,6 +48,41 @@ pub(super) struct ForeignStep {
     pub outputs: Vec<Operand>,
 }
 
+/// Where a value lies that may be known while compiling.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum At {
+    /// From this float of the arena on.
+    Arena(usize),
+    /// A constant, from this float of the weights on.
+    Weights(usize),
+}
+
+impl At {
+    /// So many floats further on.
+    pub(super) fn behind(self, floats: usize) -> At {
+        match self {
+            At::Arena(at) => At::Arena(at + floats),
+            At::Weights(at) => At::Weights(at + floats),
+        }
+    }
+
+    /// The range of the arena that `floats` of it take; empty for a constant.
+    fn arena(self, floats: usize) -> std::ops::Range<usize> {
+        match self {
+            At::Arena(at) => at..at + floats,
+            At::Weights(_) => 0..0,
+        }
+    }
+
+    /// Those floats: of the arena, which were read already, or of the weights.
+    fn values<'a>(self, read: &'a [f32], weights: &'a [f32], floats: usize) -> &'a [f32] {
+        match self {
+            At::Arena(_) => read,
+            At::Weights(at) => weights.get(at..at + floats).unwrap_or_default(),
+        }
+    }
+}
+
 /// An operand of a foreign node.
 #[derive(Debug, Clone)]
 pub(super) enum Operand {
@@ -76,7 +110,7 @@ impl Step {
     }
 
     /// Does one item.
-    pub(super) fn run(&self, machine: &Machine, item: usize) {
+    pub(super) fn run(&self, machine: &mut Machine<'_>, item: usize) {
         match self {
             Step::Conv(step) => step.run(machine, item),
             Step::Winograd(step) => step.run(machine, item),
@@ -120,6 +154,6 @@ impl Step {
 }
 
 /// Sets the border of zeros around a whole block of a picture.
-fn clear_halo(machine: &Machine, blocks: &super::storage::Blocks, block: usize) {
-    blocks.clear_border(machine.arena, block, 0..blocks.height, true, true);
+fn clear_halo(machine: &mut Machine<'_>, blocks: &super::storage::Blocks, block: usize) {
+    blocks.clear_border(&mut machine.arena, block, 0..blocks.height, true, true);
 }

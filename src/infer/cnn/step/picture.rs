@@ -1,6 +1,6 @@
 //! Everything but convolutions on pictures in blocks of channels.
 
-use super::{Machine, clear_halo};
+use super::{At, Machine, clear_halo};
 use crate::infer::cnn::graph::{Taps, Window};
 use crate::infer::cnn::kernels::arena::{self, Side};
 use crate::infer::cnn::kernels::{Activation, Binary, LANES};
@@ -40,11 +40,11 @@ impl Pool {
     pub(super) fn items(&self) -> usize {
         self.output.count()
     }
-    pub(super) fn run(&self, machine: &Machine, block: usize) {
+    pub(super) fn run(&self, machine: &mut Machine<'_>, block: usize) {
         let (input, output) = (&self.input, &self.output);
         for (y, &(first, rows)) in self.rows.iter().enumerate() {
             let from = (input.pixel(block, first as usize, 0), rows as usize, input.row());
-            arena::pool(machine.kernels, machine.arena, from, &self.columns, output.pixel(block, y, 0), self.average);
+            arena::pool(machine.kernels, &mut machine.arena, from, &self.columns, output.pixel(block, y, 0), self.average);
         }
         clear_halo(machine, output, block);
     }
@@ -57,7 +57,7 @@ pub(in crate::infer::cnn) struct GlobalSum {
 }
 
 impl GlobalSum {
-    pub(super) fn run(&self, machine: &Machine) {
+    pub(super) fn run(&self, machine: &mut Machine<'_>) {
         for block in 0..self.input.count() {
             let mut sum = [0.0f64; LANES];
             for y in 0..self.input.height {
@@ -86,11 +86,11 @@ impl Resize {
     pub(super) fn items(&self) -> usize {
         self.output.count()
     }
-    pub(super) fn run(&self, machine: &Machine, block: usize) {
+    pub(super) fn run(&self, machine: &mut Machine<'_>, block: usize) {
         let line = |y: u32| self.input.pixel(block, y as usize, 0);
         for (y, &(upper, lower, weight)) in self.rows.iter().enumerate() {
             let lines = (line(upper), line(lower), weight);
-            arena::resize(machine.kernels, machine.arena, lines, &self.columns, self.output.pixel(block, y, 0));
+            arena::resize(machine.kernels, &mut machine.arena, lines, &self.columns, self.output.pixel(block, y, 0));
         }
         clear_halo(machine, &self.output, block);
     }
@@ -107,11 +107,11 @@ impl Activate {
     pub(super) fn items(&self) -> usize {
         self.output.count()
     }
-    pub(super) fn run(&self, machine: &Machine, block: usize) {
+    pub(super) fn run(&self, machine: &mut Machine<'_>, block: usize) {
         for y in 0..self.input.height {
             let (from, to) = (self.input.pixel(block, y, 0), self.output.pixel(block, y, 0));
             let floats = self.input.width * LANES;
-            arena::activate(machine.kernels, machine.arena, from, to, floats, self.activation);
+            arena::activate(machine.kernels, &mut machine.arena, from, to, floats, self.activation);
         }
         clear_halo(machine, &self.output, block);
     }
@@ -139,7 +139,7 @@ impl Elementwise {
     pub(super) fn items(&self) -> usize {
         self.output.count()
     }
-    pub(super) fn run(&self, machine: &Machine, block: usize) {
+    pub(super) fn run(&self, machine: &mut Machine<'_>, block: usize) {
         for y in 0..self.output.height {
             let side = |term: &Term| match term {
                 Term::Picture(blocks) => Side::Arena(blocks.pixel(block, y, 0)),
@@ -148,7 +148,7 @@ impl Elementwise {
             };
             let sides = [side(&self.terms[0]), side(&self.terms[1])];
             let (to, floats) = (self.output.pixel(block, y, 0), self.output.width * LANES);
-            arena::binary(machine.kernels, machine.arena, self.op, sides, to, floats);
+            arena::binary(machine.kernels, &mut machine.arena, self.op, sides, to, floats);
         }
         clear_halo(machine, &self.output, block);
     }
@@ -167,7 +167,7 @@ impl CopyChannels {
     pub(super) fn items(&self) -> usize {
         self.cleared.len()
     }
-    pub(super) fn run(&self, machine: &Machine, item: usize) {
+    pub(super) fn run(&self, machine: &mut Machine<'_>, item: usize) {
         let Some(&block) = self.cleared.get(item) else { return };
         let (height, width) = (self.output.height, self.output.width);
         for &(source, from, to) in self.moves.iter().filter(|m| m.2 / LANES == block) {
@@ -175,9 +175,8 @@ impl CopyChannels {
             for y in 0..height {
                 let (from, to) = (from + y * source.row(), to + y * self.output.row());
                 let length = (width - 1) * LANES + 1;
-                let source = machine.arena.read(from..from + length).iter().step_by(LANES);
-                let target = machine.arena.write(to..to + length).iter_mut().step_by(LANES);
-                target.zip(source).for_each(|(t, s)| *t = *s);
+                let ([source], [target]) = machine.arena.split([from..from + length], [to..to + length]);
+                target.iter_mut().step_by(LANES).zip(source.iter().step_by(LANES)).for_each(|(t, s)| *t = *s);
             }
         }
         clear_halo(machine, &self.output, block);
@@ -186,8 +185,7 @@ impl CopyChannels {
 
 /// Row-major planes → blocks.
 pub(in crate::infer::cnn) struct ToBlocks {
-    /// In the arena, or in the weights for a constant.
-    pub from: Result<usize, usize>,
+    pub from: At,
     pub output: Blocks,
 }
 
@@ -195,18 +193,15 @@ impl ToBlocks {
     pub(super) fn items(&self) -> usize {
         self.output.count()
     }
-    pub(super) fn run(&self, machine: &Machine, block: usize) {
+    pub(super) fn run(&self, machine: &mut Machine<'_>, block: usize) {
         let output = &self.output;
         let (plane, floats) = (output.height * output.width, output.channels * output.height * output.width);
-        let source = match self.from {
-            Ok(at) => machine.arena.read(at..at + floats),
-            Err(at) => machine.weights.get(at..at + floats).unwrap_or_default(),
-        };
         clear_halo(machine, output, block);
         let channels = block * LANES..((block + 1) * LANES).min(output.channels);
         for y in 0..output.height {
             let to = output.pixel(block, y, 0);
-            let target = machine.arena.write(to..to + output.width * LANES);
+            let ([source], [target]) = machine.arena.split([self.from.arena(floats)], [to..to + output.width * LANES]);
+            let source = self.from.values(source, machine.weights, floats);
             target.fill(0.0);
             for channel in channels.clone() {
                 let from = channel * plane + y * output.width;
@@ -228,15 +223,15 @@ impl FromBlocks {
     pub(super) fn items(&self) -> usize {
         self.input.count()
     }
-    pub(super) fn run(&self, machine: &Machine, block: usize) {
+    pub(super) fn run(&self, machine: &mut Machine<'_>, block: usize) {
         let input = &self.input;
         let plane = input.height * input.width;
         let channels = block * LANES..((block + 1) * LANES).min(input.channels);
         let start = self.to + channels.start * plane;
-        let target = machine.arena.write(start..start + channels.len() * plane);
         for y in 0..input.height {
             let from = input.pixel(block, y, 0);
-            let source = machine.arena.read(from..from + input.width * LANES);
+            let (from, to) = (from..from + input.width * LANES, start..start + channels.len() * plane);
+            let ([source], [target]) = machine.arena.split([from], [to]);
             for (lane, target) in target.chunks_exact_mut(plane).enumerate() {
                 let row = &mut target[y * input.width..(y + 1) * input.width];
                 row.iter_mut().zip(source.iter().skip(lane).step_by(LANES)).for_each(|(t, s)| *t = *s);

@@ -1,7 +1,7 @@
 //! Arithmetic on row-major tensors: mostly the tails of detection heads.
 
-use super::Machine;
 use super::strided::Walk;
+use super::{At, Machine};
 use crate::infer::cnn::kernels::arena;
 use crate::infer::cnn::kernels::{Activation, Binary, LANES};
 
@@ -16,17 +16,15 @@ pub(in crate::infer::cnn) struct Activate {
 }
 
 impl Activate {
-    pub(super) fn run(&self, machine: &Machine) {
-        let (arena, kernels) = (machine.arena, machine.kernels);
+    pub(super) fn run(&self, machine: &mut Machine<'_>) {
+        let Machine { arena, kernels, .. } = machine;
         let whole = self.floats / LANES * LANES;
         arena::activate(kernels, arena, self.from, self.to, whole, self.activation);
         let rest = self.floats - whole;
         if rest > 0 {
-            let source = arena.read(self.from + whole..self.from + self.floats);
-            arena.write(self.scratch..self.scratch + rest).copy_from_slice(source);
+            arena.copy(self.from + whole..self.from + self.floats, self.scratch);
             arena::activate(kernels, arena, self.scratch, self.scratch, LANES, self.activation);
-            let target = arena.write(self.to + whole..self.to + self.floats);
-            target.copy_from_slice(arena.read(self.scratch..self.scratch + rest));
+            arena.copy(self.scratch..self.scratch + rest, self.to + whole);
         }
     }
 }
@@ -34,8 +32,7 @@ impl Activate {
 /// `a op b` with numpy's broadcasting.
 pub(in crate::infer::cnn) struct Elementwise {
     pub op: Binary,
-    /// In the arena, or in the weights for a constant.
-    pub sides: [Result<usize, usize>; 2],
+    pub sides: [At; 2],
     pub spans: [usize; 2],
     pub to: usize,
     pub floats: usize,
@@ -44,13 +41,11 @@ pub(in crate::infer::cnn) struct Elementwise {
 }
 
 impl Elementwise {
-    pub(super) fn run(&self, machine: &Machine) {
-        let side = |n: usize| match self.sides[n] {
-            Ok(at) => machine.arena.read(at..at + self.spans[n]),
-            Err(at) => machine.weights.get(at..at + self.spans[n]).unwrap_or_default(),
-        };
-        let (a, b) = (side(0), side(1));
-        let target = machine.arena.write(self.to..self.to + self.floats);
+    pub(super) fn run(&self, machine: &mut Machine<'_>) {
+        let ([left, right], [left_span, right_span]) = (self.sides, self.spans);
+        let reads = [left.arena(left_span), right.arena(right_span)];
+        let ([a, b], [target]) = machine.arena.split(reads, [self.to..self.to + self.floats]);
+        let (a, b) = (left.values(a, machine.weights, left_span), right.values(b, machine.weights, right_span));
         self.walk.runs(|[x, y, to], length, [step_a, step_b, step]| {
             macro_rules! each {
                 (|$x:ident, $y:ident| $result:expr) => {
@@ -101,11 +96,11 @@ pub(in crate::infer::cnn) struct Softmax {
 }
 
 impl Softmax {
-    pub(super) fn run(&self, machine: &Machine) {
-        let (arena, kernels) = (machine.arena, machine.kernels);
+    pub(super) fn run(&self, machine: &mut Machine<'_>) {
+        let Machine { arena, kernels, .. } = machine;
         let (length, inner) = (self.length, self.inner);
         let floats = self.outer * length * inner;
-        arena.write(self.to..self.to + floats).copy_from_slice(arena.read(self.from..self.from + floats));
+        arena.copy(self.from..self.from + floats, self.to);
         let whole = inner / LANES * LANES;
         for outer in 0..self.outer {
             for column in (0..whole).step_by(LANES) {
@@ -118,8 +113,8 @@ impl Softmax {
         let place = |index: usize| self.to + index / rest * length * inner + whole + index % rest;
         for first in (0..all).step_by(LANES) {
             let columns = LANES.min(all - first);
-            let scratch = arena.write(self.scratch..self.scratch + length * LANES);
-            let tensor = arena.write(self.to..self.to + floats);
+            let ranges = || [self.scratch..self.scratch + length * LANES, self.to..self.to + floats];
+            let ([], [scratch, tensor]) = arena.split([], ranges());
             for lane in 0..columns {
                 let start = place(first + lane) - self.to;
                 for i in 0..length {
@@ -127,6 +122,7 @@ impl Softmax {
                 }
             }
             arena::softmax(kernels, arena, self.scratch, length, LANES);
+            let ([], [scratch, tensor]) = arena.split([], ranges());
             for lane in 0..columns {
                 let start = place(first + lane) - self.to;
                 for i in 0..length {
@@ -149,9 +145,9 @@ pub(in crate::infer::cnn) struct MatMul {
 }
 
 impl MatMul {
-    pub(super) fn run(&self, machine: &Machine) {
-        let source = machine.arena.read(self.from..self.from + self.m * self.k);
-        let target = machine.arena.write(self.to..self.to + self.m * self.n);
+    pub(super) fn run(&self, machine: &mut Machine<'_>) {
+        let (from, to) = (self.from..self.from + self.m * self.k, self.to..self.to + self.m * self.n);
+        let ([source], [target]) = machine.arena.split([from], [to]);
         let Some(weights) = machine.weights.get(self.weights..self.weights + self.k * self.n) else { return };
         for (row, out) in source.chunks_exact(self.k).zip(target.chunks_exact_mut(self.n)) {
             out.fill(0.0);

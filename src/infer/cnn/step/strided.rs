@@ -1,6 +1,6 @@
 //! Copies between row-major tensors: concatenation, slice, transposition, padding, gather.
 
-use super::Machine;
+use super::{At, Machine};
 use crate::infer::cnn::graph::MAX_RANK;
 
 /// A walk over the elements of a tensor that lie at different distances in several others.
@@ -69,8 +69,8 @@ pub(in crate::infer::cnn) fn row_major(shape: &[usize]) -> Vec<usize> {
 /// Copies elements from one place to another.
 #[derive(Debug)]
 pub(in crate::infer::cnn) struct Copy {
-    /// First element in the arena, or in the weights for a constant.
-    pub from: Result<usize, usize>,
+    /// First element.
+    pub from: At,
     pub to: usize,
     /// Floats that source and target span, from their first element.
     pub spans: [usize; 2],
@@ -81,15 +81,13 @@ pub(in crate::infer::cnn) struct Copy {
 }
 
 impl Copy {
-    pub(super) fn run(&self, machine: &Machine) {
+    pub(super) fn run(&self, machine: &mut Machine<'_>) {
         if let Some((at, floats, value)) = self.fill {
             machine.arena.write(at..at + floats).fill(value);
         }
-        let source = match self.from {
-            Ok(at) => machine.arena.read(at..at + self.spans[0]),
-            Err(at) => machine.weights.get(at..at + self.spans[0]).unwrap_or_default(),
-        };
-        let target = machine.arena.write(self.to..self.to + self.spans[1]);
+        let (from, to) = (self.from.arena(self.spans[0]), self.to..self.to + self.spans[1]);
+        let ([source], [target]) = machine.arena.split([from], [to]);
+        let source = self.from.values(source, machine.weights, self.spans[0]);
         self.walk.runs(|[from, to], length, [from_step, to_step]| {
             if (from_step, to_step) == (1, 1) {
                 target[to..to + length].copy_from_slice(&source[from..from + length]);

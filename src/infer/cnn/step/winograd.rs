@@ -11,7 +11,7 @@
 
 use super::Machine;
 use crate::infer::cnn::graph::Conv;
-use crate::infer::cnn::kernels::arena::{ConvJob, FREQUENCIES, Start, WinogradJob, conv};
+use crate::infer::cnn::kernels::arena::{ConvJob, FREQUENCIES, Start, Weights, WinogradJob, conv};
 use crate::infer::cnn::kernels::arena::{winograd_input, winograd_output, winograd_weights};
 use crate::infer::cnn::kernels::{Activation, LANES, Residual, Tap};
 use crate::infer::cnn::layout::blocks_for;
@@ -223,7 +223,7 @@ impl Winograd {
     }
 
     /// One chunk of tiles through all stages.
-    pub(super) fn run(&self, machine: &Machine, item: usize) {
+    pub(super) fn run(&self, machine: &mut Machine<'_>, item: usize) {
         let all = self.tiles[0] * self.tiles[1];
         let chunk = item * self.chunk..((item + 1) * self.chunk).min(all);
         let block = self.chunk * LANES;
@@ -245,7 +245,7 @@ impl Winograd {
     }
 
     /// Products of a chunk of tiles → sums of a group of output blocks.
-    fn multiply(&self, machine: &Machine, group: &Group, tiles: usize, [products, sums, factors]: [usize; 3]) {
+    fn multiply(&self, machine: &mut Machine<'_>, group: &Group, tiles: usize, [products, sums, factors]: [usize; 3]) {
         let block = self.chunk * LANES;
         let bias = self.bias + self.output.count() * LANES;
         let slice_blocks = if self.kept { self.taps.len() } else { SLICE_BLOCKS };
@@ -257,7 +257,7 @@ impl Winograd {
                 let kernels = group.blocks * KERNEL * LANES;
                 let first = group.weights + slice * SLICE_BLOCKS * LANES * kernels;
                 let weights = &machine.weights[first..first + channels * kernels];
-                winograd_weights(machine.kernels, machine.arena, weights, (factors, apart));
+                winograd_weights(machine.kernels, &mut machine.arena, weights, (factors, apart));
             }
             for frequency in 0..FREQUENCIES {
                 let output = sums + frequency * group.blocks * block;
@@ -267,9 +267,10 @@ impl Winograd {
                     taps,
                     reach: (slice * slice_blocks + taps.len() - 1) * block + LANES,
                     weights: if self.kept {
-                        &machine.weights[group.weights + frequency * length..group.weights + (frequency + 1) * length]
+                        let from = group.weights + frequency * length;
+                        Weights::Packed(&machine.weights[from..from + length])
                     } else {
-                        machine.arena.read(factors + frequency * apart..factors + frequency * apart + length)
+                        Weights::Made(factors + frequency * apart, length)
                     },
                     // later slices are added to the earlier ones
                     start: if slice == 0 {
@@ -284,7 +285,7 @@ impl Winograd {
                     activation: Activation::Identity,
                     residual: None,
                 };
-                conv(machine.kernels, machine.arena, &job, false);
+                conv(machine.kernels, &mut machine.arena, &job, false);
             }
         }
     }
@@ -303,7 +304,7 @@ impl Winograd {
     }
 
     /// Input transform of a run, all blocks.
-    fn transform(&self, machine: &Machine, run: &TileRun, products: usize, window: usize) {
+    fn transform(&self, machine: &mut Machine<'_>, run: &TileRun, products: usize, window: usize) {
         let input = &self.input;
         let block_floats = self.chunk * LANES;
         let frequency = input.count() * block_floats;
@@ -319,35 +320,34 @@ impl Winograd {
             let corner = input.pixel(block, 0, 0) + run.row * TILE * input.row() + run.column * TILE * LANES;
             let corner = corner - self.before[0] * input.row() - self.before[1] * LANES;
             if inside > 0 {
-                winograd_input(machine.kernels, machine.arena, (corner, input.row()), (to, frequency), inside);
+                winograd_input(machine.kernels, &mut machine.arena, (corner, input.row()), (to, frequency), inside);
             }
             for tile in inside..run.tiles {
                 self.copy_window(machine, block, [run.row, run.column + tile], window);
                 let from = (window, WINDOW * LANES);
-                winograd_input(machine.kernels, machine.arena, from, (to + tile * LANES, frequency), 1);
+                winograd_input(machine.kernels, &mut machine.arena, from, (to + tile * LANES, frequency), 1);
             }
         }
     }
 
     /// One window with zeros where it leaves the picture.
-    fn copy_window(&self, machine: &Machine, block: usize, [row, column]: [usize; 2], window: usize) {
+    fn copy_window(&self, machine: &mut Machine<'_>, block: usize, [row, column]: [usize; 2], window: usize) {
         let input = &self.input;
-        let target = machine.arena.write(window..window + WINDOW * WINDOW * LANES);
-        target.fill(0.0);
-        for (dy, target) in target.chunks_exact_mut(WINDOW * LANES).enumerate() {
+        machine.arena.write(window..window + WINDOW * WINDOW * LANES).fill(0.0);
+        for dy in 0..WINDOW {
             let y = (row * TILE + dy).checked_sub(self.before[0]).filter(|&y| y < input.height);
             let Some(y) = y else { continue };
-            for (dx, target) in target.chunks_exact_mut(LANES).enumerate() {
+            for dx in 0..WINDOW {
                 let x = (column * TILE + dx).checked_sub(self.before[1]).filter(|&x| x < input.width);
                 let Some(x) = x else { continue };
                 let from = input.pixel(block, y, x);
-                target.copy_from_slice(machine.arena.read(from..from + LANES));
+                machine.arena.copy(from..from + LANES, window + (dy * WINDOW + dx) * LANES);
             }
         }
     }
 
     /// Output transform of a run, one group of blocks, and the border around it.
-    fn finish(&self, machine: &Machine, run: &TileRun, group: &Group, sums: usize) {
+    fn finish(&self, machine: &mut Machine<'_>, run: &TileRun, group: &Group, sums: usize) {
         let output = &self.output;
         let block_floats = self.chunk * LANES;
         let (y, x) = (run.row * TILE, run.column * TILE);
@@ -367,8 +367,8 @@ impl Winograd {
                 activation: self.activation,
                 residual: self.residual.as_ref().map(|(blocks, order)| (blocks.pixel(block, y, x), blocks.row(), *order)),
             };
-            winograd_output(machine.kernels, machine.arena, &job);
-            output.clear_border(machine.arena, block, y..y + rows, x == 0, x + width == output.width);
+            winograd_output(machine.kernels, &mut machine.arena, &job);
+            output.clear_border(&mut machine.arena, block, y..y + rows, x == 0, x + width == output.width);
         }
     }
 }

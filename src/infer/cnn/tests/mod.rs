@@ -1,6 +1,7 @@
 //! The engine against tract: random graphs on every kind of CPU this machine has, and the models in the repository.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod disjoint;
 mod heads;
 pub(super) mod random;
 mod ways;
