@@ -215,13 +215,22 @@ pub struct Error {
     kind: Kind,
     message: Cow<'static, str>,
     cause: Option<Box<dyn std::error::Error + Send + Sync>>,
+    /// The message ends with the cause's words.
+    is_cause_told: bool,
     retry_after: Option<Duration>,
 }
 
 impl Error {
     /// An error whose message a client may read.
     pub fn new(kind: Kind, message: impl Into<Cow<'static, str>>) -> Self {
-        Error { kind, message: message.into(), cause: None, retry_after: None }
+        Error { kind, message: message.into(), cause: None, is_cause_told: false, retry_after: None }
+    }
+
+    /// An error whose cause a client may read, too: `message: cause`.
+    pub fn told(kind: Kind, message: impl fmt::Display, cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        let cause = cause.into();
+        let message = format!("{message}: {cause}");
+        Error { cause: Some(cause), is_cause_told: true, ..Error::new(kind, message) }
     }
 
     /// Says when it is worth trying again.
@@ -248,10 +257,12 @@ impl Error {
         self.kind
     }
 
-    /// What only the log shall say: the cause, its own cause, and so on; empty where there is none.
+    /// What only the log shall say: the cause, its own cause, and so on; empty where there is nothing beyond the message.
     pub fn causes(&self) -> String {
         let first = std::error::Error::source(self);
-        let all = std::iter::successors(first, |error| error.source()).take(MAX_CAUSES);
+        // One of ours tells its own causes.
+        let all = std::iter::successors(first, |error| if error.is::<Error>() { None } else { error.source() });
+        let all = all.skip(usize::from(self.is_cause_told)).take(MAX_CAUSES);
         all.map(ToString::to_string).collect::<Vec<_>>().join(": ")
     }
 
@@ -264,10 +275,10 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.kind.class(), self.message)?;
-        if self.cause.is_some() {
-            write!(f, " ({})", self.causes())?;
+        match self.causes() {
+            causes if causes.is_empty() => Ok(()),
+            causes => write!(f, " ({causes})"),
         }
-        Ok(())
     }
 }
 
@@ -291,7 +302,10 @@ mod tests {
         let error = Error::new(Kind::SourceLost, "stream ended").because(std::io::Error::other("EOF"));
         assert_eq!(error.to_string(), "SourceLostError: stream ended (EOF)");
         let outer = Error::new(Kind::System, "outer").because(error);
-        assert_eq!(outer.causes(), "SourceLostError: stream ended (EOF): EOF");
+        assert_eq!(outer.causes(), "SourceLostError: stream ended (EOF)");
+        let told = Error::told(Kind::System, "cannot write x", std::io::Error::other("full"));
+        assert_eq!((told.message(), told.to_string().as_str()), ("cannot write x: full", "OSError: cannot write x: full"));
+        assert!(std::error::Error::source(&told).is_some_and(|cause| cause.to_string() == "full"));
     }
 
     #[test]

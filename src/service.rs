@@ -187,7 +187,7 @@ fn write_atomically(file: &Path, bytes: &[u8]) -> Result<()> {
     let written = std::fs::File::create_new(&temporary)
         .and_then(|mut output| output.write_all(bytes))
         .and_then(|()| std::fs::rename(&temporary, file));
-    written.map_err(|cause| Error::new(Kind::Configuration, format!("cannot write {}: {cause}", file.display())))
+    written.map_err(|cause| Error::told(Kind::Configuration, format_args!("cannot write {}", file.display()), cause))
 }
 
 fn shared(config: &Config, doors: Vec<SocketAddr>) -> Result<pipeline::Shared> {

@@ -100,7 +100,7 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
 
 fn unusable(path: &Path, cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
     let cause = cause.into();
-    Error::new(Kind::Configuration, format!("cannot use {} for TLS: {cause}", path.display()))
+    Error::told(Kind::Configuration, format_args!("cannot use {} for TLS", path.display()), cause)
 }
 
 #[cfg(test)]

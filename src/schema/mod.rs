@@ -2,7 +2,7 @@
 //!
 //! Tables of [`Field`]s stand beside the types they fill (`command/init/fields.rs`, `sink/*.rs`). From them are made: the
 //! checks of TCP messages and files (here), the judgement of HTTP bodies (`proto/http/routes/validate.rs`), the OpenAPI document
-//! (`proto/http/openapi/`), the flags of `weir ctl init` (`cli/ctl.rs`) and the table in `docs/reference.md`.
+//! (`proto/http/routes/openapi/`), the flags of `weir ctl init` (`cli/ctl.rs`) and the table in `docs/reference.md`.
 
 pub mod python;
 

@@ -59,7 +59,7 @@ fn declared(file: &Path, name: &str) -> Declared {
 }
 
 fn load(file: &Path) -> Result<Init> {
-    let unreadable = |cause: io::Error| Error::new(Kind::Configuration, format!("it cannot be read: {cause}"));
+    let unreadable = |cause: io::Error| Error::told(Kind::Configuration, "it cannot be read", cause);
     let mut bytes = Vec::new();
     let opened = fs::File::open(file).map_err(unreadable)?;
     if !opened.metadata().map_err(unreadable)?.is_file() {

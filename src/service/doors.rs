@@ -116,7 +116,8 @@ fn tokens(config: &Config) -> Result<Vec<Token>> {
 }
 
 fn read(file: &Path) -> Result<String> {
-    let unreadable = |cause: std::io::Error| Error::new(Kind::Configuration, format!("cannot read {}: {cause}", file.display()));
+    let unreadable =
+        |cause: std::io::Error| Error::told(Kind::Configuration, format_args!("cannot read {}", file.display()), cause);
     if std::fs::metadata(file).map_err(unreadable)?.len() > MAX_TOKEN_FILE_BYTES {
         return Err(Error::new(Kind::Configuration, format!("{} is too large for a token file", file.display())));
     }
@@ -229,7 +230,7 @@ impl Sockets {
 
 /// `SO_REUSEADDR` is set by the standard library: a restart within a minute does not find the port taken.
 fn listen(host: &str, port: u16) -> Result<TcpListener> {
-    let refused = |cause: std::io::Error| Error::new(Kind::Address, format!("cannot listen on {host}:{port}: {cause}"));
+    let refused = |cause: std::io::Error| Error::told(Kind::Address, format_args!("cannot listen on {host}:{port}"), cause);
     let host = host.trim_start_matches('[').trim_end_matches(']');
     let addresses: Vec<SocketAddr> = (host, port).to_socket_addrs().map_err(refused)?.collect();
     let listener = TcpListener::bind(&*addresses).map_err(refused)?;
@@ -242,7 +243,7 @@ fn listen(host: &str, port: u16) -> Result<TcpListener> {
 /// listens on, or that is no socket, is not.
 fn listen_unix(path: &Path) -> Result<Option<UnixListener>> {
     let Some(path) = named(path) else { return Ok(None) };
-    let refused = |cause: std::io::Error| Error::new(Kind::Address, format!("cannot listen on {}: {cause}", path.display()));
+    let refused = |cause: std::io::Error| Error::told(Kind::Address, format_args!("cannot listen on {}", path.display()), cause);
     let is_left_over = std::fs::symlink_metadata(&path).is_ok_and(|found| found.file_type().is_socket())
         && std::os::unix::net::UnixStream::connect(&path).is_err();
     if is_left_over {

@@ -192,7 +192,7 @@ impl UdpSender {
             // The name may point elsewhere by now.
             let mut target = self.target.borrow_mut();
             target.next_lookup = target.next_lookup.min(Instant::now() + RETRY_AFTER);
-            Error::new(ErrorKind::Sink, format!("cannot send to {}:{}: {cause}", self.host, self.port))
+            Error::told(ErrorKind::Sink, format_args!("cannot send to {}:{}", self.host, self.port), cause)
         })
     }
 

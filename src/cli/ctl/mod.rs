@@ -188,7 +188,7 @@ fn shown(token: &str, message: &str) -> String {
 
 fn listen(port: u16) -> Result<ExitCode> {
     let socket = UdpSocket::bind(("0.0.0.0", port))
-        .map_err(|cause| Error::new(Kind::Address, format!("cannot listen on UDP {port}: {cause}")))?;
+        .map_err(|cause| Error::told(Kind::Address, format_args!("cannot listen on UDP {port}"), cause))?;
     let mut buffer = vec![0; MAX_DATAGRAM_BYTES];
     loop {
         let (length, _) = socket.recv_from(&mut buffer).map_err(system("receive a datagram"))?;

@@ -85,7 +85,7 @@ impl Store {
             outcome
         };
         let outcome = smol::unblock(write).await;
-        outcome.map_err(|cause| Error::new(Kind::System, format!("cannot write {}: {cause}", self.file.display())))?;
+        outcome.map_err(|cause| Error::told(Kind::System, format_args!("cannot write {}", self.file.display()), cause))?;
         self.written.set(covered);
         Ok(())
     }
