@@ -90,8 +90,8 @@ fn folder(weir: &Weir) -> PathBuf {
 fn complaint(weir: &Weir, pipeline: &str) -> Option<String> {
     let report = weir.report(pipeline);
     let updates = report.get("video_source_status_updates").items();
-    let errors = updates.iter().filter(|update| update.at("payload/error_type").text().is_some());
-    errors.last().map(|update| update.get("payload").to_string())
+    let mut errors = updates.iter().filter(|update| update.at("payload/error_type").text().is_some());
+    errors.next_back().map(|update| update.get("payload").to_string())
 }
 
 /// Reads a sink until told to stop: how many frames came, every one after the one before it.

@@ -77,8 +77,20 @@ mod tests {
     fn counting_and_writing_give_the_same_places() {
         let mut room = [0.0; 5];
         for mut packer in [Packer::counting(), Packer::into(&mut room)] {
-            assert_eq!(packer.take(2, |room| Some(room.fill(1.0))), Some(0));
-            assert_eq!(packer.take(3, |room| Some(room.fill(2.0))), Some(2));
+            assert_eq!(
+                packer.take(2, |room| {
+                    room.fill(1.0);
+                    Some(())
+                }),
+                Some(0)
+            );
+            assert_eq!(
+                packer.take(3, |room| {
+                    room.fill(2.0);
+                    Some(())
+                }),
+                Some(2)
+            );
             assert_eq!(packer.floats(), 5);
         }
         assert_eq!(room, [1.0, 1.0, 2.0, 2.0, 2.0]);

@@ -22,10 +22,13 @@ use tract_onnx::tract_hir::internal::*;
 /// What a builder gives: the operation, and names of values that it takes from the graph around it.
 type Built = TractResult<(Box<dyn InferenceOp>, Vec<String>)>;
 
+/// What makes an operation of a node.
+type Builder = fn(&ParsingContext, &NodeProto) -> Built;
+
 /// An importer with our builders in place of tract's wrong ones.
 pub(super) fn importer() -> Onnx {
     let mut onnx = tract_onnx::onnx();
-    let ours: [(&'static str, fn(&ParsingContext, &NodeProto) -> Built); 27] = [
+    let ours: [(&'static str, Builder); 27] = [
         ("AveragePool", pool::average),
         ("Cast", simple::cast),
         ("Celu", simple::celu),

@@ -20,6 +20,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+/// Says how the scores of outputs of such shapes are to be read, where that can be told.
+type Judge<'a> = &'a dyn Fn(&[Vec<usize>]) -> Option<Scores>;
+
 /// How often somebody is asked whether the model is still wanted.
 const WANTED_INTERVAL: Duration = Duration::from_millis(200);
 
@@ -154,7 +157,7 @@ impl<'a> Session<'a> {
     }
 
     /// Has it compiled. `scores`: where outputs of such shapes hold scores, where anybody knows. Blocks.
-    pub(crate) fn compile(self, request: Request, scores: &dyn Fn(&[Vec<usize>]) -> Option<Scores>) -> Result<Loaded> {
+    pub(crate) fn compile(self, request: Request, scores: Judge) -> Result<Loaded> {
         let Session { file, limits, live, wanted, .. } = self;
         // Something else may have been tried meanwhile, for minutes.
         let deadline = Instant::now() + limits.timeout;
@@ -268,7 +271,7 @@ impl Live {
     fn compile(
         &self,
         recipe: &mut Recipe,
-        scores: Option<&dyn Fn(&[Vec<usize>]) -> Option<Scores>>,
+        scores: Option<Judge>,
         deadline: Instant,
         wanted: &dyn Fn() -> Result<()>,
     ) -> Result<(Verdict, Option<OwnedFd>)> {

@@ -140,16 +140,14 @@ fn of_yaml(text: &str) -> Option<BTreeMap<usize, String>> {
         }
         next = lines.next();
     }
-    let mut items = 0;
-    for line in next.into_iter().chain(lines) {
+    for (place, line) in (0..).zip(next.into_iter().chain(lines)) {
         let (id, name) = match line.strip_prefix("- ") {
-            Some(name) => (items, name),
+            Some(name) => (place, name),
             None => {
                 let (id, name) = line.split_once(':')?;
                 (id.trim().trim_matches(['"', '\'']).parse().ok()?, name)
             }
         };
-        items += 1;
         let name = name.trim();
         let quoted = name.starts_with(['"', '\'']);
         let name = if quoted { literal::parse(name)?.into_name()? } else { name.to_owned() };

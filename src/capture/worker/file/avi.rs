@@ -106,7 +106,7 @@ impl Avi {
         let leads = std::mem::take(&mut self.leads);
         match &self.nal {
             None => std::mem::swap(&mut self.raw, &mut self.packet),
-            Some(nal) => _ = nal.unpack(self.codec, &self.raw, leads, &mut self.packet),
+            Some(nal) => nal.unpack(self.codec, &self.raw, leads, &mut self.packet),
         }
         Ok(whole)
     }

@@ -155,7 +155,7 @@ impl Matroska {
             let frame = self.track.unpack(frame).unwrap_or(frame.into());
             let leads = std::mem::take(&mut self.leads);
             match &self.track.nal {
-                Some(nal) => _ = nal.unpack(self.track.codec, &frame, leads, &mut self.packet),
+                Some(nal) => nal.unpack(self.track.codec, &frame, leads, &mut self.packet),
                 None => {
                     self.packet.clear();
                     self.packet.extend_from_slice(&frame);
