@@ -105,7 +105,10 @@ impl Inliner<'_> {
         let mut body = function.node.clone();
         for inner in &mut body {
             rename_node(inner, &rename);
-            inner.name = format!("{prefix}/{}", inner.name);
+            // One without a name is called by its output, which has one of its own.
+            if !inner.name.is_empty() {
+                inner.name = format!("{prefix}/{}", inner.name);
+            }
             fill_in(inner, node, function)?;
         }
         Ok(body)

@@ -235,7 +235,7 @@ mod tests {
         let settings = settings(&dir);
         let error =
             add(&Addition { file: toy(), names: Some(String::from("a,b")), ..Addition::default() }, &settings).unwrap_err();
-        assert!(error.message().contains("3 classes"), "{error}");
+        assert!(error.message().contains("2 class names"), "{error}");
         assert_eq!(std::fs::read_dir(dir.path().join("models")).unwrap().count(), 0);
         let error =
             add(&Addition { file: toy(), family: Some(String::from("resnet")), ..Addition::default() }, &settings).unwrap_err();
