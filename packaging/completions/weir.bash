@@ -19,10 +19,21 @@ _weir() {
     --video) COMPREPLY=($(compgen -f -- "$word")); return ;;
     --sink) return ;;
     --max-fps) return ;;
+    --filling) COMPREPLY=($(compgen -W "WAIT DROP_OLDEST ADAPTIVE_DROP_OLDEST DROP_LATEST ADAPTIVE_DROP_LATEST" -- "$word")); return ;;
+    --consumption) COMPREPLY=($(compgen -W "LAZY EAGER" -- "$word")); return ;;
+    --batch-collection-timeout) return ;;
+    --class-agnostic-nms) COMPREPLY=($(compgen -W "true false" -- "$word")); return ;;
     --confidence) return ;;
+    --iou-threshold) return ;;
+    --max-detections) return ;;
+    --name) return ;;
+    --names) COMPREPLY=($(compgen -f -- "$word")); return ;;
+    --family) return ;;
+    --input) return ;;
     --threads) return ;;
     --runs) return ;;
     --engine) COMPREPLY=($(compgen -W "auto cnn tract tensorrt" -- "$word")); return ;;
+    --dump) COMPREPLY=($(compgen -f -- "$word")); return ;;
     --sources) return ;;
     --seconds) return ;;
     --state) COMPREPLY=($(compgen -f -- "$word")); return ;;
@@ -31,27 +42,32 @@ _weir() {
   esac
   local words=
   case "$path" in
-    "") words="serve demo ctl check bench backup restore completions manual help version --config --tcp --http --ports-file --insecure --log-level --help --version" ;;
+    "") words="serve demo ctl check models bench backup restore completions manual help version --config --tcp --http --ports-file --insecure --log-level --help --version" ;;
     "ctl list") words="--addr --token-file --tls --cacert --cert --key --help" ;;
-    "ctl init") words="--model --video --sink --max-fps --confidence --addr --token-file --tls --cacert --cert --key --help" ;;
+    "ctl init") words="--model --video --sink --max-fps --filling --consumption --batch-collection-timeout --class-agnostic-nms --confidence --iou-threshold --max-detections --addr --token-file --tls --cacert --cert --key --help" ;;
     "ctl status") words="--addr --token-file --tls --cacert --cert --key --help" ;;
     "ctl pause") words="--addr --token-file --tls --cacert --cert --key --help" ;;
     "ctl resume") words="--addr --token-file --tls --cacert --cert --key --help" ;;
     "ctl terminate") words="--addr --token-file --tls --cacert --cert --key --help" ;;
     "ctl listen") words="--help" ;;
-    "bench engine") words="--model --threads --runs --engine --confidence --together --profile --ways --json --help" ;;
+    "models add") words="--name --names --family --input --decoded --config --help"; [ "${word#-}" != "$word" ] || COMPREPLY=($(compgen -f -- "$word")) ;;
+    "models list") words="--config --help" ;;
+    "models show") words="--config --help" ;;
+    "models remove") words="--config --help" ;;
+    "bench engine") words="--model --threads --runs --engine --confidence --together --profile --ways --input --dump --json --help" ;;
     "bench pipeline") words="--model --video --sources --threads --seconds --max-fps --json --help" ;;
-    "bench decode") words="--help"; [ "${word#-}" != "$word" ] || COMPREPLY=($(compgen -f -- "$word")) ;;
+    "bench decode") words="--sums --help"; [ "${word#-}" != "$word" ] || COMPREPLY=($(compgen -f -- "$word")) ;;
     serve|"serve "*) words="--config --tcp --http --ports-file --insecure --log-level --help --version" ;;
     demo|"demo "*) words="--config --tcp --http --ports-file --insecure --log-level --help --version" ;;
     ctl|"ctl "*) words="list init status pause resume terminate listen" ;;
     check|"check "*) words="--config --tcp --http --ports-file --insecure --log-level --help --version"; [ "${word#-}" != "$word" ] || COMPREPLY=($(compgen -f -- "$word")) ;;
+    models|"models "*) words="add list show remove" ;;
     bench|"bench "*) words="engine pipeline decode" ;;
     backup|"backup "*) words="--config --state --passphrase-file --without-secrets --models --help"; [ "${word#-}" != "$word" ] || COMPREPLY=($(compgen -f -- "$word")) ;;
     restore|"restore "*) words="--config --state --passphrase-file --force --root --list --help"; [ "${word#-}" != "$word" ] || COMPREPLY=($(compgen -f -- "$word")) ;;
     completions|"completions "*) words="--help bash zsh fish" ;;
     manual|"manual "*) words="--help" ;;
-    help|"help "*) words="serve demo ctl check bench backup restore completions manual help version" ;;
+    help|"help "*) words="serve demo ctl check models bench backup restore completions manual help version" ;;
     version|"version "*) words="" ;;
   esac
   COMPREPLY+=($(compgen -W "$words" -- "$word"))
