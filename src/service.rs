@@ -10,7 +10,7 @@ use crate::config::Config;
 use crate::confine::{kernel, own};
 use crate::error::{Error, Kind, Result, system};
 use crate::folder;
-use crate::infer::engine::EngineChoice;
+use crate::infer::EngineChoice;
 use crate::infer::registry::{self, Models};
 use crate::infer::{Pool, Thresholds, process, tensorrt};
 use crate::notify::Notifier;

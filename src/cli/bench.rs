@@ -6,7 +6,7 @@ use crate::clock::within;
 use crate::command::{Command, Execute, Init, SourceReference};
 use crate::config::Config;
 use crate::error::{Error, Kind, Result, system};
-use crate::infer::{bench as engine, engine::EngineChoice};
+use crate::infer::{EngineChoice, bench as engine};
 use crate::pipeline::Commands;
 use crate::sink::UdpSink;
 use crate::{logging, service};

@@ -15,7 +15,7 @@ pub use tensorrt::TensorRt;
 use crate::capture::MIN_WORKER_BYTES;
 use crate::command::Secret;
 use crate::error::{Error, Kind, Result};
-use crate::infer::engine::EngineChoice;
+use crate::infer::EngineChoice;
 use crate::infer::registry::MAX_MODEL_BYTES;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};

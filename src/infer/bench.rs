@@ -2,7 +2,7 @@
 
 mod dump;
 
-use super::engine::EngineChoice;
+use super::EngineChoice;
 use super::engine::{self, Options};
 use super::family::recognise::{self, Hints};
 use super::onnx::{Description, Graph, Input};

@@ -3,6 +3,7 @@
 pub mod bench;
 mod candidate;
 pub mod check;
+mod choice;
 pub mod cnn;
 pub mod engine;
 mod family;
@@ -22,6 +23,7 @@ mod tests;
 pub mod tract;
 mod workbench;
 
+pub use choice::EngineChoice;
 pub use family::Family;
 pub use model::Model;
 pub use pool::{Pool, Queue};

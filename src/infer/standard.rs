@@ -1,7 +1,7 @@
 //! Right by the standard: small cases of every operator against what onnxruntime makes of them (`tests/onnx/store.py`), on the
 //! engine that `auto` chooses and on tract's. `make onnx` compares thousands.
 
-use super::engine::EngineChoice;
+use super::EngineChoice;
 use super::engine::{self, Options};
 use super::onnx::Graph;
 use super::process::{Limits, Loaded, Session};
@@ -130,6 +130,7 @@ fn frames_of_a_graph_for_several_are_apart() {
     let Loaded { engine, .. } = engine::compile(session, &options).unwrap();
     assert_eq!((engine.batch().frames, engine.output_shapes()[0].as_slice()), (4, &[1, 7, 4][..]));
     let mut run = engine.new_run().unwrap();
+    run.expect_frames(4);
     let mut outputs = |values: [f32; 4]| -> Vec<Vec<f32>> {
         for (frame, value) in values.into_iter().enumerate() {
             run.select_frame(frame);

@@ -2,7 +2,7 @@
 
 use super::{open, sides};
 use crate::error::{Error, Kind, Result, system};
-use crate::infer::engine::EngineChoice;
+use crate::infer::EngineChoice;
 use crate::infer::engine::{self, Options};
 use crate::infer::registry::Settings;
 use crate::infer::tensorrt;

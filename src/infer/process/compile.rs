@@ -2,8 +2,8 @@
 
 use super::words::Verdict;
 use crate::error::{Error, Kind, Result};
+use crate::infer::EngineChoice;
 use crate::infer::cnn::{self, Blueprint};
-use crate::infer::engine::EngineChoice;
 use crate::infer::onnx::{Graph, Stored};
 use crate::infer::shared::{SharedFloats, SharedRoom};
 use crate::infer::{Engine, Scores, tract};

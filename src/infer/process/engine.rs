@@ -2,7 +2,7 @@
 //! it is started again, later and later while it keeps dying.
 
 use super::channel::{Channel, Missing};
-use super::session::{Live, Recipe};
+use super::live::{Live, Recipe};
 use super::words::{Done, Order, RunOrder, RunWord, Verdict};
 use crate::error::{Error, Kind, Result, system};
 use crate::infer::shared::{as_bytes, as_bytes_mut, fix_size, memory_file};

@@ -22,9 +22,11 @@ mod compile;
 mod confine;
 mod engine;
 mod launch;
+mod live;
 mod session;
 mod words;
 
 pub use child::run;
 pub(crate) use launch::use_spawner;
-pub(crate) use session::{Limits, Loaded, Request, Session};
+pub(crate) use live::{Limits, Request};
+pub(crate) use session::{Loaded, Session};

@@ -3,8 +3,8 @@
 
 use crate::bytes::{Reader, Writer};
 use crate::error::{Error, Kind};
+use crate::infer::EngineChoice;
 use crate::infer::Scores;
-use crate::infer::engine::EngineChoice;
 use crate::infer::onnx::Description;
 
 /// Longest text of an error, bytes.

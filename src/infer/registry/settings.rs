@@ -1,7 +1,7 @@
 //! What the registry is told by the configuration.
 
 use crate::command::Secret;
-use crate::infer::engine::EngineChoice;
+use crate::infer::EngineChoice;
 use crate::infer::tensorrt;
 use crate::outbound::{Proxies, Trust};
 use std::path::PathBuf;

@@ -4,7 +4,7 @@ use super::super::Settings;
 use super::standin::{Machine, SIDE};
 use crate::error::Kind;
 use crate::geometry::Placement;
-use crate::infer::engine::EngineChoice;
+use crate::infer::EngineChoice;
 use crate::infer::registry::{self, Models, Stage};
 use crate::infer::{Job, Model, Pixels, Pool, Thresholds, Ticket};
 use std::cell::RefCell;

@@ -1,0 +1,28 @@
+//! The word of a flag or of the configuration for an engine.
+
+/// Which engine compiles models.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum EngineChoice {
+    /// `tensorrt` where there is a GPU, else `cnn` where that supports the graph, else `tract`.
+    #[default]
+    Auto,
+    /// Our own convolution engine, or an error.
+    Cnn,
+    /// tract, always.
+    Tract,
+    /// An NVIDIA GPU, or an error.
+    TensorRt,
+}
+
+impl EngineChoice {
+    /// From the word of a flag or configuration: `auto`, `cnn`, `tract`, `tensorrt`.
+    pub fn from_name(name: &str) -> Option<EngineChoice> {
+        match name {
+            "auto" => Some(EngineChoice::Auto),
+            "cnn" => Some(EngineChoice::Cnn),
+            "tract" => Some(EngineChoice::Tract),
+            "tensorrt" => Some(EngineChoice::TensorRt),
+            _ => None,
+        }
+    }
+}
