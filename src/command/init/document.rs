@@ -192,9 +192,7 @@ fn property_list(value: &Value) -> Result<Vec<Property>> {
     let property = |(name, value): (&str, &Value)| {
         let shown = python::repr(&Value::from(name));
         let name = properties::canonical(name).ok_or_else(|| invalid(format!("{shown} is not a known video source property")))?;
-        // Newer clients write what OpenCV packs into a number as its four letters.
-        let letters = value.as_str().filter(|_| name == "fourcc").and_then(|letters| letters.as_bytes().try_into().ok());
-        let packed = letters.map(|letters| f64::from(u32::from_le_bytes(letters)));
+        let packed = properties::fourcc(name, value).map(|letters| f64::from(u32::from_le_bytes(letters)));
         let wanted = if name == "fourcc" { "a number or four letters" } else { "a number" };
         let wrong = || invalid(format!("{shown} must be {wanted}, not {}", python::repr(value)));
         let value = value.as_f64().or(packed).ok_or_else(wrong)?;
@@ -298,6 +296,7 @@ mod tests {
             ("video_source_properties", "{\"frame_widht\": 1}", InvalidPayload, "ValueError", "'frame_widht' is not a known video source property"),
             ("video_source_properties", "{\"fps\": \"30\"}", InvalidPayload, "ValueError", "'fps' must be a number, not '30'"),
             ("video_source_properties", "{\"fourcc\": \"JPG\"}", InvalidPayload, "ValueError", "'fourcc' must be a number or four letters, not 'JPG'"),
+            ("video_source_properties", "{\"fourcc\": \"zéa\"}", InvalidPayload, "ValueError", "'fourcc' must be a number or four letters, not 'zéa'"),
             ("video_source_properties", "[{}, {}]", InvalidPayload, "ValueError", "video_source_properties has 2 entries for 1 sources"),
             ("video_source_properties", "[]", InvalidPayload, "ValueError", "video_source_properties has 0 entries for 1 sources"),
             ("video_source_properties", "5", InvalidPayload, "ValueError", "video_source_properties must be an object, not 5"),

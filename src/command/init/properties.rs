@@ -82,9 +82,13 @@ pub(super) fn canonical(given: &str) -> Option<&'static str> {
     NAMES.iter().find(|name| name.eq_ignore_ascii_case(given)).copied()
 }
 
-/// Whether a value is what newer clients write for `fourcc`: the four letters that OpenCV packs into a number.
-pub fn is_fourcc(name: &str, value: &Value) -> bool {
-    canonical(name) == Some("fourcc") && value.as_str().is_some_and(|letters| letters.len() == 4)
+/// What the letters of a `fourcc` may be, for JSON Schema: V4L2's codes are printable ASCII, blanks at the end among it.
+pub const FOURCC_PATTERN: &str = "^[ -~]{4}$";
+
+/// The four letters that newer clients write for `fourcc`, which OpenCV packs into a number; `None` for any other value.
+pub fn fourcc(name: &str, value: &Value) -> Option<[u8; 4]> {
+    let letters = value.as_str().filter(|_| canonical(name) == Some("fourcc"))?;
+    letters.as_bytes().try_into().ok().filter(|letters: &[u8; 4]| letters.iter().all(|letter| (b' '..=b'~').contains(letter)))
 }
 
 #[cfg(test)]

@@ -204,7 +204,7 @@ impl<'a> Check<'a> {
         let mut dict = Object::default();
         for (key, value) in given.iter() {
             match number(value) {
-                _ if properties::is_fourcc(key, value) => dict.push(key, value.clone()),
+                _ if properties::fourcc(key, value).is_some() => dict.push(key, value.clone()),
                 Ok(value) => dict.push(key, value),
                 Err(refusal) => self.at(Loc::Key(key), |check| check.refuse(value, refusal)),
             }

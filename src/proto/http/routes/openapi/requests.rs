@@ -166,7 +166,7 @@ fn forms(field: &Field) -> Vec<Value> {
                     "propertyNames": object! { "enum": names.clone() },
                     "properties": object! {
                         "fourcc": object! {
-                            "anyOf": list![reference("LaxNumber"), object! { "type": "string", "minLength": 4, "maxLength": 4 }],
+                            "anyOf": list![reference("LaxNumber"), object! { "type": "string", "pattern": properties::FOURCC_PATTERN }],
                         },
                     },
                     "additionalProperties": reference("LaxNumber"),
