@@ -44,10 +44,7 @@ pub(crate) fn compile(session: Session<'_>, options: &Options<'_>) -> Result<Loa
         EngineChoice::Auto | EngineChoice::Cnn | EngineChoice::Tract => on_cpu(session, options)?,
     };
     let bytes = (loaded.engine.weights_bytes() as u64).saturating_add(loaded.engine.arena_bytes() as u64);
-    if bytes > options.budget_bytes {
-        let message = format!("the model needs {} MiB, more than the {} MiB allowed", bytes >> 20, options.budget_bytes >> 20);
-        return Err(Error::new(Kind::Exhausted, message));
-    }
+    process::within_budget(bytes, options.budget_bytes)?;
     Ok(loaded)
 }
 

@@ -21,6 +21,7 @@ pub use feed::Input;
 pub(in crate::infer) use lean::{At, Stored};
 
 use crate::error::{Error, Kind, Result, system};
+use rustix::fs::{Mode, OFlags};
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::Read;
@@ -61,20 +62,32 @@ fn artefact(message: impl Into<String>) -> Error {
     Error::new(Kind::ModelArtefact, message.into())
 }
 
+/// Opens a file of at most `max_bytes`, and says how long it is. `unreadable` makes the error of what cannot be opened.
+pub(in crate::infer) fn open_weights(
+    path: &Path,
+    max_bytes: u64,
+    unreadable: impl FnOnce(std::io::Error) -> Error,
+) -> Result<(File, u64)> {
+    // a FIFO must not make anybody wait for its writer
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let opened = rustix::fs::open(path, flags, Mode::empty()).map_err(std::io::Error::from).map(File::from);
+    let (file, facts) = opened.and_then(|file| file.metadata().map(|facts| (file, facts))).map_err(unreadable)?;
+    if !facts.is_file() {
+        return Err(artefact("the weights are no file"));
+    }
+    let size = facts.len();
+    if size > max_bytes {
+        let message = format!("the weights have {} MiB, more than the {} MiB allowed", size >> 20, max_bytes >> 20);
+        return Err(Error::new(Kind::Exhausted, message));
+    }
+    Ok((file, size))
+}
+
 impl Graph {
     /// Reads and checks a file of at most `max_bytes`, and the files beside it that its weights may lie in. `budget` is the most
     /// bytes that any one tensor, and all in other files together, may have.
     pub fn read_file(path: &Path, max_bytes: u64, budget: u64) -> Result<Graph> {
-        let about = std::fs::metadata(path).map_err(system("the weights cannot be read"))?;
-        // Looked at before it is opened: opening a FIFO would wait for its writer.
-        if !about.is_file() {
-            return Err(artefact("the weights are no file"));
-        }
-        let (size, file) = (about.len(), File::open(path).map_err(system("the weights cannot be read"))?);
-        if size > max_bytes {
-            let message = format!("the weights have {} MiB, more than the {} MiB allowed", size >> 20, max_bytes >> 20);
-            return Err(Error::new(Kind::Exhausted, message));
-        }
+        let (file, size) = open_weights(path, max_bytes, system("the weights cannot be read"))?;
         Self::read_beside(&mut file.take(size), path.parent(), budget)
     }
 

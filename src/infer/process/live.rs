@@ -6,10 +6,9 @@ use super::words::{Order, Verdict, Word};
 use crate::confine::Exit;
 use crate::error::{Error, Kind, Result, system};
 use crate::infer::cnn::{self, Blueprint};
-use crate::infer::onnx::open_beside;
+use crate::infer::onnx::{open_beside, open_weights};
 use crate::infer::shared::{SharedFloats, fix_size, memory_file, seal};
 use crate::infer::{Engine, EngineChoice, Scores};
-use rustix::fs::{Mode, OFlags};
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
@@ -79,20 +78,8 @@ pub(super) struct ModelFile {
 
 impl ModelFile {
     pub(super) fn open(path: &Path, max_bytes: u64) -> Result<ModelFile> {
-        let unreadable = |cause| Error::new(Kind::ModelArtefact, "the weights cannot be read").because(cause);
-        // a FIFO must not make anybody wait for its writer
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-        let file = rustix::fs::open(path, flags, Mode::empty()).map_err(|errno| unreadable(std::io::Error::from(errno)))?;
-        let file = File::from(file);
-        let facts = file.metadata().map_err(unreadable)?;
-        if !facts.is_file() {
-            return Err(Error::new(Kind::ModelArtefact, "the weights are no file"));
-        }
-        let size = facts.len();
-        if size > max_bytes {
-            let message = format!("the weights have {} MiB, more than the {} MiB allowed", size >> 20, max_bytes >> 20);
-            return Err(Error::new(Kind::Exhausted, message));
-        }
+        let unreadable = |cause: std::io::Error| Error::new(Kind::ModelArtefact, "the weights cannot be read").because(cause);
+        let (file, size) = open_weights(path, max_bytes, unreadable)?;
         Ok(ModelFile { path: path.to_owned(), file, size })
     }
 
@@ -234,20 +221,21 @@ impl Live {
     }
 }
 
+/// Refuses a model whose weights and one run take more than it may.
+pub(crate) fn within_budget(bytes: u64, budget_bytes: u64) -> Result<()> {
+    if bytes <= budget_bytes {
+        return Ok(());
+    }
+    let message = format!("the model needs {} MiB, more than the {} MiB allowed", bytes >> 20, budget_bytes >> 20);
+    Err(Error::new(Kind::Exhausted, message))
+}
+
 impl Limits {
     /// Before any of it is allocated.
     fn allow(&self, verdict: &Verdict) -> Result<()> {
         let weights = verdict.weights_floats.saturating_mul(size_of::<f32>());
         let bytes = [weights, verdict.foreign_bytes, verdict.arena_bytes].into_iter().fold(0usize, usize::saturating_add);
-        self.allow_bytes(bytes)
-    }
-
-    fn allow_bytes(&self, bytes: usize) -> Result<()> {
-        if bytes as u64 <= self.budget_bytes {
-            return Ok(());
-        }
-        let message = format!("the model needs {} MiB, more than the {} MiB allowed", bytes >> 20, self.budget_bytes >> 20);
-        Err(Error::new(Kind::Exhausted, message))
+        within_budget(bytes as u64, self.budget_bytes)
     }
 }
 
@@ -265,7 +253,8 @@ impl Recipe {
         if size.input_floats != planes || size.weights_floats != verdict.weights_floats {
             return Err(Error::new(Kind::ModelArtefact, "the model process made a plan for another input or other weights"));
         }
-        self.limits.allow_bytes(size.weights_floats.saturating_mul(size_of::<f32>()).saturating_add(size.arena_bytes))?;
+        let bytes = size.weights_floats.saturating_mul(size_of::<f32>()).saturating_add(size.arena_bytes);
+        within_budget(bytes as u64, self.limits.budget_bytes)?;
         blueprint.engine(SharedFloats::map(memory, verdict.weights_floats)?)
     }
 

@@ -28,5 +28,5 @@ mod words;
 
 pub use child::run;
 pub(crate) use launch::use_spawner;
-pub(crate) use live::{Limits, Request};
+pub(crate) use live::{Limits, Request, within_budget};
 pub(crate) use session::{Loaded, Session};
