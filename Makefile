@@ -16,7 +16,7 @@ test: ## Everything CI runs: format, lints, licences, unit and process tests, Py
 	scripts/venv.sh
 	cargo test --locked
 	cargo test --locked --features tensorrt --test tensorrt
-	EXAMPLES=25 timeout --kill-after=30 900 tests/schemathesis/run.sh
+	EXAMPLES=25 SEED=1 timeout --kill-after=30 900 tests/schemathesis/run.sh
 
 quick: ## Format, lints and unit tests only
 	$(MAKE) --no-print-directory format clippy

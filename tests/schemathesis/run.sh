@@ -1,7 +1,9 @@
 #!/bin/sh
 # Runs all checks of schemathesis, and openapi-spec-validator on the document as it is served, against a weir that this
 # script starts and stops.
-# usage: [EXAMPLES=N] tests/schemathesis/run.sh [BINARY]
+# What it generates follows from SEED (without one: from chance, and a failure names it), so that `make test` does the same
+# for the same document every time and `make fuzz` does not.
+# usage: [EXAMPLES=N] [SEED=N] tests/schemathesis/run.sh [BINARY]
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(dirname "$(dirname "$here")")
@@ -51,6 +53,6 @@ cat <&3 >"$work/log.txt" &
 # Its caches and reports belong into the folder that goes.
 cd "$work"
 SCHEMATHESIS_HOOKS="$here/hooks.py" PYTHONDONTWRITEBYTECODE=1 "$bin/schemathesis" --config-file "$here/schemathesis.toml" run "http://$http/openapi.json" \
-  --checks all --max-examples "${EXAMPLES:-100}" || { cat "$work/log.txt" >&2; exit 1; }
+  --checks all --max-examples "${EXAMPLES:-100}" ${SEED:+--seed "$SEED"} || { cat "$work/log.txt" >&2; exit 1; }
 # Whatever it was asked: it still runs and has nothing to complain about itself.
 kill -0 "$pid"
