@@ -1,6 +1,6 @@
 //! From the configuration to the two doors: sockets, rules, and what is read again on SIGHUP.
 
-use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
@@ -231,8 +231,7 @@ impl Sockets {
 /// `SO_REUSEADDR` is set by the standard library: a restart within a minute does not find the port taken.
 fn listen(host: &str, port: u16) -> Result<TcpListener> {
     let refused = |cause: std::io::Error| Error::told(Kind::Address, format_args!("cannot listen on {host}:{port}"), cause);
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    let addresses: Vec<SocketAddr> = (host, port).to_socket_addrs().map_err(refused)?.collect();
+    let addresses = crate::resolve::addresses(host, port).map_err(refused)?;
     let listener = TcpListener::bind(&*addresses).map_err(refused)?;
     // The standard library asks for 128. The kernel takes no more than net.core.somaxconn.
     rustix::net::listen(&listener, WAITING).map_err(|cause| refused(cause.into()))?;

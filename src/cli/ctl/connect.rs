@@ -3,10 +3,11 @@
 use super::super::usage;
 use crate::error::{Error, Kind, Result};
 use crate::outbound::{Identity, Trust};
+use crate::resolve;
 use futures_rustls::rustls::pki_types::ServerName;
 use futures_rustls::rustls::{self, ClientConnection, StreamOwned};
 use std::io::{self, Read, Write};
-use std::net::{TcpStream, ToSocketAddrs as _};
+use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -111,8 +112,12 @@ impl Connection {
 
 /// The first address that answers.
 fn dial(address: &str) -> io::Result<TcpStream> {
+    let (host, port) = address
+        .rsplit_once(':')
+        .and_then(|(host, port)| Some((host, port.parse().ok()?)))
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "it is no HOST:PORT, and `unix:` is not before it"))?;
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    for place in address.to_socket_addrs()? {
+    for place in resolve::addresses(host, port)? {
         match TcpStream::connect_timeout(&place, CONNECT_TIMEOUT) {
             Ok(stream) => return Ok(stream),
             Err(cause) => last = cause,
