@@ -24,7 +24,7 @@ BENCH=(wrk python3 ffmpeg)
 # cross: the cross compiler itself (zig) comes from PyPI, see cross/build.sh.
 CROSS=(python3 python3-venv curl file xz-utils qemu-user-static)
 # package: making and checking packages.
-PACKAGE=(dpkg-dev lintian skopeo systemd python3 python3-venv)
+PACKAGE=(dpkg-dev lintian minisign skopeo systemd python3 python3-venv)
 # nspawn: a Debian in a container, to run the service under a real systemd.
 NSPAWN=(systemd-container mmdebstrap dpkg-dev binutils python3)
 
