@@ -35,7 +35,7 @@ inside() { # ROOT USER SCRIPT LIMIT_S
   unshare --mount --pid --fork --kill-child --propagation private sh -ec '
     mount --bind /dev "$1/dev"; mount -t devpts devpts "$1/dev/pts" -o newinstance,ptmxmode=0666 || true
     mount -t proc proc "$1/proc"; mount --rbind /sys "$1/sys"; mount -t tmpfs tmpfs "$1/tmp"; mount -t tmpfs tmpfs "$1/dev/shm"
-    exec chroot "$1" timeout --kill-after=30 "$4" su "$2" -c "$3" </dev/null' sh "$1" "$2" "$3" "$4" &
+    exec chroot "$1" timeout --kill-after=30 "$4" su -s /bin/bash "$2" -c "$3" </dev/null' sh "$1" "$2" "$3" "$4" &
   keeper=$!
   wait "$keeper" || code=$?
   keeper=
