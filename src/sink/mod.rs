@@ -21,6 +21,9 @@ use crate::json::{Object, Value};
 use crate::schema::{self, Field, Kind};
 use std::time::Duration;
 
+/// Sinks of one pipeline at most: each costs a copy of every frame's detections.
+pub const MAX_SINKS: usize = 8;
+
 /// What each sink's object says first.
 pub const TYPE: &str = "type";
 
@@ -93,14 +96,25 @@ pub struct Counters {
 }
 
 impl Sink {
-    /// As a client asks for it.
-    pub fn read(value: &Value) -> Result<Sink> {
-        Sink::read_of(value, |kind| kind.is_offered)
+    /// As a client asks for them: one object, or a list of several.
+    pub fn read(value: &Value) -> Result<Vec<Sink>> {
+        Sink::read_each(value, |kind| kind.is_offered)
     }
 
-    /// As [`Sink::write`] wrote it.
-    pub fn read_kept(value: &Value) -> Result<Sink> {
-        Sink::read_of(value, |_| true)
+    /// As [`Sink::write`] wrote them.
+    pub fn read_kept(value: &Value) -> Result<Vec<Sink>> {
+        Sink::read_each(value, |_| true)
+    }
+
+    fn read_each(value: &Value, may_be: impl Fn(&KindOfSink) -> bool) -> Result<Vec<Sink>> {
+        match value {
+            Value::Array(sinks) if sinks.is_empty() => Err(schema::invalid("sink_configuration names no sink")),
+            Value::Array(sinks) if sinks.len() > MAX_SINKS => {
+                Err(Error::new(ErrorKind::TooLarge, format!("sink_configuration names more than {MAX_SINKS} sinks")))
+            }
+            Value::Array(sinks) => sinks.iter().map(|sink| Sink::read_of(sink, &may_be)).collect(),
+            one => Ok(vec![Sink::read_of(one, may_be)?]),
+        }
     }
 
     fn read_of(value: &Value, may_be: impl Fn(&KindOfSink) -> bool) -> Result<Sink> {

@@ -32,17 +32,12 @@ pub fn from_file(bytes: &[u8]) -> Result<Init> {
 
 /// Reads the fields of an `init` message.
 pub fn read(message: &Object) -> Result<Init> {
-    let sink = Sink::read(SINK_CONFIGURATION.value(message)?)?;
-    read_with(message, vec![sink])
+    read_with(message, Sink::read(SINK_CONFIGURATION.value(message)?)?)
 }
 
 /// Reads what [`write`] wrote.
 pub fn read_kept(document: &Object) -> Result<Init> {
-    let sinks = match SINK_CONFIGURATION.value(document)? {
-        Value::Array(sinks) => sinks.iter().map(Sink::read_kept).collect::<Result<_>>()?,
-        one => vec![Sink::read_kept(one)?],
-    };
-    read_with(document, sinks)
+    read_with(document, Sink::read_kept(SINK_CONFIGURATION.value(document)?)?)
 }
 
 /// Reads all fields but the sinks.
@@ -272,6 +267,9 @@ mod tests {
             ("sink_configuration.host", "\"\"", InvalidPayload, "ValueError", "'' is not a host name or address"),
             ("sink_configuration.host", "\"1.2.3.400\"", InvalidPayload, "ValueError", "'1.2.3.400' is not a host name or address"),
             ("sink_configuration.host", "\"::g\"", InvalidPayload, "ValueError", "'::g' is not a host name or address"),
+            ("sink_configuration", "[]", InvalidPayload, "ValueError", "sink_configuration names no sink"),
+            ("sink_configuration", "[[]]", Internal, "TypeError", "list indices must be integers or slices, not str"),
+            ("sink_configuration", "[{\"type\": \"x\"}]", InvalidPayload, "NotImplementedError", "Only `udp_socket` sink type is supported"),
             ("model_configuration", "", InvalidPayload, "KeyError", "'model_configuration'"),
             ("model_configuration", "null", Internal, "TypeError", "'NoneType' object is not subscriptable"),
             ("model_configuration.type", "", InvalidPayload, "KeyError", "'type'"),
@@ -373,6 +371,10 @@ mod tests {
             text.value(&Value::Object(written));
             assert_eq!(read_kept(json::parse(&text.finish()).unwrap().as_object().unwrap()).unwrap(), init);
         }
+        let list = r#"[{"type": "udp_sink", "host": "a", "port": 1}, {"type": "udp_sink", "host": "b", "port": 2}]"#;
+        let two = with("sink_configuration", list).unwrap();
+        assert_eq!(two.sinks[1], Sink::Udp(UdpSink { host: "b".into(), port: 2 }));
+        assert_eq!(read_kept(&write(&two)).unwrap(), two);
         let hidden = parse_str(r#"{"type": "memory_sink", "outputs": []}"#).unwrap();
         assert_eq!(Sink::read(&hidden).unwrap_err().kind(), Kind::Unsupported, "clients name no sink in memory");
     }

@@ -92,7 +92,7 @@ impl<'a> Check<'a> {
             Kind::Object { fields, .. } => self.object(value, |check, given, object| check.fields(fields, given, object)),
             Kind::References { .. } => self.references(value),
             Kind::Properties { .. } => self.properties(value),
-            Kind::Sink => self.object(value, Self::sink),
+            Kind::Sink => self.sinks(value),
         }
     }
 
@@ -108,6 +108,15 @@ impl<'a> Check<'a> {
         let mut object = Object::default();
         judge(self, given, &mut object);
         Some(Value::Object(object))
+    }
+
+    /// One sink or, beyond the reference, a list of them.
+    fn sinks(&mut self, value: &'a Value) -> Option<Value> {
+        let Value::Array(values) = value else { return self.object(value, Self::sink) };
+        let judged = values.iter().enumerate();
+        let list: Vec<_> =
+            judged.map(|(index, value)| self.at(Loc::Index(index), |check| check.object(value, Self::sink))).collect();
+        list.into_iter().collect::<Option<_>>().map(Value::Array)
     }
 
     /// The sink that the body names; the reference's where it names none that is known, for the manager to refuse.

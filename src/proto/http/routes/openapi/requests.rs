@@ -79,13 +79,6 @@ fn described(field: &Field) -> Value {
             out.push("description", Value::from(description));
             return Value::Object(out);
         }
-        (Kind::Sink, mut forms) if forms.len() == 1 => {
-            if let Some(Value::Object(only)) = forms.pop() {
-                out = only;
-            }
-            out.push("description", Value::from(description));
-            return Value::Object(out);
-        }
         (Kind::Host, _) => {
             out.push("type", Value::from("string"));
             out.push("minLength", Value::Integer(1));
@@ -146,7 +139,12 @@ fn forms(field: &Field) -> Vec<Value> {
         }
         Kind::Texts => vec![object! { "type": "array", "items": text() }],
         Kind::Object { schema, .. } => vec![reference(schema)],
-        Kind::Sink => sink::KINDS.iter().filter(|kind| kind.is_offered).map(|kind| reference(kind.schema)).collect(),
+        Kind::Sink => {
+            let kinds = || sink::KINDS.iter().filter(|kind| kind.is_offered).map(|kind| reference(kind.schema));
+            let items = object! { "anyOf": kinds().collect::<Vec<_>>() };
+            let list = object! { "type": "array", "minItems": 1, "maxItems": sink::MAX_SINKS as i128, "items": items };
+            kinds().chain([list]).collect()
+        }
         Kind::References { most } => {
             let device = object! { "type": "integer", "minimum": 0, "maximum": i128::from(u32::MAX) };
             let told = "false is device 0 and true is device 1, as in the reference.";
