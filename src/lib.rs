@@ -14,6 +14,7 @@
 //! * [`outbound`]: connections to servers: proxies, trust, and why they fail
 //! * [`feed`]: what those who listen to a pipeline get
 //! * [`command`]: everything the product can be told, and what it answers
+//! * [`view`]: what those who look at a source get
 //! * [`sink`]: where detections go
 //! * [`geometry`]: how a frame is laid into a model's input, and boxes back
 //! * [`detection`]: what a model found on one frame
@@ -53,3 +54,4 @@ pub mod resolve;
 pub mod schema;
 pub mod service;
 pub mod sink;
+pub mod view;

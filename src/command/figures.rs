@@ -73,6 +73,8 @@ pub struct SourceFigures {
     pub frames_without_slot: u64,
     /// Frames thrown away for a newer one, or because the source was muted or lost.
     pub frames_superseded: u64,
+    /// Pictures made for who looked.
+    pub pictures: u64,
     /// Frames that came too early for `max_fps`.
     pub frames_early: u64,
     /// Frames that could not be decoded.

@@ -13,6 +13,7 @@ pub use report::{Context, Event, LatencyReport, Report, Severity, SourceMetadata
 
 use crate::error::Result;
 use crate::sink::Outcome;
+use crate::view::Shown;
 use std::rc::Rc;
 use uuid::Uuid;
 
@@ -35,6 +36,8 @@ pub enum Command {
     Mute(PipelineId),
     /// Process frames again.
     Resume(PipelineId),
+    /// The first picture of a source, which is opened for that alone.
+    Peek(Box<Source>),
     /// The oldest turn of a pipeline whose sink is in memory.
     Consume(PipelineId),
     /// End the pipeline and forget it.
@@ -57,6 +60,8 @@ pub enum Reply {
         /// One frame of each live source; empty when nothing waits.
         turn: Vec<Outcome>,
     },
+    /// To [`Command::Peek`].
+    Picture(Shown),
     /// To the others.
     Done,
 }

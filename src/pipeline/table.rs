@@ -2,12 +2,14 @@
 
 use super::Shared;
 use super::budget::Budget;
+use super::peek::Peeks;
 use super::pipeline::{Origin, Pipeline};
 use super::state::Operation;
 use super::store::{Kept, Store};
 use crate::command::{Command, Execute, Init, MAX_SOURCES, PipelineId, Reply};
 use crate::error::{Error, Kind, Result};
 use crate::feed::{Feed, Listen};
+use crate::view::{Places, Viewer, Wish};
 use smol::LocalExecutor;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -32,6 +34,9 @@ pub struct Table {
     pipelines: RefCell<Vec<Rc<Pipeline>>>,
     /// Absent when pipelines need not survive a restart.
     store: Option<Store>,
+    /// For who looks at pictures.
+    places: Places,
+    peeks: Peeks,
     /// Set by [`Table::close`]: no new pipelines.
     closing: Cell<bool>,
 }
@@ -43,7 +48,16 @@ impl Table {
         let opened = shared.settings.state_dir.as_deref().map(Store::open);
         let (store, kept) = opened.map_or((None, Vec::new()), |(store, kept)| (Some(store), kept));
         let budget = Budget::new(shared.settings.memory_limit_bytes);
-        let table = Rc::new(Table { shared, budget, executor, pipelines: RefCell::default(), store, closing: Cell::new(false) });
+        let table = Rc::new(Table {
+            places: Places::new(shared.settings.picture_viewers),
+            peeks: Peeks::default(),
+            shared,
+            budget,
+            executor,
+            pipelines: RefCell::default(),
+            store,
+            closing: Cell::new(false),
+        });
         for Kept { id, init, muted, is_declared } in kept {
             let origin = match declared.iter().find(|declared| declared.id == id) {
                 Some(declared) if declared.init.as_ref().is_none_or(|now| *now == init) => Origin::Declared { muted },
@@ -231,6 +245,15 @@ impl Listen for Commands {
     fn listen(&self, id: PipelineId) -> Result<Feed> {
         self.0.find(id)?.listen()
     }
+
+    fn look(&self, id: PipelineId, source: u32, wish: Wish) -> Result<Viewer> {
+        let pipeline = self.0.find(id)?;
+        pipeline.look(source, wish, || self.0.places.take())
+    }
+
+    fn unseen(&self, id: PipelineId, source: u32) -> Error {
+        self.0.find(id).map_or_else(|error| error, |pipeline| pipeline.unseen(source))
+    }
 }
 
 impl Execute for Commands {
@@ -244,6 +267,10 @@ impl Execute for Commands {
         match command {
             Command::List => Ok(Reply::Pipelines(table.ids())),
             Command::Status(id) => Ok(Reply::Report(Box::new(table.find(id)?.report()))),
+            Command::Peek(source) => {
+                table.is_open()?;
+                table.peeks.look(*source, &table.shared, &table.budget).await.map(Reply::Picture)
+            }
             Command::Consume(id) => table.find(id)?.consume(),
             Command::Init(init) => {
                 let change = async move |table: &Rc<Table>, answer: &Answer| {

@@ -61,6 +61,9 @@ pub(super) fn change(command: &Command) -> Option<Change> {
             let details = format!(" model={} sources={} sink={}", init.model_id, init.sources.len(), sink::names(&init.sinks));
             Some(Change { name: "init", pipeline: None, details })
         }
+        Command::Peek(source) => {
+            Some(Change { name: "try", pipeline: None, details: format!(" source={:?}", source.reference.redacted()) })
+        }
     }
 }
 
@@ -170,6 +173,7 @@ pub(super) fn named(word: &str) -> Option<&'static str> {
         "mute" | "pause" => "pause",
         "resume" => "resume",
         "terminate" => "terminate",
+        "video_sources" => "try",
         _ => return None,
     })
 }

@@ -2,6 +2,7 @@
 
 mod cors;
 mod events;
+mod live;
 mod patient;
 mod respond;
 mod routes;

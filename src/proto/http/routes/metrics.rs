@@ -38,7 +38,7 @@ const OF_PIPELINE: [Counter<Figures>; 4] = [
 ];
 
 /// What a source counts.
-const OF_SOURCE: [Counter<SourceFigures>; 6] = [
+const OF_SOURCE: [Counter<SourceFigures>; 7] = [
     ("weir_source_workers_started_total", "Connections of a source, and attempts at one.", |figures| figures.workers),
     ("weir_source_frames_total", "Frames a source delivered.", |figures| figures.frames),
     ("weir_source_frames_without_slot_total", "Frames thrown away because none before them was done yet.", |figures| {
@@ -48,6 +48,7 @@ const OF_SOURCE: [Counter<SourceFigures>; 6] = [
         figures.frames_superseded
     }),
     ("weir_source_frames_early_total", "Delivered frames thrown away because of max_fps.", |figures| figures.frames_early),
+    ("weir_source_pictures_total", "Pictures made for clients that look.", |figures| figures.pictures),
     ("weir_source_frames_undecodable_total", "Frames that could not be decoded.", |figures| figures.frames_undecodable),
 ];
 

@@ -5,6 +5,7 @@ mod metrics;
 mod observe;
 mod openapi;
 mod pages;
+mod pictures;
 mod table;
 mod validate;
 
@@ -77,7 +78,7 @@ pub(super) async fn answer<E: Execute + Listen>(
                         client.seat.admitted();
                     }
                     let door = Door { commands, settings, seat: &client.seat, caller, who, changing };
-                    door.dispatch(route.route, &head.headers, body).await
+                    door.dispatch(route.route, &head, body).await
                 }
                 Err(error) => {
                     if let Some(name) = changing {
@@ -161,7 +162,8 @@ struct Door<'a, E> {
 }
 
 impl<E: Execute + Listen> Door<'_, E> {
-    async fn dispatch(&self, route: Route<'_>, headers: &HeaderMap, body: Incoming) -> HttpReply {
+    async fn dispatch(&self, route: Route<'_>, head: &Parts, body: Incoming) -> HttpReply {
+        let (headers, query) = (&head.headers, head.uri.query());
         match route {
             Route::List => self.run(Ok(Command::List), None).await,
             Route::Ask(command, id) | Route::Change(command, id) => match parse_pipeline_id(id) {
@@ -189,6 +191,9 @@ impl<E: Execute + Listen> Door<'_, E> {
                 Ok(feed) => respond::events(feed, self.seat.clone()),
                 Err(error) => respond::failure(&error),
             },
+            Route::Snapshot(id) => self.snapshot(id, query).await,
+            Route::Live(id) => self.live(id, query).await,
+            Route::Peek => self.peek(headers, body).await,
             Route::Health => observe::health(),
             Route::Ready => observe::readiness(self.commands, &self.settings.rules.gate).await,
             Route::Metrics => metrics::answer(self.commands, &self.settings.rules.gate, headers).await,
@@ -213,21 +218,21 @@ impl<E: Execute + Listen> Door<'_, E> {
     }
 
     async fn run(&self, command: Result<Command>, pipeline: Option<PipelineId>) -> HttpReply {
-        self.seat.busy();
-        let outcome = match command {
-            Ok(command) => self.settings.rules.gate.carry_out(self.commands, command, self.caller, &self.who).await,
-            Err(error) => {
-                self.seat.idle();
-                return self.unread(respond::failure(&error));
-            }
-        };
-        self.seat.idle();
-        match outcome {
+        match self.outcome(command).await {
             Ok(reply) => respond::success(pipeline, &reply),
-            Err(error) => {
-                log::debug!("door=http event=failure error={error}");
-                respond::failure(&error)
-            }
+            Err(reply) => reply,
         }
+    }
+
+    /// What a command answers, or the reply that says why it failed.
+    async fn outcome(&self, command: Result<Command>) -> std::result::Result<Reply, HttpReply> {
+        let command = command.map_err(|error| self.unread(respond::failure(&error)))?;
+        self.seat.busy();
+        let outcome = self.settings.rules.gate.carry_out(self.commands, command, self.caller, &self.who).await;
+        self.seat.idle();
+        outcome.map_err(|error| {
+            log::debug!("door=http event=failure error={error}");
+            respond::failure(&error)
+        })
     }
 }

@@ -3,7 +3,7 @@
 mod replies;
 mod requests;
 
-use super::table::{Entry, Operation, Success, TABLE};
+use super::table::{Entry, Operation, Parameter, Success, TABLE};
 use crate::json::{Object, Style, Value, Writer};
 use std::sync::OnceLock;
 
@@ -73,7 +73,9 @@ fn described(entry: &Entry, operation: &Operation) -> Value {
             "description": "The id that initialise answered.",
             "schema": object! { "type": "string", "title": "Pipeline Id" },
         };
-        out.push("parameters", list![parameter]);
+        let mut parameters = vec![parameter];
+        parameters.extend(operation.query.iter().map(parameter_of_query));
+        out.push("parameters", Value::Array(parameters));
     }
     if let Some(schema) = operation.body {
         out.push("requestBody", object! { "required": true, "content": content("application/json", reference(schema)) });
@@ -91,10 +93,32 @@ fn described(entry: &Entry, operation: &Operation) -> Value {
     Value::Object(out)
 }
 
+fn parameter_of_query(parameter: &Parameter) -> Value {
+    let mut schema = Object::default();
+    match parameter.kind {
+        // As text: `1`, `true` …
+        "boolean" => schema.push("enum", list!["0", "1", "false", "true"]),
+        kind => schema.push("type", Value::from(kind)),
+    }
+    schema.extend(parameter.least.map(|least| ("minimum", Value::Float(least))));
+    schema.extend((parameter.kind == "integer").then(|| ("maximum", Value::Integer(u32::MAX.into()))));
+    object! {
+        "name": parameter.name,
+        "in": "query",
+        "required": false,
+        "description": parameter.words,
+        "schema": schema,
+    }
+}
+
 fn succeeded(operation: &Operation) -> Value {
     let (words, body) = match operation.success {
         Success::Json(schema) => ("The command was carried out.", content("application/json", reference(schema))),
         Success::Text(words) => (words, content("text/plain", object! { "type": "string" })),
+        Success::Picture => ("The picture.", content("image/jpeg", object! { "type": "string", "format": "binary" })),
+        Success::Live => {
+            ("The pictures.", content("multipart/x-mixed-replace", object! { "type": "string", "format": "binary" }))
+        }
         Success::Events => ("The events.", content("text/event-stream", replies::event())),
     };
     let mut out = Object::default();
