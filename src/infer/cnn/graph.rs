@@ -70,6 +70,79 @@ pub(super) struct Conv {
     pub residual: Option<Residual>,
 }
 
+/// Which axis of a value is what to a product: two of the batch, then the rows and columns of its matrices. What is `None` has
+/// length 1; what the other operand has there counts for all.
+pub(super) type Axes = [Option<usize>; 4];
+
+/// The four lengths of a value. `None` where the axes do not name every axis of it (but those of length 1) once.
+pub(super) fn lengths(axes: &Axes, shape: &[usize]) -> Option<[usize; 4]> {
+    let mut lengths = [1; 4];
+    let mut seen = [false; MAX_RANK];
+    for (length, axis) in lengths.iter_mut().zip(axes) {
+        if let Some(axis) = *axis {
+            *length = *shape.get(axis)?;
+            if std::mem::replace(seen.get_mut(axis)?, true) {
+                return None;
+            }
+        }
+    }
+    let all = shape.iter().zip(seen).all(|(length, seen)| seen || *length == 1);
+    (shape.len() <= MAX_RANK && all).then_some(lengths)
+}
+
+/// `out[.., m, n] = scale · Σk left[.., m, k] · right[.., k, n]` of two values that are computed.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Product {
+    /// Columns are the depth.
+    pub left: Axes,
+    /// Rows are the depth.
+    pub right: Axes,
+    pub out: Axes,
+    pub scale: f32,
+}
+
+/// `out[.., m, n] = Σk softmax over k (scale · Σd query[.., m, d] · key[.., k, d]) · value[.., k, n]`.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Attention {
+    pub query: Axes,
+    pub key: Axes,
+    pub value: Axes,
+    pub out: Axes,
+    pub scale: f32,
+}
+
+/// `out[.., m, n] = act((Σk in[.., m, k] · weights[k, n] + bias[n]) · scale[n])`, with a shortcut of the same shape.
+#[derive(Debug, Clone)]
+pub(super) struct Linear {
+    /// `[k, n]`, or `[n, k]` where `transposed`.
+    pub weights: Constant,
+    pub transposed: bool,
+    /// Per column, multiplied into weights and bias when they are packed; empty: 1.
+    pub scale: Vec<f32>,
+    /// The node's second input is a constant of `n` numbers.
+    pub bias: bool,
+    pub activation: Activation,
+    /// The node's last input is added to its output.
+    pub residual: Option<Residual>,
+}
+
+impl Linear {
+    /// Depth and columns.
+    pub(super) fn size(&self) -> Option<[usize; 2]> {
+        match (self.weights.shape(), self.transposed) {
+            (&[k, n], false) | (&[n, k], true) => Some([k, n]),
+            _ => None,
+        }
+    }
+}
+
+/// What becomes of an axis that is reduced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reduction {
+    Sum,
+    Max,
+}
+
 /// How one axis of a resize reads its input: for each output position two input positions and the weight of the second.
 pub(super) type Taps = Vec<(u32, u32, f32)>;
 
@@ -113,10 +186,19 @@ pub(super) enum Op {
     Softmax {
         axis: usize,
     },
-    /// `out[.., m, n] = Σk in[.., m, k] · weights[k, n]`.
-    MatMul {
-        weights: Constant,
+    /// A product with constant weights.
+    Linear(Box<Linear>),
+    /// A product of two values.
+    Product(Box<Product>),
+    /// Two products with a softmax between them.
+    Attention(Box<Attention>),
+    /// Over the last axis: `(x − mean) / √(variance + epsilon)`, times the second input and plus the third, if there are any:
+    /// constants with as many numbers as the axis.
+    Normalize {
+        epsilon: f32,
     },
+    /// The last axis becomes one number.
+    Reduce(Reduction),
     /// Constant rows and columns around a picture, or any other tensor.
     Pad {
         before: Vec<usize>,
@@ -207,7 +289,7 @@ impl Graph {
         for node in &mut self.nodes {
             match &mut node.op {
                 Op::Conv(conv) => conv.weights.forget_content(),
-                Op::MatMul { weights } => weights.forget_content(),
+                Op::Linear(linear) => linear.weights.forget_content(),
                 _ => {}
             }
         }

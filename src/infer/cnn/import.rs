@@ -5,7 +5,7 @@
 
 use super::constant::{Constant, floats};
 use super::foreign::Foreign;
-use super::graph::{Conv, Graph, MAX_RANK, Node, Op, Value, ValueId, Window};
+use super::graph::{Axes, Conv, Graph, Linear, MAX_RANK, Node, Op, Product, Reduction, Value, ValueId, Window};
 use super::kernels::{Activation, Binary};
 use super::resample;
 use super::unsupported::{tract, unsupported};
@@ -192,8 +192,14 @@ impl Importer<'_> {
             let ranks = [input, other].iter().all(|v| !v.foreign && v.shape.len() == output.shape.len());
             if op.0.name() == "Pow" {
                 let exponent = other.constant.as_ref().and_then(Constant::floats);
-                let square = exponent.is_some_and(|exponent| exponent.iter().all(|e| *e == 2.0));
-                return (square && input.shape == output.shape).then(|| (Op::Binary(Binary::Mul), vec![first, first]));
+                let power = |power: f32| exponent.as_ref().is_some_and(|exponent| exponent.iter().all(|e| *e == power));
+                let op = match input.shape == output.shape {
+                    true if power(2.0) => (Op::Binary(Binary::Mul), vec![first, first]),
+                    true if power(3.0) => (Op::Activate(Activation::Cube), only_first),
+                    true if power(0.5) => (Op::Activate(Activation::Sqrt), only_first),
+                    _ => return None,
+                };
+                return Some(op);
             }
             let op = match op.0.name() {
                 "Add" => Binary::Add,
@@ -248,7 +254,16 @@ impl Importer<'_> {
         }
         if let Some(op) = node.op_as::<ops::nn::Reduce>() {
             let global = op.axes.as_slice() == [2, 3] && op.reducer == Reducer::Sum && input.picture().is_some();
-            return global.then_some((Op::GlobalSum, only_first));
+            if global {
+                return Some((Op::GlobalSum, only_first));
+            }
+            let reduction = match op.reducer {
+                Reducer::Sum => Reduction::Sum,
+                Reducer::Max => Reduction::Max,
+                _ => return None,
+            };
+            let last = input.shape.len().checked_sub(1)?;
+            return (op.axes.as_slice() == [last]).then_some((Op::Reduce(reduction), only_first));
         }
         if let Some(op) = node.op_as::<ops::array::Pad>() {
             let ops::array::PadMode::Constant(value) = &op.mode else { return None };
@@ -257,10 +272,13 @@ impl Importer<'_> {
             return Some((Op::Pad { before, after, value }, only_first));
         }
         if let Some(op) = node.op_as::<ops::element_wise::ElementWiseOp>() {
+            if op.0.name() == "Square" {
+                return Some((Op::Binary(Binary::Mul), vec![first, first]));
+            }
             return Some((Op::Activate(activation(&*op.0)?), only_first));
         }
         if let Some(op) = node.op_as::<ops::einsum::EinSum>() {
-            return Some((self.matmul(op, inputs, output)?, only_first));
+            return self.product(op, inputs, output);
         }
         if let Some(op) = node.op_as::<Resample>() {
             let (rows, columns) = resample::taps(op, input)?;
@@ -298,31 +316,81 @@ impl Importer<'_> {
         })
     }
 
-    /// `[.., m, k] × [k, n]` with constant right side.
-    fn matmul(&self, op: &ops::einsum::EinSum, inputs: &[ValueId], output: &Value) -> Option<Op> {
+    /// A product of matrices: of two values, or of one and constant weights.
+    fn product(&self, op: &ops::einsum::EinSum, inputs: &[ValueId], output: &Value) -> Option<(Op, Vec<ValueId>)> {
         let &[left, right] = inputs else { return None };
-        let left = self.graph.value(left);
+        if op.q_params.is_some() || op.operating_dt != f32::datum_type() {
+            return None;
+        }
+        let values = [self.graph.value(left), self.graph.value(right)];
+        if values.iter().any(|value| value.foreign) {
+            return None;
+        }
+        let none: Axes = [None; 4];
+        let (mut product, mut batch) = (Product { left: none, right: none, out: none, scale: 1.0 }, 0);
+        for axis in op.axes.iter_all_axes() {
+            let at = |axes: &[usize]| match axes {
+                [] => Some(None),
+                [one] => Some(Some(*one)),
+                _ => None,
+            };
+            let (a, b, c) = (at(&axis.inputs[0])?, at(&axis.inputs[1])?, at(&axis.outputs[0])?);
+            let length = |value: &Value, axis: Option<usize>| axis.map_or(1, |axis| value.shape.get(axis).copied().unwrap_or(1));
+            if length(values[0], a) * length(values[1], b) * length(output, c) == 1 {
+                continue;
+            }
+            match (a, b, c) {
+                (Some(_), Some(_), Some(_)) => {
+                    let (left, right, out) =
+                        (product.left.get_mut(batch)?, product.right.get_mut(batch)?, product.out.get_mut(batch)?);
+                    (*left, *right, *out) = (a, b, c);
+                    batch += 1;
+                    if batch > 2 {
+                        return None;
+                    }
+                }
+                (Some(_), None, Some(_)) if product.left[2].is_none() => (product.left[2], product.out[2]) = (a, c),
+                (None, Some(_), Some(_)) if product.right[3].is_none() => (product.right[3], product.out[3]) = (b, c),
+                (Some(_), Some(_), None) if product.left[3].is_none() => (product.left[3], product.right[2]) = (a, b),
+                // several axes of rows: they lie together where the weights are constant
+                (Some(_), None, Some(_)) => return self.linear(op, inputs, output),
+                _ => return None,
+            }
+        }
+        self.linear(op, inputs, output).or_else(|| {
+            let constant = values.iter().any(|value| value.constant.is_some());
+            (!constant).then(|| (Op::Product(Box::new(product)), inputs.to_vec()))
+        })
+    }
+
+    /// `[.., m, k] × [k, n]` (or `[n, k]`) with constant right side.
+    fn linear(&self, op: &ops::einsum::EinSum, inputs: &[ValueId], output: &Value) -> Option<(Op, Vec<ValueId>)> {
+        let &[first, right] = inputs else { return None };
+        let left = self.graph.value(first);
         let weights = self.graph.value(right).constant.clone().filter(Constant::is_float)?;
-        let &[k, n] = weights.shape() else { return None };
         let rank = left.shape.len();
-        // the last axis of the left is summed against the first of the right; all others stay in place
-        let natural = op.q_params.is_none()
-            && op.operating_dt == f32::datum_type()
-            && rank >= 2
-            && output.shape.len() == rank
-            && left.shape[..rank - 1] == output.shape[..rank - 1]
-            && left.shape[rank - 1] == k
-            && output.shape[rank - 1] == n
-            && op.axes.iter_all_axes().all(|axis| {
+        // the last axis of the left is summed against an axis of the right; all others stay in place
+        let natural = |depth: usize| {
+            op.axes.iter_all_axes().all(|axis| {
                 let (a, b, c) = (&axis.inputs[0], &axis.inputs[1], &axis.outputs[0]);
                 match (a.as_slice(), b.as_slice(), c.as_slice()) {
                     (&[x], &[], &[y]) => x == y && x < rank - 1,
-                    (&[x], &[0], &[]) => x == rank - 1,
-                    (&[], &[1], &[y]) => y == rank - 1,
+                    (&[x], &[y], &[]) => x == rank - 1 && y == depth,
+                    (&[], &[x], &[y]) => x == 1 - depth && y == rank - 1,
                     _ => false,
                 }
-            });
-        natural.then_some(Op::MatMul { weights })
+            })
+        };
+        let transposed = match rank >= 2 && output.shape.len() == rank && weights.shape().len() == 2 {
+            true if natural(0) => false,
+            true if natural(1) => true,
+            _ => return None,
+        };
+        let linear =
+            Linear { weights, transposed, scale: Vec::new(), bias: false, activation: Activation::Identity, residual: None };
+        let [k, n] = linear.size()?;
+        let fits = left.shape.split_last() == Some((&k, &output.shape[..rank - 1])) && output.shape.last() == Some(&n);
+        fits.then(|| (Op::Linear(Box::new(linear)), vec![first]))
     }
 }
 
@@ -364,6 +432,10 @@ fn activation(op: &dyn ops::element_wise::ElementWiseMiniOp) -> Option<Activatio
         "HardSwish" => Activation::HardSwish,
         "Tanh" => Activation::Tanh,
         "Exp" => Activation::Exp,
+        "Erf" => Activation::Erf,
+        "Sqrt" => Activation::Sqrt,
+        "Rsqrt" => Activation::Rsqrt,
+        "Recip" => Activation::Reciprocal,
         _ => return None,
     })
 }

@@ -2,15 +2,16 @@
 
 use super::choice::{Target, Way};
 use super::constant::Constant;
-use super::graph::{Conv, Graph, Node, Op, ValueId, Window};
-use super::kernels::LANES;
+use super::graph::{Axes, Conv, Graph, Linear, Node, Op, ValueId, Window, lengths};
+use super::kernels::{Activation, LANES};
 use super::layout::{Form, blocks_for};
 use super::packer::Packer;
 use super::step::conv::{ConvStep, Source, plane_row};
 use super::step::strided::{Copy, Walk, row_major, span};
 use super::step::winograd::Winograd;
-use super::step::{At, ForeignStep, Operand, Step, picture, plain};
+use super::step::{At, ForeignStep, Matrices, Operand, Step, attention, linear, picture, plain, product, rows};
 use super::storage::{Blocks, Place, Storage};
+use super::transformer::FEWEST_COLUMNS;
 use super::unsupported::unsupported;
 use crate::error::Result;
 
@@ -30,9 +31,39 @@ pub(super) fn scratch(graph: &Graph, forms: &[Form], target: Target) -> Vec<usiz
         },
         Op::Activate(_) => LANES,
         Op::Softmax { axis } => graph.value(node.inputs[0]).shape[*axis] * LANES,
+        Op::Linear(linear) if !is_narrow(linear) => {
+            let rows = linear.size().map_or(0, |[depth, _]| graph.value(node.inputs[0]).len() / depth.max(1));
+            linear::Linear::scratch(linear, rows, (target.kernels, target.workers))
+        }
+        Op::Product(_) => {
+            product_size(graph, node).map_or(0, |size| product::Product::scratch(size, (target.kernels, target.workers)))
+        }
+        Op::Attention(_) => {
+            attention_size(graph, node).map_or(0, |size| attention::Attention::scratch(size, (target.kernels, target.workers)))
+        }
         _ => 0,
     };
     graph.nodes.iter().map(of).collect()
+}
+
+/// Whether a dense layer has so few columns that vectors of them would be mostly empty.
+fn is_narrow(linear: &Linear) -> bool {
+    let bare = !linear.bias && linear.scale.is_empty() && linear.residual.is_none() && !linear.transposed;
+    bare && linear.activation == Activation::Identity && linear.size().is_some_and(|[_, n]| n < FEWEST_COLUMNS)
+}
+
+fn product_size(graph: &Graph, node: &Node) -> Option<product::Size> {
+    let (Op::Product(product), &[left, _]) = (&node.op, &node.inputs[..]) else { return None };
+    let [.., depth] = lengths(&product.left, &graph.value(left).shape)?;
+    let [b, c, rows, columns] = lengths(&product.out, &graph.value(node.outputs[0]).shape)?;
+    Some(product::Size { batch: [b, c], rows, depth, columns })
+}
+
+fn attention_size(graph: &Graph, node: &Node) -> Option<attention::Size> {
+    let (Op::Attention(attention), &[_, key, _]) = (&node.op, &node.inputs[..]) else { return None };
+    let [_, _, keys, depth] = lengths(&attention.key, &graph.value(key).shape)?;
+    let [b, c, rows, columns] = lengths(&attention.out, &graph.value(node.outputs[0]).shape)?;
+    Some(attention::Size { batch: [b, c], rows, keys, depth, columns })
 }
 
 /// Steps of a plan with the names of their nodes.
@@ -150,15 +181,49 @@ impl Lowering<'_, '_> {
                 let shape = &self.graph.value(output).shape;
                 let (outer, inner) = (shape[..*axis].iter().product(), shape[axis + 1..].iter().product());
                 let (from, to, length) = (self.plain(node.inputs[0])?, self.plain(output)?, shape[*axis]);
+                if inner == 1 && length >= 2 * LANES {
+                    return self.push(node, Step::SoftmaxRows(rows::Softmax { from, to, rows: outer, length }));
+                }
                 self.push(node, Step::Softmax(plain::Softmax { from, to, outer, length, inner, scratch }))
             }
-            Op::MatMul { weights } => {
-                let k = *self.graph.value(node.inputs[0]).shape.last()?;
-                let n = *self.graph.value(output).shape.last()?;
-                let m = self.graph.value(output).len() / n;
+            Op::Linear(linear) => self.linear(node, linear, scratch),
+            Op::Product(product) => {
+                let size = product_size(self.graph, node)?;
+                let of = |id: ValueId, axes: &Axes| self.matrices(id, axes);
+                let sides = [of(node.inputs[0], &product.left)?, of(node.inputs[1], &product.right)?, of(output, &product.out)?];
+                let step = product::Product::new(sides, size, product.scale, self.target.kernels, scratch)?;
+                self.push(node, Step::Product(step))
+            }
+            Op::Attention(attention) => {
+                let size = attention_size(self.graph, node)?;
+                let (of, &[query, key, value]) = (|id: ValueId, axes: &Axes| self.matrices(id, axes), &node.inputs[..]) else {
+                    return None;
+                };
+                let sides = [
+                    of(query, &attention.query)?,
+                    of(key, &attention.key)?,
+                    of(value, &attention.value)?,
+                    of(output, &attention.out)?,
+                ];
+                let target = (self.target.kernels, self.target.workers);
+                let step = attention::Attention::new(sides, size, attention.scale, target, scratch)?;
+                self.push(node, Step::Attention(Box::new(step)))
+            }
+            Op::Normalize { epsilon } => {
+                let length = *self.graph.value(output).shape.last()?;
                 let (from, to) = (self.plain(node.inputs[0])?, self.plain(output)?);
-                let weights = pack(self.packer, weights)?;
-                self.push(node, Step::MatMul(plain::MatMul { from, to, m, k, n, weights }))
+                let rows = self.graph.value(output).len() / length;
+                let mut numbers = node.inputs[1..].iter().map(|id| pack(self.packer, self.graph.value(*id).constant.as_ref()?));
+                let numbers = [numbers.next(), numbers.next()].map(|at| at.map_or(Some(None), |at| at.map(Some)));
+                let [scale, bias] = [numbers[0]?, numbers[1]?];
+                let step = rows::Normalize { from, to, rows, length, epsilon: *epsilon, scale, bias };
+                self.push(node, Step::Normalize(step))
+            }
+            Op::Reduce(reduction) => {
+                let length = *self.graph.value(node.inputs[0]).shape.last()?;
+                let (from, to) = (self.plain(node.inputs[0])?, self.plain(output)?);
+                let rows = self.graph.value(output).len();
+                self.push(node, Step::Reduce(rows::Reduce { from, to, rows, length, reduction: *reduction }))
             }
             Op::Pad { before, value, .. } => {
                 let (dims, to) = (self.graph.value(node.inputs[0]).shape.clone(), self.plain(output)?);
@@ -187,6 +252,42 @@ impl Lowering<'_, '_> {
                 self.push(node, Step::Foreign(ForeignStep { foreign: (**foreign).clone(), inputs, outputs }))
             }
         }
+    }
+
+    fn linear(&mut self, node: &Node, linear: &Linear, scratch: usize) -> Option<()> {
+        let output = node.outputs[0];
+        let [k, n] = linear.size()?;
+        let m = self.graph.value(output).len() / n;
+        let (from, to) = (self.plain(node.inputs[0])?, self.plain(output)?);
+        if is_narrow(linear) {
+            let weights = pack(self.packer, &linear.weights)?;
+            return self.push(node, Step::MatMul(plain::MatMul { from, to, m, k, n, weights }));
+        }
+        let graph = self.graph;
+        let bias = match linear.bias {
+            true => Some(graph.value(*node.inputs.get(1)?).constant.as_ref()?),
+            false => None,
+        };
+        // known only where the weights are
+        let bias = bias.and_then(Constant::floats);
+        let residual = match linear.residual {
+            Some(_) => Some(self.plain(*node.inputs.last()?)?),
+            None => None,
+        };
+        let operands = linear::Operands { from, to, rows: m, residual, scratch };
+        let target = (self.target.kernels, self.target.workers);
+        let step = linear::Linear::new(linear, &operands, bias.as_deref(), target, self.packer)?;
+        self.push(node, Step::Linear(step))
+    }
+
+    /// A value as matrices.
+    fn matrices(&self, id: ValueId, axes: &Axes) -> Option<Matrices> {
+        let shape = &self.graph.value(id).shape;
+        let strides = row_major(shape);
+        let step =
+            |axis: &Option<usize>| axis.filter(|axis| shape.get(*axis) != Some(&1)).and_then(|axis| strides.get(axis).copied());
+        let [a, b, c, d] = [&axes[0], &axes[1], &axes[2], &axes[3]].map(|axis| step(axis).unwrap_or(0));
+        Some(Matrices { at: self.plain(id)?, span: self.graph.value(id).len(), steps: [a, b, c, d] })
     }
 
     fn convolution(&mut self, node: &Node, conv: &Conv, scratch: usize) -> Option<()> {

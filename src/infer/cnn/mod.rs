@@ -34,6 +34,7 @@ mod step;
 mod storage;
 #[cfg(test)]
 mod tests;
+mod transformer;
 mod unsupported;
 
 use super::onnx::Stored;

@@ -17,11 +17,11 @@ pub struct StepTime {
     pub node: String,
     /// Kind of step: `conv`, `winograd`, `pool`, …
     pub kernel: &'static str,
-    /// Channels, window and size of a convolution; empty elsewhere.
+    /// Channels, window and size of a convolution, the matrices of a product; empty elsewhere.
     pub shape: String,
     /// Shortest time of all runs, one thread.
     pub time: Duration,
-    /// Multiplications and additions of a convolution, counted as a direct one; 0 elsewhere.
+    /// Multiplications and additions of a convolution, counted as a direct one, or of products; 0 elsewhere.
     pub flops: u64,
 }
 
@@ -34,6 +34,9 @@ pub(super) fn profile(plan: &Arc<Plan>, runs: u32) -> Result<Vec<StepTime>> {
             let (shape, flops) = match step {
                 Step::Conv(conv) => (conv.to_string(), 2 * conv.macs as u64),
                 Step::Winograd(winograd) => (winograd.to_string(), 2 * winograd.macs as u64),
+                Step::Linear(linear) => (linear.to_string(), 2 * linear.macs() as u64),
+                Step::Product(product) => (product.to_string(), 2 * product.macs() as u64),
+                Step::Attention(attention) => (attention.to_string(), 2 * attention.macs() as u64),
                 _ => (String::new(), 0),
             };
             StepTime { node: node.clone(), kernel: step.name(), shape, time: Duration::MAX, flops }

@@ -3,6 +3,7 @@
 use super::constant::Constant;
 use super::graph::{Graph, Node, Op, Value, ValueId};
 use super::kernels::{Activation, Binary, Residual};
+use super::transformer;
 use std::borrow::Cow;
 
 /// Rewrites the graph until nothing folds any more.
@@ -11,6 +12,7 @@ pub(super) fn simplify(graph: &mut Graph) {
     gates(graph);
     padding(graph);
     shuffles(graph);
+    transformer::simplify(graph);
     // what was replaced must not count as a reader
     graph.sweep();
     // each pass moves a convolution past one follower; the longest chain is norm, shortcut, activation
@@ -19,12 +21,12 @@ pub(super) fn simplify(graph: &mut Graph) {
 }
 
 /// The constant behind a value.
-fn constant(value: &Value) -> Option<Cow<'_, [f32]>> {
+pub(super) fn constant(value: &Value) -> Option<Cow<'_, [f32]>> {
     value.constant.as_ref().and_then(Constant::floats)
 }
 
 /// The number that a constant holds everywhere.
-fn uniform(value: &Value) -> Option<f32> {
+pub(super) fn uniform(value: &Value) -> Option<f32> {
     match *constant(value)? {
         [one] => Some(one),
         _ => None,
@@ -134,7 +136,7 @@ fn shuffles(graph: &mut Graph) {
     }
 }
 
-/// Folds the one reader of a convolution's output into the convolution; whether anything was folded.
+/// Folds the one reader of a convolution's or dense layer's output into it; whether anything was folded.
 fn followers(graph: &mut Graph) -> bool {
     let (uses, makers) = (graph.uses(), graph.makers());
     for index in 0..graph.nodes.len() {
@@ -152,6 +154,16 @@ fn followers(graph: &mut Graph) -> bool {
 /// Folds node `index` into convolution `maker`, whose output is its operand `slot`. The convolution takes the node's
 /// place, so that a shortcut is there before it runs.
 fn fold(graph: &mut Graph, maker: usize, index: usize, slot: usize, makers: &[Option<usize>]) -> bool {
+    if let Op::Linear(linear) = &graph.nodes[maker].op {
+        let available = |id: ValueId| makers[id.0].is_none_or(|m| m < index);
+        let Some((op, inputs)) = transformer::follow(graph, linear, &graph.nodes[maker].inputs, (index, slot), available) else {
+            return false;
+        };
+        let (name, outputs) = (graph.nodes[maker].name.clone(), graph.nodes[index].outputs.clone());
+        graph.nodes[index] = Node { name, op, inputs, outputs };
+        graph.nodes.remove(maker);
+        return true;
+    }
     let Op::Conv(conv) = &graph.nodes[maker].op else { return false };
     let node = &graph.nodes[index];
     let output = graph.value(node.outputs[0]);

@@ -3,7 +3,7 @@
 //! What lies behind this check (layout, storage, lowering, the steps themselves) may rely on it; the rules stand here and nowhere
 //! else. A graph that breaks one is not refused by the process that has made it, only kept there.
 
-use crate::infer::cnn::graph::{Conv, Graph, MAX_RANK, Node, Op, Taps, ValueId, Window};
+use crate::infer::cnn::graph::{Conv, Graph, Linear, MAX_RANK, Node, Op, Taps, ValueId, Window, lengths};
 use crate::infer::cnn::import::{MAX_ELEMENTS, MAX_WINDOW};
 use crate::infer::cnn::kernels::Activation;
 
@@ -62,10 +62,28 @@ impl Checker<'_> {
             Some(follows) => follows,
             None => return Err("operands that its operation cannot have"),
         };
+        let constant = |id: &ValueId| self.graph.value(*id).constant.is_some();
         // a shortcut that never changes is no shortcut
-        let shortcut = matches!(&node.op, Op::Conv(conv) if conv.residual.is_some());
-        if shortcut && node.inputs.get(1).is_some_and(|id| self.graph.value(*id).constant.is_some()) {
+        let shortcut = match &node.op {
+            Op::Conv(conv) if conv.residual.is_some() => node.inputs.get(1),
+            Op::Linear(linear) if linear.residual.is_some() => node.inputs.last(),
+            _ => None,
+        };
+        if shortcut.is_some_and(constant) {
             return Err("a constant shortcut");
+        }
+        let numbers = match &node.op {
+            Op::Linear(linear) => 1..1 + usize::from(linear.bias),
+            Op::Normalize { .. } => 1..node.inputs.len(),
+            _ => 0..0,
+        };
+        if !node.inputs.get(numbers).is_some_and(|numbers| numbers.iter().all(constant)) {
+            return Err("numbers that are not constant");
+        }
+        let computed =
+            matches!(&node.op, Op::Linear(_) | Op::Normalize { .. } | Op::Reduce(_) | Op::Product(_) | Op::Attention(_));
+        if computed && node.inputs.first().is_none_or(constant) {
+            return Err("an operand that is constant");
         }
         if follows { Ok(()) } else { Err("a shape that does not follow from its operands") }
     }
@@ -115,10 +133,29 @@ fn follows(op: &Op, inputs: &[&[usize]], output: &[usize]) -> Option<bool> {
             axes.into_iter().eq(0..input.len()) && order.iter().map(|axis| input[*axis]).eq(output.iter().copied())
         }
         Op::Softmax { axis } => *axis < output.len() && only()? == output,
-        Op::MatMul { weights } => {
-            let (&[k, n], [before @ .., last]) = (weights.shape(), only()?) else { return None };
-            let fits = k >= 1 && n >= 1 && k.checked_mul(n)? <= MAX_ELEMENTS && !before.is_empty();
-            fits && *last == k && output.split_last() == Some((&n, before))
+        Op::Linear(linear) => linearly(linear, inputs, output)?,
+        Op::Product(product) => {
+            let &[left, right] = inputs else { return None };
+            let [left, right] = [lengths(&product.left, left)?, lengths(&product.right, right)?];
+            multiplies(left, right, lengths(&product.out, output)?) && product.scale.is_finite()
+        }
+        Op::Attention(attention) => {
+            let &[query, key, value] = inputs else { return None };
+            let [query, key] = [lengths(&attention.query, query)?, lengths(&attention.key, key)?];
+            let [value, out] = [lengths(&attention.value, value)?, lengths(&attention.out, output)?];
+            let scores = [query[0].max(key[0]), query[1].max(key[1]), query[2], key[2]];
+            let turned = [key[0], key[1], key[3], key[2]];
+            multiplies(query, turned, scores) && multiplies(scores, value, out) && attention.scale.is_finite()
+        }
+        Op::Normalize { epsilon } => {
+            let (input, numbers) = inputs.split_first()?;
+            let last = *input.last()?;
+            let of_last = |numbers: &&[usize]| numbers.iter().product::<usize>() == last;
+            numbers.len() <= 2 && numbers.iter().all(of_last) && *input == output && *epsilon >= 0.0
+        }
+        Op::Reduce(_) => {
+            let (_, before) = only()?.split_last()?;
+            output.split_last() == Some((&1, before))
         }
         Op::Pad { before, after, .. } => {
             let input = only()?;
@@ -127,6 +164,23 @@ fn follows(op: &Op, inputs: &[&[usize]], output: &[usize]) -> Option<bool> {
         }
         Op::Foreign(_) | Op::ToBlocks | Op::FromBlocks => return None,
     })
+}
+
+/// Whether matrices of `[batch, batch, rows, depth]` and `[batch, batch, depth, columns]` make such ones.
+fn multiplies([a0, a1, m, k]: [usize; 4], [b0, b1, depth, n]: [usize; 4], out: [usize; 4]) -> bool {
+    let side = |a: usize, b: usize, out: usize| out == a.max(b) && (a == out || a == 1) && (b == out || b == 1);
+    k == depth && side(a0, b0, out[0]) && side(a1, b1, out[1]) && [m, n] == out[2..]
+}
+
+fn linearly(linear: &Linear, inputs: &[&[usize]], output: &[usize]) -> Option<bool> {
+    let ((&input, others), [k, n]) = (inputs.split_first()?, linear.size()?);
+    let (last, before) = input.split_last()?;
+    let mut others = others.iter();
+    let bias = !linear.bias || others.next()?.iter().product::<usize>() == n;
+    let residual = linear.residual.is_none() || *others.next()? == output;
+    let fits = k >= 1 && n >= 1 && k.checked_mul(n)? <= MAX_ELEMENTS && !before.is_empty();
+    let follows = *last == k && output.split_last() == Some((&n, before));
+    Some(fits && follows && bias && residual && others.next().is_none() && is_activation(linear.activation))
 }
 
 /// The same shape, except that `axis` has `length`.

@@ -19,7 +19,7 @@ pub(super) use read::read;
 pub(super) use write::write;
 
 /// Changes with every change of the encoding. The two ends are the same executable unless it was replaced meanwhile.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// Most values of a graph, and most nodes: the largest detector we know has about 4 000 nodes.
 const MAX_VALUES: usize = 40_000;
 /// Most operands or results of a node; concatenations of large detectors have some twenty.
@@ -49,6 +49,10 @@ mod tag {
     pub(super) const RESHAPE: u8 = 11;
     pub(super) const TRANSPOSE: u8 = 12;
     pub(super) const SOFTMAX: u8 = 13;
-    pub(super) const MATMUL: u8 = 14;
+    pub(super) const LINEAR: u8 = 14;
     pub(super) const PAD: u8 = 15;
+    pub(super) const PRODUCT: u8 = 16;
+    pub(super) const ATTENTION: u8 = 17;
+    pub(super) const NORMALIZE: u8 = 18;
+    pub(super) const REDUCE: u8 = 19;
 }

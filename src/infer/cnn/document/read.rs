@@ -3,7 +3,9 @@
 use super::{MAX_BYTES, MAX_LIST, MAX_NAME_BYTES, MAX_OPERANDS, MAX_OUTPUTS, MAX_VALUES, VERSION, tag};
 use crate::bytes::Reader;
 use crate::infer::cnn::constant::Constant;
-use crate::infer::cnn::graph::{Conv, Graph, MAX_RANK, Node, Op, Taps, Value, ValueId, Window};
+use crate::infer::cnn::graph::{
+    Attention, Axes, Conv, Graph, Linear, MAX_RANK, Node, Op, Product, Reduction, Taps, Value, ValueId, Window,
+};
 use crate::infer::cnn::import::MAX_ELEMENTS;
 use crate::infer::cnn::kernels::{Activation, Binary, Residual};
 
@@ -62,7 +64,25 @@ fn read_node(reader: &mut Reader<'_>, values: usize) -> Option<Node> {
         tag::RESHAPE => Op::Reshape,
         tag::TRANSPOSE => Op::Transpose { order: reader.sizes(MAX_RANK, MAX_RANK)? },
         tag::SOFTMAX => Op::Softmax { axis: axis(reader)? },
-        tag::MATMUL => Op::MatMul { weights: Constant::Packed(reader.sizes(MAX_RANK, MAX_ELEMENTS)?.into()) },
+        tag::LINEAR => Op::Linear(Box::new(Linear {
+            weights: Constant::Packed(reader.sizes(MAX_RANK, MAX_ELEMENTS)?.into()),
+            transposed: reader.bool()?,
+            scale: Vec::new(), // packed with the weights
+            bias: reader.bool()?,
+            activation: read_activation(reader)?,
+            residual: read_residual(reader)?,
+        })),
+        tag::PRODUCT => {
+            let scale = reader.f32()?;
+            Op::Product(Box::new(Product { left: read_axes(reader)?, right: read_axes(reader)?, out: read_axes(reader)?, scale }))
+        }
+        tag::ATTENTION => {
+            let scale = reader.f32()?;
+            let [query, key, value, out] = [read_axes(reader)?, read_axes(reader)?, read_axes(reader)?, read_axes(reader)?];
+            Op::Attention(Box::new(Attention { query, key, value, out, scale }))
+        }
+        tag::NORMALIZE => Op::Normalize { epsilon: reader.f32()? },
+        tag::REDUCE => Op::Reduce(if reader.bool()? { Reduction::Max } else { Reduction::Sum }),
         tag::PAD => Op::Pad {
             before: reader.sizes(MAX_RANK, MAX_ELEMENTS)?,
             after: reader.sizes(MAX_RANK, MAX_ELEMENTS)?,
@@ -78,14 +98,23 @@ fn read_conv(reader: &mut Reader<'_>) -> Option<Conv> {
     let groups = reader.size(MAX_ELEMENTS)?;
     let weights = Constant::Packed(reader.sizes(MAX_RANK, MAX_ELEMENTS)?.into());
     let activation = read_activation(reader)?;
-    let residual = match reader.u8()? {
+    let residual = read_residual(reader)?;
+    // scale and bias are packed with the weights
+    Some(Conv { window, groups, weights, scale: Vec::new(), bias: Vec::new(), activation, residual })
+}
+
+fn read_residual(reader: &mut Reader<'_>) -> Option<Option<Residual>> {
+    Some(match reader.u8()? {
         0 => None,
         1 => Some(Residual::AfterActivation),
         2 => Some(Residual::BeforeActivation),
         _ => return None,
-    };
-    // scale and bias are packed with the weights
-    Some(Conv { window, groups, weights, scale: Vec::new(), bias: Vec::new(), activation, residual })
+    })
+}
+
+fn read_axes(reader: &mut Reader<'_>) -> Option<Axes> {
+    let mut axis = || Some(reader.size(MAX_RANK)?.checked_sub(1));
+    Some([axis()?, axis()?, axis()?, axis()?])
 }
 
 fn read_window(reader: &mut Reader<'_>) -> Option<Window> {
@@ -107,6 +136,13 @@ fn read_activation(reader: &mut Reader<'_>) -> Option<Activation> {
         5 => Activation::HardSwish,
         6 => Activation::Tanh,
         7 => Activation::Exp,
+        8 => Activation::Gelu,
+        9 => Activation::GeluTanh,
+        10 => Activation::Erf,
+        11 => Activation::Sqrt,
+        12 => Activation::Rsqrt,
+        13 => Activation::Reciprocal,
+        14 => Activation::Cube,
         _ => return None,
     })
 }

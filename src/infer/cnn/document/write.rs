@@ -2,7 +2,7 @@
 
 use super::{MAX_NAME_BYTES, VERSION, tag};
 use crate::bytes::Writer;
-use crate::infer::cnn::graph::{Conv, Graph, Node, Op, Taps, Window};
+use crate::infer::cnn::graph::{Axes, Conv, Graph, Node, Op, Reduction, Taps, Window};
 use crate::infer::cnn::kernels::{Activation, Binary, Residual};
 
 /// The graph; `None` where it holds what only the process that made it can run.
@@ -74,8 +74,23 @@ fn write_node(out: &mut Writer, node: &Node) -> Option<()> {
         Op::Softmax { axis } => {
             out.u8(tag::SOFTMAX).size(*axis);
         }
-        Op::MatMul { weights } => {
-            out.u8(tag::MATMUL).sizes(weights.shape());
+        Op::Linear(linear) => {
+            out.u8(tag::LINEAR).sizes(linear.weights.shape()).bool(linear.transposed).bool(linear.bias);
+            write_activation(out, linear.activation);
+            write_residual(out, linear.residual);
+        }
+        Op::Product(product) => {
+            write_axes(out.u8(tag::PRODUCT).f32(product.scale), &[product.left, product.right, product.out]);
+        }
+        Op::Attention(attention) => {
+            let axes = [attention.query, attention.key, attention.value, attention.out];
+            write_axes(out.u8(tag::ATTENTION).f32(attention.scale), &axes);
+        }
+        Op::Normalize { epsilon } => {
+            out.u8(tag::NORMALIZE).f32(*epsilon);
+        }
+        Op::Reduce(reduction) => {
+            out.u8(tag::REDUCE).bool(*reduction == Reduction::Max);
         }
         Op::Pad { before, after, value } => {
             out.u8(tag::PAD).sizes(before).sizes(after).f32(*value);
@@ -89,11 +104,22 @@ fn write_conv(out: &mut Writer, conv: &Conv) {
     write_window(out.u8(tag::CONV), &conv.window);
     out.size(conv.groups).sizes(conv.weights.shape());
     write_activation(out, conv.activation);
-    out.u8(match conv.residual {
+    write_residual(out, conv.residual);
+}
+
+fn write_residual(out: &mut Writer, residual: Option<Residual>) {
+    out.u8(match residual {
         None => 0,
         Some(Residual::AfterActivation) => 1,
         Some(Residual::BeforeActivation) => 2,
     });
+}
+
+/// 0 for none.
+fn write_axes(out: &mut Writer, all: &[Axes]) {
+    for axis in all.iter().flatten() {
+        out.size(axis.map_or(0, |axis| axis + 1));
+    }
 }
 
 fn write_window(out: &mut Writer, window: &Window) {
@@ -119,5 +145,12 @@ fn write_activation(out: &mut Writer, activation: Activation) {
         Activation::HardSwish => out.u8(5),
         Activation::Tanh => out.u8(6),
         Activation::Exp => out.u8(7),
+        Activation::Gelu => out.u8(8),
+        Activation::GeluTanh => out.u8(9),
+        Activation::Erf => out.u8(10),
+        Activation::Sqrt => out.u8(11),
+        Activation::Rsqrt => out.u8(12),
+        Activation::Reciprocal => out.u8(13),
+        Activation::Cube => out.u8(14),
     };
 }

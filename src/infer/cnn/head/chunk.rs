@@ -187,7 +187,7 @@ impl Builder<'_> {
         match &node.op {
             Op::Activate(_) => self.same(node, slab),
             Op::Softmax { axis } if free(*axis) => self.same(node, slab),
-            Op::MatMul { .. } if free(last) => self.same(node, slab),
+            Op::Linear(linear) if free(last) && !linear.bias && linear.residual.is_none() => self.same(node, slab),
             Op::Conv(conv) if free(0) && free(1) && is_pointwise(conv) => self.same(node, slab),
             Op::Binary(_) => {
                 let inputs = node.inputs.iter().map(|&input| self.side(id, input, slab)).collect::<Option<_>>()?;

@@ -9,7 +9,7 @@
 //! what the items of each step did (`cnn/tests/disjoint.rs`).
 #![allow(unsafe_code)] // one allocation that is shared between threads in disjoint parts
 
-use super::{Activation, Binary, ConvRow, Kernels, LANES, Operand, PoolRow, Residual, ResizeRow, Tap};
+use super::{Activation, Attended, Binary, ConvRow, Kernels, LANES, Normalized, Operand, PoolRow, Residual, ResizeRow, Tap};
 use super::{WinogradInput, WinogradOutput, WinogradWeights};
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::ops::Range;
@@ -211,6 +211,8 @@ pub(crate) struct ConvJob<'a> {
     pub start: Start<'a>,
     pub output: usize,
     pub output_block: usize,
+    /// [`LANES`], or more where blocks are neighbours ([`LANES`] apart) in the rows of a matrix.
+    pub output_pixel: usize,
     pub width: usize,
     pub blocks: usize,
     pub activation: Activation,
@@ -231,13 +233,20 @@ pub(crate) fn conv(kernels: &Kernels, part: &mut Part<'_>, job: &ConvJob, depthw
         Weights::Made(at, length) => (part.from(at, length), length),
     };
     assert!(length >= needed, "weights do not fit the taps");
-    let output = part.pieces(job.output, [job.blocks, job.output_block, job.width * LANES], true);
+    let place = |part: &Part<'_>, at: usize, block: usize, is_written: bool| match job.output_pixel == LANES {
+        true => part.pieces(at, [job.blocks, block, job.width * LANES], is_written),
+        false => {
+            assert!(block == LANES && job.output_pixel >= job.blocks * LANES, "not the rows of a matrix");
+            part.pieces(at, [job.width, job.output_pixel, job.blocks * LANES], is_written)
+        }
+    };
+    let output = place(part, job.output, job.output_block, true);
     let (bias, bias_block, bias_pixel) = match job.start {
         Start::Bias(bias) => {
             assert!(bias.len() >= job.blocks * LANES, "a bias is too short");
             (bias.as_ptr(), LANES, 0)
         }
-        Start::Output => (output.cast_const(), job.output_block, LANES),
+        Start::Output => (output.cast_const(), job.output_block, job.output_pixel),
     };
     let row = ConvRow {
         input: part.from(job.input, last * job.pixel_stride + job.reach),
@@ -249,12 +258,11 @@ pub(crate) fn conv(kernels: &Kernels, part: &mut Part<'_>, job: &ConvJob, depthw
         bias_pixel,
         output,
         output_block: job.output_block,
+        output_pixel: job.output_pixel,
         width: job.width,
         blocks: job.blocks,
         activation: job.activation,
-        residual: job.residual.map_or(std::ptr::null(), |(at, block, _)| {
-            part.pieces(at, [job.blocks, block, job.width * LANES], false).cast_const()
-        }),
+        residual: job.residual.map_or(std::ptr::null(), |(at, block, _)| place(part, at, block, false).cast_const()),
         residual_block: job.residual.map_or(0, |r| r.1),
         residual_order: job.residual.map_or(Residual::AfterActivation, |r| r.2),
     };
@@ -401,4 +409,52 @@ pub(crate) fn softmax(kernels: &Kernels, part: &mut Part<'_>, at: usize, length:
     let at = part.to(at, length.saturating_sub(1) * stride + LANES);
     // SAFETY: the range was checked above; the table was chosen for this CPU.
     unsafe { (kernels.softmax)(at, length, stride) }
+}
+
+/// Softmax over `length` neighbouring floats, in place.
+pub(crate) fn softmax_row(kernels: &Kernels, part: &mut Part<'_>, at: usize, length: usize) {
+    let at = part.to(at, length);
+    // SAFETY: the range was checked above; the table was chosen for this CPU.
+    unsafe { (kernels.softmax_row)(at, length) }
+}
+
+/// Layer normalisation of the `length` floats at `from` into `to`; scale and bias have as many.
+pub(crate) fn normalize(
+    kernels: &Kernels,
+    part: &mut Part<'_>,
+    (from, to, length): (usize, usize, usize),
+    epsilon: f32,
+    [scale, bias]: [Option<&[f32]>; 2],
+) {
+    assert!([scale, bias].into_iter().flatten().all(|values| values.len() >= length), "a scale or bias is too short");
+    let pointer = |values: Option<&[f32]>| values.map_or(std::ptr::null(), <[f32]>::as_ptr);
+    let row = Normalized {
+        from: part.from(from, length),
+        to: part.to(to, length),
+        length,
+        epsilon,
+        scale: pointer(scale),
+        bias: pointer(bias),
+    };
+    // SAFETY: the ranges were checked above; the table was chosen for this CPU.
+    unsafe { (kernels.normalize)(&row) }
+}
+
+/// [`Attended`] in offsets: scores, floats between their blocks, sums.
+pub(crate) fn attend(
+    kernels: &Kernels,
+    part: &mut Part<'_>,
+    (scores, block, sums): (usize, usize, usize),
+    rows: usize,
+    length: usize,
+) {
+    let job = Attended {
+        scores: part.pieces(scores, [length.div_ceil(LANES), block, rows * LANES], true),
+        block,
+        rows,
+        length,
+        sums: part.to(sums, rows),
+    };
+    // SAFETY: the ranges were checked above; the table was chosen for this CPU.
+    unsafe { (kernels.attend)(&job) }
 }

@@ -71,6 +71,11 @@ impl Lanes for Ymm {
         unsafe { Ymm(_mm256_round_ps::<8>(self.0), _mm256_round_ps::<8>(self.1)) }
     }
     #[inline(always)]
+    unsafe fn sqrt(self) -> Self {
+        // SAFETY: see above.
+        unsafe { Ymm(_mm256_sqrt_ps(self.0), _mm256_sqrt_ps(self.1)) }
+    }
+    #[inline(always)]
     unsafe fn scale(self, power: Self) -> Self {
         // SAFETY: see above. 2^p is p + 127 in the exponent's place.
         unsafe {

@@ -68,6 +68,11 @@ impl Lanes for Zmm {
         unsafe { Zmm(_mm512_roundscale_ps::<0>(self.0)) }
     }
     #[inline(always)]
+    unsafe fn sqrt(self) -> Self {
+        // SAFETY: see above.
+        unsafe { Zmm(_mm512_sqrt_ps(self.0)) }
+    }
+    #[inline(always)]
     unsafe fn scale(self, power: Self) -> Self {
         // SAFETY: see above.
         unsafe { Zmm(_mm512_scalef_ps(self.0, power.0)) }

@@ -78,24 +78,26 @@ unsafe fn store<V: Lanes, const P: usize, const O: usize>(row: &ConvRow, x: usiz
     // SAFETY: the row's contract.
     unsafe {
         for (o, sums) in sums.iter().enumerate() {
-            let to = row.output.add(o * row.output_block + x * LANES);
+            let to = row.output.add(o * row.output_block + x * row.output_pixel);
             for (p, sum) in sums.iter().enumerate() {
-                sum.store(to.add(p * LANES));
+                sum.store(to.add(p * row.output_pixel));
             }
         }
         for o in 0..O {
-            let residual = row.residual.wrapping_add(o * row.residual_block + x * LANES);
+            let residual = row.residual.wrapping_add(o * row.residual_block + x * row.output_pixel);
             let residual = (!row.residual.is_null()).then_some((residual, row.residual_order));
-            finish::<V>(row.output.add(o * row.output_block + x * LANES), P, row.activation, residual);
+            let to = row.output.add(o * row.output_block + x * row.output_pixel);
+            finish::<V>(to, P, row.output_pixel, row.activation, residual);
         }
     }
 }
 
-/// Activation and shortcut on `vectors` vectors of output.
+/// Activation and shortcut on `vectors` vectors of output, `step` floats apart in both.
 #[inline(always)]
 pub(super) unsafe fn finish<V: Lanes>(
     to: *mut f32,
     vectors: usize,
+    step: usize,
     activation: Activation,
     residual: Option<(*const f32, Residual)>,
 ) {
@@ -103,14 +105,14 @@ pub(super) unsafe fn finish<V: Lanes>(
     unsafe {
         let add = |from: *const f32| {
             for i in 0..vectors {
-                let at = to.add(i * LANES);
-                V::load(at).add(V::load(from.add(i * LANES))).store(at);
+                let at = to.add(i * step);
+                V::load(at).add(V::load(from.add(i * step))).store(at);
             }
         };
         if let Some((from, Residual::BeforeActivation)) = residual {
             add(from);
         }
-        activate::<V>(to, to, vectors, activation);
+        activate::<V>(to, to, vectors, step, activation);
         if let Some((from, Residual::AfterActivation)) = residual {
             add(from);
         }
@@ -136,14 +138,14 @@ pub(super) unsafe fn in_tiles(row: &ConvRow, tiles: &[Tile]) {
     }
 }
 
-/// See [`super::Kernels::activate`].
+/// See [`super::Kernels::activate`]; the vectors lie `step` floats apart.
 #[inline(always)]
-pub(super) unsafe fn activate<V: Lanes>(from: *const f32, to: *mut f32, vectors: usize, activation: Activation) {
+pub(super) unsafe fn activate<V: Lanes>(from: *const f32, to: *mut f32, vectors: usize, step: usize, activation: Activation) {
     macro_rules! each {
         (|$x:ident| $result:expr) => {
             for i in 0..vectors {
-                let $x = V::load(from.add(i * LANES));
-                $result.store(to.add(i * LANES));
+                let $x = V::load(from.add(i * step));
+                $result.store(to.add(i * step));
             }
         };
     }
@@ -179,6 +181,29 @@ pub(super) unsafe fn activate<V: Lanes>(from: *const f32, to: *mut f32, vectors:
                 each!(|x| x.mul(two).sigmoid().mul(two).sub(one))
             }
             Activation::Exp => each!(|x| x.exp()),
+            Activation::Gelu => {
+                let (root, half) = (V::splat(std::f32::consts::FRAC_1_SQRT_2), V::splat(0.5));
+                each!(|x| {
+                    let half_x = x.mul(half);
+                    x.mul(root).erf().mul_add(half_x, half_x)
+                })
+            }
+            Activation::GeluTanh => {
+                // 2 · √(2/π)
+                let (factor, cubic) = (V::splat(1.595_769_1), V::splat(1.595_769_1 * 0.044_715));
+                each!(|x| x.mul(x.mul(x.mul(x).mul_add(cubic, factor)).sigmoid()))
+            }
+            Activation::Erf => each!(|x| x.erf()),
+            Activation::Sqrt => each!(|x| x.sqrt()),
+            Activation::Rsqrt => {
+                let one = V::splat(1.0);
+                each!(|x| one.div(x.sqrt()))
+            }
+            Activation::Reciprocal => {
+                let one = V::splat(1.0);
+                each!(|x| one.div(x))
+            }
+            Activation::Cube => each!(|x| x.mul(x).mul(x)),
         }
     }
 }

@@ -5,7 +5,7 @@ macro_rules! instantiate {
     ($vector:ty, $name:literal, $costs:ident, $available:expr, [$($one:literal)*], [$($two:literal)*], [$($depthwise:literal)*]
      $(, $features:literal)?) => {
         use super::generic::Tile;
-        use super::{Activation, Binary, ConvRow, Kernels, Operand, PoolRow, ResizeRow, winograd};
+        use super::{Activation, Attended, Binary, ConvRow, Kernels, Normalized, Operand, PoolRow, ResizeRow, tokens, winograd};
         use super::{WinogradInput, WinogradOutput, WinogradWeights};
 
         $(#[target_feature(enable = $features)])?
@@ -46,7 +46,7 @@ macro_rules! instantiate {
         $(#[target_feature(enable = $features)])?
         unsafe fn activate(from: *const f32, to: *mut f32, vectors: usize, activation: Activation) {
             // SAFETY: as above.
-            unsafe { generic::activate::<$vector>(from, to, vectors, activation) }
+            unsafe { generic::activate::<$vector>(from, to, vectors, super::LANES, activation) }
         }
         $(#[target_feature(enable = $features)])?
         unsafe fn binary(op: Binary, a: Operand, b: Operand, to: *mut f32, vectors: usize) {
@@ -57,6 +57,21 @@ macro_rules! instantiate {
         unsafe fn softmax(at: *mut f32, length: usize, stride: usize) {
             // SAFETY: as above.
             unsafe { generic::softmax::<$vector>(at, length, stride) }
+        }
+        $(#[target_feature(enable = $features)])?
+        unsafe fn softmax_row(at: *mut f32, length: usize) {
+            // SAFETY: as above.
+            unsafe { tokens::softmax_row::<$vector>(at, length) }
+        }
+        $(#[target_feature(enable = $features)])?
+        unsafe fn normalize(row: &Normalized) {
+            // SAFETY: as above.
+            unsafe { tokens::normalize::<$vector>(row) }
+        }
+        $(#[target_feature(enable = $features)])?
+        unsafe fn attend(job: &Attended) {
+            // SAFETY: as above.
+            unsafe { tokens::attend::<$vector>(job) }
         }
 
         /// Tiles for input pixels that lie `S` floats apart; entry `n − 1` does `n` pixels.
@@ -109,6 +124,9 @@ macro_rules! instantiate {
             activate,
             binary,
             softmax,
+            softmax_row,
+            normalize,
+            attend,
         };
     };
 }

@@ -20,6 +20,7 @@ mod neon;
 mod scalar;
 #[cfg(test)]
 mod tests;
+mod tokens;
 mod winograd;
 
 pub(crate) use lanes::LANES;
@@ -43,6 +44,20 @@ pub(crate) enum Activation {
     Tanh,
     /// `e^x`.
     Exp,
+    /// `x · Φ(x)`, Φ being the normal distribution: `x · (1 + erf(x / √2)) / 2`.
+    Gelu,
+    /// GELU's approximation by tanh: `x · sigmoid(2 · √(2/π) · (x + 0.044715 · x³))`.
+    GeluTanh,
+    /// `2/√π · ∫ e^−t² dt` from 0 to x.
+    Erf,
+    /// `√x`.
+    Sqrt,
+    /// `1 / √x`.
+    Rsqrt,
+    /// `1 / x`.
+    Reciprocal,
+    /// `x³`.
+    Cube,
 }
 
 /// Element-wise operations of two operands.
@@ -78,8 +93,8 @@ pub(crate) struct Tap {
 ///
 /// Must hold when a kernel gets it: for each pixel `x < width` and each tap, `channels` floats are readable at
 /// `input + x·pixel_stride + offset`; `weights` holds `Σ channels · blocks · LANES` floats; `LANES` floats are readable at
-/// `bias + b·bias_block + x·bias_pixel` for `b < blocks`; `width · LANES` floats are writable at `output + b·output_block`,
-/// and readable at `residual + b·residual_block` unless `residual` is null. Nothing that is read is written, except that
+/// `bias + b·bias_block + x·bias_pixel` for `b < blocks`; `LANES` floats are writable at `output + b·output_block + x·output_pixel`,
+/// and readable at `residual + b·residual_block + x·output_pixel` unless `residual` is null. Nothing that is read is written, except that
 /// `bias` may be `output`: then the row is added to what lies there.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ConvRow<'a> {
@@ -92,6 +107,8 @@ pub(crate) struct ConvRow<'a> {
     pub bias_pixel: usize,
     pub output: *mut f32,
     pub output_block: usize,
+    /// Floats from one pixel of output or shortcut to the next: `LANES` in blocks, the length of a row in a matrix.
+    pub output_pixel: usize,
     pub width: usize,
     pub blocks: usize,
     pub activation: Activation,
@@ -144,6 +161,32 @@ pub(crate) struct WinogradWeights {
     pub output: *mut f32,
     pub frequency: usize,
     pub kernels: usize,
+}
+
+/// A row of a matrix for normalisation over its `length` elements: `(x − mean) / √(variance + epsilon) · scale + bias`.
+///
+/// `length` floats are readable at `from`, and at `scale` and `bias` unless these are null; as many are writable at `to`.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Normalized {
+    pub from: *const f32,
+    pub to: *mut f32,
+    pub length: usize,
+    pub epsilon: f32,
+    pub scale: *const f32,
+    pub bias: *const f32,
+}
+
+/// Scores of attention: each row's become `e^(x − most)` in place, and `sums` the rows' sums of them.
+///
+/// Vector `b` of row `r` lies at `scores + b·block + r·LANES`; a row has `length` scores. All of these are readable and
+/// writable (the last vector as a whole), and `rows` floats at `sums`.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Attended {
+    pub scores: *mut f32,
+    pub block: usize,
+    pub rows: usize,
+    pub length: usize,
+    pub sums: *mut f32,
 }
 
 /// One row of output pixels of one block of a pooling window.
@@ -209,6 +252,12 @@ pub(crate) struct Kernels {
     pub binary: unsafe fn(op: Binary, a: Operand, b: Operand, to: *mut f32, vectors: usize),
     /// Softmax down `length` vectors that lie `stride` floats apart, in place.
     pub softmax: unsafe fn(at: *mut f32, length: usize, stride: usize),
+    /// Softmax over `length` neighbouring floats, in place.
+    pub softmax_row: unsafe fn(at: *mut f32, length: usize),
+    /// Layer normalisation of a row.
+    pub normalize: unsafe fn(&Normalized),
+    /// The softmax of attention, but for the division by the sums.
+    pub attend: unsafe fn(&Attended),
 }
 
 /// One side of [`Kernels::binary`].

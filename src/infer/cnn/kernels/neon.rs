@@ -89,6 +89,11 @@ impl Lanes for Quad {
         unsafe { each!(vrndnq_f32, self) }
     }
     #[inline(always)]
+    unsafe fn sqrt(self) -> Self {
+        // SAFETY: see above.
+        unsafe { each!(vsqrtq_f32, self) }
+    }
+    #[inline(always)]
     unsafe fn scale(self, power: Self) -> Self {
         #[inline(always)]
         unsafe fn one(x: float32x4_t, p: float32x4_t) -> float32x4_t {

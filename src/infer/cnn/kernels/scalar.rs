@@ -64,6 +64,10 @@ impl Lanes for Scalar {
         Scalar(self.0.map(f32::round_ties_even))
     }
     #[inline(always)]
+    unsafe fn sqrt(self) -> Self {
+        Scalar(self.0.map(f32::sqrt))
+    }
+    #[inline(always)]
     unsafe fn scale(self, power: Self) -> Self {
         self.zip(power, |a, p| a * f32::from_bits(((p as i32 + 127) as u32) << 23))
     }

@@ -97,7 +97,7 @@ pub(super) unsafe fn output<V: Lanes>(job: &WinogradOutput) {
         for y in 0..job.rows.min(4) {
             let to = job.output.add(y * job.row_stride);
             let residual = (!job.residual.is_null()).then(|| (job.residual.add(y * job.residual_row), job.residual_order));
-            finish::<V>(to, job.width, job.activation, residual);
+            finish::<V>(to, job.width, LANES, job.activation, residual);
         }
     }
 }

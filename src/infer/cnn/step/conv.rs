@@ -219,6 +219,7 @@ impl ConvStep {
             start: Start::Bias(&machine.weights[group.bias..group.bias + group.blocks * LANES]),
             output: place(&self.output),
             output_block: self.output.block(),
+            output_pixel: LANES,
             width: self.output.width,
             blocks: group.blocks,
             activation: self.activation,

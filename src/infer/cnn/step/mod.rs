@@ -1,15 +1,21 @@
 //! The steps of a plan. A step is cut into items that touch disjoint parts of its output, so that several threads may
 //! work on it; one thread alone does them in order.
 
+pub(super) mod attention;
 pub(super) mod conv;
+pub(super) mod linear;
+mod matrix;
 pub(super) mod picture;
 pub(super) mod plain;
+pub(super) mod product;
+pub(super) mod rows;
 pub(super) mod strided;
 pub(super) mod winograd;
 
 use super::foreign::Foreign;
 use super::kernels::Kernels;
 use super::kernels::arena::Part;
+pub(super) use matrix::Matrices;
 
 /// What an item of a step works on.
 pub(super) struct Machine<'a> {
@@ -38,6 +44,12 @@ pub(super) enum Step {
     Copy(strided::Copy),
     Softmax(plain::Softmax),
     MatMul(plain::MatMul),
+    Linear(linear::Linear),
+    Product(product::Product),
+    Attention(Box<attention::Attention>),
+    Normalize(rows::Normalize),
+    Reduce(rows::Reduce),
+    SoftmaxRows(rows::Softmax),
     Foreign(ForeignStep),
 }
 
@@ -105,6 +117,11 @@ impl Step {
             Step::FromBlocks(step) => step.items(),
             Step::ToBlocks(step) => step.items(),
             Step::CopyChannels(step) => step.items(),
+            Step::Linear(step) => step.items(),
+            Step::Product(step) => step.items(),
+            Step::Attention(step) => step.items(),
+            Step::Normalize(step) => step.items(),
+            Step::SoftmaxRows(step) => step.items(),
             _ => 1,
         }
     }
@@ -127,6 +144,12 @@ impl Step {
             Step::Copy(step) => step.run(machine),
             Step::Softmax(step) => step.run(machine),
             Step::MatMul(step) => step.run(machine),
+            Step::Linear(step) => step.run(machine, item),
+            Step::Product(step) => step.run(machine, item),
+            Step::Attention(step) => step.run(machine, item),
+            Step::Normalize(step) => step.run(machine, item),
+            Step::Reduce(step) => step.run(machine),
+            Step::SoftmaxRows(step) => step.run(machine, item),
             Step::Foreign(_) => {} // needs the run's tensors: `run.rs`
         }
     }
@@ -146,8 +169,13 @@ impl Step {
             Step::ToBlocks(_) => "to-blocks",
             Step::FromBlocks(_) => "from-blocks",
             Step::Copy(_) => "copy",
-            Step::Softmax(_) => "softmax",
+            Step::Softmax(_) | Step::SoftmaxRows(_) => "softmax",
             Step::MatMul(_) => "matmul",
+            Step::Linear(_) => "linear",
+            Step::Product(_) => "product",
+            Step::Attention(_) => "attention",
+            Step::Normalize(_) => "normalize",
+            Step::Reduce(_) => "reduce",
             Step::Foreign(_) => "tract",
         }
     }

@@ -280,6 +280,7 @@ impl Winograd {
                     },
                     output,
                     output_block: block,
+                    output_pixel: LANES,
                     width: tiles,
                     blocks: group.blocks,
                     activation: Activation::Identity,
