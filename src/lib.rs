@@ -25,6 +25,7 @@
 //! * [`logging`]: one line per event on standard error
 //! * [`hosts`]: lists of hosts, as the configuration names them
 //! * [`resolve`]: names of hosts become addresses
+//! * [`priority`]: who gives way to whom on busy cores
 //! * [`clock`]: the one place that asks for the time
 //! * [`error`]: the one error type and its wire form
 
@@ -49,6 +50,7 @@ pub mod logging;
 pub mod notify;
 pub mod outbound;
 pub mod pipeline;
+pub mod priority;
 pub mod proto;
 pub mod resolve;
 pub mod schema;

@@ -8,7 +8,7 @@ use super::exit::Exit;
 use super::reaper::Reaper;
 use super::said;
 use crate::error::{Error, Kind, Result, system};
-use crate::logging;
+use crate::{logging, priority};
 use async_channel::{Receiver, Sender, WeakSender};
 use async_io::Async;
 use rustix::io::Errno;
@@ -172,6 +172,9 @@ fn start<'a>(executable: &Path, jobs: &WeakSender<Job>, order: Order, tasks: &sm
     let mut child = command.spawn().map_err(system("starting a child process"))?;
     let pid = child.id();
     let said = child.stderr.take().map(Async::new);
+    if let Some(pid) = Pid::from_raw(pid.cast_signed()) {
+        priority::child_gives_way(pid, priority::COMPUTING);
+    }
     match handle(&child) {
         Ok(handle) => {
             if let Some(Ok(said)) = said {

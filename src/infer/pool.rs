@@ -11,6 +11,7 @@ use super::model::Holder;
 use super::workbench::{Answer, Task, Workbench};
 use super::{Batch, Done, Job, Model};
 use crate::error::{Result, system};
+use crate::priority;
 use std::fmt;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
@@ -112,13 +113,21 @@ impl Pool {
         let shared = Arc::new(Shared { state: Mutex::new(State::default()), changed: Condvar::new(), benches, busy });
         super::cnn::keep_little_memory();
         // a thread without a job of its own helps with the others' runs
-        super::cnn::allow_threads(threads);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                priority::give_way(priority::COMPUTING);
+                super::cnn::allow_threads(threads);
+            });
+        });
         let mut pool = Pool { shared, threads: Vec::new() };
         for index in 0..threads.max(1) {
             let shared = pool.shared.clone();
             let thread = std::thread::Builder::new()
                 .name(format!("infer-{index}"))
-                .spawn(move || shared.work(index))
+                .spawn(move || {
+                    priority::give_way(priority::COMPUTING);
+                    shared.work(index);
+                })
                 .map_err(system("cannot start an inference thread"))?;
             pool.threads.push(thread);
         }

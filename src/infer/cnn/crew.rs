@@ -26,7 +26,7 @@ const MOST_LATE_STEPS: usize = 2;
 const RUNS_ALONE: usize = 60;
 
 /// Says on how many threads the models of this process may compute at once; helpers are started for all but one, and
-/// never ended. Calling it again can only raise the number.
+/// never ended; they give way as the calling thread does. Calling it again can only raise the number.
 pub fn allow_threads(threads: usize) {
     CREW.grow(threads.min(MAX_TEAM));
 }

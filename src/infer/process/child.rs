@@ -8,6 +8,7 @@ use crate::error::{Error, Kind, Result};
 use crate::infer::onnx::{At, Description, Graph};
 use crate::infer::shared::{as_bytes, as_bytes_mut};
 use crate::infer::{Engine, Run, cnn};
+use crate::priority;
 use std::cell::Cell;
 use std::fs::File;
 use std::os::fd::OwnedFd;
@@ -20,10 +21,6 @@ const USAGE: u8 = 64;
 
 /// Stack of the thread that reads and compiles, bytes: tract's passes over a graph recurse in places.
 const LOADER_STACK_BYTES: usize = 8 << 20;
-
-/// Niceness while nobody waits for frames: with every core busy it gets a third of what an inference thread gets, so that a new
-/// pipeline waits a little longer for its model and the running ones hardly notice.
-const POLITE: i32 = 5;
 
 /// Runs one model's process to its end. Returns the exit code.
 pub fn run() -> u8 {
@@ -85,13 +82,14 @@ fn talk(channel: &Channel, confined: bool) -> Result<(), End> {
     let file = Arc::new(File::from(message.descriptor()?));
     // Before any other thread exists: Landlock holds for this one and those that it starts.
     if confined {
+        priority::own(); // before the filter
         confine::before_reading(parent, memory_bytes)?;
     }
     cnn::keep_little_memory();
     let ready = std::thread::scope(|scope| {
         let load = || {
             if confined {
-                be_polite();
+                priority::give_way(priority::LOADING - priority::COMPUTING);
             }
             catch_unwind(AssertUnwindSafe(|| load(channel, &file, size, budget_bytes)))
         };
@@ -111,11 +109,6 @@ fn receive(channel: &Channel) -> Result<(Order, Message), End> {
 
 fn say(channel: &Channel, word: &Word) -> Result<(), End> {
     Ok(channel.send(&word.write(), &[])?)
-}
-
-/// Of this thread alone. Where it is forbidden, loading is only less polite.
-fn be_polite() {
-    let _ = rustix::process::setpriority_process(None, POLITE);
 }
 
 /// Reads and compiles.
@@ -186,7 +179,7 @@ fn serve_runs(channel: &Channel, ready: &Ready) -> Result<(), End> {
         let input_bytes = ready.verdict.frames * ready.verdict.input_floats * size_of::<f32>();
         let body = move || {
             if polite {
-                be_polite();
+                priority::give_way(priority::LOADING - priority::COMPUTING);
             }
             // Threads without a run of their own help with the others', as politely as this one.
             cnn::allow_threads(threads);

@@ -33,6 +33,7 @@ use self::id::ModelId;
 use super::Model;
 use crate::command::Secret;
 use crate::error::{Kind, Result, system};
+use crate::priority;
 use async_lock::{Semaphore, SemaphoreGuardArc};
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -45,10 +46,6 @@ const MAX_LOADS: usize = 4;
 
 /// Stack of a loading thread, bytes: tract's passes over a graph recurse in places.
 const LOADER_STACK_BYTES: usize = 8 << 20;
-
-/// Niceness of a loading thread: with every core busy it gets a third of what an inference thread gets, so that a new
-/// pipeline waits a little longer for its model and the running ones hardly notice.
-const LOADER_NICENESS: i32 = 5;
 
 /// Where a load stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -207,8 +204,7 @@ impl Models {
             .name(String::from("model-load"))
             .stack_size(LOADER_STACK_BYTES)
             .spawn(move || {
-                // Of this thread alone. Where it is forbidden, loading is only less polite.
-                let _ = rustix::process::setpriority_process(None, LOADER_NICENESS);
+                priority::give_way(priority::LOADING);
                 let outcome = load::load(&id, key.as_ref(), &settings, flight.as_ref());
                 flight.finish(outcome.map(|loaded| Arc::new(loaded.model)));
                 drop(place);
