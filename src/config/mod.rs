@@ -172,7 +172,7 @@ pub struct Capture {
     /// Let `max_fps` skip frames of files in the decoder instead of slowing them down.
     /// Environment: ENABLE_FRAME_DROP_ON_VIDEO_FILE_RATE_LIMITING.
     pub stride_files: bool,
-    /// Memory of one worker process beside its frames, bytes; 16777216 at least.
+    /// Memory of one worker process beside its frames and pictures, bytes; 16777216 at least.
     pub worker_memory_bytes: u64,
     /// Longest time to open a source, seconds.
     pub open_timeout_s: f64,

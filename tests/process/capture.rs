@@ -218,7 +218,9 @@ fn a_worker_has_no_secrets_of_the_service_and_limits_of_its_own() {
             let text = String::from_utf8_lossy(&text);
             assert!(!text.contains("hunter2") && !text.contains("CARGO") && !text.contains("PATH"), "{file}: {text}");
         }
-        let worker = start(request(clip("long.mp4"))).await;
+        // Where pictures are made, what they need comes on top.
+        let settings = Settings { picture_width: 0, ..settings() };
+        let worker = start_with(&settings, request(clip("long.mp4"))).await;
         opened(&worker).await;
         let limits = std::fs::read_to_string(format!("/proc/{}/limits", worker.pid())).unwrap();
         let limit = |name: &str| {
@@ -296,7 +298,7 @@ fn mapped_bytes(line: &str) -> u64 {
 
 #[test]
 fn the_smallest_memory_that_is_allowed_serves_every_decoder() {
-    let smallest = Settings { worker_memory_bytes: MIN_WORKER_BYTES, ..settings() };
+    let smallest = Settings { worker_memory_bytes: MIN_WORKER_BYTES, picture_width: 0, ..settings() };
     let clips =
         ["baseline.mp4", "high-pyramid.mp4", "high10.mp4", "interlaced.mp4", "h265.mp4", "h265-10.mp4", "h264.mkv", "mjpeg.avi"];
     smol::block_on(async {

@@ -24,6 +24,9 @@ const BLACK: Colour = [16, 128, 128];
 /// Width of a picture for each pixel of a line's thickness.
 const PIXELS_PER_LINE: usize = 480;
 
+/// Thinnest line, pixels: JPEG halves the resolution of colours.
+const MIN_LINE: usize = 2;
+
 /// Width of a picture for each pixel of a letter's dot.
 const PIXELS_PER_DOT: usize = 480;
 
@@ -63,7 +66,7 @@ impl Overlay {
     /// For a picture of `size`, of a frame of `frame` pixels, in which the boxes are given.
     pub(super) fn new(markings: &[Marking], frame: (u32, u32), size: (usize, usize)) -> Overlay {
         let (width, height) = size;
-        let (line, dot) = ((width / PIXELS_PER_LINE).max(1), (width / PIXELS_PER_DOT).max(1));
+        let (line, dot) = ((width / PIXELS_PER_LINE).max(MIN_LINE), (width / PIXELS_PER_DOT).max(1));
         let scaled = |position: u16, from: u32, to: usize| (usize::from(position) * to / from.max(1) as usize).min(to);
         let boxes = markings.iter().map(|marking| {
             let columns = scaled(marking.left, frame.0, width)..scaled(marking.right, frame.0, width);
@@ -147,7 +150,7 @@ mod tests {
         let rows = drawn(marking, (40, 40));
         let colour = COLOURS[0][0];
         assert!(rows[20][10..30].iter().chain(&rows[29][10..30]).all(|sample| *sample == colour));
-        assert_eq!((rows[25][10], rows[25][11], rows[25][29], rows[25][30]), (colour, 0, colour, 0));
+        assert_eq!((rows[25][11], rows[25][12], rows[25][28], rows[25][30]), (colour, 0, colour, 0));
         assert_eq!((rows[20][9], rows[30][15], rows[10][15]), (0, 0, 0));
         // Nine rows above it: a margin, seven rows of the letter, a margin.
         assert!(rows[11][10..17].iter().all(|sample| *sample == colour));
