@@ -13,6 +13,7 @@
 //! * [`confine`]: child processes that read bytes of strangers: started, watched, locked in
 //! * [`outbound`]: connections to servers: proxies, trust, and why they fail
 //! * [`feed`]: what those who listen to a pipeline get
+//! * [`web`]: the page, embedded
 //! * [`command`]: everything the product can be told, and what it answers
 //! * [`sink`]: where detections go
 //! * [`geometry`]: how a frame is laid into a model's input, and boxes back
@@ -53,3 +54,4 @@ pub mod resolve;
 pub mod schema;
 pub mod service;
 pub mod sink;
+pub mod web;

@@ -3,11 +3,13 @@
 
 mod figures;
 pub mod init;
+mod inventory;
 mod losses;
 mod report;
 
 pub use figures::{BUCKETS_S, Figures, Histogram, SourceFigures};
 pub use init::{Consumption, Filling, Init, ModelParameters, Property, Secret, Source, SourceReference};
+pub use inventory::{Device, LocalModel, ModelInUse, Outline};
 pub use losses::{PacketLoss, PacketLosses};
 pub use report::{Context, Event, LatencyReport, Report, Severity, SourceMetadata, SourceProperties, SourceState, Update};
 
@@ -35,6 +37,10 @@ pub enum Command {
     Mute(PipelineId),
     /// Process frames again.
     Resume(PipelineId),
+    /// The models that lie on this machine.
+    Models,
+    /// The machine and what is in use of it.
+    Device,
     /// The oldest turn of a pipeline whose sink is in memory.
     Consume(PipelineId),
     /// End the pipeline and forget it.
@@ -50,6 +56,10 @@ pub enum Reply {
     Initialised(PipelineId),
     /// To [`Command::Status`]. Boxed: it is much larger than the others.
     Report(Box<Report>),
+    /// To [`Command::Models`].
+    Models(Vec<LocalModel>),
+    /// To [`Command::Device`].
+    Device(Box<Device>),
     /// To [`Command::Consume`].
     Results {
         /// Names under which the client wants the detections of each frame.

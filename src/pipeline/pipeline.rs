@@ -13,7 +13,7 @@ use super::statistics::Throughput;
 use super::store::Kept;
 use super::turns::{Part, Turns};
 use crate::clock::{Wall, within};
-use crate::command::{Context, Event, Figures, Init, MAX_SOURCES, PipelineId, Reply, Report};
+use crate::command::{Context, Event, Figures, Init, MAX_SOURCES, Outline, PipelineId, Reply, Report};
 use crate::error::{Error, Kind, Result};
 use crate::feed::{Feed, Message};
 use crate::infer::{Done, Job, Model, Queue, Thresholds, Ticket};
@@ -201,6 +201,11 @@ impl Pipeline {
     /// The configuration declares it.
     pub(super) fn is_declared(&self) -> bool {
         matches!(self.origin, Origin::Declared { .. })
+    }
+
+    /// What its report does not say.
+    pub(super) fn outline(&self) -> Outline {
+        Outline { id: self.id, model_id: self.init.model_id.clone(), is_declared: self.is_declared() }
     }
 
     /// It does what `init` asks for.

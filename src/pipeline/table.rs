@@ -2,10 +2,11 @@
 
 use super::Shared;
 use super::budget::Budget;
+use super::inventory::{self, Machine};
 use super::pipeline::{Origin, Pipeline};
 use super::state::Operation;
 use super::store::{Kept, Store};
-use crate::command::{Command, Execute, Init, MAX_SOURCES, PipelineId, Reply};
+use crate::command::{Command, Device, Execute, Init, MAX_SOURCES, PipelineId, Reply};
 use crate::error::{Error, Kind, Result};
 use crate::feed::{Feed, Listen};
 use smol::LocalExecutor;
@@ -32,6 +33,8 @@ pub struct Table {
     pipelines: RefCell<Vec<Rc<Pipeline>>>,
     /// Absent when pipelines need not survive a restart.
     store: Option<Store>,
+    /// What was last said of the machine.
+    machine: Machine,
     /// Set by [`Table::close`]: no new pipelines.
     closing: Cell<bool>,
 }
@@ -43,7 +46,15 @@ impl Table {
         let opened = shared.settings.state_dir.as_deref().map(Store::open);
         let (store, kept) = opened.map_or((None, Vec::new()), |(store, kept)| (Some(store), kept));
         let budget = Budget::new(shared.settings.memory_limit_bytes);
-        let table = Rc::new(Table { shared, budget, executor, pipelines: RefCell::default(), store, closing: Cell::new(false) });
+        let table = Rc::new(Table {
+            shared,
+            budget,
+            executor,
+            pipelines: RefCell::default(),
+            store,
+            machine: Machine::default(),
+            closing: Cell::new(false),
+        });
         for Kept { id, init, muted, is_declared } in kept {
             let origin = match declared.iter().find(|declared| declared.id == id) {
                 Some(declared) if declared.init.as_ref().is_none_or(|now| *now == init) => Origin::Declared { muted },
@@ -95,6 +106,21 @@ impl Table {
             pipelines.into_iter().map(|pipeline| self.executor.spawn(async move { pipeline.terminate().await })).collect();
         for end in ends {
             end.await;
+        }
+    }
+
+    /// The machine and what is in use of it.
+    async fn device(&self) -> Device {
+        let about = self.machine.about(&self.shared).await;
+        let (memory_limit_bytes, memory_reserved_bytes) = self.budget.state();
+        Device {
+            threads: self.shared.threads,
+            memory_limit_bytes,
+            memory_reserved_bytes,
+            max_pipelines: self.shared.settings.max_pipelines,
+            models: inventory::in_use(&self.shared),
+            pipelines: self.pipelines.borrow().iter().map(|pipeline| pipeline.outline()).collect(),
+            about,
         }
     }
 
@@ -245,6 +271,8 @@ impl Execute for Commands {
             Command::List => Ok(Reply::Pipelines(table.ids())),
             Command::Status(id) => Ok(Reply::Report(Box::new(table.find(id)?.report()))),
             Command::Consume(id) => table.find(id)?.consume(),
+            Command::Models => Ok(Reply::Models(inventory::local_models(&table.shared).await)),
+            Command::Device => Ok(Reply::Device(Box::new(table.device().await))),
             Command::Init(init) => {
                 let change = async move |table: &Rc<Table>, answer: &Answer| {
                     table.init(*init, || answer.is_closed()).await.map(Reply::Initialised)

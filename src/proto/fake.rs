@@ -57,6 +57,7 @@ impl Execute for Fake {
             }
             Command::Mute(id) => self.change(id, "MUTE", SourceState::Running, SourceState::Muted),
             Command::Resume(id) => self.change(id, "RESUME", SourceState::Muted, SourceState::Running),
+            Command::Models | Command::Device => Err(Error::new(Kind::Unsupported, "")),
             Command::Consume(_) => Err(Error::new(Kind::Unsupported, "")),
             Command::Terminate(id) => {
                 let before = self.pipelines.borrow().len();

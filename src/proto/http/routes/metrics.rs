@@ -236,7 +236,7 @@ fn each<'a, T: 'a>(
 }
 
 /// Second field of `/proc/self/statm`, in pages.
-fn resident_bytes() -> Option<f64> {
+pub(super) fn resident_bytes() -> Option<f64> {
     let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
     let pages: f64 = statm.split_whitespace().nth(1)?.parse().ok()?;
     Some(pages * rustix::param::page_size() as f64)

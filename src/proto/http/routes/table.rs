@@ -6,6 +6,9 @@ use crate::proto::access::Scope;
 /// What stands for an id in a path.
 const PIPELINE: &str = "{pipeline_id}";
 
+/// What stands for a file of the page in a path.
+const FILE: &str = "{file}";
+
 /// What a path means.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Route<'a> {
@@ -21,6 +24,14 @@ pub(super) enum Route<'a> {
     Consume(&'a str),
     /// What happens in that pipeline.
     Events(&'a str),
+    /// What happens in the pipelines that the query names.
+    EventsOf,
+    Models,
+    Device,
+    /// The page, for a browser; nobody else finds anything there, as in the reference.
+    Home,
+    /// A file of the page.
+    Page(&'a str),
     OpenApi,
     Health,
     Ready,
@@ -51,6 +62,8 @@ pub(super) struct Operation {
     pub summary: &'static str,
     /// In sentences.
     pub description: &'static str,
+    /// Parameters behind the path's question mark.
+    pub query: &'static [Parameter],
     /// The schema of its body.
     pub body: Option<&'static str>,
     /// What it answers when all is well.
@@ -60,6 +73,16 @@ pub(super) struct Operation {
     /// What can be asked with the id that it answers: names, and `operationId`s.
     pub links: &'static [(&'static str, &'static str)],
 }
+
+/// A parameter behind the path's question mark.
+pub(super) struct Parameter {
+    pub name: &'static str,
+    pub description: &'static str,
+    /// Given once for each value, at least once and at most so often.
+    pub most: i128,
+}
+
+const PIPELINES: Parameter = Parameter { name: "pipeline", description: "Ids that initialise answered.", most: 32 };
 
 /// The body of a reply with status 200.
 pub(super) enum Success {
@@ -132,6 +155,7 @@ const PLAIN: Operation = Operation {
     id: "",
     summary: "",
     description: "",
+    query: &[],
     body: None,
     success: Success::Json("CommandResponse"),
     refusals: &[COMMAND],
@@ -232,6 +256,22 @@ pub(super) const TABLE: &[Entry] = &[
                       colon are signs of life.",
             success: Success::Events,
             refusals: &[TOKEN, LISTEN],
+            ..PLAIN
+        },
+    ),
+    get(
+        "/events",
+        READ,
+        |_| Route::EventsOf,
+        Operation {
+            id: "listen_to_several",
+            summary: "Listen to several pipelines",
+            description: "The events of 1 to 32 pipelines in one stream, for clients that may open few connections: \
+                      `?pipeline=ID&pipeline=ID`. As for one pipeline, but that the data of each event is an object with \
+                      `pipeline_id` and what happened under the event's name: `detections` or `update`; of an `end`, its `reason`.",
+            success: Success::Events,
+            refusals: &[TOKEN, LISTEN, UNUSABLE],
+            query: &[PIPELINES],
             ..PLAIN
         },
     ),
@@ -371,6 +411,32 @@ pub(super) const TABLE: &[Entry] = &[
             ..PLAIN
         },
     ),
+    get(
+        "/models",
+        READ,
+        |_| Route::Models,
+        Operation {
+            id: "models",
+            summary: "Models on this machine",
+            description: "What `model_id` may be without a network: models below models.dirs, and those in the cache.",
+            success: Success::Json("ModelsResponse"),
+            ..PLAIN
+        },
+    ),
+    get(
+        "/device",
+        READ,
+        |_| Route::Device,
+        Operation {
+            id: "device",
+            summary: "The machine",
+            description: "What `weir check` says of it (at most a minute old), its memory, and the models and pipelines in use.",
+            success: Success::Json("DeviceResponse"),
+            ..PLAIN
+        },
+    ),
+    page("/", |_| Route::Home),
+    page("/page/{file}", |name| Route::Page(name)),
     page("/openapi.json", |_| Route::OpenApi),
     page("/docs", |_| Route::Docs),
     page("/redoc", |_| Route::Docs),
@@ -395,10 +461,10 @@ fn fits<'a>(form: &str, path: &'a str) -> Option<&'a str> {
         match (form.next(), segments.next()) {
             (None, None) => return Some(id),
             // An escaped slash would be one in the id, and an id is one segment.
-            (Some(PIPELINE), Some(segment)) if !segment.is_empty() && !segment.to_ascii_lowercase().contains("%2f") => {
+            (Some(PIPELINE | FILE), Some(segment)) if !segment.is_empty() && !segment.to_ascii_lowercase().contains("%2f") => {
                 id = segment
             }
-            (Some(word), Some(segment)) if word == segment && word != PIPELINE => {}
+            (Some(word), Some(segment)) if word == segment && word != PIPELINE && word != FILE => {}
             _ => return None,
         }
     }
@@ -419,7 +485,9 @@ mod tests {
     fn paths_are_found_by_their_form() {
         let id = |path: &str| {
             find(path).map(|found| match found.route {
-                Route::Ask(_, id) | Route::Change(_, id) | Route::Consume(id) | Route::Events(id) => id.to_owned(),
+                Route::Ask(_, id) | Route::Change(_, id) | Route::Consume(id) | Route::Events(id) | Route::Page(id) => {
+                    id.to_owned()
+                }
                 _ => String::new(),
             })
         };
@@ -438,7 +506,10 @@ mod tests {
             ("/pipelines//events", None),
             ("//list_pipelines", None),
             ("list_pipelines", None),
-            ("/", None),
+            ("/", Some("")),
+            ("/page/main.js", Some("main.js")),
+            ("/page/", None),
+            ("/page/a/b", None),
             ("", None),
         ] {
             assert_eq!(id(path).as_deref(), expected, "{path}");

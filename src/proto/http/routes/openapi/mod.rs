@@ -75,6 +75,20 @@ fn described(entry: &Entry, operation: &Operation) -> Value {
         };
         out.push("parameters", list![parameter]);
     }
+    if !operation.query.is_empty() {
+        let parameters = operation.query.iter().map(|parameter| {
+            let values =
+                object! { "type": "array", "minItems": 1, "maxItems": parameter.most, "items": object! { "type": "string" } };
+            object! {
+                "name": parameter.name,
+                "in": "query",
+                "required": true,
+                "description": parameter.description,
+                "schema": values,
+            }
+        });
+        out.push("parameters", Value::Array(parameters.collect()));
+    }
     if let Some(schema) = operation.body {
         out.push("requestBody", object! { "required": true, "content": content("application/json", reference(schema)) });
     }
