@@ -86,6 +86,10 @@ pub enum Kind {
     // -- pipelines
     /// No pipeline of that id.
     NoSuchPipeline,
+    /// No source of that index in the pipeline.
+    NoSuchSource,
+    /// There is no frame to show.
+    NoPicture,
     /// The state of the pipeline forbids the operation.
     NotAllowed,
     // -- models
@@ -171,6 +175,8 @@ impl Kind {
             Kind::Crowded => (Operation, Some("TooManyListenersError")),
             Kind::ShuttingDown => (Operation, Some("ShuttingDownError")),
             Kind::NoSuchPipeline => (NotFound, None),
+            Kind::NoSuchSource => (NotFound, Some("SourceNotFoundError")),
+            Kind::NoPicture => (Operation, Some("NoPictureError")),
             Kind::NotAllowed => (Operation, Some("StreamOperationNotAllowedError")),
             Kind::ApiUnauthorised => (Authorisation, Some("RoboflowAPINotAuthorizedError")),
             Kind::ApiNotFound => (NotFound, Some("RoboflowAPINotNotFoundError")),

@@ -4,6 +4,7 @@
 
 use crate::command::{PipelineId, Update};
 use crate::error::{Error, Kind, Result};
+use crate::view::{Viewer, Wish};
 use std::cell::RefCell;
 use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, Waker};
@@ -33,10 +34,16 @@ pub enum End {
     TooSlow,
 }
 
-/// Whoever has pipelines to listen to. Lives on the event loop.
+/// Whoever has pipelines to listen to and to look at. Lives on the event loop.
 pub trait Listen: 'static {
     /// What happens in a pipeline from now on.
     fn listen(&self, id: PipelineId) -> Result<Feed>;
+
+    /// Pictures of a pipeline's source of that index, as they are asked for; an error when none can come.
+    fn look(&self, id: PipelineId, source: u32, wish: Wish) -> Result<Viewer>;
+
+    /// Why a picture that was asked for has not come.
+    fn unseen(&self, id: PipelineId, source: u32) -> Error;
 }
 
 #[derive(Debug, Default)]

@@ -6,6 +6,16 @@
 //!
 //! Source of the rules: docs/roboflow.md §6.3 and §6.5.
 
+/// Polygons of one source: what houses, windows and public ground around a yard need.
+pub const MAX_POLYGONS: usize = 16;
+
+/// Corners of one polygon.
+pub const MAX_POINTS: usize = 32;
+
+/// An area of a picture as it is shown: its corners, each x and y as fractions of width and height, 0 to 1.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Polygon(pub Vec<[f64; 2]>);
+
 /// How a frame of any size becomes `width` × `height` model input.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct InputRule {

@@ -15,6 +15,7 @@
 //! * [`feed`]: what those who listen to a pipeline get
 //! * [`web`]: the page, embedded
 //! * [`command`]: everything the product can be told, and what it answers
+//! * [`view`]: what those who look at a source get
 //! * [`sink`]: where detections go
 //! * [`geometry`]: how a frame is laid into a model's input, and boxes back
 //! * [`detection`]: what a model found on one frame
@@ -54,4 +55,5 @@ pub mod resolve;
 pub mod schema;
 pub mod service;
 pub mod sink;
+pub mod view;
 pub mod web;

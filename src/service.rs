@@ -228,6 +228,7 @@ fn pipeline_settings(config: &Config) -> pipeline::Settings {
         stride_files: config.capture.stride_files,
         max_pipelines: config.service.max_pipelines,
         state_dir: Some(config.service.state_dir.clone()).filter(|directory| !directory.as_os_str().is_empty()),
+        picture_viewers: config.http.picture_viewers,
         memory_limit_bytes: memory_limit_bytes(config),
     }
 }
@@ -258,6 +259,7 @@ fn capture_settings(config: &Config, doors: Vec<SocketAddr>) -> Result<capture::
         rtsp_udp: config.capture.rtsp_udp,
         user_agent: concat!("weir/", env!("CARGO_PKG_VERSION")).to_owned(),
         network: Arc::new(capture::Network { hosts, doors }),
+        picture_width: if config.http.pictures { config.http.picture_width } else { 0 },
         tls: CameraTls::load(&config.capture.camera_certificates, &config.capture.insecure_cameras)?,
     })
 }

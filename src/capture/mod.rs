@@ -10,6 +10,7 @@ mod ipc;
 mod network;
 mod parent;
 mod place;
+mod shown;
 mod trust;
 pub mod worker;
 
@@ -17,12 +18,13 @@ pub use crate::confine::Spawner;
 pub use ipc::Ring;
 pub use network::Network;
 pub use parent::{Probe, Worker};
+pub use shown::{Drawn, MAX_LABEL_BYTES, MAX_MARKINGS, MAX_PICTURE_WIDTH, MIN_PICTURE_WIDTH, Marking, WIDTHS, picture_bytes};
 pub use trust::{CameraTls, MAX_CERTIFICATE_BYTES, Trust};
 
 use crate::clock::Wall;
 use crate::command::{Filling, PacketLosses, Property, SourceProperties, SourceReference};
 use crate::error::Error;
-use crate::geometry::InputRule;
+use crate::geometry::{InputRule, Polygon};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -52,6 +54,8 @@ pub struct Settings {
     pub user_agent: String,
     /// Where workers may be connected to. The service's affair: no worker is told.
     pub network: Arc<Network>,
+    /// Width of the largest picture for people, pixels; 0: none are made.
+    pub picture_width: u32,
     /// Who vouches for the certificates of cameras.
     pub tls: CameraTls,
 }
@@ -63,6 +67,8 @@ pub struct Request {
     pub reference: SourceReference,
     /// Properties to set after opening.
     pub properties: Vec<Property>,
+    /// What is blackened in every frame before anybody sees it.
+    pub masks: Vec<Polygon>,
     /// How frames become model input.
     pub rule: InputRule,
     /// Slots of the ring.
@@ -84,6 +90,8 @@ pub enum Event {
     Opened(SourceProperties),
     /// A frame lies in a slot; give it back with `release`.
     Frame(Frame),
+    /// A picture is there; take it with `picture`.
+    Picture(Drawn),
     /// The source is played, and otherwise than asked for: what is otherwise, for people.
     Notice(String),
     /// The source lives though no frame came out (muted, waiting for a key frame, dropping), or some were lost.
@@ -107,6 +115,8 @@ pub struct Frame {
     pub width: u32,
     /// Frame height before scaling, pixels.
     pub height: u32,
+    /// A smaller copy waits in the worker, until the slot is released, for the order to draw it.
+    pub is_kept: bool,
 }
 
 /// Counters of a worker since it started.

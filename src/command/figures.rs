@@ -45,6 +45,17 @@ impl Histogram {
     }
 }
 
+/// A pipeline's last ten minutes, in steps, oldest first. The step under way is not in it.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct History {
+    /// How long a step is.
+    pub interval_s: u64,
+    /// Frames of all sources.
+    pub frames_per_second: Vec<f64>,
+    /// From a frame's timestamp until its prediction was ready, seconds, mean; `None`: no frame.
+    pub latency_s: Vec<Option<f64>>,
+}
+
 /// Of one pipeline, since it was created.
 #[derive(Debug, Clone, Default)]
 pub struct Figures {
@@ -73,6 +84,8 @@ pub struct SourceFigures {
     pub frames_without_slot: u64,
     /// Frames thrown away for a newer one, or because the source was muted or lost.
     pub frames_superseded: u64,
+    /// Pictures made for who looked.
+    pub pictures: u64,
     /// Frames that came too early for `max_fps`.
     pub frames_early: u64,
     /// Frames that could not be decoded.

@@ -7,7 +7,7 @@ mod inventory;
 mod losses;
 mod report;
 
-pub use figures::{BUCKETS_S, Figures, Histogram, SourceFigures};
+pub use figures::{BUCKETS_S, Figures, Histogram, History, SourceFigures};
 pub use init::{Consumption, Filling, Init, ModelParameters, Property, Secret, Source, SourceReference};
 pub use inventory::{Device, LocalModel, ModelInUse, Outline};
 pub use losses::{PacketLoss, PacketLosses};
@@ -15,6 +15,7 @@ pub use report::{Context, Event, LatencyReport, Report, Severity, SourceMetadata
 
 use crate::error::Result;
 use crate::sink::Outcome;
+use crate::view::Shown;
 use std::rc::Rc;
 use uuid::Uuid;
 
@@ -37,10 +38,14 @@ pub enum Command {
     Mute(PipelineId),
     /// Process frames again.
     Resume(PipelineId),
+    /// The pipeline's last ten minutes.
+    History(PipelineId),
     /// The models that lie on this machine.
     Models,
     /// The machine and what is in use of it.
     Device,
+    /// The first picture of a source, which is opened for that alone.
+    Peek(Box<Source>),
     /// The oldest turn of a pipeline whose sink is in memory.
     Consume(PipelineId),
     /// End the pipeline and forget it.
@@ -56,6 +61,8 @@ pub enum Reply {
     Initialised(PipelineId),
     /// To [`Command::Status`]. Boxed: it is much larger than the others.
     Report(Box<Report>),
+    /// To [`Command::History`].
+    History(History),
     /// To [`Command::Models`].
     Models(Vec<LocalModel>),
     /// To [`Command::Device`].
@@ -67,6 +74,8 @@ pub enum Reply {
         /// One frame of each live source; empty when nothing waits.
         turn: Vec<Outcome>,
     },
+    /// To [`Command::Peek`].
+    Picture(Shown),
     /// To the others.
     Done,
 }

@@ -2,6 +2,7 @@
 
 use super::{Consumption, Figures, Filling, SourceReference};
 use crate::clock::Wall;
+use crate::geometry::Polygon;
 
 /// What `status` answers.
 #[derive(Debug, Clone)]
@@ -217,6 +218,8 @@ pub struct SourceMetadata {
     pub reference: SourceReference,
     /// Frames; the configured size of the buffer.
     pub buffer_size: u32,
+    /// What is blackened in its frames; shown when there is any.
+    pub masks: Vec<Polygon>,
     /// Where it stands.
     pub state: SourceState,
     /// Absent until the source has connected once, unless given.

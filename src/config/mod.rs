@@ -12,7 +12,7 @@ pub use doors::{Access, Limits, Sinks, Sources, Tls};
 pub use environment::SECRET_VARIABLES;
 pub use tensorrt::TensorRt;
 
-use crate::capture::MIN_WORKER_BYTES;
+use crate::capture::{MAX_PICTURE_WIDTH, MIN_PICTURE_WIDTH, MIN_WORKER_BYTES};
 use crate::command::Secret;
 use crate::error::{Error, Kind, Result};
 use crate::infer::EngineChoice;
@@ -86,6 +86,12 @@ pub struct Http {
     pub hosts: Vec<String>,
     /// Addresses and networks of reverse proxies whose `X-Forwarded-For` counts; empty: none.
     pub trusted_proxies: Vec<String>,
+    /// Whether pictures of cameras are shown (`snapshot.jpg`, `live.mjpeg`).
+    pub pictures: bool,
+    /// Width of the largest picture, pixels; one has no more of them than a square of that width. 4096 at most.
+    pub picture_width: u32,
+    /// Clients that look at pictures at once.
+    pub picture_viewers: usize,
     /// A Unix socket that speaks the same protocol to the service's own user and group, without token; empty: none.
     pub unix: PathBuf,
 }
@@ -166,7 +172,7 @@ pub struct Capture {
     /// Let `max_fps` skip frames of files in the decoder instead of slowing them down.
     /// Environment: ENABLE_FRAME_DROP_ON_VIDEO_FILE_RATE_LIMITING.
     pub stride_files: bool,
-    /// Memory of one worker process beside its frames, bytes; 16777216 at least.
+    /// Memory of one worker process beside its frames and pictures, bytes; 16777216 at least.
     pub worker_memory_bytes: u64,
     /// Longest time to open a source, seconds.
     pub open_timeout_s: f64,
@@ -224,6 +230,9 @@ impl Default for Http {
             cors_origins: Vec::new(),
             hosts: Vec::new(),
             trusted_proxies: Vec::new(),
+            pictures: true,
+            picture_width: 1280,
+            picture_viewers: 16,
             unix: PathBuf::new(),
         }
     }
@@ -381,6 +390,11 @@ impl Config {
             let message = format!("capture.worker_memory_bytes must be {MIN_WORKER_BYTES} at least: no decoder starts with less");
             return Err(Error::new(Kind::Configuration, message));
         }
+        let width = self.http.picture_width;
+        if !(MIN_PICTURE_WIDTH..=MAX_PICTURE_WIDTH).contains(&width) {
+            let range = format!("{MIN_PICTURE_WIDTH} to {MAX_PICTURE_WIDTH}");
+            return Err(Error::new(Kind::Configuration, format!("http.picture_width = {width} is not {range} pixels")));
+        }
         let limits = &self.limits;
         if limits.connections == 0 || limits.connections_per_address == 0 || limits.message_bytes == 0 {
             return Err(Error::new(Kind::Configuration, "a limit of 0 would let nobody in"));
@@ -472,6 +486,8 @@ mod tests {
             "[tcp]\nsocket_timeout_s = nan",
             "[detection]\nconfidence = 40.0",
             "[detection]\niou_threshold = nan",
+            "[http]\npicture_width = 0",
+            "[http]\npicture_width = 10000",
             "[service]\nthreads = 100000",
             "[service]\nmax_pipelines = 0",
             "[capture]\nworker_memory_bytes = 256",

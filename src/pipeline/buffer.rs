@@ -81,7 +81,7 @@ mod tests {
     use crate::clock::Wall;
 
     fn frame(id: u64) -> Frame {
-        Frame { slot: (id % 4) as u32, frame_id: id, timestamp: Wall::from_micros(0), width: 1, height: 1 }
+        Frame { slot: (id % 4) as u32, frame_id: id, timestamp: Wall::from_micros(0), width: 1, height: 1, is_kept: false }
     }
 
     fn filled(filling: Filling, consumption: Consumption) -> (Buffer, Vec<u32>) {

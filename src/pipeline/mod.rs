@@ -6,9 +6,12 @@
 mod backoff;
 mod budget;
 mod buffer;
+mod history;
 mod inventory;
 mod journal;
 mod limiter;
+mod peek;
+mod pictures;
 #[allow(clippy::module_inception)] // the module's main noun
 mod pipeline;
 
@@ -44,6 +47,8 @@ pub struct Settings {
     pub max_pipelines: usize,
     /// Where pipelines are kept so that they survive a restart; `None`: they do not.
     pub state_dir: Option<std::path::PathBuf>,
+    /// Clients that may look at pictures at once.
+    pub picture_viewers: usize,
     /// Bytes that rings, workers and models of all pipelines may add up to.
     pub memory_limit_bytes: u64,
 }

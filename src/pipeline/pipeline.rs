@@ -4,6 +4,7 @@ use super::Shared;
 use super::backoff::{Backoff, Outcome};
 use super::budget::{Budget, Reservation};
 use super::buffer::MAX_SLOTS;
+use super::history::Steps;
 use super::journal::Journal;
 use super::limiter::Limiter;
 use super::signal::Signal;
@@ -12,12 +13,14 @@ use super::state::Operation;
 use super::statistics::Throughput;
 use super::store::Kept;
 use super::turns::{Part, Turns};
+use crate::capture::picture_bytes;
 use crate::clock::{Wall, within};
-use crate::command::{Context, Event, Figures, Init, MAX_SOURCES, Outline, PipelineId, Reply, Report};
+use crate::command::{Context, Event, Figures, History, Init, MAX_SOURCES, Outline, PipelineId, Reply, Report, SourceState};
 use crate::error::{Error, Kind, Result};
 use crate::feed::{Feed, Message};
 use crate::infer::{Done, Job, Model, Queue, Thresholds, Ticket};
 use crate::sink::{self, FrameInfo, Outputs, Packer, Sink};
+use crate::view::{Place, Viewer, Wish};
 use log::Level;
 use smol::future::{or, yield_now};
 use std::cell::{Cell, OnceCell, RefCell};
@@ -40,6 +43,7 @@ pub(super) struct Pipeline {
     journal: Rc<Journal>,
     sources: Vec<Source>,
     throughput: RefCell<Throughput>,
+    steps: RefCell<Steps>,
     turns: RefCell<Turns>,
     /// Rung when a frame has come, a turn is over or a source has changed.
     wake: Rc<Signal>,
@@ -105,6 +109,7 @@ impl Pipeline {
             journal,
             sources,
             throughput: RefCell::new(Throughput::new()),
+            steps: RefCell::new(Steps::new(Instant::now())),
             turns: RefCell::default(),
             wake,
             quit: Signal::new(),
@@ -153,6 +158,7 @@ impl Pipeline {
         }
         self.tell(Level::Info, format_args!("event=ended"));
         self.journal.listeners.close();
+        self.sources.iter().for_each(Source::end_pictures);
         self.gone.0.close();
         started
     }
@@ -241,7 +247,8 @@ impl Pipeline {
     /// Counts what the pipeline may cost at most; an error when that is more than the service may use.
     fn reserve(&self, model: &Model) -> Result<Reservation> {
         let ring = u64::from(self.slots()) * model.rule().slot_bytes() as u64;
-        let per_source = ring.saturating_add(self.shared.capture.worker_memory_bytes);
+        let pictures = picture_bytes(self.shared.capture.picture_width);
+        let per_source = ring.saturating_add(self.shared.capture.worker_memory_bytes).saturating_add(pictures);
         let arenas = (model.arena_bytes() as u64).saturating_mul(self.shared.threads as u64);
         let model_bytes = arenas.saturating_add(model.weights_bytes() as u64);
         let per_source = per_source.saturating_add(kept_bytes(&self.init.sinks));
@@ -378,7 +385,7 @@ impl Pipeline {
     }
 
     fn give_back(&self, source: u32, taken: &Taken) {
-        self.source(source, |source| source.give_back(taken.frame.slot, taken.generation));
+        self.source(source, |source| source.give_back(taken));
     }
 
     /// Does something with the source of that index.
@@ -404,7 +411,7 @@ impl Pipeline {
     async fn dispatch(&self, model: &Model, outputs: &Outputs, answers: &async_channel::Receiver<Done>) {
         let mut packer = Packer::new(model.classes());
         while let Ok(done) = answers.recv().await {
-            self.note(done);
+            self.note(done, model.classes());
             loop {
                 let Some(parts) = self.turns.borrow_mut().pop_complete() else { break };
                 for part in &parts {
@@ -417,13 +424,19 @@ impl Pipeline {
         }
     }
 
-    fn note(&self, done: Done) {
+    fn note(&self, done: Done, classes: &[String]) {
         let (started, took) = (done.started, done.took);
         let mut turns = self.turns.borrow_mut();
         let Some(part) = turns.answer(done) else { return };
+        if let Some(Ok(detections)) = &part.outcome {
+            // While its slot is held, the frame itself may yet be drawn.
+            self.source(part.source, |source| source.inferred(&part.taken, detections, classes));
+        }
         self.give_back(part.source, &part.taken);
         self.source(part.source, |source| source.record_latency(part.taken.frame.timestamp, started, took));
-        self.throughput.borrow_mut().record(Instant::now());
+        let now = Instant::now();
+        self.throughput.borrow_mut().record(now);
+        self.steps.borrow_mut().record(now, started.seconds_since(part.taken.frame.timestamp) + took.as_secs_f64());
     }
 
     async fn emit(&self, part: &Part, outputs: &Outputs, packer: &mut Packer) {
@@ -480,6 +493,43 @@ impl Pipeline {
         self.journal.listeners.join()
     }
 
+    /// One more who looks at a source; `place` is asked for only when there may be something to see.
+    pub(super) fn look(&self, source: u32, wish: Wish, place: impl FnOnce() -> Result<Place>) -> Result<Viewer> {
+        if self.shared.capture.picture_width == 0 {
+            return Err(Error::new(Kind::Forbidden, "Pictures are turned off (http.pictures)"));
+        }
+        let count = self.sources.len();
+        let text = || format!("The pipeline has no source {source}: it has {count}, and they are counted from 0");
+        let found = self.sources.get(source as usize).ok_or_else(|| Error::new(Kind::NoSuchSource, text()))?;
+        if found.is_dark() {
+            return Err(self.unseen(source));
+        }
+        Ok(found.look(wish, place()?))
+    }
+
+    /// Why nothing is to be seen of a source, as `status` has it.
+    pub(super) fn unseen(&self, source: u32) -> Error {
+        let state = self.sources.get(source as usize).map_or(SourceState::NotStarted, Source::state);
+        let updates = self.journal.updates();
+        let mut said = updates.iter().rev().map(|update| &update.event);
+        let why = said.find_map(|event| match event {
+            Event::ModelLoading { stage, .. } => Some(format!("its model is being loaded ({stage})")),
+            Event::InferenceError { message, .. } => Some(message.clone()),
+            Event::SourceError { source_id, message, .. } if *source_id == source => Some(message.clone()),
+            _ => None,
+        });
+        let why = why.filter(|_| !matches!(state, SourceState::Muted)).map(|why| format!(": {why}")).unwrap_or_default();
+        let what = match state {
+            SourceState::Muted => "it is paused",
+            SourceState::Ended => "it has ended",
+            SourceState::Running => "it is open, and no frame has come in time",
+            SourceState::Error | SourceState::Restarting => "it cannot be opened, and is tried again",
+            _ => "it is not open yet",
+        };
+        let state = state.as_str();
+        Error::new(Kind::NoPicture, format!("There is no frame of source {source} ({state}): {what}{why}"))
+    }
+
     /// The oldest turn that waits; an error when results are not kept.
     pub(super) fn consume(&self) -> Result<Reply> {
         let memory = |sink: &Sink| if let Sink::Memory(memory) = sink { Some(memory.outputs.clone()) } else { None };
@@ -499,6 +549,11 @@ impl Pipeline {
             sources: self.sources.iter().map(Source::metadata).collect(),
             figures: self.figures(),
         }
+    }
+
+    /// Its last ten minutes.
+    pub(super) fn history(&self) -> History {
+        self.steps.borrow_mut().report(Instant::now())
     }
 
     fn figures(&self) -> Figures {

@@ -6,6 +6,7 @@
 use super::backoff::{Backoff, Outcome};
 use super::buffer::Buffer;
 use super::journal::Journal;
+use super::pictures::Pictures;
 use super::signal::Signal;
 use super::state::Operation;
 use super::statistics::Latencies;
@@ -14,12 +15,14 @@ use crate::clock::Wall;
 use crate::command::{
     self, Consumption, Context, Event, Filling, LatencyReport, SourceFigures, SourceMetadata, SourceProperties, SourceState,
 };
+use crate::detection::Detection;
 use crate::error::{Error, Kind, Result};
 use crate::geometry::InputRule;
 use crate::infer::Pixels;
+use crate::view::{Place, Viewer, Wish};
 use futures::stream::{FuturesUnordered, StreamExt};
 use log::Level;
-use smol::future::yield_now;
+use smol::future::{or, yield_now};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -96,6 +99,8 @@ pub(super) struct Source {
     buffer: RefCell<Buffer>,
     last_frame_id: Cell<u64>,
     latencies: RefCell<Latencies>,
+    /// For who looks.
+    pictures: Pictures,
     /// Of the worker that runs, as it last told them.
     counters: Cell<capture::Progress>,
     /// Of all workers before it, and what the parent itself counts.
@@ -146,6 +151,7 @@ impl Source {
             buffer: RefCell::new(Buffer::new(0, Filling::Wait, Consumption::Lazy)),
             last_frame_id: Cell::new(0),
             latencies: RefCell::new(Latencies::new()),
+            pictures: Pictures::new(),
             counters: Cell::default(),
             figures: RefCell::default(),
             journal,
@@ -207,6 +213,7 @@ impl Source {
         let request = capture::Request {
             reference: self.wanted.reference.clone(),
             properties: self.wanted.properties.clone(),
+            masks: self.wanted.masks.clone(),
             rule: plan.rule,
             slots: plan.slots,
             first_frame_id: self.next_frame_id(),
@@ -227,10 +234,24 @@ impl Source {
         self.counters.set(capture::Progress::default());
         let mut opened: Option<Instant> = None;
         loop {
-            match worker.next().await {
+            let event = async { Some(worker.next().await) };
+            let looked_at = async {
+                self.pictures.audience.changed().await;
+                None
+            };
+            let Some(event) = or(event, looked_at).await else {
+                self.pictures.look(&worker);
+                continue;
+            };
+            match event {
                 capture::Event::Opened(properties) => {
                     opened = Some(Instant::now());
                     self.open(properties, plan.slots);
+                    self.pictures.look(&worker);
+                }
+                capture::Event::Picture(drawn) => {
+                    self.figures.borrow_mut().pictures += 1;
+                    self.pictures.drawn(&drawn, &worker);
                 }
                 capture::Event::Frame(frame) => {
                     self.accept(frame, &worker);
@@ -253,7 +274,10 @@ impl Source {
     /// Streams count on across connections; a file is read again from its start (and what is known already is skipped).
     fn next_frame_id(&self) -> u64 {
         match self.properties.get() {
-            Some(properties) if properties.is_file => 1,
+            Some(properties) if properties.is_file => {
+                self.pictures.audience.restart();
+                1
+            }
             // A worker may name any number.
             _ => self.last_frame_id.get().saturating_add(1),
         }
@@ -372,18 +396,29 @@ impl Source {
     pub(super) fn take(&self) -> Option<Taken> {
         let pixels = self.ring.borrow().clone()?;
         let frame = self.buffer.borrow_mut().take()?;
+        if let Some(worker) = self.worker.borrow().as_ref() {
+            self.pictures.taken(&frame, worker);
+        }
         Some(Taken { frame, pixels, generation: self.generation.get() })
     }
 
     /// The slot of a taken frame is free again.
-    pub(super) fn give_back(&self, slot: u32, generation: u64) {
+    pub(super) fn give_back(&self, taken: &Taken) {
         // A slot of an earlier worker went with that worker.
-        if generation != self.generation.get() {
+        if taken.generation != self.generation.get() {
             return;
         }
         self.buffer.borrow_mut().give_back();
         if let Some(worker) = self.worker.borrow().as_ref() {
-            worker.release(slot);
+            worker.release(taken.frame.slot);
+            self.pictures.given_back(&taken.frame, worker);
+        }
+    }
+
+    /// What was found on a taken frame, whose slot is not given back yet.
+    pub(super) fn inferred(&self, taken: &Taken, detections: &[Detection], classes: &[String]) {
+        if let Some(worker) = self.worker.borrow().as_ref().filter(|_| taken.generation == self.generation.get()) {
+            self.pictures.inferred(&taken.frame, detections, classes, worker);
         }
     }
 
@@ -466,6 +501,7 @@ impl Source {
     }
 
     async fn release_worker(&self) {
+        self.pictures.reset();
         let worker = self.worker.borrow_mut().take();
         // The loop's own handle is gone when this is called, so this one is the last.
         if let Some(worker) = worker.and_then(Rc::into_inner) {
@@ -475,6 +511,26 @@ impl Source {
         self.figures.replace(figures);
         // The next worker counts from 0.
         self.counters.take();
+    }
+
+    /// One more who looks.
+    pub(super) fn look(&self, wish: Wish, place: Place) -> Viewer {
+        self.pictures.audience.join(wish, place)
+    }
+
+    /// No frame can be expected soon.
+    pub(super) fn is_dark(&self) -> bool {
+        self.over.get() || matches!(self.state.get(), SourceState::Muted | SourceState::Error | SourceState::Restarting)
+    }
+
+    /// Where it stands.
+    pub(super) fn state(&self) -> SourceState {
+        self.state.get()
+    }
+
+    /// Nobody will see anything any more.
+    pub(super) fn end_pictures(&self) {
+        self.pictures.audience.close();
     }
 
     // ---------------------------------------------------------------- for status
@@ -502,6 +558,7 @@ impl Source {
             properties: self.properties.get(),
             reference: self.wanted.reference.clone(),
             buffer_size: self.buffer_size,
+            masks: self.wanted.masks.clone(),
             state: self.state.get(),
             filling,
             consumption,

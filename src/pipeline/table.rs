@@ -3,12 +3,14 @@
 use super::Shared;
 use super::budget::Budget;
 use super::inventory::{self, Machine};
+use super::peek::Peeks;
 use super::pipeline::{Origin, Pipeline};
 use super::state::Operation;
 use super::store::{Kept, Store};
 use crate::command::{Command, Device, Execute, Init, MAX_SOURCES, PipelineId, Reply};
 use crate::error::{Error, Kind, Result};
 use crate::feed::{Feed, Listen};
+use crate::view::{Places, Viewer, Wish};
 use smol::LocalExecutor;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -35,6 +37,9 @@ pub struct Table {
     store: Option<Store>,
     /// What was last said of the machine.
     machine: Machine,
+    /// For who looks at pictures.
+    places: Places,
+    peeks: Peeks,
     /// Set by [`Table::close`]: no new pipelines.
     closing: Cell<bool>,
 }
@@ -47,6 +52,8 @@ impl Table {
         let (store, kept) = opened.map_or((None, Vec::new()), |(store, kept)| (Some(store), kept));
         let budget = Budget::new(shared.settings.memory_limit_bytes);
         let table = Rc::new(Table {
+            places: Places::new(shared.settings.picture_viewers),
+            peeks: Peeks::default(),
             shared,
             budget,
             executor,
@@ -257,6 +264,15 @@ impl Listen for Commands {
     fn listen(&self, id: PipelineId) -> Result<Feed> {
         self.0.find(id)?.listen()
     }
+
+    fn look(&self, id: PipelineId, source: u32, wish: Wish) -> Result<Viewer> {
+        let pipeline = self.0.find(id)?;
+        pipeline.look(source, wish, || self.0.places.take())
+    }
+
+    fn unseen(&self, id: PipelineId, source: u32) -> Error {
+        self.0.find(id).map_or_else(|error| error, |pipeline| pipeline.unseen(source))
+    }
 }
 
 impl Execute for Commands {
@@ -270,7 +286,12 @@ impl Execute for Commands {
         match command {
             Command::List => Ok(Reply::Pipelines(table.ids())),
             Command::Status(id) => Ok(Reply::Report(Box::new(table.find(id)?.report()))),
+            Command::Peek(source) => {
+                table.is_open()?;
+                table.peeks.look(*source, &table.shared, &table.budget).await.map(Reply::Picture)
+            }
             Command::Consume(id) => table.find(id)?.consume(),
+            Command::History(id) => Ok(Reply::History(table.find(id)?.history())),
             Command::Models => Ok(Reply::Models(inventory::local_models(&table.shared).await)),
             Command::Device => Ok(Reply::Device(Box::new(table.device().await))),
             Command::Init(init) => {

@@ -53,13 +53,18 @@ pub(super) struct Change {
 pub(super) fn change(command: &Command) -> Option<Change> {
     let of = |name, id: &PipelineId| Some(Change { name, pipeline: Some(*id), details: String::new() });
     match command {
-        Command::List | Command::Models | Command::Device | Command::Status(_) | Command::Consume(_) => None,
+        Command::List | Command::History(_) | Command::Models | Command::Device | Command::Status(_) | Command::Consume(_) => {
+            None
+        }
         Command::Mute(id) => of("pause", id),
         Command::Resume(id) => of("resume", id),
         Command::Terminate(id) => of("terminate", id),
         Command::Init(init) => {
             let details = format!(" model={} sources={} sink={}", init.model_id, init.sources.len(), sink::names(&init.sinks));
             Some(Change { name: "init", pipeline: None, details })
+        }
+        Command::Peek(source) => {
+            Some(Change { name: "try", pipeline: None, details: format!(" source={:?}", source.reference.redacted()) })
         }
     }
 }
@@ -170,6 +175,7 @@ pub(super) fn named(word: &str) -> Option<&'static str> {
         "mute" | "pause" => "pause",
         "resume" => "resume",
         "terminate" => "terminate",
+        "video_sources" => "try",
         _ => return None,
     })
 }

@@ -13,6 +13,7 @@ use crate::command::{
 };
 use crate::error::{Error, Kind, Result};
 use crate::feed::{Feed, Listen, Listeners};
+use crate::view::{Audience, Places, Viewer, Wish};
 
 /// Pipelines that have a state and do nothing. The model `slow/1` takes for ever, `nope/7` does not exist.
 #[derive(Default)]
@@ -57,8 +58,9 @@ impl Execute for Fake {
             }
             Command::Mute(id) => self.change(id, "MUTE", SourceState::Running, SourceState::Muted),
             Command::Resume(id) => self.change(id, "RESUME", SourceState::Muted, SourceState::Running),
-            Command::Models | Command::Device => Err(Error::new(Kind::Unsupported, "")),
-            Command::Consume(_) => Err(Error::new(Kind::Unsupported, "")),
+            Command::History(_) | Command::Models | Command::Device | Command::Peek(_) | Command::Consume(_) => {
+                Err(Error::new(Kind::Unsupported, ""))
+            }
             Command::Terminate(id) => {
                 let before = self.pipelines.borrow().len();
                 self.pipelines.borrow_mut().retain(|pipeline| pipeline.0 != id);
@@ -75,6 +77,19 @@ impl Listen for Fake {
     fn listen(&self, id: PipelineId) -> Result<Feed> {
         let known = self.pipelines.borrow().iter().any(|pipeline| pipeline.0 == id);
         if known { self.listeners.join() } else { Err(Error::new(Kind::NoSuchPipeline, "")) }
+    }
+
+    /// Nothing is to be seen here.
+    fn look(&self, id: PipelineId, source: u32, wish: Wish) -> Result<Viewer> {
+        self.listen(id)?;
+        match source {
+            0 => Ok(Rc::new(Audience::default()).join(wish, Places::new(1).take()?)),
+            _ => Err(Error::new(Kind::NoSuchSource, "The pipeline has one source")),
+        }
+    }
+
+    fn unseen(&self, _: PipelineId, _: u32) -> Error {
+        Error::new(Kind::NoPicture, "Nothing is to be seen here")
     }
 }
 
@@ -99,6 +114,7 @@ fn report(state: SourceState, reference: &SourceReference) -> Report {
             }),
             reference: reference.clone(),
             buffer_size: 64,
+            masks: Vec::new(),
             state,
             filling: None,
             consumption: Some(crate::command::Consumption::Eager),

@@ -122,6 +122,9 @@ impl Gate {
             if let Command::Init(init) = &command {
                 self.reach.check(init).await?;
             }
+            if let Command::Peek(source) = &command {
+                self.reach.check_source(source).await?;
+            }
             commands.execute(command).await
         };
         within(self.command_timeout, work).await.unwrap_or_else(|| Err(Error::new(Kind::TimedOut, "timed out")))

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use url::Url;
 
-use crate::command::{Init, SourceReference};
+use crate::command::{Init, Source, SourceReference};
 use crate::error::{Error, Kind, Result};
 use crate::hosts::{HostRule, allowed};
 use crate::sink::Sink;
@@ -48,11 +48,17 @@ impl Reach {
             return Err(forbidden("sink host"));
         }
         for source in &init.sources {
-            if let SourceReference::Text(text) = &source.reference {
-                self.check_reference(text).await?;
-            }
+            self.check_source(source).await?;
         }
         Ok(())
+    }
+
+    /// The same for one source.
+    pub(super) async fn check_source(&self, source: &Source) -> Result<()> {
+        match &source.reference {
+            SourceReference::Text(text) => self.check_reference(text).await,
+            SourceReference::Device(_) => Ok(()),
+        }
     }
 
     async fn check_reference(&self, text: &str) -> Result<()> {

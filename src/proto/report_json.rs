@@ -1,5 +1,6 @@
 //! [`Report`] → JSON: docs/roboflow.md §3, the same through both doors.
 
+use crate::command::init::masks;
 use crate::command::{
     Event, Figures, LatencyReport, PacketLoss, PacketLosses, Report, SourceMetadata, SourceProperties, SourceReference, Update,
 };
@@ -163,6 +164,10 @@ fn metadata(json: &mut Writer, source_id: u32, source: &SourceMetadata) {
         }
     }
     json.key("source_id").integer(source_id);
+    // Beyond the reference, and only where there are any.
+    if !source.masks.is_empty() {
+        json.key("privacy_masks").value(&masks::write(&source.masks));
+    }
     json.end_object();
 }
 

@@ -88,6 +88,11 @@ pub enum Kind {
         /// How many sources at most.
         most: usize,
     },
+    /// Polygons as fractions of the picture: one list for all sources, or a list with such a list for each.
+    Masks {
+        /// How many sources at most.
+        most: usize,
+    },
     /// Where detections go; `sink::KINDS` says what that may be.
     Sink,
 }
@@ -244,6 +249,7 @@ impl Kind {
             Kind::Constant(text) => format!("`{text}`"),
             Kind::Texts => "a list of strings".to_owned(),
             Kind::Object { .. } | Kind::Properties { .. } | Kind::Sink => "an object".to_owned(),
+            Kind::Masks { .. } => "a list of polygons".to_owned(),
             Kind::References { .. } => "a string or a device index".to_owned(),
         }
     }

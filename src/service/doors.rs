@@ -173,6 +173,7 @@ pub(super) fn http_settings(config: &Config, addresses: &[SocketAddr], rules: Ru
         max_headers: config.limits.headers,
         cors: Cors { origins: config.http.cors_origins.clone() },
         hosts: hosts(&config.http.hosts, addresses),
+        picture_width: config.http.pictures.then_some(config.http.picture_width),
         proxies: rules.limits.proxies.clone(),
         rules,
     }

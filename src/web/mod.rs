@@ -119,8 +119,10 @@ mod tests {
         }
         let table = text("text.js");
         for file in scripts().filter(|file| file.name != "text.js") {
-            for part in text(file.name).split("t(\"").skip(1) {
-                let key = part.split('"').next().unwrap();
+            let text = text(file.name);
+            let is_call = |at: &usize| !text[..*at].ends_with(|before: char| before.is_alphanumeric() || before == '.');
+            for (at, call) in text.match_indices("t(\"").filter(|(at, _)| is_call(at)) {
+                let key = text[at + call.len()..].split('"').next().unwrap();
                 assert!(
                     table.contains(&format!("\n  {key}: ")) || table.contains(&format!("\n  \"{key}\": ")),
                     "{}: no text {key}",

@@ -146,5 +146,7 @@ class Browser:
         return [line for line in self.do("POST", "/se/log", {"type": "browser"}) if line["level"] in ("SEVERE", "WARNING")]
 
     def shot(self, path):
+        """What is seen, as WebP."""
         pathlib.Path(path).parent.mkdir(parents=True, exist_ok=True)
-        pathlib.Path(path).write_bytes(base64.b64decode(self.do("GET", "/screenshot")))
+        data = self.cdp("Page.captureScreenshot", format="webp", quality=80)["data"]
+        pathlib.Path(path).write_bytes(base64.b64decode(data))

@@ -61,7 +61,7 @@ def fits(test, what):
 
 def shot(name):
     if SHOTS:
-        browser.shot(pathlib.Path(SHOTS) / f"{name}.png")
+        browser.shot(pathlib.Path(SHOTS) / f"{name}.webp")
 
 
 class Case(unittest.TestCase):
@@ -123,6 +123,19 @@ class Demo(Case):
         browser.await_one("td", "Detection has begun")
         judge(self, "details")
 
+    def test_charts_have_what_was_before(self):
+        weir = self.serve("demo")
+        [pipeline] = wait_for("the pipeline", weir.pipelines)
+        history = wait_for("three steps of five seconds", lambda: (found := weir.json(f"/pipelines/{pipeline}/history")["history"]) and len(found["latency_s"]) >= 3 and found)
+        self.assertEqual(history["interval_s"], 5)
+        self.visit(weir.url)
+        self.state("Running")
+        wait_for("the line of what was before", lambda: browser.run("return document.querySelector('.chart .line').getAttribute('d').split(/[ML]/).length") > 4)
+        # Ten minutes are 300 wide: three steps begin at 7.5 or more before the right edge.
+        left = browser.run("return Number(document.querySelector('.chart .line').getAttribute('d').match(/^M([\\d.]+)/)[1])")
+        self.assertLess(left, 293)
+        self.assertIn("Frames per second, last ten minutes: now", browser.text(".chart title"))
+
     def test_first_paint_and_transfer(self):
         weir = self.serve("demo")
         self.visit(weir.url)
@@ -153,6 +166,97 @@ class Demo(Case):
         self.state("Running")
         again = browser.run("return performance.getEntriesByType('resource').filter(each => each.name.includes('/page/')).map(each => each.transferSize)")
         self.assertLess(sum(again), 6000)
+
+
+class Pictures(Case):
+    def test_boxes_lie_where_the_datagrams_say(self):
+        weir = self.serve("demo")
+        [pipeline] = wait_for("the pipeline", weir.pipelines)
+        frames, stream = weir.listen(pipeline)
+        self.addCleanup(stream.close)
+        self.visit(weir.url)
+        seen = set()
+        for _ in range(12):
+            # One moment of the page: which frame, how many boxes, and every pixel.
+            taken = wait_for("a picture with boxes", lambda: browser.run("""
+                const canvas = document.querySelector(".picture canvas");
+                if (!(Number(canvas.dataset.boxes) > 0) || canvas.dataset.frame === window.last) return null;
+                window.last = canvas.dataset.frame;
+                window.taken = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+                return { frame: Number(canvas.dataset.frame), width: canvas.width, height: canvas.height, boxes: Number(canvas.dataset.boxes) }"""))
+            datagram = wait_for("the frame's datagram", lambda: frames.get(taken["frame"]))
+            found = datagram["predictions"]
+            self.assertEqual(len(found), taken["boxes"])
+            across, down = taken["width"] / datagram["image"]["width"], taken["height"] / datagram["image"]["height"]
+            self.assertAlmostEqual(across / down, 1, delta=0.02)
+            for one in found:
+                left, right = (one["x"] - one["width"] / 2) * across, (one["x"] + one["width"] / 2) * across
+                top, bottom = (one["y"] - one["height"] / 2) * down, (one["y"] + one["height"] / 2) * down
+                steps = [0.3 + 0.06 * step for step in range(11)]
+                points = [(x, top + (bottom - top) * step) for x in (left, right) for step in steps]
+                points += [(left + (right - left) * step, bottom) for step in steps]
+                inside = [(x, y) for x, y in points if 1 <= x < taken["width"] - 1 and 1 <= y < taken["height"] - 1]
+                if len(inside) < 8:
+                    continue
+                hits = browser.run("""
+                    const [name, points] = arguments;
+                    const { taken } = window;
+                    return import("/page/picture.js").then(({ colour }) => {
+                        const paper = new OffscreenCanvas(1, 1).getContext("2d");
+                        paper.fillStyle = colour(name);
+                        paper.fillRect(0, 0, 1, 1);
+                        const wanted = paper.getImageData(0, 0, 1, 1).data;
+                        const is_near = (x, y) => [0, 1, 2].every(part => Math.abs(taken.data[4 * (y * taken.width + x) + part] - wanted[part]) < 70);
+                        return points.filter(([x, y]) => [-1, 0, 1].some(dx => [-1, 0, 1].some(dy => is_near(Math.round(x) + dx, Math.round(y) + dy)))).length;
+                    })""", one["class"], inside)
+                # Other boxes and their labels may lie over some of it.
+                self.assertGreater(hits, 0.6 * len(inside), f"{one} on frame {taken['frame']}")
+                seen.add(one["class"])
+            if {"person", "cat"} <= seen:
+                break
+        self.assertLessEqual({"person", "cat"}, seen)
+        label = wait_for("words for who does not see it", lambda: (text := browser.run("return document.querySelector('.picture canvas').getAttribute('aria-label')")) and "person" in text and "cat" in text and text)
+        self.assertIn("sample.mp4", label)
+        self.quiet()
+        for width, dark, name in ((1280, False, "page"), (390, True, "page-phone")):
+            browser.size(width, 900 if width > 600 else 844)
+            browser.dark(dark)
+            wait_for("the next picture", lambda: browser.run("const canvas = document.querySelector('.picture canvas'); return Number(canvas.dataset.boxes) > 1 && canvas.dataset.frame !== window.last"))
+            fits(self, f"{width}")
+            judge(self, f"pictures at {width}")
+            shot(name)
+
+    def test_more_pipelines_than_a_browser_has_connections(self):
+        weir = self.serve("serve")
+        for _ in range(6):
+            weir.add(CLIP, max_fps=2)
+        browser.size(1920, 2400)
+        self.visit(weir.url)
+        count = lambda css: browser.run("return [...document.querySelectorAll(arguments[0])].filter(each => each.checkVisibility()).length", css)
+        wait_for("six pictures", lambda: count(".picture canvas[data-frame]") == 6)
+        wait_for("three still ones", lambda: count(".mode") == 3)
+        # There is room for questions, still.
+        browser.click(".card:nth-child(6) button", "Pause")
+        self.state("Paused", ".card:nth-child(6)")
+        # A place that becomes free is taken.
+        browser.click(".card:nth-child(1) button", "Pause")
+        wait_for("one still picture", lambda: count(".mode") == 1)
+        self.quiet()
+
+    def test_a_camera_is_tried_before_anything_is_kept(self):
+        weir = self.serve("serve")
+        self.visit(weir.url, "#add")
+        browser.write("form input[required]", f"rtsp://127.0.0.1:{free_port()}/cam")
+        browser.click("button", "Try")
+        browser.await_one(".tried .bad", "No picture")
+        self.assertIn("refused", browser.text(".tried .bad"))
+        browser.write("form input[required]", CLIP)
+        browser.click("button", "Try")
+        browser.await_one(".tried", "Nothing has been saved")
+        self.assertGreater(browser.run("return document.querySelector('.tried img').naturalWidth"), 100)
+        self.assertEqual(weir.pipelines(), [])
+        judge(self, "a camera that was tried")
+        self.quiet()
 
 
 class Steering(Case):

@@ -14,6 +14,7 @@ mod hostile;
 mod models;
 mod observe;
 mod operator;
+mod pictures;
 mod python;
 mod rtsp;
 mod service;

@@ -2,7 +2,7 @@
 
 use super::MAX_TEXT_BYTES;
 use super::bytes::{Reader, Writer};
-use crate::capture::{Event, Frame, MAX_SIDE, Progress};
+use crate::capture::{Drawn, Event, Frame, MAX_SIDE, Progress};
 use crate::clock::Wall;
 use crate::command::{PacketLoss, PacketLosses, SourceProperties};
 use crate::error::{Error, Kind};
@@ -13,6 +13,7 @@ const ALIVE: u8 = 3;
 const ENDED: u8 = 4;
 const FAILED: u8 = 5;
 const NOTICE: u8 = 6;
+const PICTURE: u8 = 7;
 
 /// Highest rate that a source may declare, frames per second. What is above or no number at all counts as unknown (0).
 const MAX_DECLARED_FPS: f64 = 100_000.0;
@@ -40,6 +41,11 @@ pub(in crate::capture) fn write_opened(out: &mut Writer, properties: &SourceProp
 
 pub(in crate::capture) fn write_frame(out: &mut Writer, frame: &Frame) {
     out.begin(FRAME).u32(frame.slot).u64(frame.frame_id).i64(frame.timestamp.micros()).u32(frame.width).u32(frame.height);
+    out.bool(frame.is_kept);
+}
+
+pub(in crate::capture) fn write_picture(out: &mut Writer, drawn: &Drawn) {
+    out.begin(PICTURE).u32(drawn.job).u64(drawn.frame_id).u32(drawn.bytes);
 }
 
 pub(in crate::capture) fn write_alive(out: &mut Writer, progress: &Progress) {
@@ -79,7 +85,9 @@ pub(in crate::capture) fn read_event(message: &[u8]) -> Option<Event> {
             timestamp: Wall::from_micros(fields.i64()?),
             width: read_side(&mut fields)?,
             height: read_side(&mut fields)?,
+            is_kept: fields.bool()?,
         }),
+        PICTURE => Event::Picture(Drawn { job: fields.u32()?, frame_id: fields.u64()?, bytes: fields.u32()? }),
         ALIVE => Event::Alive(Progress {
             frame_id: fields.u64()?,
             dropped: fields.u64()?,
@@ -141,9 +149,12 @@ mod tests {
         let properties = SourceProperties { timestamp_created: Some(Wall::from_micros(-5)), ..PROPERTIES };
         write_opened(&mut out, &properties);
         assert!(matches!(read_event(out.message()), Some(Event::Opened(got)) if got == properties));
-        let frame = Frame { slot: 2, frame_id: 9, timestamp: Wall::from_micros(77), width: 3, height: 4 };
+        let frame = Frame { slot: 2, frame_id: 9, timestamp: Wall::from_micros(77), width: 3, height: 4, is_kept: true };
         write_frame(&mut out, &frame);
         assert!(matches!(read_event(out.message()), Some(Event::Frame(got)) if got == frame));
+        let drawn = Drawn { job: 1, frame_id: 9, bytes: 70_000 };
+        write_picture(&mut out, &drawn);
+        assert!(matches!(read_event(out.message()), Some(Event::Picture(got)) if got == drawn));
         let mut packets = PacketLosses::default();
         PacketLoss::ALL.iter().for_each(|cause| packets.add(*cause, 9));
         let progress = Progress { frame_id: 1, dropped: 2, undecodable: 3, packets, waiting_for_key_frame: true };

@@ -18,6 +18,7 @@ mod event;
 mod order;
 mod ring;
 
+use super::shown::{MAX_LABEL_BYTES, MAX_MARKINGS};
 use std::time::Duration;
 
 pub(super) use bytes::Writer;
@@ -25,8 +26,12 @@ pub(super) use dial::{
     Answer, MAX_ADDRESSES, MAX_CERTIFICATE_BYTES, MAX_DIAL_BYTES, Question, read_answer, read_question, write_answer,
     write_question,
 };
-pub(super) use event::{read_event, write_alive, write_ended, write_failed, write_frame, write_notice, write_opened};
-pub(super) use order::{Order, Start, read_order, write_muted, write_release, write_start, write_stop};
+pub(super) use event::{
+    read_event, write_alive, write_ended, write_failed, write_frame, write_notice, write_opened, write_picture,
+};
+pub(super) use order::{
+    Draw, Order, Start, read_order, write_draw, write_keep, write_muted, write_release, write_start, write_stop,
+};
 pub use ring::Ring;
 pub(super) use ring::RingWriter;
 
@@ -35,10 +40,13 @@ pub(super) const ALIVE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Changes with every change of a message. The two ends differ only when the executable was replaced while the
 /// service ran and `/proc/self/exe` cannot be used.
-const VERSION: u8 = 3;
+const VERSION: u8 = 4;
 
-/// Longest message, bytes: a start order with the longest reference and all properties.
-pub(super) const MAX_MESSAGE_BYTES: usize = 32 * 1024;
+/// Longest message, bytes: a start order with the longest reference, all properties and all masks.
+pub(super) const MAX_MESSAGE_BYTES: usize = 48 * 1024;
+
+/// Longest order after the first, bytes: to draw all boxes with the longest labels (18 bytes beside each).
+pub(super) const MAX_ORDER_BYTES: usize = 64 + MAX_MARKINGS * (18 + MAX_LABEL_BYTES);
 
 /// Longest message from a worker, bytes: an error with message and cause of [`MAX_TEXT_BYTES`] each.
 pub(super) const MAX_EVENT_BYTES: usize = 2 * 1024;

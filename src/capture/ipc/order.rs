@@ -2,10 +2,11 @@
 
 use super::bytes::{Reader, Writer};
 use super::{MAX_PROPERTIES, MAX_REFERENCE_BYTES, MAX_TEXT_BYTES};
+use crate::capture::shown::{MAX_LABEL_BYTES, MAX_MARKINGS, Marking, WIDTHS};
 use crate::capture::trust::{MAX_CERTIFICATE_BYTES, MAX_CERTIFICATES};
 use crate::capture::{CameraTls, Request, Settings, Trust};
 use crate::command::{Filling, Property, SourceReference};
-use crate::geometry::{Contrast, Fit, InputRule, StaticCrop};
+use crate::geometry::{Contrast, Fit, InputRule, MAX_POINTS, MAX_POLYGONS, Polygon, StaticCrop};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +14,8 @@ const START: u8 = 1;
 const RELEASE: u8 = 2;
 const MUTED: u8 = 3;
 const STOP: u8 = 4;
+const KEEP: u8 = 5;
+const DRAW: u8 = 6;
 
 /// What a worker is told.
 #[derive(Debug)]
@@ -23,8 +26,27 @@ pub(in crate::capture) enum Order {
     Release(u32),
     /// Decode nothing, or decode again.
     Muted(bool),
+    /// Keep a smaller copy of every frame in each of these widths; without any, of none.
+    Keep(heapless::Vec<u16, WIDTHS>),
+    /// Make a picture of a frame that was kept.
+    Draw(Draw),
     /// Close the source and exit.
     Stop,
+}
+
+/// What a picture shall show.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::capture) struct Draw {
+    /// The slot of the picture buffer, and the name under which the picture is announced.
+    pub(in crate::capture) job: u32,
+    /// The slot of the ring that the frame lies in.
+    pub(in crate::capture) slot: u32,
+    /// The frame.
+    pub(in crate::capture) frame_id: u64,
+    /// As it was asked for.
+    pub(in crate::capture) width: u16,
+    /// Boxes to draw, at most [`MAX_MARKINGS`]; `None`: the bare picture.
+    pub(in crate::capture) markings: Option<Vec<Marking>>,
 }
 
 /// Everything a worker needs to know.
@@ -46,7 +68,7 @@ pub(in crate::capture) fn write_start(out: &mut Writer, parent: u32, settings: &
     for duration in [settings.open_timeout, settings.stall_timeout, settings.key_frame_timeout, settings.stop_grace] {
         out.u64(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX));
     }
-    out.bool(settings.rtsp_udp).text(&settings.user_agent, MAX_TEXT_BYTES);
+    out.u32(settings.picture_width).bool(settings.rtsp_udp).text(&settings.user_agent, MAX_TEXT_BYTES);
     write_trust(out, &settings.tls.of(&request.reference))?;
     match &request.reference {
         SourceReference::Device(index) => out.u8(0).u32(*index),
@@ -60,6 +82,7 @@ pub(in crate::capture) fn write_start(out: &mut Writer, parent: u32, settings: &
     for Property { name, value } in &request.properties {
         out.text(name, MAX_TEXT_BYTES).f64(*value);
     }
+    write_masks(out, &request.masks)?;
     write_rule(out, &request.rule);
     out.u32(request.slots).u64(request.first_frame_id);
     let filling = |wanted: Filling| Filling::ALL.iter().position(|filling| *filling == wanted);
@@ -101,6 +124,39 @@ fn read_trust(fields: &mut Reader<'_>) -> Option<Trust> {
     }
 }
 
+/// `None`: more of them, or of their corners, than there may be.
+fn write_masks(out: &mut Writer, masks: &[Polygon]) -> Option<()> {
+    if masks.len() > MAX_POLYGONS {
+        return None;
+    }
+    out.u8(u8::try_from(masks.len()).ok()?);
+    for Polygon(points) in masks {
+        if points.len() > MAX_POINTS {
+            return None;
+        }
+        out.u8(u8::try_from(points.len()).ok()?);
+        for [x, y] in points {
+            out.f64(*x).f64(*y);
+        }
+    }
+    Some(())
+}
+
+fn read_masks(fields: &mut Reader<'_>) -> Option<Vec<Polygon>> {
+    let count = usize::from(fields.u8()?);
+    if count > MAX_POLYGONS {
+        return None;
+    }
+    let polygon = |fields: &mut Reader<'_>| {
+        let count = usize::from(fields.u8()?);
+        if count > MAX_POINTS {
+            return None;
+        }
+        (0..count).map(|_| Some([fields.f64()?, fields.f64()?])).collect::<Option<_>>().map(Polygon)
+    };
+    (0..count).map(|_| polygon(fields)).collect()
+}
+
 fn write_rule(out: &mut Writer, rule: &InputRule) {
     out.u32(rule.width).u32(rule.height);
     match rule.fit {
@@ -125,6 +181,49 @@ pub(in crate::capture) fn write_muted(out: &mut Writer, muted: bool) {
     out.begin(MUTED).bool(muted);
 }
 
+pub(in crate::capture) fn write_keep(out: &mut Writer, widths: &[u16]) {
+    let widths = widths.get(..WIDTHS).unwrap_or(widths);
+    // At most [`WIDTHS`].
+    out.begin(KEEP).u8(u8::try_from(widths.len()).unwrap_or(0));
+    for width in widths {
+        out.u16(*width);
+    }
+}
+
+pub(in crate::capture) fn write_draw(out: &mut Writer, draw: &Draw) {
+    out.begin(DRAW).u32(draw.job).u32(draw.slot).u64(draw.frame_id).u16(draw.width).bool(draw.markings.is_some());
+    let markings = draw.markings.as_deref().unwrap_or_default();
+    let markings = markings.get(..MAX_MARKINGS).unwrap_or(markings);
+    // At most [`MAX_MARKINGS`].
+    out.u8(u8::try_from(markings.len()).unwrap_or(0));
+    for Marking { left, top, right, bottom, class_id, label } in markings {
+        out.u16(*left).u16(*top).u16(*right).u16(*bottom).u32(*class_id).text(label, MAX_LABEL_BYTES);
+    }
+}
+
+fn read_keep(fields: &mut Reader<'_>) -> Option<heapless::Vec<u16, WIDTHS>> {
+    let count = usize::from(fields.u8()?);
+    if count > WIDTHS {
+        return None;
+    }
+    (0..count).map(|_| fields.u16()).collect()
+}
+
+fn read_draw(fields: &mut Reader<'_>) -> Option<Draw> {
+    let (job, slot, frame_id, width, is_marked) = (fields.u32()?, fields.u32()?, fields.u64()?, fields.u16()?, fields.bool()?);
+    let count = usize::from(fields.u8()?);
+    if count > MAX_MARKINGS {
+        return None;
+    }
+    let marking = |fields: &mut Reader<'_>| {
+        let [left, top, right, bottom] = [fields.u16()?, fields.u16()?, fields.u16()?, fields.u16()?];
+        let (class_id, label) = (fields.u32()?, fields.text(MAX_LABEL_BYTES)?.to_owned());
+        Some(Marking { left, top, right, bottom, class_id, label })
+    };
+    let markings = (0..count).map(|_| marking(fields)).collect::<Option<Vec<_>>>()?;
+    Some(Draw { job, slot, frame_id, width, markings: is_marked.then_some(markings) })
+}
+
 pub(in crate::capture) fn write_stop(out: &mut Writer) {
     out.begin(STOP);
 }
@@ -136,6 +235,8 @@ pub(in crate::capture) fn read_order(message: &[u8]) -> Option<Order> {
         START => Order::Start(Box::new(read_start(&mut fields)?)),
         RELEASE => Order::Release(fields.u32()?),
         MUTED => Order::Muted(fields.bool()?),
+        KEEP => Order::Keep(read_keep(&mut fields)?),
+        DRAW => Order::Draw(read_draw(&mut fields)?),
         STOP => Order::Stop,
         _ => return None,
     };
@@ -147,6 +248,7 @@ fn read_start(fields: &mut Reader<'_>) -> Option<Start> {
     let worker_memory_bytes = fields.u64()?;
     let durations = [fields.u64()?, fields.u64()?, fields.u64()?, fields.u64()?];
     let [open_timeout, stall_timeout, key_frame_timeout, stop_grace] = durations.map(Duration::from_micros);
+    let picture_width = fields.u32()?;
     let rtsp_udp = fields.bool()?;
     let user_agent = fields.text(MAX_TEXT_BYTES)?.to_owned();
     let trust = read_trust(fields)?;
@@ -159,6 +261,7 @@ fn read_start(fields: &mut Reader<'_>) -> Option<Start> {
         rtsp_udp,
         user_agent,
         network: Arc::default(),
+        picture_width,
         // A worker has one source, whose part of it `trust` is.
         tls: CameraTls::default(),
     };
@@ -176,6 +279,7 @@ fn read_start(fields: &mut Reader<'_>) -> Option<Start> {
         let name = fields.text(MAX_TEXT_BYTES)?.to_owned();
         properties.push(Property { name, value: fields.f64()? });
     }
+    let masks = read_masks(fields)?;
     let rule = read_rule(fields)?;
     let slots = fields.u32()?;
     let first_frame_id = fields.u64()?;
@@ -186,7 +290,7 @@ fn read_start(fields: &mut Reader<'_>) -> Option<Start> {
     let (limited, fps) = (fields.bool()?, fields.f64()?);
     let file_max_fps = limited.then_some(fps);
     let muted = fields.bool()?;
-    let request = Request { reference, properties, rule, slots, first_frame_id, filling, file_max_fps, muted };
+    let request = Request { reference, properties, masks, rule, slots, first_frame_id, filling, file_max_fps, muted };
     Some(Start { parent, settings, trust, request })
 }
 
@@ -225,6 +329,7 @@ mod tests {
             rtsp_udp: true,
             user_agent: "weir/0.1".into(),
             network: Arc::default(),
+            picture_width: 1280,
             tls: CameraTls {
                 certificates: vec![("cam".into(), std::sync::Arc::new(vec![vec![1, 2], vec![3]]))],
                 insecure: Vec::new(),
@@ -233,6 +338,7 @@ mod tests {
         let request = Request {
             reference: SourceReference::Text("rtsp://u:p@cam/ä".into()),
             properties: vec![Property { name: "fps".into(), value: 12.5 }],
+            masks: vec![Polygon(vec![[0.0, 0.0], [0.5, 0.0], [0.5, 1.0]]), Polygon(vec![[0.1, 0.2], [1.0, 1.0], [0.3, 0.3]])],
             rule: InputRule {
                 width: 640,
                 height: 480,
@@ -297,6 +403,16 @@ mod tests {
         assert!(matches!(read_order(out.message()), Some(Order::Release(3))));
         write_muted(&mut out, true);
         assert!(matches!(read_order(out.message()), Some(Order::Muted(true))));
+        write_keep(&mut out, &[960, 320]);
+        assert!(matches!(read_order(out.message()), Some(Order::Keep(widths)) if widths == [960, 320]));
+        let label = "ä".repeat(MAX_LABEL_BYTES / 2);
+        let marking = Marking { left: 1, top: 2, right: 3, bottom: 4, class_id: 5, label };
+        for markings in [None, Some(Vec::new()), Some(vec![marking; MAX_MARKINGS])] {
+            let draw = Draw { job: 1, slot: 2, frame_id: 3, width: 960, markings };
+            write_draw(&mut out, &draw);
+            assert!(matches!(read_order(out.message()), Some(Order::Draw(read)) if read == draw));
+            assert!(out.message().len() <= super::super::MAX_ORDER_BYTES);
+        }
         write_stop(&mut out);
         assert!(matches!(read_order(out.message()), Some(Order::Stop)));
     }

@@ -2,6 +2,7 @@
 
 mod authorities;
 mod dial;
+mod pictures;
 mod probe;
 
 pub use probe::Probe;
@@ -9,7 +10,8 @@ pub use probe::Probe;
 use crate::capture::ipc::{self, ALIVE_INTERVAL, Writer};
 use crate::capture::network::Named;
 use crate::capture::place::{self, Place};
-use crate::capture::{Event, Request, Ring, Settings};
+use crate::capture::shown::WIDTHS;
+use crate::capture::{Drawn, Event, Frame, Marking, Request, Ring, Settings};
 use crate::clock::within;
 use crate::command::SourceReference;
 use crate::confine::{self, Order, Process, Spawner};
@@ -17,6 +19,7 @@ use crate::error::{Error, Kind, Result, system};
 use async_io::{Async, Timer};
 use dial::Dial;
 use futures_lite::FutureExt;
+use pictures::Pictures;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType};
 use std::cell::RefCell;
@@ -42,6 +45,9 @@ const MAX_ALIVE_PER_WINDOW: u32 = 64;
 /// See [`MAX_ALIVE_PER_WINDOW`].
 const ALIVE_WINDOW: Duration = Duration::from_secs(1);
 
+/// In which widths frames are kept.
+type Widths = heapless::Vec<u16, WIDTHS>;
+
 /// The parent's end of one worker process. Lives on the event loop's thread. Dropped without [`Worker::stop`], the
 /// process is killed and reaped in the background.
 #[derive(Debug)]
@@ -51,6 +57,8 @@ pub struct Worker {
     reference: String,
     socket: Async<OwnedFd>,
     ring: Arc<Ring>,
+    /// Where pictures are made.
+    pictures: Option<Pictures>,
     open_deadline: Instant,
     stall_timeout: Duration,
     stop_grace: Duration,
@@ -75,6 +83,8 @@ struct State {
     returning: u32,
     /// What the worker was told last, and what it shall be told.
     muted: (bool, bool),
+    /// The same: in which widths frames are kept for pictures.
+    widths: (Widths, Widths),
     message: Writer,
 }
 
@@ -93,6 +103,8 @@ impl Worker {
     /// A worker takes at least two slots: one to write while the other is read.
     pub async fn start(spawner: &Spawner, settings: &Settings, request: Request) -> Result<Worker> {
         let (ring, file) = Ring::create(request.slots, request.rule.slot_bytes())?;
+        let pictures = Pictures::create(settings.picture_width)?;
+        let (pictures, picture_file) = pictures.unzip();
         let (socket, child) = socket_pair()?;
         // What lies on the network is connected to by the service, at the other end of this line.
         let line = named(&request.reference).map(|camera| socket_pair().map(|pair| (camera, pair))).transpose()?;
@@ -100,8 +112,8 @@ impl Worker {
         ipc::write_start(&mut message, std::process::id(), settings, &request)
             .ok_or_else(|| Error::new(Kind::TooLarge, "video_reference or video_source_properties are too long"))?;
         // Before the worker exists: the order waits in the socket.
-        send_with(&socket, message.message(), line.as_ref().map(|(_, (_, theirs))| theirs))
-            .map_err(|errno| system("sending a worker its order")(errno.into()))?;
+        let descriptors = [picture_file.as_ref(), line.as_ref().map(|(_, (_, theirs))| theirs)];
+        send_with(&socket, message.message(), descriptors).map_err(|errno| system("sending a worker its order")(errno.into()))?;
         message.wipe();
         let beside = line.map(|(camera, (ours, _))| {
             let dial = Dial::new(Arc::clone(&settings.network), camera);
@@ -130,6 +142,7 @@ impl Worker {
             slots: vec![Slot::Worker; ring.slots() as usize],
             returning: 0,
             muted: (request.muted, request.muted),
+            widths: Default::default(),
             message,
             process: None,
         };
@@ -138,6 +151,7 @@ impl Worker {
             reference: request.reference.redacted(),
             socket,
             ring: Arc::new(ring),
+            pictures,
             // The worker's own limits: to PLAY, and from there to a first frame.
             open_deadline: now + settings.open_timeout * 2 + WATCHDOG_MARGIN,
             stall_timeout: settings.stall_timeout + WATCHDOG_MARGIN,
@@ -173,6 +187,9 @@ impl Worker {
         loop {
             self.flush();
             match self.take_message() {
+                Ok(Some(Event::Picture(drawn))) if !self.pictures.as_ref().is_some_and(|pictures| pictures.announced(&drawn)) => {
+                    return Err(broke_protocol("a picture that nobody asked for"));
+                }
                 Ok(Some(event)) => return self.state.borrow_mut().check(event),
                 Ok(None) => return Err(broke_protocol("a message that is none")),
                 Err(Errno::AGAIN | Errno::INTR) => self.wait().await?,
@@ -254,6 +271,32 @@ impl Worker {
         self.flush();
     }
 
+    /// From now on every frame is kept in each of these widths, those of [`WIDTHS`] at most that come first; without any, none is. Never
+    /// blocks.
+    pub fn keep(&self, widths: &[u16]) {
+        if self.pictures.is_some() {
+            self.state.borrow_mut().widths.1 = widths.iter().copied().take(WIDTHS).collect();
+            self.flush();
+        }
+    }
+
+    /// Asks for a picture of a frame that was kept in `width` and whose slot is held yet: with boxes, or bare. Gives the name under which it will
+    /// be announced; `None`: not now (too many are under way, or the socket is full). Never blocks.
+    pub fn draw(&self, frame: &Frame, width: u16, markings: Option<Vec<Marking>>) -> Option<u32> {
+        let job = self.pictures.as_ref()?.free_job()?;
+        let draw = ipc::Draw { job, slot: frame.slot, frame_id: frame.frame_id, width, markings };
+        let state = &mut *self.state.borrow_mut();
+        ipc::write_draw(&mut state.message, &draw);
+        rustix::net::send(self.socket.get_ref(), state.message.message(), SendFlags::DONTWAIT | SendFlags::NOSIGNAL).ok()?;
+        self.pictures.as_ref()?.ordered(job, frame.frame_id);
+        Some(job)
+    }
+
+    /// The JPEG of a picture that was announced: once.
+    pub fn picture(&self, drawn: &Drawn) -> Option<Arc<[u8]>> {
+        self.pictures.as_ref()?.take(drawn)
+    }
+
     /// Writes what the socket has room for; the rest is written by `next`.
     fn flush(&self) {
         let state = &mut *self.state.borrow_mut();
@@ -266,6 +309,13 @@ impl Worker {
                 return; // Full: later. Broken: `next` will see why.
             }
             state.muted.0 = state.muted.1;
+        }
+        if state.widths.0 != state.widths.1 {
+            ipc::write_keep(&mut state.message, &state.widths.1);
+            if send(&state.message).is_err() {
+                return;
+            }
+            state.widths.0.clone_from(&state.widths.1);
         }
         for (index, owner) in state.slots.iter_mut().enumerate() {
             if state.returning == 0 {
@@ -310,7 +360,7 @@ impl Worker {
 
 impl State {
     fn has_unsent(&self) -> bool {
-        self.returning > 0 || self.muted.0 != self.muted.1
+        self.returning > 0 || self.muted.0 != self.muted.1 || self.widths.0 != self.widths.1
     }
 
     /// Whether an event may come now. What a worker says is not believed but checked.
@@ -342,6 +392,8 @@ impl State {
             }
             Event::Notice(_) if self.noticed >= MAX_NOTICES => return Err(broke_protocol("too many messages")),
             Event::Notice(_) => self.noticed += 1,
+            // Looked at by [`Pictures::announced`].
+            Event::Picture(_) => {}
             Event::Ended | Event::Failed(_) => {}
         }
         Ok(event)
@@ -365,13 +417,13 @@ fn socket_pair() -> Result<(OwnedFd, OwnedFd)> {
         .map_err(|errno| system("creating a worker's socket")(errno.into()))
 }
 
-/// Sends a message, and a descriptor with it.
-fn send_with(socket: &OwnedFd, message: &[u8], descriptor: Option<&OwnedFd>) -> std::result::Result<(), Errno> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+/// Sends a message, and descriptors with it.
+fn send_with(socket: &OwnedFd, message: &[u8], descriptors: [Option<&OwnedFd>; 2]) -> std::result::Result<(), Errno> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
     let mut control = SendAncillaryBuffer::new(&mut space);
-    let descriptors: Vec<_> = descriptor.iter().map(|descriptor| descriptor.as_fd()).collect();
+    let descriptors: Vec<_> = descriptors.iter().flatten().map(|descriptor| descriptor.as_fd()).collect();
     if !descriptors.is_empty() {
-        // One fits.
+        // Two fit.
         control.push(SendAncillaryMessage::ScmRights(&descriptors));
     }
     rustix::net::sendmsg(socket, &[IoSlice::new(message)], &mut control, SendFlags::NOSIGNAL).map(|_| ())

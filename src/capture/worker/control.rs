@@ -3,7 +3,8 @@
 //! A thread of its own listens, so that a worker that is busy decoding or waits for its camera still takes back slots and
 //! hears that it shall stop. What it heard is state behind one lock; nobody has to poll.
 
-use crate::capture::ipc::{self, ALIVE_INTERVAL, Order, Start, Writer};
+use super::pictures::Pictures;
+use crate::capture::ipc::{self, ALIVE_INTERVAL, Order, RingWriter, Start, Writer};
 use crate::capture::{Event, Frame, Progress};
 use crate::command::SourceProperties;
 use crate::error::{Error, Kind, Result, system};
@@ -47,45 +48,68 @@ pub(super) struct Control {
     shared: Arc<Shared>,
     message: Writer,
     last_said: Instant,
+    /// Pictures for people, where they are made.
+    pictures: Option<Arc<Pictures>>,
     /// The counters as the parent knows them, and since when.
     told: (Progress, Instant),
 }
 
-/// Takes the first message off the socket, and with it, for a camera on the network, the line by which the service is asked
-/// for connections.
-pub(super) fn receive_start(socket: &OwnedFd) -> Result<(Box<Start>, Option<OwnedFd>)> {
+/// What comes with the first message.
+#[derive(Debug, Default)]
+pub(super) struct Descriptors {
+    /// Where pictures are written.
+    pub(super) pictures: Option<OwnedFd>,
+    /// For a camera on the network, the line by which the service is asked for connections.
+    pub(super) line: Option<OwnedFd>,
+}
+
+/// Takes the first message off the socket.
+pub(super) fn receive_start(socket: &OwnedFd) -> Result<(Box<Start>, Descriptors)> {
     let mut message = vec![0; ipc::MAX_MESSAGE_BYTES];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let parts = &mut [IoSliceMut::new(&mut message)];
     let got = rustix::net::recvmsg(socket, parts, &mut control, RecvFlags::CMSG_CLOEXEC)
         .map_err(|errno| system("waiting for the order to start")(errno.into()))?;
-    let line = control.drain().find_map(|message| match message {
-        RecvAncillaryMessage::ScmRights(mut lines) => lines.next(),
+    let mut descriptors = control.drain().filter_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(descriptors) => Some(descriptors),
         _ => None,
     });
+    let mut descriptors = descriptors.next().into_iter().flatten();
     let order = ipc::read_order(message.get(..got.bytes).unwrap_or_default());
     message.fill(0); // It holds the camera's password.
     match order {
-        Some(Order::Start(start)) => Ok((start, line)),
+        Some(Order::Start(start)) => {
+            // In this order.
+            let pictures = if start.settings.picture_width > 0 { descriptors.next() } else { None };
+            Ok((start, Descriptors { pictures, line: descriptors.next() }))
+        }
         _ => Err(Error::new(Kind::Worker, "the first message is no order to start")),
     }
 }
 
 impl Control {
     /// Starts to listen. `grace` is what we have between being told to stop and being ended, whatever we do.
-    pub(super) fn start(socket: OwnedFd, slots: u32, muted: bool, grace: Duration) -> Result<Control> {
+    /// `pictures`: the buffer for them and the width of the largest.
+    pub(super) fn start(
+        socket: OwnedFd,
+        slots: u32,
+        muted: bool,
+        grace: Duration,
+        pictures: Option<(RingWriter, u32)>,
+    ) -> Result<Control> {
         let (signals, signalled) = UnixStream::pair().map_err(system("creating the signal socket"))?;
         signal_hook::low_level::pipe::register(signal_hook::consts::SIGTERM, signals).map_err(system("catching SIGTERM"))?;
         let heard = Heard { free: vec![true; slots as usize], muted, stop: false };
         let shared = Arc::new(Shared { heard: Mutex::new(heard), changed: Condvar::new() });
         let socket = Arc::new(socket);
-        let (listener, state) = (Arc::clone(&socket), Arc::clone(&shared));
+        let pictures = pictures.map(|(buffer, width)| Pictures::new(buffer, width, Arc::clone(&socket)));
+        let (listener, state, drawing) = (Arc::clone(&socket), Arc::clone(&shared), pictures.clone());
         std::thread::Builder::new()
             .name("control".into())
             .stack_size(LISTENER_STACK_BYTES)
             .spawn(move || {
-                listen(&listener, &signalled, &state);
+                listen(&listener, &signalled, &state, drawing.as_ref());
                 state.lock().stop = true;
                 state.changed.notify_all();
                 std::thread::sleep(grace);
@@ -98,8 +122,14 @@ impl Control {
             shared,
             message: Writer::new(),
             last_said: Instant::now(),
+            pictures,
             told: (Progress::default(), Instant::now()),
         })
+    }
+
+    /// Pictures for people, where they are made.
+    pub(super) fn pictures(&self) -> Option<Arc<Pictures>> {
+        self.pictures.clone()
     }
 
     /// Whether the parent wants us to end, or is gone.
@@ -219,9 +249,8 @@ fn take(heard: &mut Heard) -> Option<u32> {
 }
 
 /// Returns when there is a reason to stop: an order, SIGTERM, or a parent that is gone.
-fn listen(socket: &OwnedFd, signalled: &UnixStream, shared: &Shared) {
-    // Orders after the first are a few bytes.
-    let mut message = [0; 64];
+fn listen(socket: &OwnedFd, signalled: &UnixStream, shared: &Shared, pictures: Option<&Arc<Pictures>>) {
+    let mut message = vec![0; ipc::MAX_ORDER_BYTES];
     loop {
         let mut watched = [PollFd::from_borrowed_fd(socket.as_fd(), PollFlags::IN), PollFd::new(signalled, PollFlags::IN)];
         match rustix::event::poll(&mut watched, None) {
@@ -239,13 +268,26 @@ fn listen(socket: &OwnedFd, signalled: &UnixStream, shared: &Shared) {
             Err(Errno::AGAIN | Errno::INTR) => continue,
             Ok((0, _)) | Err(_) => return,
             Ok((length, _)) => {
+                let order = ipc::read_order(message.get(..length).unwrap_or_default());
+                if let (Some(Order::Release(slot)), Some(pictures)) = (&order, pictures) {
+                    // Before another frame can lie in it.
+                    pictures.forget(*slot);
+                }
                 let mut heard = shared.lock();
-                match ipc::read_order(message.get(..length).unwrap_or_default()) {
+                match order {
                     Some(Order::Release(slot)) => match heard.free.get_mut(slot as usize) {
                         Some(free) => *free = true,
                         None => return,
                     },
                     Some(Order::Muted(muted)) => heard.muted = muted,
+                    Some(Order::Keep(widths)) => match pictures {
+                        Some(pictures) => pictures.keep(widths),
+                        None => return,
+                    },
+                    Some(Order::Draw(draw)) => match pictures {
+                        Some(pictures) if pictures.draw(draw) => {}
+                        _ => return,
+                    },
                     // The service and its workers are one executable: anything else is an end of the conversation.
                     Some(Order::Stop | Order::Start(_)) | None => return,
                 }

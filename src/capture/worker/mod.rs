@@ -16,6 +16,7 @@ mod http;
 mod mutations;
 mod net;
 pub mod picture;
+mod pictures;
 mod reference;
 pub(super) mod rtsp;
 mod sandbox;
@@ -27,6 +28,7 @@ pub mod v4l2;
 
 use crate::capture::ipc::{ALIVE_INTERVAL, RingWriter, Start};
 use crate::capture::place::Place;
+use crate::capture::shown;
 use crate::capture::{Event, Frame, Progress, Request};
 use crate::clock::Wall;
 use crate::command::{Filling, PacketLosses, SourceProperties};
@@ -35,6 +37,7 @@ use backlog::Backlog;
 use control::Control;
 use decode::{AccessUnit, Codec, Decoder};
 use picture::Picture;
+use pictures::Keeper;
 use reference::Opened;
 use scale::Scaler;
 use silence::Silence;
@@ -58,18 +61,21 @@ pub fn run() -> u8 {
         eprintln!("`weir capture` is started by `weir serve`");
         return USAGE;
     };
-    let Ok((start, line)) = control::receive_start(&socket) else {
+    let Ok((start, descriptors)) = control::receive_start(&socket) else {
         eprintln!("`weir capture` is started by `weir serve`");
         return USAGE;
     };
-    if let Some(line) = line {
+    if let Some(line) = descriptors.line {
         dial::use_service(line);
     }
     let request = &start.request;
     sandbox::at_start(&start);
     // Before the limits, which count from what is mapped already, and before there is a second thread.
     let ring = RingWriter::open(ring, request.slots, request.rule.slot_bytes());
-    let control = Control::start(socket, request.slots, request.muted, start.settings.stop_grace);
+    let width = start.settings.picture_width;
+    let pictures = descriptors.pictures.map(|file| RingWriter::open(file, shown::JOBS, shown::jpeg_bytes(width)));
+    let pictures = pictures.and_then(Result::ok).map(|buffer| (buffer, width));
+    let control = Control::start(socket, request.slots, request.muted, start.settings.stop_grace, pictures);
     let Ok(mut control) = control else { return 1 };
     end(&mut control, |control| capture(&start, ring?, control))
 }
@@ -377,6 +383,8 @@ struct Frames<'a> {
     control: &'a mut Control,
     ring: RingWriter,
     scaler: Scaler,
+    /// Pictures for people, where they are made.
+    keeper: Option<Keeper>,
     filling: Filling,
     /// Of every frame this part is delivered, and how much of one is owed.
     stride: Option<(f64, f64)>,
@@ -395,9 +403,10 @@ impl<'a> Frames<'a> {
             _ => None,
         };
         Frames {
+            keeper: control.pictures().map(|pictures| Keeper::new(pictures, &request.masks)),
             control,
             ring,
-            scaler: Scaler::new(request.rule),
+            scaler: Scaler::new(request.rule).masked(&request.masks),
             filling: request.filling.unwrap_or(by_kind),
             // The first frame is delivered.
             stride: part.map(|part| (part, 1.0 - part)),
@@ -445,9 +454,11 @@ impl<'a> Frames<'a> {
             return Err(error);
         }
         let frame_id = self.progress.frame_id;
-        let (width, height) = self.scaler.turn().size(picture.width, picture.height);
+        let turn = self.scaler.turn();
+        let is_kept = self.keeper.as_mut().is_some_and(|keeper| keeper.keep(picture, turn, slot, frame_id));
+        let (width, height) = turn.size(picture.width, picture.height);
         let timestamp = self.in_order(timestamp);
-        self.control.say_frame(&Frame { slot, frame_id, timestamp, width, height })
+        self.control.say_frame(&Frame { slot, frame_id, timestamp, width, height, is_kept })
     }
 
     fn slot(&mut self) -> Result<Option<u32>> {
@@ -528,12 +539,14 @@ mod tests {
             rtsp_udp: false,
             user_agent: String::new(),
             network: Default::default(),
+            picture_width: 0,
             tls: crate::capture::CameraTls::default(),
         };
         let rule = InputRule { width: 32, height: 32, fit: Fit::Stretch, crop: None, grayscale: false, contrast: None };
         let request = Request {
             reference: crate::command::SourceReference::Text("x".into()),
             properties: Vec::new(),
+            masks: Vec::new(),
             rule,
             slots: 2,
             first_frame_id: 1,
@@ -544,7 +557,7 @@ mod tests {
         let start = Start { parent: 0, settings, trust: crate::capture::Trust::Machine, request };
         let (_ring, file) = crate::capture::Ring::create(2, rule.slot_bytes()).unwrap();
         let ring = RingWriter::open(file, 2, rule.slot_bytes()).unwrap();
-        let mut control = Control::start(worker, 2, false, start.settings.stop_grace).unwrap();
+        let mut control = Control::start(worker, 2, false, start.settings.stop_grace, None).unwrap();
         let code = end(&mut control, |control| {
             let properties = Panics.properties();
             Session::new(&start, control, ring, &properties, false).run(&mut Panics)

@@ -8,6 +8,7 @@
 
 use crate::capture::ipc::Start;
 use crate::capture::place::Place;
+use crate::capture::shown;
 use crate::confine::files::Files;
 use crate::confine::filter::{Filter, When};
 use crate::error::{Error, Kind, Result, system};
@@ -57,7 +58,9 @@ pub(super) fn before_open(start: &Start) -> Result<()> {
     if parent != Some(start.parent) {
         return Err(Error::new(Kind::ShuttingDown, "the service is gone"));
     }
-    let memory = start.settings.worker_memory_bytes;
+    // Who looks takes nothing away from the decoder.
+    let pictures = shown::worker_bytes(start.settings.picture_width);
+    let memory = start.settings.worker_memory_bytes.saturating_add(pictures);
     // What can be written to is the limit proper. The address space also holds the executable, the ring and the libraries
     // that libc opens later, so its limit counts from here. Threads add no arenas to it (`spawn::ONE_ARENA`).
     limit("data", Resource::Data, memory);

@@ -129,6 +129,7 @@ fn value_of(field: &Field, text: &str) -> Result<Value, String> {
             let (host, port) = super::host_and_port(text)?;
             Some(Value::Object(Sink::Udp(UdpSink { host, port }).write()))
         }
+        Holds::Masks { .. } => crate::json::parse_str(text).ok(),
         _ => Some(Value::from(text)),
     };
     value.ok_or_else(|| format!("expected {}", field.kind.words()))
@@ -241,6 +242,8 @@ mod tests {
             "0.25",
             "--max-detections",
             "7",
+            "--privacy-masks",
+            "[[[0,0],[1,0],[1,0.5]]]",
         ];
         let request = Request::parse(flags.iter().map(OsString::from).collect()).unwrap();
         let init = document::from_file(request.init().unwrap().as_bytes()).unwrap();

@@ -103,6 +103,7 @@ const INIT: &[Opt] = &[
         "what happens to a frame when the buffer is full",
     ),
     valued("consumption", "STRATEGY", OneOf(&["LAZY", "EAGER"]), "which frame is taken from the buffer: the next or the newest"),
+    valued("privacy-masks", "JSON", Something, "areas that are blackened: a list of polygons, see the reference"),
     valued("batch-collection-timeout", "S", Something, "how long a turn waits for late sources when there are several"),
     valued("class-agnostic-nms", "BOOLEAN", OneOf(&["true", "false"]), "whether a box may suppress boxes of other classes"),
     valued("confidence", "SCORE", Something, "lowest score that is reported, 0..1"),

@@ -4,7 +4,7 @@
 //! work (`max_fps` of 0, a port of text, an unknown capture property …): those are `invalid_payload` here.
 
 use super::fields::{self, *};
-use super::{Consumption, Filling, Init, ModelParameters, Property, Secret, Source, SourceReference, properties};
+use super::{Consumption, Filling, Init, ModelParameters, Property, Secret, Source, SourceReference, masks, properties};
 use crate::command::MAX_SOURCES;
 use crate::error::{Error, Kind, Result};
 use crate::json::{self, Object, Value};
@@ -36,6 +36,15 @@ pub fn read(message: &Object) -> Result<Init> {
     read_with(message, vec![sink])
 }
 
+/// Reads one source: the fields of [`SOURCE_FIELDS`].
+pub fn read_source(message: &Object) -> Result<Source> {
+    let several = || invalid("video_reference must name one source");
+    let [reference]: [_; 1] = references(VIDEO_REFERENCE.value(message)?)?.try_into().map_err(|_| several())?;
+    let properties = properties_of(VIDEO_SOURCE_PROPERTIES.given(message), 1)?.pop().unwrap_or_default();
+    let masks = masks::read(PRIVACY_MASKS.given(message), 1)?.pop().unwrap_or_default();
+    Ok(Source { reference, properties, masks })
+}
+
 /// Reads what [`write`] wrote.
 pub fn read_kept(document: &Object) -> Result<Init> {
     let sinks = match SINK_CONFIGURATION.value(document)? {
@@ -56,10 +65,11 @@ pub fn read_with(message: &Object, sinks: Vec<Sink>) -> Result<Init> {
     };
     let references = references(VIDEO_REFERENCE.value(message)?)?;
     let properties = properties_of(VIDEO_SOURCE_PROPERTIES.given(message), references.len())?;
-    let sources = references.into_iter().zip(properties);
+    let masks = masks::read(PRIVACY_MASKS.given(message), references.len())?;
+    let sources = references.into_iter().zip(properties).zip(masks);
     Ok(Init {
         model_id,
-        sources: sources.map(|(reference, properties)| Source { reference, properties }).collect(),
+        sources: sources.map(|((reference, properties), masks)| Source { reference, properties, masks }).collect(),
         sinks,
         parameters,
         api_key: API_KEY.secret(message)?.map(Secret::new),
@@ -95,6 +105,9 @@ pub fn write(init: &Init) -> Object {
             Value::Object(given)
         };
         put(VIDEO_SOURCE_PROPERTIES, Some(Value::Array(init.sources.iter().map(of_source).collect())));
+    }
+    if init.sources.iter().any(|source| !source.masks.is_empty()) {
+        put(PRIVACY_MASKS, Some(Value::Array(init.sources.iter().map(|source| masks::write(&source.masks)).collect())));
     }
     put(BATCH_COLLECTION_TIMEOUT, init.batch_collection_timeout.map(|timeout| Value::Float(timeout.as_secs_f64())));
     document
@@ -206,6 +219,7 @@ fn property_list(value: &Value) -> Result<Vec<Property>> {
 mod tests {
     use super::*;
     use crate::error::ErrorType::{self, Internal, InvalidPayload};
+    use crate::geometry::Polygon;
     use crate::json::parse_str;
     use crate::sink::{MemorySink, UdpSink};
 
@@ -300,6 +314,12 @@ mod tests {
             ("video_source_properties", "[{}, {}]", InvalidPayload, "ValueError", "video_source_properties has 2 entries for 1 sources"),
             ("video_source_properties", "[]", InvalidPayload, "ValueError", "video_source_properties has 0 entries for 1 sources"),
             ("video_source_properties", "5", InvalidPayload, "ValueError", "video_source_properties must be an object, not 5"),
+            ("privacy_masks", "5", InvalidPayload, "ValueError", "privacy_masks must be a list of polygons, not 5"),
+            ("privacy_masks", "[[[0,0],[1,0]]]", InvalidPayload, "ValueError", "privacy_masks: a polygon has 3 to 32 corners, not 2"),
+            ("privacy_masks", "[[[0,0],[1,0],[1,1.5]]]", InvalidPayload, "ValueError", "privacy_masks: a corner is [x, y], each from 0 to 1, not [1, 1.5]"),
+            ("privacy_masks", "[[[0,0],[1,0],[1,\"1\"]]]", InvalidPayload, "ValueError", "privacy_masks: a corner is [x, y], each from 0 to 1, not [1, '1']"),
+            ("privacy_masks", "[[[0,0],[1,0],[1]]]", InvalidPayload, "ValueError", "privacy_masks: a corner is [x, y], each from 0 to 1, not [1]"),
+            ("privacy_masks", "[[], []]", InvalidPayload, "ValueError", "privacy_masks has 2 entries for 1 sources"),
             ("batch_collection_timeout", "-1", InvalidPayload, "ValueError", "batch_collection_timeout must be 0 to 86400 seconds, not -1"),
             ("api_key", "5", InvalidPayload, "ValueError", "api_key must be a string"),
         ];
@@ -364,6 +384,7 @@ mod tests {
         several.sources[1].properties.clear();
         let (filling, consumption) = (Some(Filling::DropLatest), Some(Consumption::Eager));
         let batch_collection_timeout = Some(Duration::from_millis(250));
+        several.sources[1].masks = vec![Polygon(vec![[0.1, 0.2], [0.3, 1.0], [0.0, 0.7]])];
         let all = Init { sinks: vec![memory, least.sinks[0].clone()], filling, consumption, batch_collection_timeout, ..several };
         for init in [whole, least, all] {
             let written = write(&init);

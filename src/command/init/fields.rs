@@ -61,6 +61,16 @@ pub(super) const VIDEO_SOURCE_PROPERTIES: Field = Field::optional(
 )
 .such_as(r#"{"frame_width": 1920, "frame_height": 1080, "fps": 30.0}"#);
 
+pub(super) const PRIVACY_MASKS: Field = Field::optional(
+    "privacy_masks",
+    Kind::Masks { most: MAX_SOURCES },
+    "Areas that are blackened in every frame before the model or anybody sees it: polygons of 3 to 32 corners, each `[x, y]` as \
+     fractions (0 to 1) of width and height of the picture as it is shown; up to 16 of them for all sources, or a list with such a \
+     list for each source.",
+)
+.such_as("[[[0.0, 0.0], [0.3, 0.0], [0.3, 0.5], [0.0, 0.5]]]")
+.flagged("privacy-masks");
+
 pub(super) const BATCH_COLLECTION_TIMEOUT: Field = Field::optional(
     "batch_collection_timeout",
     Kind::Seconds { most: MAX_BATCH_TIMEOUT_S, above_zero: false },
@@ -85,7 +95,11 @@ pub const FIELDS: &[Field] = &[
     VIDEO_SOURCE_PROPERTIES,
     Field::optional("active_learning_target_dataset", Kind::Text, NOT_USED).being(Presence::Ignored),
     BATCH_COLLECTION_TIMEOUT,
+    PRIVACY_MASKS,
 ];
+
+/// What `POST /video_sources/snapshot` takes.
+pub const SOURCE_FIELDS: &[Field] = &[VIDEO_REFERENCE, VIDEO_SOURCE_PROPERTIES, PRIVACY_MASKS];
 
 /// The only kind of model there is.
 pub(super) const TYPE: Field =
@@ -112,7 +126,8 @@ pub(super) const MAX_DETECTIONS: Field =
 pub const MODEL_FIELDS: &[Field] = &[TYPE, CLASS_AGNOSTIC_NMS, CONFIDENCE, IOU_THRESHOLD, MAX_CANDIDATES, MAX_DETECTIONS];
 
 /// What the newer API's `video_configuration` shares with `init`, beside the reference.
-pub const VIDEO_FIELDS: &[Field] = &[MAX_FPS, FILLING, CONSUMPTION, VIDEO_SOURCE_PROPERTIES, BATCH_COLLECTION_TIMEOUT];
+pub const VIDEO_FIELDS: &[Field] =
+    &[MAX_FPS, FILLING, CONSUMPTION, VIDEO_SOURCE_PROPERTIES, BATCH_COLLECTION_TIMEOUT, PRIVACY_MASKS];
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]

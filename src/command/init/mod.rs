@@ -2,8 +2,10 @@
 
 pub mod document;
 pub mod fields;
+pub mod masks;
 pub mod properties;
 
+use crate::geometry::Polygon;
 use crate::sink::{Sink, UdpSink};
 use std::fmt;
 use std::time::Duration;
@@ -36,7 +38,7 @@ impl Init {
     pub fn new(model_id: String, reference: SourceReference, sink: UdpSink) -> Init {
         Init {
             model_id,
-            sources: vec![Source { reference, properties: Vec::new() }],
+            sources: vec![Source { reference, properties: Vec::new(), masks: Vec::new() }],
             sinks: vec![Sink::Udp(sink)],
             parameters: ModelParameters::default(),
             api_key: None,
@@ -55,6 +57,8 @@ pub struct Source {
     pub reference: SourceReference,
     /// Capture properties to set after opening, in the order given.
     pub properties: Vec<Property>,
+    /// What is blackened in every frame before anybody sees it.
+    pub masks: Vec<Polygon>,
 }
 
 /// An OpenCV capture property (`frame_width` for `CAP_PROP_FRAME_WIDTH`), name in lower case, known to exist.

@@ -193,8 +193,12 @@ mod tests {
             init: Init {
                 model_id: "toy/1".to_owned(),
                 sources: vec![
-                    Source { reference: camera, properties: vec![Property { name: "fps".to_owned(), value: 12.5 }] },
-                    Source { reference: SourceReference::Device(2), properties: Vec::new() },
+                    Source {
+                        reference: camera,
+                        properties: vec![Property { name: "fps".to_owned(), value: 12.5 }],
+                        masks: vec![crate::geometry::Polygon(vec![[0.0, 0.1], [0.5, 0.1], [0.5, 1.0]])],
+                    },
+                    Source { reference: SourceReference::Device(2), properties: Vec::new(), masks: Vec::new() },
                 ],
                 sinks: vec![Sink::Udp(UdpSink { host: "receiver".to_owned(), port: 9999 })],
                 parameters: ModelParameters { confidence: Some(0.25), ..ModelParameters::default() },
@@ -262,7 +266,8 @@ mod tests {
         let saved = kept();
         smol::block_on(store.save(|| vec![saved.clone()])).unwrap();
         let mut large = kept();
-        large.init.sources = vec![Source { reference: SourceReference::Text("x".repeat(1 << 20)), properties: Vec::new() }; 9];
+        large.init.sources =
+            vec![Source { reference: SourceReference::Text("x".repeat(1 << 20)), properties: Vec::new(), masks: Vec::new() }; 9];
         let error = smol::block_on(store.save(|| vec![large.clone()])).unwrap_err();
         assert_eq!(error.kind(), Kind::Exhausted);
         let (_, found) = Store::open(&folder.0);

@@ -106,7 +106,7 @@ impl SourceRecord {
             _ => return None,
         };
         let property = |property: PropertyRecord| Property { name: property.name, value: property.value };
-        Some(Source { reference, properties: self.properties.into_iter().map(property).collect() })
+        Some(Source { reference, properties: self.properties.into_iter().map(property).collect(), masks: Vec::new() })
     }
 }
 

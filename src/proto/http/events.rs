@@ -14,6 +14,7 @@ use http_body_util::Full;
 use hyper::body::{Body, Bytes, Frame, SizeHint};
 use smol::Timer;
 
+use super::live::Live;
 use crate::command::PipelineId;
 use crate::feed::{End, Feed, Message};
 use crate::json::{Style, Writer};
@@ -35,6 +36,8 @@ pub(super) enum Reply {
     Whole(Full<Bytes>),
     /// Comes as it happens.
     Events(Box<Events>),
+    /// Pictures, as they are taken.
+    Live(Box<Live>),
 }
 
 /// See the module.
@@ -135,6 +138,7 @@ impl Body for Reply {
         match self.get_mut() {
             Reply::Whole(body) => Pin::new(body).poll_frame(context),
             Reply::Events(events) => events.poll_event(context).map(|event| event.map(|bytes| Ok(Frame::data(bytes)))),
+            Reply::Live(live) => live.poll_piece(context).map(|piece| piece.map(|bytes| Ok(Frame::data(bytes)))),
         }
     }
 
@@ -142,13 +146,14 @@ impl Body for Reply {
         match self {
             Reply::Whole(body) => body.is_end_stream(),
             Reply::Events(events) => events.feeds.is_empty(),
+            Reply::Live(live) => live.is_over(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Reply::Whole(body) => body.size_hint(),
-            Reply::Events(_) => SizeHint::default(),
+            Reply::Events(_) | Reply::Live(_) => SizeHint::default(),
         }
     }
 }

@@ -2,6 +2,8 @@
 
 mod cors;
 mod events;
+mod inventory;
+mod live;
 mod patient;
 mod respond;
 mod routes;

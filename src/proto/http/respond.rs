@@ -7,7 +7,8 @@ use hyper::{Response, StatusCode};
 use uuid::Uuid;
 
 use super::events;
-use super::routes::inventory;
+use super::inventory;
+use super::live::Live;
 use crate::command::{PipelineId, Reply};
 use crate::error::{Error, ErrorType, Kind};
 use crate::feed::Feed;
@@ -51,6 +52,17 @@ pub(super) fn events(feeds: Vec<(PipelineId, Feed)>, is_named: bool, seat: Rc<Se
     trusting(reply)
 }
 
+/// Pictures for as long as somebody takes them.
+pub(super) fn live(live: Live) -> HttpReply {
+    let content_type = HeaderValue::try_from(live.content_type());
+    let mut reply = Response::new(events::Reply::Live(Box::new(live)));
+    if let Ok(content_type) = content_type {
+        reply.headers_mut().insert(header::CONTENT_TYPE, content_type);
+    }
+    reply.headers_mut().insert(UNBUFFERED, HeaderValue::from_static("no"));
+    trusting(reply)
+}
+
 /// `{"detail":"…"}`: what the framework of the reference says before a route is reached.
 pub(super) fn detail(status: StatusCode, text: &str) -> HttpReply {
     let mut out = Writer::new(Style::Compact);
@@ -84,9 +96,11 @@ pub(super) fn success(pipeline: Option<PipelineId>, reply: &Reply) -> HttpReply 
         }
         Reply::Report(found) => report_json::write(out.key("report"), found),
         Reply::Results { outputs, turn } => results(&mut out, outputs, turn),
+        Reply::History(history) => inventory::history(&mut out, history),
         Reply::Models(models) => inventory::models(&mut out, models),
         Reply::Device(device) => inventory::device(&mut out, device),
-        Reply::Initialised(_) | Reply::Done => {}
+        // A picture is a reply of its own.
+        Reply::Initialised(_) | Reply::Picture(_) | Reply::Done => {}
     }
     out.end_object();
     json(StatusCode::OK, out.finish())
@@ -146,7 +160,19 @@ fn status(kind: Kind) -> StatusCode {
         (Kind::Forbidden, _) => StatusCode::FORBIDDEN,
         (Kind::LockedOut, _) => StatusCode::TOO_MANY_REQUESTS,
         // The reference's "no answer from the manager"; and what may be asked again later.
-        (Kind::TimedOut | Kind::ShuttingDown | Kind::Crowded, _) => StatusCode::SERVICE_UNAVAILABLE,
+        (Kind::TimedOut | Kind::ShuttingDown | Kind::Crowded | Kind::NoPicture, _) => StatusCode::SERVICE_UNAVAILABLE,
+        // Somebody behind us: only who tries a source is told so.
+        (
+            Kind::SourceConnection
+            | Kind::SourceUnauthorised
+            | Kind::SourceLost
+            | Kind::SourceStalled
+            | Kind::SourceUnsupported
+            | Kind::NoKeyFrame
+            | Kind::Undecodable
+            | Kind::Worker,
+            _,
+        ) => StatusCode::BAD_GATEWAY,
         (_, ErrorType::InvalidPayload) => StatusCode::BAD_REQUEST,
         (_, ErrorType::Authorisation) => StatusCode::UNAUTHORIZED,
         (_, ErrorType::NotFound) => StatusCode::NOT_FOUND,

@@ -25,6 +25,8 @@ pub struct Settings {
     /// Host names this API answers to, against pages that point a name of theirs at us (DNS rebinding); empty: any.
     /// Addresses and `localhost` always pass: a page cannot take those over.
     pub hosts: Vec<String>,
+    /// Width of the largest picture, pixels; `None`: none are shown.
+    pub picture_width: Option<u32>,
     /// Servers that pass on requests of others, and whose word about them counts.
     pub proxies: Proxies,
     /// What holds at both doors.
@@ -40,6 +42,7 @@ impl Default for Settings {
             max_headers: 100,
             cors: Cors::default(),
             hosts: Vec::new(),
+            picture_width: Some(1280),
             proxies: Proxies::default(),
             rules: Rules::default(),
         }

@@ -1,7 +1,7 @@
 // One pipeline: its picture, its state in words, its figures, what happened, and what can be done.
 
 import { Chart } from "./chart.js";
-import { clean } from "./clean.js";
+import { clean, list, number, object } from "./clean.js";
 import { bdi, el, fresh, say, show } from "./dom.js";
 import { Picture } from "./picture.js";
 import { judge, read, sentence, source_name } from "./state.js";
@@ -9,6 +9,8 @@ import { knows, t } from "./text.js";
 
 // Events that are shown, newest first.
 const MOST_EVENTS = 50;
+// Steps of a history at most: ten minutes in steps of two seconds.
+const MOST_STEPS = 300;
 // From the word that a pipeline shall end until it is told so, seconds: for who pressed the wrong button.
 const UNDO_S = 5;
 
@@ -81,6 +83,20 @@ export class Card {
     this.element.append(this.confirm);
     this.name_all();
     say(this.words, t("loading"));
+    this.remember();
+  }
+
+  // What happened before somebody looked.
+  async remember() {
+    try {
+      const history = object((await this.device.json(`pipelines/${encodeURIComponent(this.id)}/history`)).history);
+      const step_ms = 1000 * number(history.interval_s, 5);
+      const values = (key) => list(history[key], MOST_STEPS).map((value) => number(value));
+      this.fps.past(values("frames_per_second"), step_ms);
+      this.latency.past(values("latency_s"), step_ms);
+    } catch {
+      // An older weir has no such route: the charts begin now.
+    }
   }
 
   confirmation() {

@@ -21,6 +21,14 @@ export class Chart {
     this.draw();
   }
 
+  // What was before the first one here: values in steps, the newest last.
+  past(values, step_ms, now = Date.now()) {
+    const first = this.samples[0]?.[0] ?? now;
+    const before = values.map((value, index) => [now - (values.length - index) * step_ms, value]);
+    this.samples.unshift(...before.filter(([time]) => time < first && time >= now - SPAN_MS));
+    this.draw(now);
+  }
+
   // One more; NaN is a gap.
   add(value, now = Date.now()) {
     this.samples.push([now, value]);

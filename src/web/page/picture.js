@@ -18,6 +18,8 @@ const STILL_MS = 1000;
 const AGAIN_MS = 2000;
 const NEVER_MS = 30_000;
 const MOST_BYTES = 8 << 20;
+// A camera may take seconds to its next picture, and the device waits for it.
+const PATIENCE_MS = 20_000;
 // For how long what was last seen counts as seen now, milliseconds.
 const SEEN_MS = 2000;
 
@@ -104,7 +106,7 @@ export class Picture {
       } catch (error) {
         if (signal.aborted) break;
         this.tell(error.status === 404 ? t("picture_off") : error.message);
-        pause = error.status === 404 ? NEVER_MS : AGAIN_MS;
+        pause = [403, 404].includes(error.status) ? NEVER_MS : AGAIN_MS;
       } finally {
         if (is_live) this.device.give_place();
       }
@@ -118,7 +120,7 @@ export class Picture {
   }
 
   async live(signal) {
-    const response = await this.device.fetch(`${this.path("live.mjpeg")}&fps=${LIVE_FPS}`, { signal });
+    const response = await this.device.fetch(`${this.path("live.mjpeg")}&fps=${LIVE_FPS}`, { signal, patience: PATIENCE_MS });
     show(this.mode, false);
     let newest;
     let is_busy = false;
@@ -139,7 +141,7 @@ export class Picture {
   }
 
   async still(signal) {
-    const response = await this.device.fetch(this.path("snapshot.jpg"), { signal });
+    const response = await this.device.fetch(this.path("snapshot.jpg"), { signal, patience: PATIENCE_MS });
     say(this.mode, t("picture_still"));
     show(this.mode, true);
     await this.decode(await bytes(response, MOST_BYTES), response.headers.get("x-frame-id"), signal);

@@ -92,7 +92,7 @@ const english = {
   seen_nothing: "nothing",
   picture_label: "Live picture of {source}. Seen now: {seen}",
   picture_none: "No picture",
-  picture_off: "This device shows no pictures (http.pictures is off), or its weir is too old for them.",
+  picture_off: "This device shows no pictures: its weir is too old for them.",
   picture_waiting: "Waiting for a picture …",
   picture_still: "still picture, once a second",
   picture_paused: "Paused",

@@ -26,6 +26,7 @@ pub fn settings() -> Settings {
         rtsp_udp: false,
         user_agent: "weir-test".into(),
         network: Default::default(),
+        picture_width: 1280,
         tls: Default::default(),
     }
 }
@@ -34,6 +35,7 @@ pub fn request(reference: impl Into<String>) -> Request {
     Request {
         reference: SourceReference::Text(reference.into()),
         properties: Vec::new(),
+        masks: Vec::new(),
         rule: RULE,
         slots: 4,
         first_frame_id: 1,
@@ -113,7 +115,7 @@ pub async fn failure(worker: &Worker) -> Error {
             Event::Failed(error) => return error,
             Event::Frame(frame) => worker.release(frame.slot),
             Event::Ended => panic!("ended well"),
-            Event::Opened(_) | Event::Alive(_) | Event::Notice(_) => {}
+            Event::Opened(_) | Event::Picture(_) | Event::Alive(_) | Event::Notice(_) => {}
         }
     }
 }

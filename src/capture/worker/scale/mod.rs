@@ -16,20 +16,23 @@
 
 mod colour;
 mod contrast;
+mod mask;
 mod taps;
 mod turned;
 
 use super::picture::{Layout, Matrix, Picture, Range};
 use super::turn::Turn;
 use crate::error::{Error, Kind, Result};
-use crate::geometry::{Fit, InputRule, Placement};
+use crate::geometry::{Fit, InputRule, Placement, Polygon};
 use colour::Colours;
+use mask::Mask;
 use taps::{ROW_SAMPLES, Row, Taps, Weighted};
 
 /// Scales pictures into model input.
 #[derive(Debug)]
 pub(super) struct Scaler {
     rule: InputRule,
+    masks: Vec<Polygon>,
     turn: Turn,
     plan: Option<Plan>,
     /// One per plane: the two source rows, mixed. Fixed at the full range of a u16 index, so that taps need no check;
@@ -49,6 +52,7 @@ struct Plan {
     turn: Turn,
     /// Of the turned picture.
     placement: Placement,
+    mask: Mask,
     /// Columns of the scaled picture as it lies.
     columns: usize,
     /// Per channel: the plane it lies in, and where in a row of that plane.
@@ -65,7 +69,12 @@ impl Scaler {
         let row = || Box::new([0; ROW_SAMPLES]);
         let rows = [row(), row(), row()];
         let (line, lying, contrast) = (Default::default(), Vec::new(), contrast::Tables::new());
-        Scaler { rule, turn: Turn::None, plan: None, rows, line, lying, contrast }
+        Scaler { rule, masks: Vec::new(), turn: Turn::None, plan: None, rows, line, lying, contrast }
+    }
+
+    /// With these areas black in every picture.
+    pub(super) fn masked(self, masks: &[Polygon]) -> Scaler {
+        Scaler { masks: masks.to_vec(), ..self }
     }
 
     /// From now on pictures are turned.
@@ -84,7 +93,7 @@ impl Scaler {
         let kind = (picture.width, picture.height, picture.layout, picture.range, picture.matrix);
         let plan = match self.plan.take().filter(|plan| plan.kind == kind && plan.turn == self.turn) {
             Some(plan) => plan,
-            None => Plan::new(&self.rule, kind, self.turn)?,
+            None => Plan::new(&self.rule, &self.masks, kind, self.turn)?,
         };
         let plan = self.plan.insert(plan);
         let Placement { pad_x, pad_y, scaled_width, scaled_height, .. } = plan.placement;
@@ -109,6 +118,7 @@ impl Scaler {
                 turned::copy(plan.turn, lying, plan.columns, out.get_mut(start..).unwrap_or_default(), width);
             }
         }
+        plan.mask.apply([&mut *red, &mut *green, &mut *blue], width);
         if self.rule.grayscale || self.rule.contrast.is_some() {
             let area = contrast::Area { width, left, top, columns, rows: scaled_height as usize };
             self.contrast.apply(self.rule.contrast, self.rule.grayscale, &area, [red, green, blue]);
@@ -118,12 +128,13 @@ impl Scaler {
 }
 
 impl Plan {
-    fn new(rule: &InputRule, kind: (u32, u32, Layout, Range, Matrix), turn: Turn) -> Result<Plan> {
+    fn new(rule: &InputRule, masks: &[Polygon], kind: (u32, u32, Layout, Range, Matrix), turn: Turn) -> Result<Plan> {
         let (width, height, layout, range, matrix) = kind;
         let (turned_width, turned_height) = turn.size(width, height);
         let placement = rule
             .place(turned_width, turned_height)
             .ok_or_else(|| Error::new(Kind::SourceUnsupported, "the static crop leaves nothing of the picture"))?;
+        let mask = Mask::new(masks, &placement);
         let lying = turned::lying(turn, &placement);
         let horizontal = taps::weights(lying.crop_x, lying.crop_width, lying.columns);
         let vertical = taps::weights(lying.crop_y, lying.crop_height, lying.rows);
@@ -145,7 +156,7 @@ impl Plan {
             }
         }
         let colours = Colours::new(layout, range, matrix);
-        Ok(Plan { kind, turn, placement, columns: lying.columns as usize, channels, vertical, planes, colours })
+        Ok(Plan { kind, turn, placement, mask, columns: lying.columns as usize, channels, vertical, planes, colours })
     }
 
     /// Scales the picture as it lies into three planes whose rows are `stride` bytes apart, the first at `start`.

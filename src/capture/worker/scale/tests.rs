@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::capture::worker::picture::Plane;
-use crate::geometry::StaticCrop;
+use crate::geometry::{Contrast, StaticCrop};
 
 const RULE: InputRule =
     InputRule { width: 32, height: 32, fit: Fit::Letterbox { fill: 114 }, crop: None, grayscale: false, contrast: None };
@@ -199,7 +199,8 @@ fn a_picture_that_lies_on_its_side_is_as_if_it_had_been_turned_first() {
         {
             let (width, height) = (80, 52);
             let data = planes(layout, width, height);
-            let mut scaler = Scaler::new(rule);
+            let masks = [crate::geometry::Polygon(vec![[0.1, 0.2], [0.4, 0.1], [0.3, 0.6]])];
+            let mut scaler = Scaler::new(rule).masked(&masks);
             scaler.set_turn(turn);
             let mut out = vec![0; rule.slot_bytes()];
             scaler.scale(&picture(layout, width, height, &data, Range::Limited, Matrix::Bt601), &mut out).unwrap();
@@ -207,7 +208,7 @@ fn a_picture_that_lies_on_its_side_is_as_if_it_had_been_turned_first() {
             let (width, height) = turn.size(width, height);
             let mut twin = vec![0; rule.slot_bytes()];
             let first = picture(layout, width, height, &data, Range::Limited, Matrix::Bt601);
-            Scaler::new(rule).scale(&first, &mut twin).unwrap();
+            Scaler::new(rule).masked(&masks).scale(&first, &mut twin).unwrap();
             // Chroma lies between other pixels where a mirrored position is rounded.
             let most = out.iter().zip(&twin).map(|(a, b)| a.abs_diff(*b)).max();
             assert!(most <= Some(3), "{turn:?} {layout:?} {rule:?}: {most:?}");
@@ -224,4 +225,47 @@ fn short_planes_short_slots_and_empty_crops_are_errors() {
     assert!(Scaler::new(RULE).scale(&good, &mut out[1..]).is_err());
     let crop = Some(StaticCrop { x_min: 50.0, x_max: 50.0, y_min: 0.0, y_max: 100.0 });
     assert!(Scaler::new(InputRule { crop, ..RULE }).scale(&good, &mut out).is_err());
+}
+
+#[test]
+fn what_lies_behind_a_mask_changes_nothing_anywhere() {
+    // The left third and a part below, in the picture as it lies.
+    let hidden = |x: usize, y: usize, width: usize, height: usize| 3 * x < width || (2 * y > height && 2 * x < width);
+    let rectangle = |left: f64, top: f64, right: f64, bottom: f64| {
+        crate::geometry::Polygon(vec![[left, top], [right, top], [right, bottom], [left, bottom]])
+    };
+    let crop = Some(StaticCrop { x_min: 20.0, x_max: 90.0, y_min: 10.0, y_max: 100.0 });
+    let contrasts = [None, Some(Contrast::Stretching), Some(Contrast::Histogram), Some(Contrast::Adaptive)];
+    let large = InputRule { width: 256, height: 256, ..RULE };
+    for rule in [RULE, large, InputRule { crop, fit: Fit::Stretch, ..RULE }] {
+        for (layout, contrast) in LAYOUTS.into_iter().flat_map(|layout| contrasts.map(|contrast| (layout, contrast))) {
+            let rule = InputRule { contrast, ..rule };
+            for turn in [Turn::None, Turn::Half] {
+                let (width, height) = (120, 80);
+                let masks = match turn {
+                    Turn::None => [rectangle(0.0, 0.0, 1.0 / 3.0, 1.0), rectangle(0.0, 0.5, 0.5, 1.0)],
+                    _ => [rectangle(2.0 / 3.0, 0.0, 1.0, 1.0), rectangle(0.5, 0.0, 1.0, 0.5)],
+                };
+                let data = planes(layout, width, height);
+                let mut other = data.clone();
+                for (plane, (row_bytes, rows)) in other.iter_mut().zip(layout.planes(width as usize, height as usize)) {
+                    let (samples, stride) = plane;
+                    for (x, y) in (0..rows).flat_map(|y| (0..row_bytes).map(move |x| (x, y))) {
+                        // A pair of pixels that share a sample is hidden or not together: the edges are even.
+                        if hidden(x, y, row_bytes, rows) {
+                            samples[y * *stride + x] ^= 0x55;
+                        }
+                    }
+                }
+                let scaled = |data: &[(Vec<u8>, usize); 3]| {
+                    let mut scaler = Scaler::new(rule).masked(&masks);
+                    scaler.set_turn(turn);
+                    let mut out = vec![0; rule.slot_bytes()];
+                    scaler.scale(&picture(layout, width, height, data, Range::Limited, Matrix::Bt601), &mut out).unwrap();
+                    out
+                };
+                assert!(scaled(&data) == scaled(&other), "{turn:?} {layout:?} {rule:?}");
+            }
+        }
+    }
 }

@@ -25,6 +25,14 @@ pub(super) async fn read(headers: &HeaderMap, body: Incoming, settings: &Setting
     Ok(document::read(&message).map(|init| Command::Init(Box::new(init))))
 }
 
+/// The same for a source that is only tried.
+pub(super) async fn read_source(headers: &HeaderMap, body: Incoming, settings: &Settings) -> Refused<Result<Command>> {
+    let bytes = collect(body, settings).await?;
+    let document = decode(headers, &bytes)?;
+    let message = validate::source(document.as_ref()).map_err(|faults| Box::new(validate::reply(&faults)))?;
+    Ok(document::read_source(&message).map(|source| Command::Peek(Box::new(source))))
+}
+
 /// The same for the newer API: a workflow, and no framework that checks its form.
 pub(super) async fn read_workflow(headers: &HeaderMap, body: Incoming, settings: &Settings) -> Refused<Result<Command>> {
     let bytes = collect(body, settings).await?;

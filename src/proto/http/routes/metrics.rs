@@ -7,6 +7,7 @@ use hyper::{HeaderMap, StatusCode, header};
 use crate::clock::process_cpu_time;
 use crate::command::{Command, Execute, Figures, Histogram, PacketLoss, PipelineId, Reply, Report, SourceFigures, SourceState};
 use crate::proto::gate::Gate;
+use crate::proto::http::inventory::resident_bytes;
 use crate::proto::http::respond::{self, HttpReply};
 
 /// A client that names this type gets it: Prometheus does since 2.5.
@@ -38,7 +39,7 @@ const OF_PIPELINE: [Counter<Figures>; 4] = [
 ];
 
 /// What a source counts.
-const OF_SOURCE: [Counter<SourceFigures>; 6] = [
+const OF_SOURCE: [Counter<SourceFigures>; 7] = [
     ("weir_source_workers_started_total", "Connections of a source, and attempts at one.", |figures| figures.workers),
     ("weir_source_frames_total", "Frames a source delivered.", |figures| figures.frames),
     ("weir_source_frames_without_slot_total", "Frames thrown away because none before them was done yet.", |figures| {
@@ -48,6 +49,7 @@ const OF_SOURCE: [Counter<SourceFigures>; 6] = [
         figures.frames_superseded
     }),
     ("weir_source_frames_early_total", "Delivered frames thrown away because of max_fps.", |figures| figures.frames_early),
+    ("weir_source_pictures_total", "Pictures made for clients that look.", |figures| figures.pictures),
     ("weir_source_frames_undecodable_total", "Frames that could not be decoded.", |figures| figures.frames_undecodable),
 ];
 
@@ -233,11 +235,4 @@ fn each<'a, T: 'a>(
     part: impl Fn(&'a Report) -> &'a Vec<T>,
 ) -> impl Iterator<Item = (PipelineId, usize, &'a T)> {
     reports.iter().flat_map(move |(id, report)| part(report).iter().enumerate().map(|(index, item)| (*id, index, item)))
-}
-
-/// Second field of `/proc/self/statm`, in pages.
-pub(super) fn resident_bytes() -> Option<f64> {
-    let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
-    let pages: f64 = statm.split_whitespace().nth(1)?.parse().ok()?;
-    Some(pages * rustix::param::page_size() as f64)
 }

@@ -1,11 +1,11 @@
 //! What each HTTP request means.
 
 mod initialise;
-pub(super) mod inventory;
 mod metrics;
 mod observe;
 mod openapi;
 mod pages;
+mod pictures;
 mod table;
 mod validate;
 
@@ -80,8 +80,8 @@ pub(super) async fn answer<E: Execute + Listen>(
                     if route.entry.scope.is_some() {
                         client.seat.admitted();
                     }
-                    let door = Door { commands, settings, seat: &client.seat, caller, who, query: head.uri.query(), changing };
-                    door.dispatch(route.route, &head.headers, body).await
+                    let door = Door { commands, settings, seat: &client.seat, caller, who, changing };
+                    door.dispatch(route.route, &head, body).await
                 }
                 Err(error) => {
                     if let Some(name) = changing {
@@ -160,14 +160,13 @@ struct Door<'a, E> {
     seat: &'a Rc<Seat>,
     caller: &'a Caller,
     who: Who,
-    /// What stands behind the path's question mark.
-    query: Option<&'a str>,
     /// The changing command that the path names.
     changing: Option<&'static str>,
 }
 
 impl<E: Execute + Listen> Door<'_, E> {
-    async fn dispatch(&self, route: Route<'_>, headers: &HeaderMap, body: Incoming) -> HttpReply {
+    async fn dispatch(&self, route: Route<'_>, head: &Parts, body: Incoming) -> HttpReply {
+        let (headers, query) = (&head.headers, head.uri.query());
         match route {
             Route::List => self.run(Ok(Command::List), None).await,
             Route::Ask(command, id) | Route::Change(command, id) => match parse_pipeline_id(id) {
@@ -195,10 +194,13 @@ impl<E: Execute + Listen> Door<'_, E> {
                 Ok(feeds) => respond::events(feeds, false, self.seat.clone()),
                 Err(error) => respond::failure(&error),
             },
-            Route::EventsOf => match self.listen_to_all() {
+            Route::EventsOf => match self.listen_to_all(query) {
                 Ok(feeds) => respond::events(feeds, true, self.seat.clone()),
                 Err(error) => respond::failure(&error),
             },
+            Route::Snapshot(id) => self.snapshot(id, query).await,
+            Route::Live(id) => self.live(id, query).await,
+            Route::Peek => self.peek(headers, body).await,
             Route::Health => observe::health(),
             Route::Ready => observe::readiness(self.commands, &self.settings.rules.gate).await,
             Route::Metrics => metrics::answer(self.commands, &self.settings.rules.gate, headers).await,
@@ -212,10 +214,10 @@ impl<E: Execute + Listen> Door<'_, E> {
     }
 
     /// The pipelines that the query names.
-    fn listen_to_all(&self) -> Result<Vec<(PipelineId, Feed)>> {
+    fn listen_to_all(&self, query: Option<&str>) -> Result<Vec<(PipelineId, Feed)>> {
         let wrong = |words: String| Error::new(Kind::InvalidValue, words);
         let mut ids = Vec::new();
-        for (name, value) in url::form_urlencoded::parse(self.query.unwrap_or_default().as_bytes()) {
+        for (name, value) in url::form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
             if name != "pipeline" {
                 return Err(wrong(format!("There is no parameter {}; name pipelines with pipeline=ID", name.escape_debug())));
             }
@@ -246,21 +248,21 @@ impl<E: Execute + Listen> Door<'_, E> {
     }
 
     async fn run(&self, command: Result<Command>, pipeline: Option<PipelineId>) -> HttpReply {
-        self.seat.busy();
-        let outcome = match command {
-            Ok(command) => self.settings.rules.gate.carry_out(self.commands, command, self.caller, &self.who).await,
-            Err(error) => {
-                self.seat.idle();
-                return self.unread(respond::failure(&error));
-            }
-        };
-        self.seat.idle();
-        match outcome {
+        match self.outcome(command).await {
             Ok(reply) => respond::success(pipeline, &reply),
-            Err(error) => {
-                log::debug!("door=http event=failure error={error}");
-                respond::failure(&error)
-            }
+            Err(reply) => reply,
         }
+    }
+
+    /// What a command answers, or the reply that says why it failed.
+    async fn outcome(&self, command: Result<Command>) -> std::result::Result<Reply, HttpReply> {
+        let command = command.map_err(|error| self.unread(respond::failure(&error)))?;
+        self.seat.busy();
+        let outcome = self.settings.rules.gate.carry_out(self.commands, command, self.caller, &self.who).await;
+        self.seat.idle();
+        outcome.map_err(|error| {
+            log::debug!("door=http event=failure error={error}");
+            respond::failure(&error)
+        })
     }
 }

@@ -32,6 +32,12 @@ pub(super) enum Route<'a> {
     Home,
     /// A file of the page.
     Page(&'a str),
+    /// A picture of one of its sources.
+    Snapshot(&'a str),
+    /// The same, one after the other.
+    Live(&'a str),
+    /// The first picture of a source that no pipeline has.
+    Peek,
     OpenApi,
     Health,
     Ready,
@@ -62,7 +68,7 @@ pub(super) struct Operation {
     pub summary: &'static str,
     /// In sentences.
     pub description: &'static str,
-    /// Parameters behind the path's question mark.
+    /// What its query may hold.
     pub query: &'static [Parameter],
     /// The schema of its body.
     pub body: Option<&'static str>,
@@ -74,16 +80,6 @@ pub(super) struct Operation {
     pub links: &'static [(&'static str, &'static str)],
 }
 
-/// A parameter behind the path's question mark.
-pub(super) struct Parameter {
-    pub name: &'static str,
-    pub description: &'static str,
-    /// Given once for each value, at least once and at most so often.
-    pub most: i128,
-}
-
-const PIPELINES: Parameter = Parameter { name: "pipeline", description: "Ids that initialise answered.", most: 32 };
-
 /// The body of a reply with status 200.
 pub(super) enum Success {
     /// JSON of that schema.
@@ -92,6 +88,20 @@ pub(super) enum Success {
     Text(&'static str),
     /// Server-sent events.
     Events,
+    /// A JPEG.
+    Picture,
+    /// One JPEG after the other.
+    Live,
+}
+
+/// A parameter of a query.
+pub(super) struct Parameter {
+    pub name: &'static str,
+    /// `integer`, `number`, `boolean`, or `ids`: given 1 to 32 times.
+    pub kind: &'static str,
+    /// The least that it may be.
+    pub least: Option<f64>,
+    pub words: &'static str,
 }
 
 /// A status other than 200.
@@ -133,6 +143,52 @@ const NEVER: &[Refusal] = &[Refusal {
 const TOKEN: &[Refusal] =
     &[refusal(401, "No token, or a wrong one."), refusal(403, "The token has not the scope."), refusal(429, GUESSED)];
 const LISTEN: &[Refusal] = &[refusal(404, "No such pipeline."), refusal(503, "As many clients listen as may.")];
+const NO_PICTURE: &[Refusal] = &[
+    refusal(404, "No such pipeline, or no such source in it."),
+    Refusal { status: 422, words: "A parameter that cannot be used.", schema: Some("HTTPValidationError") },
+    refusal(503, "There is no frame, and why; or as many clients look as may."),
+];
+const NO_SOURCE: &[Refusal] = &[refusal(502, "The source cannot be opened or shows nothing, and why.")];
+
+const SNAPSHOT: &[Parameter] = &[
+    Parameter { name: "source", kind: "integer", least: Some(0.0), words: "Index of the source; absent: 0." },
+    Parameter {
+        name: "width",
+        kind: "integer",
+        least: Some(16.0),
+        words: "Pixels at most; absent, or more than `http.picture_width`: that. The aspect is kept, and nothing enlarged.",
+    },
+    Parameter {
+        name: "boxes",
+        kind: "boolean",
+        least: None,
+        words: "Whether boxes, names and scores are drawn in (`1`); absent: no.",
+    },
+];
+const PIPELINES: &[Parameter] =
+    &[Parameter { name: "pipeline", kind: "ids", least: None, words: "Ids that initialise answered." }];
+const LIVE: &[Parameter] = &[
+    Parameter { name: "source", kind: "integer", least: Some(0.0), words: "Index of the source; absent: 0." },
+    Parameter {
+        name: "width",
+        kind: "integer",
+        least: Some(16.0),
+        words: "Pixels at most; absent, or more than `http.picture_width`: that. The aspect is kept, and nothing enlarged.",
+    },
+    Parameter {
+        name: "boxes",
+        kind: "boolean",
+        least: None,
+        words: "Whether boxes, names and scores are drawn in (`1`); absent: no.",
+    },
+    Parameter {
+        name: "fps",
+        kind: "number",
+        least: Some(1.0 / 60.0),
+        words: "Pictures in a second at most, up to 30; absent: 10. A client that does not keep up gets fewer.",
+    },
+];
+
 const NOT_READY: &[Refusal] = &[Refusal { status: 503, words: "No.", schema: None }];
 
 const READ: Option<Scope> = Some(Scope::Read);
@@ -260,6 +316,20 @@ pub(super) const TABLE: &[Entry] = &[
         },
     ),
     get(
+        "/pipelines/{pipeline_id}/history",
+        READ,
+        |id| Route::Ask(Command::History, id),
+        Operation {
+            id: "history",
+            summary: "A pipeline's last ten minutes",
+            description: "Frames a second of all its sources, and latency from a frame's timestamp to its prediction, in steps of \
+                          `interval_s`, oldest first; up to ten minutes, without the step under way.",
+            success: Success::Json("HistoryResponse"),
+            refusals: &[COMMAND, ABSENT],
+            ..PLAIN
+        },
+    ),
+    get(
         "/events",
         READ,
         |_| Route::EventsOf,
@@ -271,7 +341,53 @@ pub(super) const TABLE: &[Entry] = &[
                       `pipeline_id` and what happened under the event's name: `detections` or `update`; of an `end`, its `reason`.",
             success: Success::Events,
             refusals: &[TOKEN, LISTEN, UNUSABLE],
-            query: &[PIPELINES],
+            query: PIPELINES,
+            ..PLAIN
+        },
+    ),
+    get(
+        "/pipelines/{pipeline_id}/snapshot.jpg",
+        READ,
+        |id| Route::Snapshot(id),
+        Operation {
+            id: "snapshot",
+            summary: "A picture of a source",
+            description: "The camera's picture of a frame that comes now, as it is shown (turned, privacy masks black), with the frame's id \
+                      in `x-frame-id` and its time in `x-timestamp`, both as in its datagram. It is made for who asks, from the very \
+                      frame that the detections are of.",
+            query: SNAPSHOT,
+            success: Success::Picture,
+            refusals: &[TOKEN, NO_PICTURE],
+            ..PLAIN
+        },
+    ),
+    get(
+        "/pipelines/{pipeline_id}/live.mjpeg",
+        READ,
+        |id| Route::Live(id),
+        Operation {
+            id: "live",
+            summary: "Pictures of a source, one after the other",
+            description: "As `snapshot`, until the client closes or the pipeline is terminated. Each part has Content-Type, \
+                      Content-Length, X-Frame-Id and X-Timestamp. A picture is made when the one before has gone out; without a new \
+                      one for 15 s the last is sent again.",
+            query: LIVE,
+            success: Success::Live,
+            refusals: &[TOKEN, NO_PICTURE],
+            ..PLAIN
+        },
+    ),
+    post(
+        "/video_sources/snapshot",
+        |_| Route::Peek,
+        Operation {
+            id: "try_source",
+            summary: "Try a source",
+            description: "Opens a video source once, under all the rules of initialise, and answers its first picture. Nothing is kept. \
+                      At most two are tried at once.",
+            body: Some("SourceRequest"),
+            success: Success::Picture,
+            refusals: &[COMMAND, UNUSABLE, BODY, MISSHAPEN, NO_SOURCE],
             ..PLAIN
         },
     ),

@@ -5,12 +5,13 @@
 
 mod convert;
 mod fault;
+pub(super) mod query;
 
-use convert::{Refusal, boolean, integer, number, text};
+use convert::{Refusal, boolean, integer, list, number, text};
 pub(super) use fault::reply;
 use fault::{Fault, Input, Loc};
 
-use crate::command::init::fields::FIELDS;
+use crate::command::init::fields::{FIELDS, SOURCE_FIELDS};
 use crate::command::init::properties;
 use crate::json::{Object, Value};
 use crate::schema::{Field, Kind, Presence};
@@ -24,14 +25,23 @@ const REFERENCE_LIST: &str = "list[union[str,int]]";
 const PROPERTIES_DICT: &str = "dict[str,float]";
 const PROPERTIES_LIST: &str = "list[nullable[dict[str,float]]]";
 
+/// The source that a body of `POST /video_sources/snapshot` names, or why there is none.
+pub(super) fn source(document: Option<&Value>) -> Result<Object, Vec<Fault<'_>>> {
+    judged(document, SOURCE_FIELDS)
+}
+
 /// The message to carry out, or why not. `None` is a request without a body.
 pub(super) fn initialise(document: Option<&Value>) -> Result<Object, Vec<Fault<'_>>> {
+    judged(document, FIELDS)
+}
+
+fn judged<'a>(document: Option<&'a Value>, fields: &'static [Field]) -> Result<Object, Vec<Fault<'a>>> {
     const NO_BODY: &Value = &Value::Null;
     let mut check = Check { faults: Vec::new(), loc: vec![Loc::Key("body")] };
     let mut message = Object::default();
     match document {
         None => check.refuse(NO_BODY, convert::MISSING),
-        Some(Value::Object(given)) => check.fields(FIELDS, given, &mut message),
+        Some(Value::Object(given)) => check.fields(fields, given, &mut message),
         Some(other) => check.refuse(other, convert::MODEL),
     }
     if check.faults.is_empty() { Ok(message) } else { Err(check.faults) }
@@ -92,6 +102,7 @@ impl<'a> Check<'a> {
             Kind::Object { fields, .. } => self.object(value, |check, given, object| check.fields(fields, given, object)),
             Kind::References { .. } => self.references(value),
             Kind::Properties { .. } => self.properties(value),
+            Kind::Masks { .. } => self.take(value, list),
             Kind::Sink => self.object(value, Self::sink),
         }
     }

@@ -3,7 +3,7 @@
 mod replies;
 mod requests;
 
-use super::table::{Entry, Operation, Success, TABLE};
+use super::table::{Entry, Operation, Parameter, Success, TABLE};
 use crate::json::{Object, Style, Value, Writer};
 use std::sync::OnceLock;
 
@@ -73,21 +73,11 @@ fn described(entry: &Entry, operation: &Operation) -> Value {
             "description": "The id that initialise answered.",
             "schema": object! { "type": "string", "title": "Pipeline Id" },
         };
-        out.push("parameters", list![parameter]);
-    }
-    if !operation.query.is_empty() {
-        let parameters = operation.query.iter().map(|parameter| {
-            let values =
-                object! { "type": "array", "minItems": 1, "maxItems": parameter.most, "items": object! { "type": "string" } };
-            object! {
-                "name": parameter.name,
-                "in": "query",
-                "required": true,
-                "description": parameter.description,
-                "schema": values,
-            }
-        });
-        out.push("parameters", Value::Array(parameters.collect()));
+        let mut parameters = vec![parameter];
+        parameters.extend(operation.query.iter().map(parameter_of_query));
+        out.push("parameters", Value::Array(parameters));
+    } else if !operation.query.is_empty() {
+        out.push("parameters", Value::Array(operation.query.iter().map(parameter_of_query).collect()));
     }
     if let Some(schema) = operation.body {
         out.push("requestBody", object! { "required": true, "content": content("application/json", reference(schema)) });
@@ -105,10 +95,42 @@ fn described(entry: &Entry, operation: &Operation) -> Value {
     Value::Object(out)
 }
 
+fn parameter_of_query(parameter: &Parameter) -> Value {
+    let mut schema = Object::default();
+    match parameter.kind {
+        // As text: `1`, `true` …
+        "boolean" => schema.push("enum", list!["0", "1", "false", "true"]),
+        "ids" => {
+            let one = object! { "type": "string" };
+            let bounds = [
+                ("type", Value::from("array")),
+                ("minItems", Value::Integer(1)),
+                ("maxItems", Value::Integer(32)),
+                ("items", one),
+            ];
+            schema.extend(bounds);
+        }
+        kind => schema.push("type", Value::from(kind)),
+    }
+    schema.extend(parameter.least.map(|least| ("minimum", Value::Float(least))));
+    schema.extend((parameter.kind == "integer").then(|| ("maximum", Value::Integer(u32::MAX.into()))));
+    object! {
+        "name": parameter.name,
+        "in": "query",
+        "required": parameter.kind == "ids",
+        "description": parameter.words,
+        "schema": schema,
+    }
+}
+
 fn succeeded(operation: &Operation) -> Value {
     let (words, body) = match operation.success {
         Success::Json(schema) => ("The command was carried out.", content("application/json", reference(schema))),
         Success::Text(words) => (words, content("text/plain", object! { "type": "string" })),
+        Success::Picture => ("The picture.", content("image/jpeg", object! { "type": "string", "format": "binary" })),
+        Success::Live => {
+            ("The pictures.", content("multipart/x-mixed-replace", object! { "type": "string", "format": "binary" }))
+        }
         Success::Events => ("The events.", content("text/event-stream", replies::event())),
     };
     let mut out = Object::default();

@@ -4,13 +4,14 @@ use super::{list, object, reference, title};
 use crate::json::{Object, Value};
 
 /// Every schema with its name.
-pub(super) fn schemas() -> [(&'static str, Value); 10] {
+pub(super) fn schemas() -> [(&'static str, Value); 11] {
     [
         ("CommandContext", context()),
         ("CommandResponse", response("CommandResponse", [])),
         ("ListPipelinesResponse", response("ListPipelinesResponse", [("pipelines", ids())])),
         ("InferencePipelineStatusResponse", response("InferencePipelineStatusResponse", [("report", report())])),
         ("ConsumePipelineResponse", response("ConsumePipelineResponse", [("outputs", outputs()), ("frames_metadata", frames())])),
+        ("HistoryResponse", response("HistoryResponse", [("history", history())])),
         ("ModelsResponse", response("ModelsResponse", [("models", models())])),
         ("DeviceResponse", response("DeviceResponse", [("device", device())])),
         ("FailureResponse", failure()),
@@ -101,6 +102,15 @@ fn integer(words: &'static str) -> Value {
 
 fn string(words: &'static str) -> Value {
     object! { "type": "string", "description": words }
+}
+
+fn history() -> Value {
+    let latency = list![object! { "type": "number" }, object! { "type": "null" }];
+    whole(&[
+        ("interval_s", integer("How long a step is.")),
+        ("frames_per_second", object! { "type": "array", "items": object! { "type": "number" } }),
+        ("latency_s", object! { "type": "array", "description": "`null`: no frame.", "items": object! { "anyOf": latency } }),
+    ])
 }
 
 fn models() -> Value {

@@ -2,6 +2,7 @@
 
 use super::{list, object, reference, title};
 use crate::command::init::{fields, properties};
+use crate::geometry::{MAX_POINTS, MAX_POLYGONS};
 use crate::json::{Object, Value, parse_str};
 use crate::proto::http::workflow;
 use crate::schema::{Field, Kind, MAX_TEXT_BYTES, Presence};
@@ -11,6 +12,7 @@ use crate::sink::{self, memory};
 pub(super) fn schemas() -> Vec<(&'static str, Value)> {
     let mut found = vec![
         ("PipelineInitialisationRequest", request()),
+        ("SourceRequest", members("SourceRequest", fields::SOURCE_FIELDS)),
         ("WorkflowInitialisationRequest", workflow_request()),
         ("LaxBoolean", lax_boolean()),
         ("LaxCount", lax_count()),
@@ -157,6 +159,14 @@ fn forms(field: &Field) -> Vec<Value> {
                 object! { "type": "boolean", "description": told },
                 object! { "type": "array", "minItems": 1, "maxItems": most as i128, "items": items },
             ]
+        }
+        Kind::Masks { most } => {
+            let fraction = object! { "type": "number", "minimum": 0, "maximum": 1 };
+            let corner = object! { "type": "array", "minItems": 2, "maxItems": 2, "items": fraction };
+            let polygon = object! { "type": "array", "minItems": 3, "maxItems": MAX_POINTS as i128, "items": corner };
+            let one = object! { "type": "array", "maxItems": MAX_POLYGONS as i128, "items": polygon };
+            let each = object! { "anyOf": list![one.clone(), object! { "type": "null" }] };
+            vec![one, object! { "type": "array", "minItems": 1, "maxItems": most as i128, "items": each }]
         }
         Kind::Properties { most } => {
             let names: Vec<Value> = properties::NAMES.iter().map(|name| Value::from(*name)).collect();

@@ -26,6 +26,19 @@ const FLOAT_TEXT: Refusal =
 const BOOL: Refusal = Refusal { kind: "bool_type", text: "Input should be a valid boolean" };
 const BOOL_VALUE: Refusal = Refusal { kind: "bool_parsing", text: "Input should be a valid boolean, unable to interpret input" };
 
+pub(super) const TOO_SMALL: Refusal =
+    Refusal { kind: "greater_than_equal", text: "Input should be greater than or equal to the least that is allowed" };
+pub(super) const TOO_LARGE: Refusal =
+    Refusal { kind: "less_than_equal", text: "Input should be less than or equal to the most that is allowed" };
+
+/// A list, whose items others judge.
+pub(super) fn list(value: &Value) -> Result<Value, Refusal> {
+    match value {
+        Value::Array(_) => Ok(value.clone()),
+        _ => Err(LIST),
+    }
+}
+
 /// Only text is text.
 pub(super) fn text(value: &Value) -> Result<Value, Refusal> {
     match value {

@@ -1,12 +1,26 @@
-//! `GET /models` and `GET /device` as JSON.
+//! `GET /models`, `GET /device` and a pipeline's history as JSON.
 
-use super::metrics::resident_bytes;
 use crate::clock::{Wall, build_date};
-use crate::command::{Device, LocalModel};
+use crate::command::{Device, History, LocalModel};
 use crate::json::Writer;
 
+/// `"history": {…}`
+pub(super) fn history(out: &mut Writer, history: &History) {
+    out.key("history").begin_object();
+    out.key("interval_s").integer(history.interval_s);
+    out.key("frames_per_second").begin_array();
+    history.frames_per_second.iter().for_each(|value| out.float(*value));
+    out.end_array();
+    out.key("latency_s").begin_array();
+    for latency in &history.latency_s {
+        out.float(latency.map_or(f64::NAN, |seconds| (seconds * 1e6).round() / 1e6));
+    }
+    out.end_array();
+    out.end_object();
+}
+
 /// `"models": […]`
-pub(in crate::proto::http) fn models(out: &mut Writer, models: &[LocalModel]) {
+pub(super) fn models(out: &mut Writer, models: &[LocalModel]) {
     out.key("models").begin_array();
     for model in models {
         out.begin_object();
@@ -18,7 +32,7 @@ pub(in crate::proto::http) fn models(out: &mut Writer, models: &[LocalModel]) {
 }
 
 /// `"device": {…}`
-pub(in crate::proto::http) fn device(out: &mut Writer, device: &Device) {
+pub(super) fn device(out: &mut Writer, device: &Device) {
     out.key("device").begin_object();
     out.key("version").string(env!("CARGO_PKG_VERSION"));
     out.key("arch").string(std::env::consts::ARCH);
@@ -69,4 +83,11 @@ pub(in crate::proto::http) fn device(out: &mut Writer, device: &Device) {
 
 fn count(number: usize) -> i128 {
     number as i128
+}
+
+/// Second field of `/proc/self/statm`, in pages.
+pub(super) fn resident_bytes() -> Option<f64> {
+    let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
+    let pages: f64 = statm.split_whitespace().nth(1)?.parse().ok()?;
+    Some(pages * rustix::param::page_size() as f64)
 }
