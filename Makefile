@@ -79,7 +79,7 @@ nspawn: ## The packages and the unit under a real systemd, in a container (root,
 	cargo build --locked --release
 	tests/nspawn/run.sh target/release/weir
 
-# SHOTS=FOLDER keeps pictures of the page.
+# SHOTS=FOLDER keeps pictures of the page there (SHOTS=docs: those of the documentation).
 page: ## The page in Debian's Chromium, steered over WebDriver, and judged by axe-core from the npm registry
 	scripts/setup.sh build page
 	cargo build --locked

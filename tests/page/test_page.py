@@ -218,13 +218,12 @@ class Pictures(Case):
         label = wait_for("words for who does not see it", lambda: (text := browser.run("return document.querySelector('.picture canvas').getAttribute('aria-label')")) and "person" in text and "cat" in text and text)
         self.assertIn("sample.mp4", label)
         self.quiet()
-        for width, dark, name in ((1280, False, "page"), (390, True, "page-phone")):
+        for width, dark in ((1280, False), (390, True)):
             browser.size(width, 900 if width > 600 else 844)
             browser.dark(dark)
             wait_for("the next picture", lambda: browser.run("const canvas = document.querySelector('.picture canvas'); return Number(canvas.dataset.boxes) > 1 && canvas.dataset.frame !== window.last"))
             fits(self, f"{width}")
             judge(self, f"pictures at {width}")
-            shot(name)
 
     def test_more_pipelines_than_a_browser_has_connections(self):
         weir = self.serve("serve")
@@ -257,6 +256,30 @@ class Pictures(Case):
         self.assertEqual(weir.pipelines(), [])
         judge(self, "a camera that was tried")
         self.quiet()
+
+
+@unittest.skipUnless(SHOTS, "SHOTS names no folder")
+class Shots(Case):
+    def test_pictures_for_the_documentation(self):
+        weir = self.serve("serve")
+        weir.add(CLIP)
+        weir.add(f"rtsp://127.0.0.1:{free_port()}/gate")
+        weir.ask(f"/pause/{weir.add(CLIP, max_fps=5)}", {})
+        browser.size(1280, 860)
+        self.visit(weir.url)
+        self.state("Running")
+        self.state("Camera lost", ".card:nth-child(2)")
+        self.state("Paused", ".card:nth-child(3)")
+        wait_for("half a minute of figures", lambda: len(weir.json(f"/pipelines/{weir.pipelines()[0]}/history")["history"]["latency_s"]) >= 6)
+        browser.open(weir.url)
+        wait_for("three boxes", lambda: browser.run("return Number(document.querySelector('canvas')?.dataset.boxes) > 2"))
+        wait_for("the line of before", lambda: browser.run("return document.querySelector('.chart .line').getAttribute('d').length") > 60)
+        self.state("Camera lost", ".card:nth-child(2)")
+        shot("page")
+        browser.size(390, 760, 2)
+        browser.dark(True)
+        wait_for("three boxes", lambda: browser.run("return Number(document.querySelector('canvas')?.dataset.boxes) > 2"))
+        shot("page-phone")
 
 
 class Steering(Case):

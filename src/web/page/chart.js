@@ -5,7 +5,9 @@ import { t } from "./text.js";
 
 // What is kept and shown, milliseconds and samples: one each two seconds.
 export const SPAN_MS = 600_000;
-const MOST_SAMPLES = 400;
+const MOST_SAMPLES = 700;
+// Samples closer together than this say nothing new, milliseconds.
+const LEAST_MS = 900;
 const WIDTH = 300;
 const HEIGHT = 48;
 
@@ -31,6 +33,7 @@ export class Chart {
 
   // One more; NaN is a gap.
   add(value, now = Date.now()) {
+    if (now - (this.samples.at(-1)?.[0] ?? 0) < LEAST_MS) return;
     this.samples.push([now, value]);
     while (this.samples.length > MOST_SAMPLES || this.samples[0]?.[0] < now - SPAN_MS) this.samples.shift();
     this.draw(now);

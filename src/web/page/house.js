@@ -10,6 +10,10 @@ import { t } from "./text.js";
 // Between two looks at the pipelines, milliseconds: while somebody looks, and while the page is in the background.
 const LOOK_MS = 2000;
 const HIDDEN_MS = 5000;
+// Between two sentences about what is on the pictures.
+const SEE_MS = 1000;
+// Between two looks at least, however often a device says that something has happened.
+const LEAST_MS = 500;
 // The longest pause after answers that did not come.
 const LONGEST_MS = 10_000;
 // The longest that browsers wait: until somebody does something.
@@ -40,6 +44,7 @@ export class House {
     this.grid = el("div", { class: "grid" });
     this.element = el("section", { "aria-labelledby": this.heading.id }, this.heading, this.trouble, this.log_in, this.loading, this.empty, this.grid, this.more);
     this.several(several);
+    this.seeing = setInterval(() => this.see(), SEE_MS);
     this.run();
   }
 
@@ -81,6 +86,7 @@ export class House {
       this.counted?.();
       this.hurry = new AbortController();
       await wait(this.pause(), this.hurry.signal);
+      if (!this.is_gone) await wait(LEAST_MS);
     }
   }
 
@@ -135,6 +141,12 @@ export class House {
     } catch {
       // An older weir has no such route.
     }
+  }
+
+  // What is on the pictures now, in words: they change faster than states do.
+  see() {
+    if (document.hidden) return;
+    for (const card of this.cards.values()) card.look();
   }
 
   // One stream for the events of all pipelines.
@@ -212,6 +224,7 @@ export class House {
 
   gone() {
     this.is_gone = true;
+    clearInterval(this.seeing);
     this.hurry?.abort();
     this.ear?.abort();
     for (const card of this.cards.values()) card.gone();
