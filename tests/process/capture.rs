@@ -218,7 +218,9 @@ fn a_worker_has_no_secrets_of_the_service_and_limits_of_its_own() {
             let text = String::from_utf8_lossy(&text);
             assert!(!text.contains("hunter2") && !text.contains("CARGO") && !text.contains("PATH"), "{file}: {text}");
         }
-        let worker = start(request(clip("long.mp4"))).await;
+        // Where pictures are made, what they need comes on top.
+        let settings = Settings { picture_width: 0, ..settings() };
+        let worker = start_with(&settings, request(clip("long.mp4"))).await;
         opened(&worker).await;
         let limits = std::fs::read_to_string(format!("/proc/{}/limits", worker.pid())).unwrap();
         let limit = |name: &str| {

@@ -15,8 +15,11 @@ url, token, model, clip, port, folder = sys.argv[1:]
 folder = pathlib.Path(folder)
 document = httpx.get(f"{url}/openapi.json", timeout=60)
 (folder / "openapi.json").write_bytes(document.content)
-tool = [str(pathlib.Path(sys.executable).parent / "openapi-python-client"), "generate", "--path", "openapi.json", "--meta", "none",
-        "--output-path", "weir_client", "--fail-on-warning"]
+# It knows no pictures: they are files to it.
+(folder / "config.yml").write_text("content_type_overrides:\n  image/jpeg: application/octet-stream\n"
+                                   "  multipart/x-mixed-replace: application/octet-stream\n")
+tool = [str(pathlib.Path(sys.executable).parent / "openapi-python-client"), "generate", "--path", "openapi.json", "--config", "config.yml",
+        "--meta", "none", "--output-path", "weir_client", "--fail-on-warning"]
 environment = {"PATH": f"{pathlib.Path(sys.executable).parent}:/usr/bin:/bin", "HOME": str(folder)}
 made = subprocess.run(tool, cwd=folder, env=environment, capture_output=True, text=True)
 assert made.returncode == 0, made.stdout + made.stderr
@@ -59,6 +62,11 @@ assert pipeline in call("list_pipelines_list_pipelines_get").pipelines
 with httpx.stream("GET", f"{url}/pipelines/{pipeline}/events", headers={"authorization": f"Bearer {token}"}, timeout=60) as events:
     assert any(line == "event: detections" for line in events.iter_lines())
 called.add("listen")
+assert call("snapshot", pipeline_id=pipeline, width=320).payload.read(2) == b"\xff\xd8"
+assert call("try_source", body=models.SourceRequest(video_reference=clip)).payload.read(2) == b"\xff\xd8"
+with httpx.stream("GET", f"{url}/pipelines/{pipeline}/live.mjpeg", headers={"authorization": f"Bearer {token}"}, timeout=60) as live:
+    assert any(b"image/jpeg" in piece for piece in live.iter_bytes())
+called.add("live")
 report = call("get_status_status_pipeline_id_get", pipeline_id=pipeline)
 assert report.report.to_dict()["sources_metadata"][0]["state"] == "RUNNING", report
 for name in ("pause_pause_pipeline_id_post", "resume_resume_pipeline_id_post", "newer_pause", "newer_resume"):

@@ -16,7 +16,7 @@ pub(super) fn read(value: Option<&Value>, sources: usize) -> Result<Vec<Vec<Poly
     // For each: a list of lists of polygons (or of nothing), where a polygon is a list of corners.
     let is_corner = |value: &Value| items(value).is_some_and(|corner| corner.iter().all(|number| items(number).is_none()));
     let is_polygon = |value: &Value| items(value).is_some_and(|points| points.first().is_some_and(is_corner));
-    if list.is_empty() || is_polygon(&list[0]) {
+    if list.first().is_none_or(is_polygon) {
         return Ok(vec![polygons(list)?; sources]);
     }
     if list.len() != 1 && list.len() != sources {

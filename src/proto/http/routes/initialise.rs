@@ -15,7 +15,7 @@ use crate::proto::http::settings::Settings;
 use crate::proto::http::workflow;
 
 /// What was read, or the reply that says why not.
-type Refused<T> = std::result::Result<T, Box<HttpReply>>;
+pub(super) type Refused<T> = std::result::Result<T, Box<HttpReply>>;
 
 /// Reads, decodes and validates; the reply to send if that fails, the command or what the manager would refuse otherwise.
 pub(super) async fn read(headers: &HeaderMap, body: Incoming, settings: &Settings) -> Refused<Result<Command>> {

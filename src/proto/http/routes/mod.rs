@@ -250,19 +250,19 @@ impl<E: Execute + Listen> Door<'_, E> {
     async fn run(&self, command: Result<Command>, pipeline: Option<PipelineId>) -> HttpReply {
         match self.outcome(command).await {
             Ok(reply) => respond::success(pipeline, &reply),
-            Err(reply) => reply,
+            Err(reply) => *reply,
         }
     }
 
     /// What a command answers, or the reply that says why it failed.
-    async fn outcome(&self, command: Result<Command>) -> std::result::Result<Reply, HttpReply> {
-        let command = command.map_err(|error| self.unread(respond::failure(&error)))?;
+    async fn outcome(&self, command: Result<Command>) -> std::result::Result<Reply, Box<HttpReply>> {
+        let command = command.map_err(|error| Box::new(self.unread(respond::failure(&error))))?;
         self.seat.busy();
         let outcome = self.settings.rules.gate.carry_out(self.commands, command, self.caller, &self.who).await;
         self.seat.idle();
         outcome.map_err(|error| {
             log::debug!("door=http event=failure error={error}");
-            respond::failure(&error)
+            Box::new(respond::failure(&error))
         })
     }
 }

@@ -6,6 +6,7 @@ use hyper::body::Incoming;
 use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::{HeaderMap, StatusCode};
 
+use super::initialise::Refused;
 use super::validate::query::Query;
 use super::{Door, initialise};
 use crate::capture::MIN_PICTURE_WIDTH;
@@ -40,7 +41,7 @@ struct Asked {
 }
 
 /// Reads the query; the 422 that says what is wrong with it. A width beyond the largest is the largest.
-fn read(query: Option<&str>, largest: u32) -> std::result::Result<Asked, HttpReply> {
+fn read(query: Option<&str>, largest: u32) -> Refused<Asked> {
     let mut query = Query::new(query);
     let source = query.integer("source", 0, 0, u32::MAX.into());
     let width = query.integer("width", largest.into(), MIN_PICTURE_WIDTH.into(), u32::MAX.into()).min(largest.into());
@@ -57,7 +58,7 @@ impl<E: Execute + Listen> Door<'_, E> {
     pub(super) async fn snapshot(&self, id: &str, query: Option<&str>) -> HttpReply {
         match self.first(id, query).await {
             Ok((_, shown, _)) => picture(&shown, self.settings),
-            Err(reply) => reply,
+            Err(reply) => *reply,
         }
     }
 
@@ -74,13 +75,13 @@ impl<E: Execute + Listen> Door<'_, E> {
                 protect(reply.headers_mut(), self.settings);
                 reply
             }
-            Err(reply) => reply,
+            Err(reply) => *reply,
         }
     }
 
     /// The first picture, and who will get those that follow.
-    async fn first(&self, id: &str, query: Option<&str>) -> std::result::Result<(Viewer, Shown, Duration), HttpReply> {
-        let refused = |error: Error| respond::failure(&error);
+    async fn first(&self, id: &str, query: Option<&str>) -> Refused<(Viewer, Shown, Duration)> {
+        let refused = |error: Error| Box::new(respond::failure(&error));
         let id = parse_pipeline_id(id).map_err(refused)?;
         let largest = self.settings.picture_width.ok_or_else(|| refused(off()))?;
         let Asked { source, wish, interval } = read(query, largest)?;
@@ -106,7 +107,7 @@ impl<E: Execute + Listen> Door<'_, E> {
         match self.outcome(command).await {
             Ok(Reply::Picture(shown)) => picture(&shown, self.settings),
             Ok(other) => respond::success(None, &other),
-            Err(reply) => reply,
+            Err(reply) => *reply,
         }
     }
 }

@@ -60,7 +60,7 @@ impl Query {
     }
 
     /// The 422, if anything was wrong.
-    pub(in crate::proto::http::routes) fn end(self) -> Result<(), HttpReply> {
+    pub(in crate::proto::http::routes) fn end(self) -> Result<(), Box<HttpReply>> {
         if self.faults.is_empty() {
             return Ok(());
         }
@@ -80,6 +80,6 @@ impl Query {
         }
         out.end_array();
         out.end_object();
-        Err(respond::json(StatusCode::UNPROCESSABLE_ENTITY, out.finish()))
+        Err(Box::new(respond::json(StatusCode::UNPROCESSABLE_ENTITY, out.finish())))
     }
 }
