@@ -1,7 +1,7 @@
 # The two commands of this repository are `make demo` and `make test`; the others measure.
 # On a fresh Debian or Ubuntu with only git, make and Rust, each target first installs what it needs and says so.
 
-.PHONY: demo test quick format clippy licences bench fuzz sdk soak peer vm nspawn bare yocto help
+.PHONY: demo test quick format clippy licences bench fuzz page sdk soak peer vm nspawn bare yocto help
 
 help: ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -78,6 +78,12 @@ nspawn: ## The packages and the unit under a real systemd, in a container (root,
 	scripts/setup.sh build nspawn
 	cargo build --locked --release
 	tests/nspawn/run.sh target/release/weir
+
+# SHOTS=FOLDER keeps pictures of the page there (SHOTS=docs: those of the documentation).
+page: ## The page in Debian's Chromium, steered over WebDriver, and judged by axe-core from the npm registry
+	scripts/setup.sh build page
+	cargo build --locked
+	python3 tests/page/test_page.py target/debug/weir
 
 sdk: ## Roboflow's own inference-sdk steers weir (650 MB from PyPI)
 	scripts/setup.sh build test

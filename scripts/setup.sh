@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs the system packages that building, testing or packaging needs. Debian 12/13 and Ubuntu 22.04 or newer.
 #
-#   scripts/setup.sh build|test|bench|cross|package|vm|nspawn|bare ...
+#   scripts/setup.sh build|test|page|bench|cross|package|vm|nspawn|bare ...
 #
 # Says what it will do before it does it, installs only what is missing, and does nothing the second time.
 # Works as root and through sudo. On another distribution it names what it would have installed and goes on.
@@ -17,6 +17,8 @@ case $(uname -m) in
   x86_64) TEST+=(qemu-system-x86) ;;
   aarch64) TEST+=(qemu-system-arm) ;;
 esac
+# page: a browser and its driver.
+PAGE=(chromium chromium-driver curl openssl python3)
 # vm: machines of both architectures.
 VM=(qemu-system-x86 qemu-system-arm python3)
 # bench: an HTTP load generator.
@@ -41,6 +43,7 @@ for set in "$@"; do
   case $set in
     build) wanted+=("${BUILD[@]}") ;;
     test) wanted+=("${TEST[@]}") ;;
+    page) wanted+=("${PAGE[@]}") ;;
     bench) wanted+=("${BENCH[@]}") ;;
     cross) wanted+=("${CROSS[@]}") ;;
     package) wanted+=("${PACKAGE[@]}") ;;

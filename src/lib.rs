@@ -13,6 +13,7 @@
 //! * [`confine`]: child processes that read bytes of strangers: started, watched, locked in
 //! * [`outbound`]: connections to servers: proxies, trust, and why they fail
 //! * [`feed`]: what those who listen to a pipeline get
+//! * [`web`]: the page, embedded
 //! * [`command`]: everything the product can be told, and what it answers
 //! * [`view`]: what those who look at a source get
 //! * [`sink`]: where detections go
@@ -57,3 +58,4 @@ pub mod schema;
 pub mod service;
 pub mod sink;
 pub mod view;
+pub mod web;

@@ -3,6 +3,7 @@
 mod activation;
 mod declared;
 mod doors;
+pub mod platform;
 
 use crate::capture::{self, CameraTls, Spawner};
 use crate::clock::within;
@@ -204,7 +205,14 @@ fn shared(config: &Config, doors: Vec<SocketAddr>) -> Result<pipeline::Shared> {
         models: Models::new(registry_settings(config)),
         pool: Pool::start(threads)?,
         threads,
+        about: about(config),
     })
+}
+
+/// What `weir check` says of this machine.
+fn about(config: &Config) -> pipeline::About {
+    let config = config.clone();
+    Arc::new(move || platform::report(&config))
 }
 
 fn pipeline_settings(config: &Config) -> pipeline::Settings {

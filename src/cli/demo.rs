@@ -62,8 +62,9 @@ async fn show(commands: &Commands, addresses: Addresses, assets: &std::path::Pat
     let port = socket.get_ref().local_addr().map_err(system("ask for the local address"))?.port();
     // With a scheme it is a stream: paced like a camera and started again at its end.
     let reference = SourceReference::Text(format!("file://{}", assets.join(CLIP).display()));
+    let http = addresses.http;
     let init = Init::new(assets.join(MODEL).display().to_string(), reference, UdpSink { host: "127.0.0.1".to_owned(), port });
-    println!("weir demo: TCP {}, HTTP http://{}/docs; Ctrl-C ends it", addresses.tcp, addresses.http);
+    println!("weir demo: the page is at http://{http}/ (HTTP API: http://{http}/docs, TCP: {}); Ctrl-C ends it", addresses.tcp);
     commands.execute(Command::Init(Box::new(init))).await?;
     let mut buffer = vec![0; MAX_DATAGRAM_BYTES];
     loop {

@@ -6,7 +6,6 @@ mod ctl;
 mod demo;
 mod manual;
 mod models;
-mod platform;
 mod present;
 
 use crate::config::{Config, SECRET_VARIABLES};
@@ -258,7 +257,7 @@ fn check(mut options: Options) -> Result<ExitCode> {
     let config = options.configure()?;
     let model = match rest.as_slice() {
         [] => {
-            print!("{}", platform::report(&config));
+            print!("{}", crate::service::platform::report(&config));
             return Ok(ExitCode::SUCCESS);
         }
         [model] => model,

@@ -45,6 +45,17 @@ impl Histogram {
     }
 }
 
+/// A pipeline's last ten minutes, in steps, oldest first. The step under way is not in it.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct History {
+    /// How long a step is.
+    pub interval_s: u64,
+    /// Frames of all sources.
+    pub frames_per_second: Vec<f64>,
+    /// From a frame's timestamp until its prediction was ready, seconds, mean; `None`: no frame.
+    pub latency_s: Vec<Option<f64>>,
+}
+
 /// Of one pipeline, since it was created.
 #[derive(Debug, Clone, Default)]
 pub struct Figures {

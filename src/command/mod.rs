@@ -3,11 +3,13 @@
 
 mod figures;
 pub mod init;
+mod inventory;
 mod losses;
 mod report;
 
-pub use figures::{BUCKETS_S, Figures, Histogram, SourceFigures};
+pub use figures::{BUCKETS_S, Figures, Histogram, History, SourceFigures};
 pub use init::{Consumption, Filling, Init, ModelParameters, Property, Secret, Source, SourceReference};
+pub use inventory::{Device, LocalModel, ModelInUse, Outline};
 pub use losses::{PacketLoss, PacketLosses};
 pub use report::{Context, Event, LatencyReport, Report, Severity, SourceMetadata, SourceProperties, SourceState, Update};
 
@@ -36,6 +38,12 @@ pub enum Command {
     Mute(PipelineId),
     /// Process frames again.
     Resume(PipelineId),
+    /// The pipeline's last ten minutes.
+    History(PipelineId),
+    /// The models that lie on this machine.
+    Models,
+    /// The machine and what is in use of it.
+    Device,
     /// The first picture of a source, which is opened for that alone.
     Peek(Box<Source>),
     /// The oldest turn of a pipeline whose sink is in memory.
@@ -53,6 +61,12 @@ pub enum Reply {
     Initialised(PipelineId),
     /// To [`Command::Status`]. Boxed: it is much larger than the others.
     Report(Box<Report>),
+    /// To [`Command::History`].
+    History(History),
+    /// To [`Command::Models`].
+    Models(Vec<LocalModel>),
+    /// To [`Command::Device`].
+    Device(Box<Device>),
     /// To [`Command::Consume`].
     Results {
         /// Names under which the client wants the detections of each frame.

@@ -38,6 +38,11 @@ impl Budget {
         Rc::new(Budget { limit_bytes, reserved: RefCell::default() })
     }
 
+    /// What may be reserved, and what is, bytes.
+    pub(super) fn state(&self) -> (u64, u64) {
+        (self.limit_bytes, self.reserved.borrow().total())
+    }
+
     /// Reserves `bytes` for a pipeline's rings and workers, and `model_bytes` unless another pipeline shares the model.
     pub(super) fn reserve(self: &Rc<Self>, bytes: u64, model: &str, model_bytes: u64) -> Result<Reservation> {
         let mut reserved = self.reserved.borrow_mut();

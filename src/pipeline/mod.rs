@@ -6,6 +6,8 @@
 mod backoff;
 mod budget;
 mod buffer;
+mod history;
+mod inventory;
 mod journal;
 mod limiter;
 mod peek;
@@ -51,6 +53,9 @@ pub struct Settings {
     pub memory_limit_bytes: u64,
 }
 
+/// Tells the machine in lines of a word and a text; may take seconds.
+pub type About = std::sync::Arc<dyn Fn() -> String + Send + Sync>;
+
 /// What all pipelines share.
 pub struct Shared {
     /// See [`Settings`].
@@ -65,4 +70,6 @@ pub struct Shared {
     pub pool: Pool,
     /// Threads of `pool`.
     pub threads: usize,
+    /// For who asks what machine this is.
+    pub about: About,
 }

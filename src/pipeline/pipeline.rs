@@ -4,6 +4,7 @@ use super::Shared;
 use super::backoff::{Backoff, Outcome};
 use super::budget::{Budget, Reservation};
 use super::buffer::MAX_SLOTS;
+use super::history::Steps;
 use super::journal::Journal;
 use super::limiter::Limiter;
 use super::signal::Signal;
@@ -14,7 +15,7 @@ use super::store::Kept;
 use super::turns::{Part, Turns};
 use crate::capture::picture_bytes;
 use crate::clock::{Wall, within};
-use crate::command::{Context, Event, Figures, Init, MAX_SOURCES, PipelineId, Reply, Report, SourceState};
+use crate::command::{Context, Event, Figures, History, Init, MAX_SOURCES, Outline, PipelineId, Reply, Report, SourceState};
 use crate::error::{Error, Kind, Result};
 use crate::feed::{Feed, Message};
 use crate::infer::{Done, Job, Model, Queue, Thresholds, Ticket};
@@ -42,6 +43,7 @@ pub(super) struct Pipeline {
     journal: Rc<Journal>,
     sources: Vec<Source>,
     throughput: RefCell<Throughput>,
+    steps: RefCell<Steps>,
     turns: RefCell<Turns>,
     /// Rung when a frame has come, a turn is over or a source has changed.
     wake: Rc<Signal>,
@@ -107,6 +109,7 @@ impl Pipeline {
             journal,
             sources,
             throughput: RefCell::new(Throughput::new()),
+            steps: RefCell::new(Steps::new(Instant::now())),
             turns: RefCell::default(),
             wake,
             quit: Signal::new(),
@@ -204,6 +207,11 @@ impl Pipeline {
     /// The configuration declares it.
     pub(super) fn is_declared(&self) -> bool {
         matches!(self.origin, Origin::Declared { .. })
+    }
+
+    /// What its report does not say.
+    pub(super) fn outline(&self) -> Outline {
+        Outline { id: self.id, model_id: self.init.model_id.clone(), is_declared: self.is_declared() }
     }
 
     /// It does what `init` asks for.
@@ -426,7 +434,9 @@ impl Pipeline {
         }
         self.give_back(part.source, &part.taken);
         self.source(part.source, |source| source.record_latency(part.taken.frame.timestamp, started, took));
-        self.throughput.borrow_mut().record(Instant::now());
+        let now = Instant::now();
+        self.throughput.borrow_mut().record(now);
+        self.steps.borrow_mut().record(now, started.seconds_since(part.taken.frame.timestamp) + took.as_secs_f64());
     }
 
     async fn emit(&self, part: &Part, outputs: &Outputs, packer: &mut Packer) {
@@ -539,6 +549,11 @@ impl Pipeline {
             sources: self.sources.iter().map(Source::metadata).collect(),
             figures: self.figures(),
         }
+    }
+
+    /// Its last ten minutes.
+    pub(super) fn history(&self) -> History {
+        self.steps.borrow_mut().report(Instant::now())
     }
 
     fn figures(&self) -> Figures {

@@ -2,11 +2,12 @@
 
 use super::Shared;
 use super::budget::Budget;
+use super::inventory::{self, Machine};
 use super::peek::Peeks;
 use super::pipeline::{Origin, Pipeline};
 use super::state::Operation;
 use super::store::{Kept, Store};
-use crate::command::{Command, Execute, Init, MAX_SOURCES, PipelineId, Reply};
+use crate::command::{Command, Device, Execute, Init, MAX_SOURCES, PipelineId, Reply};
 use crate::error::{Error, Kind, Result};
 use crate::feed::{Feed, Listen};
 use crate::view::{Places, Viewer, Wish};
@@ -34,6 +35,8 @@ pub struct Table {
     pipelines: RefCell<Vec<Rc<Pipeline>>>,
     /// Absent when pipelines need not survive a restart.
     store: Option<Store>,
+    /// What was last said of the machine.
+    machine: Machine,
     /// For who looks at pictures.
     places: Places,
     peeks: Peeks,
@@ -56,6 +59,7 @@ impl Table {
             executor,
             pipelines: RefCell::default(),
             store,
+            machine: Machine::default(),
             closing: Cell::new(false),
         });
         for Kept { id, init, muted, is_declared } in kept {
@@ -109,6 +113,21 @@ impl Table {
             pipelines.into_iter().map(|pipeline| self.executor.spawn(async move { pipeline.terminate().await })).collect();
         for end in ends {
             end.await;
+        }
+    }
+
+    /// The machine and what is in use of it.
+    async fn device(&self) -> Device {
+        let about = self.machine.about(&self.shared).await;
+        let (memory_limit_bytes, memory_reserved_bytes) = self.budget.state();
+        Device {
+            threads: self.shared.threads,
+            memory_limit_bytes,
+            memory_reserved_bytes,
+            max_pipelines: self.shared.settings.max_pipelines,
+            models: inventory::in_use(&self.shared),
+            pipelines: self.pipelines.borrow().iter().map(|pipeline| pipeline.outline()).collect(),
+            about,
         }
     }
 
@@ -272,6 +291,9 @@ impl Execute for Commands {
                 table.peeks.look(*source, &table.shared, &table.budget).await.map(Reply::Picture)
             }
             Command::Consume(id) => table.find(id)?.consume(),
+            Command::History(id) => Ok(Reply::History(table.find(id)?.history())),
+            Command::Models => Ok(Reply::Models(inventory::local_models(&table.shared).await)),
+            Command::Device => Ok(Reply::Device(Box::new(table.device().await))),
             Command::Init(init) => {
                 let change = async move |table: &Rc<Table>, answer: &Answer| {
                     table.init(*init, || answer.is_closed()).await.map(Reply::Initialised)

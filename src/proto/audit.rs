@@ -53,7 +53,9 @@ pub(super) struct Change {
 pub(super) fn change(command: &Command) -> Option<Change> {
     let of = |name, id: &PipelineId| Some(Change { name, pipeline: Some(*id), details: String::new() });
     match command {
-        Command::List | Command::Status(_) | Command::Consume(_) => None,
+        Command::List | Command::History(_) | Command::Models | Command::Device | Command::Status(_) | Command::Consume(_) => {
+            None
+        }
         Command::Mute(id) => of("pause", id),
         Command::Resume(id) => of("resume", id),
         Command::Terminate(id) => of("terminate", id),

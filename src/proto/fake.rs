@@ -58,7 +58,9 @@ impl Execute for Fake {
             }
             Command::Mute(id) => self.change(id, "MUTE", SourceState::Running, SourceState::Muted),
             Command::Resume(id) => self.change(id, "RESUME", SourceState::Muted, SourceState::Running),
-            Command::Peek(_) | Command::Consume(_) => Err(Error::new(Kind::Unsupported, "")),
+            Command::History(_) | Command::Models | Command::Device | Command::Peek(_) | Command::Consume(_) => {
+                Err(Error::new(Kind::Unsupported, ""))
+            }
             Command::Terminate(id) => {
                 let before = self.pipelines.borrow().len();
                 self.pipelines.borrow_mut().retain(|pipeline| pipeline.0 != id);

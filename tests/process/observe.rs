@@ -167,6 +167,59 @@ fn a_crowd_that_does_not_read_costs_little_and_loses_its_places() {
 }
 
 #[test]
+fn one_stream_has_the_events_of_several_pipelines_until_the_last_has_ended() {
+    let weir = Weir::start();
+    let sink = udp::Receiver::new();
+    let start = || weir.init(&init(&weir, &format!("file://{}", clip("long.mp4")), ("127.0.0.1", sink.port()), ""));
+    let (one, other) = (start(), start());
+    let mut events = Events::listen_to(weir.http, &[&one, &other]);
+    // What one pipeline's own stream carries stands under the event's name.
+    let mut seen = std::collections::BTreeSet::new();
+    while seen.len() < 2 {
+        let event = events.named("detections").json();
+        assert_eq!(event.keys(), ["pipeline_id", "detections"]);
+        assert_eq!(event.get("detections").keys(), ["image", "predictions", "inference_metadata"]);
+        seen.insert(event.get("pipeline_id").text().unwrap().to_owned());
+    }
+    assert!(seen.contains(&one) && seen.contains(&other), "{seen:?}");
+    assert_eq!(weir.post(&format!("/pause/{one}"), "").status, 200);
+    let update = events.named("update").json();
+    assert_eq!(update.get("pipeline_id").text(), Some(one.as_str()));
+    assert_eq!(update.at("update/event_type").text(), Some("SOURCE_STATE_UPDATE"));
+    for id in [&one, &other] {
+        assert_eq!(weir.post(&format!("/terminate/{id}"), "").status, 200);
+        let end = events.named("end").data;
+        assert_eq!(end, format!(r#"{{"pipeline_id": "{id}", "reason": "terminated"}}"#));
+    }
+    assert!(events.next().is_none());
+}
+
+#[test]
+fn the_machine_and_its_models_are_told() {
+    let weir = Weir::start();
+    let sink = udp::Receiver::new();
+    let models = Json::parse(&weir.get("/models").body);
+    let named: Vec<_> =
+        models.get("models").items().iter().map(|model| model.get("model_id").text().unwrap().to_owned()).collect();
+    assert_eq!(named, [weir.toy()]);
+    let idle = Json::parse(&weir.get("/device").body);
+    assert_eq!(idle.at("device/memory_reserved_bytes").number(), Some(0.0));
+    assert!(idle.at("device/check").items().iter().any(|fact| fact.get("name").text() == Some("machine")), "{idle}");
+    // What is listed can be named.
+    let toy = &named[0];
+    let request =
+        request::init_to(toy, &request::quoted(&format!("file://{}", clip("long.mp4"))), ("127.0.0.1", sink.port()), "");
+    let id = weir.init(&request);
+    sink.next();
+    let busy = Json::parse(&weir.get("/device").body);
+    let (reserved, limit) = (busy.at("device/memory_reserved_bytes").number(), busy.at("device/memory_limit_bytes").number());
+    assert!(reserved > Some(0.0) && reserved < limit, "{busy}");
+    assert_eq!(busy.at("device/models/0/classes").number(), Some(3.0), "{busy}");
+    let outline = busy.at("device/pipelines/0").clone();
+    assert_eq!((outline.get("pipeline_id").text(), outline.get("model_id").text()), (Some(id.as_str()), Some(toy.as_str())));
+}
+
+#[test]
 fn status_of_a_loading_pipeline_says_how_far_it_is() {
     let registry = roboflow::Server::start();
     let weir = Weir::with_registry(&registry);

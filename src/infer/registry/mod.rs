@@ -157,6 +157,12 @@ impl Models {
         self.entries.borrow().values().filter_map(|entry| entry.model.upgrade()).collect()
     }
 
+    /// Finds the models that lie on this machine and that a pipeline may name; to be called where reading folders delays nobody.
+    pub fn here(&self) -> impl FnOnce() -> Vec<own::Owned> + Send + 'static {
+        let settings = self.settings.clone();
+        move || own::here(&settings)
+    }
+
     /// Waits until no loading thread runs: those that nobody waits for any more end soon, and with them what they started.
     /// Only when all who asked are gone; a new load would wait for this.
     pub async fn idle(&self) {

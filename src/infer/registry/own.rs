@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 
 /// Longest name of a model, characters: file systems allow 255 bytes.
 const MAX_NAME_CHARS: usize = 100;
+/// Folders of the cache at most that are looked into at each level.
+const MAX_FOLDERS: usize = 512;
 /// Longest file of class names, bytes.
 const MAX_NAMES_BYTES: u64 = 4 << 20;
 
@@ -165,6 +167,33 @@ pub fn list(settings: &Settings) -> Vec<Owned> {
         }
     }
     found.sort_by(|a, b| a.name.cmp(&b.name));
+    found
+}
+
+/// All that a pipeline may name without a network: those below the folders under the names that work there, then those of the
+/// cache under their ids.
+pub(super) fn here(settings: &Settings) -> Vec<Owned> {
+    let mut found = list(settings);
+    for model in &mut found {
+        // A folder's name alone would be a model of the API.
+        if model.path.is_dir() {
+            model.name = model.path.display().to_string();
+        }
+    }
+    let folders = |path: &Path| -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(path).into_iter().flatten().flatten().take(MAX_FOLDERS);
+        entries.map(|entry| entry.path()).filter(|path| path.is_dir()).collect()
+    };
+    let mut cached = Vec::new();
+    for path in folders(&settings.cache_dir).iter().flat_map(|dataset| folders(dataset)) {
+        let id = path.strip_prefix(&settings.cache_dir).ok().and_then(Path::to_str);
+        let weights = [cache::WEIGHTS, cache::YOLOV5_WEIGHTS].into_iter().find_map(|name| path.join(name).metadata().ok());
+        if let (Some(id), Some(weights), true) = (id, weights, cache::is_complete(&path)) {
+            cached.push(Owned { name: id.to_owned(), bytes: weights.len(), path });
+        }
+    }
+    cached.sort_by(|a, b| a.name.cmp(&b.name));
+    found.extend(cached);
     found
 }
 

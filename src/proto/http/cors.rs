@@ -5,6 +5,9 @@ use hyper::header::{self, HeaderMap, HeaderValue};
 /// Seconds a browser may remember a preflight's answer.
 const MAX_AGE_S: &str = "600";
 
+/// What a page of another origin may read of a reply's head: which frame a picture is, and when to ask again.
+const EXPOSED: &str = "x-frame-id, x-timestamp, retry-after";
+
 /// What a browser says of the page that asks: `same-origin`, `same-site`, `cross-site`, or `none` for the person itself.
 const FETCH_SITE: &str = "sec-fetch-site";
 
@@ -51,6 +54,7 @@ impl Cors {
         reply.insert(header::VARY, HeaderValue::from_static("Origin"));
         if let Some(origin) = self.allowed(request) {
             reply.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+            reply.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED));
         }
     }
 

@@ -1,7 +1,8 @@
-//! A pipeline's feed as server-sent events: the body of `GET /pipelines/{id}/events`.
+//! Feeds of pipelines as server-sent events: the bodies of `GET /pipelines/{id}/events` and of `GET /events`.
 //!
 //! `event: detections` carries the bytes of a frame's datagram, `event: update` an entry of the status report, and
-//! `event: end` is the last one and says why. Comments keep proxies from taking silence for a dead connection.
+//! `event: end` is a pipeline's last one and says why. Where several are listened to, each event's data names its pipeline. Comments
+//! keep proxies from taking silence for a dead connection.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -14,6 +15,7 @@ use hyper::body::{Body, Bytes, Frame, SizeHint};
 use smol::Timer;
 
 use super::live::Live;
+use crate::command::PipelineId;
 use crate::feed::{End, Feed, Message};
 use crate::json::{Style, Writer};
 use crate::proto::connections::Seat;
@@ -40,43 +42,57 @@ pub(super) enum Reply {
 
 /// See the module.
 pub(super) struct Events {
-    /// `None` when the last event is out.
-    feed: Option<Feed>,
+    /// Those whose last event is not out yet.
+    feeds: Vec<(PipelineId, Feed)>,
+    /// The first one that is looked at: each has its turn, however much the others have to say.
+    turn: usize,
+    /// Every event names its pipeline.
+    is_named: bool,
     heartbeat: Timer,
     has_greeted: bool,
     seat: Rc<Seat>,
 }
 
 impl Events {
-    /// The feed, sent over the connection in that seat.
-    pub(super) fn new(feed: Feed, seat: Rc<Seat>) -> Events {
+    /// The feeds, sent over the connection in that seat.
+    pub(super) fn new(feeds: Vec<(PipelineId, Feed)>, is_named: bool, seat: Rc<Seat>) -> Events {
         seat.stream(true);
-        Events { feed: Some(feed), heartbeat: Timer::after(HEARTBEAT), has_greeted: false, seat }
+        Events { feeds, turn: 0, is_named, heartbeat: Timer::after(HEARTBEAT), has_greeted: false, seat }
     }
 
     fn poll_event(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
-        let Some(feed) = &mut self.feed else { return Poll::Ready(None) };
+        if self.feeds.is_empty() {
+            return Poll::Ready(None);
+        }
         if !self.has_greeted {
             self.has_greeted = true;
             return Poll::Ready(Some(Bytes::from_static(GREETING)));
         }
-        match feed.poll_next(context) {
-            Poll::Ready(Ok(message)) => {
-                self.heartbeat.set_after(HEARTBEAT);
-                // A client that takes what it is sent is not the one to make room for another.
-                self.seat.idle();
-                Poll::Ready(Some(event(&message)))
+        for _ in 0..self.feeds.len() {
+            self.turn = (self.turn + 1) % self.feeds.len();
+            let Some((id, feed)) = self.feeds.get_mut(self.turn) else { continue };
+            let name = self.is_named.then_some(*id);
+            match feed.poll_next(context) {
+                Poll::Ready(Ok(message)) => {
+                    self.heartbeat.set_after(HEARTBEAT);
+                    // A client that takes what it is sent is not the one to make room for another.
+                    self.seat.idle();
+                    return Poll::Ready(Some(event(name, &message)));
+                }
+                Poll::Ready(Err(end)) => {
+                    self.feeds.swap_remove(self.turn);
+                    if self.feeds.is_empty() {
+                        self.seat.stream(false);
+                    }
+                    return Poll::Ready(Some(farewell(name, end)));
+                }
+                Poll::Pending => {}
             }
-            Poll::Ready(Err(end)) => {
-                self.feed = None;
-                self.seat.stream(false);
-                Poll::Ready(Some(Bytes::from_static(farewell(end))))
-            }
-            Poll::Pending => Pin::new(&mut self.heartbeat).poll(context).map(|_| {
-                self.heartbeat.set_after(HEARTBEAT);
-                Some(Bytes::from_static(COMMENT))
-            }),
         }
+        Pin::new(&mut self.heartbeat).poll(context).map(|_| {
+            self.heartbeat.set_after(HEARTBEAT);
+            Some(Bytes::from_static(COMMENT))
+        })
     }
 }
 
@@ -87,7 +103,7 @@ impl Drop for Events {
 }
 
 /// JSON has no line breaks of its own here, so each event is one line of data.
-fn event(message: &Message) -> Bytes {
+fn event(pipeline: Option<PipelineId>, message: &Message) -> Bytes {
     let (name, data) = match message {
         Message::Detections(datagram) => ("detections", datagram.to_vec()),
         Message::Update(update) => {
@@ -96,14 +112,22 @@ fn event(message: &Message) -> Bytes {
             ("update", json.finish())
         }
     };
-    [b"event: ", name.as_bytes(), b"\ndata: ", &data, b"\n\n"].concat().into()
+    match pipeline {
+        None => [b"event: ", name.as_bytes(), b"\ndata: ", &data, b"\n\n"].concat().into(),
+        Some(id) => {
+            let begin = format!("event: {name}\ndata: {{\"pipeline_id\": \"{id}\", \"{name}\": ");
+            [begin.as_bytes(), &data, b"}\n\n"].concat().into()
+        }
+    }
 }
 
-fn farewell(end: End) -> &'static [u8] {
-    match end {
-        End::Terminated => b"event: end\ndata: {\"reason\": \"terminated\"}\n\n",
-        End::TooSlow => b"event: end\ndata: {\"reason\": \"too_slow\"}\n\n",
-    }
+fn farewell(pipeline: Option<PipelineId>, end: End) -> Bytes {
+    let reason = match end {
+        End::Terminated => "terminated",
+        End::TooSlow => "too_slow",
+    };
+    let name = pipeline.map(|id| format!("\"pipeline_id\": \"{id}\", ")).unwrap_or_default();
+    format!("event: end\ndata: {{{name}\"reason\": \"{reason}\"}}\n\n").into()
 }
 
 impl Body for Reply {
@@ -121,7 +145,7 @@ impl Body for Reply {
     fn is_end_stream(&self) -> bool {
         match self {
             Reply::Whole(body) => body.is_end_stream(),
-            Reply::Events(events) => events.feed.is_none(),
+            Reply::Events(events) => events.feeds.is_empty(),
             Reply::Live(live) => live.is_over(),
         }
     }

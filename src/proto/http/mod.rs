@@ -2,6 +2,7 @@
 
 mod cors;
 mod events;
+mod inventory;
 mod live;
 mod patient;
 mod respond;
@@ -238,6 +239,78 @@ mod tests {
             assert_eq!(ask(address, &chunked).await.0, 200);
             let unknown_model = INIT.replace("a/1", "nope/7");
             assert_eq!(ask(address, &post("/initialise", JSON, &unknown_model)).await.0, 404);
+        });
+    }
+
+    #[test]
+    fn a_browser_gets_the_page_and_nobody_else_does() {
+        run(|executor| async move {
+            let address = open(&executor, Settings::default()).await;
+            let get = |path: &str, more: &str| format!("GET {path} HTTP/1.1\r\nhost: h\r\n{more}\r\n");
+            const BROWSER: &str = "accept: text/html,application/xhtml+xml,*/*;q=0.8\r\n";
+            let (status, head, page) = ask(address, &get("/", BROWSER)).await;
+            assert_eq!(status, 200);
+            assert!(page.starts_with("<!DOCTYPE html>") && page.ends_with("</html>\n"), "{page}");
+            assert!(head.contains("content-type: text/html; charset=utf-8\r\n") && !head.contains("content-encoding"), "{head}");
+            assert!(
+                head.contains("content-security-policy: default-src 'none'; script-src 'self';")
+                    && !head.contains("unsafe-inline")
+            );
+            let tag = head.lines().find_map(|line| line.strip_prefix("etag: ")).unwrap();
+            for known in [tag.to_owned(), format!("\"x\", W/{tag}")] {
+                let (status, head, body) = ask(address, &get("/", &format!("{BROWSER}if-none-match: {known}\r\n"))).await;
+                assert_eq!((status, body.as_str()), (304, ""), "{head}");
+            }
+            assert_eq!(ask(address, &get("/", &format!("{BROWSER}if-none-match: \"x\"\r\n"))).await.0, 200);
+            for (coding, packed) in
+                [("gzip, deflate, br", true), ("br, GZIP;q=0.5", true), ("gzip;q=0", false), ("identity", false)]
+            {
+                let mut stream = TcpStream::connect(address).await.unwrap();
+                let request = get("/page/main.js", &format!("connection: close\r\naccept-encoding: {coding}\r\n"));
+                stream.write_all(request.as_bytes()).await.unwrap();
+                let mut reply = Vec::new();
+                stream.read_to_end(&mut reply).await.unwrap();
+                let end = reply.windows(4).position(|four| four == b"\r\n\r\n").unwrap() + 4;
+                let head = String::from_utf8_lossy(&reply[..end]).to_ascii_lowercase();
+                assert!(head.contains("content-type: text/javascript") && head.contains("vary: accept-encoding"), "{head}");
+                assert_eq!(head.contains("content-encoding: gzip\r\n"), packed, "{coding}: {head}");
+                assert_eq!(reply[end..].starts_with(&[0x1f, 0x8b]), packed, "{coding}");
+            }
+            for (path, more) in
+                [("/", ""), ("/", "accept: */*\r\n"), ("/page/nothing.js", BROWSER), ("/page/..%2fmain.js", BROWSER)]
+            {
+                let (status, _, body) = ask(address, &get(path, more)).await;
+                assert_eq!((status, body.as_str()), (404, r#"{"detail":"Not Found"}"#), "{path}");
+            }
+            let posted = post("/", BROWSER, "");
+            assert_eq!(ask(address, &posted).await.0, 404, "as in the reference");
+        });
+    }
+
+    #[test]
+    fn several_pipelines_are_heard_in_one_stream() {
+        run(|executor| async move {
+            let address = open(&executor, Settings::default()).await;
+            let made = ask(address, &post("/initialise", JSON, INIT)).await.2;
+            let id = made.strip_suffix("\"}}").unwrap().rsplit_once('"').unwrap().1.to_owned();
+            let get = |query: &str| format!("GET /events{query} HTTP/1.1\r\nhost: h\r\n\r\n");
+            let many: String = (0..33).map(|_| format!("&pipeline={}", uuid::Uuid::new_v4())).collect();
+            for (query, status) in
+                [("", 400), ("?", 400), ("?pipelines=x", 400), ("?pipeline=x", 404), (format!("?{}", &many[1..]).as_str(), 400)]
+            {
+                assert_eq!(ask(address, &get(query)).await.0, status, "{query}");
+            }
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            // The same twice is once.
+            stream.write_all(get(&format!("?pipeline={id}&pipeline={id}")).as_bytes()).await.unwrap();
+            let mut received = String::new();
+            while !received.contains(": listening") {
+                let mut chunk = [0; 1024];
+                let count = stream.read(&mut chunk).await.unwrap();
+                assert!(count > 0, "{received}");
+                received.push_str(&String::from_utf8_lossy(&chunk[..count]));
+            }
+            assert!(received.to_ascii_lowercase().contains("content-type: text/event-stream"), "{received}");
         });
     }
 

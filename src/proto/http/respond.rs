@@ -7,6 +7,7 @@ use hyper::{Response, StatusCode};
 use uuid::Uuid;
 
 use super::events;
+use super::inventory;
 use super::live::Live;
 use crate::command::{PipelineId, Reply};
 use crate::error::{Error, ErrorType, Kind};
@@ -42,9 +43,9 @@ pub(super) fn json(status: StatusCode, bytes: impl Into<Bytes>) -> HttpReply {
     body(status, "application/json", bytes)
 }
 
-/// A reply that goes on for as long as its feed.
-pub(super) fn events(feed: Feed, seat: Rc<Seat>) -> HttpReply {
-    let mut reply = Response::new(events::Reply::Events(Box::new(events::Events::new(feed, seat))));
+/// A reply that goes on for as long as its feeds; `is_named`: each event says of which pipeline it is.
+pub(super) fn events(feeds: Vec<(PipelineId, Feed)>, is_named: bool, seat: Rc<Seat>) -> HttpReply {
+    let mut reply = Response::new(events::Reply::Events(Box::new(events::Events::new(feeds, is_named, seat))));
     for (name, value) in [(header::CONTENT_TYPE, "text/event-stream"), (header::CACHE_CONTROL, "no-store"), (UNBUFFERED, "no")] {
         reply.headers_mut().insert(name, HeaderValue::from_static(value));
     }
@@ -95,6 +96,9 @@ pub(super) fn success(pipeline: Option<PipelineId>, reply: &Reply) -> HttpReply 
         }
         Reply::Report(found) => report_json::write(out.key("report"), found),
         Reply::Results { outputs, turn } => results(&mut out, outputs, turn),
+        Reply::History(history) => inventory::history(&mut out, history),
+        Reply::Models(models) => inventory::models(&mut out, models),
+        Reply::Device(device) => inventory::device(&mut out, device),
         // A picture is a reply of its own.
         Reply::Initialised(_) | Reply::Picture(_) | Reply::Done => {}
     }

@@ -52,11 +52,22 @@ impl Events {
         Events::ask_with(address, pipeline, "")
     }
 
+    /// Listens to several pipelines at once.
+    #[track_caller]
+    pub fn listen_to(address: SocketAddr, pipelines: &[&str]) -> Events {
+        let query: Vec<String> = pipelines.iter().map(|id| format!("pipeline={id}")).collect();
+        Events::get(address, &format!("/events?{}", query.join("&")), "").begin().expect("a stream")
+    }
+
     /// The same with header fields, each with its line end.
     pub fn ask_with(address: SocketAddr, pipeline: &str, fields: &str) -> Events {
+        Events::get(address, &format!("/pipelines/{pipeline}/events"), fields)
+    }
+
+    fn get(address: SocketAddr, path: &str, fields: &str) -> Events {
         let mut stream = TcpStream::connect_timeout(&address, PATIENCE).expect("the HTTP door accepts");
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        let request = format!("GET /pipelines/{pipeline}/events HTTP/1.1\r\nhost: {address}\r\n{fields}\r\n");
+        let request = format!("GET {path} HTTP/1.1\r\nhost: {address}\r\n{fields}\r\n");
         stream.write_all(request.as_bytes()).unwrap();
         Events { stream: BufReader::new(stream), text: String::new() }
     }

@@ -7,6 +7,7 @@ use hyper::{HeaderMap, StatusCode, header};
 use crate::clock::process_cpu_time;
 use crate::command::{Command, Execute, Figures, Histogram, PacketLoss, PipelineId, Reply, Report, SourceFigures, SourceState};
 use crate::proto::gate::Gate;
+use crate::proto::http::inventory::resident_bytes;
 use crate::proto::http::respond::{self, HttpReply};
 
 /// A client that names this type gets it: Prometheus does since 2.5.
@@ -234,11 +235,4 @@ fn each<'a, T: 'a>(
     part: impl Fn(&'a Report) -> &'a Vec<T>,
 ) -> impl Iterator<Item = (PipelineId, usize, &'a T)> {
     reports.iter().flat_map(move |(id, report)| part(report).iter().enumerate().map(|(index, item)| (*id, index, item)))
-}
-
-/// Second field of `/proc/self/statm`, in pages.
-fn resident_bytes() -> Option<f64> {
-    let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
-    let pages: f64 = statm.split_whitespace().nth(1)?.parse().ok()?;
-    Some(pages * rustix::param::page_size() as f64)
 }

@@ -30,6 +30,9 @@ use crate::proto::who::Who;
 use std::rc::Rc;
 use table::{Route, find};
 
+/// Pipelines at most that one stream of events is of: each may have 64 messages waiting.
+const MAX_HEARD: usize = 32;
+
 /// Fields of which a request has one at most.
 const ONCE: [header::HeaderName; 2] = [header::HOST, header::AUTHORIZATION];
 
@@ -61,7 +64,7 @@ pub(super) async fn answer<E: Execute + Listen>(
         settings.cors.mark(&head.headers, reply.headers_mut());
         return reply;
     }
-    let mut reply = match find(head.uri.path()) {
+    let mut reply = match find(head.uri.path()).filter(|found| !matches!(found.route, Route::Home) || pages::is_browser(&head)) {
         Some(route) if route.entry.allow.split(", ").any(|method| method == head.method.as_str()) => {
             let gate = &settings.rules.gate;
             let is_strange = route.entry.scope == Some(Scope::Control) && !settings.cors.may_change(&head.headers);
@@ -187,8 +190,12 @@ impl<E: Execute + Listen> Door<'_, E> {
                     shown.unwrap_or_else(|error| respond::failure(&error))
                 }
             },
-            Route::Events(id) => match parse_pipeline_id(id).and_then(|id| self.listen(id)) {
-                Ok(feed) => respond::events(feed, self.seat.clone()),
+            Route::Events(id) => match parse_pipeline_id(id).and_then(|id| self.listen(&[id])) {
+                Ok(feeds) => respond::events(feeds, false, self.seat.clone()),
+                Err(error) => respond::failure(&error),
+            },
+            Route::EventsOf => match self.listen_to_all(query) {
+                Ok(feeds) => respond::events(feeds, true, self.seat.clone()),
                 Err(error) => respond::failure(&error),
             },
             Route::Snapshot(id) => self.snapshot(id, query).await,
@@ -197,16 +204,39 @@ impl<E: Execute + Listen> Door<'_, E> {
             Route::Health => observe::health(),
             Route::Ready => observe::readiness(self.commands, &self.settings.rules.gate).await,
             Route::Metrics => metrics::answer(self.commands, &self.settings.rules.gate, headers).await,
+            Route::Models => self.run(Ok(Command::Models), None).await,
+            Route::Device => self.run(Ok(Command::Device), None).await,
+            Route::Home => pages::home(headers),
+            Route::Page(name) => pages::file(name, headers),
             Route::OpenApi => pages::openapi(),
             Route::Docs => pages::docs(),
         }
     }
 
-    fn listen(&self, id: PipelineId) -> Result<Feed> {
+    /// The pipelines that the query names.
+    fn listen_to_all(&self, query: Option<&str>) -> Result<Vec<(PipelineId, Feed)>> {
+        let wrong = |words: String| Error::new(Kind::InvalidValue, words);
+        let mut ids = Vec::new();
+        for (name, value) in url::form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
+            if name != "pipeline" {
+                return Err(wrong(format!("There is no parameter {}; name pipelines with pipeline=ID", name.escape_debug())));
+            }
+            let id = parse_pipeline_id(&value)?;
+            if !ids.contains(&id) {
+                ids.push(id);
+            }
+        }
+        if ids.is_empty() || ids.len() > MAX_HEARD {
+            return Err(wrong(format!("Name 1 to {MAX_HEARD} pipelines with pipeline=ID, not {}", ids.len())));
+        }
+        self.listen(&ids)
+    }
+
+    fn listen(&self, ids: &[PipelineId]) -> Result<Vec<(PipelineId, Feed)>> {
         if !self.seat.may_stream() {
             return Err(Error::new(Kind::Crowded, "Three quarters of the connections (limits.connections) listen already"));
         }
-        self.commands.listen(id)
+        ids.iter().map(|id| Ok((*id, self.commands.listen(*id)?))).collect()
     }
 
     /// The reply to what could not be read, with its audit line.

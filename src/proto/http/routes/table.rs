@@ -6,6 +6,9 @@ use crate::proto::access::Scope;
 /// What stands for an id in a path.
 const PIPELINE: &str = "{pipeline_id}";
 
+/// What stands for a file of the page in a path.
+const FILE: &str = "{file}";
+
 /// What a path means.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Route<'a> {
@@ -21,6 +24,14 @@ pub(super) enum Route<'a> {
     Consume(&'a str),
     /// What happens in that pipeline.
     Events(&'a str),
+    /// What happens in the pipelines that the query names.
+    EventsOf,
+    Models,
+    Device,
+    /// The page, for a browser; nobody else finds anything there, as in the reference.
+    Home,
+    /// A file of the page.
+    Page(&'a str),
     /// A picture of one of its sources.
     Snapshot(&'a str),
     /// The same, one after the other.
@@ -86,7 +97,7 @@ pub(super) enum Success {
 /// A parameter of a query.
 pub(super) struct Parameter {
     pub name: &'static str,
-    /// `integer`, `number` or `boolean`.
+    /// `integer`, `number`, `boolean`, or `ids`: given 1 to 32 times.
     pub kind: &'static str,
     /// The least that it may be.
     pub least: Option<f64>,
@@ -154,6 +165,8 @@ const SNAPSHOT: &[Parameter] = &[
         words: "Whether boxes, names and scores are drawn in (`1`); absent: no.",
     },
 ];
+const PIPELINES: &[Parameter] =
+    &[Parameter { name: "pipeline", kind: "ids", least: None, words: "Ids that initialise answered." }];
 const LIVE: &[Parameter] = &[
     Parameter { name: "source", kind: "integer", least: Some(0.0), words: "Index of the source; absent: 0." },
     Parameter {
@@ -299,6 +312,36 @@ pub(super) const TABLE: &[Entry] = &[
                       colon are signs of life.",
             success: Success::Events,
             refusals: &[TOKEN, LISTEN],
+            ..PLAIN
+        },
+    ),
+    get(
+        "/pipelines/{pipeline_id}/history",
+        READ,
+        |id| Route::Ask(Command::History, id),
+        Operation {
+            id: "history",
+            summary: "A pipeline's last ten minutes",
+            description: "Frames a second of all its sources, and latency from a frame's timestamp to its prediction, in steps of \
+                          `interval_s`, oldest first; up to ten minutes, without the step under way.",
+            success: Success::Json("HistoryResponse"),
+            refusals: &[COMMAND, ABSENT],
+            ..PLAIN
+        },
+    ),
+    get(
+        "/events",
+        READ,
+        |_| Route::EventsOf,
+        Operation {
+            id: "listen_to_several",
+            summary: "Listen to several pipelines",
+            description: "The events of 1 to 32 pipelines in one stream, for clients that may open few connections: \
+                      `?pipeline=ID&pipeline=ID`. As for one pipeline, but that the data of each event is an object with \
+                      `pipeline_id` and what happened under the event's name: `detections` or `update`; of an `end`, its `reason`.",
+            success: Success::Events,
+            refusals: &[TOKEN, LISTEN, UNUSABLE],
+            query: PIPELINES,
             ..PLAIN
         },
     ),
@@ -484,6 +527,32 @@ pub(super) const TABLE: &[Entry] = &[
             ..PLAIN
         },
     ),
+    get(
+        "/models",
+        READ,
+        |_| Route::Models,
+        Operation {
+            id: "models",
+            summary: "Models on this machine",
+            description: "What `model_id` may be without a network: models below models.dirs, and those in the cache.",
+            success: Success::Json("ModelsResponse"),
+            ..PLAIN
+        },
+    ),
+    get(
+        "/device",
+        READ,
+        |_| Route::Device,
+        Operation {
+            id: "device",
+            summary: "The machine",
+            description: "What `weir check` says of it (at most a minute old), its memory, and the models and pipelines in use.",
+            success: Success::Json("DeviceResponse"),
+            ..PLAIN
+        },
+    ),
+    page("/", |_| Route::Home),
+    page("/page/{file}", |name| Route::Page(name)),
     page("/openapi.json", |_| Route::OpenApi),
     page("/docs", |_| Route::Docs),
     page("/redoc", |_| Route::Docs),
@@ -508,10 +577,10 @@ fn fits<'a>(form: &str, path: &'a str) -> Option<&'a str> {
         match (form.next(), segments.next()) {
             (None, None) => return Some(id),
             // An escaped slash would be one in the id, and an id is one segment.
-            (Some(PIPELINE), Some(segment)) if !segment.is_empty() && !segment.to_ascii_lowercase().contains("%2f") => {
+            (Some(PIPELINE | FILE), Some(segment)) if !segment.is_empty() && !segment.to_ascii_lowercase().contains("%2f") => {
                 id = segment
             }
-            (Some(word), Some(segment)) if word == segment && word != PIPELINE => {}
+            (Some(word), Some(segment)) if word == segment && word != PIPELINE && word != FILE => {}
             _ => return None,
         }
     }
@@ -532,7 +601,9 @@ mod tests {
     fn paths_are_found_by_their_form() {
         let id = |path: &str| {
             find(path).map(|found| match found.route {
-                Route::Ask(_, id) | Route::Change(_, id) | Route::Consume(id) | Route::Events(id) => id.to_owned(),
+                Route::Ask(_, id) | Route::Change(_, id) | Route::Consume(id) | Route::Events(id) | Route::Page(id) => {
+                    id.to_owned()
+                }
                 _ => String::new(),
             })
         };
@@ -551,7 +622,10 @@ mod tests {
             ("/pipelines//events", None),
             ("//list_pipelines", None),
             ("list_pipelines", None),
-            ("/", None),
+            ("/", Some("")),
+            ("/page/main.js", Some("main.js")),
+            ("/page/", None),
+            ("/page/a/b", None),
             ("", None),
         ] {
             assert_eq!(id(path).as_deref(), expected, "{path}");

@@ -76,6 +76,8 @@ fn described(entry: &Entry, operation: &Operation) -> Value {
         let mut parameters = vec![parameter];
         parameters.extend(operation.query.iter().map(parameter_of_query));
         out.push("parameters", Value::Array(parameters));
+    } else if !operation.query.is_empty() {
+        out.push("parameters", Value::Array(operation.query.iter().map(parameter_of_query).collect()));
     }
     if let Some(schema) = operation.body {
         out.push("requestBody", object! { "required": true, "content": content("application/json", reference(schema)) });
@@ -98,6 +100,16 @@ fn parameter_of_query(parameter: &Parameter) -> Value {
     match parameter.kind {
         // As text: `1`, `true` …
         "boolean" => schema.push("enum", list!["0", "1", "false", "true"]),
+        "ids" => {
+            let one = object! { "type": "string" };
+            let bounds = [
+                ("type", Value::from("array")),
+                ("minItems", Value::Integer(1)),
+                ("maxItems", Value::Integer(32)),
+                ("items", one),
+            ];
+            schema.extend(bounds);
+        }
         kind => schema.push("type", Value::from(kind)),
     }
     schema.extend(parameter.least.map(|least| ("minimum", Value::Float(least))));
@@ -105,7 +117,7 @@ fn parameter_of_query(parameter: &Parameter) -> Value {
     object! {
         "name": parameter.name,
         "in": "query",
-        "required": false,
+        "required": parameter.kind == "ids",
         "description": parameter.words,
         "schema": schema,
     }

@@ -45,7 +45,7 @@ const CLOCK_KEEPERS: [(&str, &str); 4] = [
 ];
 
 /// The report, one fact a line, in the form of `weir check MODEL`.
-pub(super) fn report(config: &Config) -> String {
+pub fn report(config: &Config) -> String {
     let mut text = String::new();
     let mut line = |name: &str, value: &str| {
         // Writing to a String cannot fail.

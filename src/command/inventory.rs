@@ -1,0 +1,63 @@
+//! What a machine has and what is in use of it: for who adds a pipeline, and for the page.
+
+use super::PipelineId;
+
+/// A model that lies on this machine, as a pipeline names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LocalModel {
+    /// What `model_id` may be.
+    pub id: String,
+    /// Bytes of its weights.
+    pub bytes: u64,
+}
+
+/// A model that pipelines use now.
+#[derive(Debug, Clone)]
+pub struct ModelInUse {
+    /// Its id or path.
+    pub id: String,
+    /// How its outputs are read.
+    pub family: &'static str,
+    /// What computes it.
+    pub engine: &'static str,
+    /// Of its input, pixels.
+    pub width: u32,
+    /// Of its input, pixels.
+    pub height: u32,
+    /// How many names it has.
+    pub classes: usize,
+    /// Held once, bytes.
+    pub weights_bytes: usize,
+    /// Of each inference thread, bytes.
+    pub arena_bytes: usize,
+}
+
+/// What a report does not say of a pipeline, because the reference's does not.
+#[derive(Debug, Clone)]
+pub struct Outline {
+    /// Whose.
+    pub id: PipelineId,
+    /// The model it asked for.
+    pub model_id: String,
+    /// A file of the configuration asks for it: it is there again after the next start.
+    pub is_declared: bool,
+}
+
+/// A machine and what is in use of it.
+#[derive(Debug, Clone)]
+pub struct Device {
+    /// Inference threads.
+    pub threads: usize,
+    /// What pipelines and models may reserve, bytes.
+    pub memory_limit_bytes: u64,
+    /// What they have reserved, bytes: the most that they may come to need.
+    pub memory_reserved_bytes: u64,
+    /// Pipelines at most.
+    pub max_pipelines: usize,
+    /// Models in use.
+    pub models: Vec<ModelInUse>,
+    /// Pipelines, in order of creation.
+    pub pipelines: Vec<Outline>,
+    /// What `weir check` says of the machine: a word and a text each.
+    pub about: Vec<(String, String)>,
+}
