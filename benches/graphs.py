@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Writes ONNX graphs with the layer shapes of well-known detectors and random weights, for speed comparisons.
 
-    graphs.py yolov8n|yolov8s|yolov8x|yolo11n|yolov5s SIZE OUT.onnx
+    graphs.py yolov8n|yolov8s|yolov8x|yolo11n|yolov5s|vit|rfdetr SIZE OUT.onnx
 
 The shapes come from the published architectures (channels, depths, kernel sizes); the code is our own, and so are the
 weights: a seeded generator scaled so that activations stay of order one. Needs numpy and onnx from PyPI.
@@ -11,6 +11,8 @@ import sys
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
+
+import transformers
 
 CLASSES = 80
 BINS = 16  # of the distribution from which box sides are decoded
@@ -187,11 +189,13 @@ class Net:
         return self.add("Concat", rows, axis=1), [1, total, 5 + CLASSES]
 
     def save(self, output, shape, path):
-        size = self.input[2]
-        self.nodes.append(helper.make_node("Identity", [output], ["output0"]))
+        """`output`: one value, or several with their names and shapes."""
+        size, made = self.input[2], []
+        for name, value, dims in [("output0", output, shape)] if isinstance(output, str) else output:
+            self.nodes.append(helper.make_node("Identity", [value], [name]))
+            made.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, dims))
         graph = helper.make_graph(
-            self.nodes, "shapes", [helper.make_tensor_value_info("images", TensorProto.FLOAT, [1, 3, size, size])],
-            [helper.make_tensor_value_info("output0", TensorProto.FLOAT, shape)], self.inits)
+            self.nodes, "shapes", [helper.make_tensor_value_info("images", TensorProto.FLOAT, [1, 3, size, size])], made, self.inits)
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
         entry = model.metadata_props.add()
         entry.key, entry.value = "names", str({i: f"class{i}" for i in range(CLASSES)})
@@ -248,7 +252,7 @@ def yolov5(net, width):
 
 
 MODELS = {"yolov8n": (yolov8, 0.25), "yolov8s": (yolov8, 0.5), "yolov8x": (yolov8x, 1.25), "yolo11n": (yolo11, 0.25),
-          "yolov5s": (yolov5, 0.5)}
+          "yolov5s": (yolov5, 0.5), "vit": (transformers.vit, 384), "rfdetr": (transformers.rfdetr, 384)}
 
 if __name__ == "__main__":
     if len(sys.argv) != 4 or sys.argv[1] not in MODELS:

@@ -18,8 +18,8 @@ python=${ORT:-$dir/venv/bin/python}
     "$dir/venv/bin/pip" -q install onnxruntime==1.32.0 onnx==1.23.2 numpy
 }
 cp assets/nanodet-coco-416.onnx "$dir/nanodet-416.onnx"
-for name in yolov8n yolo11n yolov5s; do
-    [ -f "$dir/$name-640.onnx" ] || "$python" benches/graphs.py "$name" 640 "$dir/$name-640.onnx"
+for graph in yolov8n-640 yolo11n-640 yolov5s-640 vit-560 rfdetr-384; do
+    [ -f "$dir/$graph.onnx" ] || "$python" benches/graphs.py "${graph%-*}" "${graph#*-}" "$dir/$graph.onnx"
 done
 exec "$python" - "$rounds" "$weir" "$dir"/*.onnx <<'PYTHON'
 import json, os, subprocess, sys, time

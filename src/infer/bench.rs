@@ -1,6 +1,7 @@
 //! `weir bench engine`: the model alone, timed.
 
 mod dump;
+mod profile;
 
 use super::EngineChoice;
 use super::engine::{self, Options};
@@ -12,6 +13,7 @@ use super::{Run, cnn, tensorrt};
 use crate::clock::process_cpu_time;
 use crate::error::{Error, Kind, Result};
 pub use dump::dump;
+pub use profile::{Profile, profile};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Barrier;
@@ -262,18 +264,6 @@ impl fmt::Display for Figures {
     }
 }
 
-/// Where our own engine's time goes, step by step on one thread.
-#[derive(Debug)]
-pub struct Profile(Vec<cnn::StepTime>);
-
-/// Compiles the model and times each of its steps. Blocks.
-pub fn profile(request: &Request) -> Result<Profile> {
-    let (graph, [width, height], budget_bytes) = read(request)?;
-    let typed = graph.into_typed(width, height, budget_bytes)?;
-    let runs = u32::try_from(request.runs.max(1)).unwrap_or(u32::MAX);
-    Ok(Profile(cnn::profile(&typed, &cnn::Options::default(), runs)?))
-}
-
 /// The convolutions of a model that can be computed in several ways.
 #[derive(Debug)]
 pub struct Ways(Vec<cnn::LayerWays>);
@@ -313,27 +303,6 @@ impl fmt::Display for Ways {
             )?;
         }
         write!(f, "chosen together {taken:.1} µs, {:.2}% above the better way of each", 100.0 * (taken / best - 1.0))
-    }
-}
-
-impl fmt::Display for Profile {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let whole: Duration = self.0.iter().map(|step| step.time).sum();
-        writeln!(f, "{:>8} {:>6} {:>8}  {:<13} {:<34} node", "ms", "share", "GFLOP/s", "kernel", "shape")?;
-        for step in &self.0 {
-            let share = 100.0 * step.time.as_secs_f64() / whole.as_secs_f64().max(f64::MIN_POSITIVE);
-            let rate = step.flops as f64 / 1e9 / step.time.as_secs_f64().max(f64::MIN_POSITIVE);
-            let rate = if step.flops == 0 { String::new() } else { format!("{rate:.1}") };
-            let milliseconds = step.time.as_secs_f64() * 1e3;
-            writeln!(
-                f,
-                "{milliseconds:>8.3} {share:>5.1}% {rate:>8}  {:<13} {:<34} {}",
-                step.kernel,
-                step.shape,
-                step.node.escape_debug()
-            )?;
-        }
-        write!(f, "{:>8.3} 100.0% shortest time of each step, one thread", whole.as_secs_f64() * 1e3)
     }
 }
 
@@ -388,7 +357,8 @@ mod tests {
         let request = Request { model, threads: 1, together: false, runs: 2, engine: EngineChoice::Cnn, confidence: 0.4 };
         let table = profile(&request).unwrap().to_string();
         assert!(table.lines().count() > 3 && table.contains("conv") && table.contains("GFLOP/s"), "{table}");
-        assert!(table.lines().last().unwrap().contains("100.0%"), "{table}");
+        let [choice, whole] = table.lines().rev().take(2).collect::<Vec<_>>()[..] else { panic!("{table}") };
+        assert!(whole.contains("100.0%") && choice.starts_with("auto: cnn"), "{table}");
     }
 
     #[test]

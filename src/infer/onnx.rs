@@ -106,7 +106,8 @@ impl Graph {
         Self::read_parts(reader, Vec::new(), beside, budget)
     }
 
-    /// As [`Graph::read_with`], a file of `size` bytes. Large weights of convolutions stay there until somebody packs them.
+    /// As [`Graph::read_with`], a file of `size` bytes. Large weights of convolutions and dense
+    /// layers stay there until somebody packs them.
     pub(in crate::infer) fn read_lean(file: &Arc<File>, size: u64, beside: Beside<'_>, budget: u64) -> Result<Graph> {
         match lean::read(file, size) {
             Some(lean) => Self::read_parts(&mut &lean.bytes[..], lean.stored, beside, budget),

@@ -271,7 +271,8 @@ def main():
             name, model, feeds = operators.single(random.Random(wanted.seed + number))
             yield Case(f"random/{name}:{wanted.seed + number}", model, feeds)
         for number in range(wanted.graphs):
-            name, model, feeds = operators.graph(random.Random(wanted.seed + number))
+            make = operators.transformer if number % 4 == 3 else operators.graph
+            name, model, feeds = make(random.Random(wanted.seed + number))
             yield Case(f"graph/{name}:{wanted.seed + number}", model, feeds)
 
     count = collections.Counter()

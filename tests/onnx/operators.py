@@ -943,3 +943,87 @@ def graph(r):
     if not ends:
         return graph(r)
     return f"{len(b.nodes)}-nodes-{b.opset}", b.model([(e, FLOAT) for e in sorted(ends)]), b.feeds
+
+
+def transformer(r):
+    """Layers of a transformer as different exporters write them: layer normalisation, attention in several layouts, GELU."""
+    b = Builder(r, r.randint(13, NEWEST))
+    heads, dim = r.choice([1, 2, 3]), r.choice([4, 8, 16, 20])
+    batch, tokens, channels = r.choice([1, 1, 1, 3]), r.choice([1, 2, 7, 16, 37, 64]), heads * dim
+    number = lambda value: b.weight(np.float32(value))
+    sizes = lambda *values: b.weight(np.array(values, np.int64))
+
+    def linear(x, inner, out):
+        w = b.floats(inner, out, low=-(3 / inner) ** 0.5, high=(3 / inner) ** 0.5)
+        way = r.choice(["matmul", "matmul", "turned", "gemm"])
+        if way == "gemm":
+            flat = b.add("Reshape", [x, sizes(-1, inner)])
+            flat = b.add("Gemm", [flat, b.weight(np.ascontiguousarray(w.T)), b.weight(b.floats(out))], transB=1)
+            return b.add("Reshape", [flat, sizes(batch, tokens, out)])
+        w = b.add("Transpose", [b.weight(np.ascontiguousarray(w.T))], perm=[1, 0]) if way == "turned" else b.weight(w)
+        y = b.add("MatMul", [x, w])
+        if r.random() < 0.2:
+            return y
+        bias = b.weight(b.floats(out))
+        return b.add("Add", r.choice([[y, bias], [bias, y]]))
+
+    def mean(x):
+        return b.add("ReduceMean", [x, sizes(-1)]) if b.opset >= 18 else b.add("ReduceMean", [x], axes=[-1])
+
+    def norm(x):
+        scale, bias, epsilon = b.weight(b.floats(channels)), b.weight(b.floats(channels)), r.choice([1e-5, 1e-3])
+        if b.opset >= 17 and r.random() < 0.6:
+            return b.add("LayerNormalization", [x, scale, bias], axis=-1, epsilon=epsilon)
+        centred = b.add("Sub", [x, mean(x)])
+        variance = mean(b.add("Pow", [centred, number(2)]) if r.random() < 0.5 else b.add("Mul", [centred, centred]))
+        y = b.add("Div", [centred, b.add("Sqrt", [b.add("Add", [variance, number(epsilon)])])])
+        y = b.add("Mul", [y, scale]) if r.random() < 0.9 else y
+        return b.add("Add", [y, bias]) if r.random() < 0.9 else y
+
+    def gelu(x):
+        if b.opset >= 20 and r.random() < 0.4:
+            return b.add("Gelu", [x], approximate=r.choice(["none", "tanh"]))
+        if r.random() < 0.5:
+            gate = b.add("Erf", [b.add("Div", [x, number(2**0.5)]) if r.random() < 0.5 else b.add("Mul", [x, number(0.5**0.5)])])
+        else:
+            cube = b.add("Pow", [x, number(3)])
+            gate = b.add("Mul", [b.add("Add", [x, b.add("Mul", [cube, number(0.044715)])]), number((2 / np.pi) ** 0.5)])
+            gate = b.add("Tanh", [gate])
+        gate = b.add("Add", [gate, number(1)])
+        if r.random() < 0.5:
+            return b.add("Mul", [b.add("Mul", [x, gate]), number(0.5)])
+        return b.add("Mul", [b.add("Mul", [x, number(0.5)]), gate])
+
+    def attention(x):
+        q, k, v = (b.add("Reshape", [linear(x, channels, channels), sizes(batch, tokens, heads, dim)]) for _ in range(3))
+        scale = dim**-0.5
+        way = r.choice(["early", "late", "both", "divided", "masked", "turned", "none"])
+        q, v = b.add("Transpose", [q], perm=[0, 2, 1, 3]), b.add("Transpose", [v], perm=[0, 2, 1, 3])
+        k = b.add("Transpose", [k], perm=[0, 2, 3, 1])
+        if way == "early":
+            q = b.add("Mul", [q, number(scale)])
+        if way == "both":
+            q, k = b.add("Mul", [q, number(scale**0.5)]), b.add("Mul", [number(scale**0.5), k])
+        scores = b.add("MatMul", [q, k])
+        if way in ("late", "masked"):
+            scores = b.add("Mul", [scores, number(scale)])
+        if way == "divided":
+            scores = b.add("Div", [scores, number(1 / scale)])
+        if way == "masked":
+            scores = b.add("Add", [scores, b.weight(b.floats(1, r.choice([1, heads]), tokens, tokens))])
+        weights = b.add("Softmax", [scores], axis=-1)
+        if way == "turned":
+            y = b.add("MatMul", [b.add("Transpose", [v], perm=[0, 1, 3, 2]), b.add("Transpose", [weights], perm=[0, 1, 3, 2])])
+            y = b.add("Transpose", [y], perm=[0, 3, 1, 2])
+        else:
+            y = b.add("Transpose", [b.add("MatMul", [weights, v])], perm=[0, 2, 1, 3])
+        return linear(b.add("Reshape", [y, sizes(batch, tokens, channels)]), channels, channels)
+
+    x = b.value(b.floats(batch, tokens, channels))
+    for _ in range(r.randint(1, 2)):
+        share = lambda y: b.add("Mul", [y, b.weight(b.floats(channels))]) if r.random() < 0.3 else y
+        y = share(attention(norm(x)))
+        x = b.add("Add", r.choice([[x, y], [y, x]]))
+        wide = channels * r.choice([1, 2, 4])
+        x = b.add("Add", [x, share(linear(gelu(linear(norm(x), channels, wide)), wide, channels))])
+    return f"transformer-{b.opset}", b.model([(x, FLOAT)]), b.feeds

@@ -14,6 +14,7 @@
 
 mod choice;
 mod constant;
+mod cost;
 mod crew;
 mod document;
 mod engine;
@@ -43,6 +44,7 @@ use super::{Engine, Scores};
 use crate::error::{Error, Kind, Result};
 use choice::Target;
 pub use choice::Way;
+pub use cost::Costs;
 pub use crew::allow_threads;
 pub(crate) use crew::allowed_threads;
 pub(crate) use document::MAX_BYTES as MAX_DOCUMENT_BYTES;
@@ -117,6 +119,11 @@ impl Blueprint {
         Ok(Blueprint(plan::Draft { graph, target: target(options)?, scores: options.scores }))
     }
 
+    /// What a frame costs, here and in tract's engine.
+    pub(crate) fn costs(&self) -> Costs {
+        Costs::of(&self.0.graph)
+    }
+
     /// What another process needs besides the weights; `None` where only this one can run the model.
     pub(crate) fn document(&self) -> Option<Vec<u8>> {
         let document = document::write(&self.0.graph)?;
@@ -171,6 +178,11 @@ impl Blueprint {
 pub fn profile(model: &TypedModel, options: &Options, runs: u32) -> Result<Vec<StepTime>> {
     let options = Options { threads: 1, ..options.clone() };
     profile::profile(&Arc::new(build(model, &options)?), runs)
+}
+
+/// What a frame of a model is expected to cost.
+pub fn costs(model: &TypedModel, options: &Options) -> Result<Costs> {
+    Blueprint::new(model, &HashMap::new(), options).map(|blueprint| blueprint.costs())
 }
 
 /// Compiles a model in every [`Way`] and measures those steps that leave a choice, turn by turn, `runs` times on one thread.

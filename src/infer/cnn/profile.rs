@@ -37,6 +37,7 @@ pub(super) fn profile(plan: &Arc<Plan>, runs: u32) -> Result<Vec<StepTime>> {
                 Step::Linear(linear) => (linear.to_string(), 2 * linear.macs() as u64),
                 Step::Product(product) => (product.to_string(), 2 * product.macs() as u64),
                 Step::Attention(attention) => (attention.to_string(), 2 * attention.macs() as u64),
+                Step::Foreign(step) => (step.foreign.operation.clone(), 0),
                 _ => (String::new(), 0),
             };
             StepTime { node: node.clone(), kernel: step.name(), shape, time: Duration::MAX, flops }

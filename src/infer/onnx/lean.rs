@@ -108,8 +108,8 @@ impl Seek for At<'_> {
     }
 }
 
-/// Takes those initializers out of the graph that only convolutions read, as their weights: their shapes and where they lie. All
-/// others get their content back.
+/// Takes those initializers out of the graph that only convolutions and dense layers read, as their weights: their shapes and where
+/// they lie. All others get their content back.
 pub(super) fn keep(graph: &mut GraphProto, stored: Vec<(String, Stored)>) -> Result<HashMap<String, Kept>> {
     if stored.is_empty() {
         return Ok(HashMap::new());
@@ -118,7 +118,8 @@ pub(super) fn keep(graph: &mut GraphProto, stored: Vec<(String, Stored)>) -> Res
     let mut others: HashSet<&str> = graph.input.iter().chain(&graph.output).map(|value| value.name.as_str()).collect();
     for node in &graph.node {
         for (slot, name) in node.input.iter().enumerate() {
-            if slot == 1 && node.op_type == "Conv" { &mut weights } else { &mut others }.insert(name.as_str());
+            let packed = slot == 1 && matches!(node.op_type.as_str(), "Conv" | "Gemm" | "MatMul");
+            if packed { &mut weights } else { &mut others }.insert(name.as_str());
         }
         others_in(&node.attribute, &mut others);
     }

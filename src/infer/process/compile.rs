@@ -59,10 +59,10 @@ pub(super) fn compile(
         EngineChoice::Cnn if frames > 1 => {
             return Err(Error::new(Kind::ModelArtefact, format!("the graph takes {frames} pictures at a time")));
         }
-        EngineChoice::Cnn => ours(&typed, &stored, request, scores)?,
+        EngineChoice::Cnn => ours(&typed, &stored, request, scores, false)?,
         EngineChoice::Tract => whole(typed)?,
         _ if frames > 1 => whole(typed)?,
-        _ => ours(&typed, &stored, request, scores).or_else(|error| {
+        _ => ours(&typed, &stored, request, scores, true).or_else(|error| {
             log::info!("engine=tract reason=\"{}\"", error.message());
             whole(typed)
         })?,
@@ -94,16 +94,22 @@ fn input_floats(engine: &dyn Engine) -> Result<usize> {
     Ok(engine.new_run()?.input().len())
 }
 
-/// Our own engine. A graph that it trips over is one that it does not support: tract may run it all the same.
+/// Our own engine. A graph that it trips over is one that it does not support: tract may run it all the same. `by_cost`: one that
+/// tract would run in less time is refused, too.
 fn ours(
     model: &TypedModel,
     stored: &HashMap<String, Stored>,
     request: &Request,
     scores: Option<Scores>,
+    by_cost: bool,
 ) -> Result<(Compiled, Verdict)> {
     let attempt = AssertUnwindSafe(|| {
         let options = cnn::Options { scores, threads: request.threads, ..cnn::Options::default() };
         let blueprint = Blueprint::new(model, stored, &options)?;
+        let costs = blueprint.costs();
+        if by_cost && costs.tract_is_cheaper() {
+            return Err(Error::new(Kind::ModelArtefact, costs.to_string()));
+        }
         let document = blueprint.document();
         let size = blueprint.size()?;
         let verdict = Verdict {

@@ -217,3 +217,114 @@ fn a_part_reads_nothing_that_it_writes() {
     let outside = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| part.read(60..65).len()));
     assert!(outside.is_err());
 }
+
+/// `erf` by its series (inner) or its continued fraction (outer).
+fn erf(x: f64) -> f64 {
+    let (mut term, mut sum) = (x, x);
+    if x.abs() > 3.0 {
+        let tail = (1..=60).rev().fold(x.abs(), |below, k| x.abs() + f64::from(k) / 2.0 / below);
+        return x.signum() * (1.0 - (-x * x).exp() / tail / std::f64::consts::PI.sqrt());
+    }
+    for n in 1..100 {
+        term *= -x * x / f64::from(n);
+        sum += term / f64::from(2 * n + 1);
+    }
+    sum * std::f64::consts::FRAC_2_SQRT_PI
+}
+
+#[test]
+fn the_error_function_and_what_is_made_of_it_are_exact_to_a_millionth() {
+    for kernels in Kernels::ALL.iter().filter(|k| (k.available)()) {
+        let mut arena = Arena::new(64).unwrap();
+        let mut arena = arena.whole();
+        for i in -600..=600 {
+            let x = i as f32 / 100.0;
+            let exact = f64::from(x);
+            let cases = [
+                (Activation::Erf, erf(exact)),
+                (Activation::Gelu, exact * (1.0 + erf(exact / std::f64::consts::SQRT_2)) / 2.0),
+                (
+                    Activation::GeluTanh,
+                    exact * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (exact + 0.044715 * exact.powi(3))).tanh()) / 2.0,
+                ),
+                (Activation::Cube, exact.powi(3)),
+                (Activation::Sqrt, exact.abs().sqrt()),
+                (Activation::Rsqrt, 1.0 / exact.abs().sqrt()),
+                (Activation::Reciprocal, 1.0 / exact.abs()),
+            ];
+            for (activation, exact) in cases.into_iter().filter(|(_, exact)| exact.is_finite()) {
+                let positive = matches!(activation, Activation::Sqrt | Activation::Rsqrt | Activation::Reciprocal);
+                arena.write(0..LANES).fill(if positive { x.abs() } else { x });
+                arena::activate(kernels, &mut arena, 0, 32, LANES, activation);
+                let found = f64::from(arena.read(32..33)[0]);
+                let close = (found - exact).abs() <= 1e-6 * exact.abs().max(1.0);
+                assert!(close, "{} {activation:?}({x}) = {found}, not {exact}", kernels.name);
+            }
+        }
+    }
+}
+
+#[test]
+fn rows_are_normalised_as_by_double_precision() {
+    for kernels in Kernels::ALL.iter().filter(|k| (k.available)()) {
+        for length in [1, 2, 15, 16, 17, 31, 33, 48, 100, 384] {
+            let mut arena = filled(4_000);
+            let mut arena = arena.whole();
+            let row: Vec<f64> = arena.read(0..length).iter().map(|x| f64::from(*x)).collect();
+            let mean = row.iter().sum::<f64>() / length as f64;
+            let variance = row.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / length as f64;
+            let numbers: Vec<f32> = (0..length).map(|i| i as f32 / 16.0 - 1.0).collect();
+            for (scale, bias) in [(false, false), (true, false), (true, true)] {
+                let numbers = [scale.then_some(&numbers[..]), bias.then_some(&numbers[..])];
+                arena::normalize(kernels, &mut arena, (0, 1_000, length), 1e-3, numbers);
+                for (i, (x, found)) in row.iter().zip(arena.read(1_000..1_000 + length)).enumerate() {
+                    let number = |some: Option<&[f32]>, none: f64| some.map_or(none, |numbers| f64::from(numbers[i]));
+                    let exact = (x - mean) / (variance + 1e-3).sqrt() * number(numbers[0], 1.0) + number(numbers[1], 0.0);
+                    let close = (f64::from(*found) - exact).abs() <= 2e-6 * exact.abs().max(4.0);
+                    assert!(close, "{} {length} at {i}: {found}, not {exact}", kernels.name);
+                }
+            }
+            let before = arena.read(2_000 + length..2_000 + length + LANES).to_vec();
+            let row: Vec<f64> = arena.read(2_000..2_000 + length).iter().map(|x| f64::from(*x)).collect();
+            let most = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            let sum: f64 = row.iter().map(|x| (x - most).exp()).sum();
+            arena::softmax_row(kernels, &mut arena, 2_000, length);
+            for (i, (x, found)) in row.iter().zip(arena.read(2_000..2_000 + length)).enumerate() {
+                let exact = (x - most).exp() / sum;
+                assert!(
+                    (f64::from(*found) - exact).abs() <= 1e-6 * exact,
+                    "{} {length} at {i}: {found}, not {exact}",
+                    kernels.name
+                );
+            }
+            assert_eq!(arena.read(2_000 + length..2_000 + length + LANES), before, "{} {length}: behind the row", kernels.name);
+        }
+    }
+}
+
+#[test]
+fn attention_weighs_each_row_by_itself() {
+    const ROWS: usize = 3;
+    let block = 5 * LANES;
+    for kernels in Kernels::ALL.iter().filter(|k| (k.available)()) {
+        for length in [1, 15, 16, 17, 32, 33, 47, 80] {
+            let mut arena = filled(4_000);
+            let mut arena = arena.whole();
+            let at = |row: usize, key: usize| key / LANES * block + row * LANES + key % LANES;
+            let scores: Vec<Vec<f64>> = (0..ROWS)
+                .map(|row| (0..length).map(|key| f64::from(arena.read(at(row, key)..at(row, key) + 1)[0])).collect())
+                .collect();
+            arena::attend(kernels, &mut arena, (0, block, 3_000), ROWS, length);
+            for (row, scores) in scores.iter().enumerate() {
+                let most = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+                let weights: Vec<f64> = scores.iter().map(|x| (x - most).exp()).collect();
+                for (key, exact) in weights.iter().enumerate() {
+                    let found = f64::from(arena.read(at(row, key)..at(row, key) + 1)[0]);
+                    assert!((found - exact).abs() <= 1e-6 * exact, "{} {length} {row} {key}: {found}, not {exact}", kernels.name);
+                }
+                let (found, exact) = (f64::from(arena.read(3_000 + row..3_001 + row)[0]), weights.iter().sum::<f64>());
+                assert!((found - exact).abs() <= 1e-6 * exact, "{} {length}: sum {found}, not {exact}", kernels.name);
+            }
+        }
+    }
+}

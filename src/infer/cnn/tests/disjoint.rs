@@ -48,7 +48,7 @@ fn floats(touched: Vec<Touched>) -> Floats {
 }
 
 /// Runs every item of every step as two different workers, and compares each with each. How many steps had several items.
-fn check(plan: Arc<Plan>, what: &str) -> usize {
+pub(super) fn check(plan: Arc<Plan>, what: &str) -> usize {
     let mut run = CnnRun::new(plan.clone()).unwrap();
     run.input().fill(0.5);
     let mut steps = run.start();

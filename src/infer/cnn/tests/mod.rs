@@ -4,10 +4,11 @@
 mod disjoint;
 mod heads;
 pub(super) mod random;
+mod transformers;
 mod ways;
 
 use super::document::tests::elsewhere;
-use super::kernels::Kernels;
+use super::kernels::{Kernels, LANES};
 use super::{Options, Way, allow_threads, compile};
 use crate::infer::Run;
 use random::{Graph, Random};
@@ -161,6 +162,19 @@ fn nanodet_agrees_with_tract_on_every_kind_of_cpu() {
         assert_close(&*run, &expected, kernels.name);
         assert_eq!(engine.output_shapes(), [[1, 84, 3549]]);
     }
+}
+
+#[test]
+fn the_cheaper_engine_is_expected_to_be_ours_unless_tract_runs_all() {
+    let costs = |model: &TypedModel| super::costs(model, &Options::default()).unwrap();
+    let nanodet = costs(&model("assets/nanodet-coco-416.onnx", 416));
+    assert!(!nanodet.tract_is_cheaper() && nanodet.ours > 1e6, "{nanodet}");
+    // nothing here has a kernel of ours: only copies would be added
+    let mut left = TypedModel::default();
+    let input = left.add_source("x", f32::fact([1, 3, 64, 64])).unwrap();
+    let output = left.wire_node("sine", tract_onnx::tract_core::ops::math::sin(), &[input]).unwrap();
+    left.select_output_outlets(&output).unwrap();
+    assert!(costs(&left).tract_is_cheaper(), "{}", costs(&left));
 }
 
 #[test]
