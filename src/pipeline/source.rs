@@ -4,6 +4,7 @@
 //! next one after a pause. Commands (`mute`, `resume`) act on the state and on the worker that happens to run.
 
 use super::backoff::{Backoff, Outcome};
+use super::budget::{Budget, More};
 use super::buffer::Buffer;
 use super::journal::Journal;
 use super::signal::Signal;
@@ -25,7 +26,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Attempts at a file that opened and then broke without getting further than before: a damaged file is not read for ever.
+/// Attempts at a file that opened and then broke without getting further than before: a damaged file is not read for ever. One that
+/// gave nothing at all, for a reason of its own, is read once.
 const MAX_FILE_ATTEMPTS: u32 = 3;
 
 /// Between two probes of a camera that does not answer, each of which may take longer than this: a camera is opened again
@@ -40,6 +42,7 @@ const RESOLVE_INTERVAL: Duration = Duration::from_millis(700);
 pub(super) struct Plan {
     pub(super) spawner: Spawner,
     pub(super) capture: Rc<capture::Settings>,
+    pub(super) budget: Rc<Budget>,
     /// How frames become the model's input.
     pub(super) rule: InputRule,
     /// Slots of the ring.
@@ -90,6 +93,8 @@ pub(super) struct Source {
     properties: Cell<Option<SourceProperties>>,
     strategies: Cell<(Option<Filling>, Option<Consumption>)>,
     worker: RefCell<Option<Rc<Worker>>>,
+    /// What that worker got beyond what was counted for it at first.
+    more_memory: RefCell<Vec<More>>,
     /// Outlives the worker: the last frames of a file are taken after its worker has gone.
     ring: RefCell<Option<Arc<dyn Pixels>>>,
     generation: Cell<u64>,
@@ -141,6 +146,7 @@ impl Source {
             properties: Cell::new(None),
             strategies: Cell::new(given),
             worker: RefCell::new(None),
+            more_memory: RefCell::default(),
             ring: RefCell::new(None),
             generation: Cell::new(0),
             buffer: RefCell::new(Buffer::new(0, Filling::Wait, Consumption::Lazy)),
@@ -172,7 +178,14 @@ impl Source {
                 End::Lost(error, open_for) => (Some(open_for), error),
             };
             let has_played = self.last_frame_id.get() > furthest;
-            file_attempts = if has_played { 0 } else { file_attempts + 1 };
+            file_attempts = match error.kind() {
+                // Memory may be given back.
+                Kind::Exhausted => file_attempts,
+                _ if has_played => 0,
+                Kind::Worker | Kind::System => file_attempts + 1,
+                _ if self.figures.borrow().frames == 0 => MAX_FILE_ATTEMPTS,
+                _ => file_attempts + 1,
+            };
             // The time that an attempt took is none that the source was there: one that hangs is not asked more often.
             let outcome = match lost {
                 _ if error.kind() == Kind::SourceUnauthorised => Outcome::Unauthorised,
@@ -227,6 +240,10 @@ impl Source {
         self.counters.set(capture::Progress::default());
         let mut opened: Option<Instant> = None;
         loop {
+            let ended = |error| match opened {
+                Some(since) => End::Lost(error, since.elapsed()),
+                None => End::Unreachable(error),
+            };
             match worker.next().await {
                 capture::Event::Opened(properties) => {
                     opened = Some(Instant::now());
@@ -239,15 +256,32 @@ impl Source {
                 }
                 capture::Event::Alive(progress) => self.note(progress),
                 capture::Event::Notice(message) => self.journal.notice(self.id, message),
-                capture::Event::Ended => return End::Finished,
-                capture::Event::Failed(error) => {
-                    return match opened {
-                        Some(since) => End::Lost(error, since.elapsed()),
-                        None => End::Unreachable(error),
-                    };
+                capture::Event::Memory(bytes) => {
+                    if let Err(error) = self.allow_memory(bytes, &worker, plan) {
+                        return ended(error);
+                    }
                 }
+                capture::Event::Ended => return End::Finished,
+                capture::Event::Failed(error) => return ended(error),
             }
         }
+    }
+
+    /// A worker gets what the pictures of its source need, if it may have that much and all together have it.
+    fn allow_memory(&self, bytes: u64, worker: &Worker, plan: &Plan) -> Result<()> {
+        let most = plan.capture.worker_memory_max_bytes;
+        if bytes > most {
+            let [needed, most] = [bytes, most].map(|bytes| bytes.div_ceil(1 << 20));
+            let message = format!(
+                "Pictures of this size, depth and number of references need {needed} MiB, and capture.worker_memory_max_bytes allows {most} MiB"
+            );
+            return Err(Error::new(Kind::SourceUnsupported, message));
+        }
+        let more = plan.budget.reserve_more(bytes.saturating_sub(worker.memory_bytes()))?;
+        self.more_memory.borrow_mut().push(more);
+        worker.allow_memory(bytes)?;
+        self.tell(Level::Info, format_args!("event=memory_allowed bytes={bytes}"));
+        Ok(())
     }
 
     /// Streams count on across connections; a file is read again from its start (and what is known already is skipped).
@@ -283,6 +317,7 @@ impl Source {
     fn accept(&self, frame: capture::Frame, worker: &Worker) {
         let known = frame.frame_id <= self.last_frame_id.get();
         self.last_frame_id.set(self.last_frame_id.get().max(frame.frame_id));
+        self.see_size(frame.width, frame.height);
         if known || self.state.get() != SourceState::Running {
             return worker.release(frame.slot);
         }
@@ -296,6 +331,15 @@ impl Source {
             worker.release(slot);
         });
         self.changed.ring();
+    }
+
+    /// A stream says how its pictures are turned, or that they change their size, when it is long open.
+    fn see_size(&self, width: u32, height: u32) {
+        if let Some(properties) = self.properties.get()
+            && (properties.width, properties.height) != (width, height)
+        {
+            self.properties.set(Some(SourceProperties { width, height, ..properties }));
+        }
     }
 
     /// A frame that waited goes unseen.
@@ -471,6 +515,7 @@ impl Source {
         if let Some(worker) = worker.and_then(Rc::into_inner) {
             worker.stop().await;
         }
+        self.more_memory.borrow_mut().clear();
         let figures = self.figures();
         self.figures.replace(figures);
         // The next worker counts from 0.

@@ -25,8 +25,10 @@ pub(super) use dial::{
     Answer, MAX_ADDRESSES, MAX_CERTIFICATE_BYTES, MAX_DIAL_BYTES, Question, read_answer, read_question, write_answer,
     write_question,
 };
-pub(super) use event::{read_event, write_alive, write_ended, write_failed, write_frame, write_notice, write_opened};
-pub(super) use order::{Order, Start, read_order, write_muted, write_release, write_start, write_stop};
+pub(super) use event::{
+    read_event, write_alive, write_ended, write_failed, write_frame, write_memory_needed, write_notice, write_opened,
+};
+pub(super) use order::{Order, Start, read_order, write_memory, write_muted, write_release, write_start, write_stop};
 pub use ring::Ring;
 pub(super) use ring::RingWriter;
 
@@ -35,7 +37,7 @@ pub(super) const ALIVE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Changes with every change of a message. The two ends differ only when the executable was replaced while the
 /// service ran and `/proc/self/exe` cannot be used.
-const VERSION: u8 = 3;
+const VERSION: u8 = 4;
 
 /// Longest message, bytes: a start order with the longest reference and all properties.
 pub(super) const MAX_MESSAGE_BYTES: usize = 32 * 1024;

@@ -13,6 +13,7 @@ const START: u8 = 1;
 const RELEASE: u8 = 2;
 const MUTED: u8 = 3;
 const STOP: u8 = 4;
+const MEMORY: u8 = 5;
 
 /// What a worker is told.
 #[derive(Debug)]
@@ -23,6 +24,8 @@ pub(in crate::capture) enum Order {
     Release(u32),
     /// Decode nothing, or decode again.
     Muted(bool),
+    /// So many bytes may be used from now on.
+    Memory(u64),
     /// Close the source and exit.
     Stop,
 }
@@ -42,7 +45,7 @@ pub(in crate::capture) struct Start {
 
 /// `None`: the request does not fit a message (a reference or list of properties beyond its limit).
 pub(in crate::capture) fn write_start(out: &mut Writer, parent: u32, settings: &Settings, request: &Request) -> Option<()> {
-    out.begin(START).u32(parent).u64(settings.worker_memory_bytes);
+    out.begin(START).u32(parent).u64(settings.worker_memory_bytes).u64(settings.worker_memory_max_bytes);
     for duration in [settings.open_timeout, settings.stall_timeout, settings.key_frame_timeout, settings.stop_grace] {
         out.u64(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX));
     }
@@ -125,6 +128,10 @@ pub(in crate::capture) fn write_muted(out: &mut Writer, muted: bool) {
     out.begin(MUTED).bool(muted);
 }
 
+pub(in crate::capture) fn write_memory(out: &mut Writer, bytes: u64) {
+    out.begin(MEMORY).u64(bytes);
+}
+
 pub(in crate::capture) fn write_stop(out: &mut Writer) {
     out.begin(STOP);
 }
@@ -136,6 +143,7 @@ pub(in crate::capture) fn read_order(message: &[u8]) -> Option<Order> {
         START => Order::Start(Box::new(read_start(&mut fields)?)),
         RELEASE => Order::Release(fields.u32()?),
         MUTED => Order::Muted(fields.bool()?),
+        MEMORY => Order::Memory(fields.u64()?),
         STOP => Order::Stop,
         _ => return None,
     };
@@ -144,7 +152,7 @@ pub(in crate::capture) fn read_order(message: &[u8]) -> Option<Order> {
 
 fn read_start(fields: &mut Reader<'_>) -> Option<Start> {
     let parent = fields.u32()?;
-    let worker_memory_bytes = fields.u64()?;
+    let (worker_memory_bytes, worker_memory_max_bytes) = (fields.u64()?, fields.u64()?);
     let durations = [fields.u64()?, fields.u64()?, fields.u64()?, fields.u64()?];
     let [open_timeout, stall_timeout, key_frame_timeout, stop_grace] = durations.map(Duration::from_micros);
     let rtsp_udp = fields.bool()?;
@@ -152,6 +160,7 @@ fn read_start(fields: &mut Reader<'_>) -> Option<Start> {
     let trust = read_trust(fields)?;
     let settings = Settings {
         worker_memory_bytes,
+        worker_memory_max_bytes,
         open_timeout,
         stall_timeout,
         key_frame_timeout,
@@ -218,6 +227,7 @@ mod tests {
     fn example() -> (Settings, Request) {
         let settings = Settings {
             worker_memory_bytes: 512 << 20,
+            worker_memory_max_bytes: 2 << 30,
             open_timeout: Duration::from_millis(10_500),
             stall_timeout: Duration::from_secs(5),
             key_frame_timeout: Duration::from_secs(15),
@@ -297,6 +307,8 @@ mod tests {
         assert!(matches!(read_order(out.message()), Some(Order::Release(3))));
         write_muted(&mut out, true);
         assert!(matches!(read_order(out.message()), Some(Order::Muted(true))));
+        write_memory(&mut out, 1 << 40);
+        assert!(matches!(read_order(out.message()), Some(Order::Memory(bytes)) if bytes == 1 << 40));
         write_stop(&mut out);
         assert!(matches!(read_order(out.message()), Some(Order::Stop)));
     }

@@ -4,7 +4,7 @@
 //! hears that it shall stop. What it heard is state behind one lock; nobody has to poll.
 
 use crate::capture::ipc::{self, ALIVE_INTERVAL, Order, Start, Writer};
-use crate::capture::{Event, Frame, Progress};
+use crate::capture::{Event, Frame, Progress, Settings};
 use crate::command::SourceProperties;
 use crate::error::{Error, Kind, Result, system};
 use rustix::event::{PollFd, PollFlags};
@@ -24,6 +24,8 @@ struct Heard {
     free: Vec<bool>,
     muted: bool,
     stop: bool,
+    /// Bytes that we may use.
+    memory: u64,
 }
 
 /// Shared by the thread that listens and the one that works.
@@ -73,11 +75,12 @@ pub(super) fn receive_start(socket: &OwnedFd) -> Result<(Box<Start>, Option<Owne
 }
 
 impl Control {
-    /// Starts to listen. `grace` is what we have between being told to stop and being ended, whatever we do.
-    pub(super) fn start(socket: OwnedFd, slots: u32, muted: bool, grace: Duration) -> Result<Control> {
+    /// Starts to listen. `Settings::stop_grace` is what we have between being told to stop and being ended, whatever we do.
+    pub(super) fn start(socket: OwnedFd, slots: u32, muted: bool, settings: &Settings) -> Result<Control> {
+        let (grace, memory) = (settings.stop_grace, settings.worker_memory_bytes);
         let (signals, signalled) = UnixStream::pair().map_err(system("creating the signal socket"))?;
         signal_hook::low_level::pipe::register(signal_hook::consts::SIGTERM, signals).map_err(system("catching SIGTERM"))?;
-        let heard = Heard { free: vec![true; slots as usize], muted, stop: false };
+        let heard = Heard { free: vec![true; slots as usize], muted, stop: false, memory };
         let shared = Arc::new(Shared { heard: Mutex::new(heard), changed: Condvar::new() });
         let socket = Arc::new(socket);
         let (listener, state) = (Arc::clone(&socket), Arc::clone(&shared));
@@ -153,6 +156,25 @@ impl Control {
         self.send()
     }
 
+    /// Asks for so many bytes of memory in all, unless we have them, and waits for them.
+    ///
+    /// Errors: `ShuttingDown` when told to stop, which is also how the service refuses; `System` when it does not answer.
+    pub(super) fn need_memory(&mut self, bytes: u64) -> Result<()> {
+        if self.shared.lock().memory >= bytes {
+            return Ok(());
+        }
+        ipc::write_memory_needed(&mut self.message, bytes);
+        self.send()?;
+        let nothing = |heard: &mut Heard| !heard.stop && heard.memory < bytes;
+        let result = self.shared.changed.wait_timeout_while(self.shared.lock(), MEMORY_PATIENCE, nothing);
+        let (heard, _) = result.unwrap_or_else(PoisonError::into_inner);
+        match (heard.stop, heard.memory >= bytes) {
+            (true, _) => Err(Error::new(Kind::ShuttingDown, "told to stop")),
+            (false, true) => Ok(()),
+            (false, false) => Err(Error::new(Kind::System, "the service does not say how much memory may be used")),
+        }
+    }
+
     /// A frame lies in its slot, which is the parent's from now on.
     pub(super) fn say_frame(&mut self, frame: &Frame) -> Result<()> {
         ipc::write_frame(&mut self.message, frame);
@@ -209,6 +231,9 @@ fn has_lost_more(told: &Progress, now: &Progress) -> bool {
     (told.dropped, told.undecodable, told.packets) != (now.dropped, now.undecodable, now.packets)
 }
 
+/// Longest wait for more memory: the service has nothing to ask anybody.
+const MEMORY_PATIENCE: Duration = Duration::from_secs(5);
+
 /// The listener reads small messages and calls nothing deep.
 const LISTENER_STACK_BYTES: usize = 128 * 1024;
 
@@ -246,6 +271,7 @@ fn listen(socket: &OwnedFd, signalled: &UnixStream, shared: &Shared) {
                         None => return,
                     },
                     Some(Order::Muted(muted)) => heard.muted = muted,
+                    Some(Order::Memory(bytes)) => heard.memory = bytes,
                     // The service and its workers are one executable: anything else is an end of the conversation.
                     Some(Order::Stop | Order::Start(_)) | None => return,
                 }
