@@ -252,6 +252,8 @@ fn capture_settings(config: &Config, doors: Vec<SocketAddr>) -> Result<capture::
     let hosts = config.sources.hosts.iter().map(|text| text.parse()).collect::<Result<_>>()?;
     Ok(capture::Settings {
         worker_memory_bytes: config.capture.worker_memory_bytes,
+        // The one key was there before the other.
+        worker_memory_max_bytes: config.capture.worker_memory_max_bytes.max(config.capture.worker_memory_bytes),
         open_timeout: Duration::from_secs_f64(config.capture.open_timeout_s),
         stall_timeout: Duration::from_secs_f64(config.capture.stall_timeout_s),
         key_frame_timeout: Duration::from_secs_f64(config.capture.key_frame_timeout_s),

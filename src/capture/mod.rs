@@ -38,8 +38,10 @@ pub(crate) const MAX_SIDE: u32 = 16_384;
 /// What every worker of this service is given.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Address space a worker may use, bytes (RLIMIT_AS), without its ring.
+    /// Memory that a worker may use from its start on, bytes, without its ring.
     pub worker_memory_bytes: u64,
+    /// Memory that a worker may be given for the pictures that its source announces, bytes; at least the same.
+    pub worker_memory_max_bytes: u64,
     /// From the start of a worker to `Opened`, at most.
     pub open_timeout: Duration,
     /// Silence of an open source after which it counts as frozen.
@@ -94,6 +96,8 @@ pub enum Event {
     Picture(Drawn),
     /// The source is played, and otherwise than asked for: what is otherwise, for people.
     Notice(String),
+    /// The source announces pictures for which a worker needs so many bytes: [`Worker::allow_memory`], or stop it. It waits.
+    Memory(u64),
     /// The source lives though no frame came out (muted, waiting for a key frame, dropping), or some were lost.
     Alive(Progress),
     /// End of file. Last event.

@@ -174,6 +174,8 @@ pub struct Capture {
     pub stride_files: bool,
     /// Memory of one worker process beside its frames and pictures, bytes; 16777216 at least.
     pub worker_memory_bytes: u64,
+    /// Most that a worker gets where its source announces pictures that need more, bytes; counted in `service.memory_limit_bytes`.
+    pub worker_memory_max_bytes: u64,
     /// Longest time to open a source, seconds.
     pub open_timeout_s: f64,
     /// A source that is silent for longer is opened again, seconds.
@@ -277,6 +279,7 @@ impl Default for Capture {
             retry_delay_s: 1.0,
             stride_files: false,
             worker_memory_bytes: 256 << 20,
+            worker_memory_max_bytes: 2 << 30,
             open_timeout_s: 15.0,
             stall_timeout_s: 5.0,
             key_frame_timeout_s: 15.0,

@@ -8,12 +8,15 @@
 //! * [`filter`]: which system calls they may make
 //! * [`files`]: which files they may open (Landlock)
 //! * [`own`]: what the service keeps to itself, since a child runs as its user
+//! * `memory`: what a child may be given more of than it started with
 //! * [`kernel`]: what all of this needs, and what is done without it
 
 mod exit;
 pub mod files;
 pub mod filter;
 pub mod kernel;
+#[allow(unsafe_code)] // another process's limits are read by a call that rustix does not have
+mod memory;
 #[allow(unsafe_code)] // the environment is overwritten in place
 pub mod own;
 mod reaper;

@@ -44,9 +44,12 @@ impl Reaper {
 
     /// SIGKILL, unless it has ended.
     pub(super) fn kill(&self) {
-        if let Some(pid) = *self.pid.lock().unwrap_or_else(PoisonError::into_inner) {
-            let _ = rustix::process::kill_process(pid, Signal::KILL);
-        }
+        self.with_pid(|pid| _ = rustix::process::kill_process(pid, Signal::KILL));
+    }
+
+    /// Does something with its id, unless it has ended: until this returns the id means no other process.
+    pub(super) fn with_pid<T>(&self, act: impl FnOnce(Pid) -> T) -> Option<T> {
+        self.pid.lock().unwrap_or_else(PoisonError::into_inner).map(act)
     }
 
     /// Answers once it has been reaped, and to one caller.

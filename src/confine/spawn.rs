@@ -5,6 +5,7 @@
 //! loop also keeps its ~1 ms away from everybody's `status`. What a child says and asks for is heard there too.
 
 use super::exit::Exit;
+use super::memory;
 use super::reaper::Reaper;
 use super::said;
 use crate::error::{Error, Kind, Result, system};
@@ -247,6 +248,18 @@ impl Process {
             }
             Some(Handle::Reaper(reaper)) => reaper.kill(),
             None => {}
+        }
+    }
+
+    /// Raises what it may map and write to by so many bytes, up to the hard limits that it set itself.
+    ///
+    /// Errors: see [`memory::raise`]; ESRCH: it has ended.
+    pub fn raise_memory(&self, by: u64) -> std::result::Result<(), Errno> {
+        match (&self.handle, Pid::from_raw(self.pid.cast_signed())) {
+            // Not reaped yet, so the id still means this process.
+            (Some(Handle::Pidfd(_)), Some(pid)) => memory::raise(pid, by),
+            (Some(Handle::Reaper(reaper)), _) => reaper.with_pid(|pid| memory::raise(pid, by)).unwrap_or(Err(Errno::SRCH)),
+            _ => Err(Errno::SRCH),
         }
     }
 

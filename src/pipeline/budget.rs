@@ -1,5 +1,6 @@
 //! What all pipelines together may cost: rings, workers at their limits, and models. `init` is refused before it would pass.
 
+use crate::capture::Worker;
 use crate::error::{Error, Kind, Result};
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -50,15 +51,7 @@ impl Budget {
         let wanted = bytes.saturating_add(if shared.is_some() { 0 } else { model_bytes });
         let total = reserved.total().saturating_add(wanted);
         if total > self.limit_bytes {
-            let mib = |bytes: u64| bytes >> 20;
-            let limit = self.limit_bytes;
-            let message = format!(
-                "The pipeline may need {} MiB: {} MiB in all, and the limit is {} MiB",
-                mib(wanted),
-                mib(total),
-                mib(limit)
-            );
-            return Err(Error::new(Kind::Exhausted, message));
+            return Err(self.exceeded("The pipeline", wanted, total));
         }
         reserved.bytes += bytes;
         match shared.and_then(|position| reserved.models.get_mut(position)) {
@@ -66,6 +59,53 @@ impl Budget {
             None => reserved.models.push((model.to_owned(), model_bytes, 1)),
         }
         Ok(Reservation { budget: self.clone(), bytes, model: model.to_owned() })
+    }
+
+    /// Lets a worker use `bytes` in all, which it asked for, if it may have that much (`most`) and all together have it.
+    pub(super) fn allow_memory(self: &Rc<Self>, worker: &Worker, bytes: u64, most: u64) -> Result<More> {
+        if bytes > most {
+            let [needed, most] = [bytes, most].map(|bytes| bytes.div_ceil(1 << 20));
+            let message = format!(
+                "Pictures of this size, depth and number of references need {needed} MiB, and capture.worker_memory_max_bytes allows {most} MiB"
+            );
+            return Err(Error::new(Kind::SourceUnsupported, message));
+        }
+        let more = self.reserve_more(bytes.saturating_sub(worker.memory_bytes()))?;
+        worker.allow_memory(bytes)?;
+        Ok(more)
+    }
+
+    /// Reserves `bytes` more for a worker of a pipeline that has its part.
+    fn reserve_more(self: &Rc<Self>, bytes: u64) -> Result<More> {
+        let mut reserved = self.reserved.borrow_mut();
+        let total = reserved.total().saturating_add(bytes);
+        if total > self.limit_bytes {
+            return Err(self.exceeded("The source", bytes, total));
+        }
+        reserved.bytes += bytes;
+        Ok(More { budget: self.clone(), bytes })
+    }
+
+    fn exceeded(&self, what: &str, wanted: u64, total: u64) -> Error {
+        let [wanted, total, limit] = [wanted, total, self.limit_bytes].map(|bytes| bytes.div_ceil(1 << 20));
+        let message = format!(
+            "{what} may need {wanted} MiB: {total} MiB in all, and the limit is {limit} MiB (service.memory_limit_bytes)"
+        );
+        Error::new(Kind::Exhausted, message)
+    }
+}
+
+/// What a worker got beyond what was counted for it at first; dropping it gives it back.
+#[derive(Debug)]
+pub(super) struct More {
+    budget: Rc<Budget>,
+    bytes: u64,
+}
+
+impl Drop for More {
+    fn drop(&mut self) {
+        let mut reserved = self.budget.reserved.borrow_mut();
+        reserved.bytes = reserved.bytes.saturating_sub(self.bytes);
     }
 }
 
@@ -100,5 +140,19 @@ mod tests {
         assert!(budget.reserve(60, "b", 40).is_ok());
         assert!(budget.reserve(60, "b", 41).is_err());
         assert!(budget.reserve(u64::MAX, "b", u64::MAX).is_err());
+    }
+
+    #[test]
+    fn what_a_worker_gets_later_counts_as_well() {
+        let budget = Budget::new(100 << 20);
+        let first = budget.reserve(60 << 20, "a", 0).unwrap();
+        let more = budget.reserve_more(40 << 20).unwrap();
+        let refused = budget.reserve_more(1).unwrap_err();
+        assert_eq!(refused.kind(), Kind::Exhausted);
+        assert!(refused.message().contains("101 MiB in all") && refused.message().contains("service.memory_limit_bytes"));
+        assert!(budget.reserve_more(u64::MAX).is_err());
+        drop(more);
+        drop(first);
+        assert_eq!(budget.reserved.borrow().total(), 0);
     }
 }

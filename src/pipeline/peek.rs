@@ -54,14 +54,16 @@ impl Peeks {
         let settings = &shared.capture;
         let patience = settings.open_timeout * 2 + settings.key_frame_timeout + settings.stall_timeout;
         // The widest that there is fits 16 bits.
-        let first = first_picture(&worker, u16::try_from(width).unwrap_or(u16::MAX));
+        let first = first_picture(&worker, u16::try_from(width).unwrap_or(u16::MAX), budget, settings.worker_memory_max_bytes);
         let outcome = within(patience, first).await;
         worker.stop().await;
         outcome.unwrap_or_else(|| Err(Error::new(Kind::SourceStalled, "The source is open, and no picture has come")))
     }
 }
 
-async fn first_picture(worker: &Worker, width: u16) -> Result<Shown> {
+async fn first_picture(worker: &Worker, width: u16, budget: &Rc<Budget>, most: u64) -> Result<Shown> {
+    // Given back with the worker.
+    let mut more = Vec::new();
     worker.keep(&[width]);
     let mut timestamp = Wall::default();
     loop {
@@ -78,6 +80,7 @@ async fn first_picture(worker: &Worker, width: u16) -> Result<Shown> {
                 let failed = || Error::new(Kind::NoPicture, "The source has pictures, and none could be made of them");
                 return jpeg.map(|jpeg| Shown { frame_id: drawn.frame_id, timestamp, jpeg }).ok_or_else(failed);
             }
+            Event::Memory(bytes) => more.push(budget.allow_memory(worker, bytes, most)?),
             Event::Opened(_) | Event::Alive(_) | Event::Notice(_) => {}
             Event::Ended => return Err(Error::new(Kind::SourceLost, "The file has ended without a picture")),
             Event::Failed(error) => return Err(error),

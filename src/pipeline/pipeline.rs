@@ -264,6 +264,7 @@ impl Pipeline {
         Plan {
             spawner: self.shared.spawner.clone(),
             capture: self.shared.capture.clone(),
+            budget: self.budget.clone(),
             rule: *model.rule(),
             slots: self.slots(),
             file_max_fps: self.init.max_fps.filter(|_| self.shared.settings.stride_files),

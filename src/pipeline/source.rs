@@ -4,6 +4,7 @@
 //! next one after a pause. Commands (`mute`, `resume`) act on the state and on the worker that happens to run.
 
 use super::backoff::{Backoff, Outcome};
+use super::budget::{Budget, More};
 use super::buffer::Buffer;
 use super::journal::Journal;
 use super::pictures::Pictures;
@@ -28,7 +29,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Attempts at a file that opened and then broke without getting further than before: a damaged file is not read for ever.
+/// Attempts at a file that opened and then broke without getting further than before: a damaged file is not read for ever. One that
+/// gave nothing at all, for a reason of its own, is read once.
 const MAX_FILE_ATTEMPTS: u32 = 3;
 
 /// Between two probes of a camera that does not answer, each of which may take longer than this: a camera is opened again
@@ -43,6 +45,7 @@ const RESOLVE_INTERVAL: Duration = Duration::from_millis(700);
 pub(super) struct Plan {
     pub(super) spawner: Spawner,
     pub(super) capture: Rc<capture::Settings>,
+    pub(super) budget: Rc<Budget>,
     /// How frames become the model's input.
     pub(super) rule: InputRule,
     /// Slots of the ring.
@@ -93,6 +96,8 @@ pub(super) struct Source {
     properties: Cell<Option<SourceProperties>>,
     strategies: Cell<(Option<Filling>, Option<Consumption>)>,
     worker: RefCell<Option<Rc<Worker>>>,
+    /// What that worker got beyond what was counted for it at first.
+    more_memory: RefCell<Vec<More>>,
     /// Outlives the worker: the last frames of a file are taken after its worker has gone.
     ring: RefCell<Option<Arc<dyn Pixels>>>,
     generation: Cell<u64>,
@@ -146,6 +151,7 @@ impl Source {
             properties: Cell::new(None),
             strategies: Cell::new(given),
             worker: RefCell::new(None),
+            more_memory: RefCell::default(),
             ring: RefCell::new(None),
             generation: Cell::new(0),
             buffer: RefCell::new(Buffer::new(0, Filling::Wait, Consumption::Lazy)),
@@ -178,7 +184,14 @@ impl Source {
                 End::Lost(error, open_for) => (Some(open_for), error),
             };
             let has_played = self.last_frame_id.get() > furthest;
-            file_attempts = if has_played { 0 } else { file_attempts + 1 };
+            file_attempts = match error.kind() {
+                // Memory may be given back.
+                Kind::Exhausted => file_attempts,
+                _ if has_played => 0,
+                Kind::Worker | Kind::System => file_attempts + 1,
+                _ if self.figures.borrow().frames == 0 => MAX_FILE_ATTEMPTS,
+                _ => file_attempts + 1,
+            };
             // The time that an attempt took is none that the source was there: one that hangs is not asked more often.
             let outcome = match lost {
                 _ if error.kind() == Kind::SourceUnauthorised => Outcome::Unauthorised,
@@ -234,6 +247,10 @@ impl Source {
         self.counters.set(capture::Progress::default());
         let mut opened: Option<Instant> = None;
         loop {
+            let ended = |error| match opened {
+                Some(since) => End::Lost(error, since.elapsed()),
+                None => End::Unreachable(error),
+            };
             let event = async { Some(worker.next().await) };
             let looked_at = async {
                 self.pictures.audience.changed().await;
@@ -260,15 +277,23 @@ impl Source {
                 }
                 capture::Event::Alive(progress) => self.note(progress),
                 capture::Event::Notice(message) => self.journal.notice(self.id, message),
-                capture::Event::Ended => return End::Finished,
-                capture::Event::Failed(error) => {
-                    return match opened {
-                        Some(since) => End::Lost(error, since.elapsed()),
-                        None => End::Unreachable(error),
-                    };
+                capture::Event::Memory(bytes) => {
+                    if let Err(error) = self.allow_memory(bytes, &worker, plan) {
+                        return ended(error);
+                    }
                 }
+                capture::Event::Ended => return End::Finished,
+                capture::Event::Failed(error) => return ended(error),
             }
         }
+    }
+
+    /// A worker gets what the pictures of its source need, if it may have that much and all together have it.
+    fn allow_memory(&self, bytes: u64, worker: &Worker, plan: &Plan) -> Result<()> {
+        let more = plan.budget.allow_memory(worker, bytes, plan.capture.worker_memory_max_bytes)?;
+        self.more_memory.borrow_mut().push(more);
+        self.tell(Level::Info, format_args!("event=memory_allowed bytes={bytes}"));
+        Ok(())
     }
 
     /// Streams count on across connections; a file is read again from its start (and what is known already is skipped).
@@ -307,6 +332,7 @@ impl Source {
     fn accept(&self, frame: capture::Frame, worker: &Worker) {
         let known = frame.frame_id <= self.last_frame_id.get();
         self.last_frame_id.set(self.last_frame_id.get().max(frame.frame_id));
+        self.see_size(frame.width, frame.height);
         if known || self.state.get() != SourceState::Running {
             return worker.release(frame.slot);
         }
@@ -320,6 +346,15 @@ impl Source {
             worker.release(slot);
         });
         self.changed.ring();
+    }
+
+    /// A stream says how its pictures are turned, or that they change their size, when it is long open.
+    fn see_size(&self, width: u32, height: u32) {
+        if let Some(properties) = self.properties.get()
+            && (properties.width, properties.height) != (width, height)
+        {
+            self.properties.set(Some(SourceProperties { width, height, ..properties }));
+        }
     }
 
     /// A frame that waited goes unseen.
@@ -507,6 +542,7 @@ impl Source {
         if let Some(worker) = worker.and_then(Rc::into_inner) {
             worker.stop().await;
         }
+        self.more_memory.borrow_mut().clear();
         let figures = self.figures();
         self.figures.replace(figures);
         // The next worker counts from 0.

@@ -597,7 +597,7 @@ fn cameras_with_one_quirk_each_play_as_those_without() {
                             frames += 1;
                         }
                         Event::Notice(said) => notice = Some(said),
-                        Event::Opened(_) | Event::Picture(_) | Event::Alive(_) => {}
+                        Event::Opened(_) | Event::Picture(_) | Event::Alive(_) | Event::Memory(_) => {}
                         Event::Ended => panic!("{name}: a camera has no end"),
                         Event::Failed(error) => break error,
                     }

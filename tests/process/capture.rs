@@ -1,6 +1,6 @@
 //! Capture workers as processes: what their parent sees when all goes well, and when a worker dies, hangs or is dropped.
 use crate::support::worker::{
-    RULE, exists, failure, frame, frames, gone, next, opened, request, settings, spawner, start, start_with,
+    RULE, asks_for_memory, exists, failure, frame, frames, gone, next, opened, request, settings, spawner, start, start_with,
 };
 use crate::support::{Folder, clip, weir::signal};
 use std::path::PathBuf;
@@ -224,7 +224,7 @@ fn a_worker_has_no_secrets_of_the_service_and_limits_of_its_own() {
         opened(&worker).await;
         let limits = std::fs::read_to_string(format!("/proc/{}/limits", worker.pid())).unwrap();
         let limit = |name: &str| {
-            limits.lines().find(|line| line.starts_with(name)).unwrap().split_whitespace().rev().nth(1).unwrap().to_owned()
+            limits.lines().find(|line| line.starts_with(name)).unwrap().split_whitespace().rev().nth(2).unwrap().to_owned()
         };
         assert_eq!(limit("Max data size"), (192 << 20).to_string());
         assert_ne!(limit("Max address space"), "unlimited");
@@ -308,6 +308,40 @@ fn the_smallest_memory_that_is_allowed_serves_every_decoder() {
             // Until the end, which is one too.
             assert_eq!(frames(&worker, properties.total_frames as usize).await, properties.total_frames as u64, "{name}");
         }
+    });
+}
+
+/// The limit of data of a process and what it may be raised to, bytes.
+fn data_limits(pid: u32) -> [u64; 2] {
+    let limits = std::fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
+    let line = limits.lines().find(|line| line.starts_with("Max data size")).unwrap();
+    let words: Vec<&str> = line.split_whitespace().collect();
+    [words[3], words[4]].map(|word| word.parse().unwrap())
+}
+
+#[test]
+fn memory_beyond_the_smallest_is_asked_for_and_comes_from_the_service_alone() {
+    let most = 64 << 20;
+    let smallest = Settings { worker_memory_bytes: MIN_WORKER_BYTES, worker_memory_max_bytes: most, ..settings() };
+    smol::block_on(async {
+        let worker = start_with(&smallest, request(clip("short.mp4"))).await;
+        opened(&worker).await;
+        let bytes = asks_for_memory(&worker).await;
+        assert!(bytes > MIN_WORKER_BYTES && bytes < most, "{bytes}");
+        assert_eq!(data_limits(worker.pid()), [MIN_WORKER_BYTES, most]);
+        let before = address_space_limit(worker.pid());
+        worker.allow_memory(bytes).unwrap();
+        assert_eq!(data_limits(worker.pid()), [bytes, most]);
+        assert_eq!(address_space_limit(worker.pid()) - before, bytes - MIN_WORKER_BYTES);
+        assert_eq!(worker.memory_bytes(), bytes);
+        assert_eq!(frames(&worker, 60).await, 60);
+        // What the worker itself could not be raised to, nobody can promise it.
+        let worker = start_with(&smallest, request(clip("short.mp4"))).await;
+        opened(&worker).await;
+        asks_for_memory(&worker).await;
+        let refused = worker.allow_memory(most + 1).unwrap_err();
+        assert!(refused.message().contains("capture.worker_memory_bytes"), "{refused}");
+        worker.stop().await;
     });
 }
 

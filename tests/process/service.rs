@@ -391,6 +391,27 @@ fn damaged_and_missing_sources_are_told_in_status_and_can_be_terminated() {
 }
 
 #[test]
+fn a_file_whose_pictures_need_more_memory_than_is_allowed_names_the_key_and_is_read_once() {
+    let weir = Weir::configured("[capture]\nworker_memory_bytes = 16777216\nworker_memory_max_bytes = 16777216\n");
+    let sink = udp::Receiver::new();
+    let id = weir.init(&init(&weir, &quoted(&clip("short.mp4")), sink.port(), ""));
+    let report = wait_for("the refusal", || {
+        let report = weir.report(&id);
+        let updates = report.get("video_source_status_updates").items();
+        let names = |update: &Json| update.to_string().contains("capture.worker_memory_max_bytes allows 16 MiB");
+        updates.iter().any(names).then_some(report.clone())
+    });
+    assert!(!report.to_string().contains("CaptureWorkerError"), "{report}");
+    wait_for("the end of the attempts", || {
+        let page = weir.get("/metrics").body;
+        page.lines().any(|line| line.starts_with("weir_source_finished") && line.ends_with(" 1")).then_some(())
+    });
+    let page = weir.get("/metrics").body;
+    let workers = page.lines().find(|line| line.starts_with("weir_source_workers"));
+    assert!(workers.is_some_and(|line| line.ends_with(" 1")), "{workers:?}");
+}
+
+#[test]
 fn a_taken_port_a_bad_setting_and_a_bad_flag_have_their_exit_codes() {
     let cache = Folder::new();
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -14,6 +14,7 @@ const ENDED: u8 = 4;
 const FAILED: u8 = 5;
 const NOTICE: u8 = 6;
 const PICTURE: u8 = 7;
+const MEMORY: u8 = 8;
 
 /// Highest rate that a source may declare, frames per second. What is above or no number at all counts as unknown (0).
 const MAX_DECLARED_FPS: f64 = 100_000.0;
@@ -60,6 +61,10 @@ pub(in crate::capture) fn write_notice(out: &mut Writer, message: &str) {
     out.begin(NOTICE).text(message, MAX_TEXT_BYTES);
 }
 
+pub(in crate::capture) fn write_memory_needed(out: &mut Writer, bytes: u64) {
+    out.begin(MEMORY).u64(bytes);
+}
+
 pub(in crate::capture) fn write_ended(out: &mut Writer) {
     out.begin(ENDED);
 }
@@ -96,6 +101,7 @@ pub(in crate::capture) fn read_event(message: &[u8]) -> Option<Event> {
             packets: read_losses(&mut fields)?,
         }),
         NOTICE => Event::Notice(printable(fields.text(MAX_TEXT_BYTES)?)),
+        MEMORY => Event::Memory(fields.u64()?),
         ENDED => Event::Ended,
         FAILED => {
             let kind = *KINDS.get(usize::from(fields.u8()?))?;
@@ -162,6 +168,8 @@ mod tests {
         assert!(matches!(read_event(out.message()), Some(Event::Alive(got)) if got == progress));
         write_notice(&mut out, "over\tUDP");
         assert!(matches!(read_event(out.message()), Some(Event::Notice(got)) if got == "over UDP"));
+        write_memory_needed(&mut out, u64::MAX);
+        assert!(matches!(read_event(out.message()), Some(Event::Memory(u64::MAX))));
         write_ended(&mut out);
         assert!(matches!(read_event(out.message()), Some(Event::Ended)));
     }
@@ -201,7 +209,7 @@ mod tests {
         for length in (0..64).cycle().take(20_000) {
             let mut message: Vec<u8> = (0..length).map(|_| random()).collect();
             if let Some([version, tag]) = message.first_chunk_mut::<2>() {
-                (*version, *tag) = (super::super::VERSION, *tag % 8);
+                (*version, *tag) = (super::super::VERSION, *tag % 9);
             }
             let _ = read_event(&message);
             let _ = super::super::read_order(&message);

@@ -27,10 +27,11 @@ pub(super) use dial::{
     write_question,
 };
 pub(super) use event::{
-    read_event, write_alive, write_ended, write_failed, write_frame, write_notice, write_opened, write_picture,
+    read_event, write_alive, write_ended, write_failed, write_frame, write_memory_needed, write_notice, write_opened,
+    write_picture,
 };
 pub(super) use order::{
-    Draw, Order, Start, read_order, write_draw, write_keep, write_muted, write_release, write_start, write_stop,
+    Draw, Order, Start, read_order, write_draw, write_keep, write_memory, write_muted, write_release, write_start, write_stop,
 };
 pub use ring::Ring;
 pub(super) use ring::RingWriter;

@@ -16,6 +16,7 @@ const MUTED: u8 = 3;
 const STOP: u8 = 4;
 const KEEP: u8 = 5;
 const DRAW: u8 = 6;
+const MEMORY: u8 = 7;
 
 /// What a worker is told.
 #[derive(Debug)]
@@ -30,6 +31,8 @@ pub(in crate::capture) enum Order {
     Keep(heapless::Vec<u16, WIDTHS>),
     /// Make a picture of a frame that was kept.
     Draw(Draw),
+    /// So many bytes may be used from now on.
+    Memory(u64),
     /// Close the source and exit.
     Stop,
 }
@@ -64,7 +67,7 @@ pub(in crate::capture) struct Start {
 
 /// `None`: the request does not fit a message (a reference or list of properties beyond its limit).
 pub(in crate::capture) fn write_start(out: &mut Writer, parent: u32, settings: &Settings, request: &Request) -> Option<()> {
-    out.begin(START).u32(parent).u64(settings.worker_memory_bytes);
+    out.begin(START).u32(parent).u64(settings.worker_memory_bytes).u64(settings.worker_memory_max_bytes);
     for duration in [settings.open_timeout, settings.stall_timeout, settings.key_frame_timeout, settings.stop_grace] {
         out.u64(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX));
     }
@@ -224,6 +227,10 @@ fn read_draw(fields: &mut Reader<'_>) -> Option<Draw> {
     Some(Draw { job, slot, frame_id, width, markings: is_marked.then_some(markings) })
 }
 
+pub(in crate::capture) fn write_memory(out: &mut Writer, bytes: u64) {
+    out.begin(MEMORY).u64(bytes);
+}
+
 pub(in crate::capture) fn write_stop(out: &mut Writer) {
     out.begin(STOP);
 }
@@ -237,6 +244,7 @@ pub(in crate::capture) fn read_order(message: &[u8]) -> Option<Order> {
         MUTED => Order::Muted(fields.bool()?),
         KEEP => Order::Keep(read_keep(&mut fields)?),
         DRAW => Order::Draw(read_draw(&mut fields)?),
+        MEMORY => Order::Memory(fields.u64()?),
         STOP => Order::Stop,
         _ => return None,
     };
@@ -245,7 +253,7 @@ pub(in crate::capture) fn read_order(message: &[u8]) -> Option<Order> {
 
 fn read_start(fields: &mut Reader<'_>) -> Option<Start> {
     let parent = fields.u32()?;
-    let worker_memory_bytes = fields.u64()?;
+    let (worker_memory_bytes, worker_memory_max_bytes) = (fields.u64()?, fields.u64()?);
     let durations = [fields.u64()?, fields.u64()?, fields.u64()?, fields.u64()?];
     let [open_timeout, stall_timeout, key_frame_timeout, stop_grace] = durations.map(Duration::from_micros);
     let picture_width = fields.u32()?;
@@ -254,6 +262,7 @@ fn read_start(fields: &mut Reader<'_>) -> Option<Start> {
     let trust = read_trust(fields)?;
     let settings = Settings {
         worker_memory_bytes,
+        worker_memory_max_bytes,
         open_timeout,
         stall_timeout,
         key_frame_timeout,
@@ -322,6 +331,7 @@ mod tests {
     fn example() -> (Settings, Request) {
         let settings = Settings {
             worker_memory_bytes: 512 << 20,
+            worker_memory_max_bytes: 2 << 30,
             open_timeout: Duration::from_millis(10_500),
             stall_timeout: Duration::from_secs(5),
             key_frame_timeout: Duration::from_secs(15),
@@ -413,6 +423,8 @@ mod tests {
             assert!(matches!(read_order(out.message()), Some(Order::Draw(read)) if read == draw));
             assert!(out.message().len() <= super::super::MAX_ORDER_BYTES);
         }
+        write_memory(&mut out, 1 << 40);
+        assert!(matches!(read_order(out.message()), Some(Order::Memory(bytes)) if bytes == 1 << 40));
         write_stop(&mut out);
         assert!(matches!(read_order(out.message()), Some(Order::Stop)));
     }

@@ -40,6 +40,9 @@ const REAP_TIMEOUT: Duration = Duration::from_millis(500);
 /// Most notices of one worker. It has one thing to say.
 const MAX_NOTICES: u32 = 4;
 
+/// How often one worker may ask for more memory: a source that announces larger pictures again and again.
+const MAX_RAISES: u32 = 16;
+
 /// Most signs of life in [`ALIVE_WINDOW`]. A worker sends about one per second.
 const MAX_ALIVE_PER_WINDOW: u32 = 64;
 /// See [`MAX_ALIVE_PER_WINDOW`].
@@ -77,6 +80,9 @@ struct State {
     alive_window: Instant,
     alive_count: u32,
     noticed: u32,
+    raises: u32,
+    /// Bytes of memory: what the worker may use, and whether it has been told.
+    memory: (u64, bool),
     /// By slot: who has it.
     slots: Vec<Slot>,
     /// Slots that are [`Slot::Returning`].
@@ -139,6 +145,8 @@ impl Worker {
             alive_window: now,
             alive_count: 0,
             noticed: 0,
+            raises: 0,
+            memory: (settings.worker_memory_bytes, true),
             slots: vec![Slot::Worker; ring.slots() as usize],
             returning: 0,
             muted: (request.muted, request.muted),
@@ -297,16 +305,47 @@ impl Worker {
         self.pictures.as_ref()?.take(drawn)
     }
 
+    /// Lets the worker use so many bytes, which it has asked for. Never blocks.
+    ///
+    /// Errors: `System`: its limits cannot be raised.
+    pub fn allow_memory(&self, bytes: u64) -> Result<()> {
+        {
+            let mut state = self.state.borrow_mut();
+            let by = bytes.saturating_sub(state.memory.0);
+            let raised = state.process.as_ref().map_or(Ok(()), |process| process.raise_memory(by));
+            raised.map_err(|errno| {
+                let message =
+                    format!("The limit of a worker's memory cannot be raised: set capture.worker_memory_bytes to {bytes}");
+                Error::new(Kind::System, message).because(std::io::Error::from(errno))
+            })?;
+            state.memory = (bytes.max(state.memory.0), false);
+        }
+        self.flush();
+        Ok(())
+    }
+
+    /// What it may use by now, bytes.
+    pub fn memory_bytes(&self) -> u64 {
+        self.state.borrow().memory.0
+    }
+
     /// Writes what the socket has room for; the rest is written by `next`.
     fn flush(&self) {
         let state = &mut *self.state.borrow_mut();
         let send = |message: &Writer| {
             rustix::net::send(self.socket.get_ref(), message.message(), SendFlags::DONTWAIT | SendFlags::NOSIGNAL)
         };
+        if !state.memory.1 {
+            ipc::write_memory(&mut state.message, state.memory.0);
+            if send(&state.message).is_err() {
+                return; // Full: later. Broken: `next` will see why.
+            }
+            state.memory.1 = true;
+        }
         if state.muted.0 != state.muted.1 {
             ipc::write_muted(&mut state.message, state.muted.1);
             if send(&state.message).is_err() {
-                return; // Full: later. Broken: `next` will see why.
+                return;
             }
             state.muted.0 = state.muted.1;
         }
@@ -360,7 +399,7 @@ impl Worker {
 
 impl State {
     fn has_unsent(&self) -> bool {
-        self.returning > 0 || self.muted.0 != self.muted.1 || self.widths.0 != self.widths.1
+        self.returning > 0 || self.muted.0 != self.muted.1 || self.widths.0 != self.widths.1 || !self.memory.1
     }
 
     /// Whether an event may come now. What a worker says is not believed but checked.
@@ -394,6 +433,12 @@ impl State {
             Event::Notice(_) => self.noticed += 1,
             // Looked at by [`Pictures::announced`].
             Event::Picture(_) => {}
+            Event::Memory(bytes) => {
+                self.raises += 1;
+                if *bytes <= self.memory.0 || self.raises > MAX_RAISES {
+                    return Err(broke_protocol("asked for memory that it has, or too often"));
+                }
+            }
             Event::Ended | Event::Failed(_) => {}
         }
         Ok(event)

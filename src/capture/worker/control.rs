@@ -5,7 +5,7 @@
 
 use super::pictures::Pictures;
 use crate::capture::ipc::{self, ALIVE_INTERVAL, Order, RingWriter, Start, Writer};
-use crate::capture::{Event, Frame, Progress};
+use crate::capture::{Event, Frame, Progress, Settings};
 use crate::command::SourceProperties;
 use crate::error::{Error, Kind, Result, system};
 use rustix::event::{PollFd, PollFlags};
@@ -25,6 +25,8 @@ struct Heard {
     free: Vec<bool>,
     muted: bool,
     stop: bool,
+    /// Bytes that we may use.
+    memory: u64,
 }
 
 /// Shared by the thread that listens and the one that works.
@@ -89,18 +91,19 @@ pub(super) fn receive_start(socket: &OwnedFd) -> Result<(Box<Start>, Descriptors
 }
 
 impl Control {
-    /// Starts to listen. `grace` is what we have between being told to stop and being ended, whatever we do.
+    /// Starts to listen. `Settings::stop_grace` is what we have between being told to stop and being ended, whatever we do.
     /// `pictures`: the buffer for them and the width of the largest.
     pub(super) fn start(
         socket: OwnedFd,
         slots: u32,
         muted: bool,
-        grace: Duration,
+        settings: &Settings,
         pictures: Option<(RingWriter, u32)>,
     ) -> Result<Control> {
+        let (grace, memory) = (settings.stop_grace, settings.worker_memory_bytes);
         let (signals, signalled) = UnixStream::pair().map_err(system("creating the signal socket"))?;
         signal_hook::low_level::pipe::register(signal_hook::consts::SIGTERM, signals).map_err(system("catching SIGTERM"))?;
-        let heard = Heard { free: vec![true; slots as usize], muted, stop: false };
+        let heard = Heard { free: vec![true; slots as usize], muted, stop: false, memory };
         let shared = Arc::new(Shared { heard: Mutex::new(heard), changed: Condvar::new() });
         let socket = Arc::new(socket);
         let pictures = pictures.map(|(buffer, width)| Pictures::new(buffer, width, Arc::clone(&socket)));
@@ -183,6 +186,25 @@ impl Control {
         self.send()
     }
 
+    /// Asks for so many bytes of memory in all, unless we have them, and waits for them.
+    ///
+    /// Errors: `ShuttingDown` when told to stop, which is also how the service refuses; `System` when it does not answer.
+    pub(super) fn need_memory(&mut self, bytes: u64) -> Result<()> {
+        if self.shared.lock().memory >= bytes {
+            return Ok(());
+        }
+        ipc::write_memory_needed(&mut self.message, bytes);
+        self.send()?;
+        let nothing = |heard: &mut Heard| !heard.stop && heard.memory < bytes;
+        let result = self.shared.changed.wait_timeout_while(self.shared.lock(), MEMORY_PATIENCE, nothing);
+        let (heard, _) = result.unwrap_or_else(PoisonError::into_inner);
+        match (heard.stop, heard.memory >= bytes) {
+            (true, _) => Err(Error::new(Kind::ShuttingDown, "told to stop")),
+            (false, true) => Ok(()),
+            (false, false) => Err(Error::new(Kind::System, "the service does not say how much memory may be used")),
+        }
+    }
+
     /// A frame lies in its slot, which is the parent's from now on.
     pub(super) fn say_frame(&mut self, frame: &Frame) -> Result<()> {
         ipc::write_frame(&mut self.message, frame);
@@ -239,6 +261,9 @@ fn has_lost_more(told: &Progress, now: &Progress) -> bool {
     (told.dropped, told.undecodable, told.packets) != (now.dropped, now.undecodable, now.packets)
 }
 
+/// Longest wait for more memory: the service has nothing to ask anybody.
+const MEMORY_PATIENCE: Duration = Duration::from_secs(5);
+
 /// The listener reads small messages and calls nothing deep.
 const LISTENER_STACK_BYTES: usize = 128 * 1024;
 
@@ -288,6 +313,7 @@ fn listen(socket: &OwnedFd, signalled: &UnixStream, shared: &Shared, pictures: O
                         Some(pictures) if pictures.draw(draw) => {}
                         _ => return,
                     },
+                    Some(Order::Memory(bytes)) => heard.memory = bytes,
                     // The service and its workers are one executable: anything else is an end of the conversation.
                     Some(Order::Stop | Order::Start(_)) | None => return,
                 }

@@ -75,7 +75,7 @@ pub fn run() -> u8 {
     let width = start.settings.picture_width;
     let pictures = descriptors.pictures.map(|file| RingWriter::open(file, shown::JOBS, shown::jpeg_bytes(width)));
     let pictures = pictures.and_then(Result::ok).map(|buffer| (buffer, width));
-    let control = Control::start(socket, request.slots, request.muted, start.settings.stop_grace, pictures);
+    let control = Control::start(socket, request.slots, request.muted, &start.settings, pictures);
     let Ok(mut control) = control else { return 1 };
     end(&mut control, |control| capture(&start, ring?, control))
 }
@@ -271,11 +271,20 @@ impl<'a> Session<'a> {
         if self.is_file { Ok(()) } else { Err(Error::new(Kind::SourceLost, "the stream has ended")) }
     }
 
+    /// Has memory for the pictures that a unit announces, before a decoder sees it.
+    fn make_room(&mut self, codec: Codec, unit: &AccessUnit<'_>) -> Result<()> {
+        match decode::decoding_bytes(codec, unit.data) {
+            Some(bytes) => self.frames.control.need_memory(bytes),
+            None => Ok(()),
+        }
+    }
+
     /// A unit that nobody wants to see, and that others may need.
     fn keep(&mut self, codec: Codec, unit: &AccessUnit<'_>) -> Result<()> {
         self.silence.passed += 1;
         self.frames.skip(u64::from(unit.shown));
         if !self.backlog.push(codec, unit) {
+            self.make_room(codec, unit)?;
             // What it says about the stream is kept; that it passes by is counted above.
             let decoder = decoder_for(&mut self.decoder, codec);
             decoder.pass(&AccessUnit { shown: false, ..*unit });
@@ -320,6 +329,7 @@ impl<'a> Session<'a> {
         {
             self.frames.scaler.set_turn(turn);
         }
+        self.make_room(codec, unit)?;
         let decoder = decoder_for(&mut self.decoder, codec);
         let frames = &mut self.frames;
         let (began, mut delivering) = (Instant::now(), Duration::ZERO);
@@ -532,6 +542,7 @@ mod tests {
         let (parent, worker) = pair.unwrap();
         let settings = crate::capture::Settings {
             worker_memory_bytes: 0,
+            worker_memory_max_bytes: 0,
             open_timeout: Duration::from_secs(1),
             stall_timeout: Duration::from_secs(1),
             key_frame_timeout: Duration::from_secs(1),
@@ -557,7 +568,7 @@ mod tests {
         let start = Start { parent: 0, settings, trust: crate::capture::Trust::Machine, request };
         let (_ring, file) = crate::capture::Ring::create(2, rule.slot_bytes()).unwrap();
         let ring = RingWriter::open(file, 2, rule.slot_bytes()).unwrap();
-        let mut control = Control::start(worker, 2, false, start.settings.stop_grace, None).unwrap();
+        let mut control = Control::start(worker, 2, false, &start.settings, None).unwrap();
         let code = end(&mut control, |control| {
             let properties = Panics.properties();
             Session::new(&start, control, ring, &properties, false).run(&mut Panics)

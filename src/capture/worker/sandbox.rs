@@ -60,18 +60,21 @@ pub(super) fn before_open(start: &Start) -> Result<()> {
     }
     // Who looks takes nothing away from the decoder.
     let pictures = shown::worker_bytes(start.settings.picture_width);
-    let memory = start.settings.worker_memory_bytes.saturating_add(pictures);
+    let [memory, most] = [start.settings.worker_memory_bytes, start.settings.worker_memory_max_bytes];
+    let (memory, most) = (memory.saturating_add(pictures), most.saturating_add(pictures));
     // What can be written to is the limit proper. The address space also holds the executable, the ring and the libraries
-    // that libc opens later, so its limit counts from here. Threads add no arenas to it (`spawn::ONE_ARENA`).
-    limit("data", Resource::Data, memory);
+    // that libc opens later, so its limit counts from here. Threads add no arenas to it (`spawn::ONE_ARENA`). What lies between
+    // that and the most only the service can allow: no filter lets a worker do so.
+    limit("data", Resource::Data, memory, most);
     match address_space() {
         Some(present) => {
-            limit("address space", Resource::As, present.saturating_add(memory).saturating_add(LIBRARIES_BYTES));
+            let base = present.saturating_add(LIBRARIES_BYTES);
+            limit("address space", Resource::As, base.saturating_add(memory), base.saturating_add(most));
         }
         None => log::warn!("event=sandbox_degraded part=\"limit of address space\" error=\"no /proc\""),
     }
-    limit("core file", Resource::Core, 0);
-    limit("open files", Resource::Nofile, MAX_OPEN_FILES);
+    limit("core file", Resource::Core, 0, 0);
+    limit("open files", Resource::Nofile, MAX_OPEN_FILES, MAX_OPEN_FILES);
     if let Err(errno) = rustix::thread::set_no_new_privs(true) {
         log::warn!("event=sandbox_degraded part=no_new_privs error=\"{errno}\"");
     }
@@ -132,11 +135,12 @@ fn address_space() -> Option<u64> {
     pages.checked_mul(rustix::param::page_size() as u64)
 }
 
-/// Sets a limit, or a lower one that is set already. A kernel or container that refuses costs a warning, not the camera.
-fn limit(what: &'static str, resource: Resource, bytes: u64) {
+/// Sets a limit and the most that it may be raised to, or lower ones that are set already. A kernel or container that refuses
+/// costs a warning, not the camera.
+fn limit(what: &'static str, resource: Resource, value: u64, most: u64) {
     let present = rustix::process::getrlimit(resource);
-    let bytes = present.maximum.map_or(bytes, |maximum| bytes.min(maximum));
-    if let Err(errno) = rustix::process::setrlimit(resource, Rlimit { current: Some(bytes), maximum: Some(bytes) }) {
+    let [value, most] = [value, most.max(value)].map(|value| present.maximum.map_or(value, |maximum| value.min(maximum)));
+    if let Err(errno) = rustix::process::setrlimit(resource, Rlimit { current: Some(value), maximum: Some(most) }) {
         log::warn!("event=sandbox_degraded part=\"limit of {what}\" error=\"{errno}\"");
     }
 }

@@ -19,6 +19,7 @@ pub const RULE: InputRule =
 pub fn settings() -> Settings {
     Settings {
         worker_memory_bytes: 192 << 20,
+        worker_memory_max_bytes: 512 << 20,
         open_timeout: Duration::from_secs(5),
         stall_timeout: Duration::from_secs(2),
         key_frame_timeout: Duration::from_secs(15),
@@ -61,13 +62,31 @@ pub async fn next(worker: &Worker) -> Event {
     next_before(worker, Instant::now() + PATIENCE).await
 }
 
-/// The same with a deadline of the caller's, for who waits for one event among others: signs of life come for ever.
+/// The same with a deadline of the caller's, for who waits for one event among others: signs of life come for ever. Memory that
+/// the worker asks for it gets.
 async fn next_before(worker: &Worker, deadline: Instant) -> Event {
+    loop {
+        let late = async {
+            smol::Timer::at(deadline).await;
+            panic!("no event in time")
+        };
+        match worker.next().or(late).await {
+            Event::Memory(bytes) => worker.allow_memory(bytes).unwrap(),
+            event => return event,
+        }
+    }
+}
+
+/// The bytes of memory that the worker asks for.
+pub async fn asks_for_memory(worker: &Worker) -> u64 {
     let late = async {
-        smol::Timer::at(deadline).await;
+        smol::Timer::after(PATIENCE).await;
         panic!("no event in time")
     };
-    worker.next().or(late).await
+    match worker.next().or(late).await {
+        Event::Memory(bytes) => bytes,
+        other => panic!("no question for memory: {other:?}"),
+    }
 }
 
 pub async fn opened(worker: &Worker) -> SourceProperties {
@@ -115,7 +134,7 @@ pub async fn failure(worker: &Worker) -> Error {
             Event::Failed(error) => return error,
             Event::Frame(frame) => worker.release(frame.slot),
             Event::Ended => panic!("ended well"),
-            Event::Opened(_) | Event::Picture(_) | Event::Alive(_) | Event::Notice(_) => {}
+            Event::Opened(_) | Event::Picture(_) | Event::Alive(_) | Event::Notice(_) | Event::Memory(_) => {}
         }
     }
 }

@@ -10,6 +10,15 @@ pub(crate) fn nal_units(stream: &[u8]) -> impl Iterator<Item = &[u8]> {
     nal_places(stream).map(move |place| stream.get(place).unwrap_or_default())
 }
 
+/// The NAL units before the first that `is_picture` says is one, by its own first bytes: where that ends is not looked for.
+pub(crate) fn nal_units_before(stream: &[u8], is_picture: impl Fn(&[u8]) -> bool) -> impl Iterator<Item = &[u8]> {
+    let mut places = nal_places(stream);
+    std::iter::from_fn(move || {
+        let rest = stream.get(places.at..).filter(|rest| !is_picture(rest))?;
+        if rest.is_empty() { None } else { places.next().and_then(|place| stream.get(place)) }
+    })
+}
+
 /// Where they lie. The three bytes before each are `00 00 01`.
 pub(crate) fn nal_places(stream: &[u8]) -> NalPlaces<'_> {
     // What stands before the first start code belongs to no unit.

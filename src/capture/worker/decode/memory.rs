@@ -20,9 +20,12 @@ const SPARE_SHOWN: u64 = 1;
 /// Bytes whatever the picture: tables, the packet, what is kept for the second decoder.
 const BASE: u64 = 8 * 1024 * 1024;
 
-/// Bytes that a decoder needs for the largest picture that the sequence parameter sets in an Annex B stream announce, the stream's
-/// own packets included; `None`: there are none. Above what was measured, by less than four times (`tests/engine_allocations.rs`).
+/// Bytes that a decoder needs for the largest picture that the sequence parameter sets in an Annex B stream, or the headers of a JPEG
+/// picture, announce, the stream's own packets included; `None`: there are none. Above what was measured, by less than four times (`tests/engine_allocations.rs`).
 pub(crate) fn decoding_bytes(codec: Codec, stream: &[u8]) -> Option<u64> {
+    if codec == Codec::Jpeg {
+        return super::jpeg::decoding_bytes(stream).map(|bytes| BASE.saturating_add(bytes));
+    }
     let frames = |unit| match codec {
         Codec::H264 if h264_type(unit) == super::h264::SEQUENCE_PARAMETERS => H264Parameters::parse(unit).map(|sps| sps.frames()),
         Codec::H265 if h265_type(unit) == super::h265::SEQUENCE_PARAMETERS => H265Parameters::parse(unit).map(|sps| sps.frames()),

@@ -2,7 +2,7 @@
 //! cameras that can be mounted upside down send where no container could say it.
 
 use super::Codec;
-use super::annexb::{h264_type, h265_type, nal_units};
+use super::annexb::{h264_type, h265_type, nal_units_before};
 use super::bits::{Bits, unescape};
 use crate::capture::worker::turn::Turn;
 
@@ -12,10 +12,10 @@ const DISPLAY_ORIENTATION: usize = 47;
 /// What an access unit says; `None`: nothing. A mirror is left out, except two that make half a turn.
 pub(crate) fn orientation(codec: Codec, unit: &[u8]) -> Option<Turn> {
     // It stands before the first slice.
-    let before_picture = nal_units(unit).take_while(|unit| match codec {
-        Codec::H264 => !(1..=5).contains(&h264_type(unit)),
-        Codec::H265 => h265_type(unit) > 31,
-        Codec::Jpeg => false,
+    let before_picture = nal_units_before(unit, |unit| match codec {
+        Codec::H264 => (1..=5).contains(&h264_type(unit)),
+        Codec::H265 => h265_type(unit) <= 31,
+        Codec::Jpeg => true,
     });
     let messages = before_picture.filter_map(|unit| match codec {
         Codec::H264 if h264_type(unit) == 6 => unit.get(1..),

@@ -39,8 +39,9 @@ const DELIMITER: [u8; 7] = [0, 0, 0, 1, 35 << 1, 1, 0x50];
 /// The end of a sequence, as if it stood in the stream: the decoder then takes clean random access as a beginning.
 const END_OF_SEQUENCE: [u8; 6] = [0, 0, 0, 1, 36 << 1, 1];
 
-/// Most memory of one picture's planes and tables, bytes. 8K in 10 bit needs about 260 MB; a worker's own limit is below that.
-const MAX_PICTURE_BYTES: u64 = 300 * 1024 * 1024;
+/// Most memory of one picture's planes and tables, bytes. 8K in 10 bits needs about 260 MB, with all of its chroma 460 MB; whether
+/// the worker may have as much is asked before (`memory.rs`).
+const MAX_PICTURE_BYTES: u64 = 512 * 1024 * 1024;
 
 /// Decoder of one H.265 stream.
 pub(super) struct H265 {

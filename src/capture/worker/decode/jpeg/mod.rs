@@ -29,6 +29,27 @@ pub(crate) fn size(data: &[u8]) -> Option<(u32, u32)> {
     decoder.info().map(|info| (u32::from(info.width), u32::from(info.height)))
 }
 
+/// Bytes that decoding a JPEG picture needs, its data included: it is decoded to its last colour, and in several passes every
+/// coefficient is kept meanwhile. `None`: it has no frame header.
+pub(super) fn decoding_bytes(data: &[u8]) -> Option<u64> {
+    const PROGRESSIVE: u8 = 0xc2;
+    let mut at = 2;
+    loop {
+        let &[0xff, marker, l1, l2] = data.get(at..)?.first_chunk::<4>()? else { return None };
+        match marker {
+            0xff => at += 1,
+            0xc0..=0xc3 | 0xc5..=0xc7 | 0xc9..=0xcb | 0xcd..=0xcf => {
+                let &[_, h1, h2, w1, w2, components] = data.get(at + 4..)?.first_chunk::<6>()?;
+                let pixels = u64::from(u16::from_be_bytes([w1, w2])) * u64::from(u16::from_be_bytes([h1, h2]));
+                let components = u64::from(components);
+                let coefficients = if marker == PROGRESSIVE { 2 * components } else { 0 };
+                return Some(pixels * (components.max(1) + coefficients) + 2 * data.len() as u64);
+            }
+            _ => at += 2 + usize::from(u16::from_be_bytes([l1, l2])),
+        }
+    }
+}
+
 impl Decoder for Jpeg {
     fn decode(&mut self, unit: &AccessUnit<'_>, timestamp: Wall, output: &mut Output<'_>) -> Result<()> {
         let damaged = |cause| Error::new(Kind::Undecodable, "JPEG picture is damaged").because(cause);
@@ -106,6 +127,8 @@ mod tests {
             let (width, height, got_layout, got) = decode(&data).unwrap();
             assert_eq!((width, height, got_layout), (64, 48, layout));
             assert_eq!(size(&data), Some((64, 48)));
+            let channels = if name == "gray" { 1 } else { 3 };
+            assert_eq!(decoding_bytes(&data), Some(64 * 48 * channels + 2 * data.len() as u64));
             assert!(difference(&got, &want) < 4.0, "{name}: {}", difference(&got, &want));
         }
     }
@@ -123,6 +146,7 @@ mod tests {
     fn damage_is_an_error_or_a_damaged_picture() {
         let data = std::fs::read(asset("clips/colour.jpg")).unwrap();
         for length in (0..data.len()).step_by(7) {
+            let _ = decoding_bytes(&data[..length]);
             if let Err(error) = decode(&data[..length]) {
                 assert_eq!(error.kind(), Kind::Undecodable);
             }
