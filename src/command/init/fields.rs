@@ -25,7 +25,8 @@ pub(super) const VIDEO_REFERENCE: Field = Field::required(
 .flagged("video");
 
 pub(super) const SINK_CONFIGURATION: Field =
-    Field::required("sink_configuration", Kind::Sink, "Where detections are sent: one sink, or a list of up to 8.").flagged("sink");
+    Field::required("sink_configuration", Kind::Sink, "Where detections are sent: one sink, or a list of up to 8.")
+        .flagged("sink");
 
 pub(super) const API_KEY: Field = Field::optional("api_key", Kind::Secret, "Key for the model registry.");
 
