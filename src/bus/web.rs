@@ -82,7 +82,7 @@ pub(super) async fn post(address: Address, outbox: Rc<Outbox>, stop: async_chann
             }
             Outcome::Unwanted(status) => {
                 log::warn!("event=post_refused address={address} status={status} lines={}", numbers.len());
-                numbers.iter().for_each(|number| outbox.refused(*number));
+                numbers.iter().for_each(|number| drop(outbox.refused(*number)));
                 pause
             }
             Outcome::Failed { why, is_transient } => {

@@ -18,6 +18,7 @@ use packet::{Connect, Incoming, Version};
 use session::{End, MAX_INCOMING_BYTES, News, Session};
 use smol::future::{or, poll_fn};
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -37,6 +38,10 @@ const RETRY_REFUSED: Duration = Duration::from_secs(30);
 const GOOD_AFTER: Duration = Duration::from_secs(10);
 /// So long after a connection was made, a broker has told what it keeps.
 const LEFT_BEHIND: Duration = Duration::from_secs(5);
+/// A topic that was refused is tried again after this time: somebody may have changed the access list.
+const REFUSED_FOR: Duration = Duration::from_secs(60);
+/// Topics of which that is known, at most.
+const MAX_REFUSED: usize = 64;
 /// Commands that wait to be carried out, at most; more are dropped.
 const MAX_COMMANDS: usize = 16;
 
@@ -87,6 +92,8 @@ pub(super) struct Client<E> {
     pipelines_topic: String,
     orders: (async_channel::Sender<Command>, async_channel::Receiver<Command>),
     throttle: RefCell<Throttle>,
+    /// Topics that the broker does not take, and since when.
+    refused: RefCell<BTreeMap<Rc<str>, Instant>>,
 }
 
 impl<E: Execute> Client<E> {
@@ -94,7 +101,7 @@ impl<E: Execute> Client<E> {
         let base = &broker.base_topic;
         let (status_topic, pipelines_topic) = (status_topic(base), format!("{base}/pipelines/"));
         let (orders, throttle) = (async_channel::bounded(MAX_COMMANDS), RefCell::new(Throttle::new(Instant::now())));
-        Client { settings, broker, board, commands, status_topic, pipelines_topic, orders, throttle }
+        Client { settings, broker, board, commands, status_topic, pipelines_topic, orders, throttle, refused: RefCell::default() }
     }
 
     /// Connects and talks until `stop` is closed; then says goodbye.
@@ -297,7 +304,7 @@ impl<E: Execute> Client<E> {
                 if !session.has_room() || (message.qos > 0 && !session.has_window()) {
                     return Taken::Not;
                 }
-                if !session.fits(&message.topic, &message.payload) {
+                if !session.fits(&message.topic, &message.payload) || self.is_refused(&message.topic, now) {
                     return Taken::Never;
                 }
                 if message.qos == 0 {
@@ -325,7 +332,8 @@ impl<E: Execute> Client<E> {
             match session.take(first, rest.get(body..end).unwrap_or_default(), now)? {
                 News::Delivered(number) => self.broker.outbox.delivered(number),
                 News::Refused(number, why) => {
-                    self.broker.outbox.refused(number);
+                    let topic = self.broker.outbox.refused(number);
+                    self.refuse(topic, now);
                     self.log(log::Level::Warn, format_args!("event=mqtt_message_refused why={why:?}"));
                 }
                 News::Command { topic, payload, is_retained } => self.heard(topic, payload, is_retained),
@@ -339,6 +347,27 @@ impl<E: Execute> Client<E> {
         }
         wire.input.drain(..at);
         Ok(())
+    }
+
+    /// The broker has refused that topic a moment ago: its messages are not worth a connection each.
+    fn is_refused(&self, topic: &Rc<str>, now: Instant) -> bool {
+        let mut refused = self.refused.borrow_mut();
+        match refused.get(topic) {
+            None => false,
+            Some(since) if now.saturating_duration_since(*since) < REFUSED_FOR => true,
+            Some(_) => {
+                refused.remove(topic);
+                false
+            }
+        }
+    }
+
+    fn refuse(&self, topic: Option<Rc<str>>, now: Instant) {
+        let mut refused = self.refused.borrow_mut();
+        if refused.len() >= MAX_REFUSED {
+            refused.clear();
+        }
+        refused.extend(topic.map(|topic| (topic, now)));
     }
 
     /// States of all pipelines, as they are told.

@@ -21,6 +21,8 @@ const MAX_MESSAGES_PER_S: u32 = 50;
 const MAX_RETAINED: u32 = 2048;
 /// While it is looked for what was left behind, the states that we tell ourselves come back: of all pipelines, every second.
 const MAX_ECHOES_PER_S: u32 = 200;
+/// It may take the message later.
+const QUOTA_EXCEEDED: u8 = 0x97;
 /// Subscriptions and their ends that are not answered, at most.
 const MAX_ASKING: usize = 4;
 
@@ -75,6 +77,9 @@ pub(super) struct Session {
     pub(super) written: usize,
     /// Packet identifier and number of each message under way, and when it went; in that order.
     under_way: VecDeque<(u16, u64, Instant)>,
+    /// Begins at one and grows with every confirmation: brokers that end the connection for one message (Mosquitto 2.0.11, of a
+    /// topic that its list forbids) do so before others are lost with it, and it is known which it was.
+    window: usize,
     next_id: u16,
     /// What was asked for and is not answered yet.
     asking: [Option<u16>; MAX_ASKING],
@@ -103,6 +108,7 @@ impl Session {
             out: Vec::new(),
             written: 0,
             under_way: VecDeque::with_capacity(WINDOW),
+            window: 1,
             next_id: 1,
             asking: [None; MAX_ASKING],
             subscribed: 0,
@@ -132,7 +138,7 @@ impl Session {
 
     /// Room for one more message of QoS 1.
     pub(super) fn has_window(&self) -> bool {
-        self.under_way.len() < WINDOW.min(usize::from(self.granted.receive_maximum))
+        self.under_way.len() < self.window.min(usize::from(self.granted.receive_maximum))
     }
 
     /// Room for more bytes.
@@ -225,6 +231,10 @@ impl Session {
                 let (_, number, _) = place
                     .and_then(|place| self.under_way.remove(place))
                     .ok_or(Fault::Unexpected("it confirms a message that is not under way"))?;
+                self.window = (self.window + 1).min(WINDOW);
+                if code == QUOTA_EXCEEDED {
+                    return Err(End::transient(packet::refusal(self.version, code)));
+                }
                 Ok(if code < 0x80 { News::Delivered(number) } else { News::Refused(number, packet::refusal(self.version, code)) })
             }
             Incoming::SubAck { id, code } => {
@@ -321,14 +331,20 @@ mod tests {
     #[test]
     fn the_window_is_the_broker_s_and_confirmations_come_in_any_order() {
         let (mut session, now) = session(Granted { receive_maximum: 3, ..Granted::default() });
-        for number in 1..=3 {
+        for number in 1..=3_u8 {
+            assert!(session.has_window() && session.publish_surely(u64::from(number), "t", b"x", now));
+            assert!(number > 1 || !session.has_window(), "the first goes alone");
+            assert_eq!(session.take(0x40, &[0, number], now), Ok(News::Delivered(u64::from(number))));
+        }
+        for number in 4..=6 {
             assert!(session.has_window() && session.publish_surely(number, "t", b"x", now));
         }
-        assert!(!session.has_window());
-        assert_eq!(session.take(0x40, &[0, 2], now), Ok(News::Delivered(2)));
-        assert!(matches!(session.take(0x40, &[0, 1, 0x87, 0], now), Ok(News::Refused(1, _))));
-        assert!(session.take(0x40, &[0, 2], now).is_err(), "it confirms twice");
+        assert!(!session.has_window(), "the broker allows three");
+        assert_eq!(session.take(0x40, &[0, 5], now), Ok(News::Delivered(5)));
+        assert!(matches!(session.take(0x40, &[0, 4, 0x87, 0], now), Ok(News::Refused(4, _))));
+        assert!(session.take(0x40, &[0, 5], now).is_err(), "it confirms twice");
         assert!(session.has_window());
+        assert!(session.take(0x40, &[0, 6, 0x97, 0], now).is_err_and(|end| end.is_transient));
     }
 
     #[test]

@@ -63,6 +63,9 @@ async fn encrypt(stream: TcpStream, settings: &Settings) -> Result<Stream, Strin
 /// What an I/O error on an encrypted connection means.
 pub(super) fn in_words(cause: &io::Error, host: &str) -> String {
     match cause.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+        Some(rustls::Error::AlertReceived(alert)) => {
+            format!("{host} ends the agreement on TLS ({alert:?}): look at mqtt.certificate and mqtt.key, which it may want")
+        }
         Some(error) => outbound::explain(error, host).replace("models.ca_file", "mqtt.ca_file"),
         None if cause.kind() == io::ErrorKind::TimedOut => format!("{host} does not answer"),
         None => format!("{host} broke off: {}", plain(cause)),

@@ -225,9 +225,13 @@ impl Outbox {
         self.ring.borrow_mut().deliver(number);
     }
 
-    /// The receiver does not take that message, which was sent: it is dropped.
-    pub fn refused(&self, number: u64) {
-        self.ring.borrow_mut().refuse(number);
+    /// The receiver does not take that message, which was sent: it is dropped. Its topic.
+    pub fn refused(&self, number: u64) -> Option<Rc<str>> {
+        let mut ring = self.ring.borrow_mut();
+        let index = ring.front.binary_search_by_key(&number, |message| message.number).ok();
+        let topic = index.and_then(|index| ring.front.get(index)).map(|message| message.topic.clone());
+        ring.refuse(number);
+        topic
     }
 
     /// What was sent and not confirmed waits again.

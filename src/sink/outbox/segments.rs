@@ -148,21 +148,39 @@ impl Segments {
         let first = list.front().map_or(0, |segment| segment.first);
         let (folder, cursor) = (folder.to_owned(), Cursor::at_start(first));
         let mut segments = Segments { folder, limit_bytes, list, open: None, cursor, noted: position, damage: None };
-        let last = segments.last_number()?;
+        let last = segments.mend_last()?;
         segments.confirm(position)?;
         Ok((segments, last.unwrap_or(0).max(position) + 1))
     }
 
-    /// The number of the last whole record.
-    fn last_number(&self) -> io::Result<Option<u64>> {
+    /// The number of the last whole record. What comes after it and is more than a record torn by a power cut is set aside.
+    fn mend_last(&mut self) -> io::Result<Option<u64>> {
         // Its name says where the last file begins; a later number is inside.
-        let Some(segment) = self.list.back() else { return Ok(None) };
-        let bytes = self.read_from(segment.first, 0, usize::MAX)?;
-        let mut rest = bytes.strip_prefix(MAGIC).unwrap_or_default();
-        let mut last = segment.first.saturating_sub(1);
-        while let Found::Record(record, length) = decode(rest) {
-            last = record.number;
-            rest = rest.get(length..).unwrap_or_default();
+        let Some((first, bytes)) = self.list.back().map(|segment| (segment.first, segment.bytes)) else { return Ok(None) };
+        let whole = self.read_from(first, 0, usize::MAX)?;
+        let mut last = first.saturating_sub(1);
+        let Some(mut rest) = whole.strip_prefix(MAGIC) else {
+            if !MAGIC.starts_with(&whole) {
+                self.set_aside(first, bytes)?;
+            }
+            return Ok(Some(last));
+        };
+        let fault = loop {
+            match decode(rest) {
+                Found::Record(record, length) => {
+                    last = record.number;
+                    rest = rest.get(length..).unwrap_or_default();
+                }
+                fault => break fault,
+            }
+        };
+        if let (Found::Damaged, Some(segment)) = (fault, self.list.back_mut()) {
+            let (path, aside) = (path_of(&self.folder, first), self.folder.join(SET_ASIDE));
+            fs::copy(&path, &aside)?;
+            let good = (whole.len() - rest.len()) as u64;
+            OpenOptions::new().write(true).open(&path)?.set_len(good)?;
+            segment.bytes = good;
+            self.damage = Some(damage(&path, &aside, rest.len() as u64));
         }
         Ok(Some(last))
     }
@@ -337,17 +355,17 @@ impl Segments {
     fn set_aside(&mut self, segment: u64, bytes: u64) -> io::Result<()> {
         let path = path_of(&self.folder, segment);
         let aside = self.folder.join(SET_ASIDE);
-        self.damage = Some(format!(
-            "{} is damaged, at least {bytes} bytes of it are not sent: set aside as {}",
-            path.display(),
-            aside.display()
-        ));
+        self.damage = Some(damage(&path, &aside, bytes));
         if self.list.back().is_some_and(|last| last.first == segment) {
             self.open = None;
         }
         self.list.retain(|kept| kept.first != segment);
         fs::rename(path, aside)
     }
+}
+
+fn damage(path: &Path, aside: &Path, bytes: u64) -> String {
+    format!("{} is damaged, {bytes} bytes of it or more are not sent: set aside as {}", path.display(), aside.display())
 }
 
 fn path_of(folder: &Path, first: u64) -> PathBuf {
@@ -498,6 +516,26 @@ pub(super) mod tests {
         assert!(found.is_sorted() && found.first() == Some(&1) && found.last() == Some(&199), "{found:?}");
         assert!(found.len() > 199 - 3 * 33 && found.len() < 199 - 33, "{}", found.len());
         assert!(segments.damage.is_some() && base.0.join(SET_ASIDE).exists());
+    }
+
+    #[test]
+    fn damage_in_the_last_file_is_set_aside_at_once_and_what_is_before_it_is_kept() {
+        let base = Base::new();
+        let (mut segments, _) = Segments::open(&base.0, 1 << 20).unwrap();
+        segments.append(&batch(1..11, 200)).unwrap();
+        let file = base.files().remove(0);
+        let mut bytes = fs::read(&file).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        fs::write(&file, &bytes).unwrap();
+        let (mut segments, next) = Segments::open(&base.0, 1 << 20).unwrap();
+        assert!((4..8).contains(&next) && segments.damage.is_some(), "{next}");
+        assert_eq!(fs::read(base.0.join(SET_ASIDE)).unwrap(), bytes, "all of it, for whoever wants to look");
+        segments.append(&batch(next..next + 5, 20)).unwrap();
+        assert_eq!(all(&mut segments, 1), (1..next + 5).collect::<Vec<_>>());
+        fs::write(base.files().remove(0), "weirbox1 and then nothing of sense, for quite some bytes").unwrap();
+        let (mut segments, _) = Segments::open(&base.0, 1 << 20).unwrap();
+        assert_eq!(all(&mut segments, 1), (next..next + 5).collect::<Vec<_>>());
     }
 
     #[test]

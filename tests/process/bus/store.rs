@@ -23,7 +23,11 @@ pub(super) fn durable(topic: &str) -> (Broker, Subscriber) {
     let subscriber = broker.subscribe(&[topic], &["-c", "-i", "listener"]);
     // Its subscription is on the disk before anybody is killed.
     let database = broker.folder.path().join("mosquitto.db");
-    wait_for("the broker to write down its subscribers", || database.exists().then_some(()));
+    let is_known = || {
+        let bytes = std::fs::read(&database).unwrap_or_default();
+        bytes.windows(topic.len()).any(|part| part == topic.as_bytes()).then_some(())
+    };
+    wait_for("the broker to write down its subscribers", is_known);
     (broker, subscriber)
 }
 

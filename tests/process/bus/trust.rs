@@ -42,7 +42,7 @@ fn tls_with_a_client_certificate_carries_everything_and_without_one_the_reason_i
     (1..=60).for_each(|_| drop(subscriber.wait(&topic, |_| true)));
     assert!(weir.log().contains("tls=true"), "{}", weir.log());
     for (lines, why) in [
-        (ca, "certificate"),
+        (ca, "mqtt.certificate"),
         (format!("tls = true\nca_file = \"{}\"\n{own}", file("self.pem")), "mqtt.ca_file"),
         (String::new(), "mqtt.tls"),
     ] {
