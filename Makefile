@@ -1,7 +1,7 @@
 # The two commands of this repository are `make demo` and `make test`; the others measure.
 # On a fresh Debian or Ubuntu with only git, make and Rust, each target first installs what it needs and says so.
 
-.PHONY: demo test quick format clippy licences bench fuzz page sdk soak peer vm nspawn bare yocto help
+.PHONY: demo test quick format clippy licences bench fuzz page sdk soak bus peer vm nspawn bare yocto help
 
 help: ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -97,6 +97,12 @@ soak: ## What takes long: 16 cameras, reconnecting, 1 000 times init and termina
 	scripts/setup.sh build test
 	WEIR_SOAK=1 cargo test --locked --release --test process soak:: -- --nocapture --test-threads=1
 	cargo test --locked --test process acknowledged
+
+# WEIR_BUS_SOAK_S says how long, in seconds.
+bus: export WEIR_BUS_SOAK_S ?= 600
+bus: ## Ten minutes of four cameras over Debian's Mosquitto, which is killed and restarted in the middle
+	scripts/setup.sh build test
+	cargo test --locked --test process bus::soak -- --nocapture
 
 yocto: ## Check the Yocto layer: oelint-adv and its agreement with this tree
 	yocto/check.sh

@@ -7,6 +7,7 @@
 //! * [`notify`]: tells systemd how the service is doing
 //! * [`config`]: file + environment + flags → one [`config::Config`]
 //! * [`proto`]: the two doors (TCP, HTTP); each only translates ⇄ [`command`]
+//! * [`bus`]: the broker that detections are published to, and what it is told of the service
 //! * [`pipeline`]: table of pipelines, state machine, buffers, report
 //! * [`capture`]: one worker process per video source, and the parent's end of it
 //! * [`infer`]: models, their registry, and the threads that run them
@@ -30,6 +31,7 @@
 //! * [`clock`]: the one place that asks for the time
 //! * [`error`]: the one error type and its wire form
 
+pub mod bus;
 mod bytes;
 pub mod capture;
 pub mod cli;

@@ -1,10 +1,12 @@
 //! The service: wires the event loop together, runs it until a signal, and drains it.
 
 mod activation;
+mod bus;
 mod declared;
 mod doors;
 pub mod platform;
 
+use crate::bus::Bus;
 use crate::capture::{self, CameraTls, Spawner};
 use crate::clock::within;
 use crate::config::Config;
@@ -18,6 +20,7 @@ use crate::notify::Notifier;
 use crate::outbound::{Proxies, Trust};
 use crate::pipeline::{self, Commands, Table};
 use crate::proto::{http, tcp};
+use crate::sink::Outlets;
 use async_signal::{Signal, Signals};
 use smol::LocalExecutor;
 use smol::stream::StreamExt;
@@ -69,7 +72,9 @@ pub fn run_until(config: &Config, main: impl AsyncFnOnce(Commands, Addresses)) -
 
     let executor = Rc::new(LocalExecutor::new());
     let doors = [tcp_door.addresses(), http_door.addresses()].concat();
-    let shared = Rc::new(shared(config, doors)?);
+    let broker = bus::settings(config)?;
+    let outlets = Rc::new(bus::outlets(config)?);
+    let shared = Rc::new(shared(config, doors, outlets.clone())?);
     let declared = || declared::read(&config.service.pipelines_dir, config.service.max_pipelines);
     let table = Table::open(shared.clone(), executor.clone(), declared());
     let commands = Commands(table.clone());
@@ -88,6 +93,7 @@ pub fn run_until(config: &Config, main: impl AsyncFnOnce(Commands, Addresses)) -
         for listener in http_door.watch()? {
             tasks.push(executor.spawn(http::serve(listener, executor.clone(), doors.clone(), http_settings.clone())));
         }
+        let bus = Bus::start(&executor, broker, outlets, commands.clone());
         announce(config, addresses)?;
         let systemd = Notifier::from_environment(|name| std::env::var(name).ok());
         let listening = format!("listening on {} (TCP) and {} (HTTP)", addresses.tcp, addresses.http);
@@ -110,6 +116,7 @@ pub fn run_until(config: &Config, main: impl AsyncFnOnce(Commands, Addresses)) -
         // New connections are not taken, commands under way are answered: ending the pipelines ends those that still load.
         drop(stop);
         drain(&table, tasks).await;
+        bus.stop().await;
         // Loads that are not over by then are given up.
         let _ = within(LOADS_STOP_GRACE, shared.models.idle()).await;
         Ok(())
@@ -191,7 +198,7 @@ fn write_atomically(file: &Path, bytes: &[u8]) -> Result<()> {
     written.map_err(|cause| Error::told(Kind::Configuration, format_args!("cannot write {}", file.display()), cause))
 }
 
-fn shared(config: &Config, doors: Vec<SocketAddr>) -> Result<pipeline::Shared> {
+fn shared(config: &Config, doors: Vec<SocketAddr>, outlets: Rc<Outlets>) -> Result<pipeline::Shared> {
     let threads = match config.service.threads {
         0 => std::thread::available_parallelism().map_or(1, usize::from),
         threads => threads,
@@ -201,6 +208,7 @@ fn shared(config: &Config, doors: Vec<SocketAddr>) -> Result<pipeline::Shared> {
     Ok(pipeline::Shared {
         settings: pipeline_settings(config),
         capture: Rc::new(capture_settings(config, doors)?),
+        outlets,
         spawner,
         models: Models::new(registry_settings(config)),
         pool: Pool::start(threads)?,

@@ -1,6 +1,8 @@
 //! What a pipeline counts and measures beyond the reference's report: for metrics.
 
 use super::PacketLosses;
+use crate::sink::Queue;
+use std::rc::Rc;
 use std::time::Duration;
 
 /// Upper bounds of a histogram's buckets, seconds: from a tiny model on a fast machine to a frame that waited for a late camera.
@@ -67,6 +69,10 @@ pub struct Figures {
     pub datagrams_failed: u64,
     /// Times that the receiver's machine said that nobody listens on that port.
     pub datagrams_refused: u64,
+    /// What the model can find, and the most of each on one picture of the last second or two; `None` before it is loaded.
+    pub objects: Option<(Rc<[String]>, Vec<u32>)>,
+    /// One per sink whose messages may wait.
+    pub queues: Vec<Queue>,
     /// One per source, in source order.
     pub sources: Vec<SourceFigures>,
 }

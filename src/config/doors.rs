@@ -50,12 +50,40 @@ impl Default for Sources {
     }
 }
 
-/// Where detections may be sent.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+/// Where detections may be sent, and how many wait for a receiver that is away.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Sinks {
     /// As `sources.hosts`.
     pub hosts: Vec<String>,
+    /// Messages in memory that wait for the broker or for one address of HTTP, bytes; the oldest go first. A minute of four
+    /// cameras with 15 frames a second has some 4 MB.
+    pub memory_bytes: usize,
+    /// The same on the disk, where there is a state directory, bytes; 0: none are written there.
+    pub disk_bytes: u64,
+}
+
+/// Room for two of the largest messages under way, one that is read and one that comes.
+const MIN_SINK_MEMORY_BYTES: usize = 1 << 20;
+/// What 32 bits can address.
+const MAX_SINK_MEMORY_BYTES: usize = 1 << 30;
+
+impl Default for Sinks {
+    fn default() -> Self {
+        Sinks { hosts: Vec::new(), memory_bytes: 8 << 20, disk_bytes: 64 << 20 }
+    }
+}
+
+impl Sinks {
+    /// What cannot work, in words.
+    pub(super) fn fault(&self) -> Option<String> {
+        let range = MIN_SINK_MEMORY_BYTES..=MAX_SINK_MEMORY_BYTES;
+        if !range.contains(&self.memory_bytes) {
+            return Some(format!("sinks.memory_bytes must be from {MIN_SINK_MEMORY_BYTES} to {MAX_SINK_MEMORY_BYTES}"));
+        }
+        let is_small = (1..MIN_SINK_MEMORY_BYTES as u64).contains(&self.disk_bytes);
+        is_small.then(|| format!("sinks.disk_bytes must be 0 or {MIN_SINK_MEMORY_BYTES} at least"))
+    }
 }
 
 /// hyper reads into a buffer of this size at least.

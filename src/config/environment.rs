@@ -19,6 +19,7 @@ pub(super) const VARIABLES: &[(&str, Setter)] = &[
     ("STREAM_MANAGEMENT_API_HOST", |c, v| text(&mut c.http.host, v)),
     ("STREAM_MANAGEMENT_API_PORT", |c, v| parse(&mut c.http.port, v)),
     ("WEIR_TOKEN", |c, v| secret(&mut c.access.token, v)),
+    ("WEIR_MQTT_PASSWORD", |c, v| secret(&mut c.mqtt.password, v)),
     ("MODEL_CACHE_DIR", |c, v| path(&mut c.models.cache_dir, v)),
     ("WEIR_MODELS_DIR", |c, v| {
         c.models.dirs = std::env::split_paths(v).collect();
@@ -55,7 +56,8 @@ pub(super) const VARIABLES: &[(&str, Setter)] = &[
 ];
 
 /// Those of them whose values are secrets: overwritten in the environment once they have been read.
-pub const SECRET_VARIABLES: [&str; 4] = ["WEIR_TOKEN", "API_KEY", "ROBOFLOW_API_KEY", "ROBOFLOW_API_EXTRA_HEADERS"];
+pub const SECRET_VARIABLES: [&str; 5] =
+    ["WEIR_TOKEN", "WEIR_MQTT_PASSWORD", "API_KEY", "ROBOFLOW_API_KEY", "ROBOFLOW_API_EXTRA_HEADERS"];
 
 /// Applies every variable that is set and not empty.
 pub(super) fn apply(config: &mut Config, environment: impl Fn(&str) -> Option<String>) -> Result<()> {

@@ -6,10 +6,12 @@ mod cache;
 mod credentials;
 mod doors;
 mod environment;
+mod mqtt;
 mod tensorrt;
 
 pub use doors::{Access, Limits, Sinks, Sources, Tls};
 pub use environment::SECRET_VARIABLES;
+pub use mqtt::Mqtt;
 pub use tensorrt::TensorRt;
 
 use crate::capture::{MAX_PICTURE_WIDTH, MIN_PICTURE_WIDTH, MIN_WORKER_BYTES};
@@ -43,6 +45,8 @@ pub struct Config {
     pub sources: Sources,
     /// Where detections may be sent.
     pub sinks: Sinks,
+    /// The broker that detections are published to.
+    pub mqtt: Mqtt,
     /// How much and how long a client may.
     pub limits: Limits,
     /// Models and where they come from.
@@ -317,6 +321,7 @@ impl Config {
         if let Some(directory) = environment("CREDENTIALS_DIRECTORY") {
             credentials::apply(&mut config, Path::new(&directory))?;
         }
+        credentials::apply_files(&mut config)?;
         if config.models.cache_dir.as_os_str().is_empty() {
             config.models.cache_dir = cache::folder(&environment);
         }
@@ -410,6 +415,9 @@ impl Config {
             let message = format!("models.engine = \"{}\" is none of auto, cnn, tract, tensorrt", self.models.engine);
             return Err(Error::new(Kind::Configuration, message));
         }
+        if let Some(fault) = self.mqtt.fault().or_else(|| self.sinks.fault()) {
+            return Err(Error::new(Kind::Configuration, fault));
+        }
         if let Some(fault) = self.tensorrt.fault() {
             return Err(Error::new(Kind::Configuration, fault));
         }
@@ -491,6 +499,8 @@ mod tests {
             "[detection]\niou_threshold = nan",
             "[http]\npicture_width = 0",
             "[http]\npicture_width = 10000",
+            "[mqtt]\nbase_topic = \"a/#\"",
+            "[sinks]\nmemory_bytes = 1000",
             "[service]\nthreads = 100000",
             "[service]\nmax_pipelines = 0",
             "[capture]\nworker_memory_bytes = 256",

@@ -22,6 +22,7 @@ mod statistics;
 mod store;
 mod story;
 mod table;
+mod tally;
 mod turns;
 
 pub use table::{Commands, Declared, Table};
@@ -29,6 +30,7 @@ pub use table::{Commands, Declared, Table};
 use crate::capture::{self, Spawner};
 use crate::infer::registry::Models;
 use crate::infer::{Pool, Thresholds};
+use crate::sink::Outlets;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -62,6 +64,8 @@ pub struct Shared {
     pub settings: Settings,
     /// For every worker.
     pub capture: Rc<capture::Settings>,
+    /// What their sinks share.
+    pub outlets: Rc<Outlets>,
     /// Starts workers.
     pub spawner: Spawner,
     /// Loads models.

@@ -12,6 +12,7 @@ use super::source::{Plan, Source, Taken};
 use super::state::Operation;
 use super::statistics::Throughput;
 use super::store::Kept;
+use super::tally::Tally;
 use super::turns::{Part, Turns};
 use crate::capture::picture_bytes;
 use crate::clock::{Wall, within};
@@ -55,6 +56,8 @@ pub(super) struct Pipeline {
     omitted: Cell<u64>,
     /// Set when the pipeline begins to run.
     outputs: OnceCell<Outputs>,
+    /// What its model can find, and how many of each there were a moment ago; set when the model is loaded.
+    objects: OnceCell<(Rc<[String]>, RefCell<Tally>)>,
 }
 
 /// Who wants the pipeline.
@@ -116,6 +119,7 @@ impl Pipeline {
             gone: async_channel::bounded(1),
             omitted: Cell::new(0),
             outputs: OnceCell::new(),
+            objects: OnceCell::new(),
         }
     }
 
@@ -192,7 +196,7 @@ impl Pipeline {
     }
 
     async fn try_prepare(&self) -> Result<(Arc<Model>, Outputs, Reservation)> {
-        let outputs = Outputs::open(&self.init.sinks)?;
+        let outputs = Outputs::open(&self.init.sinks, &self.shared.outlets, self.id)?;
         let progress = |progress| {
             log::debug!("pipeline={} loading={progress:?}", self.id);
             self.journal.loading(progress);
@@ -411,6 +415,7 @@ impl Pipeline {
     /// Takes answers from inference and sends them on in order, until dropped.
     async fn dispatch(&self, model: &Model, outputs: &Outputs, answers: &async_channel::Receiver<Done>) {
         let mut packer = Packer::new(model.classes());
+        self.objects.get_or_init(|| (model.classes().into(), RefCell::new(Tally::new(model.classes().len(), Instant::now()))));
         while let Ok(done) = answers.recv().await {
             self.note(done, model.classes());
             loop {
@@ -446,6 +451,9 @@ impl Pipeline {
             Some(Err(error)) => return self.journal.inference_error(error),
             None => return,
         };
+        if let Some((_, tally)) = self.objects.get() {
+            tally.borrow_mut().count(detections, Instant::now());
+        }
         let frame = FrameInfo {
             width: part.taken.frame.width,
             height: part.taken.frame.height,
@@ -564,6 +572,8 @@ impl Pipeline {
             datagrams_sent: counters.sent,
             datagrams_failed: counters.failed,
             datagrams_refused: counters.refused,
+            objects: self.objects.get().map(|(classes, tally)| (classes.clone(), tally.borrow_mut().most(Instant::now()))),
+            queues: self.outputs.get().map(Outputs::queues).unwrap_or_default(),
             sources: self.sources.iter().map(Source::figures).collect(),
         }
     }

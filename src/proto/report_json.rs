@@ -5,6 +5,8 @@ use crate::command::{
     Event, Figures, LatencyReport, PacketLoss, PacketLosses, Report, SourceMetadata, SourceProperties, SourceReference, Update,
 };
 use crate::json::Writer;
+use crate::sink::Queue;
+use crate::sink::outbox::Link;
 
 /// Writes the report object.
 pub(super) fn write(json: &mut Writer, report: &Report) {
@@ -26,7 +28,39 @@ pub(super) fn write(json: &mut Writer, report: &Report) {
     }
     json.end_array();
     losses(json, &report.figures);
+    sinks(json, &report.figures.queues);
     json.end_object();
+}
+
+/// Beyond the reference, and only for sinks whose receiver may be away: UDP has none that could be asked.
+fn sinks(json: &mut Writer, queues: &[Queue]) {
+    if queues.is_empty() {
+        return;
+    }
+    json.key("sinks").begin_array();
+    for Queue { kind, link, figures } in queues {
+        json.begin_object();
+        json.key("type").plain(kind);
+        json.key("state").plain(match link {
+            Link::Idle => "idle",
+            Link::Up => "up",
+            Link::Down(_) => "down",
+        });
+        if let Link::Down(why) = link {
+            json.key("error").string(why);
+        }
+        for (key, count) in [
+            ("messages_delivered", figures.delivered),
+            ("messages_waiting", figures.waiting),
+            ("messages_dropped", figures.dropped),
+            ("memory_bytes", figures.memory_bytes),
+            ("disk_bytes", figures.disk_bytes),
+        ] {
+            json.key(key).integer(count);
+        }
+        json.end_object();
+    }
+    json.end_array();
 }
 
 /// Beyond the reference, and only when something was lost: a report without losses has the reference's keys alone.

@@ -35,7 +35,7 @@ impl ClassNames {
     }
 
     /// The escaped name; a class the model has no name for is written as its number, as the reference does.
-    fn write(&self, out: &mut Vec<u8>, class_id: u32) {
+    pub(super) fn write(&self, out: &mut Vec<u8>, class_id: u32) {
         match self.escaped.get(class_id as usize) {
             Some(name) => out.extend_from_slice(name),
             None => drop(write!(out, "\"{class_id}\"")),

@@ -3,7 +3,7 @@
 use super::datagram::{self, ClassNames, MAX_DATAGRAM_BYTES};
 use super::delivery::Delivery;
 use super::frame::{FrameInfo, Prediction};
-use super::{Asked, KindOfSink, Open};
+use super::{Asked, KindOfSink, Open, Outlets};
 use crate::error::Result;
 use crate::json::{Object, Value};
 use crate::schema::{Field, Kind};
@@ -11,6 +11,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
+use uuid::Uuid;
 
 /// Turns kept when the client does not say, as in the reference.
 pub const DEFAULT_TURNS: usize = 64;
@@ -85,7 +86,7 @@ impl Asked for MemorySink {
         String::from("memory")
     }
 
-    fn open(&self) -> Result<Results> {
+    fn open(&self, _: &Outlets, _: Uuid) -> Result<Results> {
         Ok(Results::new(self.clone()))
     }
 

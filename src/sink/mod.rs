@@ -4,22 +4,32 @@
 //! while it is open ([`Open`]: sending, counting). The list at the end of this file names the kinds. All are handed the same
 //! [`Delivery`].
 
+mod compact;
 mod datagram;
 mod delivery;
 mod frame;
+pub mod http;
 pub mod memory;
+pub mod mqtt;
+pub mod outbox;
+mod outlets;
+pub mod topic;
 pub mod udp;
 
 pub use datagram::{ClassNames, MAX_DATAGRAM_BYTES};
 pub use delivery::{Delivery, Packer};
 pub use frame::{FrameInfo, Prediction};
+pub use http::HttpSink;
 pub use memory::{MemorySink, Outcome, Results};
+pub use mqtt::MqttSink;
+pub use outlets::{Address, Broker, Outlets};
 pub use udp::UdpSink;
 
 use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::json::{Object, Value};
 use crate::schema::{self, Field, Kind};
 use std::time::Duration;
+use uuid::Uuid;
 
 /// Sinks of one pipeline at most: each costs a copy of every frame's detections.
 pub const MAX_SINKS: usize = 8;
@@ -51,7 +61,7 @@ pub trait Asked: Sized {
     /// Back into them: what [`Asked::read`] makes the same of.
     fn write(&self, to: &mut Object);
     /// Ready to send; once per pipeline.
-    fn open(&self) -> Result<Self::Open>;
+    fn open(&self, outlets: &Outlets, pipeline: Uuid) -> Result<Self::Open>;
     /// For the log: what it is and where, without secrets.
     fn named(&self) -> String;
     /// The host that detections are sent to, if they are.
@@ -82,6 +92,21 @@ pub trait Open {
     fn results(&self) -> Option<&Results> {
         None
     }
+    /// How what waits for the receiver is doing, where something may.
+    fn queue(&self) -> Option<Queue> {
+        None
+    }
+}
+
+/// Messages on their way to a receiver that several sinks may share.
+#[derive(Debug, Clone)]
+pub struct Queue {
+    /// The kind of sink.
+    pub kind: &'static str,
+    /// How the receiver is doing.
+    pub link: outbox::Link,
+    /// What is counted, of all sinks that share the receiver.
+    pub figures: outbox::Figures,
 }
 
 /// What a sink counts.
@@ -139,8 +164,8 @@ pub struct Outputs(Vec<OpenSink>);
 
 impl Outputs {
     /// Opens all, or none.
-    pub fn open(sinks: &[Sink]) -> Result<Outputs> {
-        sinks.iter().map(Sink::open).collect::<Result<_>>().map(Outputs)
+    pub fn open(sinks: &[Sink], outlets: &Outlets, pipeline: Uuid) -> Result<Outputs> {
+        sinks.iter().map(|sink| sink.open(outlets, pipeline)).collect::<Result<_>>().map(Outputs)
     }
 
     /// Every one.
@@ -161,6 +186,11 @@ impl Outputs {
             refused: sum.refused + one.refused,
         };
         self.0.iter().map(OpenSink::counters).fold(Counters::default(), add)
+    }
+
+    /// How what waits for receivers is doing.
+    pub fn queues(&self) -> Vec<Queue> {
+        self.0.iter().filter_map(OpenSink::queue).collect()
     }
 
     /// Where a client can take results.
@@ -218,8 +248,8 @@ macro_rules! kinds {
                 match self { $(Sink::$kind(asked) => asked.named(),)* }
             }
 
-            fn open(&self) -> Result<OpenSink> {
-                match self { $(Sink::$kind(asked) => asked.open().map(OpenSink::$kind),)* }
+            fn open(&self, outlets: &Outlets, pipeline: Uuid) -> Result<OpenSink> {
+                match self { $(Sink::$kind(asked) => asked.open(outlets, pipeline).map(OpenSink::$kind),)* }
             }
 
             /// The host that detections are sent to, if they are.
@@ -255,6 +285,10 @@ macro_rules! kinds {
             fn results(&self) -> Option<&Results> {
                 match self { $(OpenSink::$kind(open) => open.results(),)* }
             }
+
+            fn queue(&self) -> Option<Queue> {
+                match self { $(OpenSink::$kind(open) => open.queue(),)* }
+            }
         }
     };
 }
@@ -264,4 +298,8 @@ kinds! {
     Udp(UdpSink),
     /// Kept until a client asks for them.
     Memory(MemorySink),
+    /// A message to the broker for each frame.
+    Mqtt(MqttSink),
+    /// Lines posted to an address.
+    Http(HttpSink),
 }

@@ -1,7 +1,7 @@
 //! The UDP sink: one socket per pipeline, names resolved off the loop.
 
 use super::delivery::Delivery;
-use super::{Asked, Counters, KindOfSink, Open};
+use super::{Asked, Counters, KindOfSink, Open, Outlets};
 use crate::clock::within;
 use crate::error::{Error, Kind as ErrorKind, Result, system};
 use crate::json::{Object, Value};
@@ -12,6 +12,7 @@ use smol::Task;
 use std::cell::{Cell, OnceCell, RefCell};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
+use uuid::Uuid;
 
 /// Send buffer of the socket, bytes: one datagram of the largest size, as the reference asks for.
 const SEND_BUFFER_BYTES: usize = 65_536;
@@ -61,7 +62,7 @@ impl Asked for UdpSink {
         to.push(PORT.name, Value::Integer(i128::from(self.port)));
     }
 
-    fn open(&self) -> Result<UdpSender> {
+    fn open(&self, _: &Outlets, _: Uuid) -> Result<UdpSender> {
         UdpSender::open(self)
     }
 
@@ -282,7 +283,7 @@ mod tests {
     use super::*;
 
     fn sink(host: &str, port: u16) -> UdpSender {
-        UdpSink { host: host.into(), port }.open().unwrap()
+        UdpSender::open(&UdpSink { host: host.into(), port }).unwrap()
     }
 
     #[test]

@@ -6,6 +6,7 @@
 
 mod activation;
 mod beside;
+mod bus;
 mod cameras;
 mod capture;
 mod confinement;

@@ -49,12 +49,16 @@ pub(super) fn files(config: &Config, config_file: Option<&Path>, state: &Path, m
         (&config.tls.certificate, Kind::Open),
         (&config.tls.client_ca, Kind::Open),
         (&config.models.ca_file, Kind::Open),
+        (&config.mqtt.password_file, Kind::Secret),
+        (&config.mqtt.key, Kind::Secret),
+        (&config.mqtt.certificate, Kind::Open),
+        (&config.mqtt.ca_file, Kind::Open),
     ] {
         add(path, kind);
     }
     add(Path::new("/etc/default/weir"), Kind::Environment);
     add(Path::new("/etc/weir/secrets.env"), Kind::Secret);
-    for name in ["weir.tokens", "weir.api-key"] {
+    for name in ["weir.tokens", "weir.api-key", "weir.mqtt-password"] {
         add(&Path::new("/etc/credstore").join(name), Kind::Secret);
     }
     let mut below = |folder: &Path, kind: Kind, depth: usize, fits: &dyn Fn(&str) -> bool| {

@@ -324,7 +324,10 @@ pub(super) const FILES: &[(&str, &str)] = &[
     ),
     ("/etc/weir/pipelines.d/NAME.json", "A pipeline each: what init takes."),
     ("/etc/default/weir, /etc/weir/secrets.env", "Environment of the systemd service."),
-    ("/etc/credstore/weir.tokens, /etc/credstore/weir.api-key", "Tokens and the API key as credentials of systemd."),
+    (
+        "/etc/credstore/weir.tokens, /etc/credstore/weir.api-key, /etc/credstore/weir.mqtt-password",
+        "Tokens, the API key and the password for the broker as credentials of systemd.",
+    ),
     ("/var/lib/weir", "Pipelines, kept over restarts."),
     ("/var/cache/weir", "Downloaded models of the systemd service."),
 ];
@@ -338,6 +341,7 @@ pub(super) const VARIABLES: &[(&str, &str)] = &[
     ("STREAM_MANAGEMENT_API_HOST", "http.host"),
     ("STREAM_MANAGEMENT_API_PORT", "http.port"),
     ("WEIR_TOKEN", "one token with the scope control; the token that ctl shows"),
+    ("WEIR_MQTT_PASSWORD", "password of mqtt.user at the broker"),
     ("WEIR_TOKEN_FILE", "file of the token that ctl shows"),
     ("WEIR_ADDR", "where ctl finds the service"),
     ("WEIR_CACERT", "whose certificates ctl trusts"),
@@ -383,7 +387,7 @@ pub(super) const VARIABLES: &[(&str, &str)] = &[
     ("ENABLE_FRAME_DROP_ON_VIDEO_FILE_RATE_LIMITING", "capture.stride_files"),
     ("STATE_DIRECTORY", "service.state_dir; systemd sets it"),
     ("LOG_LEVEL", "service.log_level"),
-    ("CREDENTIALS_DIRECTORY", "systemd's credentials: weir.tokens, weir.api-key"),
+    ("CREDENTIALS_DIRECTORY", "systemd's credentials: weir.tokens, weir.api-key, weir.mqtt-password"),
     ("WEIR_ASSETS_DIR", "where demo finds its clip and model"),
     ("TZ", "the time zone of the stamps in reports and datagrams"),
 ];

@@ -22,6 +22,7 @@ pub mod http;
 #[cfg(target_arch = "x86_64")]
 pub mod inject;
 pub mod json;
+pub mod mosquitto;
 pub mod onnx;
 pub mod process;
 pub mod quirks;

@@ -9,6 +9,8 @@ use crate::command::{Command, Execute, Figures, Histogram, PacketLoss, PipelineI
 use crate::proto::gate::Gate;
 use crate::proto::http::inventory::resident_bytes;
 use crate::proto::http::respond::{self, HttpReply};
+use crate::sink::Queue;
+use crate::sink::outbox::Link;
 
 /// A client that names this type gets it: Prometheus does since 2.5.
 const OPEN_METRICS: &str = "application/openmetrics-text";
@@ -36,6 +38,22 @@ const OF_PIPELINE: [Counter<Figures>; 4] = [
         "Detections of lowest confidence that did not fit into their datagram.",
         |figures| figures.omitted_detections,
     ),
+];
+
+/// What is told of sinks whose messages may wait. All that publish to one receiver share its figures.
+const OF_SINK: [(&str, &str, &str, fn(&Queue) -> u64); 5] = [
+    ("weir_sink_up", "gauge", "1 while the receiver takes messages, else 0.", |queue| u64::from(queue.link == Link::Up)),
+    ("weir_sink_messages_delivered_total", "counter", "Messages that the receiver has.", |queue| queue.figures.delivered),
+    (
+        "weir_sink_messages_dropped_total",
+        "counter",
+        "Messages thrown away: too many waited, or the receiver refused them.",
+        |queue| queue.figures.dropped,
+    ),
+    ("weir_sink_messages_waiting", "gauge", "Messages that wait for the receiver.", |queue| queue.figures.waiting),
+    ("weir_sink_waiting_bytes", "gauge", "Bytes of them in memory and on the disk.", |queue| {
+        queue.figures.memory_bytes + queue.figures.disk_bytes
+    }),
 ];
 
 /// What a source counts.
@@ -164,6 +182,13 @@ impl Page {
             self.family(name, "counter", help);
             for (id, report) in reports {
                 self.sample(name, format_args!("pipeline=\"{id}\""), count(&report.figures) as f64);
+            }
+        }
+        for (name, kind, help, figure) in OF_SINK {
+            self.family(name, kind, help);
+            for (id, index, queue) in each(reports, |report| &report.figures.queues) {
+                let labels = format_args!("pipeline=\"{id}\",sink=\"{index}\",type=\"{}\"", queue.kind);
+                self.sample(name, labels, figure(queue) as f64);
             }
         }
     }

@@ -23,8 +23,11 @@ pub(super) fn schemas() -> Vec<(&'static str, Value)> {
             found.push((schema, members(schema, fields)));
         }
     }
-    for kind in sink::KINDS.iter().filter(|kind| kind.is_offered) {
-        let mut schema = members_after(kind.schema, Some((sink::TYPE, constant(kind.name))), kind.fields);
+    for (index, kind) in sink::KINDS.iter().filter(|kind| kind.is_offered).enumerate() {
+        // One that names no type is of the first kind, the reference's.
+        let is_named = if index > 0 { Presence::Required } else { Presence::Implied };
+        let kind_of = Field::required(sink::TYPE, Kind::Constant(kind.name), "").being(is_named);
+        let mut schema = members_of(kind.schema, &[&[kind_of][..], kind.fields].concat());
         schema.push("type", Value::from("object"));
         found.push((kind.schema, Value::Object(schema)));
     }
@@ -32,7 +35,7 @@ pub(super) fn schemas() -> Vec<(&'static str, Value)> {
 }
 
 fn request() -> Value {
-    let mut schema = members_after("PipelineInitialisationRequest", None, fields::FIELDS);
+    let mut schema = members_of("PipelineInitialisationRequest", fields::FIELDS);
     schema.push("type", Value::from("object"));
     let example = object! {
         "model_id": "some/1",
@@ -46,15 +49,14 @@ fn request() -> Value {
 }
 
 fn members(name: &'static str, fields: &[Field]) -> Value {
-    let mut schema = members_after(name, None, fields);
+    let mut schema = members_of(name, fields);
     schema.push("type", Value::from("object"));
     Value::Object(schema)
 }
 
 /// `title`, `required` and `properties` of an object.
-fn members_after(name: &'static str, first: Option<(&'static str, Value)>, fields: &[Field]) -> Object {
+fn members_of(name: &'static str, fields: &[Field]) -> Object {
     let mut properties = Object::default();
-    properties.extend(first);
     properties.extend(fields.iter().map(|field| (field.name, described(field))));
     let required: Vec<Value> =
         fields.iter().filter(|field| field.presence == Presence::Required).map(|field| Value::from(field.name)).collect();
@@ -192,6 +194,10 @@ fn integer(least: i128, most: Option<i128>) -> Vec<Value> {
     whole.push("type", Value::from("integer"));
     whole.push("minimum", Value::Integer(least));
     whole.extend(most.map(|most| ("maximum", Value::Integer(most))));
+    if let (0, Some(most @ 1..=9)) = (least, most) {
+        let text = object! { "type": "string", "pattern": format!("^[0-{most}]$") };
+        return vec![Value::Object(whole), text, object! { "type": "boolean" }];
+    }
     let digits = most.map_or(6, |most| most.to_string().len()).saturating_sub(2);
     let mut forms = vec![Value::Object(whole), object! { "type": "string", "pattern": format!("^[1-9][0-9]{{0,{digits}}}$") }];
     if least <= 1 {
