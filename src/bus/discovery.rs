@@ -10,6 +10,8 @@ use std::fmt::Display;
 
 /// Classes that are shown at most, each a sensor of its own. COCO has 80.
 const MAX_CLASSES: usize = 100;
+/// What a pipeline can be, as its state says it.
+const STATES: [&str; 5] = ["starting", "running", "paused", "reconnecting", "ended"];
 /// Longest name, characters.
 const MAX_NAME: usize = 64;
 
@@ -69,7 +71,7 @@ impl Components<'_> {
             text(json, "value_template", "{{ value_json.state }}");
             text(json, "device_class", "enum");
             json.key("options").begin_array();
-            super::presence::STATES.iter().for_each(|state| json.string(state));
+            STATES.iter().for_each(|state| json.string(state));
             json.end_array();
             text(json, "entity_category", "diagnostic");
         });

@@ -24,9 +24,6 @@ pub(super) struct Presence<E> {
     settings: Settings,
 }
 
-/// What a pipeline can be: see [`standing`].
-pub(super) const STATES: [&str; 5] = ["starting", "running", "paused", "reconnecting", "ended"];
-
 /// What was told of one pipeline.
 struct Told {
     state: Standing,
