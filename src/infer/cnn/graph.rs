@@ -197,6 +197,11 @@ pub(super) enum Op {
     Normalize {
         epsilon: f32,
     },
+    /// `[N, C, H, W]` at the places of `[N, rows, columns, 2]` (x, then y, −1 … 1 over the picture), between the four pixels
+    /// around; zero outside. `align_corners`: −1 and 1 are the centres of the outermost pixels, not their edges.
+    Sample {
+        align_corners: bool,
+    },
     /// The last axis becomes one number.
     Reduce(Reduction),
     /// Constant rows and columns around a picture, or any other tensor.

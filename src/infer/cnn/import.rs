@@ -17,7 +17,7 @@ use std::sync::Arc;
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::ops;
 use tract_onnx::tract_core::ops::cnn::{Conv as TractConv, KernelFormat, MaxPool, PaddingSpec, PoolSpec, SumPool};
-use tract_onnx::tract_core::ops::nn::{DataFormat, Reducer};
+use tract_onnx::tract_core::ops::nn::{DataFormat, GridSample, InterpolationMode, PaddingMode, Reducer};
 
 /// Most nodes of a graph; the largest detector we know (RF-DETR 2XL) has about 4 000.
 const MAX_NODES: usize = 100_000;
@@ -279,6 +279,13 @@ impl Importer<'_> {
         }
         if let Some(op) = node.op_as::<ops::einsum::EinSum>() {
             return self.product(op, inputs, output);
+        }
+        if let Some(op) = node.op_as::<GridSample>() {
+            let &second = inputs.get(1)?;
+            let computed = |id: &ValueId| !self.graph.value(*id).foreign && self.graph.value(*id).constant.is_none();
+            let known = op.mode == InterpolationMode::Bilinear && op.padding_mode == PaddingMode::Zeros && input.shape.len() == 4;
+            let op = Op::Sample { align_corners: op.align_corners };
+            return (known && [first, second].iter().all(computed)).then_some((op, vec![first, second]));
         }
         if let Some(op) = node.op_as::<Resample>() {
             let (rows, columns) = resample::taps(op, input)?;

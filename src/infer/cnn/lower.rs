@@ -9,7 +9,7 @@ use super::packer::Packer;
 use super::step::conv::{ConvStep, Source, plane_row};
 use super::step::strided::{Copy, Walk, row_major, span};
 use super::step::winograd::Winograd;
-use super::step::{At, ForeignStep, Matrices, Operand, Step, attention, linear, picture, plain, product, rows};
+use super::step::{At, ForeignStep, Matrices, Operand, Step, attention, linear, picture, plain, product, rows, sample};
 use super::storage::{Blocks, Place, Storage};
 use super::transformer::FEWEST_COLUMNS;
 use super::unsupported::unsupported;
@@ -218,6 +218,13 @@ impl Lowering<'_, '_> {
                 let [scale, bias] = [numbers[0]?, numbers[1]?];
                 let step = rows::Normalize { from, to, rows, length, epsilon: *epsilon, scale, bias };
                 self.push(node, Step::Normalize(step))
+            }
+            Op::Sample { align_corners } => {
+                let &[n, channels, height, width] = &self.graph.value(node.inputs[0]).shape[..] else { return None };
+                let &[.., rows, columns] = &self.graph.value(output).shape[..] else { return None };
+                let (from, grid, to) = (self.plain(node.inputs[0])?, self.plain(*node.inputs.get(1)?)?, self.plain(output)?);
+                let (size, places, align_corners) = ([n, channels, height, width], rows * columns, *align_corners);
+                self.push(node, Step::Sample(sample::Sample { from, grid, to, size, places, align_corners }))
             }
             Op::Reduce(reduction) => {
                 let length = *self.graph.value(node.inputs[0]).shape.last()?;

@@ -80,9 +80,12 @@ impl Checker<'_> {
         if !node.inputs.get(numbers).is_some_and(|numbers| numbers.iter().all(constant)) {
             return Err("numbers that are not constant");
         }
-        let computed =
-            matches!(&node.op, Op::Linear(_) | Op::Normalize { .. } | Op::Reduce(_) | Op::Product(_) | Op::Attention(_));
-        if computed && node.inputs.first().is_none_or(constant) {
+        let computed = matches!(
+            &node.op,
+            Op::Linear(_) | Op::Normalize { .. } | Op::Reduce(_) | Op::Product(_) | Op::Attention(_) | Op::Sample { .. }
+        );
+        let operands = if matches!(&node.op, Op::Linear(_) | Op::Normalize { .. }) { 1 } else { node.inputs.len() };
+        if computed && (node.inputs.is_empty() || node.inputs.iter().take(operands).any(constant)) {
             return Err("an operand that is constant");
         }
         if follows { Ok(()) } else { Err("a shape that does not follow from its operands") }
@@ -152,6 +155,10 @@ fn follows(op: &Op, inputs: &[&[usize]], output: &[usize]) -> Option<bool> {
             let last = *input.last()?;
             let of_last = |numbers: &&[usize]| numbers.iter().product::<usize>() == last;
             numbers.len() <= 2 && numbers.iter().all(of_last) && *input == output && *epsilon >= 0.0
+        }
+        Op::Sample { .. } => {
+            let &[&[n, c, _, _], &[grids, rows, columns, 2]] = inputs else { return None };
+            n == grids && *output == [n, c, rows, columns]
         }
         Op::Reduce(_) => {
             let (_, before) = only()?.split_last()?;

@@ -55,4 +55,5 @@ mod tag {
     pub(super) const ATTENTION: u8 = 17;
     pub(super) const NORMALIZE: u8 = 18;
     pub(super) const REDUCE: u8 = 19;
+    pub(super) const SAMPLE: u8 = 20;
 }

@@ -82,6 +82,7 @@ fn read_node(reader: &mut Reader<'_>, values: usize) -> Option<Node> {
             Op::Attention(Box::new(Attention { query, key, value, out, scale }))
         }
         tag::NORMALIZE => Op::Normalize { epsilon: reader.f32()? },
+        tag::SAMPLE => Op::Sample { align_corners: reader.bool()? },
         tag::REDUCE => Op::Reduce(if reader.bool()? { Reduction::Max } else { Reduction::Sum }),
         tag::PAD => Op::Pad {
             before: reader.sizes(MAX_RANK, MAX_ELEMENTS)?,

@@ -4,9 +4,10 @@
 use super::{check, read, write};
 use crate::infer::Engine;
 use crate::infer::cnn::constant::Constant;
-use crate::infer::cnn::graph::{Conv, Graph, Node, Op, ValueId, Window};
-use crate::infer::cnn::kernels::Activation;
+use crate::infer::cnn::graph::{Attention, Conv, Graph, Linear, Node, Op, ValueId, Window};
+use crate::infer::cnn::kernels::{Activation, Residual};
 use crate::infer::cnn::tests::random::{self, Random};
+use crate::infer::cnn::tests::transformers;
 use crate::infer::cnn::{Blueprint, Options};
 use crate::infer::shared::{SharedFloats, SharedRoom, fix_size, memory_file, seal};
 use std::collections::HashMap;
@@ -101,15 +102,77 @@ fn graphs_that_lie_are_told_by_the_rule_they_break() {
     }
 }
 
+/// A dense layer with bias and shortcut over `[1, 4, 32]`, and attention of its result with itself.
+fn tokens() -> Graph {
+    let mut graph = Graph::default();
+    let [input, made, mixed] = [0; 3].map(|_| graph.add_value("", vec![1, 4, 32]));
+    let bias = graph.add_value("", vec![32]);
+    graph.values[bias.0].constant = Some(Constant::Packed([32].into()));
+    let linear = Linear {
+        weights: Constant::Packed([32, 32].into()),
+        transposed: false,
+        scale: vec![],
+        bias: true,
+        activation: Activation::Gelu,
+        residual: Some(Residual::AfterActivation),
+    };
+    let inputs = vec![input, bias, input];
+    graph.nodes.push(Node { name: "linear".into(), op: Op::Linear(Box::new(linear)), inputs, outputs: vec![made] });
+    let axes = [None, None, Some(1), Some(2)];
+    let attention = Op::Attention(Box::new(Attention { query: axes, key: axes, value: axes, out: axes, scale: 0.5 }));
+    graph.nodes.push(Node { name: "attention".into(), op: attention, inputs: vec![made; 3], outputs: vec![mixed] });
+    graph.inputs.push(input);
+    graph.outputs.push(mixed);
+    graph
+}
+
+#[test]
+fn products_that_lie_are_told_by_the_rule_they_break() {
+    check(&tokens()).unwrap();
+    let bytes = write(&tokens()).unwrap();
+    assert_eq!(format!("{:?}", read(&bytes).unwrap().nodes), format!("{:?}", tokens().nodes));
+    type Lie = fn(&mut Graph);
+    fn linear(graph: &mut Graph) -> &mut Linear {
+        let Op::Linear(linear) = &mut graph.nodes[0].op else { panic!("no dense layer") };
+        linear
+    }
+    fn attention(graph: &mut Graph) -> &mut Attention {
+        let Op::Attention(attention) = &mut graph.nodes[1].op else { panic!("no attention") };
+        attention
+    }
+    let lies: &[(&str, Lie)] = &[
+        ("a shape that does not follow", |g| linear(g).weights = Constant::Packed([32, 16].into())),
+        ("a shape that does not follow", |g| linear(g).residual = None),
+        ("operands that its operation cannot", |g| linear(g).weights = Constant::Packed([32].into())),
+        ("numbers that are not constant", |g| g.nodes[0].inputs[1] = ValueId(0)),
+        ("a constant shortcut", |g| g.nodes[0].inputs[2] = ValueId(3)),
+        ("an operand that is constant", |g| g.nodes[0].inputs[0] = ValueId(3)),
+        ("operands that its operation cannot", |g| attention(g).key = [None, None, Some(1), Some(1)]),
+        ("operands that its operation cannot", |g| attention(g).value = [None, None, Some(1), Some(3)]),
+        ("operands that its operation cannot", |g| attention(g).out = [None, None, Some(1), None]),
+        ("a shape that does not follow", |g| attention(g).value = [None, None, Some(2), Some(1)]),
+        ("a shape that does not follow", |g| attention(g).scale = f32::INFINITY),
+    ];
+    for (index, (rule, lie)) in lies.iter().enumerate() {
+        let mut graph = tokens();
+        lie(&mut graph);
+        let told = check(&graph).expect_err(rule);
+        assert!(told.contains(rule), "lie {index}: {told}");
+    }
+}
+
 /// Documents with single bytes changed: refused, or a plan that can be made and run. Nothing panics, nothing is out of bounds.
 #[test]
 fn damaged_documents_are_refused_or_run() {
     let mut random = Random::new(5);
     let (mut refused, mut ran) = (0, 0);
     for seed in 0..40 {
-        let graph = random::Graph::random(seed);
+        let model = match seed % 4 {
+            3 => transformers::layer(seed).0,
+            _ => random::Graph::random(seed).model,
+        };
         let options = Options { threads: 1, ..Options::default() };
-        let Ok(here) = Blueprint::new(&graph.model, &HashMap::new(), &options) else { continue };
+        let Ok(here) = Blueprint::new(&model, &HashMap::new(), &options) else { continue };
         let Some(document) = here.document() else { continue };
         for _ in 0..60 {
             let mut damaged = document.clone();

@@ -89,6 +89,9 @@ fn write_node(out: &mut Writer, node: &Node) -> Option<()> {
         Op::Normalize { epsilon } => {
             out.u8(tag::NORMALIZE).f32(*epsilon);
         }
+        Op::Sample { align_corners } => {
+            out.u8(tag::SAMPLE).bool(*align_corners);
+        }
         Op::Reduce(reduction) => {
             out.u8(tag::REDUCE).bool(*reduction == Reduction::Max);
         }

@@ -9,6 +9,7 @@ pub(super) mod picture;
 pub(super) mod plain;
 pub(super) mod product;
 pub(super) mod rows;
+pub(super) mod sample;
 pub(super) mod strided;
 pub(super) mod winograd;
 
@@ -49,6 +50,7 @@ pub(super) enum Step {
     Attention(Box<attention::Attention>),
     Normalize(rows::Normalize),
     Reduce(rows::Reduce),
+    Sample(sample::Sample),
     SoftmaxRows(rows::Softmax),
     Foreign(ForeignStep),
 }
@@ -121,6 +123,7 @@ impl Step {
             Step::Product(step) => step.items(),
             Step::Attention(step) => step.items(),
             Step::Normalize(step) => step.items(),
+            Step::Sample(step) => step.items(),
             Step::SoftmaxRows(step) => step.items(),
             _ => 1,
         }
@@ -149,6 +152,7 @@ impl Step {
             Step::Attention(step) => step.run(machine, item),
             Step::Normalize(step) => step.run(machine, item),
             Step::Reduce(step) => step.run(machine),
+            Step::Sample(step) => step.run(machine, item),
             Step::SoftmaxRows(step) => step.run(machine, item),
             Step::Foreign(_) => {} // needs the run's tensors: `run.rs`
         }
@@ -176,6 +180,7 @@ impl Step {
             Step::Attention(_) => "attention",
             Step::Normalize(_) => "normalize",
             Step::Reduce(_) => "reduce",
+            Step::Sample(_) => "sample",
             Step::Foreign(_) => "tract",
         }
     }

@@ -4,7 +4,7 @@
 mod disjoint;
 mod heads;
 pub(super) mod random;
-mod transformers;
+pub(super) mod transformers;
 mod ways;
 
 use super::document::tests::elsewhere;

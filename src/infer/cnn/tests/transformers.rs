@@ -145,7 +145,7 @@ impl Layers {
 }
 
 /// A layer, and how many nodes of it must have become one of each kind of step.
-fn layer(seed: u64) -> (TypedModel, Vec<(&'static str, usize)>) {
+pub(in crate::infer::cnn) fn layer(seed: u64) -> (TypedModel, Vec<(&'static str, usize)>) {
     let mut random = Random::new(seed);
     let (heads, dim) = (1 + random.below(3), [8, 16, 17, 64][random.below(4)]);
     let (tokens, channels) = ([1, 5, 16, 33, 150][random.below(5)], heads * dim);
@@ -228,6 +228,37 @@ fn items_of_a_transformers_steps_share_nothing_that_is_written() {
         for threads in [2, 3] {
             let plan = build(&model, &Options { threads, ..Options::default() }).unwrap();
             disjoint::check(Arc::new(plan), &format!("seed {seed}"));
+        }
+    }
+}
+
+/// A picture at places that it names itself, some of them outside.
+#[test]
+fn pictures_are_sampled_as_tract_does() {
+    for (seed, align_corners) in [(1, false), (2, true)] {
+        let mut model = TypedModel::default();
+        let input = model.add_source("x", f32::fact([1, 5, 9, 12])).unwrap();
+        let mut layers = Layers { model, random: Random::new(seed) };
+        let places = layers.wire(ops::array::Slice::new(1, 1, 3), &[input]);
+        let places = layers.wire(AxisOp::Move(1, 3), &[places]);
+        let factor = layers.constant(Tensor::from_shape(&[1, 1, 1, 1], &[1.3f32]).unwrap());
+        let places = layers.wire(ops::math::mul(), &[places, factor]);
+        let op = ops::nn::GridSample {
+            mode: ops::nn::InterpolationMode::Bilinear,
+            padding_mode: ops::nn::PaddingMode::Zeros,
+            align_corners,
+        };
+        let output = layers.wire(op, &[input, places]);
+        let Layers { mut model, .. } = layers;
+        model.select_output_outlets(&[output]).unwrap();
+        let plan = build(&model, &Options::default()).unwrap();
+        assert!(plan.steps.iter().any(|(_, step)| step.name() == "sample"));
+        let mut run = elsewhere(&model, &Options::default()).unwrap().new_run().unwrap();
+        let input = fill(&mut *run, &mut Random::new(seed));
+        run.execute().unwrap();
+        let expected = oracle(&model, &input).remove(0);
+        for (at, (found, expected)) in run.output(0).iter().zip(&expected).enumerate() {
+            assert!((found - expected).abs() <= CLOSE, "{align_corners} element {at}: {found} instead of {expected}");
         }
     }
 }
