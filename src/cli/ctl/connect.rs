@@ -112,7 +112,14 @@ impl Connection {
 /// The first address that answers.
 fn dial(address: &str) -> io::Result<TcpStream> {
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    for place in address.to_socket_addrs()? {
+    // The zone of an address is known by its interface's name to who looks up names.
+    let host =
+        address.rsplit_once(':').and_then(|(host, port)| Some((host.strip_prefix('[')?.strip_suffix(']')?, port.parse().ok()?)));
+    let places = match host {
+        Some((host, port)) => (host, port).to_socket_addrs()?,
+        None => address.to_socket_addrs()?,
+    };
+    for place in places {
         match TcpStream::connect_timeout(&place, CONNECT_TIMEOUT) {
             Ok(stream) => return Ok(stream),
             Err(cause) => last = cause,
