@@ -1,8 +1,42 @@
 //! Lists of hosts: who may be connected to, as the configuration names them.
 
 use crate::error::{Error, Kind, Result};
-use std::net::IpAddr;
+use std::borrow::Cow;
+use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
+
+/// Longest name of an interface, bytes (IFNAMSIZ, less its zero).
+const MAX_ZONE_BYTES: usize = 15;
+
+/// A host and its zone, the interface that an IPv6 address of one link is meant on (RFC 4007 §11.2): `fe80::1%eth0`, without brackets.
+/// What has none, or is none, is returned as it is.
+pub fn split_zone(host: &str) -> (&str, Option<&str>) {
+    match host.split_once('%') {
+        Some((address, zone)) if address.parse::<Ipv6Addr>().is_ok() && is_zone(zone) => (address, Some(zone)),
+        _ => (host, None),
+    }
+}
+
+fn is_zone(zone: &str) -> bool {
+    (1..=MAX_ZONE_BYTES).contains(&zone.len()) && zone.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+}
+
+/// A URL without the zone of its host, which URLs have no place for, and that zone: `rtsp://[fe80::1%eth0]/`, or as RFC 6874 has it,
+/// `rtsp://[fe80::1%25eth0]/`.
+pub fn without_zone(url: &str) -> (Cow<'_, str>, Option<&str>) {
+    let found = || {
+        let authority = url.find("://")? + 3;
+        let end = url.get(authority..)?.find(['/', '?', '#']).map_or(url.len(), |length| authority + length);
+        let open = url.get(..end)?.rfind('[').filter(|open| *open >= authority)?;
+        let close = open + url.get(open..end)?.find(']')?;
+        let inside = url.get(open + 1..close)?;
+        let (address, written) = inside.split_once('%')?;
+        let zone = written.strip_prefix("25").filter(|zone| !zone.is_empty()).unwrap_or(written);
+        let is_one = address.parse::<Ipv6Addr>().is_ok() && is_zone(zone);
+        is_one.then(|| (Cow::Owned(format!("{}{address}{}", &url[..=open], &url[close..])), Some(zone)))
+    };
+    found().unwrap_or((Cow::Borrowed(url), None))
+}
 
 /// One entry of a list of hosts.
 #[derive(Debug, Clone, PartialEq)]
@@ -50,7 +84,8 @@ impl HostRule {
 
     /// Whether a host is meant, as it was written: a name, or an address with or without brackets.
     pub fn allows(&self, host: &str) -> bool {
-        let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>().ok();
+        let (address, _) = split_zone(host.trim_start_matches('[').trim_end_matches(']'));
+        let address = address.parse::<IpAddr>().ok();
         let name = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
         match (self, address.map(|address| address.to_canonical())) {
             (HostRule::Name(allowed), None) => *allowed == name,
@@ -79,6 +114,26 @@ mod tests {
     use super::*;
 
     #[test]
+    fn zones_are_taken_out_of_addresses_and_urls() {
+        assert_eq!(split_zone("fe80::1%enP2p1s0"), ("fe80::1", Some("enP2p1s0")));
+        for none in ["fe80::1", "fe80::1%", "cam%eth0", "fe80::1%a b", "fe80::1%0123456789abcdef", ""] {
+            assert_eq!(split_zone(none), (none, None));
+        }
+        for (url, plain) in [
+            ("rtsp://[fe80::1%eth0]:554/ch1", "rtsp://[fe80::1]:554/ch1"),
+            ("rtsp://[fe80::1%25eth0]:554/ch1", "rtsp://[fe80::1]:554/ch1"),
+            ("http://u:p%40[@[fe80::1%eth0]/a?b=[::1%25x]", "http://u:p%40[@[fe80::1]/a?b=[::1%25x]"),
+        ] {
+            assert_eq!(without_zone(url), (plain.into(), Some("eth0")));
+        }
+        for none in
+            ["rtsp://[::1]/a", "rtsp://cam/[fe80::1%eth0]", "clip.mp4", "rtsp://[fe80::1%]/", "rtsp://[%eth0]/", "x://[é%é]"]
+        {
+            assert_eq!(without_zone(none), (none.into(), None));
+        }
+    }
+
+    #[test]
     fn hosts_are_allowed_by_name_domain_and_network() {
         let list = ["cam.local", "*.site.example", "10.1.0.0/16", "192.168.0.5", "fd00::/8", "0.0.0.0/32"];
         let rules: Vec<HostRule> = list.iter().map(|text| text.parse().unwrap()).collect();
@@ -95,6 +150,7 @@ mod tests {
             ("192.168.0.6", false),
             ("[fd12::1]", true),
             ("[fe80::1]", false),
+            ("fd12::1%eth0", true),
             ("[::ffff:10.1.0.1]", true),
             ("10.1.0.1.evil.example", false),
         ] {

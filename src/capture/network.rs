@@ -3,7 +3,7 @@
 //! A reference names its camera. Everything else that leads to an address (what a name resolves to, where a camera
 //! redirects to) is the word of a stranger: it is held against `sources.hosts`, and it never leads into this machine.
 
-use crate::hosts::HostRule;
+use crate::hosts::{HostRule, split_zone};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
 /// What the configuration and the machine say about it.
@@ -18,7 +18,7 @@ pub struct Network {
 /// What a reference names, in so many words.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::capture) struct Named {
-    /// Lower case, an IPv6 address without brackets.
+    /// Lower case but for a zone, an IPv6 address without brackets.
     pub(in crate::capture) host: String,
     pub(in crate::capture) port: u16,
 }
@@ -26,12 +26,17 @@ pub(in crate::capture) struct Named {
 impl Named {
     /// `host` as a URL has it.
     pub(in crate::capture) fn new(host: &str, port: u16) -> Named {
-        Named { host: host.trim_matches(['[', ']']).to_ascii_lowercase(), port }
+        let mut host = host.trim_matches(['[', ']']).to_owned();
+        let (name, _) = split_zone(&host);
+        let length = name.len();
+        // Interfaces are called as they are called.
+        host.get_mut(..length).unwrap_or_default().make_ascii_lowercase();
+        Named { host, port }
     }
 
     /// Whether it names this very address: as an address, or as `localhost`.
     fn names(&self, address: IpAddr) -> bool {
-        match self.host.parse::<IpAddr>() {
+        match split_zone(&self.host).0.parse::<IpAddr>() {
             Ok(named) => named.to_canonical() == address,
             Err(_) => crate::resolve::is_localhost(&self.host) && address.is_loopback(),
         }
@@ -130,6 +135,7 @@ mod tests {
             ("cam.localhost", "127.0.0.1:554"),
             ("[::1]", "[::1]:554"),
             ("169.254.3.4", "169.254.3.4:554"),
+            ("FE80::1%Eth0", "[fe80::1%3]:554"),
         ] {
             assert_eq!(refused(&Named::new(host, 554), host, address), None, "{host}");
         }

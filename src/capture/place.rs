@@ -1,6 +1,7 @@
 //! What a `video_reference` names.
 
 use crate::command::SourceReference;
+use crate::hosts::without_zone;
 use percent_encoding::percent_decode_str;
 use std::path::PathBuf;
 use url::Url;
@@ -55,20 +56,31 @@ pub(in crate::capture) const RTSP_PORT: u16 = 554;
 /// Port of RTSP over TLS.
 pub(in crate::capture) const RTSPS_PORT: u16 = 322;
 
-/// Whom a camera's RTSP URL names, and at which port; `None`: it is none.
-pub(in crate::capture) fn rtsp_server(url: &str) -> Option<(String, u16)> {
-    let (url, _) = split(url)?;
-    let usual = if url.scheme() == "rtsps" { RTSPS_PORT } else { RTSP_PORT };
-    Some((url.host_str()?.to_owned(), url.port().unwrap_or(usual)))
+/// Whom a camera's URL names, as address with its zone and without brackets, and at which port; `None`: it is none.
+pub(in crate::capture) fn server(text: &str) -> Option<(String, u16)> {
+    let (url, _) = split(text)?;
+    let usual = match url.scheme() {
+        "rtsp" => RTSP_PORT,
+        "rtsps" => RTSPS_PORT,
+        _ => url.port_or_known_default()?,
+    };
+    Some((zoned(url.host_str()?, without_zone(text).1), url.port().unwrap_or(usual)))
+}
+
+/// A URL's host for who connects to it.
+pub(in crate::capture) fn zoned(host: &str, zone: Option<&str>) -> String {
+    let host = host.trim_matches(['[', ']']);
+    zone.map_or_else(|| host.to_owned(), |zone| format!("{host}%{zone}"))
 }
 
 /// User and password, unescaped.
 pub(in crate::capture) type Credentials = (String, String);
 
-/// A URL without its credentials, and those; `None`: it is none. A password that holds '/', '?' or '#' unescaped makes a
-/// URL wrong; then the last '@' ends it.
+/// A URL without its credentials and the zone of its host, and those credentials; `None`: it is none. A password that holds
+/// '/', '?' or '#' unescaped makes a URL wrong; then the last '@' ends it.
 pub(in crate::capture) fn split(text: &str) -> Option<(Url, Option<Credentials>)> {
-    if let Ok(mut url) = Url::parse(text) {
+    let (text, _) = without_zone(text);
+    if let Ok(mut url) = Url::parse(&text) {
         let credentials = credentials(url.username(), url.password().unwrap_or_default());
         url.set_username("").ok()?;
         url.set_password(None).ok()?;
@@ -88,6 +100,21 @@ fn credentials(user: &str, password: &str) -> Option<Credentials> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn servers_with_their_zones_and_ports() {
+        let of = |text: &str| server(text).map(|(host, port)| format!("{host} {port}"));
+        for (text, told) in [
+            ("rtsp://u:p@cam/1", "cam 554"),
+            ("rtsps://[fe80::a%25eth0]/1", "fe80::a%eth0 322"),
+            ("rtsp://u:p@[fe80::a%enP1]:8554/1", "fe80::a%enP1 8554"),
+            ("https://[fe80::a%eth0]/a.jpg", "fe80::a%eth0 443"),
+            ("http://[::1]/a.jpg", "::1 80"),
+        ] {
+            assert_eq!(of(text).as_deref(), Some(told));
+        }
+        assert_eq!(of("rtsp://"), None);
+    }
 
     #[test]
     fn references_are_told_apart() {

@@ -66,8 +66,7 @@ impl CameraTls {
     /// What holds for a source.
     pub(super) fn of(&self, reference: &SourceReference) -> Trust {
         let url = match Place::of(reference) {
-            Place::Rtsp(url) => place::split(&url).map(|(url, _)| url),
-            Place::Http(url) => url::Url::parse(&url).ok(),
+            Place::Rtsp(url) | Place::Http(url) => place::split(&url).map(|(url, _)| url),
             _ => None,
         };
         let Some(host) = url.as_ref().and_then(url::Url::host_str) else { return Trust::Machine };

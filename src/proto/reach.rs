@@ -11,7 +11,7 @@ use url::Url;
 
 use crate::command::{Init, Source, SourceReference};
 use crate::error::{Error, Kind, Result};
-use crate::hosts::{HostRule, allowed};
+use crate::hosts::{HostRule, allowed, without_zone};
 use crate::sink::Sink;
 
 /// Schemes of sources that are allowed unless configured otherwise: those that a worker can open at all.
@@ -67,8 +67,10 @@ impl Reach {
         if !self.schemes.contains(&scheme) {
             return Err(forbidden("scheme of video_reference"));
         }
-        let url =
-            || Url::parse(text).map_err(|_| Error::new(Kind::InvalidValue, "video_reference is not a URL that can be read"));
+        let url = || {
+            Url::parse(&without_zone(text).0)
+                .map_err(|_| Error::new(Kind::InvalidValue, "video_reference is not a URL that can be read"))
+        };
         if scheme == "file" {
             return match &self.file_roots {
                 None => Ok(()),

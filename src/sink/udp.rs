@@ -4,6 +4,7 @@ use super::delivery::Delivery;
 use super::{Asked, Counters, KindOfSink, Open, Outlets};
 use crate::clock::within;
 use crate::error::{Error, Kind as ErrorKind, Result, system};
+use crate::hosts::split_zone;
 use crate::json::{Object, Value};
 use crate::resolve;
 use crate::schema::{Field, Kind, invalid, python};
@@ -78,7 +79,8 @@ impl Asked for UdpSink {
 /// A name the resolver could know, or an address. Underscores are no host names by the book, but names in
 /// container networks have them.
 fn is_host(host: &str) -> bool {
-    if host.trim_start_matches('[').trim_end_matches(']').parse::<Ipv6Addr>().is_ok() {
+    let (address, _) = split_zone(host.trim_start_matches('[').trim_end_matches(']'));
+    if address.parse::<Ipv6Addr>().is_ok() {
         return true;
     }
     let name = host.strip_suffix('.').unwrap_or(host);

@@ -1,7 +1,7 @@
 //! RTSP servers, real, scripted and rogue, against capture workers: each rogue ends its own worker in time and with a
 //! cause. (`tests/process/beside.rs` runs them all at once against the service.)
 use crate::support::quirks::{self, PLAIN, Player, Quirk};
-use crate::support::rogue::{Mode, Server, described, request as asked};
+use crate::support::rogue::{Mode, Server, described, request as asked, rtp};
 use crate::support::rtsp::Camera;
 use crate::support::script::{Camera as Scripted, Script};
 use crate::support::worker::{failure, frame, frames, next, opened, request, settings, start, start_with};
@@ -275,6 +275,32 @@ fn a_server_that_redirects_for_ever_is_followed_three_times() {
 }
 
 #[test]
+fn jpeg_that_says_its_size_nowhere_is_told_and_not_waited_for() {
+    let server = Server::start(|connection, _| {
+        loop {
+            let asked = asked(connection)?;
+            let sdp = "v=0\r\nm=video 0 RTP/AVP 96\r\na=rtpmap:96 JPEG/90000\r\na=control:track1\r\n";
+            let (fields, body) = match asked.method.as_str() {
+                "DESCRIBE" => (format!("Content-Length: {}\r\n", sdp.len()), sdp),
+                "SETUP" => ("Transport: RTP/AVP/TCP;unicast;interleaved=0-1\r\nSession: 1\r\n".to_owned(), ""),
+                _ => (String::new(), ""),
+            };
+            write!(connection, "RTSP/1.0 200 OK\r\nCSeq: {}\r\n{fields}\r\n{body}", asked.cseq())?;
+            if asked.method == "PLAY" {
+                break;
+            }
+        }
+        for number in 0..20_u16 {
+            // Quality 50; width and height are 0.
+            connection.write_all(&rtp(number, u32::from(number) * 3600, true, &[0, 0, 0, 0, 1, 50, 0, 0, 1]))?;
+        }
+        Ok(())
+    });
+    let error = ends(&server, &[Kind::SourceUnsupported]);
+    assert!(error.message().contains("RFC 2435"), "{error}");
+}
+
+#[test]
 fn a_redirect_is_followed_to_a_real_camera() {
     let camera = Camera::start("long.mp4", &[]);
     let target = camera.url();
@@ -472,6 +498,8 @@ const QUIRKS: &[Quirk] = &[
         ..PLAIN
     },
     Quirk { name: "answers without numbers", spelling: |answer| answer.replacen("CSeq", "X-CSeq", 1), ..PLAIN },
+    Quirk { name: "a description that is shorter than it says", spelling: |answer| answer.replace("\r\n", "\n"), ..PLAIN },
+    Quirk { name: "udp lost on its way", over_udp: true, udp_is_lost: true, ..PLAIN },
     Quirk { name: "461 to TCP", refuses: Some("461 Unsupported Transport"), ..PLAIN },
     Quirk { name: "406 to UDP", refuses: Some("406 Not Acceptable"), over_udp: true, ..PLAIN },
     Quirk { name: "UDP without a server port", set_up: "Transport: RTP/AVP;unicast\r\nSession: 1\r\n", over_udp: true, ..PLAIN },
@@ -614,8 +642,8 @@ fn cameras_with_one_quirk_each_play_as_those_without() {
         if frames < 92 || ended.kind() != Kind::SourceStalled {
             short.push(format!("{name}: {frames} frames, then {ended}"));
         }
-        let refused = name.starts_with("461") || name.starts_with("406");
-        assert_eq!(notice.is_some(), refused, "{name}: {notice:?}");
+        let exchanged = ["461", "406", "udp lost"].iter().any(|begin| name.starts_with(begin));
+        assert_eq!(notice.is_some(), exchanged, "{name}: {notice:?}");
     }
     assert!(short.is_empty(), "{short:#?}");
 }

@@ -47,7 +47,7 @@ pub(super) struct Dial {
     network: Arc<Network>,
     camera: Named,
     /// Hosts that were asked for, and where they may be connected to.
-    hosts: Vec<(String, Vec<IpAddr>)>,
+    hosts: Vec<(String, Vec<SocketAddr>)>,
     udp: Vec<[UdpSocket; 2]>,
     budget: (f64, Instant),
 }
@@ -149,29 +149,33 @@ impl Dial {
         if addresses.is_empty() {
             return Err(refusal.map_or_else(|| Why::failed("the name has no address"), Why::Refused));
         }
-        let ips = addresses.iter().map(SocketAddr::ip).collect();
+        let places = addresses.clone();
         match known.and_then(|at| self.hosts.get_mut(at)) {
             // Names may move; what is connected stays.
-            Some((_, present)) => *present = ips,
+            Some((_, present)) => *present = places,
             None => {
                 if host != self.camera.host {
                     log::info!("event=redirected camera={} to={host}", self.camera.host);
                 }
-                self.hosts.push((host, ips));
+                self.hosts.push((host, places));
             }
         }
         Ok(addresses)
     }
 
     /// The port is the camera's affair, but for our own doors.
-    fn permit(&self, address: SocketAddr) -> Result<(), Why> {
-        let host = self.hosts.iter().find(|(_, ips)| ips.contains(&address.ip())).map(|(host, _)| host);
-        let host = host.ok_or_else(|| Why::Refused(format!("{address} was not found before")))?;
-        self.network.refusal(&self.camera, host, address).map_or(Ok(()), |why| Err(Why::Refused(why)))
+    ///
+    /// The address as it was found, zone included: what the worker says of that does not count.
+    fn permit(&self, address: SocketAddr) -> Result<SocketAddr, Why> {
+        let same = |places: &[SocketAddr]| places.iter().copied().find(|place| place.ip() == address.ip());
+        let found = self.hosts.iter().find_map(|(host, places)| Some((host, same(places)?)));
+        let (host, mut place) = found.ok_or_else(|| Why::Refused(format!("{address} was not found before")))?;
+        place.set_port(address.port());
+        self.network.refusal(&self.camera, host, place).map_or(Ok(place), |why| Err(Why::Refused(why)))
     }
 
     fn tcp(&self, address: SocketAddr) -> Made {
-        self.permit(address)?;
+        let address = self.permit(address)?;
         let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let connecting = rustix::net::socket_with(family, SocketType::STREAM, flags, None).and_then(|socket| {
@@ -186,19 +190,25 @@ impl Dial {
     }
 
     fn udp_pair(&mut self, peer: IpAddr) -> Made {
-        self.permit(SocketAddr::new(peer, 0))?;
+        let mut peer = self.permit(SocketAddr::new(peer, 0))?;
+        peer.set_port(UDP_PORTS.start);
         let any: SocketAddr = if peer.is_ipv4() { ([0, 0, 0, 0], 0).into() } else { ([0u16; 8], 0).into() };
         // Sends nothing: asks the kernel which way it would go.
         let facing = UdpSocket::bind(any).map_err(Why::failed)?;
-        facing.connect((peer, UDP_PORTS.start)).map_err(Why::failed)?;
-        let local = facing.local_addr().map_err(Why::failed)?.ip();
+        facing.connect(peer).map_err(Why::failed)?;
+        let local = facing.local_addr().map_err(Why::failed)?;
         drop(facing);
         let mut last = None;
         for _ in 0..UDP_ATTEMPTS {
             let [low, high, ..] = *uuid::Uuid::new_v4().as_bytes();
             let port = UDP_PORTS.start + u16::from_le_bytes([low, high]) % (UDP_PORTS.end - UDP_PORTS.start);
             let even = port & !1;
-            let pair = UdpSocket::bind((local, even)).and_then(|first| Ok([first, UdpSocket::bind((local, even + 1))?]));
+            let bind = |port| {
+                let mut place = local;
+                place.set_port(port);
+                UdpSocket::bind(place)
+            };
+            let pair = bind(even).and_then(|first| Ok([first, bind(even + 1)?]));
             match pair {
                 Ok(pair) => {
                     let handed = pair.iter().map(UdpSocket::try_clone).collect::<Result<Vec<_>, _>>().map_err(Why::failed)?;
@@ -219,13 +229,14 @@ impl Dial {
         const RTP: [u8; 12] = [0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
         /// A receiver report without a block.
         const RTCP: [u8; 8] = [0x80, 201, 0, 1, 0, 0, 0, 0];
-        self.permit(address)?;
+        let address = self.permit(address)?;
         let is_it = |pair: &&[UdpSocket; 2]| pair[0].local_addr().is_ok_and(|local| local.port() == port);
         let [rtp, rtcp] =
             self.udp.iter().find(is_it).ok_or_else(|| Why::Refused("no UDP socket of this worker has that port".into()))?;
         // What does not get through costs nothing; nor does it block: two small packets.
         for (socket, packet, port) in [(rtp, &RTP[..], address.port()), (rtcp, &RTCP[..], address.port().saturating_add(1))] {
-            let to = SocketAddr::new(address.ip(), port);
+            let mut to = address;
+            to.set_port(port);
             if self.permit(to).is_ok() {
                 let _ = rustix::net::sendto(socket, packet, SendFlags::DONTWAIT, &to);
             }

@@ -448,11 +448,7 @@ impl State {
 /// What a reference on the network names.
 fn named(reference: &SourceReference) -> Option<Named> {
     match Place::of(reference) {
-        Place::Rtsp(url) => place::rtsp_server(&url).map(|(host, port)| Named::new(&host, port)),
-        Place::Http(url) => {
-            let url = url::Url::parse(&url).ok()?;
-            Some(Named::new(url.host_str()?, url.port_or_known_default()?))
-        }
+        Place::Rtsp(url) | Place::Http(url) => place::server(&url).map(|(host, port)| Named::new(&host, port)),
         Place::Device(_) | Place::File(_) | Place::Loop(_) | Place::Unknown(_) => None,
     }
 }

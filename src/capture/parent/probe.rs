@@ -27,22 +27,17 @@ impl Probe {
     /// The probe of a source that can be probed: `rtsp://` and `http://`. Files and devices have none; nor have `rtsps://` and `https://`, where
     /// a handshake would be needed to learn as much.
     pub fn of(reference: &SourceReference) -> Option<Probe> {
-        let (url, default_port, request) = match Place::of(reference) {
-            Place::Rtsp(url) => (
-                place::split(&url).map(|(url, _)| url).filter(|url| url.scheme() == "rtsp")?,
-                place::RTSP_PORT,
-                "OPTIONS * RTSP/1.0\r\nCSeq: 1\r\n",
-            ),
-            Place::Http(url) => {
-                let url = url::Url::parse(&url).ok().filter(|url| url.scheme() == "http")?;
-                (url, 80, "HEAD / HTTP/1.1\r\nConnection: close\r\n")
-            }
+        let (text, scheme, request) = match Place::of(reference) {
+            Place::Rtsp(url) => (url, "rtsp", "OPTIONS * RTSP/1.0\r\nCSeq: 1\r\n"),
+            Place::Http(url) => (url, "http", "HEAD / HTTP/1.1\r\nConnection: close\r\n"),
             Place::Device(_) | Place::File(_) | Place::Loop(_) | Place::Unknown(_) => return None,
         };
+        let (url, _) = place::split(&text).filter(|(url, _)| url.scheme() == scheme)?;
+        let (host, port) = place::server(&text)?;
         let named = url.host_str()?;
         Some(Probe {
-            host: named.trim_matches(['[', ']']).to_owned(),
-            port: url.port().unwrap_or(default_port),
+            host,
+            port,
             // Neither path nor credentials: this is no attempt to come in, and no camera can count it as one.
             greeting: format!("{request}Host: {named}\r\n\r\n"),
         })
@@ -85,6 +80,9 @@ mod tests {
         assert!(!found.greeting.contains("secret") && found.greeting.starts_with("OPTIONS * RTSP/1.0\r\n"));
         let found = probe("http://[::1]:8081/a.jpg").unwrap();
         assert_eq!((found.host.as_str(), found.port), ("::1", 8081));
+        let found = probe("rtsp://[fe80::1%eth0]/a").unwrap();
+        assert_eq!((found.host.as_str(), found.port), ("fe80::1%eth0", 554));
+        assert!(found.greeting.contains("Host: [fe80::1]\r\n"));
         for none in ["clip.mp4", "file:///a.mp4", "/dev/video0", "https://cam/a.jpg", "rtsps://cam/a", "gopher://x/"] {
             assert_eq!(probe(none), None, "{none}");
         }

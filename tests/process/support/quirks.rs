@@ -29,6 +29,8 @@ pub struct Quirk {
     pub refuses: Option<&'static str>,
     /// Whether `rtsp_transport=udp` is asked for.
     pub over_udp: bool,
+    /// What is sent over UDP gets lost on its way.
+    pub udp_is_lost: bool,
     /// The whole answer, before it is sent.
     pub spelling: fn(String) -> String,
     /// What goes out for a packet: channel and bytes each.
@@ -55,6 +57,7 @@ pub const PLAIN: Quirk = Quirk {
     played: "Session: 12345678\r\nRTP-Info: url=track1;seq={seq};rtptime=0\r\n",
     refuses: None,
     over_udp: false,
+    udp_is_lost: false,
     spelling: |answer| answer,
     packet: |_, packet| vec![(0, packet)],
     after_unit: |_| {},
@@ -233,6 +236,7 @@ fn play(quirk: &Quirk, units: &[Vec<u8>], writer: &Mutex<TcpStream>, datagrams: 
         player.time = player.time.wrapping_add(STEP);
         for (channel, packet) in std::mem::take(&mut player.output) {
             match (&datagrams, channel) {
+                (Some(_), 0) if quirk.udp_is_lost => {}
                 (Some((socket, port)), 0) => drop(socket.send_to(&packet, ("127.0.0.1", *port))?),
                 (Some(_), _) => {}
                 // Not a packet at all.

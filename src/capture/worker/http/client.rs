@@ -1,8 +1,10 @@
 //! As much of an HTTP client as cameras need, and as patient as they need it.
 
 use crate::capture::Trust;
+use crate::capture::place::zoned;
 use crate::capture::worker::net::{Authorisation, Head, Link, connect, parse_head, tls};
 use crate::error::{Error, Kind, Result};
+use crate::hosts::without_zone;
 use percent_encoding::percent_decode_str;
 use rustls::ClientConfig;
 use std::sync::Arc;
@@ -24,6 +26,8 @@ const MAX_CHUNK_LINE_BYTES: usize = 256;
 pub(super) struct Client {
     /// Without user and password.
     url: Url,
+    /// The interface that its address is meant on.
+    zone: Option<String>,
     user_agent: String,
     authorisation: Authorisation,
     tls: Option<Arc<ClientConfig>>,
@@ -64,7 +68,9 @@ impl Body {
 
 impl Client {
     pub(super) fn new(url: &str, user_agent: &str, trust: &Trust) -> Result<Client> {
-        let mut url = Url::parse(url).map_err(|cause| Error::new(Kind::SourceConnection, "not a URL").because(cause))?;
+        let (plain, zone) = without_zone(url);
+        let zone = zone.map(str::to_owned);
+        let mut url = Url::parse(&plain).map_err(|cause| Error::new(Kind::SourceConnection, "not a URL").because(cause))?;
         let decode = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
         let credentials =
             (!url.username().is_empty()).then(|| (decode(url.username()), decode(url.password().unwrap_or_default())));
@@ -73,6 +79,7 @@ impl Client {
         let _ = url.set_password(None);
         Ok(Client {
             url,
+            zone,
             user_agent: user_agent.to_owned(),
             authorisation: Authorisation::new(credentials),
             tls: None,
@@ -173,7 +180,8 @@ impl Client {
         if target.scheme() == "https" && self.tls.is_none() {
             self.tls = Some(tls::config(&self.trust)?);
         }
-        let stream = connect(host, target.port_or_known_default().unwrap_or(80)).await?;
+        let zone = self.zone.as_deref().filter(|_| target.host() == self.url.host());
+        let stream = connect(&zoned(host, zone), target.port_or_known_default().unwrap_or(80)).await?;
         Link::new(stream, host, self.tls.as_ref().filter(|_| target.scheme() == "https"))
     }
 

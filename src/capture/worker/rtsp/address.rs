@@ -2,6 +2,7 @@
 
 use crate::capture::place::{self, Credentials};
 use crate::error::{Error, Kind, Result};
+use crate::hosts::without_zone;
 use url::Url;
 
 /// Ports of RTSP, plain and over TLS.
@@ -13,6 +14,8 @@ pub(super) struct Address {
     /// Without credentials, and without what is meant for us.
     pub(super) url: Url,
     pub(super) credentials: Option<Credentials>,
+    /// The interface that its address is meant on.
+    zone: Option<String>,
     /// RTP over UDP instead of the RTSP connection.
     pub(super) udp: bool,
     /// The RTSP connection is inside TLS.
@@ -38,7 +41,13 @@ impl Address {
             "rtsps" => true,
             _ => return Err(wrong()),
         };
-        Ok(Address { url, credentials, udp, tls })
+        let zone = without_zone(text).1.map(str::to_owned);
+        Ok(Address { url, credentials, zone, udp, tls })
+    }
+
+    /// Who is connected to: its host, with the zone of an address.
+    pub(super) fn host(&self) -> String {
+        place::zoned(self.url.host_str().unwrap_or_default(), self.zone.as_deref())
     }
 
     /// Where its server listens.
@@ -55,6 +64,9 @@ impl Address {
             return Err(Error::new(Kind::SourceConnection, message));
         }
         let mut address = Address::parse(target.as_str(), self.udp)?;
+        if address.url.host() == self.url.host() {
+            address.zone = address.zone.or_else(|| self.zone.clone());
+        }
         // A redirect could otherwise send any credentials anywhere, its own included.
         address.credentials = self.credentials.clone().filter(|_| address.url.host() == self.url.host());
         Ok(address)
@@ -127,6 +139,9 @@ mod tests {
         let other = camera.redirected("rtsp://x:y@evil/b").unwrap();
         assert_eq!((other.url.as_str(), other.credentials.is_some()), ("rtsp://evil/b", false));
         assert_eq!(camera.redirected("/c").unwrap().url.as_str(), "rtsp://cam:554/c");
+        let zoned = Address::parse("rtsp://u:p@[fe80::1%eth0]/a", false).unwrap();
+        assert_eq!((zoned.url.as_str(), zoned.host().as_str()), ("rtsp://[fe80::1]/a", "fe80::1%eth0"));
+        assert_eq!(zoned.redirected("/b").unwrap().host(), "fe80::1%eth0");
         assert!(camera.redirected("http://cam/b").is_err());
         assert!(camera.redirected("file:///etc/passwd").is_err());
         let secret = Address::parse("rtsps://cam/a", false).unwrap();

@@ -55,6 +55,16 @@ const PROBE_TIME: Duration = Duration::from_secs(2);
 /// say is better known.
 const DESCRIBED_PATIENCE: Duration = Duration::from_secs(1);
 
+/// How long a first packet over UDP is waited for before TCP is tried, which firewalls let pass more often; half of the time to open
+/// a source where that is less. ffmpeg waits as long.
+const UDP_PATIENCE: Duration = Duration::from_secs(5);
+
+/// While a first frame is waited for, what comes instead is looked at so often.
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
+
+/// So many pictures of which nobody says how large they are, and no more are waited for.
+const MAX_SIZELESS_PICTURES: u32 = 5;
+
 /// Bytes of frames that are kept while they are looked at.
 const MAX_PROBED_BYTES: usize = 16 * 1024 * 1024;
 
@@ -63,6 +73,9 @@ const MAX_HOPS: u32 = 3;
 
 /// Without a size from SDP or a first frame, the source is not open. Cameras send one every 1 to 10 seconds.
 const UNKNOWN_SIZE: &str = "no frame came that says how large the picture is";
+
+/// JPEG over RTP that says it nowhere.
+const SIZELESS: &str = "the camera says nowhere how large its pictures are: its JPEG packets have width and height 0 (RFC 2435), no headers of their own (ONVIF), and the session description has no a=x-dimensions, a=framesize or a=cliprect";
 
 /// An RTSP session that plays.
 struct Camera {
@@ -147,10 +160,7 @@ pub(super) fn open(url: &str, start: &Start, control: &Control) -> Result<Box<dy
             return Err(error);
         }
     };
-    let notice = line.as_ref().and_then(|line| line.relay.exchanged_for_udp()).map(|udp| match udp {
-        true => "The camera refuses RTP over TCP: it is received over UDP",
-        false => "The camera refuses RTP over UDP: it is received over TCP",
-    });
+    let notice = line.as_ref().and_then(|line| line.relay.notice());
     let punctuality = Punctuality::new();
     Ok(Box::new(Camera { runtime, line, group, codec, properties, punctuality, notice, early, current: None }))
 }
@@ -221,15 +231,49 @@ async fn play(mut address: Address, start: &Start, group: &Arc<SessionGroup>) ->
     }
 }
 
+/// Nothing comes over UDP: the camera is asked once more, for RTP over TCP.
+async fn fall_back(line: &mut Line, waited: Duration) -> Result<()> {
+    let began = async {
+        line.relay.begin_over_tcp().await?;
+        poll_fn(|context| {
+            if let Poll::Ready(Err(error)) = line.poll(context) {
+                return Poll::Ready(Err(line.relay.take_failure().unwrap_or(error)));
+            }
+            match line.relay.take_failure() {
+                Some(failure) => Poll::Ready(Err(failure)),
+                None if line.relay.is_playing() => Poll::Ready(Ok(())),
+                None => Poll::Pending,
+            }
+        })
+        .await
+    };
+    began.await.map_err(|error: Error| {
+        let seconds = waited.as_secs_f32();
+        let message = format!("nothing came over UDP for {seconds:.1} seconds, and over TCP: {}", error.message());
+        Error::new(error.kind(), message)
+    })
+}
+
 /// Takes frames until size and frame rate are known.
+
 async fn look(line: &mut Line, patience: Duration) -> Result<(SourceProperties, VecDeque<(Unit, f64)>, Codec)> {
     let media = line.relay.media().cloned().ok_or_else(|| Error::new(Kind::SourceConnection, UNKNOWN_SIZE))?;
     let (mut early, mut bytes) = (VecDeque::new(), 0);
     let mut rate = Rate::default();
     let mut facts = line.relay.stream().and_then(|stream| stream.facts(None));
     let described = facts.is_some();
+    let udp_patience = UDP_PATIENCE.min(patience / 2);
     let started = Instant::now();
     let (width, height, declared) = loop {
+        if line.relay.is_silent_over_udp() && started.elapsed() >= udp_patience {
+            let left = patience.saturating_sub(started.elapsed());
+            let silent = || Error::new(Kind::SourceConnection, "the camera sends nothing over UDP, and does not answer over TCP");
+            timeout(left, fall_back(line, udp_patience)).await.map_err(|_| silent())??;
+        }
+        if facts.is_none() && line.relay.stream().is_some_and(|stream| stream.sizeless() >= MAX_SIZELESS_PICTURES) {
+            return Err(Error::new(Kind::SourceUnsupported, SIZELESS));
+        }
+        let is_silent_over_udp = line.relay.is_silent_over_udp();
         let declared = media.fps.or_else(|| facts.and_then(|(_, _, fps)| fps));
         let patience = match (facts, early.is_empty()) {
             (Some((width, height, _)), false) => {
@@ -239,12 +283,14 @@ async fn look(line: &mut Line, patience: Duration) -> Result<(SourceProperties, 
                 }
                 PROBE_TIME
             }
+            (_, true) if is_silent_over_udp => udp_patience,
             (Some((width, height, _)), true) if started.elapsed() >= DESCRIBED_PATIENCE => break (width, height, declared),
             (Some(_), true) => DESCRIBED_PATIENCE,
             (None, _) if started.elapsed() >= patience => return Err(Error::new(Kind::SourceConnection, UNKNOWN_SIZE)),
             (None, _) => patience,
         };
-        let Some((unit, at)) = line.next(patience.saturating_sub(started.elapsed())).await? else { continue };
+        let left = patience.saturating_sub(started.elapsed());
+        let Some((unit, at)) = line.next(left.min(LOOK_AGAIN)).await? else { continue };
         rate.see(at);
         if let Some(stream) = line.relay.stream()
             && (facts.is_none() || (described && early.is_empty()))

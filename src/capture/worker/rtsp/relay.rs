@@ -27,10 +27,10 @@ use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::io::ReadBuf;
 use tokio::net::UdpSocket;
-use tokio::time::Sleep;
+use tokio::time::{Sleep, timeout};
 use url::Url;
 use wire::{Item, Wire};
 
@@ -39,6 +39,16 @@ const MAX_WAITING: usize = 16;
 
 /// Units that are kept until PLAY is answered: some cameras send before they say so.
 const MAX_EARLY_UNITS: usize = 8;
+
+/// A message that has been silent in its middle for so long is not longer than what came of it, where that makes sense: bodies are
+/// shorter than they say where line ends were changed after they were counted.
+const SHORT_BODY_PATIENCE: Duration = Duration::from_secs(2);
+
+/// The same where it makes none.
+const BROKEN_MESSAGE_PATIENCE: Duration = Duration::from_secs(5);
+
+/// From ours to the camera's farewell to a session over UDP that is exchanged for one over TCP.
+const FAREWELL_TIMEOUT: Duration = Duration::from_millis(350);
 
 /// Largest datagram, bytes.
 const MAX_DATAGRAM_BYTES: usize = 64 * 1024;
@@ -65,7 +75,7 @@ struct Asked {
     of_player: Option<u32>,
     method: String,
     uri: String,
-    /// Without numbers, transport and credentials.
+    /// Without numbers, transport, session and credentials.
     fields: String,
 }
 
@@ -74,8 +84,9 @@ pub(super) struct Relay {
     camera: Link,
     wire: Wire,
     player: Player,
-    /// The camera's URL, which retina does not know.
-    target: Url,
+    /// The camera, whose URL retina does not know, and who vouches for it.
+    address: Address,
+    trust: Trust,
     /// The camera's address.
     peer: IpAddr,
     authorisation: Authorisation,
@@ -84,10 +95,15 @@ pub(super) struct Relay {
     /// Methods that the camera says it knows.
     public: String,
     way: Way,
-    /// The transport has been exchanged for the other one.
-    exchanged: bool,
+    /// The transport has been exchanged for the other one, and what people are told of it.
+    exchanged: Option<&'static str>,
     /// The camera gave a session: it is named in what follows.
-    has_session: bool,
+    session: Option<String>,
+    /// SETUP and PLAY as retina asked for them.
+    set_up: Option<Asked>,
+    play: Option<Asked>,
+    /// So many bytes of a message have come, and since when no more.
+    incomplete: Option<(usize, Instant)>,
     media: Option<Media>,
     stream: Option<Stream>,
     /// PLAY has been answered.
@@ -107,15 +123,19 @@ impl Relay {
             camera,
             wire: Wire::default(),
             player,
-            target: address.url.clone(),
+            address: address.clone(),
+            trust: trust.clone(),
             peer,
             authorisation: Authorisation::new(address.credentials.clone()),
             number: 0,
             waiting: VecDeque::new(),
             public: String::new(),
             way: way(address, peer)?,
-            exchanged: false,
-            has_session: false,
+            exchanged: None,
+            session: None,
+            set_up: None,
+            play: None,
+            incomplete: None,
             media: None,
             stream: None,
             playing: false,
@@ -131,13 +151,43 @@ impl Relay {
         let Some((_, mut asked)) = self.redirect.take() else { return Ok(()) };
         (self.camera, self.peer) = reach(address, trust).await?;
         self.wire = Wire::default();
-        self.target = address.url.clone();
+        (self.address, self.trust) = (address.clone(), trust.clone());
         self.authorisation = Authorisation::new(address.credentials.clone());
         self.waiting.clear();
         self.public.clear();
         self.way = way(address, self.peer)?;
-        asked.uri = self.target.as_str().to_owned();
+        asked.uri = self.address.url.as_str().to_owned();
         self.ask(asked)
+    }
+
+    /// Whether nothing has come over UDP, and RTP over TCP was not refused.
+    pub(super) fn is_silent_over_udp(&self) -> bool {
+        let is_silent = self.stream.as_ref().is_some_and(|stream| !stream.heard());
+        is_silent && self.playing && self.exchanged.is_none() && matches!(self.way, Way::Datagrams(_))
+    }
+
+    /// Ends the session over UDP and begins one over TCP, on a connection of its own: [`Relay::is_playing`] tells when it plays. The
+    /// player does not notice.
+    pub(super) async fn begin_over_tcp(&mut self) -> Result<()> {
+        self.exchanged = Some("The camera sends nothing over UDP: it is received over TCP");
+        if let Some(play) = self.play.clone() {
+            self.ask(Asked { method: "TEARDOWN".to_owned(), fields: String::new(), ..play })?;
+            let _ = timeout(FAREWELL_TIMEOUT, self.camera.exchange()).await;
+        }
+        (self.camera, self.peer) = reach(&self.address, &self.trust).await?;
+        self.wire = Wire::default();
+        self.authorisation = Authorisation::new(self.address.credentials.clone());
+        self.waiting.clear();
+        (self.way, self.session, self.stream, self.playing) = (Way::Interleaved(0), None, None, false);
+        match self.set_up.clone() {
+            Some(set_up) => self.ask(set_up),
+            None => Err(self.closed()),
+        }
+    }
+
+    /// Whether PLAY has been answered.
+    pub(super) fn is_playing(&self) -> bool {
+        self.playing
     }
 
     /// Why retina was told that something failed, in our words.
@@ -163,9 +213,9 @@ impl Relay {
         self.stream.as_ref().map(Stream::losses).unwrap_or_default()
     }
 
-    /// Whether packets come over UDP though TCP was asked for (true), or the other way round.
-    pub(super) fn exchanged_for_udp(&self) -> Option<bool> {
-        self.exchanged.then_some(matches!(self.way, Way::Datagrams(_)))
+    /// What people are to know: packets come over another transport than was asked for.
+    pub(super) fn notice(&self) -> Option<&'static str> {
+        self.exchanged
     }
 
     /// Whether a session may live on that must be told goodbye.
@@ -202,6 +252,7 @@ impl Relay {
             match self.camera.poll_exchange(context)? {
                 Poll::Ready(true) => {}
                 Poll::Ready(false) => return Poll::Ready(Err(self.closed())),
+                Poll::Pending if self.take_incomplete(now)? => {}
                 Poll::Pending => break,
             }
         }
@@ -225,7 +276,12 @@ impl Relay {
     }
 
     fn poll_timer(&mut self, context: &mut Context<'_>) {
-        let Some(deadline) = self.stream.as_ref().and_then(Stream::deadline) else { return };
+        let of_stream = self.stream.as_ref().and_then(Stream::deadline);
+        let of_message = self.incomplete.map(|(_, since)| match since.elapsed() < SHORT_BODY_PATIENCE {
+            true => since + SHORT_BODY_PATIENCE,
+            false => since + BROKEN_MESSAGE_PATIENCE,
+        });
+        let Some(deadline) = [of_stream, of_message].into_iter().flatten().min() else { return };
         if self.timer.as_ref().is_none_or(|(due, _)| *due != deadline) {
             self.timer = Some((deadline, Box::pin(tokio::time::sleep_until(deadline.into()))));
         }
@@ -245,14 +301,14 @@ impl Relay {
         let method = words.next().unwrap_or_default().to_owned();
         let uri = words.next().unwrap_or_default();
         let uri = match self.player.after_own(uri) {
-            Some(_) => self.target.as_str().to_owned(),
+            Some(_) => self.address.url.as_str().to_owned(),
             None => uri.to_owned(),
         };
         let mut of_player = head.get("cseq").and_then(|number| number.parse().ok());
         let mut fields = String::new();
         for (name, value) in &head.fields {
-            let ours = ["cseq", "authorization", "transport"].iter().any(|own| name.eq_ignore_ascii_case(own));
-            if !ours && (self.has_session || !name.eq_ignore_ascii_case("session")) {
+            let ours = ["cseq", "authorization", "transport", "session"].iter().any(|own| name.eq_ignore_ascii_case(own));
+            if !ours {
                 // Writing to a String cannot fail.
                 let _ = write!(fields, "{name}: {value}\r\n");
             }
@@ -264,7 +320,13 @@ impl Relay {
             let public = if self.public.is_empty() { String::new() } else { format!("Public: {}\r\n", self.public) };
             self.player.answer(number, 200, &public, "");
         }
-        self.ask(Asked { number: 0, of_player, method, uri, fields })
+        let asked = Asked { number: 0, of_player, method, uri, fields };
+        match asked.method.as_str() {
+            "SETUP" => self.set_up = Some(Asked { of_player: None, ..asked.clone() }),
+            "PLAY" => self.play = Some(Asked { of_player: None, ..asked.clone() }),
+            _ => {}
+        }
+        self.ask(asked)
     }
 
     /// Sends a request, with what only we know.
@@ -284,6 +346,9 @@ impl Relay {
             };
             // Writing to a String cannot fail, here and below.
             let _ = write!(message, "Transport: {transport}\r\n");
+        }
+        if let Some(session) = &self.session {
+            let _ = write!(message, "Session: {session}\r\n");
         }
         if let Some(answer) = self.authorisation.answer(method, uri, b"") {
             let _ = write!(message, "Authorization: {answer}\r\n");
@@ -341,6 +406,47 @@ impl Relay {
             self.camera.consume(length);
             self.drop_early();
         }
+    }
+
+    /// Takes what has come of a message that goes no further. True: there was one.
+    ///
+    /// Errors: it means nothing as it is.
+    fn take_incomplete(&mut self, now: Instant) -> Result<bool> {
+        let come = self.camera.received().len();
+        if come == 0 || self.playing {
+            self.incomplete = None;
+            return Ok(false);
+        }
+        let since = self.incomplete.filter(|(length, _)| *length == come).map_or(now, |(_, since)| since);
+        self.incomplete = Some((come, since));
+        let waited = now.duration_since(since);
+        if waited < SHORT_BODY_PATIENCE {
+            return Ok(false);
+        }
+        let partial = Wire::partial(self.camera.received());
+        if let Some((head, at)) = &partial {
+            let body = self.camera.received().get(*at..).unwrap_or_default().to_vec();
+            let is_description = self.waiting.front().is_some_and(|asked| asked.method == "DESCRIBE");
+            if !is_description || sdp::read(&body, self.address.url.as_str()).is_ok() {
+                log::debug!("event=short_body announced={:?} came={}", head.content_length(), body.len());
+                self.camera.consume(come);
+                self.incomplete = None;
+                self.take_message(head, &body)?;
+                return Ok(true);
+            }
+        }
+        if waited < BROKEN_MESSAGE_PATIENCE {
+            return Ok(false);
+        }
+        let words = match partial {
+            Some((head, at)) => format!(
+                "the camera announces a body of {} bytes, sends {} of them and then nothing",
+                head.content_length().unwrap_or(0),
+                come - at
+            ),
+            None => format!("the camera sends {come} bytes of an answer and then nothing"),
+        };
+        Err(Error::new(Kind::SourceConnection, words))
     }
 
     /// Before PLAY is answered nobody takes units.
@@ -413,7 +519,7 @@ impl Relay {
                 }
                 return Ok(());
             }
-            status if asked.method == "SETUP" && NO_SUCH_TRANSPORT.contains(&status) && !self.exchanged => {
+            status if asked.method == "SETUP" && NO_SUCH_TRANSPORT.contains(&status) && self.exchanged.is_none() => {
                 return self.exchange_transport(asked);
             }
             status => {
@@ -425,7 +531,7 @@ impl Relay {
         }
         match asked.method.as_str() {
             "DESCRIBE" => self.described(&asked, head, body),
-            "SETUP" => self.set_up(&asked, head),
+            "SETUP" => return self.set_up(&asked, head),
             "PLAY" => {
                 self.playing = true;
                 self.answer(&asked, "", "");
@@ -446,8 +552,12 @@ impl Relay {
         }
     }
 
-    /// Tells retina, and keeps our words for it. What nobody waits for has failed for nobody.
+    /// Tells retina, and keeps our words for it. What nobody waits for has failed for nobody, but for what we ask ourselves.
     fn fail(&mut self, asked: &Asked, status: u16, error: Error) {
+        if asked.of_player.is_none() && matches!(asked.method.as_str(), "SETUP" | "PLAY") {
+            self.failure = Some(error);
+            return;
+        }
         if let Some(number) = asked.of_player {
             self.failure = Some(error);
             self.player.answer(number, status, "", "");
@@ -456,10 +566,12 @@ impl Relay {
 
     /// Asks for the other transport, once.
     fn exchange_transport(&mut self, asked: Asked) -> Result<()> {
-        self.exchanged = true;
-        self.way = match &self.way {
-            Way::Datagrams(_) => Way::Interleaved(0),
-            Way::Interleaved(_) => Way::Datagrams(Ports::open(self.peer)?),
+        (self.way, self.exchanged) = match &self.way {
+            Way::Datagrams(_) => (Way::Interleaved(0), Some("The camera refuses RTP over UDP: it is received over TCP")),
+            Way::Interleaved(_) => {
+                let ports = Way::Datagrams(Ports::open(self.peer)?);
+                (ports, Some("The camera refuses RTP over TCP: it is received over UDP"))
+            }
         };
         self.ask(asked)
     }
@@ -468,7 +580,7 @@ impl Relay {
         let base = ["content-base", "content-location"].iter().find_map(|name| head.get(name));
         // Some write it without its scheme.
         let base = base.and_then(|base| Url::parse(base).or_else(|_| Url::parse(&format!("rtsp://{base}"))).ok());
-        let base = base.filter(Url::has_host).unwrap_or_else(|| self.target.clone());
+        let base = base.filter(Url::has_host).unwrap_or_else(|| self.address.url.clone());
         let base = base.as_str();
         match sdp::read(body, base) {
             Ok((media, plain)) => {
@@ -480,10 +592,10 @@ impl Relay {
         }
     }
 
-    fn set_up(&mut self, asked: &Asked, head: &Head) {
+    fn set_up(&mut self, asked: &Asked, head: &Head) -> Result<()> {
         let transport = head.get("transport").map(Transport::parse).unwrap_or_default();
         let given = head.get("session").and_then(session);
-        self.has_session = given.is_some();
+        self.session = given.as_ref().map(|(id, _)| id.clone());
         match &mut self.way {
             Way::Interleaved(channel) => *channel = transport.channel.unwrap_or(*channel),
             Way::Datagrams(ports) => transport.server_port.into_iter().for_each(|port| ports.knock(port)),
@@ -495,6 +607,10 @@ impl Relay {
         let (id, timeout_s) = given.unwrap_or_else(|| ("none".to_owned(), super::transport::SESSION_TIMEOUT_S));
         let fields = format!("Session: {id};timeout={timeout_s}\r\nTransport: RTP/AVP/TCP;unicast;interleaved=0-1\r\n");
         self.answer(asked, &fields, "");
+        match self.play.clone().filter(|_| asked.of_player.is_none()) {
+            Some(play) => self.ask(play),
+            None => Ok(()),
+        }
     }
 
     /// A request of the camera's.
@@ -513,7 +629,7 @@ impl Relay {
 /// A connection to a camera, and its address there.
 async fn reach(address: &Address, trust: &Trust) -> Result<(Link, IpAddr)> {
     let host = address.url.host_str().unwrap_or_default();
-    let stream = connect(host, address.port()).await?;
+    let stream = connect(&address.host(), address.port()).await?;
     let Ok(peer) = stream.peer_addr() else {
         return Err(Error::new(Kind::SourceConnection, "the connection broke at once"));
     };

@@ -11,6 +11,8 @@ pub(super) struct Packet<'a> {
     pub(super) timestamp: u32,
     /// Who sends it (SSRC).
     pub(super) sender: u32,
+    /// Profile and bytes of its header extension.
+    pub(super) extension: Option<(u16, &'a [u8])>,
     pub(super) payload: &'a [u8],
 }
 
@@ -36,11 +38,15 @@ impl<'a> Packet<'a> {
         if first >> 6 != 2 {
             return Err(malformed);
         }
+        let mut extension = None;
         let contributors = usize::from(first & 0x0f) * 4;
         payload = payload.get(contributors..).ok_or(malformed)?;
         if first & 0x10 != 0 {
-            let ([_, _, l1, l2], rest) = payload.split_first_chunk::<4>().ok_or(malformed)?;
-            payload = rest.get(usize::from(u16::from_be_bytes([*l1, *l2])) * 4..).ok_or(malformed)?;
+            let (&[p1, p2, l1, l2], rest) = payload.split_first_chunk::<4>().ok_or(malformed)?;
+            let length = usize::from(u16::from_be_bytes([l1, l2])) * 4;
+            let (bytes, rest) = rest.split_at_checked(length).ok_or(malformed)?;
+            extension = Some((u16::from_be_bytes([p1, p2]), bytes));
+            payload = rest;
         }
         if first & 0x20 != 0 {
             let padding = usize::from(*payload.last().ok_or(malformed)?);
@@ -53,6 +59,7 @@ impl<'a> Packet<'a> {
             sequence: u16::from_be_bytes([s1, s2]),
             timestamp: u32::from_be_bytes([t1, t2, t3, t4]),
             sender: u32::from_be_bytes(ssrc),
+            extension,
             payload,
         })
     }
@@ -112,7 +119,8 @@ mod tests {
         assert_eq!((parsed.kind, parsed.marker, parsed.sequence), (0x60, true, 0x1234));
         assert_eq!((parsed.timestamp, parsed.sender, parsed.payload), (5, 9, &[1, 2, 3][..]));
         let extended = packet(0x91, &[7, 7, 7, 7, 0xab, 0xac, 0, 1, 0, 0, 0, 0, 4]);
-        assert_eq!(Packet::parse(&extended).unwrap().payload, [4]);
+        let parsed = Packet::parse(&extended).unwrap();
+        assert_eq!((parsed.payload, parsed.extension), (&[4][..], Some((0xabac, &[0; 4][..]))));
         assert_eq!(Packet::parse(&packet(0xa0, &[4, 0, 0, 3])).unwrap().payload, [4]);
         assert_eq!(Packet::parse(&packet(0xa0, &[0, 0, 3])).unwrap().payload, [0_u8; 0]);
     }

@@ -186,6 +186,11 @@ impl Stream {
         self.depacketiser.recycle(buffer);
     }
 
+    /// See [`Depacketiser::sizeless`].
+    pub(super) fn sizeless(&self) -> u32 {
+        self.depacketiser.sizeless()
+    }
+
     /// See [`Depacketiser::facts`].
     pub(super) fn facts(&self, unit: Option<&Unit>) -> Option<(u32, u32, Option<f64>)> {
         self.depacketiser.facts(unit)

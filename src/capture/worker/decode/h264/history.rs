@@ -41,6 +41,11 @@ impl History {
         self.ends.push(self.bytes.len());
     }
 
+    /// Nothing is missing since decoding began.
+    pub(super) fn is_whole(&self) -> bool {
+        self.whole
+    }
+
     /// The units with the places of their NAL units; `None`: some are missing.
     pub(super) fn units(&self) -> Option<impl Iterator<Item = (&[u8], Vec<Range<usize>>)>> {
         let starts = [0].into_iter().chain(self.ends.iter().copied());

@@ -197,6 +197,16 @@ impl H264 {
         (header.frame_num != last && header.frame_num != next).then_some(Beyond::Loss)
     }
 
+    /// Whether the second decoder could go on from a damaged picture, for which it shows what it has and which it lets others refer to;
+    /// the first one refuses all that refers to it.
+    fn can_conceal(&self) -> bool {
+        #[cfg(test)]
+        if self.alone {
+            return false;
+        }
+        self.progress == Progress::Steady && self.history.is_whole()
+    }
+
     /// Begins at this picture, or goes on. False: it passes by undecoded.
     fn enter(&mut self, data: &[u8], header: Option<&SliceHeader>, stamp: &mut Stamp, output: &mut Output<'_>) -> Result<bool> {
         let key = self.kinds(data).any(|kind| kind == SLICE_OF_KEY_FRAME);
@@ -340,11 +350,16 @@ impl Decoder for H264 {
         }
         let mut step = self.engine.decode(unit.data, &self.units, self.sps.as_ref(), stamp);
         if self.engine.is_fast() {
-            if step.as_ref().is_err_and(|refusal| refusal.unsupported) {
+            let refused = step.as_ref().err().map(|refusal| refusal.unsupported);
+            if refused == Some(true) || (refused == Some(false) && self.can_conceal()) {
+                self.until_key_frame = refused == Some(false);
+                // What has played is supported, and damage may look like what is not.
+                let proven = self.proven;
                 if !self.switch() {
                     self.wait(unit.shown);
                     return Ok(());
                 }
+                self.proven = proven;
                 step = self.engine.decode(unit.data, &self.units, self.sps.as_ref(), stamp);
             } else {
                 self.history.push(unit.data);

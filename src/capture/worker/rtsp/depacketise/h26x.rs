@@ -375,7 +375,7 @@ mod tests {
         }
 
         fn push_after(&mut self, missing: u32, timestamp: u32, marker: bool, payload: &[u8]) -> &mut Self {
-            let packet = Packet { kind: 96, marker, sequence: 0, timestamp, sender: 1, payload };
+            let packet = Packet { kind: 96, marker, sequence: 0, timestamp, sender: 1, extension: None, payload };
             self.refused.extend(self.assembler.push(&packet, missing, &mut self.out).err());
             self
         }

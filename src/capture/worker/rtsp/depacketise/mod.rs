@@ -18,6 +18,9 @@ pub(super) const MAX_UNIT_BYTES: usize = 16 * 1024 * 1024;
 /// Buffers that are kept to be used again.
 const MAX_SPARE: usize = 2;
 
+/// Largest of them, bytes: a key frame of 4K. Larger ones are rare, or no pictures.
+const MAX_SPARE_BYTES: usize = 4 * 1024 * 1024;
+
 /// The coded data of one picture.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Unit {
@@ -76,6 +79,14 @@ impl Depacketiser {
         }
     }
 
+    /// Pictures that went unused because nobody said how large they are.
+    pub(super) fn sizeless(&self) -> u32 {
+        match &self.assembler {
+            Assembler::H26x(_) => 0,
+            Assembler::Jpeg(assembler) => assembler.sizeless(),
+        }
+    }
+
     /// The next unit that is complete.
     pub(super) fn pop(&mut self) -> Option<Unit> {
         self.finished.units.pop_front()
@@ -93,7 +104,7 @@ impl Depacketiser {
 
     /// Takes a unit's buffer back.
     pub(super) fn recycle(&mut self, buffer: Vec<u8>) {
-        if self.finished.spare.len() < MAX_SPARE {
+        if self.finished.spare.len() < MAX_SPARE && buffer.capacity() <= MAX_SPARE_BYTES {
             self.finished.spare.push(buffer);
         }
     }

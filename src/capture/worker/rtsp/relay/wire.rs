@@ -93,6 +93,17 @@ impl Wire {
         Ok(Some((Item::Garbage, blank + length)))
     }
 
+    /// The message that `bytes` begin with and whose body has not come whole: its head and where its body begins.
+    pub(super) fn partial(bytes: &[u8]) -> Option<(Head, usize)> {
+        let blank = bytes.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
+        let rest = bytes.get(blank..).unwrap_or_default();
+        if begins_message(rest) != Some(true) {
+            return None;
+        }
+        let (head, length) = parse_head(rest).ok()??;
+        Some((head, blank + length))
+    }
+
     fn message(&self, rest: &[u8], before: usize) -> Result<Option<(Item, usize)>> {
         let too_long = || Error::new(Kind::SourceConnection, "the server's answer is longer than any should be");
         let Some((head, length)) = parse_head(rest).map_err(|_| too_long())? else { return Ok(None) };
@@ -189,6 +200,15 @@ mod tests {
         let fresh = Wire::default().next(b"HTTP/1.1 400 Bad Request\r\n\r\n", 0);
         assert!(fresh.unwrap_err().message().contains("something else than RTSP"));
         assert!(all(&[0; MAX_GARBAGE_BYTES + 2]).is_err());
+    }
+
+    #[test]
+    fn what_there_is_of_a_message() {
+        let (head, body) = Wire::partial(b"\r\nRTSP/1.0 200 OK\nContent-Length: 9\n\nv=0").unwrap();
+        assert_eq!((head.content_length(), body), (Some(9), 38));
+        for none in [&b"RTSP/1.0 200 OK\r\nContent-Le"[..], b"$\0\0\x08ab", b"", b"xyz\r\n\r\n"] {
+            assert_eq!(Wire::partial(none), None);
+        }
     }
 
     #[test]
