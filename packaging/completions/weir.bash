@@ -21,6 +21,7 @@ _weir() {
     --max-fps) return ;;
     --filling) COMPREPLY=($(compgen -W "WAIT DROP_OLDEST ADAPTIVE_DROP_OLDEST DROP_LATEST ADAPTIVE_DROP_LATEST" -- "$word")); return ;;
     --consumption) COMPREPLY=($(compgen -W "LAZY EAGER" -- "$word")); return ;;
+    --privacy-masks) return ;;
     --batch-collection-timeout) return ;;
     --class-agnostic-nms) COMPREPLY=($(compgen -W "true false" -- "$word")); return ;;
     --confidence) return ;;
@@ -44,7 +45,7 @@ _weir() {
   case "$path" in
     "") words="serve demo ctl check models bench backup restore completions manual help version --config --tcp --http --ports-file --insecure --log-level --help --version" ;;
     "ctl list") words="--addr --token-file --tls --cacert --cert --key --help" ;;
-    "ctl init") words="--model --video --sink --max-fps --filling --consumption --batch-collection-timeout --class-agnostic-nms --confidence --iou-threshold --max-detections --addr --token-file --tls --cacert --cert --key --help" ;;
+    "ctl init") words="--model --video --sink --max-fps --filling --consumption --privacy-masks --batch-collection-timeout --class-agnostic-nms --confidence --iou-threshold --max-detections --addr --token-file --tls --cacert --cert --key --help" ;;
     "ctl status") words="--addr --token-file --tls --cacert --cert --key --help" ;;
     "ctl pause") words="--addr --token-file --tls --cacert --cert --key --help" ;;
     "ctl resume") words="--addr --token-file --tls --cacert --cert --key --help" ;;

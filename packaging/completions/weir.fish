@@ -51,6 +51,7 @@ complete -c weir -n '__fish_seen_subcommand_from ctl; and __fish_seen_subcommand
 complete -c weir -n '__fish_seen_subcommand_from ctl; and __fish_seen_subcommand_from init' -l max-fps -x -d 'frames a second at most'
 complete -c weir -n '__fish_seen_subcommand_from ctl; and __fish_seen_subcommand_from init' -l filling -x -a 'WAIT DROP_OLDEST ADAPTIVE_DROP_OLDEST DROP_LATEST ADAPTIVE_DROP_LATEST' -d 'what happens to a frame when the buffer is full'
 complete -c weir -n '__fish_seen_subcommand_from ctl; and __fish_seen_subcommand_from init' -l consumption -x -a 'LAZY EAGER' -d 'which frame is taken from the buffer: the next or the newest'
+complete -c weir -n '__fish_seen_subcommand_from ctl; and __fish_seen_subcommand_from init' -l privacy-masks -x -d 'areas that are blackened: a list of polygons, see the reference'
 complete -c weir -n '__fish_seen_subcommand_from ctl; and __fish_seen_subcommand_from init' -l batch-collection-timeout -x -d 'how long a turn waits for late sources when there are several'
 complete -c weir -n '__fish_seen_subcommand_from ctl; and __fish_seen_subcommand_from init' -l class-agnostic-nms -x -a 'true false' -d 'whether a box may suppress boxes of other classes'
 complete -c weir -n '__fish_seen_subcommand_from ctl; and __fish_seen_subcommand_from init' -l confidence -x -d 'lowest score that is reported, 0..1'

@@ -67,6 +67,15 @@ impl Stream {
         matches!(self, Stream::Tls(_))
     }
 
+    /// The socket of a connection over TCP, for what it can be told beside reading and writing.
+    pub(super) fn tcp(&self) -> Option<TcpStream> {
+        match self {
+            Stream::Tcp(stream) => Some(stream.clone()),
+            Stream::Tls(stream) => Some(stream.get_ref().0.clone()),
+            Stream::Unix(_) => None,
+        }
+    }
+
     /// Who the client is, where the connection itself proves it: by a certificate, or by having been able to open a Unix
     /// socket.
     pub(super) fn proved(&self) -> Option<Who> {

@@ -44,7 +44,7 @@ pub async fn serve<E: Execute + Listen>(
 /// One connection with all its requests.
 async fn converse<E: Execute + Listen>(stream: Stream, seat: Seat, commands: Rc<E>, settings: Rc<Settings>) {
     let Some(stream) = settings.rules.gate.secure(stream).await else { return };
-    let client = Client { caller: Caller::new("http", &stream, seat.peer), seat: Rc::new(seat) };
+    let client = Client { caller: Caller::new("http", &stream, seat.peer), socket: stream.tcp(), seat: Rc::new(seat) };
     let io = FuturesIo::new(Patient::new(stream, settings.write_timeout));
     let service = service_fn(|request| {
         let (commands, settings, client) = (&commands, &settings, &client);

@@ -4,6 +4,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::cors::Cors;
+use async_net::TcpStream;
+
 use crate::proto::audit::Caller;
 use crate::proto::connections::Seat;
 use crate::proto::proxies::Proxies;
@@ -53,6 +55,8 @@ impl Default for Settings {
 pub(super) struct Client {
     /// The client.
     pub caller: Caller,
+    /// Its connection, where that is one over TCP.
+    pub socket: Option<TcpStream>,
     /// Its place among the connections.
     pub seat: Rc<Seat>,
 }

@@ -9,6 +9,7 @@ mod pictures;
 mod table;
 mod validate;
 
+use async_net::TcpStream;
 use futures_lite::future;
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderValue};
@@ -80,7 +81,8 @@ pub(super) async fn answer<E: Execute + Listen>(
                     if route.entry.scope.is_some() {
                         client.seat.admitted();
                     }
-                    let door = Door { commands, settings, seat: &client.seat, caller, who, changing };
+                    let door =
+                        Door { commands, settings, seat: &client.seat, socket: client.socket.as_ref(), caller, who, changing };
                     door.dispatch(route.route, &head, body).await
                 }
                 Err(error) => {
@@ -158,6 +160,8 @@ struct Door<'a, E> {
     commands: &'a E,
     settings: &'a Settings,
     seat: &'a Rc<Seat>,
+    /// The client's connection, where that is one over TCP.
+    socket: Option<&'a TcpStream>,
     caller: &'a Caller,
     who: Who,
     /// The changing command that the path names.

@@ -29,6 +29,10 @@ const MAX_FPS: f64 = 30.0;
 /// And at least: one in a minute.
 const MIN_FPS: f64 = 1.0 / 60.0;
 
+/// What the kernel keeps of live pictures that a client has not taken (it doubles this): a large picture or two. Left to itself, it
+/// takes megabytes, and over a slow line everything is seen half a minute late.
+const SEND_BUFFER_BYTES: usize = 128 << 10;
+
 const FRAME_ID: HeaderName = HeaderName::from_static("x-frame-id");
 const TIMESTAMP: HeaderName = HeaderName::from_static("x-timestamp");
 const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
@@ -70,6 +74,10 @@ impl<E: Execute + Listen> Door<'_, E> {
         }
         match self.first(id, query).await {
             Ok((viewer, shown, interval)) => {
+                if let Some(socket) = self.socket {
+                    // One that refuses is as late as its kernel likes.
+                    let _ = rustix::net::sockopt::set_socket_send_buffer_size(socket, SEND_BUFFER_BYTES);
+                }
                 let live = Live::new(viewer, shown, interval, self.seat.clone());
                 let mut reply = respond::live(live);
                 protect(reply.headers_mut(), self.settings);

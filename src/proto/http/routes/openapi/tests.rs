@@ -55,6 +55,9 @@ fn indent(value: &Value, depth: usize, out: &mut String) {
     }
 }
 
+/// Members that the reference does not know.
+const BEYOND: [&str; 1] = ["privacy_masks"];
+
 #[test]
 fn the_document_has_the_reference_s_paths_and_schemas() {
     let ours = document();
@@ -71,7 +74,8 @@ fn the_document_has_the_reference_s_paths_and_schemas() {
     }
     for schema in keys(&theirs, &["components", "schemas"]) {
         let path = ["components", "schemas", &schema, "properties"];
-        assert_eq!(keys(&ours, &path), keys(&theirs, &path), "{schema}");
+        let ours: Vec<_> = keys(&ours, &path).into_iter().filter(|key| !BEYOND.contains(&key.as_str())).collect();
+        assert_eq!(ours, keys(&theirs, &path), "{schema}");
     }
 }
 
