@@ -16,7 +16,7 @@ const TOPIC: Field =
 const QOS: Field = Field::optional(
     "qos",
     Kind::Integer { least: 0, most: Some(1) },
-    "0: sent once, or lost with the connection; 1: sent until the broker confirms it. 1 unless given.",
+    "0: sent once, or lost with the connection; 1 (unless given): sent until the broker confirms it",
 )
 .called("sink qos");
 pub(super) const FORMAT: Field = Field::optional(
