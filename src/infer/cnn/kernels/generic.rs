@@ -190,7 +190,7 @@ pub(super) unsafe fn activate<V: Lanes>(from: *const f32, to: *mut f32, vectors:
             }
             Activation::GeluTanh => {
                 // 2 · √(2/π)
-                let (factor, cubic) = (V::splat(1.595_769_1), V::splat(1.595_769_1 * 0.044_715));
+                let (factor, cubic) = (V::splat(1.595_769), V::splat(1.595_769 * 0.044_715));
                 each!(|x| x.mul(x.mul(x.mul(x).mul_add(cubic, factor)).sigmoid()))
             }
             Activation::Erf => each!(|x| x.erf()),

@@ -60,11 +60,11 @@ pub(crate) trait Lanes: Copy {
             let x = Self::splat(3.92).min(Self::splat(-3.92).max(self));
             let square = x.mul(x);
             let mut above = Self::splat(2.034_719_8e-6);
-            for coefficient in [2.874_776_8e-4, 3.868_315e-3, 5.306_046e-2, 0.192_763_94, 1.128_379] {
+            for coefficient in [2.874_776_8e-4, 3.868_315e-3, 5.306_046e-2, 0.192_763_94, std::f32::consts::FRAC_2_SQRT_PI] {
                 above = above.mul_add(square, Self::splat(coefficient));
             }
             let mut below = Self::splat(3.807_038_5e-5);
-            for coefficient in [1.188_109e-3, 1.517_227_9e-2, 0.115_084_56, 0.504_164_28, 1.0] {
+            for coefficient in [1.188_109e-3, 1.517_227_9e-2, 0.115_084_56, 0.504_164_3, 1.0] {
                 below = below.mul_add(square, Self::splat(coefficient));
             }
             x.mul(above).div(below)
