@@ -137,17 +137,19 @@ class Demo(Case):
         self.assertIn("Frames per second, last ten minutes: now", browser.text(".chart title"))
 
     def test_first_paint_and_transfer(self):
-        weir = self.serve("demo")
+        # Nothing is inferred meanwhile: the bar is the page's, not the machine's that has two cores and a model on both.
+        weir = self.serve("serve")
         self.visit(weir.url)
-        self.state("Running")
+        shown = lambda: browser.await_one(".empty")
+        shown()
         browser.cdp("Network.enable")
         browser.cdp("Network.clearBrowserCache")
         paints = []
-        for _ in range(5):
+        for _ in range(10):
             browser.cdp("Network.clearBrowserCache")
             browser.open("about:blank")
             browser.open(weir.url)
-            self.state("Running")
+            shown()
             paints.append(browser.run("return performance.getEntriesByName('first-contentful-paint')[0].startTime"))
         files = browser.run("""
             return [...performance.getEntriesByType("navigation"), ...performance.getEntriesByType("resource")]
@@ -163,7 +165,7 @@ class Demo(Case):
         self.assertEqual(elsewhere, [])
         # A second visit transfers heads only.
         browser.open(weir.url)
-        self.state("Running")
+        shown()
         again = browser.run("return performance.getEntriesByType('resource').filter(each => each.name.includes('/page/')).map(each => each.transferSize)")
         self.assertLess(sum(again), 6000)
 
