@@ -12,13 +12,16 @@ const MOST_LISTED: usize = 512;
 /// registry's door.
 const ABOUT_AGE: Duration = Duration::from_secs(60);
 
-/// What was last found of the machine. Who asks while somebody else's question is answered waits for that answer.
+/// A word and a text each.
+type Facts = Vec<(String, String)>;
+
+/// What was last found of the machine, and when. Who asks while somebody else's question is answered waits for that answer.
 #[derive(Debug, Default)]
-pub(super) struct Machine(Mutex<Option<(Instant, Vec<(String, String)>)>>);
+pub(super) struct Machine(Mutex<Option<(Instant, Facts)>>);
 
 impl Machine {
     /// What `weir check` says: a word and a text each.
-    pub(super) async fn about(&self, shared: &Shared) -> Vec<(String, String)> {
+    pub(super) async fn about(&self, shared: &Shared) -> Facts {
         let mut known = self.0.lock().await;
         if let Some((_, facts)) = known.as_ref().filter(|(when, _)| when.elapsed() < ABOUT_AGE) {
             return facts.clone();
