@@ -309,16 +309,19 @@ pub(super) fn read(version: Version, first: u8, body: &[u8]) -> Result<Incoming<
             let (mut granted, mut reason) = (Granted::default(), None);
             // A broker that does not know our version may answer in its own.
             if is_5 && !body.is_empty() {
-                body.properties(|id, value| match (id, value) {
-                    (RECEIVE_MAXIMUM, Value::Two(0)) => Err(Fault::Malformed("a receive maximum of 0")),
-                    (MAXIMUM_PACKET_SIZE, Value::Four(0)) => Err(Fault::Malformed("a maximum packet size of 0")),
-                    (RECEIVE_MAXIMUM, Value::Two(most)) => Ok(granted.receive_maximum = most),
-                    (MAXIMUM_QOS, Value::One(qos)) => Ok(granted.maximum_qos = qos),
-                    (RETAIN_AVAILABLE, Value::One(flag)) => Ok(granted.is_retain_available = flag != 0),
-                    (MAXIMUM_PACKET_SIZE, Value::Four(most)) => Ok(granted.most_bytes = most as usize),
-                    (SERVER_KEEP_ALIVE, Value::Two(seconds)) => Ok(granted.keep_alive_s = Some(seconds)),
-                    (REASON_STRING, Value::Text(text)) => Ok(reason = Some(text)),
-                    _ => Ok(()),
+                body.properties(|id, value| {
+                    match (id, value) {
+                        (RECEIVE_MAXIMUM, Value::Two(0)) => return Err(Fault::Malformed("a receive maximum of 0")),
+                        (MAXIMUM_PACKET_SIZE, Value::Four(0)) => return Err(Fault::Malformed("a maximum packet size of 0")),
+                        (RECEIVE_MAXIMUM, Value::Two(most)) => granted.receive_maximum = most,
+                        (MAXIMUM_QOS, Value::One(qos)) => granted.maximum_qos = qos,
+                        (RETAIN_AVAILABLE, Value::One(flag)) => granted.is_retain_available = flag != 0,
+                        (MAXIMUM_PACKET_SIZE, Value::Four(most)) => granted.most_bytes = most as usize,
+                        (SERVER_KEEP_ALIVE, Value::Two(seconds)) => granted.keep_alive_s = Some(seconds),
+                        (REASON_STRING, Value::Text(text)) => reason = Some(text),
+                        _ => {}
+                    }
+                    Ok(())
                 })?;
             }
             body.end(Incoming::ConnAck { code, granted, reason })
@@ -368,9 +371,11 @@ pub(super) fn read(version: Version, first: u8, body: &[u8]) -> Result<Incoming<
             let code = if body.is_empty() { 0 } else { body.byte()? };
             let mut reason = None;
             if !body.is_empty() {
-                body.properties(|id, value| match (id, value) {
-                    (REASON_STRING, Value::Text(text)) => Ok(reason = Some(text)),
-                    _ => Ok(()),
+                body.properties(|id, value| {
+                    if let (REASON_STRING, Value::Text(text)) = (id, value) {
+                        reason = Some(text);
+                    }
+                    Ok(())
                 })?;
             }
             body.end(Incoming::Disconnect { code, reason })

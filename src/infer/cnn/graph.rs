@@ -6,6 +6,7 @@
 use super::constant::Constant;
 use super::foreign::Foreign;
 use super::kernels::{Activation, Binary, Residual};
+use std::borrow::Cow;
 
 /// Highest rank of a tensor we handle ourselves; detection heads use up to 5.
 pub(super) const MAX_RANK: usize = 6;
@@ -31,6 +32,19 @@ impl Value {
     /// Number of elements.
     pub(super) fn len(&self) -> usize {
         self.shape.iter().product()
+    }
+
+    /// Its numbers, where it is a constant of floats.
+    pub(super) fn numbers(&self) -> Option<Cow<'_, [f32]>> {
+        self.constant.as_ref().and_then(Constant::floats)
+    }
+
+    /// The number of a constant of one element.
+    pub(super) fn uniform(&self) -> Option<f32> {
+        match *self.numbers()? {
+            [one] => Some(one),
+            _ => None,
+        }
     }
 
     /// `(channels, height, width)` of a `[1, C, H, W]` tensor.

@@ -1,10 +1,8 @@
 //! Folds what surrounds a convolution into it: padding, batch norm, activation, the addition of a shortcut.
 
-use super::constant::Constant;
 use super::graph::{Graph, Node, Op, Value, ValueId};
 use super::kernels::{Activation, Binary, Residual};
 use super::transformer;
-use std::borrow::Cow;
 
 /// Rewrites the graph until nothing folds any more.
 pub(super) fn simplify(graph: &mut Graph) {
@@ -20,19 +18,6 @@ pub(super) fn simplify(graph: &mut Graph) {
     graph.sweep();
 }
 
-/// The constant behind a value.
-pub(super) fn constant(value: &Value) -> Option<Cow<'_, [f32]>> {
-    value.constant.as_ref().and_then(Constant::floats)
-}
-
-/// The number that a constant holds everywhere.
-pub(super) fn uniform(value: &Value) -> Option<f32> {
-    match *constant(value)? {
-        [one] => Some(one),
-        _ => None,
-    }
-}
-
 /// `max(x, c)` and `min(x, c)` → clip; a clip of a clip → one.
 fn bounds(graph: &mut Graph) {
     let makers = graph.makers();
@@ -40,7 +25,7 @@ fn bounds(graph: &mut Graph) {
         let node = &graph.nodes[index];
         let Op::Binary(op @ (Binary::Max | Binary::Min)) = node.op else { continue };
         let [a, b] = node.inputs[..] else { continue };
-        let (x, bound) = match (uniform(graph.value(a)), uniform(graph.value(b))) {
+        let (x, bound) = match (graph.value(a).uniform(), graph.value(b).uniform()) {
             (None, Some(bound)) => (a, bound),
             (Some(bound), None) => (b, bound),
             _ => continue,
@@ -205,7 +190,7 @@ fn fold(graph: &mut Graph, maker: usize, index: usize, slot: usize, makers: &[Op
 
 /// The constant as one number per channel of `[1, C, H, W]`.
 fn per_channel(value: &Value, channels: usize) -> Option<Vec<f32>> {
-    let numbers = constant(value)?;
+    let numbers = value.numbers()?;
     match (&*numbers, value.shape.as_slice()) {
         ([one], _) => Some(vec![*one; channels]),
         (all, &[1, c, 1, 1]) if c == channels => Some(all.to_vec()),

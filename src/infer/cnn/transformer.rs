@@ -3,7 +3,6 @@
 
 use super::graph::{Attention, Axes, Graph, Linear, Node, Op, Product, Reduction, ValueId};
 use super::kernels::{Activation, Binary, LANES, Residual};
-use super::simplify::{constant, uniform};
 
 /// Fewest columns of a dense layer that something is folded into: narrower ones have a kernel that knows nothing of it.
 pub(super) const FEWEST_COLUMNS: usize = LANES / 2;
@@ -56,7 +55,7 @@ impl<'a> Makers<'a> {
     }
 
     fn number(&self, id: ValueId) -> Option<f32> {
-        uniform(self.graph.value(id))
+        self.graph.value(id).uniform()
     }
 
     /// A value and the number that is added to it.
@@ -251,7 +250,7 @@ fn operands(graph: &mut Graph) -> bool {
 /// `value · number` of the value's shape.
 fn scaled(graph: &Graph, node: &Node) -> Option<(ValueId, f32)> {
     let &[a, b] = &node.inputs[..] else { return None };
-    let (value, scale) = match (&node.op, uniform(graph.value(a)), uniform(graph.value(b))) {
+    let (value, scale) = match (&node.op, graph.value(a).uniform(), graph.value(b).uniform()) {
         (Op::Binary(Binary::Mul), None, Some(number)) => (a, number),
         (Op::Binary(Binary::Mul), Some(number), None) => (b, number),
         (Op::Binary(Binary::Div), None, Some(number)) => (a, 1.0 / number),
@@ -366,7 +365,7 @@ pub(super) fn follow(
                 }
                 // what a layer's share in a residual is multiplied by
                 Binary::Mul if numbers && bare && linear.scale.is_empty() && linear.residual.is_none() => {
-                    linear.scale = constant(value)?.into_owned();
+                    linear.scale = value.numbers()?.into_owned();
                 }
                 Binary::Add
                     if linear.residual.is_none()

@@ -255,7 +255,6 @@ async fn fall_back(line: &mut Line, waited: Duration) -> Result<()> {
 }
 
 /// Takes frames until size and frame rate are known.
-
 async fn look(line: &mut Line, patience: Duration) -> Result<(SourceProperties, VecDeque<(Unit, f64)>, Codec)> {
     let media = line.relay.media().cloned().ok_or_else(|| Error::new(Kind::SourceConnection, UNKNOWN_SIZE))?;
     let (mut early, mut bytes) = (VecDeque::new(), 0);

@@ -40,8 +40,11 @@ const OF_PIPELINE: [Counter<Figures>; 4] = [
     ),
 ];
 
+/// A metric of what waits for a receiver: name, type, meaning, and how it is read.
+type OfSink = (&'static str, &'static str, &'static str, fn(&Queue) -> u64);
+
 /// What is told of sinks whose messages may wait. All that publish to one receiver share its figures.
-const OF_SINK: [(&str, &str, &str, fn(&Queue) -> u64); 5] = [
+const OF_SINK: [OfSink; 5] = [
     ("weir_sink_up", "gauge", "1 while the receiver takes messages, else 0.", |queue| u64::from(queue.link == Link::Up)),
     ("weir_sink_messages_delivered_total", "counter", "Messages that the receiver has.", |queue| queue.figures.delivered),
     (
