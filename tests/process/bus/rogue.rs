@@ -78,7 +78,10 @@ fn pour(stream: &mut TcpStream, bytes: &[u8], over: &AtomicBool) {
     }
 }
 
-const ROGUES: [(&str, fn(TcpStream, &AtomicBool)); 9] = [
+/// What a broker does to who connects, until that is over.
+type Behaviour = fn(TcpStream, &AtomicBool);
+
+const ROGUES: [(&str, Behaviour); 9] = [
     ("never says anything", |mut stream, _| drop(stream.read_to_end(&mut Vec::new()))),
     ("says 256 MB", |mut stream, over| {
         let _ = packet(&mut stream);
