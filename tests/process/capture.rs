@@ -322,7 +322,9 @@ fn data_limits(pid: u32) -> [u64; 2] {
 #[test]
 fn memory_beyond_the_smallest_is_asked_for_and_comes_from_the_service_alone() {
     let most = 64 << 20;
-    let smallest = Settings { worker_memory_bytes: MIN_WORKER_BYTES, worker_memory_max_bytes: most, ..settings() };
+    // Pictures for people come on top of both.
+    let smallest =
+        Settings { worker_memory_bytes: MIN_WORKER_BYTES, worker_memory_max_bytes: most, picture_width: 0, ..settings() };
     smol::block_on(async {
         let worker = start_with(&smallest, request(clip("short.mp4"))).await;
         opened(&worker).await;

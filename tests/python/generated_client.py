@@ -62,6 +62,10 @@ assert pipeline in call("list_pipelines_list_pipelines_get").pipelines
 with httpx.stream("GET", f"{url}/pipelines/{pipeline}/events", headers={"authorization": f"Bearer {token}"}, timeout=60) as events:
     assert any(line == "event: detections" for line in events.iter_lines())
 called.add("listen")
+with httpx.stream("GET", f"{url}/events", params={"pipeline": pipeline}, headers={"authorization": f"Bearer {token}"}, timeout=60) as events:
+    assert any(line == "event: detections" for line in events.iter_lines())
+called.add("listen_to_several")
+assert call("models") is not None and call("device") is not None and call("history", pipeline_id=pipeline) is not None
 assert call("snapshot", pipeline_id=pipeline, width=320).payload.read(2) == b"\xff\xd8"
 assert call("try_source", body=models.SourceRequest(video_reference=clip)).payload.read(2) == b"\xff\xd8"
 with httpx.stream("GET", f"{url}/pipelines/{pipeline}/live.mjpeg", headers={"authorization": f"Bearer {token}"}, timeout=60) as live:
