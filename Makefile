@@ -48,7 +48,7 @@ versus: ## The engine against onnxruntime (from PyPI, in its own environment) an
 	cargo build --locked --release
 	benches/versus.sh
 
-# WEIR_FUZZ_GRAPHS says how many, WEIR_FUZZ_SEED where to begin (a failure names its seed); WEIR_FUZZ_FRAMES: messages at each door.
+# WEIR_FUZZ_GRAPHS says how many, WEIR_FUZZ_SEED where to begin (a failure names its seed); WEIR_FUZZ_FRAMES: messages at each listener.
 fuzz: export WEIR_FUZZ_GRAPHS ?= 50000
 fuzz: export WEIR_FUZZ_FRAMES ?= 1000000
 fuzz: export WEIR_MUTATIONS ?= 500

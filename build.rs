@@ -1,4 +1,5 @@
-//! Packs the page (`src/web/page/`): each file gzip-compressed, with a name for its content. No bundler and no network.
+//! Packs the page (`src/web/page/`): each file gzip-compressed, with a name for its content. No bundler and
+//! no network.
 
 #![allow(clippy::expect_used, clippy::panic, reason = "a build that cannot go on ends with its reason")]
 
@@ -6,7 +7,8 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
-/// What browsers are told of each kind of file; others are refused, so that nothing gets into the program by being left there.
+/// What browsers are told of each kind of file; others are refused, so that nothing gets into the program by
+/// being left there.
 const TYPES: [(&str, &str); 4] = [
     ("html", "text/html; charset=utf-8"),
     ("css", "text/css; charset=utf-8"),
@@ -20,8 +22,10 @@ fn main() {
     let source = Path::new("src/web/page");
     println!("cargo:rerun-if-changed={}", source.display());
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo names a folder for what is made"));
-    let mut files: Vec<PathBuf> =
-        fs::read_dir(source).expect("the page's folder").map(|entry| entry.expect("its files").path()).collect();
+    let mut files: Vec<PathBuf> = fs::read_dir(source)
+        .expect("the page's folder")
+        .map(|entry| entry.expect("its files").path())
+        .collect();
     files.sort();
     let mut table = String::from("&[\n");
     for path in files {
@@ -54,7 +58,10 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
     out
 }
 
-/// FNV-1a, 64 bits: tells one version of a file from the next, and nothing rests on nobody finding another with the same.
+/// FNV-1a, 64 bits: tells one version of a file from the next, and nothing rests on nobody finding another
+/// with the same.
 fn digest(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+    bytes
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }

@@ -120,8 +120,13 @@ impl<'a> Reader<'a> {
         std::str::from_utf8(text).ok()
     }
 
-    /// At most `count` values. Memory is taken as they are read: a number of bytes that are not there costs nothing.
-    pub(crate) fn list<T>(&mut self, count: usize, mut read: impl FnMut(&mut Reader<'a>) -> Option<T>) -> Option<Vec<T>> {
+    /// At most `count` values. Memory is taken as they are read: a number of bytes that are not there costs
+    /// nothing.
+    pub(crate) fn list<T>(
+        &mut self,
+        count: usize,
+        mut read: impl FnMut(&mut Reader<'a>) -> Option<T>,
+    ) -> Option<Vec<T>> {
         let count = self.size(count)?;
         let mut values = Vec::new();
         for _ in 0..count {

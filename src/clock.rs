@@ -1,11 +1,12 @@
 //! The one place that asks for the time.
 //!
-//! Two clocks: [`Wall`] stamps frames, updates and datagrams (local time without a zone, as the reference writes it);
-//! [`std::time::Instant`] measures. Code that must be tested on simulated time takes a [`Clock`].
+//! Two clocks: [`Wall`] stamps frames, updates and datagrams (local time without a zone, as the reference
+//! writes it); [`std::time::Instant`] measures. Code that must be tested on simulated time takes a [`Clock`].
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// Wall-clock time in microseconds since the Unix epoch. Eight bytes, so it travels in worker messages as it is.
+/// Wall-clock time in microseconds since the Unix epoch. Eight bytes, so it travels in worker messages as it
+/// is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Wall(i64);
 
@@ -32,12 +33,14 @@ impl Wall {
         self.0.saturating_sub(earlier.0) as f64 / 1e6
     }
 
-    /// `2026-11-22T10:38:04.432159`: local time, no zone; the fraction is left out when it is exactly zero, as Python does.
+    /// `2026-11-22T10:38:04.432159`: local time, no zone; the fraction is left out when it is exactly zero,
+    /// as Python does.
     pub fn iso_local(self) -> String {
         let Ok(stamp) = jiff::Timestamp::from_microsecond(self.0) else {
             return String::from("1970-01-01T00:00:00");
         };
-        // The zone is looked up once: jiff caches it, and a change of /etc/localtime takes effect within minutes.
+        // The zone is looked up once: jiff caches it, and a change of /etc/localtime takes effect within
+        // minutes.
         let local = stamp.to_zoned(jiff::tz::TimeZone::system()).datetime();
         let micros = self.0.rem_euclid(1_000_000);
         let (year, month, day) = (local.year(), local.month(), local.day());
@@ -50,7 +53,8 @@ impl Wall {
     }
 }
 
-/// What a future gives within a limit; `None`: it was not done by then, and is dropped. One that is ready at once is never late.
+/// What a future gives within a limit; `None`: it was not done by then, and is dropped. One that is ready at
+/// once is never late.
 pub async fn within<T>(limit: Duration, work: impl Future<Output = T>) -> Option<T> {
     let late = async {
         smol::Timer::after(limit).await;
@@ -80,8 +84,9 @@ impl Clock for SystemClock {
     }
 }
 
-/// When this program was built, seconds since the Unix epoch: `SOURCE_DATE_EPOCH` of the build (cross/build.sh sets it to the time
-/// of the commit), else the beginning of the year that this line was written in. No clock that is set right is before it.
+/// When this program was built, seconds since the Unix epoch: `SOURCE_DATE_EPOCH` of the build
+/// (cross/build.sh sets it to the time of the commit), else the beginning of the year that this line was
+/// written in. No clock that is set right is before it.
 pub const BUILT_S: i64 = match option_env!("SOURCE_DATE_EPOCH") {
     Some(text) => seconds(text),
     None => UNTOLD_S,
@@ -109,17 +114,25 @@ pub fn date(seconds: i64) -> String {
     stamp.to_zoned(jiff::tz::TimeZone::UTC).date().to_string()
 }
 
-/// What to say beside an error that may come of it: the clock stands before the program was built, so it was never set.
+/// What to say beside an error that may come of it: the clock stands before the program was built, so it was
+/// never set.
 pub fn fault(now: Wall) -> Option<String> {
     let seconds = now.micros().div_euclid(1_000_000);
-    (seconds < BUILT_S)
-        .then(|| format!("this machine's clock says {}, before weir was built ({}): set it", date(seconds), build_date()))
+    (seconds < BUILT_S).then(|| {
+        format!(
+            "this machine's clock says {}, before weir was built ({}): set it",
+            date(seconds),
+            build_date()
+        )
+    })
 }
 
-/// CLOCK_MONOTONIC in microseconds: what systemd calls MONOTONIC_USEC. Measure with [`Instant`], not with this.
+/// CLOCK_MONOTONIC in microseconds: what systemd calls MONOTONIC_USEC. Measure with [`Instant`], not with
+/// this.
 pub fn monotonic_micros() -> u64 {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-    // Never negative: it counts from the start of the machine. The cast of nanoseconds cannot fail, they are below 1e9.
+    // Never negative: it counts from the start of the machine. The cast of nanoseconds cannot fail, they are
+    // below 1e9.
     u64::try_from(time.tv_sec).unwrap_or(0) * 1_000_000 + u64::try_from(time.tv_nsec).unwrap_or(0) / 1_000
 }
 
@@ -154,7 +167,10 @@ mod tests {
         let said = fault(Wall::from_micros(0)).unwrap_or_default();
         assert!(said.contains("says 1970-01-01") && said.contains(&build_date()), "{said}");
         assert_eq!(fault(Wall::now()), None);
-        assert_eq!((seconds("86400"), seconds("yesterday"), date(86_400).as_str()), (86_400, UNTOLD_S, "1970-01-02"));
+        assert_eq!(
+            (seconds("86400"), seconds("yesterday"), date(86_400).as_str()),
+            (86_400, UNTOLD_S, "1970-01-02")
+        );
     }
 
     #[test]

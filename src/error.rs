@@ -1,8 +1,9 @@
 //! The one error type of the project, and the one table that gives it its wire form.
 //!
 //! An [`Error`] carries its [`Kind`], a message for the caller and the cause for the log. What a client sees
-//! (`error_type`, `error_class`) is derived from the kind by [`Kind::wire`] and nowhere else. Messages must never
-//! contain a secret: build them from redacted references (see [`crate::command::SourceReference::redacted`]).
+//! (`error_type`, `error_class`) is derived from the kind by [`Kind::wire`] and nowhere else. Messages must
+//! never contain a secret: build them from redacted references (see
+//! [`crate::command::SourceReference::redacted`]).
 
 use std::borrow::Cow;
 use std::fmt;
@@ -233,7 +234,11 @@ impl Error {
     }
 
     /// An error whose cause a client may read, too: `message: cause`.
-    pub fn told(kind: Kind, message: impl fmt::Display, cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+    pub fn told(
+        kind: Kind,
+        message: impl fmt::Display,
+        cause: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
         let cause = cause.into();
         let message = format!("{message}: {cause}");
         Error { cause: Some(cause), is_cause_told: true, ..Error::new(kind, message) }
@@ -263,11 +268,13 @@ impl Error {
         self.kind
     }
 
-    /// What only the log shall say: the cause, its own cause, and so on; empty where there is nothing beyond the message.
+    /// What only the log shall say: the cause, its own cause, and so on; empty where there is nothing beyond
+    /// the message.
     pub fn causes(&self) -> String {
         let first = std::error::Error::source(self);
         // One of ours tells its own causes.
-        let all = std::iter::successors(first, |error| if error.is::<Error>() { None } else { error.source() });
+        let all =
+            std::iter::successors(first, |error| if error.is::<Error>() { None } else { error.source() });
         let all = all.skip(usize::from(self.is_cause_told)).take(MAX_CAUSES);
         all.map(ToString::to_string).collect::<Vec<_>>().join(": ")
     }
@@ -310,7 +317,10 @@ mod tests {
         let outer = Error::new(Kind::System, "outer").because(error);
         assert_eq!(outer.causes(), "SourceLostError: stream ended (EOF)");
         let told = Error::told(Kind::System, "cannot write x", std::io::Error::other("full"));
-        assert_eq!((told.message(), told.to_string().as_str()), ("cannot write x: full", "OSError: cannot write x: full"));
+        assert_eq!(
+            (told.message(), told.to_string().as_str()),
+            ("cannot write x: full", "OSError: cannot write x: full")
+        );
         assert!(std::error::Error::source(&told).is_some_and(|cause| cause.to_string() == "full"));
     }
 

@@ -1,6 +1,8 @@
-//! What those who listen to a pipeline get: the updates of its status and the detections of its frames, as they come.
+//! What those who listen to a pipeline get: the updates of its status and the detections of its frames, as
+//! they come.
 //!
-//! The pipeline never waits for a listener: each has a short queue, and one that does not keep up loses its place.
+//! The pipeline never waits for a listener: each has a short queue, and one that does not keep up loses its
+//! place.
 
 use crate::command::{PipelineId, Update};
 use crate::error::{Error, Kind, Result};
@@ -9,11 +11,13 @@ use std::cell::RefCell;
 use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, Waker};
 
-/// Listeners of one pipeline at most: a few dashboards and recorders; more want a relay, not a gateway with one core.
+/// Listeners of one pipeline at most: a few dashboards and recorders; more want a relay, not a gateway with
+/// one core.
 pub const MAX_LISTENERS: usize = 32;
 
-/// Messages that wait for one listener at most: two seconds of a camera with 30 frames a second. All listeners of a pipeline
-/// share each message, so they hold 4 MiB of the largest datagrams at most, however many they are.
+/// Messages that wait for one listener at most: two seconds of a camera with 30 frames a second. All
+/// listeners of a pipeline share each message, so they hold 4 MiB of the largest datagrams at most, however
+/// many they are.
 pub const MAX_WAITING: usize = 64;
 
 /// Something happened in a pipeline.
@@ -69,7 +73,10 @@ impl Listeners {
     /// One more; an error when there are too many already.
     pub fn join(&self) -> Result<Feed> {
         if self.len() >= MAX_LISTENERS {
-            return Err(Error::new(Kind::Crowded, format!("At most {MAX_LISTENERS} clients listen to a pipeline")));
+            return Err(Error::new(
+                Kind::Crowded,
+                format!("At most {MAX_LISTENERS} clients listen to a pipeline"),
+            ));
         }
         let queue = Rc::new(RefCell::new(Queue::default()));
         self.0.borrow_mut().push(Rc::downgrade(&queue));
@@ -156,7 +163,9 @@ mod tests {
         (1..=3).for_each(|byte| listeners.publish(&message(byte)));
         listeners.close();
         for feed in &mut feeds {
-            let got = smol::block_on(async { [next(feed).await, next(feed).await, next(feed).await, next(feed).await] });
+            let got = smol::block_on(async {
+                [next(feed).await, next(feed).await, next(feed).await, next(feed).await]
+            });
             assert_eq!(got, [Ok(1), Ok(2), Ok(3), Err(End::Terminated)]);
         }
         assert!(listeners.is_empty());

@@ -1,9 +1,10 @@
-//! Folders that hold what weir trusts (its state, its cache of models, its plans) and that nobody else may have a hand in.
+//! Folders that hold what weir trusts (its state, its cache of models, its plans) and that nobody else may
+//! have a hand in.
 //!
-//! Whoever can write to such a folder, or to one above it, chooses what weir runs and reads its passwords. So every folder on
-//! the way belongs to this user or to root and is writable by nobody else; a sticky one (`/tmp`), where others can make
-//! files but touch nobody's, is no danger. The way is walked without following links, but for links that this user or
-//! root made (systemd makes `/var/lib/weir` one).
+//! Whoever can write to such a folder, or to one above it, chooses what weir runs and reads its passwords. So
+//! every folder on the way belongs to this user or to root and is writable by nobody else; a sticky one
+//! (`/tmp`), where others can make files but touch nobody's, is no danger. The way is walked without
+//! following links, but for links that this user or root made (systemd makes `/var/lib/weir` one).
 
 use crate::error::{Error, Kind, Result};
 use rustix::fs::{FileType, Mode, OFlags, Stat};
@@ -19,7 +20,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// Links on one way, at most: the kernel's own limit.
 const MAX_LINKS: usize = 40;
 
-/// Whom the kernel names in place of users that a container does not have; there, root outside it is one of them.
+/// Whom the kernel names in place of users that a container does not have; there, root outside it is one of
+/// them.
 const UNMAPPED_USER: u32 = 65_534;
 
 /// Why a folder is not used.
@@ -45,7 +47,9 @@ impl Refusal {
     pub fn error(self, path: &Path) -> Error {
         match self {
             Refusal::Trust(words) => Error::new(Kind::Configuration, words),
-            Refusal::System(cause) => Error::new(Kind::System, format!("cannot use {}", path.display())).because(cause),
+            Refusal::System(cause) => {
+                Error::new(Kind::System, format!("cannot use {}", path.display())).because(cause)
+            }
         }
     }
 }
@@ -53,8 +57,8 @@ impl Refusal {
 /// See [`accept_open`].
 static OPEN_ACCEPTED: AtomicBool = AtomicBool::new(false);
 
-/// From now on folders that others can write to are accepted (`service.open_folders`). Links and folders that belong to others
-/// are not.
+/// From now on folders that others can write to are accepted (`service.open_folders`). Links and folders that
+/// belong to others are not.
 pub fn accept_open() {
     OPEN_ACCEPTED.store(true, Ordering::Relaxed);
 }
@@ -72,14 +76,24 @@ pub fn check(path: &Path) -> Result<bool, Refusal> {
 fn walk(path: &Path, make: bool) -> Result<Option<OwnedFd>, Refusal> {
     let path = std::path::absolute(path).map_err(Refusal::System)?;
     let here = |errno: Errno| Refusal::System(errno.into());
-    let root = || rustix::fs::open(c"/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).map_err(here);
+    let root = || {
+        rustix::fs::open(c"/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+            .map_err(here)
+    };
     let mut folder = root()?;
     let mut way = PathBuf::from("/");
     let mut rest: VecDeque<OsString> = names(&path);
     let mut links = 0;
     judge(&way, &rustix::fs::fstat(&folder).map_err(here)?, &path)?;
     while let Some(name) = rest.pop_front() {
-        let step = || rustix::fs::openat(&folder, &*name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty());
+        let step = || {
+            rustix::fs::openat(
+                &folder,
+                &*name,
+                OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+                Mode::empty(),
+            )
+        };
         let next = match step() {
             Err(Errno::NOENT) if make => {
                 match rustix::fs::mkdirat(&folder, &*name, Mode::RWXU) {
@@ -107,7 +121,10 @@ fn walk(path: &Path, make: bool) -> Result<Option<OwnedFd>, Refusal> {
                 links += 1;
                 let link = way.join(&name);
                 if !is_trusted(found.st_uid) {
-                    return Err(distrust(&path, &format!("{} is a link that {} made", link.display(), user(found.st_uid))));
+                    return Err(distrust(
+                        &path,
+                        &format!("{} is a link that {} made", link.display(), user(found.st_uid)),
+                    ));
                 }
                 if links > MAX_LINKS {
                     return Err(here(Errno::LOOP));
@@ -143,7 +160,10 @@ fn judge(folder: &Path, found: &Stat, wanted: &Path) -> Result<(), Refusal> {
     if !is_trusted(owner) {
         return Err(distrust(wanted, &format!("{} belongs to {}", folder.display(), user(owner))));
     }
-    if mode.intersects(Mode::WGRP | Mode::WOTH) && !mode.contains(Mode::SVTX) && !OPEN_ACCEPTED.load(Ordering::Relaxed) {
+    if mode.intersects(Mode::WGRP | Mode::WOTH)
+        && !mode.contains(Mode::SVTX)
+        && !OPEN_ACCEPTED.load(Ordering::Relaxed)
+    {
         let who = if mode.contains(Mode::WOTH) { "everybody" } else { "its group" };
         return Err(distrust(wanted, &format!("{} can be written to by {who}", folder.display())));
     }
@@ -151,11 +171,13 @@ fn judge(folder: &Path, found: &Stat, wanted: &Path) -> Result<(), Refusal> {
 }
 
 fn is_trusted(owner: u32) -> bool {
-    owner == 0 || owner == rustix::process::geteuid().as_raw() || (owner == UNMAPPED_USER && has_unmapped_users())
+    owner == 0
+        || owner == rustix::process::geteuid().as_raw()
+        || (owner == UNMAPPED_USER && has_unmapped_users())
 }
 
-/// In a container with users of its own (rootless), what belongs to none of them belongs to somebody outside, who can do
-/// as he likes anyway.
+/// In a container with users of its own (rootless), what belongs to none of them belongs to somebody outside,
+/// who can do as he likes anyway.
 fn has_unmapped_users() -> bool {
     let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
     map.split_whitespace().collect::<Vec<_>>() != ["0", "0", "4294967295"] && !map.is_empty()
@@ -261,7 +283,8 @@ mod tests {
         fs::create_dir(base.0.join("ours")).unwrap();
         let link = base.0.join("link");
         symlink("ours", &link).unwrap();
-        rustix::fs::chownat(rustix::fs::CWD, &link, stranger, None, rustix::fs::AtFlags::SYMLINK_NOFOLLOW).unwrap();
+        rustix::fs::chownat(rustix::fs::CWD, &link, stranger, None, rustix::fs::AtFlags::SYMLINK_NOFOLLOW)
+            .unwrap();
         assert!(refused(&link).contains("is a link that user 12345 made"));
     }
 }

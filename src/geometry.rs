@@ -1,8 +1,10 @@
-//! How a frame is laid into a model's input, what surrounds it there, and coordinates back: the one description that the
-//! capture worker (which scales), pre-processing and post-processing (which scales back) share.
+//! How a frame is laid into a model's input, what surrounds it there, and coordinates back: the one
+//! description that the capture worker (which scales), pre-processing and post-processing (which scales back)
+//! share.
 //!
-//! [`InputRule::place`] is the way in, [`Placement::fill_edges`] fills what the frame leaves, [`ToSource`] is the way back. They
-//! compute crop and padding apart on purpose: the reference truncates on the way in and rounds on the way back.
+//! [`InputRule::place`] is the way in, [`Placement::fill_edges`] fills what the frame leaves, [`ToSource`] is
+//! the way back. They compute crop and padding apart on purpose: the reference truncates on the way in and
+//! rounds on the way back.
 //!
 //! Source of the rules: docs/roboflow.md §6.3 and §6.5.
 
@@ -106,7 +108,9 @@ impl InputRule {
             None => (0, 0, frame_width, frame_height),
             Some(crop) => {
                 // Percent of the size, truncated, as the reference does.
-                let cut = |percent: f32, size: u32| ((percent / 100.0) * size as f32).clamp(0.0, size as f32) as u32;
+                let cut = |percent: f32, size: u32| {
+                    ((percent / 100.0) * size as f32).clamp(0.0, size as f32) as u32
+                };
                 let (x0, x1) = (cut(crop.x_min, frame_width), cut(crop.x_max, frame_width));
                 let (y0, y1) = (cut(crop.y_min, frame_height), cut(crop.y_max, frame_height));
                 (x0, y0, x1.checked_sub(x0)?, y1.checked_sub(y0)?)
@@ -118,7 +122,8 @@ impl InputRule {
         let (scaled_width, scaled_height) = match self.fit {
             Fit::Stretch => (self.width, self.height),
             Fit::Letterbox { .. } => {
-                let ratio = (f64::from(self.width) / f64::from(crop_width)).min(f64::from(self.height) / f64::from(crop_height));
+                let ratio = (f64::from(self.width) / f64::from(crop_width))
+                    .min(f64::from(self.height) / f64::from(crop_height));
                 let scale = |size: u32, limit: u32| ((f64::from(size) * ratio) as u32).clamp(1, limit);
                 (scale(crop_width, self.width), scale(crop_height, self.height))
             }
@@ -139,13 +144,14 @@ impl InputRule {
 }
 
 impl Placement {
-    /// Fills what lies outside the picture, within the first `width` columns and `height` rows of a plane whose rows lie `stride`
-    /// values apart.
+    /// Fills what lies outside the picture, within the first `width` columns and `height` rows of a plane
+    /// whose rows lie `stride` values apart.
     pub fn fill_edges<T: Copy>(&self, plane: &mut [T], stride: usize, [width, height]: [usize; 2], value: T) {
         let columns = self.pad_x as usize..(self.pad_x + self.scaled_width) as usize;
         let rows = self.pad_y as usize..(self.pad_y + self.scaled_height) as usize;
         for (y, row) in plane.chunks_exact_mut(stride.max(1)).take(height).enumerate() {
-            let outside = if rows.contains(&y) { [0..columns.start, columns.end..width] } else { [0..width, 0..0] };
+            let outside =
+                if rows.contains(&y) { [0..columns.start, columns.end..width] } else { [0..width, 0..0] };
             for part in outside {
                 if let Some(part) = row.get_mut(part) {
                     part.fill(value);
@@ -158,7 +164,8 @@ impl Placement {
 /// Whether coordinates become whole pixels on the way back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rounding {
-    /// Half to even, before the crop's shift; the padding is that of the rounded picture: every family but RF-DETR.
+    /// Half to even, before the crop's shift; the padding is that of the rounded picture: every family but
+    /// RF-DETR.
     Whole,
     /// As they come; the padding is that of the truncated picture.
     Exact,
@@ -186,10 +193,11 @@ struct Axis {
 }
 
 impl ToSource {
-    /// For frames that were placed so. Frame sizes come from `placement`; crop and fit are computed anew from `rule`, because
-    /// the reference rounds here what it truncates on the way in.
+    /// For frames that were placed so. Frame sizes come from `placement`; crop and fit are computed anew from
+    /// `rule`, because the reference rounds here what it truncates on the way in.
     pub fn new(rule: &InputRule, placement: &Placement, rounding: Rounding) -> ToSource {
-        let (frame_width, frame_height) = (f64::from(placement.frame_width), f64::from(placement.frame_height));
+        let (frame_width, frame_height) =
+            (f64::from(placement.frame_width), f64::from(placement.frame_height));
         let (shift_x, width, shift_y, height) = match rule.crop {
             None => (0.0, frame_width, 0.0, frame_height),
             Some(crop) => {
@@ -242,7 +250,8 @@ impl Axis {
 /// Start and size of a crop given in percent, both rounded, in pixels.
 fn cropped(min_percent: f32, max_percent: f32, size: f64) -> (f64, f64) {
     let (min, max) = (f64::from(min_percent) / 100.0, f64::from(max_percent) / 100.0);
-    // At least a pixel: `clamp` wants an order and the division a divisor. `InputRule::place` refused an empty crop before.
+    // At least a pixel: `clamp` wants an order and the division a divisor. `InputRule::place` refused an
+    // empty crop before.
     ((min * size).round_ties_even(), ((max - min) * size).round_ties_even().max(1.0))
 }
 
@@ -250,8 +259,14 @@ fn cropped(min_percent: f32, max_percent: f32, size: f64) -> (f64, f64) {
 mod tests {
     use super::*;
 
-    const RULE: InputRule =
-        InputRule { width: 320, height: 320, fit: Fit::Letterbox { fill: 0 }, crop: None, grayscale: false, contrast: None };
+    const RULE: InputRule = InputRule {
+        width: 320,
+        height: 320,
+        fit: Fit::Letterbox { fill: 0 },
+        crop: None,
+        grayscale: false,
+        contrast: None,
+    };
 
     #[test]
     fn letterbox_keeps_the_aspect_and_centres() {
@@ -318,7 +333,8 @@ mod tests {
     #[test]
     fn edges_are_all_but_the_picture_within_the_input() {
         let rule = InputRule { width: 4, height: 4, ..RULE };
-        // Half as high as wide: two rows of picture in the middle. The plane has a column and a row beyond the input.
+        // Half as high as wide: two rows of picture in the middle. The plane has a column and a row beyond
+        // the input.
         let mut plane = [0; 25];
         rule.place(8, 4).unwrap().fill_edges(&mut plane, 5, [4, 4], 1);
         #[rustfmt::skip]

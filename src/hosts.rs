@@ -8,21 +8,24 @@ use std::str::FromStr;
 /// Longest name of an interface, bytes (IFNAMSIZ, less its zero).
 const MAX_ZONE_BYTES: usize = 15;
 
-/// A host and its zone, the interface that an IPv6 address of one link is meant on (RFC 4007 §11.2): `fe80::1%eth0`, without brackets.
-/// What has none, or is none, is returned as it is.
+/// A host and its zone, the interface that an IPv6 address of one link is meant on (RFC 4007 §11.2):
+/// `fe80::1%eth0`, without brackets. What has none, or is none, is returned as it is.
 pub fn split_zone(host: &str) -> (&str, Option<&str>) {
     match host.split_once('%') {
-        Some((address, zone)) if address.parse::<Ipv6Addr>().is_ok() && is_zone(zone) => (address, Some(zone)),
+        Some((address, zone)) if address.parse::<Ipv6Addr>().is_ok() && is_zone(zone) => {
+            (address, Some(zone))
+        }
         _ => (host, None),
     }
 }
 
 fn is_zone(zone: &str) -> bool {
-    (1..=MAX_ZONE_BYTES).contains(&zone.len()) && zone.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+    (1..=MAX_ZONE_BYTES).contains(&zone.len())
+        && zone.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
 }
 
-/// A URL without the zone of its host, which URLs have no place for, and that zone: `rtsp://[fe80::1%eth0]/`, or as RFC 6874 has it,
-/// `rtsp://[fe80::1%25eth0]/`.
+/// A URL without the zone of its host, which URLs have no place for, and that zone: `rtsp://[fe80::1%eth0]/`,
+/// or as RFC 6874 has it, `rtsp://[fe80::1%25eth0]/`.
 pub fn without_zone(url: &str) -> (Cow<'_, str>, Option<&str>) {
     let found = || {
         let authority = url.find("://")? + 3;
@@ -53,7 +56,12 @@ impl FromStr for HostRule {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let wrong = || Error::new(Kind::Configuration, format!("`{text}` is not a host name, *.domain, address or network"));
+        let wrong = || {
+            Error::new(
+                Kind::Configuration,
+                format!("`{text}` is not a host name, *.domain, address or network"),
+            )
+        };
         let (address, bits) = match text.split_once('/') {
             Some((address, bits)) => (address, Some(bits.parse::<u32>().map_err(|_| wrong())?)),
             None => (text, None),
@@ -126,9 +134,14 @@ mod tests {
         ] {
             assert_eq!(without_zone(url), (plain.into(), Some("eth0")));
         }
-        for none in
-            ["rtsp://[::1]/a", "rtsp://cam/[fe80::1%eth0]", "clip.mp4", "rtsp://[fe80::1%]/", "rtsp://[%eth0]/", "x://[é%é]"]
-        {
+        for none in [
+            "rtsp://[::1]/a",
+            "rtsp://cam/[fe80::1%eth0]",
+            "clip.mp4",
+            "rtsp://[fe80::1%]/",
+            "rtsp://[%eth0]/",
+            "x://[é%é]",
+        ] {
             assert_eq!(without_zone(none), (none.into(), None));
         }
     }

@@ -1,5 +1,6 @@
-//! The arrows between modules, read from the sources: they point down the list in `lib.rs`, and no folder's files go round in a
-//! circle. What a folder's own file (`mod.rs`) states may be used by the files in it, and the other way round.
+//! The arrows between modules, read from the sources: they point down the list in `lib.rs`, and no folder's
+//! files go round in a circle. What a folder's own file (`mod.rs`) states may be used by the files in it, and
+//! the other way round.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
@@ -30,7 +31,8 @@ impl Sources {
                     folders.push(path);
                 } else if path.extension().is_some_and(|extension| extension == "rs") {
                     let within = path.strip_prefix(&root).unwrap().with_extension("");
-                    let mut module: Module = within.iter().map(|step| step.to_str().unwrap().to_owned()).collect();
+                    let mut module: Module =
+                        within.iter().map(|step| step.to_str().unwrap().to_owned()).collect();
                     module.pop_if(|last| last == "mod" || (last == "lib" && within.iter().count() == 1));
                     found.insert(module, std::fs::read_to_string(path).unwrap());
                 }
@@ -58,7 +60,11 @@ impl Sources {
         for (module, text) in &self.0 {
             for used in uses(text) {
                 let Some(place) = absolute(module, &used.path) else { continue };
-                arrows.extend(self.holder(&place, 0).filter(|holder| holder != module).map(|holder| (module.clone(), holder)));
+                arrows.extend(
+                    self.holder(&place, 0)
+                        .filter(|holder| holder != module)
+                        .map(|holder| (module.clone(), holder)),
+                );
             }
         }
         arrows
@@ -96,7 +102,9 @@ fn without_tests(text: &str) -> (String, Vec<String>) {
             // Formatted sources: an item ends on its own indentation.
             for line in lines.by_ref().filter(|line| line.len() - line.trim_start().len() == indent) {
                 let code = line.trim();
-                modules.extend(code.strip_suffix(';').and_then(|code| Some(code.split_once("mod ")?.1.to_owned())));
+                modules.extend(
+                    code.strip_suffix(';').and_then(|code| Some(code.split_once("mod ")?.1.to_owned())),
+                );
                 let is_attribute = code.starts_with('#');
                 if !is_attribute && (code.ends_with([';', '}', ',']) && !code.is_empty()) {
                     break;
@@ -117,7 +125,8 @@ fn uses(text: &str) -> Vec<Used> {
     while let Some(line) = lines.next() {
         let code = line.trim_start();
         let (visibility, item) = code.split_once("use ").unwrap_or(("no", ""));
-        if !(visibility.is_empty() || visibility.starts_with("pub") && !visibility.contains(['=', ';', '{'])) {
+        if !(visibility.is_empty() || visibility.starts_with("pub") && !visibility.contains(['=', ';', '{']))
+        {
             rest.push_str(line);
             rest.push('\n');
             continue;
@@ -128,7 +137,9 @@ fn uses(text: &str) -> Vec<Used> {
         }
         let item = item.split(';').next().unwrap_or_default().to_owned();
         for leaf in leaves(&item) {
-            let (path, name) = leaf.split_once(" as ").map_or((leaf.as_str(), None), |(path, name)| (path, Some(name.trim())));
+            let (path, name) = leaf
+                .split_once(" as ")
+                .map_or((leaf.as_str(), None), |(path, name)| (path, Some(name.trim())));
             let mut path: Vec<String> = path.split("::").map(|step| step.trim().to_owned()).collect();
             path.pop_if(|last| last == "self" || last == "*");
             let name = name.map(str::to_owned).or_else(|| path.last().cloned()).unwrap_or_default();
@@ -137,11 +148,13 @@ fn uses(text: &str) -> Vec<Used> {
     }
     for root in ["crate::", "super::"] {
         for (at, _) in rest.match_indices(root) {
-            if rest[..at].ends_with(|before: char| before.is_alphanumeric() || before == '_' || before == ':') {
+            if rest[..at].ends_with(|before: char| before.is_alphanumeric() || before == '_' || before == ':')
+            {
                 continue;
             }
-            let end =
-                rest[at..].find(|c: char| !(c.is_alphanumeric() || c == '_' || c == ':')).map_or(rest.len(), |end| at + end);
+            let end = rest[at..]
+                .find(|c: char| !(c.is_alphanumeric() || c == '_' || c == ':'))
+                .map_or(rest.len(), |end| at + end);
             let path = rest[at..end].trim_end_matches(':').split("::").map(str::to_owned).collect();
             found.push(Used { is_public: false, name: String::new(), path });
         }
@@ -166,7 +179,9 @@ fn leaves(tree: &str) -> Vec<String> {
             part.push(character);
         }
     }
-    let whole = |part: &String| leaves(part).into_iter().map(|leaf| format!("{}{leaf}", before.trim())).collect::<Vec<_>>();
+    let whole = |part: &String| {
+        leaves(part).into_iter().map(|leaf| format!("{}{leaf}", before.trim())).collect::<Vec<_>>()
+    };
     parts.iter().filter(|part| !part.trim().is_empty()).flat_map(whole).collect()
 }
 
@@ -224,27 +239,35 @@ fn no_files_of_a_folder_go_round_in_a_circle() {
 #[test]
 fn arrows_point_down_the_list_of_lib_rs() {
     let lib = include_str!("lib.rs");
-    let named = |line: &'static str| line.strip_prefix("//! * ")?.trim_start_matches(['[', '`']).split('`').next();
+    let named =
+        |line: &'static str| line.strip_prefix("//! * ")?.trim_start_matches(['[', '`']).split('`').next();
     let order: Vec<&str> = lib.lines().filter_map(named).collect();
     let (product, _) = without_tests(lib);
-    let module = |line: &str| Some(line.trim_start_matches("pub ").strip_prefix("mod ")?.strip_suffix(';')?.to_owned());
+    let module = |line: &str| {
+        Some(line.trim_start_matches("pub ").strip_prefix("mod ")?.strip_suffix(';')?.to_owned())
+    };
     let declared: BTreeSet<String> = product.lines().filter_map(module).collect();
     assert_eq!(
         order.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>(),
         declared,
         "the list in lib.rs names every module once"
     );
-    let place = |name: &String| order.iter().position(|listed| listed == name).unwrap_or_else(|| panic!("{name} is not listed"));
+    let place = |name: &String| {
+        order.iter().position(|listed| listed == name).unwrap_or_else(|| panic!("{name} is not listed"))
+    };
     let folders = between_neighbours(&Sources::read().arrows());
     let top = &folders[&Module::new()];
     assert!(top.len() > 30, "only {} arrows found", top.len());
-    let upward: Vec<_> = top.iter().filter(|((part, other), _)| place(part) > place(other)).flat_map(|(_, why)| why).collect();
+    let upward: Vec<_> =
+        top.iter().filter(|((part, other), _)| place(part) > place(other)).flat_map(|(_, why)| why).collect();
     assert!(upward.is_empty(), "{upward:#?}");
 }
 
 #[test]
 fn circles_are_found_through_reexports_nested_braces_and_plain_paths() {
-    let module = |path: &str| -> Module { path.split('/').filter(|step| !step.is_empty()).map(str::to_owned).collect() };
+    let module = |path: &str| -> Module {
+        path.split('/').filter(|step| !step.is_empty()).map(str::to_owned).collect()
+    };
     let sources = |extra: &str| {
         let files = [
             ("a", "mod b;\nmod c;\nmod d;\npub use b::{B, Other as Renamed};\n"),
@@ -255,7 +278,9 @@ fn circles_are_found_through_reexports_nested_braces_and_plain_paths() {
         Sources::new(files.iter().map(|(path, text)| (module(path), (*text).to_owned())).collect())
     };
     assert_eq!(circles(&sources("").arrows()), [""; 0]);
-    for closing in ["use crate::a::Renamed;", "pub use super::{\n    B,\n};\n", "fn d() { super::b::B::new() }\n"] {
+    for closing in
+        ["use crate::a::Renamed;", "pub use super::{\n    B,\n};\n", "fn d() { super::b::B::new() }\n"]
+    {
         assert_eq!(circles(&sources(closing).arrows()), ["a/b → a/c", "a/c → a/d", "a/d → a/b"], "{closing}");
     }
 }

@@ -1,17 +1,18 @@
 //! `weir` watches many cameras with an object-detection model and is steered from outside.
 //!
-//! Arrows between modules point down this list only, and inside a module they go round in no circle (`layering.rs` holds both):
+//! Arrows between modules point down this list only, and inside a module they go round in no circle
+//! (`layering.rs` holds both):
 //!
 //! * [`cli`]: `serve`, `demo`, `ctl`, `check`, `bench`, and the hidden `capture` and `model`
 //! * [`service`]: wires the event loop together; start, drain, stop
 //! * [`notify`]: tells systemd how the service is doing
 //! * [`config`]: file + environment + flags → one [`config::Config`]
-//! * [`proto`]: the two doors (TCP, HTTP); each only translates ⇄ [`command`]
+//! * [`proto`]: the two listeners (TCP, HTTP); each only translates ⇄ [`command`]
 //! * [`bus`]: the broker that detections are published to, and what it is told of the service
 //! * [`pipeline`]: table of pipelines, state machine, buffers, report
 //! * [`capture`]: one worker process per video source, and the parent's end of it
 //! * [`infer`]: models, their registry, and the threads that run them
-//! * [`confine`]: child processes that read bytes of strangers: started, watched, locked in
+//! * [`sandbox`]: child processes that read bytes of strangers: started, watched, locked in
 //! * [`outbound`]: connections to servers: proxies, trust, and why they fail
 //! * [`feed`]: what those who listen to a pipeline get
 //! * [`web`]: the page, embedded
@@ -38,7 +39,6 @@ pub mod cli;
 pub mod clock;
 pub mod command;
 pub mod config;
-pub mod confine;
 pub mod detection;
 pub mod error;
 pub mod feed;
@@ -56,6 +56,7 @@ pub mod pipeline;
 pub mod priority;
 pub mod proto;
 pub mod resolve;
+pub mod sandbox;
 pub mod schema;
 pub mod service;
 pub mod sink;

@@ -1,6 +1,7 @@
 //! One line per event on standard error, `key=value`.
 //!
-//! Under systemd (`JOURNAL_STREAM`) lines carry the `<N>` priority prefix and no time: the journal adds its own.
+//! Under systemd (`JOURNAL_STREAM`) lines carry the `<N>` priority prefix and no time: the journal adds its
+//! own.
 
 mod audit;
 mod throttle;
@@ -28,14 +29,15 @@ struct StandardError {
 /// The variable that says how much is logged, for the service and, whoever told the service, for its workers.
 pub const LEVEL_VARIABLE: &str = "LOG_LEVEL";
 
-/// Installs the logger once; a level that nobody knows is `warning`. The names of Python's levels are understood.
+/// Installs the logger once; a level that nobody knows is `warning`. The names of Python's levels are
+/// understood.
 pub fn start(level: &str) {
     let journal = std::env::var("JOURNAL_STREAM").is_ok_and(|stream| is_standard_error(&stream));
     install(level, LevelFilter::Warn, journal, true);
 }
 
-/// The same in a worker, at the level of its service, which reads its lines and adds the time. What libraries say there is
-/// mostly about what a camera sends: who likes could fill the log.
+/// The same in a worker, at the level of its service, which reads its lines and adds the time. What libraries
+/// say there is mostly about what a camera sends: who likes could fill the log.
 pub fn start_in_worker() {
     install(&std::env::var(LEVEL_VARIABLE).unwrap_or_default(), LevelFilter::Error, true, false);
 }
@@ -71,8 +73,8 @@ fn install(level: &str, strangers: LevelFilter, journal: bool, audits: bool) {
     }
 }
 
-/// Whether standard error is still the stream `DEVICE:INODE` that systemd opened: a shell inside a unit may have sent it
-/// elsewhere.
+/// Whether standard error is still the stream `DEVICE:INODE` that systemd opened: a shell inside a unit may
+/// have sent it elsewhere.
 fn is_standard_error(stream: &str) -> bool {
     let Ok(found) = rustix::fs::fstat(rustix::stdio::stderr()) else { return false };
     stream.split_once(':').is_some_and(|(device, inode)| {
@@ -93,7 +95,11 @@ fn line(level: log::Level, said: &str, journal: bool) -> String {
 }
 
 fn written(priority: u8, name: &str, said: &str, journal: bool) -> String {
-    if journal { format!("<{priority}>{said}\n") } else { format!("{} {name} {said}\n", Wall::now().iso_local()) }
+    if journal {
+        format!("<{priority}>{said}\n")
+    } else {
+        format!("{} {name} {said}\n", Wall::now().iso_local())
+    }
 }
 
 /// A client or camera may have written a part of it: no further lines, and nothing that steers a terminal.
@@ -105,9 +111,10 @@ impl Log for StandardError {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         let most = match metadata.target() {
             target if target.starts_with("weir") => LevelFilter::Trace,
-            // It warns of what any stranger sends to a door: who likes could fill the log.
+            // It warns of what any stranger sends to a listener: who likes could fill the log.
             target if target.starts_with("rustls") => LevelFilter::Error,
-            // It warns of operator sets that it was not tested with; what we accept is compared by tests of our own.
+            // It warns of operator sets that it was not tested with; what we accept is compared by tests of
+            // our own.
             target if target.starts_with("tract") => LevelFilter::Error,
             // Other crates' chatter below warnings is of no use to who runs the service.
             _ => self.strangers,
@@ -119,7 +126,8 @@ impl Log for StandardError {
         if !self.enabled(record.metadata()) {
             return;
         }
-        // One write per line, so that lines of several processes do not mix. A closed stderr is nobody's error.
+        // One write per line, so that lines of several processes do not mix. A closed stderr is nobody's
+        // error.
         let line = line(record.level(), &one_line(record.args().to_string()), self.journal);
         let _ = std::io::stderr().lock().write_all(line.as_bytes());
     }
@@ -134,7 +142,9 @@ mod tests {
 
     #[test]
     fn a_worker_understands_the_level_that_its_service_names() {
-        for level in [LevelFilter::Off, LevelFilter::Error, LevelFilter::Warn, LevelFilter::Info, LevelFilter::Trace] {
+        for level in
+            [LevelFilter::Off, LevelFilter::Error, LevelFilter::Warn, LevelFilter::Info, LevelFilter::Trace]
+        {
             assert_eq!(parse(level.as_str()), Some(level));
         }
         assert!(is_level("CRITICAL") && !is_level("loud"));
@@ -150,7 +160,10 @@ mod tests {
         ] {
             assert_eq!(line(level, "event=x", true), format!("{start}event=x\n"));
             let elsewhere = line(level, "event=x", false);
-            assert!(elsewhere.starts_with("20") && elsewhere.ends_with(&format!("{word}event=x\n")), "{elsewhere}");
+            assert!(
+                elsewhere.starts_with("20") && elsewhere.ends_with(&format!("{word}event=x\n")),
+                "{elsewhere}"
+            );
         }
     }
 

@@ -1,7 +1,7 @@
 //! Tells systemd how the service is doing: the datagrams of `sd_notify(3)`, without its library.
 //!
-//! Outside systemd (`NOTIFY_SOCKET` unset) every call does nothing. A message that cannot be delivered is dropped:
-//! the service must not depend on who watches it.
+//! Outside systemd (`NOTIFY_SOCKET` unset) every call does nothing. A message that cannot be delivered is
+//! dropped: the service must not depend on who watches it.
 
 use crate::clock::monotonic_micros;
 use std::os::linux::net::SocketAddrExt as _;
@@ -42,7 +42,7 @@ impl Notifier {
         self.line.as_ref().and(self.watchdog)
     }
 
-    /// Both doors listen.
+    /// Both listeners listen.
     pub fn ready(&self, status: &str) {
         self.send(&format!("READY=1\nSTATUS={}", one_line(status)));
     }
@@ -138,7 +138,11 @@ mod tests {
         assert_eq!(pair("on", Some("30000000")).1.watchdog(), Some(Duration::from_secs(30)));
         assert_eq!(pair("zero", Some("0")).1.watchdog(), None);
         assert_eq!(pair("off", None).1.watchdog(), None);
-        assert_eq!(Notifier::from_environment(|key| (key == "WATCHDOG_USEC").then(|| "1000000".to_owned())).watchdog(), None);
+        assert_eq!(
+            Notifier::from_environment(|key| (key == "WATCHDOG_USEC").then(|| "1000000".to_owned()))
+                .watchdog(),
+            None
+        );
     }
 
     #[test]

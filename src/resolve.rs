@@ -1,13 +1,14 @@
 //! Host names become addresses here.
 //!
-//! `localhost` and every name below it are this machine, whatever a resolver or `/etc/hosts` says or whether there are
-//! any (RFC 6761 §6.3): images without `/etc/hosts` (containers, an initramfs) reach their own services too.
+//! `localhost` and every name below it are this machine, whatever a resolver or `/etc/hosts` says or whether
+//! there are any (RFC 6761 §6.3): images without `/etc/hosts` (containers, an initramfs) reach their own
+//! services too.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _};
 
-/// The addresses of the loopback interface in the order in which they are tried. IPv4 first, as the reference's clients
-/// and servers listen there.
+/// The addresses of the loopback interface in the order in which they are tried. IPv4 first, as the
+/// reference's clients and servers listen there.
 pub const LOOPBACK: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
 
 /// Whether a name is `localhost` or below it, in any case, with or without the dot of the root.
@@ -17,8 +18,8 @@ pub fn is_localhost(name: &str) -> bool {
     last.eq_ignore_ascii_case("localhost")
 }
 
-/// The addresses of `host`, a name or an address (IPv6 with or without brackets). Asks the system's resolver, which
-/// takes as long as its servers take: not for the event loop, where [`lookup`] is.
+/// The addresses of `host`, a name or an address (IPv6 with or without brackets). Asks the system's resolver,
+/// which takes as long as its servers take: not for the event loop, where [`lookup`] is.
 pub fn addresses(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     let host = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
     if is_localhost(host) {

@@ -3,14 +3,13 @@
 mod activation;
 mod bus;
 mod declared;
-mod doors;
+mod listeners;
 pub mod platform;
 
 use crate::bus::Bus;
 use crate::capture::{self, CameraTls, Spawner};
 use crate::clock::within;
 use crate::config::Config;
-use crate::confine::{kernel, own};
 use crate::error::{Error, Kind, Result, system};
 use crate::folder;
 use crate::infer::EngineChoice;
@@ -20,6 +19,7 @@ use crate::notify::Notifier;
 use crate::outbound::{Proxies, Trust};
 use crate::pipeline::{self, Commands, Table};
 use crate::proto::{http, tcp};
+use crate::sandbox::{kernel, own};
 use crate::sink::Outlets;
 use async_signal::{Signal, Signals};
 use smol::LocalExecutor;
@@ -36,8 +36,8 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a worker may take to say goodbye to its camera before it is killed.
 const WORKER_STOP_GRACE: Duration = Duration::from_millis(500);
 
-/// How long loads that nobody waits for any more may take to notice it, and to stop a `trtexec` with all it has started.
-/// Others are in the middle of a computation that cannot be stopped, and leave nothing behind.
+/// How long loads that nobody waits for any more may take to notice it, and to stop a `trtexec` with all it
+/// has started. Others are in the middle of a computation that cannot be stopped, and leave nothing behind.
 const LOADS_STOP_GRACE: Duration = Duration::from_secs(1);
 
 /// Set, it leaves this process open to debuggers and profilers of its own user; for who develops it.
@@ -52,7 +52,8 @@ pub struct Addresses {
     pub http: SocketAddr,
 }
 
-/// Serves until SIGTERM or SIGINT, then ends every pipeline. `beside` runs next to it once both doors are open.
+/// Serves until SIGTERM or SIGINT, then ends every pipeline. `beside` runs next to it once both listeners are
+/// open.
 pub fn run(config: &Config, beside: impl AsyncFnOnce(Commands, Addresses)) -> Result<()> {
     run_until(config, async |commands, addresses| {
         beside(commands, addresses).await;
@@ -65,33 +66,47 @@ pub fn run_until(config: &Config, main: impl AsyncFnOnce(Commands, Addresses)) -
     look_around(config)?;
     // Ports first: a second service must not start threads and workers before it finds them taken.
     let (passed_tcp, passed_http) = activation::take()?;
-    let tcp_door = doors::Sockets::open(passed_tcp, &config.tcp.host, config.tcp.port, &config.tcp.unix)?;
-    let http_door = doors::Sockets::open(passed_http, &config.http.host, config.http.port, &config.http.unix)?;
-    let addresses = Addresses { tcp: tcp_door.address(), http: http_door.address() };
-    let gate = doors::gate(config, &[tcp_door.addresses(), http_door.addresses()].concat())?;
+    let tcp_listener =
+        listeners::Sockets::open(passed_tcp, &config.tcp.host, config.tcp.port, &config.tcp.unix)?;
+    let http_listener =
+        listeners::Sockets::open(passed_http, &config.http.host, config.http.port, &config.http.unix)?;
+    let addresses = Addresses { tcp: tcp_listener.address(), http: http_listener.address() };
+    let access_control =
+        listeners::access_control(config, &[tcp_listener.addresses(), http_listener.addresses()].concat())?;
 
     let executor = Rc::new(LocalExecutor::new());
-    let doors = [tcp_door.addresses(), http_door.addresses()].concat();
+    let listeners = [tcp_listener.addresses(), http_listener.addresses()].concat();
     let broker = bus::settings(config)?;
     let outlets = Rc::new(bus::outlets(config)?);
-    let shared = Rc::new(shared(config, doors, outlets.clone())?);
+    let shared = Rc::new(shared(config, listeners, outlets.clone())?);
     let declared = || declared::read(&config.service.pipelines_dir, config.service.max_pipelines);
     let table = Table::open(shared.clone(), executor.clone(), declared());
     let commands = Commands(table.clone());
     smol::block_on(executor.run(async {
-        // Before the doors open, so that no signal finds its default action.
-        let mut signals = Signals::new([Signal::Term, Signal::Int, Signal::Hup]).map_err(system("watch signals"))?;
-        let doors = Rc::new(commands.clone());
+        // Before the listeners open, so that no signal finds its default action.
+        let mut signals =
+            Signals::new([Signal::Term, Signal::Int, Signal::Hup]).map_err(system("watch signals"))?;
+        let listeners = Rc::new(commands.clone());
         let (stop, stopped) = async_channel::bounded(1);
-        let rules = doors::rules(config, gate.clone(), stopped)?;
-        let tcp_settings = Rc::new(doors::tcp_settings(config, rules.clone()));
-        let http_settings = Rc::new(doors::http_settings(config, &http_door.addresses(), rules));
+        let rules = listeners::rules(config, access_control.clone(), stopped)?;
+        let tcp_settings = Rc::new(listeners::tcp_settings(config, rules.clone()));
+        let http_settings = Rc::new(listeners::http_settings(config, &http_listener.addresses(), rules));
         let mut tasks = Vec::new();
-        for listener in tcp_door.watch()? {
-            tasks.push(executor.spawn(tcp::serve(listener, executor.clone(), doors.clone(), tcp_settings.clone())));
+        for listener in tcp_listener.watch()? {
+            tasks.push(executor.spawn(tcp::serve(
+                listener,
+                executor.clone(),
+                listeners.clone(),
+                tcp_settings.clone(),
+            )));
         }
-        for listener in http_door.watch()? {
-            tasks.push(executor.spawn(http::serve(listener, executor.clone(), doors.clone(), http_settings.clone())));
+        for listener in http_listener.watch()? {
+            tasks.push(executor.spawn(http::serve(
+                listener,
+                executor.clone(),
+                listeners.clone(),
+                http_settings.clone(),
+            )));
         }
         let bus = Bus::start(&executor, broker, outlets, commands.clone());
         announce(config, addresses)?;
@@ -103,7 +118,7 @@ pub fn run_until(config: &Config, main: impl AsyncFnOnce(Commands, Addresses)) -
                 match signal {
                     Ok(Signal::Hup) => {
                         systemd.reloading();
-                        doors::reload(config, &gate);
+                        listeners::reload(config, &access_control);
                         table.redeclare(declared()).await;
                         systemd.ready(&listening);
                     }
@@ -113,7 +128,8 @@ pub fn run_until(config: &Config, main: impl AsyncFnOnce(Commands, Addresses)) -
         });
         smol::future::or(served, heartbeat(&systemd, &shared.pool)).await;
         systemd.stopping();
-        // New connections are not taken, commands under way are answered: ending the pipelines ends those that still load.
+        // New connections are not taken, commands under way are answered: ending the pipelines ends those
+        // that still load.
         drop(stop);
         drain(&table, tasks).await;
         bus.stop().await;
@@ -134,7 +150,10 @@ fn look_around(config: &Config) -> Result<()> {
     }
     for need in &needs {
         if let (Err(found), Some(without)) = (&need.found, need.without) {
-            log::warn!("event=kernel_lacks what=\"{}\" found=\"{found}\" without_it=\"{without}\"", need.what);
+            log::warn!(
+                "event=kernel_lacks what=\"{}\" found=\"{found}\" without_it=\"{without}\"",
+                need.what
+            );
         }
     }
     for (key, path) in config.own_folders() {
@@ -146,11 +165,11 @@ fn look_around(config: &Config) -> Result<()> {
     Ok(())
 }
 
-async fn drain(table: &Table, doors: Vec<smol::Task<()>>) {
+async fn drain(table: &Table, listeners: Vec<smol::Task<()>>) {
     let everything = async {
         table.close().await;
-        for door in doors {
-            door.await;
+        for listener in listeners {
+            listener.await;
         }
     };
     if within(DRAIN_TIMEOUT, everything).await.is_none() {
@@ -158,8 +177,9 @@ async fn drain(table: &Table, doors: Vec<smol::Task<()>>) {
     }
 }
 
-/// Tells systemd's watchdog that the event loop turns, as long as the inference threads make progress too and the GPU that some
-/// run on has not given up on this process: a new one gets it back. Twice in the time it allows, as its manual advises.
+/// Tells systemd's watchdog that the event loop turns, as long as the inference threads make progress too and
+/// the GPU that some run on has not given up on this process: a new one gets it back. Twice in the time it
+/// allows, as its manual advises.
 async fn heartbeat(systemd: &Notifier, pool: &Pool) {
     let Some(limit) = systemd.watchdog() else { return std::future::pending().await };
     loop {
@@ -174,7 +194,8 @@ async fn heartbeat(systemd: &Notifier, pool: &Pool) {
     }
 }
 
-/// Says where the service listens: a line each for people and scripts, and the ports file for those who start it on port 0.
+/// Says where the service listens: a line each for people and scripts, and the ports file for those who start
+/// it on port 0.
 fn announce(config: &Config, addresses: Addresses) -> Result<()> {
     // Not through the log: it is the answer to having been started, whatever the log level.
     let _ = writeln!(std::io::stderr(), "tcp={}\nhttp={}", addresses.tcp, addresses.http);
@@ -195,10 +216,12 @@ fn write_atomically(file: &Path, bytes: &[u8]) -> Result<()> {
     let written = std::fs::File::create_new(&temporary)
         .and_then(|mut output| output.write_all(bytes))
         .and_then(|()| std::fs::rename(&temporary, file));
-    written.map_err(|cause| Error::told(Kind::Configuration, format_args!("cannot write {}", file.display()), cause))
+    written.map_err(|cause| {
+        Error::told(Kind::Configuration, format_args!("cannot write {}", file.display()), cause)
+    })
 }
 
-fn shared(config: &Config, doors: Vec<SocketAddr>, outlets: Rc<Outlets>) -> Result<pipeline::Shared> {
+fn shared(config: &Config, listeners: Vec<SocketAddr>, outlets: Rc<Outlets>) -> Result<pipeline::Shared> {
     let threads = match config.service.threads {
         0 => std::thread::available_parallelism().map_or(1, usize::from),
         threads => threads,
@@ -207,7 +230,7 @@ fn shared(config: &Config, doors: Vec<SocketAddr>, outlets: Rc<Outlets>) -> Resu
     process::use_spawner(&spawner);
     Ok(pipeline::Shared {
         settings: pipeline_settings(config),
-        capture: Rc::new(capture_settings(config, doors)?),
+        capture: Rc::new(capture_settings(config, listeners)?),
         outlets,
         spawner,
         models: Models::new(registry_settings(config)),
@@ -223,8 +246,8 @@ fn about(config: &Config) -> pipeline::About {
     Arc::new(move || platform::report(&config))
 }
 
-fn pipeline_settings(config: &Config) -> pipeline::Settings {
-    pipeline::Settings {
+fn pipeline_settings(config: &Config) -> pipeline::PipelineSettings {
+    pipeline::PipelineSettings {
         thresholds: Thresholds {
             confidence: config.detection.confidence,
             iou: config.detection.iou_threshold,
@@ -235,7 +258,8 @@ fn pipeline_settings(config: &Config) -> pipeline::Settings {
         retry_delay: Duration::from_secs_f64(config.capture.retry_delay_s),
         stride_files: config.capture.stride_files,
         max_pipelines: config.service.max_pipelines,
-        state_dir: Some(config.service.state_dir.clone()).filter(|directory| !directory.as_os_str().is_empty()),
+        state_dir: Some(config.service.state_dir.clone())
+            .filter(|directory| !directory.as_os_str().is_empty()),
         picture_viewers: config.http.picture_viewers,
         memory_limit_bytes: memory_limit_bytes(config),
     }
@@ -256,31 +280,34 @@ fn machine_memory_bytes() -> u64 {
     u64::from(info.totalram).saturating_mul(u64::from(info.mem_unit.max(1)))
 }
 
-fn capture_settings(config: &Config, doors: Vec<SocketAddr>) -> Result<capture::Settings> {
+fn capture_settings(config: &Config, listeners: Vec<SocketAddr>) -> Result<capture::CaptureSettings> {
     let hosts = config.sources.hosts.iter().map(|text| text.parse()).collect::<Result<_>>()?;
-    Ok(capture::Settings {
+    Ok(capture::CaptureSettings {
         worker_memory_bytes: config.capture.worker_memory_bytes,
         // The one key was there before the other.
-        worker_memory_max_bytes: config.capture.worker_memory_max_bytes.max(config.capture.worker_memory_bytes),
+        worker_memory_max_bytes: config
+            .capture
+            .worker_memory_max_bytes
+            .max(config.capture.worker_memory_bytes),
         open_timeout: Duration::from_secs_f64(config.capture.open_timeout_s),
         stall_timeout: Duration::from_secs_f64(config.capture.stall_timeout_s),
         key_frame_timeout: Duration::from_secs_f64(config.capture.key_frame_timeout_s),
         stop_grace: WORKER_STOP_GRACE,
         rtsp_udp: config.capture.rtsp_udp,
         user_agent: concat!("weir/", env!("CARGO_PKG_VERSION")).to_owned(),
-        network: Arc::new(capture::Network { hosts, doors }),
+        network: Arc::new(capture::Network { hosts, listeners }),
         picture_width: if config.http.pictures { config.http.picture_width } else { 0 },
         tls: CameraTls::load(&config.capture.camera_certificates, &config.capture.insecure_cameras)?,
     })
 }
 
 /// What the model registry is told; `weir check` needs the same.
-pub fn registry_settings(config: &Config) -> registry::Settings {
+pub fn registry_settings(config: &Config) -> registry::RegistrySettings {
     let models = &config.models;
     let named = |text: &String| Some(text.clone()).filter(|text| !text.is_empty());
     let host_name = || rustix::system::uname().nodename().to_string_lossy().into_owned();
     let environment = |name: &str| std::env::var(name).ok();
-    registry::Settings {
+    registry::RegistrySettings {
         proxies: Proxies::from_environment(environment),
         trust: Trust::from_environment(&models.ca_file, environment),
         cache_dir: models.cache_dir.clone(),

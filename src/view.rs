@@ -1,6 +1,8 @@
-//! What those who look at a source get: pictures of its frames, one at a time and each only when it was asked for.
+//! What those who look at a source get: pictures of its frames, one at a time and each only when it was asked
+//! for.
 //!
-//! Whoever makes pictures waits for none of them: a viewer that does not ask for its next picture gets none, and nothing is made for it.
+//! Whoever makes pictures waits for none of them: a viewer that does not ask for its next picture gets none,
+//! and nothing is made for it.
 
 use crate::clock::Wall;
 use crate::error::{Error, Kind, Result};
@@ -50,7 +52,8 @@ impl Places {
     /// One for whom comes now.
     pub fn take(&self) -> Result<Place> {
         if self.count() >= self.most {
-            let text = format!("As many clients look at pictures as may ({}, http.picture_viewers)", self.most);
+            let text =
+                format!("As many clients look at pictures as may ({}, http.picture_viewers)", self.most);
             return Err(Error::new(Kind::Crowded, text));
         }
         Ok(Place(self.taken.clone()))

@@ -1,5 +1,5 @@
-//! What promises of bounded memory rest on: a run of the CPU engine allocates nothing, and decoding stays below what a stream's
-//! parameter sets announce.
+//! What promises of bounded memory rest on: a run of the CPU engine allocates nothing, and decoding stays
+//! below what a stream's parameter sets announce.
 #![allow(unsafe_code)] // a global allocator that counts
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -47,11 +47,13 @@ static COUNTING: Counting = Counting;
 #[test]
 fn a_run_of_nanodet_allocates_nothing() {
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/nanodet-coco-416.onnx");
-    let model = Graph::read_file(&path, MODEL_BYTES, MODEL_BYTES).unwrap().into_typed(416, 416, MODEL_BYTES).unwrap();
+    let model =
+        Graph::read_file(&path, MODEL_BYTES, MODEL_BYTES).unwrap().into_typed(416, 416, MODEL_BYTES).unwrap();
     for threads in [1, 2] {
         cnn::allow_threads(threads);
         let scores = Some(Scores { output: 0, anchor_axis: 2, first: 4, count: 80 });
-        let engine = cnn::compile(&model, &cnn::Options { threads, scores, ..cnn::Options::default() }).unwrap();
+        let engine =
+            cnn::compile(&model, &cnn::Options { threads, scores, ..cnn::Options::default() }).unwrap();
         let before_setup = ALLOCATIONS.get();
         let mut run = engine.new_run().unwrap();
         assert!(ALLOCATIONS.get() > before_setup, "the allocator does not count");

@@ -1,5 +1,5 @@
-//! The service with TensorRT: the real program, built with the feature `tensorrt`, on stand-ins of NVIDIA's libraries
-//! (tests/tensorrt/). What the engine by itself does is tested in src/infer/tensorrt/tests/.
+//! The service with TensorRT: the real program, built with the feature `tensorrt`, on stand-ins of NVIDIA's
+//! libraries (tests/tensorrt/). What the engine by itself does is tested in src/infer/tensorrt/tests/.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 #[path = "tensorrt/standin.rs"]
@@ -80,12 +80,14 @@ fn watch(machine: &Machine, sink: &udp::Receiver) -> Json {
     init(&toy(machine), &quoted(&clip("short.mp4")), sink.port(), "")
 }
 
-/// Only the stand-in finds these: two boxes of one score in the model's upper left corner, stretched to the frame.
+/// Only the stand-in finds these: two boxes of one score in the model's upper left corner, stretched to the
+/// frame.
 #[track_caller]
 fn assert_boxes_of_the_gpu(datagram: &Json) {
     let predictions = datagram.get("predictions").items();
     assert_eq!(predictions.len(), 2, "{datagram}");
-    let (width, height) = (datagram.at("image/width").number().unwrap(), datagram.at("image/height").number().unwrap());
+    let (width, height) =
+        (datagram.at("image/width").number().unwrap(), datagram.at("image/height").number().unwrap());
     let scale = TOY_SIDE as f64;
     for (prediction, centre) in predictions.iter().zip([8.0, 24.0]) {
         let value = |key: &str| prediction.get(key).number().unwrap();
@@ -150,12 +152,28 @@ fn what_keeps_a_model_off_the_gpu_is_told_and_the_cpu_runs_it() {
         (no_driver_library, AUTO, "no libcuda.so.1 here"),
         (no_trtexec, AUTO, "trtexec cannot be started to build a plan"),
         (machine(10, "no-device"), AUTO, "finds no GPU"),
-        (machine(10, "unknown-version"), AUTO, "TensorRT 94.5.67 (94567); this program knows 8.5, 8.6, 10.3 to 10.16, 11.1"),
-        (machine(10, "fail"), AUTO, "trtexec ended with exit status: 1: [11/22/2026] [E] [TRT] no kernel for node 7"),
+        (
+            machine(10, "unknown-version"),
+            AUTO,
+            "TensorRT 94.5.67 (94567); this program knows 8.5, 8.6, 10.3 to 10.16, 11.1",
+        ),
+        (
+            machine(10, "fail"),
+            AUTO,
+            "trtexec ended with exit status: 1: [11/22/2026] [E] [TRT] no kernel for node 7",
+        ),
         (machine(10, "hang"), hurried, "trtexec did not finish within 0.3 s (tensorrt.build_timeout_s)"),
-        (machine(10, "null-engine"), AUTO, "TensorRT does not take the plan (the stand-in cannot read this plan)"),
+        (
+            machine(10, "null-engine"),
+            AUTO,
+            "TensorRT does not take the plan (the stand-in cannot read this plan)",
+        ),
         (machine(10, "out-of-memory"), AUTO, "CUDA_ERROR_OUT_OF_MEMORY (2): the GPU has no memory left"),
-        (machine(10, "enqueue-failure"), AUTO, "TensorRT did not run the model (the stand-in was told not to run)"),
+        (
+            machine(10, "enqueue-failure"),
+            AUTO,
+            "TensorRT did not run the model (the stand-in was told not to run)",
+        ),
         (machine(10, "lost"), AUTO, "CUDA_ERROR_ILLEGAL_ADDRESS (700)"),
     ] {
         let weir = start(&machine, options);
@@ -164,7 +182,10 @@ fn what_keeps_a_model_off_the_gpu_is_told_and_the_cpu_runs_it() {
         // The stand-in finds two boxes in every frame; the model itself does not.
         wait_for("what the CPU sees", || (sink.next().get("predictions").items().len() != 2).then_some(()));
         let log = weir.log();
-        let warning = log.lines().find(|line| line.contains("tensorrt=unused")).unwrap_or_else(|| panic!("{reason}: {log}"));
+        let warning = log
+            .lines()
+            .find(|line| line.contains("tensorrt=unused"))
+            .unwrap_or_else(|| panic!("{reason}: {log}"));
         assert!(warning.contains(" warning ") && warning.contains(reason), "{reason}: {warning}");
         assert!(log.contains("engine=cnn"), "{reason}: {log}");
     }
@@ -187,7 +208,8 @@ fn a_run_that_fails_later_is_in_the_report_and_the_pipeline_goes_on() {
     let id = weir.init(&watch(&machine, &udp::Receiver::new()));
     wait_for("the error in the report", || {
         let report = weir.report(&id).to_string();
-        (report.contains("INFERENCE_ERROR") && report.contains("TensorRT did not run the model")).then_some(())
+        (report.contains("INFERENCE_ERROR") && report.contains("TensorRT did not run the model"))
+            .then_some(())
     });
     assert!(weir.log().contains("engine=tensorrt"), "{}", weir.log());
     assert_eq!(weir.order("terminate", &id).get("status").text(), Some("success"));
@@ -233,22 +255,29 @@ fn frames_of_two_sources_run_together() {
     wait_for("runs of two frames", || {
         (machine.lines("batches").iter().filter(|frames| *frames == "2").count() > 2).then_some(())
     });
-    assert!(machine.lines("arguments").iter().any(|argument| argument == &format!("--maxShapes=images:4x3x{SIDE}x{SIDE}")));
+    assert!(
+        machine
+            .lines("arguments")
+            .iter()
+            .any(|argument| argument == &format!("--maxShapes=images:4x3x{SIDE}x{SIDE}"))
+    );
     let mut heard = [false; 2];
     while heard != [true; 2] {
         let datagram = sink.next();
-        let source = datagram.at("inference_metadata/source_id").number().unwrap_or_else(|| panic!("{datagram}"));
+        let source =
+            datagram.at("inference_metadata/source_id").number().unwrap_or_else(|| panic!("{datagram}"));
         heard[source as usize] = true;
     }
 }
 
-/// Starts an `init` whose build never ends, has `interrupt` do something about it, and waits until nothing of it runs.
+/// Starts an `init` whose build never ends, has `interrupt` do something about it, and waits until nothing of
+/// it runs.
 fn interrupt_a_build(interrupt: impl FnOnce(Weir, &str)) -> Machine {
     let machine = machine(10, "hang");
     let weir = start(&machine, AUTO);
-    let (door, request) = (weir.tcp, watch(&machine, &udp::Receiver::new()));
+    let (listener, request) = (weir.tcp, watch(&machine, &udp::Receiver::new()));
     // It may be answered or not; the thread ends with the connection.
-    std::thread::spawn(move || std::panic::catch_unwind(|| support::tcp::command(door, &request)));
+    std::thread::spawn(move || std::panic::catch_unwind(|| support::tcp::command(listener, &request)));
     let [builder, sleeper] = wait_for("trtexec to run", || {
         let [builder, sleeper] = ["builder", "sleeper"].map(|name| machine.lines(name).pop());
         Some([builder?, sleeper?])

@@ -1,5 +1,5 @@
-//! What the broker shall keep (retained messages): the state of the service and of its pipelines. After each new connection
-//! all of it is told again, as a broker may have forgotten.
+//! What the broker shall keep (retained messages): the state of the service and of its pipelines. After each
+//! new connection all of it is told again, as a broker may have forgotten.
 
 use crate::command::PipelineId;
 use crate::sink::outbox::Bell;
@@ -90,7 +90,9 @@ mod tests {
         let board = Board::default();
         board.set("a", b"1");
         board.set("b", b"2");
-        let told = |board: &Board| std::iter::from_fn(|| board.next()).map(|(topic, _)| topic.to_string()).collect::<Vec<_>>();
+        let told = |board: &Board| {
+            std::iter::from_fn(|| board.next()).map(|(topic, _)| topic.to_string()).collect::<Vec<_>>()
+        };
         assert_eq!(told(&board), ["a", "b"]);
         board.set("a", b"1");
         assert_eq!(told(&board), [""; 0]);

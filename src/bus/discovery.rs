@@ -76,7 +76,11 @@ impl Components<'_> {
             text(json, "entity_category", "diagnostic");
         });
         self.entity("running", "binary_sensor", "Connectivity", |json| {
-            text(json, "value_template", "{{ 'ON' if value_json.state in ('running', 'paused') else 'OFF' }}");
+            text(
+                json,
+                "value_template",
+                "{{ 'ON' if value_json.state in ('running', 'paused') else 'OFF' }}",
+            );
             text(json, "device_class", "connectivity");
             text(json, "entity_category", "diagnostic");
         });
@@ -94,7 +98,9 @@ impl Components<'_> {
             });
         }
         if settings.http_url.is_some() {
-            self.entity("picture", "image", "Picture", |json| text(json, "url_topic", &picture_topic(base, id)));
+            self.entity("picture", "image", "Picture", |json| {
+                text(json, "url_topic", &picture_topic(base, id))
+            });
         }
         if settings.takes_commands {
             self.entity("switch", "switch", "Running", |json| {
@@ -127,7 +133,8 @@ fn text(json: &mut Writer, key: &str, value: &str) {
 
 /// A name for people: nothing in it that cannot be seen, and not too much of it.
 fn visible(name: &str) -> String {
-    let plain: String = name.chars().take(MAX_NAME).map(|c| if crate::sink::topic::is_unseen(c) { ' ' } else { c }).collect();
+    let plain: String =
+        name.chars().take(MAX_NAME).map(|c| if crate::sink::topic::is_unseen(c) { ' ' } else { c }).collect();
     let plain = plain.trim();
     if plain.is_empty() { "?".to_owned() } else { plain.to_owned() }
 }
@@ -160,25 +167,45 @@ mod tests {
         object.get(key).unwrap_or_else(|| panic!("no {key}")).as_str().unwrap()
     }
 
-    /// Keys that each platform takes beside the common ones, and those that it must have, by its page of the documentation.
+    /// Keys that each platform takes beside the common ones, and those that it must have, by its page of the
+    /// documentation.
     fn rules(platform: &str) -> (&'static [&'static str], &'static [&'static str]) {
         match platform {
             "sensor" => (
-                &["value_template", "device_class", "options", "unit_of_measurement", "state_class", "state_topic", "icon"],
+                &[
+                    "value_template",
+                    "device_class",
+                    "options",
+                    "unit_of_measurement",
+                    "state_class",
+                    "state_topic",
+                    "icon",
+                ],
                 &["state_topic"],
             ),
             "binary_sensor" => (&["value_template", "device_class", "state_topic"], &["state_topic"]),
             "switch" => (
-                &["command_topic", "payload_on", "payload_off", "state_on", "state_off", "value_template", "state_topic"],
+                &[
+                    "command_topic",
+                    "payload_on",
+                    "payload_off",
+                    "state_on",
+                    "state_off",
+                    "value_template",
+                    "state_topic",
+                ],
                 &["command_topic"],
             ),
-            "image" => (&["url_topic", "url_template", "image_topic", "content_type", "image_encoding"], &["url_topic"]),
+            "image" => (
+                &["url_topic", "url_template", "image_topic", "content_type", "image_encoding"],
+                &["url_topic"],
+            ),
             other => panic!("{other} is no platform that is used here"),
         }
     }
 
-    /// The rules of Home Assistant's documentation: "MQTT discovery", "Device discovery payload", "Shared options", and the pages
-    /// of the platforms.
+    /// The rules of Home Assistant's documentation: "MQTT discovery", "Device discovery payload", "Shared
+    /// options", and the pages of the platforms.
     #[test]
     fn the_message_keeps_to_the_documentation() {
         let id = PipelineId::from_u128(0xfeed);
@@ -204,7 +231,10 @@ mod tests {
             "encoding",
             "command_topic",
         ];
-        assert!(payload.iter().all(|(key, _)| known.contains(&key)), "only shared options beside the three mappings: {text}");
+        assert!(
+            payload.iter().all(|(key, _)| known.contains(&key)),
+            "only shared options beside the three mappings: {text}"
+        );
         let device = payload.get("device").unwrap().as_object().unwrap();
         // "At least one of identifiers or connections must be present."
         assert!(matches!(device.get("identifiers"), Some(Value::Array(ids)) if !ids.is_empty()));
@@ -220,9 +250,13 @@ mod tests {
             // "platform and unique_id are required for each component of a device."
             assert!(ids.insert(said(component, "unique_id").to_owned()), "{key} is not unique");
             let common = ["platform", "unique_id", "name", "entity_category", "icon"];
-            let unknown: Vec<_> = component.iter().filter(|(key, _)| !common.contains(key) && !may.contains(key)).collect();
+            let unknown: Vec<_> =
+                component.iter().filter(|(key, _)| !common.contains(key) && !may.contains(key)).collect();
             assert!(unknown.is_empty(), "{key}: {unknown:?}");
-            assert!(must.iter().all(|key| component.get(key).or(payload.get(key)).is_some()), "{key} lacks one of {must:?}");
+            assert!(
+                must.iter().all(|key| component.get(key).or(payload.get(key)).is_some()),
+                "{key} lacks one of {must:?}"
+            );
             if component.get("device_class").and_then(Value::as_str) == Some("enum") {
                 // "options … can only be used with device_class enum", which has no unit and no state_class.
                 assert!(component.get("options").is_some() && component.get("state_class").is_none());
@@ -237,8 +271,11 @@ mod tests {
                 assert!(!value.as_str().unwrap_or_default().contains("7*7"), "{key}");
             }
         }
-        let names: Vec<&str> =
-            (0..3).map(|index| said(components.get(&format!("class_{index}")).unwrap().as_object().unwrap(), "name")).collect();
+        let names: Vec<&str> = (0..3)
+            .map(|index| {
+                said(components.get(&format!("class_{index}")).unwrap().as_object().unwrap(), "name")
+            })
+            .collect();
         assert_eq!(names, ["person", "{{ 7*7 }}  <b>", "?"]);
         assert!(components.get("picture").is_some() && components.get("switch").is_some());
     }

@@ -1,7 +1,8 @@
 //! What carries detections further than a datagram: the connection to a broker of MQTT, and requests of HTTP.
 //!
-//! Sinks put their messages into outboxes ([`crate::sink::outbox`]); here are those who empty them, and what the broker is told
-//! of the service itself. Commands that come from the broker are carried out as those of the doors are.
+//! Sinks put their messages into outboxes ([`crate::sink::outbox`]); here are those who empty them, and what
+//! the broker is told of the service itself. Commands that come from the broker are carried out as those of
+//! the listeners are.
 
 mod board;
 mod discovery;
@@ -53,11 +54,13 @@ impl Bus {
             let board = Rc::new(Board::default());
             let kept = broker.clone();
             let keeper = executor.spawn(async move { kept.outbox.keep().await });
-            let presence = presence::Presence::new(&settings, broker.clone(), board.clone(), commands.clone());
+            let presence =
+                presence::Presence::new(&settings, broker.clone(), board.clone(), commands.clone());
             let client = mqtt::Client::new(settings, broker.clone(), board, commands);
             let stopped = stopped.clone();
             // What is told of the service ends with the connection.
-            let talker = executor.spawn(async move { smol::future::or(client.run(stopped), presence.run()).await });
+            let talker =
+                executor.spawn(async move { smol::future::or(client.run(stopped), presence.run()).await });
             lines.borrow_mut().push(Line { outbox: Box::new(broker), talker, keeper });
         }
         let (made, spawner) = (lines.clone(), executor.clone());
@@ -108,7 +111,9 @@ impl Bus {
         };
         let is_kept = within(DISK_GRACE, keeping).await.is_some();
         if waiting > 0 || !is_kept {
-            log::warn!("event=messages_lost at_least={waiting} why=\"the service ends, and they are not on the disk\"");
+            log::warn!(
+                "event=messages_lost at_least={waiting} why=\"the service ends, and they are not on the disk\""
+            );
         }
     }
 }

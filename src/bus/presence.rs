@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 
 /// Between two looks at the pipelines.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// Figures that have changed are told this often, and what matters more at once: each is a row in somebody's database.
+/// Figures that have changed are told this often, and what matters more at once: each is a row in somebody's
+/// database.
 const FIGURES_EVERY: Duration = Duration::from_secs(10);
 
 /// See the module.
@@ -98,7 +99,10 @@ impl<E: Execute> Presence<E> {
 
     /// Tells Home Assistant of it, once it is known what it can find.
     fn discover(&self, id: PipelineId, report: &Report) -> bool {
-        let (Some(prefix), Some((classes, _))) = (&self.settings.discovery_prefix, &report.figures.objects) else { return false };
+        let (Some(prefix), Some((classes, _))) = (&self.settings.discovery_prefix, &report.figures.objects)
+        else {
+            return false;
+        };
         let message = discovery::message(&self.settings, &self.broker.base_topic, id, classes);
         self.board.set(&discovery::topic(prefix, id), &message);
         true
@@ -138,7 +142,8 @@ fn standing(report: &Report) -> Standing {
         _ => None,
     };
     let errors = report.updates.iter().rev().filter(|update| update.severity == Severity::Error);
-    let reason = if state == "reconnecting" { errors.map(|update| &update.event).find_map(reason) } else { None };
+    let reason =
+        if state == "reconnecting" { errors.map(|update| &update.event).find_map(reason) } else { None };
     let objects = report.figures.objects.as_ref().map(|(_, most)| most.clone()).unwrap_or_default();
     Standing { state, reason, objects }
 }

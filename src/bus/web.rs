@@ -107,7 +107,9 @@ pub(super) async fn post(address: Address, outbox: Rc<Outbox>, stop: async_chann
 fn gather(outbox: &Outbox) -> (Vec<u8>, Vec<u64>) {
     let (mut lines, mut numbers) = (Vec::new(), Vec::new());
     while outbox.send(|message| {
-        if numbers.len() >= MAX_LINES || (!lines.is_empty() && lines.len() + message.payload.len() > MAX_BATCH_BYTES) {
+        if numbers.len() >= MAX_LINES
+            || (!lines.is_empty() && lines.len() + message.payload.len() > MAX_BATCH_BYTES)
+        {
             return Taken::Not;
         }
         lines.extend_from_slice(&message.payload);
@@ -117,7 +119,8 @@ fn gather(outbox: &Outbox) -> (Vec<u8>, Vec<u64>) {
     (lines, numbers)
 }
 
-/// Sinks are reached directly, without proxies, and redirects are not followed: the list of hosts holds for what was asked for.
+/// Sinks are reached directly, without proxies, and redirects are not followed: the list of hosts holds for
+/// what was asked for.
 fn agent() -> crate::error::Result<Agent> {
     let timeout = Some(REQUEST_TIMEOUT);
     let config = Agent::config_builder()
@@ -151,9 +154,13 @@ fn request(agent: &Agent, address: &Address, lines: &[u8]) -> Outcome {
             match status {
                 200..=299 => Outcome::Taken,
                 400 | 413 | 415 | 422 => Outcome::Unwanted(status),
-                408 | 425 | 429 | 500..=599 => Outcome::Failed { why: format!("it answers {status}"), is_transient: true },
+                408 | 425 | 429 | 500..=599 => {
+                    Outcome::Failed { why: format!("it answers {status}"), is_transient: true }
+                }
                 300..=399 => Outcome::Failed {
-                    why: format!("it answers {status}, a redirect, which is not followed: name the address it leads to"),
+                    why: format!(
+                        "it answers {status}, a redirect, which is not followed: name the address it leads to"
+                    ),
                     is_transient: false,
                 },
                 _ => Outcome::Failed {

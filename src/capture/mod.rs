@@ -1,10 +1,12 @@
 //! One worker process per video source, and the parent's end of it.
 //!
-//! A source is opened, depacketised, decoded and scaled in a child: the same binary, re-executed as `weir capture`.
-//! One child is one connection; reconnecting is starting another child. The parent trusts nothing that a child sends.
+//! A source is opened, depacketised, decoded and scaled in a child: the same binary, re-executed as `weir
+//! capture`. One child is one connection; reconnecting is starting another child. The parent trusts nothing
+//! that a child sends.
 //!
-//! The path says in which process code runs: `parent/` in the service, `worker/` in the child, `ipc/` is what they share.
-//! A worker opens no socket: it asks the service, which looks at `network` and hands connections over.
+//! The path says in which process code runs: `parent/` in the service, `worker/` in the child, `ipc/` is what
+//! they share. A worker opens no socket: it asks the service, which looks at `network` and hands connections
+//! over.
 
 mod ipc;
 mod network;
@@ -14,11 +16,14 @@ mod shown;
 mod trust;
 pub mod worker;
 
-pub use crate::confine::Spawner;
+pub use crate::sandbox::Spawner;
 pub use ipc::Ring;
 pub use network::Network;
 pub use parent::{Probe, Worker};
-pub use shown::{Drawn, MAX_LABEL_BYTES, MAX_MARKINGS, MAX_PICTURE_WIDTH, MIN_PICTURE_WIDTH, Marking, WIDTHS, picture_bytes};
+pub use shown::{
+    Drawn, MAX_LABEL_BYTES, MAX_MARKINGS, MAX_PICTURE_WIDTH, MIN_PICTURE_WIDTH, Marking, WIDTHS,
+    picture_bytes,
+};
 pub use trust::{CameraTls, MAX_CERTIFICATE_BYTES, Trust};
 
 use crate::clock::Wall;
@@ -28,8 +33,8 @@ use crate::geometry::{InputRule, Polygon};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Least that a worker may be given, bytes: enough for every decoder at 640 × 360, and for an encrypted connection.
-/// `tests/process/capture.rs` plays them all with it.
+/// Least that a worker may be given, bytes: enough for every decoder at 640 × 360, and for an encrypted
+/// connection. `tests/process/capture.rs` plays them all with it.
 pub const MIN_WORKER_BYTES: u64 = 16 << 20;
 
 /// Widest and highest picture that is taken, pixels: 8K and a little, as in H.264 level 6.2.
@@ -37,16 +42,18 @@ pub(crate) const MAX_SIDE: u32 = 16_384;
 
 /// What every worker of this service is given.
 #[derive(Debug, Clone)]
-pub struct Settings {
+pub struct CaptureSettings {
     /// Memory that a worker may use from its start on, bytes, without its ring.
     pub worker_memory_bytes: u64,
-    /// Memory that a worker may be given for the pictures that its source announces, bytes; at least the same.
+    /// Memory that a worker may be given for the pictures that its source announces, bytes; at least the
+    /// same.
     pub worker_memory_max_bytes: u64,
     /// From the start of a worker to `Opened`, at most.
     pub open_timeout: Duration,
     /// Silence of an open source after which it counts as frozen.
     pub stall_timeout: Duration,
-    /// Without a key frame for so long, an open source is reported as waiting for one, and decoding begins where it can.
+    /// Without a key frame for so long, an open source is reported as waiting for one, and decoding begins
+    /// where it can.
     pub key_frame_timeout: Duration,
     /// From asking a worker to stop until it is killed.
     pub stop_grace: Duration,
@@ -96,9 +103,11 @@ pub enum Event {
     Picture(Drawn),
     /// The source is played, and otherwise than asked for: what is otherwise, for people.
     Notice(String),
-    /// The source announces pictures for which a worker needs so many bytes: [`Worker::allow_memory`], or stop it. It waits.
+    /// The source announces pictures for which a worker needs so many bytes: [`Worker::allow_memory`], or
+    /// stop it. It waits.
     Memory(u64),
-    /// The source lives though no frame came out (muted, waiting for a key frame, dropping), or some were lost.
+    /// The source lives though no frame came out (muted, waiting for a key frame, dropping), or some were
+    /// lost.
     Alive(Progress),
     /// End of file. Last event.
     Ended,

@@ -1,7 +1,8 @@
 //! Which addresses a source may be connected to.
 //!
-//! A reference names its camera. Everything else that leads to an address (what a name resolves to, where a camera
-//! redirects to) is the word of a stranger: it is held against `sources.hosts`, and it never leads into this machine.
+//! A reference names its camera. Everything else that leads to an address (what a name resolves to, where a
+//! camera redirects to) is the word of a stranger: it is held against `sources.hosts`, and it never leads
+//! into this machine.
 
 use crate::hosts::{HostRule, split_zone};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -12,7 +13,7 @@ pub struct Network {
     /// `sources.hosts`; empty: any host.
     pub hosts: Vec<HostRule>,
     /// Where the service itself listens.
-    pub doors: Vec<SocketAddr>,
+    pub listeners: Vec<SocketAddr>,
 }
 
 /// What a reference names, in so many words.
@@ -44,16 +45,22 @@ impl Named {
 }
 
 impl Network {
-    /// Why `host` (the camera's own, or one that it redirected to) must not lead to `address`; `None`: it may.
-    pub(in crate::capture) fn refusal(&self, camera: &Named, host: &str, address: SocketAddr) -> Option<String> {
+    /// Why `host` (the camera's own, or one that it redirected to) must not lead to `address`; `None`: it
+    /// may.
+    pub(in crate::capture) fn refusal(
+        &self,
+        camera: &Named,
+        host: &str,
+        address: SocketAddr,
+    ) -> Option<String> {
         let ip = address.ip().to_canonical();
         if !camera.names(ip)
             && let Some(kind) = reserved(ip)
         {
             return Some(format!("{ip} is {kind}: only a video_reference that names it leads there"));
         }
-        let is_named_door = camera.names(ip) && camera.port == address.port();
-        if !is_named_door && self.is_door(ip, address.port()) {
+        let is_named_listener = camera.names(ip) && camera.port == address.port();
+        if !is_named_listener && self.is_listener(ip, address.port()) {
             return Some(format!("{address} is a port of weir itself"));
         }
         let is_allowed = |text: &str| self.hosts.iter().any(|rule| rule.allows(text));
@@ -63,13 +70,13 @@ impl Network {
         None
     }
 
-    fn is_door(&self, ip: IpAddr, port: u16) -> bool {
-        self.doors.iter().any(|door| {
-            let listens = door.ip().to_canonical();
-            // A door at all addresses (IPv6: those of IPv4 too) is at each that this machine has; asking the kernel which
-            // it has costs one socket.
+    fn is_listener(&self, ip: IpAddr, port: u16) -> bool {
+        self.listeners.iter().any(|listener| {
+            let listens = listener.ip().to_canonical();
+            // A listener at all addresses (IPv6: those of IPv4 too) is at each that this machine has; asking
+            // the kernel which it has costs one socket.
             let at_all = listens.is_unspecified() && (listens.is_ipv6() || ip.is_ipv4());
-            door.port() == port && (listens == ip || (at_all && is_of_this_machine(ip)))
+            listener.port() == port && (listens == ip || (at_all && is_of_this_machine(ip)))
         })
     }
 }
@@ -99,10 +106,10 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    fn network(hosts: &[&str], doors: &[&str]) -> Network {
+    fn network(hosts: &[&str], listeners: &[&str]) -> Network {
         Network {
             hosts: hosts.iter().map(|text| text.parse().unwrap()).collect(),
-            doors: doors.iter().map(|text| text.parse().unwrap()).collect(),
+            listeners: listeners.iter().map(|text| text.parse().unwrap()).collect(),
         }
     }
 
@@ -110,7 +117,9 @@ mod tests {
     fn strangers_words_never_lead_into_this_machine() {
         let network = network(&[], &["0.0.0.0:8080"]);
         let camera = Named::new("cam.example", 554);
-        let refused = |camera: &Named, host: &str, address: &str| network.refusal(camera, host, address.parse().unwrap());
+        let refused = |camera: &Named, host: &str, address: &str| {
+            network.refusal(camera, host, address.parse().unwrap())
+        };
         for address in [
             "127.0.0.1:22",
             "127.8.8.8:554",
@@ -127,7 +136,11 @@ mod tests {
             assert!(refused(&camera, "other.example", address).is_some(), "{address}");
         }
         assert_eq!(refused(&camera, "cam.example", "192.0.2.7:554"), None);
-        assert_eq!(refused(&camera, "other.example", "192.0.2.8:8554"), None, "a redirect, and any host is allowed");
+        assert_eq!(
+            refused(&camera, "other.example", "192.0.2.8:8554"),
+            None,
+            "a redirect, and any host is allowed"
+        );
         // The reference names it.
         for (host, address) in [
             ("127.0.0.1", "127.0.0.1:8554"),
@@ -141,9 +154,12 @@ mod tests {
         }
         assert!(refused(&Named::new("127.0.0.1", 554), "127.0.0.1", "127.0.0.2:554").is_some());
         assert!(refused(&Named::new("localhost", 554), "evil.example", "169.254.169.254:80").is_some());
-        // Our own door, unless it is what was named.
+        // Our own listener, unless it is what was named.
         assert!(refused(&Named::new("127.0.0.1", 554), "127.0.0.1", "127.0.0.1:8080").is_some());
-        assert!(refused(&Named::new("localhost", 554), "localhost", "[::1]:8080").is_none(), "nobody listens on IPv6");
+        assert!(
+            refused(&Named::new("localhost", 554), "localhost", "[::1]:8080").is_none(),
+            "nobody listens on IPv6"
+        );
         assert_eq!(refused(&Named::new("127.0.0.1", 8080), "127.0.0.1", "127.0.0.1:8080"), None);
     }
 

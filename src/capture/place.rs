@@ -13,7 +13,8 @@ pub(in crate::capture) enum Place {
     Device(PathBuf),
     /// A local file, played once and as fast as its frames are taken.
     File(PathBuf),
-    /// `file://`: a local file played as a live stream, for ever and at its own frame rate (docs/roboflow.md §4.2).
+    /// `file://`: a local file played as a live stream, for ever and at its own frame rate (docs/roboflow.md
+    /// §4.2).
     Loop(PathBuf),
     /// `rtsp://` or `rtsps://`.
     Rtsp(String),
@@ -26,7 +27,9 @@ pub(in crate::capture) enum Place {
 impl Place {
     pub(in crate::capture) fn of(reference: &SourceReference) -> Place {
         let text = match reference {
-            SourceReference::Device(index) => return Place::Device(PathBuf::from(format!("/dev/video{index}"))),
+            SourceReference::Device(index) => {
+                return Place::Device(PathBuf::from(format!("/dev/video{index}")));
+            }
             SourceReference::Text(text) => text,
         };
         let Some((scheme, rest)) = text.split_once("://") else {
@@ -42,7 +45,8 @@ impl Place {
     }
 }
 
-/// The path in a `file://` URL: escapes resolved where it is a well-formed URL of this host, else what follows the scheme.
+/// The path in a `file://` URL: escapes resolved where it is a well-formed URL of this host, else what
+/// follows the scheme.
 fn file_path(url: &str, rest: &str) -> PathBuf {
     match Url::parse(url).map(|url| url.to_file_path()) {
         Ok(Ok(path)) => path,
@@ -56,7 +60,8 @@ pub(in crate::capture) const RTSP_PORT: u16 = 554;
 /// Port of RTSP over TLS.
 pub(in crate::capture) const RTSPS_PORT: u16 = 322;
 
-/// Whom a camera's URL names, as address with its zone and without brackets, and at which port; `None`: it is none.
+/// Whom a camera's URL names, as address with its zone and without brackets, and at which port; `None`: it is
+/// none.
 pub(in crate::capture) fn server(text: &str) -> Option<(String, u16)> {
     let (url, _) = split(text)?;
     let usual = match url.scheme() {
@@ -76,8 +81,8 @@ pub(in crate::capture) fn zoned(host: &str, zone: Option<&str>) -> String {
 /// User and password, unescaped.
 pub(in crate::capture) type Credentials = (String, String);
 
-/// A URL without its credentials and the zone of its host, and those credentials; `None`: it is none. A password that holds
-/// '/', '?' or '#' unescaped makes a URL wrong; then the last '@' ends it.
+/// A URL without its credentials and the zone of its host, and those credentials; `None`: it is none. A
+/// password that holds '/', '?' or '#' unescaped makes a URL wrong; then the last '@' ends it.
 pub(in crate::capture) fn split(text: &str) -> Option<(Url, Option<Credentials>)> {
     let (text, _) = without_zone(text);
     if let Ok(mut url) = Url::parse(&text) {

@@ -1,7 +1,7 @@
 //! Pictures for people: what the service and its workers agree on about their size and number.
 //!
-//! A picture is the camera's own, turned as it is shown, scaled down and made into JPEG in the worker, on request. The service passes
-//! its bytes on and never looks at them.
+//! A picture is the camera's own, turned as it is shown, scaled down and made into JPEG in the worker, on
+//! request. The service passes its bytes on and never looks at them.
 
 /// Narrowest that pictures can be configured or asked for, pixels.
 pub const MIN_PICTURE_WIDTH: u32 = 16;
@@ -9,7 +9,8 @@ pub const MIN_PICTURE_WIDTH: u32 = 16;
 /// Widest that pictures can be configured, pixels.
 pub const MAX_PICTURE_WIDTH: u32 = 4096;
 
-/// Pictures of one worker that may be under way at once: two widths, each with boxes and without. More wait for a later frame.
+/// Pictures of one worker that may be under way at once: two widths, each with boxes and without. More wait
+/// for a later frame.
 pub(super) const JOBS: u32 = 4;
 
 /// Widths in which a worker keeps a frame at once.
@@ -21,7 +22,8 @@ pub const MAX_MARKINGS: usize = 96;
 /// Longest text at a box, bytes; what is longer is cut.
 pub const MAX_LABEL_BYTES: usize = 40;
 
-/// Beside the pixels that are kept: the stack of the thread that encodes, its tables, and those of the scalers.
+/// Beside the pixels that are kept: the stack of the thread that encodes, its tables, and those of the
+/// scalers.
 const WORKING_BYTES: u64 = 2 << 20;
 
 /// Bytes that JPEG needs for its tables whatever the picture's size.
@@ -55,24 +57,25 @@ pub struct Drawn {
     pub bytes: u32,
 }
 
-/// The size of a picture of a frame: at most `width` wide, with no more pixels than a square of that width, the aspect kept, and
-/// never larger than the frame.
+/// The size of a picture of a frame: at most `width` wide, with no more pixels than a square of that width,
+/// the aspect kept, and never larger than the frame.
 pub(super) fn size(frame_width: u32, frame_height: u32, width: u32) -> (u32, u32) {
-    let (across, down, width) = (f64::from(frame_width.max(1)), f64::from(frame_height.max(1)), f64::from(width.max(1)));
+    let (across, down, width) =
+        (f64::from(frame_width.max(1)), f64::from(frame_height.max(1)), f64::from(width.max(1)));
     let ratio = (width / across).min((width * width / (across * down)).sqrt()).min(1.0);
     let side = |pixels: f64| (pixels * ratio).round().max(1.0) as u32;
     (side(across), side(down))
 }
 
-/// Longest JPEG of a picture of at most that width, bytes: a byte for each pixel, which is five times that of a camera's pictures and
-/// more than noise takes at the lower of the two qualities.
+/// Longest JPEG of a picture of at most that width, bytes: a byte for each pixel, which is five times that of
+/// a camera's pictures and more than noise takes at the lower of the two qualities.
 pub(super) fn jpeg_bytes(width: u32) -> usize {
     let width = width.min(MAX_PICTURE_WIDTH) as usize;
     width * width + HEAD_BYTES
 }
 
-/// Bytes of pixels that a worker may keep: three of the largest pictures (a frame that waits, one in inference, one being drawn), or
-/// more of smaller ones.
+/// Bytes of pixels that a worker may keep: three of the largest pictures (a frame that waits, one in
+/// inference, one being drawn), or more of smaller ones.
 pub(super) fn kept_bytes(width: u32) -> usize {
     let width = width.min(MAX_PICTURE_WIDTH) as usize;
     3 * 3 * width * width

@@ -7,7 +7,8 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use std::sync::Arc;
 
-/// Most bytes of the certificates for one camera: three of 4096-bit RSA. They travel in the order that starts a worker.
+/// Most bytes of the certificates for one camera: three of 4096-bit RSA. They travel in the order that starts
+/// a worker.
 pub const MAX_CERTIFICATE_BYTES: usize = 8 * 1024;
 
 /// Most certificates for one camera.
@@ -39,12 +40,15 @@ impl CameraTls {
     ///
     /// Errors: `Configuration`: no such form, or a file that holds no certificates, or too many.
     pub fn load(files: &[String], insecure: &[String]) -> Result<CameraTls> {
-        let wrong =
-            |entry: &str, why: String| Error::new(Kind::Configuration, format!("capture.camera_certificates: `{entry}` {why}"));
+        let wrong = |entry: &str, why: String| {
+            Error::new(Kind::Configuration, format!("capture.camera_certificates: `{entry}` {why}"))
+        };
         let mut certificates = Vec::new();
         for entry in files {
-            let (host, file) = entry.split_once('=').ok_or_else(|| wrong(entry, "is not HOST=FILE".into()))?;
-            let read = CertificateDer::pem_file_iter(file.trim()).and_then(Iterator::collect::<std::result::Result<Vec<_>, _>>);
+            let (host, file) =
+                entry.split_once('=').ok_or_else(|| wrong(entry, "is not HOST=FILE".into()))?;
+            let read = CertificateDer::pem_file_iter(file.trim())
+                .and_then(Iterator::collect::<std::result::Result<Vec<_>, _>>);
             let read: Vec<Vec<u8>> = read
                 .map_err(|cause| wrong(entry, format!("cannot be read: {cause}")))?
                 .into_iter()
@@ -52,13 +56,17 @@ impl CameraTls {
                 .collect();
             let bytes: usize = read.iter().map(Vec::len).sum();
             if read.is_empty() || read.len() > MAX_CERTIFICATES || bytes > MAX_CERTIFICATE_BYTES {
-                let why = format!("holds none, or more than {MAX_CERTIFICATES} of {MAX_CERTIFICATE_BYTES} bytes together");
+                let why = format!(
+                    "holds none, or more than {MAX_CERTIFICATES} of {MAX_CERTIFICATE_BYTES} bytes together"
+                );
                 return Err(wrong(entry, why));
             }
             certificates.push((host.trim().to_owned(), Arc::new(read)));
         }
         for host in insecure {
-            log::warn!("event=insecure_camera host={host} certificate=\"not looked at\" key=capture.insecure_cameras");
+            log::warn!(
+                "event=insecure_camera host={host} certificate=\"not looked at\" key=capture.insecure_cameras"
+            );
         }
         Ok(CameraTls { certificates, insecure: insecure.to_vec() })
     }
@@ -87,7 +95,10 @@ mod tests {
     #[test]
     fn each_host_has_its_own_certificates() {
         let tls = CameraTls {
-            certificates: vec![("Cam-1".into(), Arc::new(vec![vec![1]])), ("::1".into(), Arc::new(vec![vec![2]]))],
+            certificates: vec![
+                ("Cam-1".into(), Arc::new(vec![vec![1]])),
+                ("::1".into(), Arc::new(vec![vec![2]])),
+            ],
             insecure: vec!["10.0.0.7".into()],
         };
         let of = |url: &str| tls.of(&SourceReference::Text(url.into()));

@@ -95,8 +95,9 @@ impl Request {
                 Arg::Long("seconds") => request.seconds = parser.value()?.parse()?,
                 Arg::Long("max-fps") => request.max_fps = Some(parser.value()?.parse()?),
                 Arg::Long("engine") => {
-                    request.engine =
-                        parser.value()?.parse_with(|name| EngineChoice::from_name(name).ok_or("auto, cnn, tract or tensorrt"))?;
+                    request.engine = parser.value()?.parse_with(|name| {
+                        EngineChoice::from_name(name).ok_or("auto, cnn, tract or tensorrt")
+                    })?;
                 }
                 Arg::Long("confidence") => request.confidence = parser.value()?.parse()?,
                 Arg::Long("together") => request.together = true,
@@ -136,7 +137,14 @@ fn bench_engine(request: &Request) -> Result<ExitCode> {
     }
     let (model, threads) = (request.model()?.to_owned(), request.threads.unwrap_or(1).max(1));
     let (together, runs) = (request.together, request.runs.max(1));
-    let wanted = engine::Request { model, threads, together, runs, engine: request.engine, confidence: request.confidence };
+    let wanted = engine::Request {
+        model,
+        threads,
+        together,
+        runs,
+        engine: request.engine,
+        confidence: request.confidence,
+    };
     if request.profile {
         println!("{}", engine::profile(&wanted)?);
         return Ok(ExitCode::SUCCESS);
@@ -235,16 +243,20 @@ async fn measure(commands: &Commands, request: &Request, model: &Path, video: &s
     let port = socket.get_ref().local_addr().map_err(system("ask for the local address"))?.port();
     for _ in 0..request.sources {
         let reference = SourceReference::Text(video.to_owned());
-        let mut init = Init::new(model.display().to_string(), reference, UdpSink { host: "127.0.0.1".to_owned(), port });
+        let mut init =
+            Init::new(model.display().to_string(), reference, UdpSink { host: "127.0.0.1".to_owned(), port });
         init.max_fps = request.max_fps;
         commands.execute(Command::Init(Box::new(init))).await?;
     }
     for _ in 0..WARM_UP_FRAMES {
-        next_datagram(&socket, FIRST_FRAME).await?.ok_or_else(|| Error::new(Kind::Inference, "no frame came"))?;
+        next_datagram(&socket, FIRST_FRAME)
+            .await?
+            .ok_or_else(|| Error::new(Kind::Inference, "no frame came"))?;
     }
     let (start, cpu) = (Instant::now(), tree_cpu_seconds());
     let (mut frames, mut last) = (0, start);
-    while start.elapsed().as_secs_f64() < request.seconds && next_datagram(&socket, SILENCE).await?.is_some() {
+    while start.elapsed().as_secs_f64() < request.seconds && next_datagram(&socket, SILENCE).await?.is_some()
+    {
         frames += 1;
         last = Instant::now();
     }
@@ -255,7 +267,10 @@ async fn measure(commands: &Commands, request: &Request, model: &Path, video: &s
 
 async fn next_datagram(socket: &Async<UdpSocket>, patience: Duration) -> Result<Option<usize>> {
     let mut buffer = [0; 16];
-    let received = within(patience, socket.recv_from(&mut buffer)).await.transpose().map_err(system("receive a datagram"))?;
+    let received = within(patience, socket.recv_from(&mut buffer))
+        .await
+        .transpose()
+        .map_err(system("receive a datagram"))?;
     Ok(received.map(|(length, _)| length))
 }
 
@@ -264,8 +279,9 @@ fn tree() -> Vec<u32> {
     // Workers are forked by the spawner's thread, so the children of every thread count.
     let tasks = std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
     let children = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok());
-    let mut pids: Vec<u32> =
-        children.flat_map(|list| list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>()).collect();
+    let mut pids: Vec<u32> = children
+        .flat_map(|list| list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>())
+        .collect();
     let own = std::process::id();
     pids.push(own);
     pids.sort_unstable();
@@ -275,11 +291,17 @@ fn tree() -> Vec<u32> {
 
 fn tree_cpu_seconds() -> f64 {
     let ticks_per_second = rustix::param::clock_ticks_per_second() as f64;
-    // proc(5): fields 14 to 17 are utime, stime and those of waited-for children; the name in field 2 may hold spaces.
+    // proc(5): fields 14 to 17 are utime, stime and those of waited-for children; the name in field 2 may
+    // hold spaces.
     let ticks = |pid: &u32| {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
         let after_name = stat.rsplit_once(')').map(|(_, rest)| rest.to_owned()).unwrap_or_default();
-        after_name.split_whitespace().skip(11).take(4).filter_map(|field| field.parse::<u64>().ok()).sum::<u64>()
+        after_name
+            .split_whitespace()
+            .skip(11)
+            .take(4)
+            .filter_map(|field| field.parse::<u64>().ok())
+            .sum::<u64>()
     };
     tree().iter().map(ticks).sum::<u64>() as f64 / ticks_per_second
 }

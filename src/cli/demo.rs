@@ -1,4 +1,5 @@
-//! `weir demo`: the service with one pipeline on the bundled clip, its detections printed as they arrive over UDP.
+//! `weir demo`: the service with one pipeline on the bundled clip, its detections printed as they arrive over
+//! UDP.
 
 use super::{Options, present};
 use crate::command::{Command, Execute, Init, SourceReference};
@@ -45,16 +46,22 @@ pub(super) fn run(options: Options) -> Result<ExitCode> {
 /// Where the clip and the model lie: beside a clone, beside the binary, or where packages put them.
 fn find_assets() -> Result<PathBuf> {
     let beside = std::env::current_exe().ok().and_then(|exe| Some(exe.parent()?.to_owned()));
-    let candidates = std::env::var_os("WEIR_ASSETS_DIR").map(PathBuf::from).into_iter().chain([PathBuf::from("assets")]).chain(
-        beside
-            .into_iter()
-            .flat_map(|folder| [folder.join("assets"), folder.join("../share/weir/demo"), folder.join("../../assets")]),
-    );
+    let candidates = std::env::var_os("WEIR_ASSETS_DIR")
+        .map(PathBuf::from)
+        .into_iter()
+        .chain([PathBuf::from("assets")])
+        .chain(beside.into_iter().flat_map(|folder| {
+            [folder.join("assets"), folder.join("../share/weir/demo"), folder.join("../../assets")]
+        }));
     let mut candidates = candidates.chain([PathBuf::from("/usr/share/weir/demo")]);
     let found = candidates.find(|folder| folder.join(MODEL).is_file() && folder.join(CLIP).is_file());
     let found = found.and_then(|folder| folder.canonicalize().ok());
-    found
-        .ok_or_else(|| Error::new(Kind::Configuration, format!("no folder with {MODEL} and {CLIP}; name one in WEIR_ASSETS_DIR")))
+    found.ok_or_else(|| {
+        Error::new(
+            Kind::Configuration,
+            format!("no folder with {MODEL} and {CLIP}; name one in WEIR_ASSETS_DIR"),
+        )
+    })
 }
 
 async fn show(commands: &Commands, addresses: Addresses, assets: &std::path::Path) -> Result<()> {
@@ -63,8 +70,15 @@ async fn show(commands: &Commands, addresses: Addresses, assets: &std::path::Pat
     // With a scheme it is a stream: paced like a camera and started again at its end.
     let reference = SourceReference::Text(format!("file://{}", assets.join(CLIP).display()));
     let http = addresses.http;
-    let init = Init::new(assets.join(MODEL).display().to_string(), reference, UdpSink { host: "127.0.0.1".to_owned(), port });
-    println!("weir demo: the page is at http://{http}/ (HTTP API: http://{http}/docs, TCP: {}); Ctrl-C ends it", addresses.tcp);
+    let init = Init::new(
+        assets.join(MODEL).display().to_string(),
+        reference,
+        UdpSink { host: "127.0.0.1".to_owned(), port },
+    );
+    println!(
+        "weir demo: the page is at http://{http}/ (HTTP API: http://{http}/docs, TCP: {}); Ctrl-C ends it",
+        addresses.tcp
+    );
     commands.execute(Command::Init(Box::new(init))).await?;
     let mut buffer = vec![0; MAX_DATAGRAM_BYTES];
     loop {

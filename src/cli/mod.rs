@@ -9,9 +9,9 @@ mod models;
 mod present;
 
 use crate::config::{Config, SECRET_VARIABLES};
-use crate::confine::own;
 use crate::error::{Error, Kind, Result};
 use crate::folder;
+use crate::sandbox::own;
 use crate::{capture, infer, logging, service};
 use lexopt::{Arg, Parser, ValueExt};
 use std::ffi::OsString;
@@ -269,7 +269,9 @@ fn check(mut options: Options) -> Result<ExitCode> {
     let mut registry = service::registry_settings(&config);
     // On the command line a path is a path: who can read it may load it.
     let path = PathBuf::from(model).canonicalize().ok();
-    let served = |path: &Path| registry.models_dirs.iter().any(|dir| dir.canonicalize().is_ok_and(|dir| path.starts_with(dir)));
+    let served = |path: &Path| {
+        registry.models_dirs.iter().any(|dir| dir.canonicalize().is_ok_and(|dir| path.starts_with(dir)))
+    };
     let foreign = path.as_deref().filter(|path| path.is_file() && !served(path)).map(Path::to_owned);
     registry.models_dirs.extend(path.and_then(|path| Some(path.parent()?.to_owned())));
     match (infer::check::run(&registry, model), foreign) {
@@ -281,8 +283,9 @@ fn check(mut options: Options) -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         (Err(error), foreign) => {
-            let remedy =
-                foreign.filter(|_| error.message().contains("names")).and_then(|path| infer::check::remedy(&registry, &path));
+            let remedy = foreign
+                .filter(|_| error.message().contains("names"))
+                .and_then(|path| infer::check::remedy(&registry, &path));
             let Some(remedy) = remedy else { return Err(error) };
             eprintln!("weir: {}", error.message());
             println!("{remedy}");

@@ -27,9 +27,15 @@ pub(super) fn run(arguments: Vec<OsString>) -> Result<ExitCode> {
         ("show", [name]) => println!("{}", infer::check::run(&settings, name)?),
         ("remove", [name]) => match own::remove(name, &settings)? {
             None => println!("{name} is gone"),
-            Some(folder) => println!("{name} is gone; what weir did not write is still in {}", folder.display()),
+            Some(folder) => {
+                println!("{name} is gone; what weir did not write is still in {}", folder.display())
+            }
         },
-        _ => return Err(usage("weir models add FILE|list|show NAME|remove NAME; weir help models says what each takes")),
+        _ => {
+            return Err(usage(
+                "weir models add FILE|list|show NAME|remove NAME; weir help models says what each takes",
+            ));
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

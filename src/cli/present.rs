@@ -25,7 +25,8 @@ struct Metadata {
     frame_id: u64,
 }
 
-/// `source 0 frame 17: cat 0.83 at 212,96 (120x88), person 0.71 …`; what is no such datagram is shown as it is, made printable.
+/// `source 0 frame 17: cat 0.83 at 212,96 (120x88), person 0.71 …`; what is no such datagram is shown as it
+/// is, made printable.
 pub(super) fn line(payload: &[u8]) -> String {
     let parsed = std::str::from_utf8(payload).ok().and_then(|text| json::from_str::<Datagram>(text).ok());
     let Some(datagram) = parsed else {
@@ -38,7 +39,11 @@ pub(super) fn line(payload: &[u8]) -> String {
         // A class name comes from a model file: control characters must not reach the terminal.
         let class: String = p.class.chars().filter(|c| !c.is_control()).collect();
         // Writing to a String cannot fail.
-        let _ = write!(line, "{comma} {class} {:.2} at {:.0},{:.0} ({:.0}x{:.0})", p.confidence, p.x, p.y, p.width, p.height);
+        let _ = write!(
+            line,
+            "{comma} {class} {:.2} at {:.0},{:.0} ({:.0}x{:.0})",
+            p.confidence, p.x, p.y, p.width, p.height
+        );
     }
     if datagram.predictions.is_empty() {
         line.push_str(" nothing");

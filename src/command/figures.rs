@@ -5,8 +5,10 @@ use crate::sink::Queue;
 use std::rc::Rc;
 use std::time::Duration;
 
-/// Upper bounds of a histogram's buckets, seconds: from a tiny model on a fast machine to a frame that waited for a late camera.
-pub const BUCKETS_S: [f64; 14] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+/// Upper bounds of a histogram's buckets, seconds: from a tiny model on a fast machine to a frame that waited
+/// for a late camera.
+pub const BUCKETS_S: [f64; 14] =
+    [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
 
 /// How long something took, over all times it happened. Its size is fixed and observing allocates nothing.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -23,7 +25,8 @@ impl Histogram {
     /// One more.
     pub fn observe(&mut self, took: Duration) {
         let seconds = took.as_secs_f64();
-        let bucket = BUCKETS_S.iter().position(|bound| seconds <= *bound).and_then(|index| self.counts.get_mut(index));
+        let bucket =
+            BUCKETS_S.iter().position(|bound| seconds <= *bound).and_then(|index| self.counts.get_mut(index));
         *bucket.unwrap_or(&mut self.beyond) += 1;
         self.sum_s += seconds;
     }
@@ -69,7 +72,8 @@ pub struct Figures {
     pub datagrams_failed: u64,
     /// Times that the receiver's machine said that nobody listens on that port.
     pub datagrams_refused: u64,
-    /// What the model can find, and the most of each on one picture of the last second or two; `None` before it is loaded.
+    /// What the model can find, and the most of each on one picture of the last second or two; `None` before
+    /// it is loaded.
     pub objects: Option<(Rc<[String]>, Vec<u32>)>,
     /// One per sink whose messages may wait.
     pub queues: Vec<Queue>,
@@ -114,8 +118,12 @@ mod tests {
         for millis in [0, 1, 10, 11, 60_000] {
             histogram.observe(Duration::from_millis(millis));
         }
-        let below = |bound: f64| histogram.cumulative().find(|(upper, _)| *upper == bound).map(|(_, count)| count);
-        assert_eq!([below(0.001), below(0.01), below(0.025), below(30.0)], [Some(2), Some(3), Some(4), Some(4)]);
+        let below =
+            |bound: f64| histogram.cumulative().find(|(upper, _)| *upper == bound).map(|(_, count)| count);
+        assert_eq!(
+            [below(0.001), below(0.01), below(0.025), below(30.0)],
+            [Some(2), Some(3), Some(4), Some(4)]
+        );
         assert_eq!(histogram.count(), 5);
         assert!((histogram.sum_s() - 60.022).abs() < 1e-9);
         assert!(BUCKETS_S.is_sorted());

@@ -1,5 +1,5 @@
-//! Everything the product can be told, and what it answers: the two enums between the doors and the pipelines.
-//! No I/O type in here.
+//! Everything the product can be told, and what it answers: the two enums between the listeners and the
+//! pipelines. No I/O type in here.
 
 mod figures;
 pub mod init;
@@ -8,10 +8,14 @@ mod losses;
 mod report;
 
 pub use figures::{BUCKETS_S, Figures, Histogram, History, SourceFigures};
-pub use init::{Consumption, Filling, Init, ModelParameters, Property, Secret, Source, SourceReference};
+pub use init::{
+    Consumption, Filling, Init, ModelParameters, Property, Secret, SourceReference, SourceRequest,
+};
 pub use inventory::{Device, LocalModel, ModelInUse, Outline};
 pub use losses::{PacketLoss, PacketLosses};
-pub use report::{Context, Event, LatencyReport, Report, Severity, SourceMetadata, SourceProperties, SourceState, Update};
+pub use report::{
+    Context, Event, LatencyReport, Report, Severity, SourceMetadata, SourceProperties, SourceState, Update,
+};
 
 use crate::error::Result;
 use crate::sink::Outcome;
@@ -19,13 +23,14 @@ use crate::view::Shown;
 use std::rc::Rc;
 use uuid::Uuid;
 
-/// Sources of one pipeline. The reference has no limit; a turn waits for all of them, which makes more than this pointless.
+/// Sources of one pipeline. The reference has no limit; a turn waits for all of them, which makes more than
+/// this pointless.
 pub const MAX_SOURCES: usize = 16;
 
 /// Identifies a pipeline; always chosen by us.
 pub type PipelineId = Uuid;
 
-/// A request, whichever door it came through.
+/// A request, whichever listener it came through.
 #[derive(Debug)]
 pub enum Command {
     /// Ids of all pipelines in order of creation.
@@ -45,7 +50,7 @@ pub enum Command {
     /// The machine and what is in use of it.
     Device,
     /// The first picture of a source, which is opened for that alone.
-    Peek(Box<Source>),
+    Peek(Box<SourceRequest>),
     /// The oldest turn of a pipeline whose sink is in memory.
     Consume(PipelineId),
     /// End the pipeline and forget it.

@@ -81,7 +81,8 @@ impl Context {
 /// `event_type` with its payload.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// `MODEL_LOADING {stage, bytes, total_bytes}`; beyond the reference, and in a report only while it is so.
+    /// `MODEL_LOADING {stage, bytes, total_bytes}`; beyond the reference, and in a report only while it is
+    /// so.
     ModelLoading {
         /// `resolving`, `downloading`, `compiling`, `validating`.
         stage: &'static str,
@@ -127,7 +128,8 @@ pub enum Event {
         /// Redacted text.
         message: String,
     },
-    /// `SOURCE_NOTICE {source_id, message}`; beyond the reference: a source is played, and otherwise than asked for.
+    /// `SOURCE_NOTICE {source_id, message}`; beyond the reference: a source is played, and otherwise than
+    /// asked for.
     SourceNotice {
         /// 0-based index.
         source_id: u32,

@@ -1,4 +1,5 @@
-//! Secrets as systemd hands them over (`LoadCredential=weir.api-key`) and as files hold them, which only the service can read.
+//! Secrets as systemd hands them over (`LoadCredential=weir.api-key`) and as files hold them, which only the
+//! service can read.
 
 use super::Config;
 use super::mqtt::Mqtt;
@@ -14,8 +15,8 @@ const MAX_KEY_BYTES: u64 = 4 << 10;
 /// The credential that holds the password for the broker.
 const MQTT_PASSWORD: &str = "weir.mqtt-password";
 
-/// Takes the secrets from `directory` (`CREDENTIALS_DIRECTORY`) where they are there. They win over the environment: whoever
-/// made the credential meant it.
+/// Takes the secrets from `directory` (`CREDENTIALS_DIRECTORY`) where they are there. They win over the
+/// environment: whoever made the credential meant it.
 pub(super) fn apply(config: &mut Config, directory: &Path) -> Result<()> {
     if let Some(text) = read(&directory.join(API_KEY), &format!("credential {API_KEY}"))? {
         let key = text.trim();
@@ -117,7 +118,10 @@ mod tests {
         std::fs::write(&file, " two words \r\n").unwrap();
         assert_eq!(applied(false).unwrap(), " two words ");
         std::fs::write(directory.join(MQTT_PASSWORD), "other").unwrap();
-        assert_eq!((applied(true).unwrap().as_str(), applied(false).unwrap().as_str()), ("other", " two words "));
+        assert_eq!(
+            (applied(true).unwrap().as_str(), applied(false).unwrap().as_str()),
+            ("other", " two words ")
+        );
         for text in ["", "hunter2\nhunter3\n", &"hunter2".repeat(100)] {
             std::fs::write(&file, text).unwrap();
             assert!(!applied(false).unwrap_err().to_string().contains("hunter2"));

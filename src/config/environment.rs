@@ -38,7 +38,9 @@ pub(super) const VARIABLES: &[(&str, Setter)] = &[
     ("WEIR_ENGINE", |c, v| text(&mut c.models.engine, v)),
     ("TENSORRT_CACHE_PATH", |c, v| path(&mut c.tensorrt.cache_dir, v)),
     ("WEIR_OFFLINE", |c, v| flag(&mut c.models.offline, v)),
-    ("MODEL_VALIDATION_DISABLED", |c, v| flag(&mut c.models.validate, v).map(|()| c.models.validate = !c.models.validate)),
+    ("MODEL_VALIDATION_DISABLED", |c, v| {
+        flag(&mut c.models.validate, v).map(|()| c.models.validate = !c.models.validate)
+    }),
     ("DISABLE_PREPROC_CONTRAST", |c, v| flag(&mut c.models.disable_contrast, v)),
     ("DISABLE_PREPROC_GRAYSCALE", |c, v| flag(&mut c.models.disable_grayscale, v)),
     ("DISABLE_PREPROC_STATIC_CROP", |c, v| flag(&mut c.models.disable_static_crop, v)),
@@ -64,7 +66,9 @@ pub(super) fn apply(config: &mut Config, environment: impl Fn(&str) -> Option<St
     for (name, set) in VARIABLES {
         if let Some(value) = environment(name).filter(|value| !value.is_empty()) {
             // The value is not shown: it may be a secret.
-            set(config, &value).map_err(|why| Error::new(Kind::Configuration, format!("environment variable {name}: {why}")))?;
+            set(config, &value).map_err(|why| {
+                Error::new(Kind::Configuration, format!("environment variable {name}: {why}"))
+            })?;
         }
     }
     Ok(())
@@ -114,7 +118,9 @@ mod tests {
 
     fn applied(set: &[(&str, &str)]) -> Result<Config> {
         let mut config = Config::default();
-        apply(&mut config, |name| set.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned()))?;
+        apply(&mut config, |name| {
+            set.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
+        })?;
         Ok(config)
     }
 

@@ -4,13 +4,13 @@
 
 mod cache;
 mod credentials;
-mod doors;
 mod environment;
+mod listeners;
 mod mqtt;
 mod tensorrt;
 
-pub use doors::{Access, Limits, Sinks, Sources, Tls};
 pub use environment::SECRET_VARIABLES;
+pub use listeners::{Access, Limits, Sinks, Sources, Tls};
 pub use mqtt::Mqtt;
 pub use tensorrt::TensorRt;
 
@@ -69,9 +69,11 @@ pub struct Tcp {
     pub host: String,
     /// Port; 0 takes a free one. Environment: STREAM_MANAGER_PORT, PORT.
     pub port: u16,
-    /// Longest silence of a client in the middle of a message, seconds. Environment: STREAM_MANAGER_SOCKET_TIMEOUT.
+    /// Longest silence of a client in the middle of a message, seconds. Environment:
+    /// STREAM_MANAGER_SOCKET_TIMEOUT.
     pub socket_timeout_s: f64,
-    /// A Unix socket that speaks the same protocol to the service's own user and group, without token; empty: none.
+    /// A Unix socket that speaks the same protocol to the service's own user and group, without token; empty:
+    /// none.
     pub unix: PathBuf,
 }
 
@@ -85,18 +87,20 @@ pub struct Http {
     pub port: u16,
     /// Origins that browsers may call from (`https://dashboard.example`, or `*`); empty: none.
     pub cors_origins: Vec<String>,
-    /// Host names it answers to, against DNS rebinding; addresses and `localhost` always pass, `*` is any name. Empty: the
-    /// machine's own name while it listens on loopback only, else any.
+    /// Host names it answers to, against DNS rebinding; addresses and `localhost` always pass, `*` is any
+    /// name. Empty: the machine's own name while it listens on loopback only, else any.
     pub hosts: Vec<String>,
     /// Addresses and networks of reverse proxies whose `X-Forwarded-For` counts; empty: none.
     pub trusted_proxies: Vec<String>,
     /// Whether pictures of cameras are shown (`snapshot.jpg`, `live.mjpeg`).
     pub pictures: bool,
-    /// Width of the largest picture, pixels; one has no more of them than a square of that width. 4096 at most.
+    /// Width of the largest picture, pixels; one has no more of them than a square of that width. 4096 at
+    /// most.
     pub picture_width: u32,
     /// Clients that look at pictures at once.
     pub picture_viewers: usize,
-    /// A Unix socket that speaks the same protocol to the service's own user and group, without token; empty: none.
+    /// A Unix socket that speaks the same protocol to the service's own user and group, without token; empty:
+    /// none.
     pub unix: PathBuf,
 }
 
@@ -104,17 +108,20 @@ pub struct Http {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Models {
-    /// Downloaded models are kept here. Empty: systemd's CACHE_DIRECTORY; else `/tmp/cache` where it is there and ours; else
-    /// `/var/cache/weir` for root, `weir` in XDG_CACHE_HOME or `~/.cache` for others. Environment: MODEL_CACHE_DIR.
+    /// Downloaded models are kept here. Empty: systemd's CACHE_DIRECTORY; else `/tmp/cache` where it is there
+    /// and ours; else `/var/cache/weir` for root, `weir` in XDG_CACHE_HOME or `~/.cache` for others.
+    /// Environment: MODEL_CACHE_DIR.
     pub cache_dir: PathBuf,
     /// Folders below which a model_id may be a path. Environment: WEIR_MODELS_DIR (separated by `:`).
     pub dirs: Vec<PathBuf>,
     /// The Roboflow API. Environment: API_BASE_URL.
     pub api_base_url: String,
-    /// `host[:port]` of a license server that all requests go through; empty: none. Environment: LICENSE_SERVER.
+    /// `host[:port]` of a license server that all requests go through; empty: none. Environment:
+    /// LICENSE_SERVER.
     pub license_server: String,
-    /// Certificates that the API and its storage may show or be signed by, PEM: of a CA, or of a server itself. Empty: those
-    /// that the system trusts. Environment: REQUESTS_CA_BUNDLE; SSL_CERT_FILE where this is empty.
+    /// Certificates that the API and its storage may show or be signed by, PEM: of a CA, or of a server
+    /// itself. Empty: those that the system trusts. Environment: REQUESTS_CA_BUNDLE; SSL_CERT_FILE where this
+    /// is empty.
     pub ca_file: PathBuf,
     /// What the API is told of this device; empty: its host name. Environment: DEVICE_ID.
     pub device_id: String,
@@ -130,7 +137,8 @@ pub struct Models {
     pub load_timeout_s: f64,
     /// `auto`, `cnn`, `tract` or `tensorrt`. Environment: WEIR_ENGINE.
     pub engine: String,
-    /// Run a model once after loading and compare its classes with its names. Environment: MODEL_VALIDATION_DISABLED.
+    /// Run a model once after loading and compare its classes with its names. Environment:
+    /// MODEL_VALIDATION_DISABLED.
     pub validate: bool,
     /// Never call out: only the cache and local files. Environment: WEIR_OFFLINE.
     pub offline: bool,
@@ -140,7 +148,8 @@ pub struct Models {
     pub disable_grayscale: bool,
     /// Pass over the static crop of a model's pre-processing. Environment: DISABLE_PREPROC_STATIC_CROP.
     pub disable_static_crop: bool,
-    /// For pipelines that bring no key. Environment only: ROBOFLOW_API_KEY, API_KEY; or systemd's credential `weir.api-key`.
+    /// For pipelines that bring no key. Environment only: ROBOFLOW_API_KEY, API_KEY; or systemd's credential
+    /// `weir.api-key`.
     #[serde(skip)]
     pub api_key: Option<Secret>,
     /// JSON object of headers for every API request. Environment only: ROBOFLOW_API_EXTRA_HEADERS.
@@ -178,19 +187,23 @@ pub struct Capture {
     pub stride_files: bool,
     /// Memory of one worker process beside its frames and pictures, bytes; 16777216 at least.
     pub worker_memory_bytes: u64,
-    /// Most that a worker gets where its source announces pictures that need more, bytes; counted in `service.memory_limit_bytes`.
+    /// Most that a worker gets where its source announces pictures that need more, bytes; counted in
+    /// `service.memory_limit_bytes`.
     pub worker_memory_max_bytes: u64,
     /// Longest time to open a source, seconds.
     pub open_timeout_s: f64,
     /// A source that is silent for longer is opened again, seconds.
     pub stall_timeout_s: f64,
-    /// A source that sends no key frame for longer is reported in `status`, seconds. Cameras send one every 1 to 10 seconds.
+    /// A source that sends no key frame for longer is reported in `status`, seconds. Cameras send one every 1
+    /// to 10 seconds.
     pub key_frame_timeout_s: f64,
     /// RTSP over UDP instead of TCP where the reference does not say.
     pub rtsp_udp: bool,
-    /// `HOST=FILE`: certificates (PEM) that alone vouch for this `rtsps://` or `https://` camera: its own, or its authority's.
+    /// `HOST=FILE`: certificates (PEM) that alone vouch for this `rtsps://` or `https://` camera: its own, or
+    /// its authority's.
     pub camera_certificates: Vec<String>,
-    /// Cameras whose certificates are not looked at: whoever stands between can read and forge pictures and learn passwords. `*`: all.
+    /// Cameras whose certificates are not looked at: whoever stands between can read and forge pictures and
+    /// learn passwords. `*`: all.
     pub insecure_cameras: Vec<String>,
 }
 
@@ -206,12 +219,14 @@ pub struct Service {
     pub memory_limit_bytes: u64,
     /// `error`, `warning`, `info`, `debug` or `trace`. Environment: LOG_LEVEL.
     pub log_level: String,
-    /// Pipelines are kept here and run again after a restart; empty: they are not. Environment: STATE_DIRECTORY (systemd sets it).
+    /// Pipelines are kept here and run again after a restart; empty: they are not. Environment:
+    /// STATE_DIRECTORY (systemd sets it).
     pub state_dir: PathBuf,
-    /// A pipeline for each `NAME.json` in here, which holds what `init` takes; read again on SIGHUP. Empty: none.
+    /// A pipeline for each `NAME.json` in here, which holds what `init` takes; read again on SIGHUP. Empty:
+    /// none.
     pub pipelines_dir: PathBuf,
-    /// Accept cache, state and plan folders that others can write to: for volumes that are open and yet nobody else's, as
-    /// Kubernetes' emptyDir. Environment: WEIR_OPEN_FOLDERS.
+    /// Accept cache, state and plan folders that others can write to: for volumes that are open and yet
+    /// nobody else's, as Kubernetes' emptyDir. Environment: WEIR_OPEN_FOLDERS.
     pub open_folders: bool,
     /// A file that names both addresses once they listen; empty: none. Flag: --ports-file.
     pub ports_file: PathBuf,
@@ -272,7 +287,13 @@ impl Default for Models {
 
 impl Default for Detection {
     fn default() -> Self {
-        Detection { confidence: 0.4, iou_threshold: 0.3, max_detections: 300, max_candidates: 3000, class_agnostic_nms: false }
+        Detection {
+            confidence: 0.4,
+            iou_threshold: 0.3,
+            max_detections: 300,
+            max_candidates: 3000,
+            class_agnostic_nms: false,
+        }
     }
 }
 
@@ -310,7 +331,8 @@ impl Default for Service {
 }
 
 impl Config {
-    /// Reads the file (`--config`, or [`DEFAULT_PATH`] where it exists) and the environment, and checks the result.
+    /// Reads the file (`--config`, or [`DEFAULT_PATH`] where it exists) and the environment, and checks the
+    /// result.
     pub fn load(path: Option<&Path>, environment: impl Fn(&str) -> Option<String>) -> Result<Config> {
         let mut config = match path {
             Some(path) => Config::read(path)?,
@@ -336,24 +358,36 @@ impl Config {
             ("service.state_dir", &self.service.state_dir),
             ("tensorrt.cache_dir", &self.tensorrt.cache_dir),
         ];
-        folders.into_iter().map(|(key, path)| (key, path.as_path())).filter(|(_, path)| !path.as_os_str().is_empty())
+        folders
+            .into_iter()
+            .map(|(key, path)| (key, path.as_path()))
+            .filter(|(_, path)| !path.as_os_str().is_empty())
     }
 
     fn read(path: &Path) -> Result<Config> {
-        let unreadable = |cause| Error::new(Kind::Configuration, format!("cannot read {}", path.display())).because(cause);
+        let unreadable =
+            |cause| Error::new(Kind::Configuration, format!("cannot read {}", path.display())).because(cause);
         let size = std::fs::metadata(path).map_err(unreadable)?.len();
         if size > MAX_FILE_BYTES {
-            return Err(Error::new(Kind::Configuration, format!("{} is larger than {MAX_FILE_BYTES} bytes", path.display())));
+            return Err(Error::new(
+                Kind::Configuration,
+                format!("{} is larger than {MAX_FILE_BYTES} bytes", path.display()),
+            ));
         }
-        Config::parse(&std::fs::read_to_string(path).map_err(unreadable)?)
-            .map_err(|error| Error::new(Kind::Configuration, format!("{}: {}", path.display(), error.message())))
+        Config::parse(&std::fs::read_to_string(path).map_err(unreadable)?).map_err(|error| {
+            Error::new(Kind::Configuration, format!("{}: {}", path.display(), error.message()))
+        })
     }
 
     /// Parses TOML. An unknown key is an error that names the nearest known one.
     pub fn parse(text: &str) -> Result<Config> {
         toml::from_str(text).map_err(|error| {
-            let hint = nearest(error.message()).map(|known| format!("; did you mean `{known}`?")).unwrap_or_default();
-            let line = error.span().map_or(0, |span| text.get(..span.start).unwrap_or_default().matches('\n').count() + 1);
+            let hint = nearest(error.message())
+                .map(|known| format!("; did you mean `{known}`?"))
+                .unwrap_or_default();
+            let line = error
+                .span()
+                .map_or(0, |span| text.get(..span.start).unwrap_or_default().matches('\n').count() + 1);
             let message = error.message().split(", expected").next().unwrap_or_default();
             Error::new(Kind::Configuration, format!("line {line}: {message}{hint}"))
         })
@@ -376,14 +410,22 @@ impl Config {
         for (key, value) in seconds.into_iter().chain(self.limits.seconds()) {
             // A day: longer than any of these can mean, and far from the limits of a Duration.
             if !(value > 0.0 && value <= 86_400.0) {
-                return Err(Error::new(Kind::Configuration, format!("{key} = {value} is not between 0 and 86400 seconds")));
+                return Err(Error::new(
+                    Kind::Configuration,
+                    format!("{key} = {value} is not between 0 and 86400 seconds"),
+                ));
             }
         }
         let detection = &self.detection;
-        for (key, value) in [("detection.confidence", detection.confidence), ("detection.iou_threshold", detection.iou_threshold)]
-        {
+        for (key, value) in [
+            ("detection.confidence", detection.confidence),
+            ("detection.iou_threshold", detection.iou_threshold),
+        ] {
             if !(0.0..=1.0).contains(&value) {
-                return Err(Error::new(Kind::Configuration, format!("{key} = {value} is not between 0 and 1")));
+                return Err(Error::new(
+                    Kind::Configuration,
+                    format!("{key} = {value} is not between 0 and 1"),
+                ));
             }
         }
         let service = &self.service;
@@ -392,27 +434,37 @@ impl Config {
             return Err(Error::new(Kind::Configuration, message));
         }
         if service.max_pipelines == 0 {
-            return Err(Error::new(Kind::Configuration, "service.max_pipelines = 0 would leave nothing to do"));
+            return Err(Error::new(
+                Kind::Configuration,
+                "service.max_pipelines = 0 would leave nothing to do",
+            ));
         }
         if self.capture.worker_memory_bytes < MIN_WORKER_BYTES {
-            let message = format!("capture.worker_memory_bytes must be {MIN_WORKER_BYTES} at least: no decoder starts with less");
+            let message = format!(
+                "capture.worker_memory_bytes must be {MIN_WORKER_BYTES} at least: no decoder starts with less"
+            );
             return Err(Error::new(Kind::Configuration, message));
         }
         let width = self.http.picture_width;
         if !(MIN_PICTURE_WIDTH..=MAX_PICTURE_WIDTH).contains(&width) {
             let range = format!("{MIN_PICTURE_WIDTH} to {MAX_PICTURE_WIDTH}");
-            return Err(Error::new(Kind::Configuration, format!("http.picture_width = {width} is not {range} pixels")));
+            return Err(Error::new(
+                Kind::Configuration,
+                format!("http.picture_width = {width} is not {range} pixels"),
+            ));
         }
         let limits = &self.limits;
         if limits.connections == 0 || limits.connections_per_address == 0 || limits.message_bytes == 0 {
             return Err(Error::new(Kind::Configuration, "a limit of 0 would let nobody in"));
         }
-        if limits.head_bytes < doors::MIN_HEAD_BYTES || limits.headers == 0 {
-            let text = format!("limits.head_bytes must be {} at least, limits.headers 1", doors::MIN_HEAD_BYTES);
+        if limits.head_bytes < listeners::MIN_HEAD_BYTES || limits.headers == 0 {
+            let text =
+                format!("limits.head_bytes must be {} at least, limits.headers 1", listeners::MIN_HEAD_BYTES);
             return Err(Error::new(Kind::Configuration, text));
         }
         if EngineChoice::from_name(&self.models.engine).is_none() {
-            let message = format!("models.engine = \"{}\" is none of auto, cnn, tract, tensorrt", self.models.engine);
+            let message =
+                format!("models.engine = \"{}\" is none of auto, cnn, tract, tensorrt", self.models.engine);
             return Err(Error::new(Kind::Configuration, message));
         }
         if let Some(fault) = self.mqtt.fault().or_else(|| self.sinks.fault()) {
@@ -465,8 +517,8 @@ mod tests {
     #[test]
     fn the_reference_holds_every_key_with_its_default_and_every_variable() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let [keys, page] =
-            ["packaging/weir.toml", "docs/reference.md"].map(|name| std::fs::read_to_string(root.join(name)).unwrap());
+        let [keys, page] = ["packaging/weir.toml", "docs/reference.md"]
+            .map(|name| std::fs::read_to_string(root.join(name)).unwrap());
         let mut section = "";
         for line in keys.lines() {
             if let Some(name) = line.strip_prefix('[') {
@@ -485,7 +537,10 @@ mod tests {
     #[test]
     fn an_unknown_key_names_the_nearest() {
         let error = Config::parse("[tcp]\nsocket_timeout = 3.0\n").unwrap_err();
-        assert_eq!(error.message(), "line 2: unknown field `socket_timeout`; did you mean `socket_timeout_s`?");
+        assert_eq!(
+            error.message(),
+            "line 2: unknown field `socket_timeout`; did you mean `socket_timeout_s`?"
+        );
     }
 
     #[test]
@@ -505,7 +560,11 @@ mod tests {
             "[service]\nmax_pipelines = 0",
             "[capture]\nworker_memory_bytes = 256",
         ] {
-            assert_eq!(Config::parse(text).unwrap().check().unwrap_err().kind(), Kind::Configuration, "{text}");
+            assert_eq!(
+                Config::parse(text).unwrap().check().unwrap_err().kind(),
+                Kind::Configuration,
+                "{text}"
+            );
         }
     }
 

@@ -15,7 +15,8 @@ pub struct Mqtt {
     pub port: u16,
     /// Speak TLS with it.
     pub tls: bool,
-    /// Certificates that it may show or be signed by, PEM: of a CA, or of the broker itself. Empty: those that the system trusts.
+    /// Certificates that it may show or be signed by, PEM: of a CA, or of the broker itself. Empty: those
+    /// that the system trusts.
     pub ca_file: PathBuf,
     /// Certificate that this device shows, PEM; empty: none.
     pub certificate: PathBuf,
@@ -23,20 +24,24 @@ pub struct Mqtt {
     pub key: PathBuf,
     /// User name; empty: none.
     pub user: String,
-    /// A file that holds the password alone; empty: none. Environment: WEIR_MQTT_PASSWORD; the systemd credential
-    /// `weir.mqtt-password` wins over both.
+    /// A file that holds the password alone; empty: none. Environment: WEIR_MQTT_PASSWORD; the systemd
+    /// credential `weir.mqtt-password` wins over both.
     pub password_file: PathBuf,
-    /// What this device calls itself to the broker; no two may have the same. Empty: `weir-` and the host name.
+    /// What this device calls itself to the broker; no two may have the same. Empty: `weir-` and the host
+    /// name.
     pub client_id: String,
     /// Longest silence on the connection before it is tried, seconds.
     pub keep_alive_s: u16,
     /// Where topics of this service begin. Empty: `weir/` and the host name.
     pub base_topic: String,
-    /// Take `pause` and `resume` on `<base_topic>/pipelines/<id>/set`: whoever may publish there then steers pipelines.
+    /// Take `pause` and `resume` on `<base_topic>/pipelines/<id>/set`: whoever may publish there then steers
+    /// pipelines.
     pub commands: bool,
-    /// Tell Home Assistant of every pipeline below this topic, which it calls the discovery prefix (`homeassistant`). Empty: do not.
+    /// Tell Home Assistant of every pipeline below this topic, which it calls the discovery prefix
+    /// (`homeassistant`). Empty: do not.
     pub discovery_prefix: String,
-    /// Where Home Assistant reaches this service's HTTP API, for pictures (`http://192.168.0.7:8080`). Empty: no pictures.
+    /// Where Home Assistant reaches this service's HTTP API, for pictures (`http://192.168.0.7:8080`). Empty:
+    /// no pictures.
     pub http_url: String,
     /// The password. Environment only: WEIR_MQTT_PASSWORD; or the file, or the credential.
     #[serde(skip)]
@@ -75,7 +80,9 @@ impl Mqtt {
     pub(super) fn fault(&self) -> Option<String> {
         for (key, text) in [("client_id", &self.client_id), ("user", &self.user)] {
             if text.len() > MAX_NAME_BYTES || text.contains(char::is_control) {
-                return Some(format!("mqtt.{key} is longer than {MAX_NAME_BYTES} bytes or holds control characters"));
+                return Some(format!(
+                    "mqtt.{key} is longer than {MAX_NAME_BYTES} bytes or holds control characters"
+                ));
             }
         }
         for (key, text) in [("base_topic", &self.base_topic), ("discovery_prefix", &self.discovery_prefix)] {
@@ -85,7 +92,10 @@ impl Mqtt {
         }
         if !KEEP_ALIVE_S.contains(&self.keep_alive_s) {
             let (least, most) = (KEEP_ALIVE_S.start(), KEEP_ALIVE_S.end());
-            return Some(format!("mqtt.keep_alive_s = {} is not between {least} and {most}", self.keep_alive_s));
+            return Some(format!(
+                "mqtt.keep_alive_s = {} is not between {least} and {most}",
+                self.keep_alive_s
+            ));
         }
         let is_set = |path: &PathBuf| !path.as_os_str().is_empty();
         if is_set(&self.certificate) != is_set(&self.key) {
@@ -96,7 +106,8 @@ impl Mqtt {
             return Some(format!("mqtt.http_url = \"{}\" is no address of HTTP", self.http_url));
         }
         let wants_tls = is_set(&self.ca_file) || is_set(&self.certificate);
-        (wants_tls && !self.tls).then(|| "mqtt.ca_file and mqtt.certificate are for TLS: set mqtt.tls = true".to_owned())
+        (wants_tls && !self.tls)
+            .then(|| "mqtt.ca_file and mqtt.certificate are for TLS: set mqtt.tls = true".to_owned())
     }
 
     /// Largest password that is taken, bytes.

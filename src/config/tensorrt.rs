@@ -1,6 +1,6 @@
 //! NVIDIA GPUs.
 
-use crate::infer::tensorrt::Settings;
+use crate::infer::tensorrt::TensorRtSettings;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -18,7 +18,8 @@ pub struct TensorRt {
     pub cache_dir: PathBuf,
     /// NVIDIA's program that makes a plan of a model.
     pub trtexec: PathBuf,
-    /// Longest time to build a plan, seconds. `limits.command_timeout_s` holds for the `init` that asks for it, too.
+    /// Longest time to build a plan, seconds. `limits.command_timeout_s` holds for the `init` that asks for
+    /// it, too.
     pub build_timeout_s: f64,
     /// `fp16` or `fp32`. From TensorRT 11 on the model alone decides.
     pub precision: String,
@@ -30,7 +31,8 @@ pub struct TensorRt {
 
 impl Default for TensorRt {
     fn default() -> Self {
-        let Settings { trtexec, build_timeout, max_batch, batch_wait, .. } = Settings::default();
+        let TensorRtSettings { trtexec, build_timeout, max_batch, batch_wait, .. } =
+            TensorRtSettings::default();
         TensorRt {
             libraries: PathBuf::new(),
             cache_dir: PathBuf::new(),
@@ -50,15 +52,18 @@ impl TensorRt {
             return Some(format!("tensorrt.precision = \"{}\" is none of fp16, fp32", self.precision));
         }
         if !(1..=LARGEST_BATCH).contains(&self.max_batch) {
-            return Some(format!("tensorrt.max_batch = {} is not between 1 and {LARGEST_BATCH}", self.max_batch));
+            return Some(format!(
+                "tensorrt.max_batch = {} is not between 1 and {LARGEST_BATCH}",
+                self.max_batch
+            ));
         }
         None
     }
 
     /// What the engine is told.
-    pub(crate) fn settings(&self) -> Settings {
+    pub(crate) fn settings(&self) -> TensorRtSettings {
         let named = |path: &PathBuf| Some(path.clone()).filter(|path| !path.as_os_str().is_empty());
-        Settings {
+        TensorRtSettings {
             libraries: named(&self.libraries),
             cache_dir: named(&self.cache_dir),
             trtexec: self.trtexec.clone(),

@@ -8,7 +8,7 @@ use super::engine::{self, Options};
 use super::family::recognise::{self, Hints};
 use super::onnx::{Description, Graph, Input};
 use super::process::{Limits, Loaded, Session};
-use super::registry::{NAMES_KEYS, Names, Settings};
+use super::registry::{NAMES_KEYS, Names, RegistrySettings};
 use super::{Run, cnn, tensorrt};
 use crate::clock::process_cpu_time;
 use crate::error::{Error, Kind, Result};
@@ -39,7 +39,8 @@ pub struct Request {
     pub confidence: f32,
 }
 
-/// What came out. Milliseconds are per round: one run on each thread at the same time, or one run on all of them.
+/// What came out. Milliseconds are per round: one run on each thread at the same time, or one run on all of
+/// them.
 #[derive(Debug, Clone)]
 pub struct Figures {
     /// Which engine it was.
@@ -75,7 +76,8 @@ pub fn run(request: &Request) -> Result<Figures> {
     }
     let session = open(&request.model)?;
     let graph = session.description().clone();
-    let ([width, height], budget_bytes) = (sides(graph.input()), Settings::default().memory_budget_bytes);
+    let ([width, height], budget_bytes) =
+        (sides(graph.input()), RegistrySettings::default().memory_budget_bytes);
     let hints = Hints::of_graph(&graph, class_names(&graph), (width, height));
     let options = Options {
         width,
@@ -83,7 +85,7 @@ pub fn run(request: &Request) -> Result<Figures> {
         choice: request.engine,
         budget_bytes,
         weights: &request.model,
-        tensorrt: &tensorrt::Settings::default(),
+        tensorrt: &tensorrt::TensorRtSettings::default(),
         scores: &|shapes| recognise::family(shapes, &hints).ok()?.family.scores(shapes),
         building: &|| Ok(()),
     };
@@ -106,7 +108,8 @@ pub fn run(request: &Request) -> Result<Figures> {
         wall_ms_median: at(&wall, runs / 2),
         cpu_ms_min: at(&cpu, 0),
         cpu_ms_median: at(&cpu, runs / 2),
-        peak_rss_bytes: peak_rss_bytes("self") + engine.process().map_or(0, |pid| peak_rss_bytes(&pid.to_string())),
+        peak_rss_bytes: peak_rss_bytes("self")
+            + engine.process().map_or(0, |pid| peak_rss_bytes(&pid.to_string())),
         arena_bytes: engine.arena_bytes(),
         weights_bytes: engine.weights_bytes(),
     })
@@ -118,7 +121,7 @@ fn read(request: &Request) -> Result<(Graph, [usize; 2], u64)> {
 }
 
 fn read_file(model: &Path) -> Result<(Graph, [usize; 2], u64)> {
-    let budget_bytes = Settings::default().memory_budget_bytes;
+    let budget_bytes = RegistrySettings::default().memory_budget_bytes;
     let graph = Graph::read_file(model, u64::MAX, budget_bytes)?;
     let sides = sides(graph.input());
     Ok((graph, sides, budget_bytes))
@@ -126,8 +129,12 @@ fn read_file(model: &Path) -> Result<(Graph, [usize; 2], u64)> {
 
 /// The model, read in a process of its own.
 fn open(model: &Path) -> Result<Session<'static>> {
-    let settings = Settings::default();
-    let limits = Limits { max_file_bytes: u64::MAX, budget_bytes: settings.memory_budget_bytes, timeout: settings.load_timeout };
+    let settings = RegistrySettings::default();
+    let limits = Limits {
+        max_file_bytes: u64::MAX,
+        budget_bytes: settings.memory_budget_bytes,
+        timeout: settings.load_timeout,
+    };
     Session::open(model, limits, &|| Ok(()))
 }
 
@@ -159,8 +166,8 @@ struct Round {
     cpu: Duration,
 }
 
-/// Lets each arena run in its own thread, all at the same time, `count` times after one to warm up. `process`: one whose CPU time
-/// counts too.
+/// Lets each arena run in its own thread, all at the same time, `count` times after one to warm up.
+/// `process`: one whose CPU time counts too.
 fn time_rounds(arenas: Vec<Box<dyn Run>>, count: usize, process: Option<u32>) -> Result<Vec<Round>> {
     let cpu_time = || process_cpu_time() + process.map_or(Duration::ZERO, cpu_time_of);
     // The threads and this one, which holds the watch.
@@ -257,10 +264,18 @@ impl fmt::Display for Figures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "engine {} threads {} runs {}", self.engine, self.threads, self.runs)?;
         writeln!(f, "wall   {:.2} ms at best, {:.2} ms median", self.wall_ms_min, self.wall_ms_median)?;
-        writeln!(f, "cpu    {:.2} ms at best, {:.2} ms median, per run", self.cpu_ms_min, self.cpu_ms_median)?;
+        writeln!(
+            f,
+            "cpu    {:.2} ms at best, {:.2} ms median, per run",
+            self.cpu_ms_min, self.cpu_ms_median
+        )?;
         let mebibytes = |bytes: f64| bytes / f64::from(1 << 20);
         let (weights, arena) = (mebibytes(self.weights_bytes as f64), mebibytes(self.arena_bytes as f64));
-        write!(f, "memory {weights:.1} MiB weights, {arena:.1} MiB arena, {:.1} MiB peak", mebibytes(self.peak_rss_bytes as f64))
+        write!(
+            f,
+            "memory {weights:.1} MiB weights, {arena:.1} MiB arena, {:.1} MiB peak",
+            mebibytes(self.peak_rss_bytes as f64)
+        )
     }
 }
 
@@ -278,7 +293,10 @@ pub fn ways(request: &Request) -> Result<Ways> {
 
 impl fmt::Display for Ways {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "median µs of CPU time on one thread; expected cost in thousands of multiply-adds of a vector")?;
+        writeln!(
+            f,
+            "median µs of CPU time on one thread; expected cost in thousands of multiply-adds of a vector"
+        )?;
         writeln!(
             f,
             "{:<22} {:>9} {:>9} {:>9}  {:>8} {:>8} {:>8}  {:<8} {:>6}",
@@ -289,8 +307,12 @@ impl fmt::Display for Ways {
             let [inputs, outputs, rows, columns] = layer.shape;
             let micros = layer.times.map(|time| time.as_secs_f64() * 1e6);
             let [direct, kept, remade] = layer.costs.map(|cost| cost / 1e3);
-            let chosen = cnn::Way::ALL.iter().position(|&way| way == layer.chosen).map_or(f64::NAN, |way| micros[way]);
-            // kept factors are a choice only where memory allows them, so what counts is the better of the other ways
+            let chosen = cnn::Algorithm::ALL
+                .iter()
+                .position(|&way| way == layer.chosen)
+                .map_or(f64::NAN, |way| micros[way]);
+            // kept factors are a choice only where memory allows them, so what counts is the better of the
+            // other ways
             let least = micros[0].min(micros[2]).min(chosen);
             (taken, best) = (taken + chosen, best + least);
             let shape = format!("{inputs}→{outputs} {rows}×{columns}");
@@ -302,7 +324,11 @@ impl fmt::Display for Ways {
                 "{shape:<22} {a:>9.1} {b:>9.1} {c:>9.1}  {direct:>8.1} {kept:>8.1} {remade:>8.1}  {chosen:<8} {off:>5.1}%"
             )?;
         }
-        write!(f, "chosen together {taken:.1} µs, {:.2}% above the better way of each", 100.0 * (taken / best - 1.0))
+        write!(
+            f,
+            "chosen together {taken:.1} µs, {:.2}% above the better way of each",
+            100.0 * (taken / best - 1.0)
+        )
     }
 }
 
@@ -342,8 +368,15 @@ mod tests {
     #[test]
     fn figures_of_the_toy_model_make_sense() {
         let model = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/assets/toy.onnx"));
-        let figures =
-            run(&Request { model, threads: 2, together: false, runs: 3, engine: EngineChoice::Tract, confidence: 0.0 }).unwrap();
+        let figures = run(&Request {
+            model,
+            threads: 2,
+            together: false,
+            runs: 3,
+            engine: EngineChoice::Tract,
+            confidence: 0.0,
+        })
+        .unwrap();
         assert_eq!((figures.engine, figures.threads, figures.runs), ("tract", 2, 3));
         assert!(figures.wall_ms_min > 0.0 && figures.wall_ms_min <= figures.wall_ms_median);
         assert!(figures.cpu_ms_min > 0.0 && figures.peak_rss_bytes > 1 << 20);
@@ -354,7 +387,14 @@ mod tests {
     #[test]
     fn a_profile_names_every_step_and_its_share() {
         let model = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/assets/toy.onnx"));
-        let request = Request { model, threads: 1, together: false, runs: 2, engine: EngineChoice::Cnn, confidence: 0.4 };
+        let request = Request {
+            model,
+            threads: 1,
+            together: false,
+            runs: 2,
+            engine: EngineChoice::Cnn,
+            confidence: 0.4,
+        };
         let table = profile(&request).unwrap().to_string();
         assert!(table.lines().count() > 3 && table.contains("conv") && table.contains("GFLOP/s"), "{table}");
         let [choice, whole] = table.lines().rev().take(2).collect::<Vec<_>>()[..] else { panic!("{table}") };
@@ -364,8 +404,15 @@ mod tests {
     #[test]
     fn threads_on_one_run_have_one_arena() {
         let model = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/assets/toy.onnx"));
-        let figures =
-            run(&Request { model, threads: 2, together: true, runs: 2, engine: EngineChoice::Cnn, confidence: 0.4 }).unwrap();
+        let figures = run(&Request {
+            model,
+            threads: 2,
+            together: true,
+            runs: 2,
+            engine: EngineChoice::Cnn,
+            confidence: 0.4,
+        })
+        .unwrap();
         assert!(figures.together && figures.threads == 2 && figures.to_json().contains("\"together\": true"));
     }
 }

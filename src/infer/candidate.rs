@@ -24,14 +24,37 @@ pub(crate) struct Candidate {
 
 impl Candidate {
     /// From centre and size.
-    pub(super) fn centred([x, y, width, height]: [f32; 4], score: f32, class_id: u32, order: usize) -> Candidate {
+    pub(super) fn centred(
+        [x, y, width, height]: [f32; 4],
+        score: f32,
+        class_id: u32,
+        order: usize,
+    ) -> Candidate {
         let (half_width, half_height) = (width / 2.0, height / 2.0);
-        Self::cornered([x - half_width, y - half_height, x + half_width, y + half_height], score, class_id, order)
+        Self::cornered(
+            [x - half_width, y - half_height, x + half_width, y + half_height],
+            score,
+            class_id,
+            order,
+        )
     }
 
     /// From two corners.
-    pub(super) fn cornered([left, top, right, bottom]: [f32; 4], score: f32, class_id: u32, order: usize) -> Candidate {
-        Candidate { left, top, right, bottom, score, class_id, order: u32::try_from(order).unwrap_or(u32::MAX) }
+    pub(super) fn cornered(
+        [left, top, right, bottom]: [f32; 4],
+        score: f32,
+        class_id: u32,
+        order: usize,
+    ) -> Candidate {
+        Candidate {
+            left,
+            top,
+            right,
+            bottom,
+            score,
+            class_id,
+            order: u32::try_from(order).unwrap_or(u32::MAX),
+        }
     }
 
     /// Boxes of NaN or infinity would poison every comparison: they never become candidates.
@@ -61,9 +84,17 @@ mod tests {
 
     #[test]
     fn what_is_no_number_is_no_detection() {
-        let rule = InputRule { width: 320, height: 320, fit: Fit::Stretch, crop: None, grayscale: false, contrast: None };
+        let rule = InputRule {
+            width: 320,
+            height: 320,
+            fit: Fit::Stretch,
+            crop: None,
+            grayscale: false,
+            contrast: None,
+        };
         let back = ToSource::new(&rule, &rule.place(640, 480).unwrap(), Rounding::Whole);
-        let good = Candidate { left: 1.0, top: 2.0, right: 2.0, bottom: 3.0, score: 0.5, class_id: 0, order: 0 };
+        let good =
+            Candidate { left: 1.0, top: 2.0, right: 2.0, bottom: 3.0, score: 0.5, class_id: 0, order: 0 };
         assert!(good.on_frame(&back).is_some());
         for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
             assert_eq!(Candidate { top: bad, ..good }.on_frame(&back), None);

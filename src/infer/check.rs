@@ -4,7 +4,7 @@ use super::bench::noise;
 use super::family::Classes;
 use super::family::recognise::{self, Hints};
 use super::onnx::{Description, Graph};
-use super::registry::{self, Addition, Assembled, Settings, own};
+use super::registry::{self, Addition, Assembled, RegistrySettings, own};
 use super::{Model, Run, tensorrt};
 use crate::error::Result;
 use std::fmt;
@@ -26,7 +26,7 @@ pub struct Report {
 }
 
 /// Loads the model (id, folder or `.onnx` below `models_dirs`), runs it, and reports. Blocks.
-pub fn run(settings: &Settings, model: &str) -> Result<Report> {
+pub fn run(settings: &RegistrySettings, model: &str) -> Result<Report> {
     // On the command line a path is a path, however it is written; ids of the API do not exist as files.
     let path = std::fs::canonicalize(model).ok().and_then(|path| path.into_os_string().into_string().ok());
     let loaded = registry::load_blocking(path.as_deref().unwrap_or(model), settings)?;
@@ -34,25 +34,35 @@ pub fn run(settings: &Settings, model: &str) -> Result<Report> {
 }
 
 /// Adds a model of one's own ([`own::add`]) and reports. Blocks.
-pub fn add(settings: &Settings, addition: &Addition) -> Result<Report> {
+pub fn add(settings: &RegistrySettings, addition: &Addition) -> Result<Report> {
     report(own::add(addition, settings)?, settings)
 }
 
-/// The command that would make the file at `path` a model that runs, as far as that can be told; `None` where nothing would.
-pub fn remedy(settings: &Settings, path: &Path) -> Option<String> {
+/// The command that would make the file at `path` a model that runs, as far as that can be told; `None` where
+/// nothing would.
+pub fn remedy(settings: &RegistrySettings, path: &Path) -> Option<String> {
     let graph = Graph::read_file(path, settings.max_model_bytes, settings.memory_budget_bytes).ok()?;
     let input = graph.input();
     let (width, height) = (input.width.unwrap_or(OPEN_SIDE), input.height.unwrap_or(OPEN_SIDE));
     let hints = Hints::of_graph(&Description::of(&graph), Vec::new(), (width, height));
     let typed = graph.into_typed(width, height, settings.memory_budget_bytes).ok()?;
-    let shape =
-        |outlet| typed.outlet_fact(outlet).ok().map(|fact| fact.shape.iter().map(|dim| dim.to_usize().unwrap_or(0)).collect());
-    let shapes: Vec<Vec<usize>> = typed.output_outlets().ok()?.iter().map(|outlet| shape(*outlet)).collect::<Option<_>>()?;
+    let shape = |outlet| {
+        typed
+            .outlet_fact(outlet)
+            .ok()
+            .map(|fact| fact.shape.iter().map(|dim| dim.to_usize().unwrap_or(0)).collect())
+    };
+    let shapes: Vec<Vec<usize>> =
+        typed.output_outlets().ok()?.iter().map(|outlet| shape(*outlet)).collect::<Option<_>>()?;
     let found = recognise::family(&shapes, &hints).ok()?;
     let names = match found.family.classes(&shapes)? {
         Classes::Exactly(80) | Classes::UpTo(80 | 91) | Classes::Untold => String::from("coco"),
-        Classes::Exactly(count @ 1..=9) => (1..=count).map(|class| format!("NAME{class}")).collect::<Vec<_>>().join(","),
-        Classes::Exactly(count) | Classes::UpTo(count) => format!("NAMES.txt   # one of {count} names a line"),
+        Classes::Exactly(count @ 1..=9) => {
+            (1..=count).map(|class| format!("NAME{class}")).collect::<Vec<_>>().join(",")
+        }
+        Classes::Exactly(count) | Classes::UpTo(count) => {
+            format!("NAMES.txt   # one of {count} names a line")
+        }
     };
     Some(format!("weir models add {} --names {names}", quoted(path)))
 }
@@ -67,11 +77,17 @@ pub fn quoted(path: &Path) -> String {
 /// Side of the input where the file leaves it open, pixels.
 const OPEN_SIDE: usize = 640;
 
-fn report(loaded: Assembled, settings: &Settings) -> Result<Report> {
+fn report(loaded: Assembled, settings: &RegistrySettings) -> Result<Report> {
     let mut run = loaded.model.engine().new_run()?;
     let shortest_run = time_runs(run.as_mut(), TIMED_RUNS)?;
     let gpu = tensorrt::describe(&settings.tensorrt);
-    Ok(Report { model: loaded.model, why: loaded.why, shortest_run, budget_bytes: settings.memory_budget_bytes, gpu })
+    Ok(Report {
+        model: loaded.model,
+        why: loaded.why,
+        shortest_run,
+        budget_bytes: settings.memory_budget_bytes,
+        gpu,
+    })
 }
 
 /// The shortest of `count` runs, after one to warm up.
@@ -101,7 +117,8 @@ impl fmt::Display for Report {
             writeln!(f, "output   {index}: {shape:?}")?;
         }
         let names = model.classes();
-        let shown: Vec<String> = names.iter().take(NAMES_SHOWN).map(|name| name.escape_debug().to_string()).collect();
+        let shown: Vec<String> =
+            names.iter().take(NAMES_SHOWN).map(|name| name.escape_debug().to_string()).collect();
         let more = if names.len() > NAMES_SHOWN { ", …" } else { "" };
         writeln!(f, "classes  {}: {}{more}", names.len(), shown.join(", "))?;
         writeln!(f, "engine   {}", model.engine_name())?;
@@ -147,11 +164,14 @@ mod tests {
     #[test]
     fn the_demo_model_is_described() {
         let assets = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets");
-        let settings = Settings { models_dirs: vec![assets], ..Settings::default() };
+        let settings = RegistrySettings { models_dirs: vec![assets], ..RegistrySettings::default() };
         let text = run(&settings, "nanodet-coco-416.onnx").unwrap().to_string();
-        for part in
-            ["family   yolov8 (outputs [\"output0\"]", "input    416 x 416 RGB", "classes  80: person, bicycle", "MiB, held once"]
-        {
+        for part in [
+            "family   yolov8 (outputs [\"output0\"]",
+            "input    416 x 416 RGB",
+            "classes  80: person, bicycle",
+            "MiB, held once",
+        ] {
             assert!(text.contains(part), "{part} is not in\n{text}");
         }
     }

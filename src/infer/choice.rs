@@ -3,7 +3,8 @@
 /// Which engine compiles models.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum EngineChoice {
-    /// `tensorrt` where there is a GPU, else `cnn` where that supports the graph and is expected to be faster, else `tract`.
+    /// `tensorrt` where there is a GPU, else `cnn` where that supports the graph and is expected to be
+    /// faster, else `tract`.
     #[default]
     Auto,
     /// Our own convolution engine, or an error.

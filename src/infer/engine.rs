@@ -21,7 +21,7 @@ pub struct Options<'a> {
     /// The file that the graph was read from.
     pub weights: &'a Path,
     /// Where TensorRT is and how plans are made.
-    pub tensorrt: &'a tensorrt::Settings,
+    pub tensorrt: &'a tensorrt::TensorRtSettings,
     /// Where outputs of such shapes hold scores; `None`: nobody knows.
     pub scores: &'a dyn Fn(&[Vec<usize>]) -> Option<Scores>,
     /// Told now and then while TensorRT builds a plan; when it fails, the build is stopped.
@@ -32,15 +32,20 @@ pub struct Options<'a> {
 pub(crate) fn compile(session: Session<'_>, options: &Options<'_>) -> Result<Loaded> {
     let loaded = match options.choice {
         EngineChoice::TensorRt => on_gpu(session.description(), options)?,
-        EngineChoice::Auto if tensorrt::is_worth_trying(options.tensorrt) => match on_gpu(session.description(), options) {
-            Ok(loaded) => loaded,
-            // Nobody waits for the model any more.
-            Err(error) if error.kind() == Kind::ShuttingDown => return Err(error),
-            Err(error) => {
-                log::warn!("model={} engine=cpu tensorrt=unused reason=\"{error}\"", options.weights.display());
-                on_cpu(session, options)?
+        EngineChoice::Auto if tensorrt::is_worth_trying(options.tensorrt) => {
+            match on_gpu(session.description(), options) {
+                Ok(loaded) => loaded,
+                // Nobody waits for the model any more.
+                Err(error) if error.kind() == Kind::ShuttingDown => return Err(error),
+                Err(error) => {
+                    log::warn!(
+                        "model={} engine=cpu tensorrt=unused reason=\"{error}\"",
+                        options.weights.display()
+                    );
+                    on_cpu(session, options)?
+                }
             }
-        },
+        }
         EngineChoice::Auto | EngineChoice::Cnn | EngineChoice::Tract => on_cpu(session, options)?,
     };
     let bytes = (loaded.engine.weights_bytes() as u64).saturating_add(loaded.engine.arena_bytes() as u64);

@@ -5,7 +5,8 @@ use crate::geometry::{Fit, InputRule, Placement};
 /// How 8-bit RGB planes become the 32-bit float planes of an engine's input.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Fill {
-    /// Width of the engine's input, pixels. Larger than the rule's where the graph wants multiples of 32: the rest is zero.
+    /// Width of the engine's input, pixels. Larger than the rule's where the graph wants multiples of 32: the
+    /// rest is zero.
     pub(crate) width: usize,
     /// Height of the engine's input, pixels.
     pub(crate) height: usize,
@@ -32,8 +33,9 @@ pub(crate) enum Scale {
     BgrImageNet,
     /// Channels swapped to BGR and back to 0..255: what YOLOX was trained with.
     BgrBytes,
-    /// ImageNet's mean and deviation, as the reference applies them for RF-DETR: while the picture is still BGR, so that blue
-    /// gets the constants of red. The edges of a letterbox are filled afterwards, with the raw 0, 114 or 255.
+    /// ImageNet's mean and deviation, as the reference applies them for RF-DETR: while the picture is still
+    /// BGR, so that blue gets the constants of red. The edges of a letterbox are filled afterwards, with the
+    /// raw 0, 114 or 255.
     ImageNetSwapped,
 }
 
@@ -49,7 +51,10 @@ impl Fill {
             return;
         }
         let mut sources: [&[u8]; 3] = Default::default();
-        sources.iter_mut().zip(pixels.chunks_exact(width * height)).for_each(|(source, plane)| *source = plane);
+        sources
+            .iter_mut()
+            .zip(pixels.chunks_exact(width * height))
+            .for_each(|(source, plane)| *source = plane);
         if self.scale.is_bgr() {
             sources.reverse();
         }
@@ -57,7 +62,9 @@ impl Fill {
         if self.scale.is_bgr() {
             scales.reverse();
         }
-        for ((from, to), (factor, offset)) in sources.into_iter().zip(input.chunks_exact_mut(plane)).zip(scales) {
+        for ((from, to), (factor, offset)) in
+            sources.into_iter().zip(input.chunks_exact_mut(plane)).zip(scales)
+        {
             let mut rows = to.chunks_exact_mut(self.width);
             for (from, to) in from.chunks_exact(width).zip(&mut rows) {
                 let (seen, beyond) = to.split_at_mut(width.min(to.len()));
@@ -67,7 +74,9 @@ impl Fill {
                 beyond.fill(0.0);
             }
             rows.for_each(|row| row.fill(0.0));
-            if let (Scale::ImageNet | Scale::ImageNetSwapped, Fit::Letterbox { fill }) = (self.scale, rule.fit) {
+            if let (Scale::ImageNet | Scale::ImageNetSwapped, Fit::Letterbox { fill }) =
+                (self.scale, rule.fit)
+            {
                 placement.fill_edges(to, self.width, [width, height], f32::from(fill));
             }
         }
@@ -110,7 +119,8 @@ impl Scale {
 
     /// Factor and offset from a byte to the number, for the planes R, G and B.
     fn of_planes(self) -> [(f32, f32); 3] {
-        let [red, green, blue] = IMAGENET.map(|(mean, deviation)| (1.0 / (255.0 * deviation), -mean / deviation));
+        let [red, green, blue] =
+            IMAGENET.map(|(mean, deviation)| (1.0 / (255.0 * deviation), -mean / deviation));
         match self {
             Scale::Unit | Scale::BgrUnit => [(1.0 / 255.0, 0.0); 3],
             Scale::Bytes | Scale::BgrBytes => [(1.0, 0.0); 3],
@@ -125,7 +135,8 @@ impl Scale {
 mod tests {
     use super::*;
 
-    const RULE: InputRule = InputRule { width: 2, height: 2, fit: Fit::Stretch, crop: None, grayscale: false, contrast: None };
+    const RULE: InputRule =
+        InputRule { width: 2, height: 2, fit: Fit::Stretch, crop: None, grayscale: false, contrast: None };
     const PIXELS: [u8; 12] = [0, 255, 51, 102, 255, 255, 255, 255, 0, 0, 0, 0];
 
     #[test]

@@ -1,4 +1,4 @@
-//! Models, their registry, and the threads that run them. Knows nothing of pipelines, cameras or doors.
+//! Models, their registry, and the threads that run them. Knows nothing of pipelines, cameras or listeners.
 
 pub mod bench;
 mod candidate;
@@ -58,8 +58,8 @@ pub trait Engine: Send + Sync {
     }
 }
 
-/// Where the outputs of a detector, all `[1, anchors, values]` or all `[1, values, anchors]`, hold the scores of its anchors.
-/// Whoever reads them looks at no anchor whose scores are all below a threshold.
+/// Where the outputs of a detector, all `[1, anchors, values]` or all `[1, values, anchors]`, hold the scores
+/// of its anchors. Whoever reads them looks at no anchor whose scores are all below a threshold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Scores {
     /// The output that holds them.
@@ -92,24 +92,27 @@ pub trait Run: Send {
     fn expect_frames(&mut self, _frames: usize) {}
     /// Which of them [`Run::input`] and [`Run::output`] mean from now on; 0 at first.
     fn select_frame(&mut self, _frame: usize) {}
-    /// The input, to be filled before every run, for engines use its memory again: `[1, 3, height, width]`, RGB planes,
-    /// 32-bit float.
+    /// The input, to be filled before every run, for engines use its memory again: `[1, 3, height, width]`,
+    /// RGB planes, 32-bit float.
     fn input(&mut self) -> &mut [f32];
-    /// The lowest score the caller will look at, for the runs that follow: an engine that knows where the scores are
-    /// ([`Scores`]) may leave out anchors whose scores are all below it. 0 at first: all are wanted.
+    /// The lowest score the caller will look at, for the runs that follow: an engine that knows where the
+    /// scores are ([`Scores`]) may leave out anchors whose scores are all below it. 0 at first: all are
+    /// wanted.
     fn expect_scores_from(&mut self, _lowest: f32) {}
-    /// Which anchors the outputs of the last run hold, ascending. `None`: all; else the outputs have these in the place of
-    /// all, and are shorter than [`Engine::output_shapes`] says.
+    /// Which anchors the outputs of the last run hold, ascending. `None`: all; else the outputs have these in
+    /// the place of all, and are shorter than [`Engine::output_shapes`] says.
     fn kept(&self) -> Option<&[u32]> {
         None
     }
     /// Runs the model on what lies in the input.
     fn execute(&mut self) -> Result<()>;
-    /// Shape of output `index` of the last run, where it depends on the frame and [`Engine::output_shapes`] cannot say it.
+    /// Shape of output `index` of the last run, where it depends on the frame and [`Engine::output_shapes`]
+    /// cannot say it.
     fn output_shape(&self, _index: usize) -> Option<&[usize]> {
         None
     }
-    /// Output `index` of the last run, row-major in the shape of [`Engine::output_shapes`] (but see [`Run::kept`]).
+    /// Output `index` of the last run, row-major in the shape of [`Engine::output_shapes`] (but see
+    /// [`Run::kept`]).
     fn output(&self, index: usize) -> &[f32];
 }
 
@@ -161,7 +164,10 @@ pub struct Job {
 
 impl fmt::Debug for Job {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Job").field("ticket", &self.ticket).field("model", &self.model).finish_non_exhaustive()
+        f.debug_struct("Job")
+            .field("ticket", &self.ticket)
+            .field("model", &self.model)
+            .finish_non_exhaustive()
     }
 }
 

@@ -124,6 +124,9 @@ impl Drop for Model {
 
 impl fmt::Debug for Model {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Model").field("id", &self.parts.id).field("engine", &self.engine_name()).finish_non_exhaustive()
+        f.debug_struct("Model")
+            .field("id", &self.parts.id)
+            .field("engine", &self.engine_name())
+            .finish_non_exhaustive()
     }
 }

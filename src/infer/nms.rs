@@ -1,17 +1,18 @@
 //! Non-maximum suppression as the reference does it: docs/roboflow.md §6.5.
 //!
-//! Overlap is the intersection divided by the **area of the lower-scored box** (not by the union), widths and heights count
-//! one pixel more than their difference, all in model-input pixels and 32-bit floats.
+//! Overlap is the intersection divided by the **area of the lower-scored box** (not by the union), widths and
+//! heights count one pixel more than their difference, all in model-input pixels and 32-bit floats.
 
 use super::Thresholds;
 use super::candidate::Candidate;
 
-/// Orders candidates by falling score, drops those that a better one of the same class covers, and keeps the first
-/// `max_detections`. Equal scores stay in the order of the model's output.
+/// Orders candidates by falling score, drops those that a better one of the same class covers, and keeps the
+/// first `max_detections`. Equal scores stay in the order of the model's output.
 pub(crate) fn suppress(candidates: &mut Vec<Candidate>, thresholds: &Thresholds) {
     candidates.sort_unstable_by(|a, b| b.score.total_cmp(&a.score).then(a.order.cmp(&b.order)));
     let wanted = usize::try_from(thresholds.max_detections).unwrap_or(usize::MAX);
-    // Going by falling score over all classes at once, the boxes kept so far are final: so the first `wanted` suffice.
+    // Going by falling score over all classes at once, the boxes kept so far are final: so the first `wanted`
+    // suffice.
     let mut kept = 0;
     for index in 0..candidates.len() {
         if kept == wanted {
@@ -20,7 +21,8 @@ pub(crate) fn suppress(candidates: &mut Vec<Candidate>, thresholds: &Thresholds)
         let (better, rest) = candidates.split_at(index);
         let Some(candidate) = rest.first() else { break };
         let rival = |other: &&Candidate| thresholds.class_agnostic || other.class_id == candidate.class_id;
-        let covered = better.iter().take(kept).filter(rival).any(|other| overlap(other, candidate) > thresholds.iou);
+        let covered =
+            better.iter().take(kept).filter(rival).any(|other| overlap(other, candidate) > thresholds.iou);
         if !covered {
             candidates.swap(kept, index);
             kept += 1;
@@ -41,7 +43,8 @@ fn overlap(better: &Candidate, lower: &Candidate) -> f32 {
 mod tests {
     use super::*;
 
-    const THRESHOLDS: Thresholds = Thresholds { confidence: 0.4, iou: 0.3, max_detections: 300, class_agnostic: false };
+    const THRESHOLDS: Thresholds =
+        Thresholds { confidence: 0.4, iou: 0.3, max_detections: 300, class_agnostic: false };
 
     fn boxed(score: f32, class_id: u32, left: f32, width: f32, order: u32) -> Candidate {
         Candidate { left, top: 0.0, right: left + width, bottom: 99.0, score, class_id, order }
@@ -88,14 +91,16 @@ mod tests {
     #[test]
     fn a_box_that_was_dropped_drops_nobody() {
         // The middle one is covered by the first and would cover the third.
-        let mut chain = vec![boxed(0.9, 0, 0.0, 99.0, 0), boxed(0.8, 0, 60.0, 99.0, 1), boxed(0.7, 0, 120.0, 99.0, 2)];
+        let mut chain =
+            vec![boxed(0.9, 0, 0.0, 99.0, 0), boxed(0.8, 0, 60.0, 99.0, 1), boxed(0.7, 0, 120.0, 99.0, 2)];
         suppress(&mut chain, &THRESHOLDS);
         assert_eq!(scores(&chain), [0.9, 0.7]);
     }
 
     #[test]
     fn the_best_come_first_and_the_rest_is_cut() {
-        let mut many: Vec<Candidate> = (0..10).map(|i| boxed(0.5 + 0.01 * i as f32, 0, 200.0 * i as f32, 50.0, i)).collect();
+        let mut many: Vec<Candidate> =
+            (0..10).map(|i| boxed(0.5 + 0.01 * i as f32, 0, 200.0 * i as f32, 50.0, i)).collect();
         suppress(&mut many, &Thresholds { max_detections: 3, ..THRESHOLDS });
         assert_eq!(scores(&many), [0.59, 0.58, 0.57]);
         suppress(&mut many, &Thresholds { max_detections: 0, ..THRESHOLDS });

@@ -1,7 +1,8 @@
 //! An ONNX file, read as hostile input: what it says about itself, and its way into tract.
 //!
-//! Everything that could make tract allocate without bound is looked at before tract sees it: the lengths of tensors against
-//! their shapes, constant shapes, and, after shape inference, every value of the graph against the memory budget.
+//! Everything that could make tract allocate without bound is looked at before tract sees it: the lengths of
+//! tensors against their shapes, constant shapes, and, after shape inference, every value of the graph
+//! against the memory budget.
 
 mod description;
 mod external;
@@ -33,16 +34,18 @@ use tract_onnx::prelude::*;
 use tract_onnx::tract_core::knobs;
 use tract_onnx::tract_hir::infer::Factoid;
 
-/// Longest side of a model's input, pixels. Larger inputs are not met in detection, and a ring slot is three bytes a pixel.
+/// Longest side of a model's input, pixels. Larger inputs are not met in detection, and a ring slot is three
+/// bytes a pixel.
 pub const MAX_INPUT_SIDE: usize = 4096;
 
-/// Most nodes of a graph. The largest detectors have about two thousand; tract's passes are worse than linear.
+/// Most nodes of a graph. The largest detectors have about two thousand; tract's passes are worse than
+/// linear.
 const MAX_NODES: usize = 50_000;
 
 /// Oldest operator set: before it, arithmetic broadcast by an attribute, and nobody exports it any more.
 const OLDEST_OPSET: i64 = 7;
-/// Newest operator set: the operators of detectors were compared with their older forms up to this one, where they changed
-/// only in the element types they accept.
+/// Newest operator set: the operators of detectors were compared with their older forms up to this one, where
+/// they changed only in the element types they accept.
 const NEWEST_OPSET: i64 = 25;
 
 /// A parsed ONNX file.
@@ -51,7 +54,8 @@ pub struct Graph {
     input: Input,
     /// The file's own name of the input.
     input_name: String,
-    /// An engine that is given the file itself may be fed as ours are: nothing had to be put before the graph.
+    /// An engine that is given the file itself may be fed as ours are: nothing had to be put before the
+    /// graph.
     plain: bool,
     /// Weights that were left in the file.
     kept: HashMap<String, lean::Kept>,
@@ -62,7 +66,8 @@ fn artefact(message: impl Into<String>) -> Error {
     Error::new(Kind::ModelArtefact, message.into())
 }
 
-/// Opens a file of at most `max_bytes`, and says how long it is. `unreadable` makes the error of what cannot be opened.
+/// Opens a file of at most `max_bytes`, and says how long it is. `unreadable` makes the error of what cannot
+/// be opened.
 pub(in crate::infer) fn open_weights(
     path: &Path,
     max_bytes: u64,
@@ -71,21 +76,23 @@ pub(in crate::infer) fn open_weights(
     // a FIFO must not make anybody wait for its writer
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
     let opened = rustix::fs::open(path, flags, Mode::empty()).map_err(std::io::Error::from).map(File::from);
-    let (file, facts) = opened.and_then(|file| file.metadata().map(|facts| (file, facts))).map_err(unreadable)?;
+    let (file, facts) =
+        opened.and_then(|file| file.metadata().map(|facts| (file, facts))).map_err(unreadable)?;
     if !facts.is_file() {
         return Err(artefact("the weights are no file"));
     }
     let size = facts.len();
     if size > max_bytes {
-        let message = format!("the weights have {} MiB, more than the {} MiB allowed", size >> 20, max_bytes >> 20);
+        let message =
+            format!("the weights have {} MiB, more than the {} MiB allowed", size >> 20, max_bytes >> 20);
         return Err(Error::new(Kind::Exhausted, message));
     }
     Ok((file, size))
 }
 
 impl Graph {
-    /// Reads and checks a file of at most `max_bytes`, and the files beside it that its weights may lie in. `budget` is the most
-    /// bytes that any one tensor, and all in other files together, may have.
+    /// Reads and checks a file of at most `max_bytes`, and the files beside it that its weights may lie in.
+    /// `budget` is the most bytes that any one tensor, and all in other files together, may have.
     pub fn read_file(path: &Path, max_bytes: u64, budget: u64) -> Result<Graph> {
         let (file, size) = open_weights(path, max_bytes, system("the weights cannot be read"))?;
         Self::read_beside(&mut file.take(size), path.parent(), budget)
@@ -102,23 +109,39 @@ impl Graph {
     }
 
     /// As [`Graph::read`]; weights may also lie in files that `beside` gives.
-    pub(in crate::infer) fn read_with(reader: &mut dyn Read, beside: Beside<'_>, budget: u64) -> Result<Graph> {
+    pub(in crate::infer) fn read_with(
+        reader: &mut dyn Read,
+        beside: Beside<'_>,
+        budget: u64,
+    ) -> Result<Graph> {
         Self::read_parts(reader, Vec::new(), beside, budget)
     }
 
     /// As [`Graph::read_with`], a file of `size` bytes. Large weights of convolutions and dense
     /// layers stay there until somebody packs them.
-    pub(in crate::infer) fn read_lean(file: &Arc<File>, size: u64, beside: Beside<'_>, budget: u64) -> Result<Graph> {
+    pub(in crate::infer) fn read_lean(
+        file: &Arc<File>,
+        size: u64,
+        beside: Beside<'_>,
+        budget: u64,
+    ) -> Result<Graph> {
         match lean::read(file, size) {
             Some(lean) => Self::read_parts(&mut &lean.bytes[..], lean.stored, beside, budget),
             None => Self::read_with(&mut At { file, at: 0, end: size }, beside, budget),
         }
     }
 
-    fn read_parts(reader: &mut dyn Read, stored: Vec<(String, Stored)>, beside: Beside<'_>, budget: u64) -> Result<Graph> {
+    fn read_parts(
+        reader: &mut dyn Read,
+        stored: Vec<(String, Stored)>,
+        beside: Beside<'_>,
+        budget: u64,
+    ) -> Result<Graph> {
         forbid_wrong_kernels();
         let mut proto =
-            quietly(|| tract_onnx::onnx().proto_model_for_read(reader)).map_err(|cause| match cause.is::<std::io::Error>() {
+            quietly(|| tract_onnx::onnx().proto_model_for_read(reader)).map_err(|cause| match cause
+                .is::<std::io::Error>(
+            ) {
                 true => Error::new(Kind::System, "the weights cannot be read").because(cause),
                 false => artefact("the weights are not an ONNX file").because(cause),
             })?;
@@ -151,7 +174,8 @@ impl Graph {
         &self.input_name
     }
 
-    /// Whether the file itself takes what [`Graph::into_typed`] takes: planes of floats, one picture, and nothing else.
+    /// Whether the file itself takes what [`Graph::into_typed`] takes: planes of floats, one picture, and
+    /// nothing else.
     pub fn is_plain(&self) -> bool {
         self.plain
     }
@@ -168,7 +192,8 @@ impl Graph {
 
     /// The graph for pictures of `width` × `height`, batch 1, 32-bit floats, not decluttered.
     ///
-    /// The shapes that the file claims for outputs and inner values are ignored: dynamic exports get them wrong.
+    /// The shapes that the file claims for outputs and inner values are ignored: dynamic exports get them
+    /// wrong.
     pub fn into_typed(self, width: usize, height: usize, budget: u64) -> Result<TypedModel> {
         self.into_typed_lean(width, height, budget).map(|(typed, _)| typed)
     }
@@ -178,7 +203,8 @@ impl Graph {
         !self.kept.is_empty()
     }
 
-    /// As [`Graph::into_typed`]; further inputs of the graph stand for weights that were left in the file, by their names.
+    /// As [`Graph::into_typed`]; further inputs of the graph stand for weights that were left in the file, by
+    /// their names.
     pub(in crate::infer) fn into_typed_lean(
         self,
         width: usize,
@@ -195,11 +221,14 @@ impl Graph {
         names.sort_unstable();
         opened.input.extend(names.into_iter().filter_map(|name| Some(kept.get(name)?.input(name))));
         let onnx = operators::importer().with_ignore_output_shapes(true).with_ignore_value_info(true);
-        let broken = |cause: TractError| artefact(format!("the graph cannot be used: {}", first_line(&cause))).because(cause);
+        let broken = |cause: TractError| {
+            artefact(format!("the graph cannot be used: {}", first_line(&cause))).because(cause)
+        };
         let mut model = quietly(|| onnx.model_for_proto_model(&proto)).map_err(broken)?;
         drop(proto); // The weights live in the model now; twice would be the peak of the process.
         let shape = [input.frames(), 3, height, width];
-        quietly(|| model.set_input_fact(0, InferenceFact::dt_shape(DatumType::F32, shape))).map_err(broken)?;
+        quietly(|| model.set_input_fact(0, InferenceFact::dt_shape(DatumType::F32, shape)))
+            .map_err(broken)?;
         quietly(|| model.analyse(false)).map_err(broken)?;
         check_values(&model, budget)?;
         let typed = quietly(move || model.into_typed()).map_err(broken)?;
@@ -207,7 +236,8 @@ impl Graph {
     }
 }
 
-/// Kernels of tract-linalg 0.23.9 that are wrong are not chosen: its integer kernels for AMX read past their operands.
+/// Kernels of tract-linalg 0.23.9 that are wrong are not chosen: its integer kernels for AMX read past their
+/// operands.
 fn forbid_wrong_kernels() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -218,7 +248,8 @@ fn forbid_wrong_kernels() {
     });
 }
 
-/// Runs a piece of tract; a panic on an odd file becomes an error. Every call works on values that are thrown away on error.
+/// Runs a piece of tract; a panic on an odd file becomes an error. Every call works on values that are thrown
+/// away on error.
 pub fn quietly<T>(work: impl FnOnce() -> TractResult<T>) -> TractResult<T> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
@@ -245,7 +276,9 @@ fn check_opset(version: i64) -> Result<()> {
     if (OLDEST_OPSET..=NEWEST_OPSET).contains(&version) {
         return Ok(());
     }
-    Err(artefact(format!("the graph uses ONNX operator set {version}; {OLDEST_OPSET} to {NEWEST_OPSET} are supported")))
+    Err(artefact(format!(
+        "the graph uses ONNX operator set {version}; {OLDEST_OPSET} to {NEWEST_OPSET} are supported"
+    )))
 }
 
 fn check_nodes(graph: &GraphProto) -> Result<()> {
@@ -282,7 +315,8 @@ fn check_tensors(graph: &GraphProto, budget: u64) -> Result<()> {
     for tensor in graph.initializer.iter().chain(constants) {
         check_tensor(tensor)?;
     }
-    if !graph.sparse_initializer.is_empty() || attributes().any(|attribute| attribute.sparse_tensor.is_some()) {
+    if !graph.sparse_initializer.is_empty() || attributes().any(|attribute| attribute.sparse_tensor.is_some())
+    {
         return Err(artefact("sparse tensors are not supported"));
     }
     for inner in attributes().flat_map(|attribute| attribute.g.iter().chain(&attribute.graphs)) {
@@ -313,7 +347,11 @@ fn check_tensor(tensor: &TensorProto) -> Result<()> {
     };
     match elements(tensor.dims.iter().copied()) {
         Some(claimed) if claimed == stored => Ok(()),
-        _ => Err(artefact(format!("tensor {} claims shape {:?} but holds {stored} elements", name(), tensor.dims))),
+        _ => Err(artefact(format!(
+            "tensor {} claims shape {:?} but holds {stored} elements",
+            name(),
+            tensor.dims
+        ))),
     }
 }
 
@@ -323,14 +361,18 @@ const SHAPED: [&str; 6] = ["ConstantOfShape", "Expand", "Reshape", "Resize", "Ti
 fn check_constant_shapes(graph: &GraphProto, budget: u64) -> Result<()> {
     let constant = |name: &str| {
         let of_node = || {
-            let node = graph.node.iter().find(|node| node.op_type == "Constant" && node.output.iter().any(|o| o == name))?;
+            let node = graph
+                .node
+                .iter()
+                .find(|node| node.op_type == "Constant" && node.output.iter().any(|o| o == name))?;
             node.attribute.iter().find_map(|attribute| attribute.t.as_ref())
         };
         graph.initializer.iter().find(|tensor| tensor.name == name).or_else(of_node)
     };
     for node in &graph.node {
         if node.op_type == "Range" {
-            let ends: Vec<i64> = node.input.iter().filter_map(|name| constant(name)).flat_map(integers).collect();
+            let ends: Vec<i64> =
+                node.input.iter().filter_map(|name| constant(name)).flat_map(integers).collect();
             if let [start, limit, step] = ends[..]
                 && step != 0
                 && (limit.saturating_sub(start) / step).unsigned_abs() > budget / 8
@@ -344,7 +386,9 @@ fn check_constant_shapes(graph: &GraphProto, budget: u64) -> Result<()> {
         for tensor in node.input.iter().filter_map(|name| constant(name)) {
             const MAX_RANK: usize = 8;
             let dims = integers(tensor);
-            if dims.len() <= MAX_RANK && elements(dims.iter().map(|dim| (*dim).max(1))).is_none_or(|count| count > budget / 4) {
+            if dims.len() <= MAX_RANK
+                && elements(dims.iter().map(|dim| (*dim).max(1))).is_none_or(|count| count > budget / 4)
+            {
                 return Err(too_much(&clean(&node.name), budget));
             }
         }
@@ -358,7 +402,8 @@ fn integers(tensor: &TensorProto) -> Vec<i64> {
     if tensor.data_type != INT64 {
         return Vec::new();
     }
-    let raw = tensor.raw_data.chunks_exact(8).filter_map(|bytes| bytes.try_into().ok()).map(i64::from_le_bytes);
+    let raw =
+        tensor.raw_data.chunks_exact(8).filter_map(|bytes| bytes.try_into().ok()).map(i64::from_le_bytes);
     tensor.int64_data.iter().copied().chain(raw).collect()
 }
 
@@ -371,8 +416,11 @@ fn check_values(model: &InferenceModel, budget: u64) -> Result<()> {
     for node in model.nodes() {
         for output in &node.outputs {
             let Ok(Some(shape)) = output.fact.shape.as_concrete_finite() else { continue };
-            let bytes =
-                shape.iter().try_fold(output.fact.datum_type.concretize().map_or(4, |dt| dt.size_of()), |a, b| a.checked_mul(*b));
+            let bytes = shape
+                .iter()
+                .try_fold(output.fact.datum_type.concretize().map_or(4, |dt| dt.size_of()), |a, b| {
+                    a.checked_mul(*b)
+                });
             if bytes.is_none_or(|bytes| bytes as u64 > budget) {
                 return Err(too_much(&clean(&node.name), budget));
             }

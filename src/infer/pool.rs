@@ -1,11 +1,13 @@
 //! The threads that run models, shared fairly between pipelines.
 //!
-//! Each pipeline has a queue; free threads take from the queues in turn, so a pipeline that submits more waits longer, and
-//! the others do not. Arenas lie on workbenches; a thread takes one for a job and puts it back. Jobs that never run at the
-//! same time thus share one arena, whichever threads take them; it stays until its model is gone.
+//! Each pipeline has a queue; free threads take from the queues in turn, so a pipeline that submits more
+//! waits longer, and the others do not. Arenas lie on workbenches; a thread takes one for a job and puts it
+//! back. Jobs that never run at the same time thus share one arena, whichever threads take them; it stays
+//! until its model is gone.
 //!
-//! Where the engine runs several frames at a time, a thread takes with the first frame what else waits for the same model.
-//! It waits for more only as long as that has just paid: a single camera never waits, cameras that keep a GPU busy do.
+//! Where the engine runs several frames at a time, a thread takes with the first frame what else waits for
+//! the same model. It waits for more only as long as that has just paid: a single camera never waits, cameras
+//! that keep a GPU busy do.
 
 use super::model::Holder;
 use super::workbench::{Answer, Task, Workbench};
@@ -23,7 +25,8 @@ pub struct Pool {
     threads: Vec<JoinHandle<()>>,
 }
 
-/// One pipeline's place in the pool. Dropping it forgets what waits; what runs is finished and its answer thrown away.
+/// One pipeline's place in the pool. Dropping it forgets what waits; what runs is finished and its answer
+/// thrown away.
 pub struct Queue {
     shared: Arc<Shared>,
     id: u64,
@@ -110,7 +113,8 @@ impl Pool {
     pub fn start(threads: usize) -> Result<Pool> {
         let busy = (0..threads.max(1)).map(|_| Mutex::new(None)).collect();
         let benches = Mutex::new(Vec::with_capacity(threads.max(1)));
-        let shared = Arc::new(Shared { state: Mutex::new(State::default()), changed: Condvar::new(), benches, busy });
+        let shared =
+            Arc::new(Shared { state: Mutex::new(State::default()), changed: Condvar::new(), benches, busy });
         super::cnn::keep_little_memory();
         // a thread without a job of its own helps with the others' runs
         std::thread::scope(|scope| {
@@ -139,8 +143,8 @@ impl Pool {
         self.threads.len()
     }
 
-    /// Whether a thread has had the same job for longer than `limit`: a model that never ends, or a loop that takes no
-    /// answers. An idle pool is not stuck.
+    /// Whether a thread has had the same job for longer than `limit`: a model that never ends, or a loop that
+    /// takes no answers. An idle pool is not stuck.
     pub fn is_stuck(&self, limit: Duration) -> bool {
         self.shared.busy.iter().any(|busy| lock(busy).is_some_and(|since| since.elapsed() > limit))
     }
@@ -178,7 +182,8 @@ impl Shared {
     fn work(self: Arc<Self>, index: usize) {
         let holder: Weak<dyn Holder> = Arc::downgrade(&(self.clone() as Arc<dyn Holder>));
         let mut seen_freed = 0;
-        let (mut batch, mut answers) = (Vec::with_capacity(MAX_BATCH_FRAMES), Vec::with_capacity(MAX_BATCH_FRAMES));
+        let (mut batch, mut answers) =
+            (Vec::with_capacity(MAX_BATCH_FRAMES), Vec::with_capacity(MAX_BATCH_FRAMES));
         let mut last_frames = 1;
         loop {
             match self.next(&mut seen_freed, &mut batch, &mut last_frames) {
@@ -280,7 +285,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl State {
-    /// The first job of the queue whose turn it is, among those whose first job is `wanted`; the next queue's turn begins.
+    /// The first job of the queue whose turn it is, among those whose first job is `wanted`; the next queue's
+    /// turn begins.
     fn take(&mut self, wanted: impl Fn(&Job) -> bool) -> Option<Task> {
         let count = self.queues.len();
         for step in 0..count {

@@ -6,8 +6,8 @@
 //! service             seals it against every further change, then maps the weights and reads the document
 //! ```
 //!
-//! The kernel refuses the seal while anybody could still write, and from then on nobody can: what is mapped here is as constant as
-//! memory of our own.
+//! The kernel refuses the seal while anybody could still write, and from then on nobody can: what is mapped
+//! here is as constant as memory of our own.
 #![allow(unsafe_code)] // a mapping cannot be had from safe code
 
 use crate::error::{Error, Kind, Result, system};
@@ -24,7 +24,8 @@ const CONSTANT: SealFlags = SealFlags::WRITE.union(SealFlags::SHRINK).union(Seal
 pub(crate) fn memory_file(bytes: u64) -> Result<OwnedFd> {
     let file = rustix::fs::memfd_create(c"weir-model", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)
         .map_err(|errno| system("creating shared memory for a model")(errno.into()))?;
-    rustix::fs::ftruncate(&file, bytes).map_err(|errno| system("sizing shared memory for a model")(errno.into()))?;
+    rustix::fs::ftruncate(&file, bytes)
+        .map_err(|errno| system("sizing shared memory for a model")(errno.into()))?;
     Ok(file)
 }
 
@@ -37,7 +38,8 @@ pub(crate) fn fix_size(file: impl AsFd) -> Result<()> {
 /// Makes a memory file constant. Fails while anybody has it mapped for writing.
 pub(crate) fn seal(file: impl AsFd) -> Result<()> {
     rustix::fs::fcntl_add_seals(file, CONSTANT | SealFlags::SEAL).map_err(|errno| {
-        Error::new(Kind::ModelArtefact, "the model process keeps its hands on the weights").because(std::io::Error::from(errno))
+        Error::new(Kind::ModelArtefact, "the model process keeps its hands on the weights")
+            .because(std::io::Error::from(errno))
     })
 }
 
@@ -56,15 +58,22 @@ unsafe impl Sync for Mapping {}
 impl Mapping {
     /// The first `floats` of a file that has so many and cannot shrink.
     fn new(file: impl AsFd, floats: usize, needed: SealFlags, access: ProtFlags) -> Result<Mapping> {
-        let unfit = || Error::new(Kind::ModelArtefact, "a model's shared memory has another size than agreed, or no seal");
-        let stat = rustix::fs::fstat(&file).map_err(|errno| system("looking at a model's shared memory")(errno.into()))?;
+        let unfit = || {
+            Error::new(
+                Kind::ModelArtefact,
+                "a model's shared memory has another size than agreed, or no seal",
+            )
+        };
+        let stat = rustix::fs::fstat(&file)
+            .map_err(|errno| system("looking at a model's shared memory")(errno.into()))?;
         let seals = rustix::fs::fcntl_get_seals(&file).map_err(|_| unfit())?;
         let bytes = floats.max(1).checked_mul(size_of::<f32>()).ok_or_else(unfit)?;
         if !seals.contains(needed) || u64::try_from(stat.st_size).unwrap_or(0) < bytes as u64 {
             return Err(unfit());
         }
         // SAFETY: a fresh mapping at an address of the kernel's choice touches no memory that Rust knows of.
-        let start = unsafe { rustix::mm::mmap(std::ptr::null_mut(), bytes, access, MapFlags::SHARED, file, 0) };
+        let start =
+            unsafe { rustix::mm::mmap(std::ptr::null_mut(), bytes, access, MapFlags::SHARED, file, 0) };
         let start = start.map_err(|errno| system("mapping a model's shared memory")(errno.into()))?;
         let start = NonNull::new(start).ok_or_else(unfit)?;
         Ok(Mapping { start, bytes })
@@ -93,9 +102,11 @@ impl SharedFloats {
 
     /// All of them.
     pub(crate) fn as_slice(&self) -> &[f32] {
-        // SAFETY: the mapping holds so many floats, page-aligned, every bit pattern is one, and no process can change them any
-        // more (`CONSTANT`, looked at by `map`); it lives as long as `self`.
-        unsafe { std::slice::from_raw_parts(self.mapping.start.as_ptr().cast::<f32>().cast_const(), self.floats) }
+        // SAFETY: the mapping holds so many floats, page-aligned, every bit pattern is one, and no process
+        // can change them any more (`CONSTANT`, looked at by `map`); it lives as long as `self`.
+        unsafe {
+            std::slice::from_raw_parts(self.mapping.start.as_ptr().cast::<f32>().cast_const(), self.floats)
+        }
     }
 }
 
@@ -115,8 +126,8 @@ impl SharedRoom {
 
     /// All of them.
     pub(crate) fn as_mut_slice(&mut self) -> &mut [f32] {
-        // SAFETY: as in `SharedFloats`, and the service, which holds the file too, neither maps nor writes it before it is sealed,
-        // which it cannot be while this mapping exists.
+        // SAFETY: as in `SharedFloats`, and the service, which holds the file too, neither maps nor writes it
+        // before it is sealed, which it cannot be while this mapping exists.
         unsafe { std::slice::from_raw_parts_mut(self.mapping.start.as_ptr().cast::<f32>(), self.floats) }
     }
 }

@@ -1,11 +1,11 @@
-//! Right by the standard: small cases of every operator against what onnxruntime makes of them (`tests/onnx/store.py`), on the
-//! engine that `auto` chooses and on tract's. `make onnx` compares thousands.
+//! Right by the standard: small cases of every operator against what onnxruntime makes of them
+//! (`tests/onnx/store.py`), on the engine that `auto` chooses and on tract's. `make onnx` compares thousands.
 
 use super::EngineChoice;
 use super::engine::{self, Options};
 use super::onnx::Graph;
 use super::process::{Limits, Loaded, Session};
-use super::registry::{Models, Settings};
+use super::registry::{Models, RegistrySettings};
 use super::tensorrt;
 use crate::error::Result;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -19,7 +19,8 @@ const BUDGET_BYTES: u64 = 64 << 20;
 
 fn stored() -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/onnx/stored");
-    let mut cases: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut cases: Vec<PathBuf> =
+        std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     cases.retain(|path| path.extension() == Some("onnx".as_ref()));
     cases.sort();
     cases
@@ -27,7 +28,8 @@ fn stored() -> Vec<PathBuf> {
 
 /// As the service opens models.
 fn open(path: &Path) -> Result<Session<'static>> {
-    let limits = Limits { max_file_bytes: u64::MAX, budget_bytes: BUDGET_BYTES, timeout: Duration::from_secs(60) };
+    let limits =
+        Limits { max_file_bytes: u64::MAX, budget_bytes: BUDGET_BYTES, timeout: Duration::from_secs(60) };
     Session::open(path, limits, &|| Ok(()))
 }
 
@@ -41,7 +43,7 @@ fn outputs(path: &Path, picture: &[f32], choice: EngineChoice) -> std::result::R
         choice,
         budget_bytes: BUDGET_BYTES,
         weights: path,
-        tensorrt: &tensorrt::Settings::default(),
+        tensorrt: &tensorrt::TensorRtSettings::default(),
         scores: &|_| None,
         building: &|| Ok(()),
     };
@@ -58,7 +60,8 @@ fn operators_give_what_onnxruntime_gives() {
     let mut refused = 0;
     for path in &cases {
         let bytes = std::fs::read(path.with_extension("f32")).unwrap();
-        let all: Vec<f32> = bytes.chunks_exact(4).map(|four| f32::from_le_bytes(four.try_into().unwrap())).collect();
+        let all: Vec<f32> =
+            bytes.chunks_exact(4).map(|four| f32::from_le_bytes(four.try_into().unwrap())).collect();
         let graph = Graph::read_file(path, u64::MAX, BUDGET_BYTES);
         let Ok(graph) = graph else {
             refused += 1;
@@ -78,10 +81,14 @@ fn operators_give_what_onnxruntime_gives() {
             };
             let name = path.file_stem().unwrap().display();
             assert_eq!(found.len(), right.len(), "{name} {choice:?}");
-            let (low, high) = right.iter().fold((0f32, 0f32), |(low, high), value| (low.min(*value), high.max(*value)));
+            let (low, high) =
+                right.iter().fold((0f32, 0f32), |(low, high), value| (low.min(*value), high.max(*value)));
             let range = (high - low).max(1e-6);
             for (index, (found, right)) in found.iter().zip(right).enumerate() {
-                assert!((found - right).abs() <= TOLERANCE * range, "{name} {choice:?} at {index}: {found}, not {right}");
+                assert!(
+                    (found - right).abs() <= TOLERANCE * range,
+                    "{name} {choice:?} at {index}: {found}, not {right}"
+                );
             }
         }
     }
@@ -92,11 +99,13 @@ fn operators_give_what_onnxruntime_gives() {
 #[test]
 fn every_kind_of_input_is_fed() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/onnx/inputs");
-    let settings = || Settings { models_dirs: vec![folder.clone()], ..Settings::default() };
-    let picture: Vec<u8> = (0..3 * 16 * 16).map(|index: u32| (index.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    let settings = || RegistrySettings { models_dirs: vec![folder.clone()], ..RegistrySettings::default() };
+    let picture: Vec<u8> =
+        (0..3 * 16 * 16).map(|index: u32| (index.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
     let found = |name: &str| -> Vec<f32> {
         let models = Models::new(settings());
-        let model = smol::block_on(models.get(&format!("{name}.onnx"), None, &|_| ())).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let model = smol::block_on(models.get(&format!("{name}.onnx"), None, &|_| ()))
+            .unwrap_or_else(|e| panic!("{name}: {e}"));
         assert_eq!((model.family_name(), model.classes().len()), ("yolov8", 3), "{name}");
         let placement = model.rule().place(16, 16).unwrap();
         let mut run = model.engine().new_run().unwrap();
@@ -106,7 +115,17 @@ fn every_kind_of_input_is_fed() {
     };
     let right = found("plain");
     assert_eq!(right.len(), 28);
-    for name in ["interleaved", "bytes", "interleaved-bytes", "batch", "sizes", "half", "double", "function", "external"] {
+    for name in [
+        "interleaved",
+        "bytes",
+        "interleaved-bytes",
+        "batch",
+        "sizes",
+        "half",
+        "double",
+        "function",
+        "external",
+    ] {
         let off = found(name).iter().zip(&right).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
         assert!(off < 1e-3, "{name}: {off}");
     }
@@ -123,7 +142,7 @@ fn frames_of_a_graph_for_several_are_apart() {
         choice: EngineChoice::Auto,
         budget_bytes: BUDGET_BYTES,
         weights: &path,
-        tensorrt: &tensorrt::Settings::default(),
+        tensorrt: &tensorrt::TensorRtSettings::default(),
         scores: &|_| None,
         building: &|| Ok(()),
     };

@@ -24,22 +24,28 @@ pub struct TractEngine {
     arena_bytes: usize,
 }
 
-/// Compiles a model, decluttered or not. Its input is `[frames, …]`; of outputs of that many rows each frame has its own.
+/// Compiles a model, decluttered or not. Its input is `[frames, …]`; of outputs of that many rows each frame
+/// has its own.
 pub fn compile(model: TypedModel) -> Result<Arc<dyn Engine>> {
-    let broken = |cause: TractError| Error::new(Kind::ModelArtefact, "the graph cannot be compiled").because(cause);
+    let broken =
+        |cause: TractError| Error::new(Kind::ModelArtefact, "the graph cannot be compiled").because(cause);
     let engine = quietly(move || {
         let mut model = model;
         turn_around(&mut model)?;
         let model = model.into_decluttered()?;
         // Counted here: optimising packs the weights into the operators, where they no longer show.
         let constants = model.nodes().iter().filter_map(|node| node.op_as::<Const>());
-        let weights_bytes = constants.map(|constant| constant.val().len() * constant.val().datum_type().size_of()).sum();
+        let weights_bytes =
+            constants.map(|constant| constant.val().len() * constant.val().datum_type().size_of()).sum();
         let model = model.into_optimized()?;
         let input_shape = concrete(model.input_fact(0)?);
-        let output_shapes = (0..model.output_outlets()?.len()).map(|index| Ok(concrete(model.output_fact(index)?)));
+        let output_shapes =
+            (0..model.output_outlets()?.len()).map(|index| Ok(concrete(model.output_fact(index)?)));
         let mut output_shapes = output_shapes.collect::<TractResult<Vec<Vec<usize>>>>()?;
         let frames = input_shape.first().copied().unwrap_or(1).max(1);
-        for rows in output_shapes.iter_mut().filter_map(|shape| shape.first_mut()).filter(|rows| **rows == frames) {
+        for rows in
+            output_shapes.iter_mut().filter_map(|shape| shape.first_mut()).filter(|rows| **rows == frames)
+        {
             *rows = 1;
         }
         let plan = model.into_runnable()?;
@@ -52,9 +58,10 @@ pub fn compile(model: TypedModel) -> Result<Arc<dyn Engine>> {
 
 /// `a − b` → `a + (−b)` and `a ÷ b` → `a · (1 ÷ b)` where `a` holds at most one number per channel.
 ///
-/// tract 0.23.9 folds a binary operation behind a convolution into the convolution's weights. Where the convolution is the
-/// right side of a subtraction it forgets their sign, and where it is that of a division it divides by the wrong weights
-/// (`Conv::declutter_channel_arithmetic_succ`); random graphs found it. The turned forms are folded correctly or not at all.
+/// tract 0.23.9 folds a binary operation behind a convolution into the convolution's weights. Where the
+/// convolution is the right side of a subtraction it forgets their sign, and where it is that of a division
+/// it divides by the wrong weights (`Conv::declutter_channel_arithmetic_succ`); random graphs found it. The
+/// turned forms are folded correctly or not at all.
 fn turn_around(model: &mut TypedModel) -> TractResult<()> {
     let rule = |_: &(), model: &TypedModel, node: &TypedNode, name: &str, op: &TypedBinOp| {
         let turned: (Box<dyn TypedOp>, Box<dyn TypedOp>) = match op.0.name() {
@@ -83,9 +90,11 @@ fn concrete(fact: &TypedFact) -> Vec<usize> {
     fact.shape.iter().map(|dim| dim.to_usize().unwrap_or(0)).collect()
 }
 
-/// Bytes that live at the same time during a run, as tract's own flush order has it. tract allocates each of them anew.
+/// Bytes that live at the same time during a run, as tract's own flush order has it. tract allocates each of
+/// them anew.
 fn peak_bytes(plan: &TypedRunnableModel) -> usize {
-    let steps = eval_tmp_memory_usage(plan.model(), plan.order_without_consts(), |node| !node.op_is::<Const>());
+    let steps =
+        eval_tmp_memory_usage(plan.model(), plan.order_without_consts(), |node| !node.op_is::<Const>());
     let bytes = |(_, bytes): (usize, TDim)| bytes.to_usize().ok();
     steps.ok().and_then(|steps| steps.into_iter().filter_map(bytes).max()).unwrap_or(0)
 }
@@ -190,7 +199,8 @@ mod tests {
         let weights = model.add_const("weights", tensor(&[CHANNELS, CHANNELS, kernel, kernel], 0.5)).unwrap();
         let bias = model.add_const("bias", tensor(&[CHANNELS], 1.0)).unwrap();
         let shape = tvec!(kernel, kernel);
-        let pool_spec = PoolSpec::new(DataFormat::NCHW, shape, PaddingSpec::Valid, None, None, CHANNELS, CHANNELS);
+        let pool_spec =
+            PoolSpec::new(DataFormat::NCHW, shape, PaddingSpec::Valid, None, None, CHANNELS, CHANNELS);
         let conv = Conv { pool_spec, kernel_fmt: KernelFormat::OIHW, group: 1, q_params: None };
         let made = model.wire_node("conv", conv, &[x, weights, bias]).unwrap();
         let left = model.add_const("left", tensor(&[1, numbers, 1, 1], 3.0)).unwrap();
@@ -202,7 +212,8 @@ mod tests {
     #[test]
     fn a_convolution_on_the_right_of_a_subtraction_or_division_keeps_its_sign_and_place() {
         for (name, op) in [("sub", math::sub()), ("div", math::div())] {
-            for (side, kernel, numbers) in [(5, 3, 4), (5, 3, 1), (5, 1, 4), (5, 1, 1), (3, 3, 4), (1, 1, 4)] {
+            for (side, kernel, numbers) in [(5, 3, 4), (5, 3, 1), (5, 1, 4), (5, 1, 1), (3, 3, 4), (1, 1, 4)]
+            {
                 let model = behind_a_convolution(op.clone(), side, kernel, numbers);
                 let engine = compile(model.clone()).unwrap();
                 let mut run = engine.new_run().unwrap();
@@ -215,7 +226,10 @@ mod tests {
                 let expected = expected[0].try_as_plain_ram().unwrap().as_slice::<f32>().unwrap();
                 let what = format!("{name} of {numbers} numbers, {kernel}x{kernel} on {side}x{side}");
                 for (found, expected) in run.output(0).iter().zip(expected) {
-                    assert!((found - expected).abs() <= 1e-5 * expected.abs().max(1.0), "{what}: {found}, not {expected}");
+                    assert!(
+                        (found - expected).abs() <= 1e-5 * expected.abs().max(1.0),
+                        "{what}: {found}, not {expected}"
+                    );
                 }
             }
         }

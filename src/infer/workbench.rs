@@ -1,4 +1,5 @@
-//! What an inference thread needs for a job: an arena per model that was run here, and buffers that are used again.
+//! What an inference thread needs for a job: an arena per model that was run here, and buffers that are used
+//! again.
 
 use super::family::{Outputs, Scratch};
 use super::model::Holder;
@@ -74,8 +75,8 @@ impl Workbench {
         }
     }
 
-    /// Frames of one model: pixels in, detections out, an answer for each at the end of `answers`. A panic in the engine is an
-    /// error of this batch, one in the decoder of its frame.
+    /// Frames of one model: pixels in, detections out, an answer for each at the end of `answers`. A panic in
+    /// the engine is an error of this batch, one in the decoder of its frame.
     pub(crate) fn run(&mut self, batch: &mut Vec<Task>, answers: &mut Vec<Answer>) {
         let (started, clock) = (Wall::now(), Instant::now());
         let Some(model) = batch.first().map(|task| task.job.model.clone()) else { return };
@@ -89,7 +90,9 @@ impl Workbench {
             detections.clear();
             let outcome = match &mut outcome {
                 Ok(()) => {
-                    let read = AssertUnwindSafe(|| self.read(&model, frame, &placement, &thresholds, &mut detections));
+                    let read = AssertUnwindSafe(|| {
+                        self.read(&model, frame, &placement, &thresholds, &mut detections)
+                    });
                     catch_unwind(read).unwrap_or_else(|_| {
                         self.scratch = Scratch::default();
                         Err(Error::new(Kind::Inference, "decoding a frame panicked"))
@@ -156,7 +159,12 @@ impl Workbench {
 fn outputs<'a>(model: &'a Model, run: &'a dyn Run) -> Outputs<'a> {
     let side = |side: usize| u32::try_from(side).unwrap_or(u32::MAX);
     let fill = model.fill();
-    Outputs { shapes: model.engine().output_shapes(), run, width: side(fill.width), height: side(fill.height) }
+    Outputs {
+        shapes: model.engine().output_shapes(),
+        run,
+        width: side(fill.width),
+        height: side(fill.height),
+    }
 }
 
 /// What a run of `model` found on a frame, as detections on it.
@@ -170,19 +178,27 @@ fn decode(
 ) {
     model.family().detect(&outputs(model, run), thresholds, scratch);
     let back = ToSource::new(model.rule(), placement, model.family().rounding());
-    // A class without a name can only come from a model that was not validated: there is nothing to report it by.
-    let named = scratch.candidates.iter().filter(|candidate| (candidate.class_id as usize) < model.classes().len());
+    // A class without a name can only come from a model that was not validated: there is nothing to report it
+    // by.
+    let named =
+        scratch.candidates.iter().filter(|candidate| (candidate.class_id as usize) < model.classes().len());
     detections.extend(named.filter_map(|candidate| candidate.on_frame(&back)));
 }
 
-/// Runs a model once on noise, as a test, on `engine`: the model's own, or one that can do less harm. What its outputs show to be otherwise than their shapes said is corrected; what is odd
-/// about them is given back.
+/// Runs a model once on noise, as a test, on `engine`: the model's own, or one that can do less harm. What
+/// its outputs show to be otherwise than their shapes said is corrected; what is odd about them is given
+/// back.
 pub(crate) fn try_out(model: &mut Model, engine: &dyn Engine) -> Result<Option<&'static str>> {
     let rule = model.rule();
-    let placement = rule.place(rule.width, rule.height).ok_or_else(|| Error::new(Kind::Inference, "the crop is empty"))?;
+    let placement = rule
+        .place(rule.width, rule.height)
+        .ok_or_else(|| Error::new(Kind::Inference, "the crop is empty"))?;
     let mut noise = vec![0; rule.slot_bytes()];
     // A multiplicative generator (Knuth's constant): any picture will do, but always the same.
-    noise.iter_mut().enumerate().for_each(|(index, byte)| *byte = ((index as u32).wrapping_mul(2_654_435_761) >> 24) as u8);
+    noise
+        .iter_mut()
+        .enumerate()
+        .for_each(|(index, byte)| *byte = ((index as u32).wrapping_mul(2_654_435_761) >> 24) as u8);
     let attempt = AssertUnwindSafe(|| {
         let mut run = engine.new_run()?;
         model.fill().write(&noise, run.input(), model.rule(), &placement);
@@ -195,7 +211,8 @@ pub(crate) fn try_out(model: &mut Model, engine: &dyn Engine) -> Result<Option<&
         family.detect(&outputs, &thresholds, &mut Scratch::default());
         Ok((family, odd))
     });
-    let (family, odd) = catch_unwind(attempt).unwrap_or_else(|_| Err(Error::new(Kind::Inference, "the model panicked")))?;
+    let (family, odd) =
+        catch_unwind(attempt).unwrap_or_else(|_| Err(Error::new(Kind::Inference, "the model panicked")))?;
     model.set_family(family);
     Ok(odd)
 }

@@ -1,6 +1,6 @@
-//! JSON as both doors, the sink and the state file need it: values that keep the order of their keys, a parser that
-//! neither recurses nor grows without bound, and a writer in the two styles of the reference (Python's `json.dumps` on
-//! TCP and UDP, compact UTF-8 on HTTP).
+//! JSON as both listeners, the sink and the state file need it: values that keep the order of their keys, a
+//! parser that neither recurses nor grows without bound, and a writer in the two styles of the reference
+//! (Python's `json.dumps` on TCP and UDP, compact UTF-8 on HTTP).
 
 mod primitive;
 mod scan;
@@ -13,7 +13,8 @@ pub use scan::{Fault, MAX_DEPTH, MAX_VALUES, Reason};
 pub use value::{Object, Value};
 pub use write::{Style, Writer};
 
-/// Parses one document of any encoding that RFC 4627 could tell apart (UTF-8, -16, -32, with or without a byte-order mark).
+/// Parses one document of any encoding that RFC 4627 could tell apart (UTF-8, -16, -32, with or without a
+/// byte-order mark).
 pub fn parse(bytes: &[u8]) -> Result<Value, Fault> {
     let text = text::decode(bytes).ok_or(Fault { offset: 0, reason: Reason::Encoding })?;
     parse_str(&text)

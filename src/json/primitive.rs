@@ -54,8 +54,8 @@ fn write_escape(out: &mut Vec<u8>, character: char) {
     out.extend_from_slice(short);
 }
 
-/// Appends a number as Python's `repr(float)`: shortest digits that read back alike, `.0` on whole numbers, an exponent below
-/// 1e-4 and from 1e16. JSON has no NaN or infinity: they become `null`.
+/// Appends a number as Python's `repr(float)`: shortest digits that read back alike, `.0` on whole numbers,
+/// an exponent below 1e-4 and from 1e16. JSON has no NaN or infinity: they become `null`.
 pub fn write_f64(out: &mut Vec<u8>, value: f64) {
     // Writing to a Vec cannot fail, hence the ignored results.
     if !value.is_finite() {

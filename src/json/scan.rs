@@ -1,14 +1,14 @@
 //! The check before parsing: grammar, depth and size, without recursion, and where the first fault is.
 //!
-//! The parser proper (miniserde) says only that something is wrong. HTTP clients are told where and why, in the words
-//! of Python's decoder, because the reference's 422 body carries them.
+//! The parser proper (miniserde) says only that something is wrong. HTTP clients are told where and why, in
+//! the words of Python's decoder, because the reference's 422 body carries them.
 
-/// Containers inside each other. The reference gives up near 1 000; no command needs more than 4. Values are dropped
-/// and written by recursion, so this also bounds the stack.
+/// Containers inside each other. The reference gives up near 1 000; no command needs more than 4. Values are
+/// dropped and written by recursion, so this also bounds the stack.
 pub const MAX_DEPTH: usize = 512;
 
-/// Values in one document. Each takes up to 80 bytes once parsed, so a 1 MiB message of `[],[],…` would take 27 MiB;
-/// an `init` with 64 sources and all their properties has under 2 000.
+/// Values in one document. Each takes up to 80 bytes once parsed, so a 1 MiB message of `[],[],…` would take
+/// 27 MiB; an `init` with 64 sources and all their properties has under 2 000.
 pub const MAX_VALUES: usize = 16_384;
 
 /// Where a document is wrong, and how.

@@ -70,7 +70,9 @@ mod tests {
 
     #[test]
     fn broken_encodings_are_refused() {
-        for bytes in [&b"\xFF\xFF"[..], b"{\x80}", b"\xC0\xAF", b"\0{\0", b"\xFE\xFF\xD8\0", b"\0\0\xFE\xFF\0\0\xD8\0"] {
+        for bytes in
+            [&b"\xFF\xFF"[..], b"{\x80}", b"\xC0\xAF", b"\0{\0", b"\xFE\xFF\xD8\0", b"\0\0\xFE\xFF\0\0\xD8\0"]
+        {
             assert_eq!(decode(bytes), None, "{bytes:?}");
         }
     }

@@ -236,7 +236,8 @@ impl Map for ObjectBuilder<'_> {
     }
 }
 
-/// Duplicate keys: the place of the first, the value of the last. Hashed, so that an object of many keys stays linear.
+/// Duplicate keys: the place of the first, the value of the last. Hashed, so that an object of many keys
+/// stays linear.
 fn last_wins(members: Vec<(String, Value)>) -> Vec<(String, Value)> {
     let mut places: HashMap<String, usize> = HashMap::with_capacity(members.len());
     let mut kept: Vec<(String, Value)> = Vec::with_capacity(members.len());
@@ -280,7 +281,8 @@ mod tests {
     #[test]
     fn the_deepest_document_is_parsed_and_dropped_on_a_small_stack() {
         let text = format!("{}{}", "[".repeat(crate::json::MAX_DEPTH), "]".repeat(crate::json::MAX_DEPTH));
-        let thread = std::thread::Builder::new().stack_size(128 << 10).spawn(move || parse_str(&text).is_ok());
+        let thread =
+            std::thread::Builder::new().stack_size(128 << 10).spawn(move || parse_str(&text).is_ok());
         assert!(thread.unwrap().join().unwrap());
     }
 }

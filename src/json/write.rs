@@ -197,7 +197,8 @@ mod tests {
     #[test]
     fn python_style_separates_with_spaces_and_escapes_beyond_ascii() {
         let text = r#"{"a":[1,-2,0.5,true,null,{}],"ä\u0001\n\"\\/":"𝄞\u007f","e":[]}"#;
-        let expected = r#"{"a": [1, -2, 0.5, true, null, {}], "\u00e4\u0001\n\"\\/": "\ud834\udd1e\u007f", "e": []}"#;
+        let expected =
+            r#"{"a": [1, -2, 0.5, true, null, {}], "\u00e4\u0001\n\"\\/": "\ud834\udd1e\u007f", "e": []}"#;
         assert_eq!(rewrite(text, Style::Python), expected);
     }
 

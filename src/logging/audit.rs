@@ -1,10 +1,10 @@
-//! The audit trail: who changed what, from where, and what came of it. One line for each changing command at a door, whatever
-//! the log level (but `off`).
+//! The audit trail: who changed what, from where, and what came of it. One line for each changing command at
+//! a listener, whatever the log level (but `off`).
 //!
-//! Under systemd the lines go to the journal with an identifier of their own (`journalctl -t weir-audit`) and syslog's
-//! facility for what concerns access, over the journal's native protocol: datagrams of `KEY=value` lines
-//! (systemd.io/JOURNAL_NATIVE_PROTOCOL). Elsewhere they stand among the others on standard error, as level `notice` and
-//! with the word `audit`.
+//! Under systemd the lines go to the journal with an identifier of their own (`journalctl -t weir-audit`) and
+//! syslog's facility for what concerns access, over the journal's native protocol: datagrams of `KEY=value`
+//! lines (systemd.io/JOURNAL_NATIVE_PROTOCOL). Elsewhere they stand among the others on standard error, as
+//! level `notice` and with the word `audit`.
 
 use super::{StandardError, one_line};
 use std::io::Write;
@@ -41,7 +41,9 @@ impl Journal {
 
 /// No field may hold a line break, or what follows would be a field of its own.
 fn datagram(said: &str) -> String {
-    format!("PRIORITY={PRIORITY}\nSYSLOG_FACILITY={FACILITY}\nSYSLOG_IDENTIFIER={IDENTIFIER}\nMESSAGE={said}\n")
+    format!(
+        "PRIORITY={PRIORITY}\nSYSLOG_FACILITY={FACILITY}\nSYSLOG_IDENTIFIER={IDENTIFIER}\nMESSAGE={said}\n"
+    )
 }
 
 /// Writes one line. `said` is `key=value` words without secrets.

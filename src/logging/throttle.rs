@@ -1,9 +1,10 @@
-//! Bounds how many lines one origin (a camera, a client's address) writes: a camera that flaps or a client in a loop must
-//! not fill the log, nor hide what the others say.
+//! Bounds how many lines one origin (a camera, a client's address) writes: a camera that flaps or a client in
+//! a loop must not fill the log, nor hide what the others say.
 
 use std::time::{Duration, Instant};
 
-/// Lines that may come at once: what a source has to say from its first attempt to its first datagram, several times over.
+/// Lines that may come at once: what a source has to say from its first attempt to its first datagram,
+/// several times over.
 const BURST: u32 = 16;
 
 /// After a burst a line may be written this often: six a minute show that it goes on.
@@ -69,8 +70,9 @@ mod tests {
         let start = Instant::now();
         let mut throttle = Throttle::new(start);
         // Ten lines a second for ten minutes.
-        let written: Vec<u64> =
-            (0..6000).filter_map(|tenth| throttle.admit(start + Duration::from_millis(tenth * 100))).collect();
+        let written: Vec<u64> = (0..6000)
+            .filter_map(|tenth| throttle.admit(start + Duration::from_millis(tenth * 100)))
+            .collect();
         assert_eq!(written.len() as u32, BURST + 59, "{written:?}");
         assert_eq!(written.iter().take(BURST as usize).sum::<u64>(), 0, "nothing is held back of a burst");
         // Every line that was not written is counted in the next that was, but for those after the last.

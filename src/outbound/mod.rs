@@ -1,5 +1,6 @@
-//! Connections that this program opens to servers by itself: through which proxy they go, whom they trust, and in words why
-//! one failed. (Cameras are another matter: their workers connect to them, never through a proxy.)
+//! Connections that this program opens to servers by itself: through which proxy they go, whom they trust,
+//! and in words why one failed. (Cameras are another matter: their workers connect to them, never through a
+//! proxy.)
 
 mod network;
 mod proxy;

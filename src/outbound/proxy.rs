@@ -1,4 +1,5 @@
-//! Which proxy a request goes through: `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY`, in the meaning that curl gives them.
+//! Which proxy a request goes through: `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY`, in the
+//! meaning that curl gives them.
 
 use super::network::{Network, bare};
 use crate::command::Secret;
@@ -64,13 +65,16 @@ impl fmt::Display for Route {
 }
 
 impl Proxies {
-    /// Reads the variables. Their names are known in lower and upper case; in lower case they win, as for curl.
+    /// Reads the variables. Their names are known in lower and upper case; in lower case they win, as for
+    /// curl.
     pub fn from_environment(environment: impl Fn(&str) -> Option<String>) -> Proxies {
         let value = |name: &str| {
             let set = |name: &str| environment(name).filter(|value| !value.trim().is_empty());
             set(&name.to_ascii_lowercase()).or_else(|| set(name))
         };
-        let named = |variable: &'static str| value(variable).map(|text| Named { variable, proxy: parse(text.trim()) });
+        let named = |variable: &'static str| {
+            value(variable).map(|text| Named { variable, proxy: parse(text.trim()) })
+        };
         let any = named("ALL_PROXY");
         let exceptions = value("NO_PROXY").unwrap_or_default();
         let words = exceptions.split([',', ' ']).map(str::trim).filter(|word| !word.is_empty());
@@ -81,14 +85,21 @@ impl Proxies {
         }
     }
 
-    /// The proxy for a server; `None`: it is asked directly. An error, in words, when the variable that says so cannot be used.
+    /// The proxy for a server; `None`: it is asked directly. An error, in words, when the variable that says
+    /// so cannot be used.
     pub fn route(&self, is_https: bool, host: &str, port: u16) -> Result<Option<Route>, String> {
         let named = if is_https { &self.https } else { &self.http };
-        let Some(Named { variable, proxy }) = named.as_ref().filter(|_| !self.is_exception(host, port)) else { return Ok(None) };
+        let Some(Named { variable, proxy }) = named.as_ref().filter(|_| !self.is_exception(host, port))
+        else {
+            return Ok(None);
+        };
         match proxy {
-            Ok(Proxy { host, port, credentials }) => {
-                Ok(Some(Route { variable, host: host.clone(), port: *port, credentials: credentials.clone() }))
-            }
+            Ok(Proxy { host, port, credentials }) => Ok(Some(Route {
+                variable,
+                host: host.clone(),
+                port: *port,
+                credentials: credentials.clone(),
+            })),
             Err(why) => Err(format!("{variable} {why}")),
         }
     }
@@ -99,9 +110,13 @@ impl Proxies {
         let is_port = |only: &Option<u16>| only.is_none_or(|only| only == port);
         self.exceptions.iter().any(|exception| match exception {
             Exception::All => true,
-            Exception::Network(network, only) => is_port(only) && address.is_some_and(|address| network.contains(address)),
+            Exception::Network(network, only) => {
+                is_port(only) && address.is_some_and(|address| network.contains(address))
+            }
             Exception::Name(name, only) => {
-                is_port(only) && (host == *name || host.strip_suffix(name.as_str()).is_some_and(|rest| rest.ends_with('.')))
+                is_port(only)
+                    && (host == *name
+                        || host.strip_suffix(name.as_str()).is_some_and(|rest| rest.ends_with('.')))
             }
         })
     }
@@ -113,10 +128,20 @@ fn parse(text: &str) -> Result<Proxy, &'static str> {
     match scheme.to_ascii_lowercase().as_str() {
         "http" => {}
         "socks" | "socks4" | "socks4a" | "socks5" | "socks5h" => {
-            return Err("names a SOCKS proxy, which weir does not speak: name an HTTP proxy (http://HOST:PORT)");
+            return Err(
+                "names a SOCKS proxy, which weir does not speak: name an HTTP proxy (http://HOST:PORT)",
+            );
         }
-        "https" => return Err("names a proxy that is itself spoken to in TLS, which weir does not do: name http://HOST:PORT"),
-        _ => return Err("names a proxy of a kind that weir does not know: name an HTTP proxy (http://HOST:PORT)"),
+        "https" => {
+            return Err(
+                "names a proxy that is itself spoken to in TLS, which weir does not do: name http://HOST:PORT",
+            );
+        }
+        _ => {
+            return Err(
+                "names a proxy of a kind that weir does not know: name an HTTP proxy (http://HOST:PORT)",
+            );
+        }
     }
     let wrong = "does not name a proxy as http://[NAME:PASSWORD@]HOST[:PORT]";
     let rest = rest.split(['/', '?', '#']).next().unwrap_or_default();
@@ -164,11 +189,16 @@ fn base64(bytes: &[u8]) -> String {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
     for chunk in bytes.chunks(3) {
-        let bits = chunk.iter().fold(0_u32, |bits, byte| bits << 8 | u32::from(*byte)) << (8 * (3 - chunk.len()));
+        let bits =
+            chunk.iter().fold(0_u32, |bits, byte| bits << 8 | u32::from(*byte)) << (8 * (3 - chunk.len()));
         for index in 0..4 {
             let six = (bits >> (18 - 6 * index)) as usize & 63;
             // `six` is below 64.
-            text.push(if index <= chunk.len() { ALPHABET.get(six).map_or('=', |byte| char::from(*byte)) } else { '=' });
+            text.push(if index <= chunk.len() {
+                ALPHABET.get(six).map_or('=', |byte| char::from(*byte))
+            } else {
+                '='
+            });
         }
     }
     text
@@ -180,7 +210,9 @@ mod tests {
     use super::*;
 
     fn proxies(set: &[(&str, &str)]) -> Proxies {
-        Proxies::from_environment(|name| set.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned()))
+        Proxies::from_environment(|name| {
+            set.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
+        })
     }
 
     fn place(proxies: &Proxies, is_https: bool, host: &str) -> Option<String> {
@@ -192,7 +224,11 @@ mod tests {
 
     #[test]
     fn each_scheme_has_its_proxy() {
-        let both = proxies(&[("HTTPS_PROXY", "http://one:3128"), ("http_proxy", "two:3129"), ("HTTP_PROXY", "three:1")]);
+        let both = proxies(&[
+            ("HTTPS_PROXY", "http://one:3128"),
+            ("http_proxy", "two:3129"),
+            ("HTTP_PROXY", "three:1"),
+        ]);
         assert_eq!(place(&both, true, "api.example").as_deref(), Some("one:3128"));
         assert_eq!(place(&both, false, "api.example").as_deref(), Some("two:3129"));
         let https = proxies(&[("HTTPS_PROXY", "[fd00::1]:3128/")]);
@@ -205,7 +241,8 @@ mod tests {
 
     #[test]
     fn exceptions_are_names_domains_networks_and_ports() {
-        let list = "localhost,127.0.0.0/8, .site.example,*.lab.example,10.1.2.3 fd00::/8,192.0.2.7:8443,Intern";
+        let list =
+            "localhost,127.0.0.0/8, .site.example,*.lab.example,10.1.2.3 fd00::/8,192.0.2.7:8443,Intern";
         let all = proxies(&[("ALL_PROXY", "http://proxy:1"), ("NO_PROXY", list)]);
         for (host, expected) in [
             ("localhost", true),
@@ -247,6 +284,9 @@ mod tests {
     fn credentials_are_those_of_rfc_7617() {
         let proxy = parse("http://Aladdin:open%20sesame@proxy:1").unwrap();
         assert_eq!(proxy.credentials.unwrap().reveal(), "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==");
-        assert_eq!(["", "f", "fo", "foo", "foob"].map(|text| base64(text.as_bytes())), ["", "Zg==", "Zm8=", "Zm9v", "Zm9vYg=="]);
+        assert_eq!(
+            ["", "f", "fo", "foo", "foob"].map(|text| base64(text.as_bytes())),
+            ["", "Zg==", "Zm8=", "Zm9v", "Zm9vYg=="]
+        );
     }
 }

@@ -52,26 +52,35 @@ impl Trust {
         let verifier: Arc<dyn ServerCertVerifier> = match self {
             Trust::File(path) => Arc::new(Pinned::load(path, provider.clone())?),
             Trust::System => {
-                let verifier = rustls_platform_verifier::Verifier::new(provider.clone()).map_err(|cause| {
-                    Error::new(Kind::System, format!("cannot read the certificates that this system trusts: {cause}"))
-                })?;
+                let verifier =
+                    rustls_platform_verifier::Verifier::new(provider.clone()).map_err(|cause| {
+                        Error::new(
+                            Kind::System,
+                            format!("cannot read the certificates that this system trusts: {cause}"),
+                        )
+                    })?;
                 Arc::new(verifier)
             }
         };
         let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-        let builder = builder.map_err(|cause| Error::new(Kind::System, "cannot set up TLS").because(cause))?;
+        let builder =
+            builder.map_err(|cause| Error::new(Kind::System, "cannot set up TLS").because(cause))?;
         // Not dangerous: both verify as they should.
         let builder = builder.dangerous().with_custom_certificate_verifier(verifier);
-        let Some(Identity { certificate, key }) = identity else { return Ok(Arc::new(builder.with_no_client_auth())) };
+        let Some(Identity { certificate, key }) = identity else {
+            return Ok(Arc::new(builder.with_no_client_auth()));
+        };
         let chain = certificates(certificate)?;
         let private = PrivateKeyDer::from_pem_file(key).map_err(|cause| unusable(key, &cause))?;
-        let config = builder.with_client_auth_cert(chain, private).map_err(|cause| unusable(certificate, &cause))?;
+        let config =
+            builder.with_client_auth_cert(chain, private).map_err(|cause| unusable(certificate, &cause))?;
         Ok(Arc::new(config))
     }
 }
 
-/// Verifies against the certificates of a file. Unlike rustls alone, and as curl does, a server's own certificate that stands
-/// in the file is trusted even when it says of itself that it is a CA, as those that `openssl req -x509` makes do.
+/// Verifies against the certificates of a file. Unlike rustls alone, and as curl does, a server's own
+/// certificate that stands in the file is trusted even when it says of itself that it is a CA, as those that
+/// `openssl req -x509` makes do.
 #[derive(Debug)]
 struct Pinned {
     inner: Arc<WebPkiServerVerifier>,
@@ -99,7 +108,8 @@ impl ServerCertVerifier for Pinned {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        let verified = self.inner.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
+        let verified =
+            self.inner.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
         match verified {
             // Both are found after the dates have been checked, and before the name is.
             Err(rustls::Error::InvalidCertificate(why))
@@ -146,7 +156,8 @@ fn is_about_who_signed(why: &CertificateError) -> bool {
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
-    let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<std::result::Result<Vec<_>, _>>);
+    let read =
+        CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<std::result::Result<Vec<_>, _>>);
     match read {
         Ok(certificates) if certificates.is_empty() => Err(unusable(path, &"it holds no certificate")),
         read => read.map_err(|cause| unusable(path, &cause)),
@@ -160,7 +171,8 @@ fn unusable(path: &Path, cause: &dyn std::fmt::Display) -> Error {
 /// Why `host` could not be agreed with on TLS.
 pub fn explain(error: &rustls::Error, host: &str) -> String {
     use CertificateError::{
-        Expired, ExpiredContext, NotValidForName, NotValidForNameContext, NotValidYet, NotValidYetContext, Revoked, UnknownIssuer,
+        Expired, ExpiredContext, NotValidForName, NotValidForNameContext, NotValidYet, NotValidYetContext,
+        Revoked, UnknownIssuer,
     };
     let day = |time: UnixTime| clock::date(i64::try_from(time.as_secs()).unwrap_or(i64::MAX));
     let rustls::Error::InvalidCertificate(why) = error else {
@@ -205,13 +217,17 @@ mod tests {
         Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/assets/tls").join(name)
     }
 
-    /// A handshake with a server that shows `NAME.pem`, by a client that trusts `trusted.pem` and asks for `host`: what it says
-    /// when it refuses.
+    /// A handshake with a server that shows `NAME.pem`, by a client that trusts `trusted.pem` and asks for
+    /// `host`: what it says when it refuses.
     fn refusal(server: &str, trusted: &str, host: &'static str) -> Option<String> {
         let chain = certificates(&at(&format!("{server}.pem"))).unwrap();
         let key = PrivateKeyDer::from_pem_file(at(&format!("{server}.key"))).unwrap();
         let builder = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()));
-        let config = builder.with_safe_default_protocol_versions().unwrap().with_no_client_auth().with_single_cert(chain, key);
+        let config = builder
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(chain, key);
         let mut server = ServerConnection::new(Arc::new(config.unwrap())).unwrap();
         let config = Trust::File(at(&format!("{trusted}.pem"))).client(None).unwrap();
         let mut client = ClientConnection::new(config, host.try_into().unwrap()).unwrap();
@@ -243,7 +259,11 @@ mod tests {
     #[test]
     fn a_server_s_own_certificate_in_the_file_is_trusted_as_curl_does() {
         assert_eq!(refusal("server", "ca", "localhost"), None);
-        assert_eq!(refusal("server", "server", "localhost"), None, "signed by somebody else, and pinned itself");
+        assert_eq!(
+            refusal("server", "server", "localhost"),
+            None,
+            "signed by somebody else, and pinned itself"
+        );
         assert_eq!(refusal("self", "self", "localhost"), None, "signed by itself, and says that it is a CA");
     }
 
@@ -273,7 +293,8 @@ mod tests {
         assert_eq!(named("/a", &[("SSL_CERT_FILE", "/b")]), Trust::File("/a".into()));
         assert_eq!(named("", &[("SSL_CERT_FILE", "/b")]), Trust::File("/b".into()));
         assert_eq!(named("", &[("SSL_CERT_FILE", "/b"), ("SSL_CERT_DIR", "/c")]), Trust::System);
-        let error = Trust::File("/nonexistent".into()).client(None).err().map(|error| error.message().to_owned());
+        let error =
+            Trust::File("/nonexistent".into()).client(None).err().map(|error| error.message().to_owned());
         assert!(error.is_some_and(|error| error.contains("/nonexistent")));
     }
 }

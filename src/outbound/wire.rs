@@ -1,8 +1,8 @@
-//! How requests get onto the wire: names resolved, proxies asked, TLS agreed on. The parts of an HTTP client that say in words
-//! what went wrong, with the host it went wrong with.
+//! How requests get onto the wire: names resolved, proxies asked, TLS agreed on. The parts of an HTTP client
+//! that say in words what went wrong, with the host it went wrong with.
 //!
-//! A request for https goes through a proxy in a tunnel (`CONNECT`); one for http is handed to it as a whole, with the full
-//! address in its first line (RFC 9112, 3.2.2).
+//! A request for https goes through a proxy in a tunnel (`CONNECT`); one for http is handed to it as a whole,
+//! with the full address in its first line (RFC 9112, 3.2.2).
 
 use super::proxy::{Proxies, Route};
 use super::trust;
@@ -17,13 +17,15 @@ use ureq::config::Config;
 use ureq::http::Uri;
 use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::{
-    Buffers, ConnectionDetails, Connector, Either, LazyBuffers, NextTimeout, TcpConnector, Transport, TransportAdapter,
+    Buffers, ConnectionDetails, Connector, Either, LazyBuffers, NextTimeout, TcpConnector, Transport,
+    TransportAdapter,
 };
 
 /// Longest head of a proxy's answer to `CONNECT`.
 const MAX_ANSWER_BYTES: usize = 8 << 10;
 
-/// Why a connection could not be made, in words of our own: no library's message, which may hold the URL with its key.
+/// Why a connection could not be made, in words of our own: no library's message, which may hold the URL with
+/// its key.
 #[derive(Debug, Clone)]
 pub struct Fault {
     /// What went wrong with whom.
@@ -52,7 +54,10 @@ fn lasting(message: String) -> ureq::Error {
 pub fn agent_parts(proxies: Proxies, tls: Arc<ClientConfig>) -> (impl Connector, impl Resolver) {
     let proxies = Arc::new(proxies);
     let connector = ().chain(Dial { tcp: TcpConnector::default(), proxies: proxies.clone() });
-    (connector.chain(Agree { proxies: proxies.clone(), tls }), Names { system: HttpResolver::default(), proxies })
+    (
+        connector.chain(Agree { proxies: proxies.clone(), tls }),
+        Names { system: HttpResolver::default(), proxies },
+    )
 }
 
 /// Host and port of a server, and how to reach it.
@@ -86,10 +91,16 @@ struct Names {
 }
 
 impl Resolver for Names {
-    fn resolve(&self, uri: &Uri, config: &Config, timeout: NextTimeout) -> Result<ResolvedSocketAddrs, ureq::Error> {
+    fn resolve(
+        &self,
+        uri: &Uri,
+        config: &Config,
+        timeout: NextTimeout,
+    ) -> Result<ResolvedSocketAddrs, ureq::Error> {
         let place = Place::of(uri, &self.proxies)?;
         let proxy = place.route.as_ref().map(|route| {
-            let host = if route.host.contains(':') { format!("[{}]", route.host) } else { route.host.clone() };
+            let host =
+                if route.host.contains(':') { format!("[{}]", route.host) } else { route.host.clone() };
             format!("http://{host}:{}/", route.port).parse::<Uri>()
         });
         let asked = match proxy {
@@ -100,7 +111,8 @@ impl Resolver for Names {
             let name = place.route.as_ref().map_or_else(|| place.host.clone(), Route::to_string);
             match cause {
                 ureq::Error::HostNotFound => transient(format!("the name of {name} is not known: look at /etc/resolv.conf")),
-                // The system's own words: "Temporary failure in name resolution", "Name or service not known".
+                // The system's own words: "Temporary failure in name resolution", "Name or service not
+                // known".
                 ureq::Error::Io(cause) => {
                     let said = cause.to_string();
                     let said = said.strip_prefix("failed to lookup address information: ").unwrap_or(&said);
@@ -123,10 +135,16 @@ struct Dial {
 impl<In: Transport> Connector<In> for Dial {
     type Out = Either<In, <TcpConnector as Connector<In>>::Out>;
 
-    fn connect(&self, details: &ConnectionDetails, chained: Option<In>) -> Result<Option<Self::Out>, ureq::Error> {
+    fn connect(
+        &self,
+        details: &ConnectionDetails,
+        chained: Option<In>,
+    ) -> Result<Option<Self::Out>, ureq::Error> {
         let place = Place::of(details.uri, &self.proxies)?;
         let connected = self.tcp.connect(details, chained).map_err(|cause| match cause {
-            ureq::Error::Io(cause) => transient(format!("cannot connect to {}: {}", place.first_hop(), plain(&cause))),
+            ureq::Error::Io(cause) => {
+                transient(format!("cannot connect to {}: {}", place.first_hop(), plain(&cause)))
+            }
             cause => cause,
         });
         Ok(connected?.map(Either::B))
@@ -160,10 +178,14 @@ impl<In: Transport> Connector<In> for Agree {
         let boxed: Box<dyn Transport> = Box::new(transport);
         let mut stream = TransportAdapter::new(boxed, details.current_time.clone());
         stream.set_timeout(details.timeout);
-        let buffers = LazyBuffers::new(details.config.input_buffer_size(), details.config.output_buffer_size());
+        let buffers =
+            LazyBuffers::new(details.config.input_buffer_size(), details.config.output_buffer_size());
         if !place.is_https {
-            let full =
-                place.route.map(|route| FullAddress { host: place.host, port: place.port, credentials: route.credentials });
+            let full = place.route.map(|route| FullAddress {
+                host: place.host,
+                port: place.port,
+                credentials: route.credentials,
+            });
             return Ok(Some(Wire { stream: Stream::Clear(stream), buffers, full }));
         }
         if let Some(route) = &place.route {
@@ -180,16 +202,21 @@ impl<In: Transport> Connector<In> for Agree {
                 None => interrupted(cause, &place.host),
             }
         })?;
-        Ok(Some(Wire { stream: Stream::Tls(Box::new(StreamOwned::new(connection, stream))), buffers, full: None }))
+        Ok(Some(Wire {
+            stream: Stream::Tls(Box::new(StreamOwned::new(connection, stream))),
+            buffers,
+            full: None,
+        }))
     }
 }
 
 /// What an I/O error in the middle of an agreement means.
 fn interrupted(cause: io::Error, host: &str) -> ureq::Error {
     match ureq::Error::from(cause) {
-        ureq::Error::Io(cause) => {
-            transient(format!("{host} broke off while agreeing on TLS ({}): is it an https server?", plain(&cause)))
-        }
+        ureq::Error::Io(cause) => transient(format!(
+            "{host} broke off while agreeing on TLS ({}): is it an https server?",
+            plain(&cause)
+        )),
         other => other,
     }
 }
@@ -209,7 +236,8 @@ fn tunnel(stream: &mut TransportAdapter, place: &Place, route: &Route) -> Result
     let ask = format!("CONNECT {host}:{port} HTTP/1.1\r\nHost: {host}:{port}\r\n{authorization}\r\n");
     stream.write_all(ask.as_bytes()).and_then(|()| stream.flush()).map_err(broke_off)?;
     let mut answer = Vec::new();
-    // Nothing follows before we have said something, so nothing is lost by reading byte by byte (out of a buffer).
+    // Nothing follows before we have said something, so nothing is lost by reading byte by byte (out of a
+    // buffer).
     while !answer.ends_with(b"\r\n\r\n") {
         let mut byte = [0];
         if answer.len() >= MAX_ANSWER_BYTES || stream.read(&mut byte).map_err(broke_off)? == 0 {
@@ -218,7 +246,10 @@ fn tunnel(stream: &mut TransportAdapter, place: &Place, route: &Route) -> Result
         answer.extend_from_slice(&byte);
     }
     let head = String::from_utf8_lossy(&answer);
-    let status = head.strip_prefix("HTTP/1.").and_then(|rest| rest.get(2..5)).and_then(|status| status.parse::<u16>().ok());
+    let status = head
+        .strip_prefix("HTTP/1.")
+        .and_then(|rest| rest.get(2..5))
+        .and_then(|status| status.parse::<u16>().ok());
     match status {
         Some(200..=299) => Ok(()),
         Some(407) if route.credentials.is_none() => {
@@ -226,7 +257,9 @@ fn tunnel(stream: &mut TransportAdapter, place: &Place, route: &Route) -> Result
         }
         Some(407) => Err(lasting(format!("{route} does not take this name and password"))),
         Some(403) => Err(lasting(format!("{route} does not allow connections to {host}:{port}"))),
-        Some(status @ (502..=504)) => Err(transient(format!("{route} cannot reach {host}:{port} (it answers {status})"))),
+        Some(status @ (502..=504)) => {
+            Err(transient(format!("{route} cannot reach {host}:{port} (it answers {status})")))
+        }
         Some(status) => Err(lasting(format!("{route} answers {status} when asked for {host}:{port}"))),
         None => Err(lasting(format!("{route} does not answer as an HTTP proxy does"))),
     }
@@ -354,18 +387,28 @@ mod tests {
     }
 
     fn head(stream: &mut impl io::Read) -> String {
-        BufReader::new(stream).lines().map_while(Result::ok).take_while(|line| !line.is_empty()).collect::<Vec<_>>().join("\n")
+        BufReader::new(stream)
+            .lines()
+            .map_while(Result::ok)
+            .take_while(|line| !line.is_empty())
+            .collect::<Vec<_>>()
+            .join("\n")
     }
 
     const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nhi";
 
     /// A GET with these variables, trusting what `trusted` holds: the body, or the fault.
     fn get(url: &str, variables: &[(&str, String)], trusted: &str) -> Result<String, Fault> {
-        let named = |name: &str| variables.iter().find(|(key, _)| *key == name).map(|(_, value)| value.clone());
+        let named =
+            |name: &str| variables.iter().find(|(key, _)| *key == name).map(|(_, value)| value.clone());
         let tls = Trust::File(at(trusted)).client(None).unwrap();
         let (connector, resolver) = agent_parts(Proxies::from_environment(named), tls);
         let timeout = Some(Duration::from_secs(10));
-        let config = ureq::Agent::config_builder().proxy(None).timeout_connect(timeout).timeout_resolve(timeout).build();
+        let config = ureq::Agent::config_builder()
+            .proxy(None)
+            .timeout_connect(timeout)
+            .timeout_resolve(timeout)
+            .build();
         match ureq::Agent::with_parts(config, connector, resolver).get(url).call() {
             Ok(mut response) => Ok(response.body_mut().read_to_string().unwrap()),
             Err(ureq::Error::Other(fault)) => Err(*fault.downcast::<Fault>().unwrap()),
@@ -375,10 +418,17 @@ mod tests {
 
     /// Speaks TLS as localhost and answers one request.
     fn encrypted(stream: impl io::Read + io::Write, name: &str) {
-        let chain = CertificateDer::pem_file_iter(at(&format!("{name}.pem"))).unwrap().collect::<Result<Vec<_>, _>>().unwrap();
+        let chain = CertificateDer::pem_file_iter(at(&format!("{name}.pem")))
+            .unwrap()
+            .collect::<Result<Vec<_>, _>>()
+            .unwrap();
         let key = PrivateKeyDer::from_pem_file(at(&format!("{name}.key"))).unwrap();
         let builder = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()));
-        let config = builder.with_safe_default_protocol_versions().unwrap().with_no_client_auth().with_single_cert(chain, key);
+        let config = builder
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(chain, key);
         let mut stream = StreamOwned::new(ServerConnection::new(Arc::new(config.unwrap())).unwrap(), stream);
         let mut byte = [0; 512];
         // A client that does not trust us goes away here.
@@ -444,7 +494,9 @@ mod tests {
                 head(&mut stream);
                 stream.write_all(answer.as_bytes()).unwrap();
             });
-            let fault = get("https://api.invalid/", &[("HTTPS_PROXY", format!("127.0.0.1:{port}"))], "ca.pem").unwrap_err();
+            let fault =
+                get("https://api.invalid/", &[("HTTPS_PROXY", format!("127.0.0.1:{port}"))], "ca.pem")
+                    .unwrap_err();
             assert!(fault.message.contains(words), "{answer}: {fault}");
             assert!(fault.message.contains("HTTPS_PROXY"), "{fault}");
             assert_eq!(fault.is_transient, is_transient, "{fault}");
@@ -463,7 +515,11 @@ mod tests {
         for (url, variables, words) in [
             ("http://no-such-host.invalid/", &[][..], "the name of no-such-host.invalid cannot be resolved"),
             ("http://127.0.0.1:9/", &[], "cannot connect to 127.0.0.1:9: Connection refused"),
-            ("https://api.invalid/", &dead, "cannot connect to the proxy 127.0.0.1:9 (HTTPS_PROXY): Connection refused"),
+            (
+                "https://api.invalid/",
+                &dead,
+                "cannot connect to the proxy 127.0.0.1:9 (HTTPS_PROXY): Connection refused",
+            ),
             ("https://api.invalid/", &socks, "ALL_PROXY names a SOCKS proxy"),
             (&expired, &[], "the certificate of localhost expired on 2001-01-02"),
             (&clear, &[], "localhost"),

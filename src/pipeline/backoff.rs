@@ -4,11 +4,13 @@ use std::time::Duration;
 
 /// Longest pause between attempts: a camera that is back is seen within half a minute.
 const MAX_DELAY: Duration = Duration::from_secs(30);
-/// Shortest pause after the source refused the credentials: cameras lock the account after a few quick failures.
+/// Shortest pause after the source refused the credentials: cameras lock the account after a few quick
+/// failures.
 const UNAUTHORISED_DELAY: Duration = Duration::from_secs(10);
-/// Pauses before a source that delivered frames is opened again: at once, and a little later each time where it breaks
-/// again and again after a few frames. Opening takes some 50 ms more.
-const AFTER_FRAMES: [Duration; 3] = [Duration::from_millis(50), Duration::from_millis(150), Duration::from_millis(400)];
+/// Pauses before a source that delivered frames is opened again: at once, and a little later each time where
+/// it breaks again and again after a few frames. Opening takes some 50 ms more.
+const AFTER_FRAMES: [Duration; 3] =
+    [Duration::from_millis(50), Duration::from_millis(150), Duration::from_millis(400)];
 /// A source that delivered frames for this long had recovered.
 const RECOVERED_AFTER: Duration = Duration::from_secs(10);
 
@@ -50,7 +52,8 @@ impl Backoff {
             self.next = None;
             self.losses = if time >= RECOVERED_AFTER { 0 } else { self.losses + 1 };
             let last = AFTER_FRAMES.len() - 1;
-            let delay = AFTER_FRAMES.get(self.losses.saturating_sub(1).min(last)).copied().unwrap_or_default();
+            let delay =
+                AFTER_FRAMES.get(self.losses.saturating_sub(1).min(last)).copied().unwrap_or_default();
             return delay.mul_f64(0.8 + 0.2 * self.random());
         }
         let delay = self.next.unwrap_or(self.start);

@@ -1,4 +1,5 @@
-//! What all pipelines together may cost: rings, workers at their limits, and models. `init` is refused before it would pass.
+//! What all pipelines together may cost: rings, workers at their limits, and models. `init` is refused before
+//! it would pass.
 
 use crate::capture::Worker;
 use crate::error::{Error, Kind, Result};
@@ -44,7 +45,8 @@ impl Budget {
         (self.limit_bytes, self.reserved.borrow().total())
     }
 
-    /// Reserves `bytes` for a pipeline's rings and workers, and `model_bytes` unless another pipeline shares the model.
+    /// Reserves `bytes` for a pipeline's rings and workers, and `model_bytes` unless another pipeline shares
+    /// the model.
     pub(super) fn reserve(self: &Rc<Self>, bytes: u64, model: &str, model_bytes: u64) -> Result<Reservation> {
         let mut reserved = self.reserved.borrow_mut();
         let shared = reserved.models.iter().position(|(id, _, _)| id == model);
@@ -61,7 +63,8 @@ impl Budget {
         Ok(Reservation { budget: self.clone(), bytes, model: model.to_owned() })
     }
 
-    /// Lets a worker use `bytes` in all, which it asked for, if it may have that much (`most`) and all together have it.
+    /// Lets a worker use `bytes` in all, which it asked for, if it may have that much (`most`) and all
+    /// together have it.
     pub(super) fn allow_memory(self: &Rc<Self>, worker: &Worker, bytes: u64, most: u64) -> Result<More> {
         if bytes > most {
             let [needed, most] = [bytes, most].map(|bytes| bytes.div_ceil(1 << 20));
@@ -149,7 +152,10 @@ mod tests {
         let more = budget.reserve_more(40 << 20).unwrap();
         let refused = budget.reserve_more(1).unwrap_err();
         assert_eq!(refused.kind(), Kind::Exhausted);
-        assert!(refused.message().contains("101 MiB in all") && refused.message().contains("service.memory_limit_bytes"));
+        assert!(
+            refused.message().contains("101 MiB in all")
+                && refused.message().contains("service.memory_limit_bytes")
+        );
         assert!(budget.reserve_more(u64::MAX).is_err());
         drop(more);
         drop(first);

@@ -1,7 +1,7 @@
 //! The frames of one source that wait for a turn. Pixels stay in the worker's ring; this holds slot numbers.
 //!
-//! The reference buffers up to 64 decoded frames; we hold a handful of model-input slots, which gives the same strategies with
-//! a fraction of the memory. Rules: docs/roboflow.md §4.3.
+//! The reference buffers up to 64 decoded frames; we hold a handful of model-input slots, which gives the
+//! same strategies with a fraction of the memory. Rules: docs/roboflow.md §4.3.
 
 use crate::capture::Frame;
 use crate::command::{Consumption, Filling};
@@ -40,7 +40,8 @@ impl Buffer {
             return release(frame.slot);
         }
         if matches!(self.filling, Filling::DropOldest | Filling::AdaptiveDropOldest) {
-            // Keeps one slot free for the worker to write into; without it the worker would drop the newest instead.
+            // Keeps one slot free for the worker to write into; without it the worker would drop the newest
+            // instead.
             while self.waiting.len() > 1 && self.waiting.len() + self.lent >= self.slots {
                 if let Some(old) = self.waiting.pop_front() {
                     release(old.slot);
@@ -81,7 +82,14 @@ mod tests {
     use crate::clock::Wall;
 
     fn frame(id: u64) -> Frame {
-        Frame { slot: (id % 4) as u32, frame_id: id, timestamp: Wall::from_micros(0), width: 1, height: 1, is_kept: false }
+        Frame {
+            slot: (id % 4) as u32,
+            frame_id: id,
+            timestamp: Wall::from_micros(0),
+            width: 1,
+            height: 1,
+            is_kept: false,
+        }
     }
 
     fn filled(filling: Filling, consumption: Consumption) -> (Buffer, Vec<u32>) {

@@ -1,4 +1,5 @@
-//! A pipeline's last ten minutes in steps of five seconds: for who begins to look after something has happened.
+//! A pipeline's last ten minutes in steps of five seconds: for who begins to look after something has
+//! happened.
 
 use crate::command::History;
 use std::time::{Duration, Instant};
@@ -16,7 +17,8 @@ struct Step {
     latency_s: f32,
 }
 
-/// See the module. Nothing wakes for it: steps without frames are made up for when somebody asks, or the next frame comes.
+/// See the module. Nothing wakes for it: steps without frames are made up for when somebody asks, or the next
+/// frame comes.
 #[derive(Debug)]
 pub(super) struct Steps {
     began: Instant,
@@ -64,7 +66,9 @@ impl Steps {
         let mut history = History { interval_s: STEP.as_secs(), ..History::default() };
         for step in steps {
             history.frames_per_second.push(f64::from(step.frames) / STEP.as_secs_f64());
-            history.latency_s.push((step.frames > 0).then(|| f64::from(step.latency_s) / f64::from(step.frames)));
+            history
+                .latency_s
+                .push((step.frames > 0).then(|| f64::from(step.latency_s) / f64::from(step.frames)));
         }
         history
     }
@@ -96,7 +100,11 @@ mod tests {
         let history = steps.report(at(606.0));
         assert_eq!(history.frames_per_second.len(), STEPS - 1);
         assert_eq!(history.frames_per_second.last(), Some(&0.2));
-        assert_eq!(history.frames_per_second.first(), Some(&0.0), "the second step was 10 a second, the third none");
+        assert_eq!(
+            history.frames_per_second.first(),
+            Some(&0.0),
+            "the second step was 10 a second, the third none"
+        );
         let history = steps.report(at(1e6));
         assert_eq!(history.frames_per_second, [0.0; STEPS - 1]);
         // Clocks that stand still, or are asked out of order.

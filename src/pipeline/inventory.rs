@@ -5,17 +5,19 @@ use crate::command::{LocalModel, ModelInUse};
 use async_lock::Mutex;
 use std::time::{Duration, Instant};
 
-/// Models at most that a list of them names: a person chooses from it. More than that are asked for by their names.
+/// Models at most that a list of them names: a person chooses from it. More than that are asked for by their
+/// names.
 const MOST_LISTED: usize = 512;
 
-/// For how long what was found of the machine is said again: finding it out opens devices and libraries, and knocks at the model
-/// registry's door.
+/// For how long what was found of the machine is said again: finding it out opens devices and libraries, and
+/// knocks at the model registry's listener.
 const ABOUT_AGE: Duration = Duration::from_secs(60);
 
 /// A word and a text each.
 type Facts = Vec<(String, String)>;
 
-/// What was last found of the machine, and when. Who asks while somebody else's question is answered waits for that answer.
+/// What was last found of the machine, and when. Who asks while somebody else's question is answered waits
+/// for that answer.
 #[derive(Debug, Default)]
 pub(super) struct Machine(Mutex<Option<(Instant, Facts)>>);
 
@@ -41,8 +43,11 @@ impl Machine {
 /// The models that lie on this machine. Reads folders, on a thread of its own.
 pub(super) async fn local_models(shared: &Shared) -> Vec<LocalModel> {
     let here = shared.models.here();
-    let mut models: Vec<_> =
-        smol::unblock(here).await.into_iter().map(|found| LocalModel { id: found.name, bytes: found.bytes }).collect();
+    let mut models: Vec<_> = smol::unblock(here)
+        .await
+        .into_iter()
+        .map(|found| LocalModel { id: found.name, bytes: found.bytes })
+        .collect();
     models.truncate(MOST_LISTED);
     models
 }

@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-/// Longest interval between turns. A rate below one frame a day is a mistake, and would overflow a `Duration`.
+/// Longest interval between turns. A rate below one frame a day is a mistake, and would overflow a
+/// `Duration`.
 const MAX_INTERVAL_S: f64 = 86_400.0;
 
 /// Keeps turns (one frame of each source) at least `sources / max_fps` apart.
@@ -16,7 +17,10 @@ pub(super) struct Limiter {
 impl Limiter {
     /// `max_fps` frames per second over all `sources` together; `max_fps` is finite and above 0.
     pub(super) fn new(max_fps: f64, sources: usize) -> Limiter {
-        Limiter { interval: Duration::from_secs_f64((sources as f64 / max_fps).clamp(0.0, MAX_INTERVAL_S)), next: None }
+        Limiter {
+            interval: Duration::from_secs_f64((sources as f64 / max_fps).clamp(0.0, MAX_INTERVAL_S)),
+            next: None,
+        }
     }
 
     /// How long the next turn has to wait; zero when it may go now.
@@ -24,7 +28,8 @@ impl Limiter {
         self.next.map_or(Duration::ZERO, |next| next.saturating_duration_since(now))
     }
 
-    /// A turn went. The schedule is kept, so that the mean rate is exact, unless it lies more than one interval behind.
+    /// A turn went. The schedule is kept, so that the mean rate is exact, unless it lies more than one
+    /// interval behind.
     pub(super) fn went(&mut self, now: Instant) {
         let earliest = now.checked_sub(self.interval).unwrap_or(now);
         let due = self.next.map_or(now, |next| next.max(earliest));

@@ -1,26 +1,26 @@
 //! Pipelines: a table of them, what each one does, and what it remembers.
 //!
-//! Everything in here runs on the event loop and never touches a pixel: capture workers fill rings, inference threads read
-//! them, and slot numbers and detections travel between.
+//! Everything in here runs on the event loop and never touches a pixel: capture workers fill rings, inference
+//! threads read them, and slot numbers and detections travel between.
 
 mod backoff;
 mod budget;
 mod buffer;
 mod history;
 mod inventory;
-mod journal;
 mod limiter;
 mod peek;
 mod pictures;
 #[allow(clippy::module_inception)] // the module's main noun
 mod pipeline;
+mod status_updates;
 
+mod event_log;
 mod signal;
 mod source;
 mod state;
 mod statistics;
 mod store;
-mod story;
 mod table;
 mod tally;
 mod turns;
@@ -36,14 +36,15 @@ use std::time::Duration;
 
 /// What pipelines are configured with.
 #[derive(Debug, Clone)]
-pub struct Settings {
+pub struct PipelineSettings {
     /// Thresholds for what `init` leaves out.
     pub thresholds: Thresholds,
     /// What the report names as `buffer_size`, frames.
     pub buffer_size: u32,
     /// Pause after the first failed attempt to open a source.
     pub retry_delay: Duration,
-    /// `ENABLE_FRAME_DROP_ON_VIDEO_FILE_RATE_LIMITING`: `max_fps` strides files in the decoder instead of slowing them down.
+    /// `ENABLE_FRAME_DROP_ON_VIDEO_FILE_RATE_LIMITING`: `max_fps` strides files in the decoder instead of
+    /// slowing them down.
     pub stride_files: bool,
     /// Pipelines at most.
     pub max_pipelines: usize,
@@ -61,9 +62,9 @@ pub type About = std::sync::Arc<dyn Fn() -> String + Send + Sync>;
 /// What all pipelines share.
 pub struct Shared {
     /// See [`Settings`].
-    pub settings: Settings,
+    pub settings: PipelineSettings,
     /// For every worker.
-    pub capture: Rc<capture::Settings>,
+    pub capture: Rc<capture::CaptureSettings>,
     /// What their sinks share.
     pub outlets: Rc<Outlets>,
     /// Starts workers.

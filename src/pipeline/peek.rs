@@ -1,10 +1,11 @@
-//! The first picture of a source that no pipeline has yet: opened once, under all the rules of `init`, and nothing is kept.
+//! The first picture of a source that no pipeline has yet: opened once, under all the rules of `init`, and
+//! nothing is kept.
 
 use super::Shared;
 use super::budget::Budget;
 use crate::capture::{self, Event, Worker};
 use crate::clock::{Wall, within};
-use crate::command::Source;
+use crate::command::SourceRequest;
 use crate::error::{Error, Kind, Result};
 use crate::geometry::{Fit, InputRule};
 use crate::view::Shown;
@@ -17,7 +18,8 @@ const MAX_PEEKS: usize = 2;
 const SLOTS: u32 = 2;
 
 /// What frames become beside the picture. Nobody looks at it.
-const RULE: InputRule = InputRule { width: 16, height: 16, fit: Fit::Stretch, crop: None, grayscale: false, contrast: None };
+const RULE: InputRule =
+    InputRule { width: 16, height: 16, fit: Fit::Stretch, crop: None, grayscale: false, contrast: None };
 
 /// Those under way.
 #[derive(Debug, Default)]
@@ -25,7 +27,12 @@ pub(super) struct Peeks(Rc<()>);
 
 impl Peeks {
     /// Opens a source, and waits for its first picture.
-    pub(super) async fn look(&self, source: Source, shared: &Shared, budget: &Rc<Budget>) -> Result<Shown> {
+    pub(super) async fn look(
+        &self,
+        source: SourceRequest,
+        shared: &Shared,
+        budget: &Rc<Budget>,
+    ) -> Result<Shown> {
         let width = shared.capture.picture_width;
         if width == 0 {
             return Err(Error::new(Kind::Forbidden, "Pictures are turned off (http.pictures)"));
@@ -35,7 +42,11 @@ impl Peeks {
         }
         let _place = self.0.clone();
         let ring = u64::from(SLOTS) * RULE.slot_bytes() as u64;
-        let bytes = shared.capture.worker_memory_bytes.saturating_add(ring).saturating_add(capture::picture_bytes(width));
+        let bytes = shared
+            .capture
+            .worker_memory_bytes
+            .saturating_add(ring)
+            .saturating_add(capture::picture_bytes(width));
         let _reservation = budget.reserve(bytes, "", 0)?;
         log::info!("event=source_tried reference={}", source.reference);
         let request = capture::Request {
@@ -54,10 +65,17 @@ impl Peeks {
         let settings = &shared.capture;
         let patience = settings.open_timeout * 2 + settings.key_frame_timeout + settings.stall_timeout;
         // The widest that there is fits 16 bits.
-        let first = first_picture(&worker, u16::try_from(width).unwrap_or(u16::MAX), budget, settings.worker_memory_max_bytes);
+        let first = first_picture(
+            &worker,
+            u16::try_from(width).unwrap_or(u16::MAX),
+            budget,
+            settings.worker_memory_max_bytes,
+        );
         let outcome = within(patience, first).await;
         worker.stop().await;
-        outcome.unwrap_or_else(|| Err(Error::new(Kind::SourceStalled, "The source is open, and no picture has come")))
+        outcome.unwrap_or_else(|| {
+            Err(Error::new(Kind::SourceStalled, "The source is open, and no picture has come"))
+        })
     }
 }
 
@@ -77,8 +95,11 @@ async fn first_picture(worker: &Worker, width: u16, budget: &Rc<Budget>, most: u
             }
             Event::Picture(drawn) => {
                 let jpeg = worker.picture(&drawn);
-                let failed = || Error::new(Kind::NoPicture, "The source has pictures, and none could be made of them");
-                return jpeg.map(|jpeg| Shown { frame_id: drawn.frame_id, timestamp, jpeg }).ok_or_else(failed);
+                let failed =
+                    || Error::new(Kind::NoPicture, "The source has pictures, and none could be made of them");
+                return jpeg
+                    .map(|jpeg| Shown { frame_id: drawn.frame_id, timestamp, jpeg })
+                    .ok_or_else(failed);
             }
             Event::Memory(bytes) => more.push(budget.allow_memory(worker, bytes, most)?),
             Event::Opened(_) | Event::Alive(_) | Event::Notice(_) => {}

@@ -47,7 +47,12 @@ pub(super) struct Pictures {
 
 impl Pictures {
     pub(super) fn new() -> Pictures {
-        Pictures { audience: Rc::default(), turn: Cell::new(Turn::Idle), widths: RefCell::default(), jobs: RefCell::default() }
+        Pictures {
+            audience: Rc::default(),
+            turn: Cell::new(Turn::Idle),
+            widths: RefCell::default(),
+            jobs: RefCell::default(),
+        }
     }
 
     /// Somebody has asked or gone, or a turn is over.
@@ -75,7 +80,13 @@ impl Pictures {
     }
 
     /// The detections of a frame are there, and its slot is held yet.
-    pub(super) fn inferred(&self, frame: &Frame, detections: &[Detection], classes: &[String], worker: &Worker) {
+    pub(super) fn inferred(
+        &self,
+        frame: &Frame,
+        detections: &[Detection],
+        classes: &[String],
+        worker: &Worker,
+    ) {
         if !frame.is_kept || matches!(self.turn.get(), Turn::Idle | Turn::Drawing(_)) {
             return;
         }
@@ -107,7 +118,8 @@ impl Pictures {
         let jpeg = worker.picture(drawn);
         let job = self.jobs.borrow().iter().find(|job| job.number == drawn.job).copied();
         if let (Some(job), Some(jpeg)) = (job, jpeg) {
-            self.audience.serve(job.wish, &Shown { frame_id: drawn.frame_id, timestamp: job.timestamp, jpeg });
+            self.audience
+                .serve(job.wish, &Shown { frame_id: drawn.frame_id, timestamp: job.timestamp, jpeg });
         }
         if let Turn::Drawing(left) = self.turn.get() {
             self.turn.set(if left > 1 { Turn::Drawing(left - 1) } else { Turn::Idle });
@@ -129,8 +141,8 @@ fn markings(detections: &[Detection], classes: &[String]) -> Vec<Marking> {
     sorted.truncate(MAX_MARKINGS);
     let marking = |detection: &&Detection| {
         // Casts saturate.
-        let [left, top, right, bottom] =
-            [detection.left, detection.top, detection.right, detection.bottom].map(|edge| edge.round() as u16);
+        let [left, top, right, bottom] = [detection.left, detection.top, detection.right, detection.bottom]
+            .map(|edge| edge.round() as u16);
         let name = classes.get(detection.class_id as usize).map_or("", String::as_str);
         let name = name.get(..name.floor_char_boundary(MAX_NAME_BYTES)).unwrap_or_default();
         let label = format!("{name} {:.2}", detection.confidence.clamp(0.0, 1.0));
@@ -145,8 +157,14 @@ mod tests {
 
     #[test]
     fn the_best_boxes_are_drawn_last_and_have_names_of_bounded_length() {
-        let detection =
-            |class_id: u32, confidence: f32| Detection { left: -3.0, top: 1.6, right: 1e9, bottom: 20.2, confidence, class_id };
+        let detection = |class_id: u32, confidence: f32| Detection {
+            left: -3.0,
+            top: 1.6,
+            right: 1e9,
+            bottom: 20.2,
+            confidence,
+            class_id,
+        };
         let mut detections: Vec<_> = (0..200).map(|index| detection(1, index as f32 / 1000.0)).collect();
         detections.push(detection(0, 0.876));
         detections.push(Detection { left: f32::NAN, ..detection(0, 1.0) });
@@ -154,7 +172,8 @@ mod tests {
         let markings = markings(&detections, &classes);
         assert_eq!(markings.len(), MAX_MARKINGS);
         assert!(markings.iter().all(|marking| marking.label.len() <= MAX_LABEL_BYTES));
-        let best = markings.last().cloned().map(|best| (best.left, best.top, best.right, best.bottom, best.label));
+        let best =
+            markings.last().cloned().map(|best| (best.left, best.top, best.right, best.bottom, best.label));
         assert_eq!(best, Some((0, 2, u16::MAX, 20, format!("{} 0.88", "ä".repeat(MAX_NAME_BYTES / 2)))));
         assert_eq!(markings.first().map(|worst| worst.label.as_str()), Some("person 0.10"));
     }

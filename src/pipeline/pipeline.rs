@@ -5,18 +5,20 @@ use super::backoff::{Backoff, Outcome};
 use super::budget::{Budget, Reservation};
 use super::buffer::MAX_SLOTS;
 use super::history::Steps;
-use super::journal::Journal;
 use super::limiter::Limiter;
 use super::signal::Signal;
-use super::source::{Plan, Source, Taken};
+use super::source::{PipelineSource, Source, Taken};
 use super::state::Operation;
 use super::statistics::Throughput;
+use super::status_updates::StatusUpdates;
 use super::store::Kept;
 use super::tally::Tally;
 use super::turns::{Part, Turns};
 use crate::capture::picture_bytes;
 use crate::clock::{Wall, within};
-use crate::command::{Context, Event, Figures, History, Init, MAX_SOURCES, Outline, PipelineId, Reply, Report, SourceState};
+use crate::command::{
+    Context, Event, Figures, History, Init, MAX_SOURCES, Outline, PipelineId, Reply, Report, SourceState,
+};
 use crate::error::{Error, Kind, Result};
 use crate::feed::{Feed, Message};
 use crate::infer::{Done, Job, Model, Queue, Thresholds, Ticket};
@@ -29,7 +31,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Slots of a ring beyond those that inference may hold: one waits, one is being written, one is on its way back.
+/// Slots of a ring beyond those that inference may hold: one waits, one is being written, one is on its way
+/// back.
 const EXTRA_SLOTS: usize = 3;
 
 /// See the module.
@@ -41,7 +44,7 @@ pub(super) struct Pipeline {
     was_ready: Cell<bool>,
     shared: Rc<Shared>,
     budget: Rc<Budget>,
-    journal: Rc<Journal>,
+    status_updates: Rc<StatusUpdates>,
     sources: Vec<Source>,
     throughput: RefCell<Throughput>,
     steps: RefCell<Steps>,
@@ -94,12 +97,26 @@ enum Step {
 }
 
 impl Pipeline {
-    pub(super) fn new(id: PipelineId, init: Init, shared: Rc<Shared>, budget: Rc<Budget>, origin: Origin) -> Pipeline {
-        let (journal, wake) = (Rc::new(Journal::new(id)), Rc::new(Signal::new()));
+    pub(super) fn new(
+        id: PipelineId,
+        init: Init,
+        shared: Rc<Shared>,
+        budget: Rc<Budget>,
+        origin: Origin,
+    ) -> Pipeline {
+        let (status_updates, wake) = (Rc::new(StatusUpdates::new(id)), Rc::new(Signal::new()));
         let given = (init.filling, init.consumption);
-        let source = |(index, wanted): (usize, &crate::command::Source)| {
+        let source = |(index, wanted): (usize, &crate::command::SourceRequest)| {
             let buffer_size = shared.settings.buffer_size;
-            Source::new(index as u32, wanted.clone(), given, origin.is_muted(), buffer_size, journal.clone(), wake.clone())
+            Source::new(
+                index as u32,
+                wanted.clone(),
+                given,
+                origin.is_muted(),
+                buffer_size,
+                status_updates.clone(),
+                wake.clone(),
+            )
         };
         let sources = init.sources.iter().take(MAX_SOURCES).enumerate().map(source).collect();
         Pipeline {
@@ -109,7 +126,7 @@ impl Pipeline {
             was_ready: Cell::new(origin != Origin::Client),
             shared,
             budget,
-            journal,
+            status_updates,
             sources,
             throughput: RefCell::new(Throughput::new()),
             steps: RefCell::new(Steps::new(Instant::now())),
@@ -125,8 +142,9 @@ impl Pipeline {
 
     // ---------------------------------------------------------------- its life
 
-    /// Loads the model, says so through `ready`, and works until the sources are over; then waits to be terminated.
-    /// Whatever happens, nothing is left when this returns; false when it could not start (`ready` has the reason).
+    /// Loads the model, says so through `ready`, and works until the sources are over; then waits to be
+    /// terminated. Whatever happens, nothing is left when this returns; false when it could not start
+    /// (`ready` has the reason).
     pub(super) async fn run(&self, ready: async_channel::Sender<Result<()>>) -> bool {
         let mut started = true;
         let outcome = or(async { self.prepare().await.map(Some) }, async {
@@ -139,7 +157,10 @@ impl Pipeline {
                 self.was_ready.set(true);
                 let (model, sources) = (&self.init.model_id, self.sources.len());
                 let (engine, sink) = (loaded.engine_name(), sink::names(&self.init.sinks));
-                self.tell(Level::Info, format_args!("event=started model={model} engine={engine} sources={sources} sink={sink}"));
+                self.tell(
+                    Level::Info,
+                    format_args!("event=started model={model} engine={engine} sources={sources} sink={sink}"),
+                );
                 let _ = ready.try_send(Ok(()));
                 let outputs = self.outputs.get_or_init(|| outputs);
                 let abandoned = async {
@@ -161,7 +182,7 @@ impl Pipeline {
             }
         }
         self.tell(Level::Info, format_args!("event=ended"));
-        self.journal.listeners.close();
+        self.status_updates.listeners.close();
         self.sources.iter().for_each(Source::end_pictures);
         self.gone.0.close();
         started
@@ -175,7 +196,7 @@ impl Pipeline {
 
     /// For the log.
     fn tell(&self, level: Level, event: std::fmt::Arguments<'_>) {
-        self.journal.story.tell(level, event);
+        self.status_updates.event_log.tell(level, event);
     }
 
     async fn prepare(&self) -> Result<(Arc<Model>, Outputs, Reservation)> {
@@ -186,9 +207,14 @@ impl Pipeline {
                     // At boot the network comes later than we do, and memory may be given back.
                     let (model, why) = (&self.init.model_id, error.to_string());
                     self.tell(Level::Warn, format_args!("event=not_ready model={model} error={why:?}"));
-                    self.journal.inference_error(&error);
+                    self.status_updates.inference_error(&error);
                     let refused = error.kind() == Kind::ApiUnauthorised;
-                    smol::Timer::after(backoff.delay(if refused { Outcome::Unauthorised } else { Outcome::Failed })).await;
+                    smol::Timer::after(backoff.delay(if refused {
+                        Outcome::Unauthorised
+                    } else {
+                        Outcome::Failed
+                    }))
+                    .await;
                 }
                 outcome => return outcome,
             }
@@ -199,10 +225,11 @@ impl Pipeline {
         let outputs = Outputs::open(&self.init.sinks, &self.shared.outlets, self.id)?;
         let progress = |progress| {
             log::debug!("pipeline={} loading={progress:?}", self.id);
-            self.journal.loading(progress);
+            self.status_updates.loading(progress);
         };
-        let outcome = self.shared.models.get(&self.init.model_id, self.init.api_key.as_ref(), &progress).await;
-        self.journal.loaded();
+        let outcome =
+            self.shared.models.get(&self.init.model_id, self.init.api_key.as_ref(), &progress).await;
+        self.status_updates.loaded();
         let model = outcome?;
         let reservation = self.reserve(&model)?;
         Ok((model, outputs, reservation))
@@ -226,11 +253,16 @@ impl Pipeline {
     /// What the state directory holds of it; nothing before its model was loaded once.
     pub(super) fn to_keep(&self) -> Option<Kept> {
         let muted = self.sources.iter().any(Source::is_muted);
-        self.was_ready.get().then(|| Kept { id: self.id, init: self.init.clone(), muted, is_declared: self.is_declared() })
+        self.was_ready.get().then(|| Kept {
+            id: self.id,
+            init: self.init.clone(),
+            muted,
+            is_declared: self.is_declared(),
+        })
     }
 
     async fn work(&self, model: Arc<Model>, outputs: &Outputs) {
-        self.journal.info(Context::Pipeline, Event::InferenceStarted);
+        self.status_updates.info(Context::Pipeline, Event::InferenceStarted);
         let plan = self.plan(&model);
         let (answers, answered) = async_channel::bounded(Queue::CAPACITY);
         let queue = self.shared.pool.queue(answers);
@@ -242,8 +274,9 @@ impl Pipeline {
         let gather = self.gather(&model, &queue);
         let dispatch = self.dispatch(&model, outputs, &answered);
         or(gather, or(dispatch, sources)).await;
-        self.journal.info(Context::Pipeline, Event::InferenceFinished);
-        // An ended pipeline stays listed and answers status until it is terminated; its workers, model and queue go now.
+        self.status_updates.info(Context::Pipeline, Event::InferenceFinished);
+        // An ended pipeline stays listed and answers status until it is terminated; its workers, model and
+        // queue go now.
         drop((queue, model));
         std::future::pending::<()>().await;
     }
@@ -252,7 +285,8 @@ impl Pipeline {
     fn reserve(&self, model: &Model) -> Result<Reservation> {
         let ring = u64::from(self.slots()) * model.rule().slot_bytes() as u64;
         let pictures = picture_bytes(self.shared.capture.picture_width);
-        let per_source = ring.saturating_add(self.shared.capture.worker_memory_bytes).saturating_add(pictures);
+        let per_source =
+            ring.saturating_add(self.shared.capture.worker_memory_bytes).saturating_add(pictures);
         let arenas = (model.arena_bytes() as u64).saturating_mul(self.shared.threads as u64);
         let model_bytes = arenas.saturating_add(model.weights_bytes() as u64);
         let per_source = per_source.saturating_add(kept_bytes(&self.init.sinks));
@@ -264,8 +298,8 @@ impl Pipeline {
         (self.shared.threads + 1 + EXTRA_SLOTS).min(MAX_SLOTS) as u32
     }
 
-    fn plan(&self, model: &Model) -> Plan {
-        Plan {
+    fn plan(&self, model: &Model) -> PipelineSource {
+        PipelineSource {
             spawner: self.shared.spawner.clone(),
             capture: self.shared.capture.clone(),
             budget: self.budget.clone(),
@@ -331,8 +365,8 @@ impl Pipeline {
         Step::Go
     }
 
-    /// Turns that may be under way. Files: one per thread and one in reserve, every frame counts. Streams: one, so that a frame is
-    /// the newest when a thread takes it.
+    /// Turns that may be under way. Files: one per thread and one in reserve, every frame counts. Streams:
+    /// one, so that a frame is the newest when a thread takes it.
     fn allowance(&self) -> usize {
         if self.drops_early_frames() { 1 } else { turns_at_once(self.shared.threads, self.sources.len()) }
     }
@@ -345,7 +379,8 @@ impl Pipeline {
     fn turn(&self, model: &Arc<Model>, queue: &Queue, limiter: Option<&mut Limiter>) {
         let now = Instant::now();
         let early = limiter.as_ref().is_some_and(|limiter| !limiter.wait(now).is_zero());
-        let taken = self.sources.iter().zip(0_u32..).filter_map(|(source, index)| Some((index, source.take()?)));
+        let taken =
+            self.sources.iter().zip(0_u32..).filter_map(|(source, index)| Some((index, source.take()?)));
         if early {
             taken.for_each(|(index, taken)| {
                 self.give_back(index, &taken);
@@ -362,21 +397,23 @@ impl Pipeline {
         let thresholds = self.thresholds();
         for (index, taken) in taken {
             let placement = model.rule().place(taken.frame.width, taken.frame.height);
-            let submitted = placement.ok_or_else(|| Error::new(Kind::Inference, "An empty frame")).and_then(|placement| {
-                let job = Job {
-                    ticket: Ticket { turn: id, source: index, slot: taken.frame.slot },
-                    model: model.clone(),
-                    pixels: taken.pixels.clone(),
-                    placement,
-                    thresholds,
-                    detections: turns.spare_detections(),
-                };
-                queue.submit(job).map_err(|_| Error::new(Kind::Inference, "The inference queue is full"))
-            });
+            let submitted = placement.ok_or_else(|| Error::new(Kind::Inference, "An empty frame")).and_then(
+                |placement| {
+                    let job = Job {
+                        ticket: Ticket { turn: id, source: index, slot: taken.frame.slot },
+                        model: model.clone(),
+                        pixels: taken.pixels.clone(),
+                        placement,
+                        thresholds,
+                        detections: turns.spare_detections(),
+                    };
+                    queue.submit(job).map_err(|_| Error::new(Kind::Inference, "The inference queue is full"))
+                },
+            );
             match submitted {
                 Ok(()) => parts.push(Part { source: index, taken, outcome: None }),
                 Err(error) => {
-                    self.journal.inference_error(&error);
+                    self.status_updates.inference_error(&error);
                     self.give_back(index, &taken);
                 }
             }
@@ -415,7 +452,9 @@ impl Pipeline {
     /// Takes answers from inference and sends them on in order, until dropped.
     async fn dispatch(&self, model: &Model, outputs: &Outputs, answers: &async_channel::Receiver<Done>) {
         let mut packer = Packer::new(model.classes());
-        self.objects.get_or_init(|| (model.classes().into(), RefCell::new(Tally::new(model.classes().len(), Instant::now()))));
+        self.objects.get_or_init(|| {
+            (model.classes().into(), RefCell::new(Tally::new(model.classes().len(), Instant::now())))
+        });
         while let Ok(done) = answers.recv().await {
             self.note(done, model.classes());
             loop {
@@ -442,13 +481,15 @@ impl Pipeline {
         self.source(part.source, |source| source.record_latency(part.taken.frame.timestamp, started, took));
         let now = Instant::now();
         self.throughput.borrow_mut().record(now);
-        self.steps.borrow_mut().record(now, started.seconds_since(part.taken.frame.timestamp) + took.as_secs_f64());
+        self.steps
+            .borrow_mut()
+            .record(now, started.seconds_since(part.taken.frame.timestamp) + took.as_secs_f64());
     }
 
     async fn emit(&self, part: &Part, outputs: &Outputs, packer: &mut Packer) {
         let detections = match &part.outcome {
             Some(Ok(detections)) => detections,
-            Some(Err(error)) => return self.journal.inference_error(error),
+            Some(Err(error)) => return self.status_updates.inference_error(error),
             None => return,
         };
         if let Some((_, tally)) = self.objects.get() {
@@ -464,8 +505,8 @@ impl Pipeline {
         };
         let delivery = packer.pack(frame, detections);
         self.omitted.set(self.omitted.get() + delivery.omitted() as u64);
-        if !self.journal.listeners.is_empty() {
-            self.journal.listeners.publish(&Message::Detections(delivery.datagram().into()));
+        if !self.status_updates.listeners.is_empty() {
+            self.status_updates.listeners.publish(&Message::Detections(delivery.datagram().into()));
         }
         let (mut all_sent, mut refused) = (true, false);
         for sink in outputs.iter() {
@@ -473,16 +514,16 @@ impl Pipeline {
                 Ok(()) => refused |= sink.was_refused(),
                 Err(error) => {
                     all_sent = false;
-                    self.journal.story.unsent(part.source, &error);
-                    self.journal.dispatch_error(&error);
+                    self.status_updates.event_log.unsent(part.source, &error);
+                    self.status_updates.dispatch_error(&error);
                 }
             }
         }
         if all_sent {
             if refused {
-                self.journal.story.refused(part.source);
+                self.status_updates.event_log.refused(part.source);
             } else {
-                self.journal.story.sent(part.source);
+                self.status_updates.event_log.sent(part.source);
             }
             self.source(part.source, |source| source.record_dispatch(frame.decoded));
         }
@@ -499,17 +540,24 @@ impl Pipeline {
 
     /// One more who hears what happens here.
     pub(super) fn listen(&self) -> Result<Feed> {
-        self.journal.listeners.join()
+        self.status_updates.listeners.join()
     }
 
     /// One more who looks at a source; `place` is asked for only when there may be something to see.
-    pub(super) fn look(&self, source: u32, wish: Wish, place: impl FnOnce() -> Result<Place>) -> Result<Viewer> {
+    pub(super) fn look(
+        &self,
+        source: u32,
+        wish: Wish,
+        place: impl FnOnce() -> Result<Place>,
+    ) -> Result<Viewer> {
         if self.shared.capture.picture_width == 0 {
             return Err(Error::new(Kind::Forbidden, "Pictures are turned off (http.pictures)"));
         }
         let count = self.sources.len();
-        let text = || format!("The pipeline has no source {source}: it has {count}, and they are counted from 0");
-        let found = self.sources.get(source as usize).ok_or_else(|| Error::new(Kind::NoSuchSource, text()))?;
+        let text =
+            || format!("The pipeline has no source {source}: it has {count}, and they are counted from 0");
+        let found =
+            self.sources.get(source as usize).ok_or_else(|| Error::new(Kind::NoSuchSource, text()))?;
         if found.is_dark() {
             return Err(self.unseen(source));
         }
@@ -519,7 +567,7 @@ impl Pipeline {
     /// Why nothing is to be seen of a source, as `status` has it.
     pub(super) fn unseen(&self, source: u32) -> Error {
         let state = self.sources.get(source as usize).map_or(SourceState::NotStarted, Source::state);
-        let updates = self.journal.updates();
+        let updates = self.status_updates.updates();
         let mut said = updates.iter().rev().map(|update| &update.event);
         let why = said.find_map(|event| match event {
             Event::ModelLoading { stage, .. } => Some(format!("its model is being loaded ({stage})")),
@@ -527,7 +575,10 @@ impl Pipeline {
             Event::SourceError { source_id, message, .. } if *source_id == source => Some(message.clone()),
             _ => None,
         });
-        let why = why.filter(|_| !matches!(state, SourceState::Muted)).map(|why| format!(": {why}")).unwrap_or_default();
+        let why = why
+            .filter(|_| !matches!(state, SourceState::Muted))
+            .map(|why| format!(": {why}"))
+            .unwrap_or_default();
         let what = match state {
             SourceState::Muted => "it is paused",
             SourceState::Ended => "it has ended",
@@ -541,7 +592,8 @@ impl Pipeline {
 
     /// The oldest turn that waits; an error when results are not kept.
     pub(super) fn consume(&self) -> Result<Reply> {
-        let memory = |sink: &Sink| if let Sink::Memory(memory) = sink { Some(memory.outputs.clone()) } else { None };
+        let memory =
+            |sink: &Sink| if let Sink::Memory(memory) = sink { Some(memory.outputs.clone()) } else { None };
         let unkept = || Error::new(Kind::Unsupported, "The results of this pipeline are sent as datagrams");
         let outputs = self.init.sinks.iter().find_map(memory).ok_or_else(unkept)?;
         // Nothing waits while its model is still being loaded.
@@ -552,7 +604,7 @@ impl Pipeline {
     /// The answer to `status`.
     pub(super) fn report(&self) -> Report {
         Report {
-            updates: self.journal.updates(),
+            updates: self.status_updates.updates(),
             latencies: self.sources.iter().map(Source::latency_report).collect(),
             inference_throughput: self.throughput.borrow().report(Instant::now()),
             sources: self.sources.iter().map(Source::metadata).collect(),
@@ -572,7 +624,10 @@ impl Pipeline {
             datagrams_sent: counters.sent,
             datagrams_failed: counters.failed,
             datagrams_refused: counters.refused,
-            objects: self.objects.get().map(|(classes, tally)| (classes.clone(), tally.borrow_mut().most(Instant::now()))),
+            objects: self
+                .objects
+                .get()
+                .map(|(classes, tally)| (classes.clone(), tally.borrow_mut().most(Instant::now()))),
             queues: self.outputs.get().map(Outputs::queues).unwrap_or_default(),
             sources: self.sources.iter().map(Source::figures).collect(),
         }
@@ -584,7 +639,8 @@ fn kept_bytes(sinks: &[Sink]) -> u64 {
     sinks.iter().map(Sink::most_bytes).fold(0, u64::saturating_add)
 }
 
-/// Turns of files that may be under way on so many threads: as many as fit into the queue, each with a frame of every source.
+/// Turns of files that may be under way on so many threads: as many as fit into the queue, each with a frame
+/// of every source.
 fn turns_at_once(threads: usize, sources: usize) -> usize {
     (threads + 1).min(Queue::CAPACITY / sources.max(1)).max(1)
 }
@@ -610,7 +666,9 @@ mod tests {
     #[test]
     fn turns_under_way_fit_into_the_queue_on_any_machine() {
         assert_eq!(turns_at_once(4, 1), 5);
-        for (threads, sources) in (1..=128).flat_map(|threads| (1..=MAX_SOURCES).map(move |sources| (threads, sources))) {
+        for (threads, sources) in
+            (1..=128).flat_map(|threads| (1..=MAX_SOURCES).map(move |sources| (threads, sources)))
+        {
             let turns = turns_at_once(threads, sources);
             assert!(turns >= 1 && turns * sources <= Queue::CAPACITY, "{turns} turns of {sources} sources");
         }

@@ -1,20 +1,22 @@
 //! One source of a pipeline: its state, its buffer, and the loop that keeps it alive.
 //!
-//! One worker process is one connection: the loop starts a worker, takes its frames until it ends or breaks, and starts the
-//! next one after a pause. Commands (`mute`, `resume`) act on the state and on the worker that happens to run.
+//! One worker process is one connection: the loop starts a worker, takes its frames until it ends or breaks,
+//! and starts the next one after a pause. Commands (`mute`, `resume`) act on the state and on the worker that
+//! happens to run.
 
 use super::backoff::{Backoff, Outcome};
 use super::budget::{Budget, More};
 use super::buffer::Buffer;
-use super::journal::Journal;
 use super::pictures::Pictures;
 use super::signal::Signal;
 use super::state::Operation;
 use super::statistics::Latencies;
+use super::status_updates::StatusUpdates;
 use crate::capture::{self, Probe, Ring, Spawner, Worker};
 use crate::clock::Wall;
 use crate::command::{
-    self, Consumption, Context, Event, Filling, LatencyReport, SourceFigures, SourceMetadata, SourceProperties, SourceState,
+    self, Consumption, Context, Event, Filling, LatencyReport, SourceFigures, SourceMetadata,
+    SourceProperties, SourceState,
 };
 use crate::detection::Detection;
 use crate::error::{Error, Kind, Result};
@@ -29,12 +31,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Attempts at a file that opened and then broke without getting further than before: a damaged file is not read for ever. One that
-/// gave nothing at all, for a reason of its own, is read once.
+/// Attempts at a file that opened and then broke without getting further than before: a damaged file is not
+/// read for ever. One that gave nothing at all, for a reason of its own, is read once.
 const MAX_FILE_ATTEMPTS: u32 = 3;
 
-/// Between two probes of a camera that does not answer, each of which may take longer than this: a camera is opened again
-/// within 0.5 s after it answers, however rare the attempts have become.
+/// Between two probes of a camera that does not answer, each of which may take longer than this: a camera is
+/// opened again within 0.5 s after it answers, however rare the attempts have become.
 const PROBE_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Between two questions to the name servers for a camera that they do not know.
@@ -42,9 +44,9 @@ const RESOLVE_INTERVAL: Duration = Duration::from_millis(700);
 
 /// What a source needs beyond what the client asked for.
 #[derive(Debug, Clone)]
-pub(super) struct Plan {
+pub(super) struct PipelineSource {
     pub(super) spawner: Spawner,
-    pub(super) capture: Rc<capture::Settings>,
+    pub(super) capture: Rc<capture::CaptureSettings>,
     pub(super) budget: Rc<Budget>,
     /// How frames become the model's input.
     pub(super) rule: InputRule,
@@ -76,7 +78,7 @@ impl Pixels for RingPixels {
 /// See the module.
 pub(super) struct Source {
     id: u32,
-    wanted: command::Source,
+    wanted: command::SourceRequest,
     /// As the client gave them.
     given: (Option<Filling>, Option<Consumption>),
     /// The configured size that the report names (`VIDEO_SOURCE_BUFFER_SIZE`).
@@ -85,7 +87,8 @@ pub(super) struct Source {
     /// Changes of state of an attempt that may yet turn out to be one more of many failures.
     deferred: RefCell<Vec<(Wall, SourceState, SourceState)>>,
     defer: Cell<bool>,
-    /// What was asked for last, whatever becomes of the connection: a camera that comes back is as muted as it was.
+    /// What was asked for last, whatever becomes of the connection: a camera that comes back is as muted as
+    /// it was.
     muted: Cell<bool>,
     /// How often it was opened.
     opened: Cell<u32>,
@@ -110,7 +113,7 @@ pub(super) struct Source {
     counters: Cell<capture::Progress>,
     /// Of all workers before it, and what the parent itself counts.
     figures: RefCell<SourceFigures>,
-    journal: Rc<Journal>,
+    status_updates: Rc<StatusUpdates>,
     /// Rung when there is a frame, or a change that a waiting turn must know of.
     changed: Rc<Signal>,
 }
@@ -129,11 +132,11 @@ impl Source {
     /// A source that has not been started. `id` is its index in the pipeline; `muted`: it begins so.
     pub(super) fn new(
         id: u32,
-        wanted: command::Source,
+        wanted: command::SourceRequest,
         given: (Option<Filling>, Option<Consumption>),
         muted: bool,
         buffer_size: u32,
-        journal: Rc<Journal>,
+        status_updates: Rc<StatusUpdates>,
         changed: Rc<Signal>,
     ) -> Source {
         Source {
@@ -160,7 +163,7 @@ impl Source {
             pictures: Pictures::new(),
             counters: Cell::default(),
             figures: RefCell::default(),
-            journal,
+            status_updates,
             changed,
         }
     }
@@ -168,7 +171,7 @@ impl Source {
     // ---------------------------------------------------------------- the loop
 
     /// Keeps the source alive until a file is over. Cancel-safe: [`Source::stop`] cleans up after it.
-    pub(super) async fn run(&self, plan: &Plan) {
+    pub(super) async fn run(&self, plan: &PipelineSource) {
         let mut backoff = Backoff::new(plan.retry_delay, uuid::Uuid::new_v4().as_u64_pair().0);
         let mut file_attempts = 0;
         // Whether nobody answered the last probe.
@@ -192,7 +195,8 @@ impl Source {
                 _ if self.figures.borrow().frames == 0 => MAX_FILE_ATTEMPTS,
                 _ => file_attempts + 1,
             };
-            // The time that an attempt took is none that the source was there: one that hangs is not asked more often.
+            // The time that an attempt took is none that the source was there: one that hangs is not asked
+            // more often.
             let outcome = match lost {
                 _ if error.kind() == Kind::SourceUnauthorised => Outcome::Unauthorised,
                 Some(open_for) if has_played => Outcome::Played(open_for),
@@ -202,17 +206,25 @@ impl Source {
             self.fail(lost, &error);
             if is_file && file_attempts >= MAX_FILE_ATTEMPTS {
                 let (reference, why) = (&self.wanted.reference, error.to_string());
-                self.tell(Level::Error, format_args!("event=source_given_up reference={reference} error={why:?}"));
+                self.tell(
+                    Level::Error,
+                    format_args!("event=source_given_up reference={reference} error={why:?}"),
+                );
                 self.flush_deferred();
                 self.over.set(true);
                 return self.changed.ring();
             }
             let delay = backoff.delay(outcome);
-            let (event, retry) = (if lost { "source_lost" } else { "source_unreachable" }, delay.as_secs_f64());
+            let (event, retry) =
+                (if lost { "source_lost" } else { "source_unreachable" }, delay.as_secs_f64());
             let (reference, why) = (&self.wanted.reference, error.to_string());
-            self.tell(Level::Warn, format_args!("event={event} reference={reference} error={why:?} retry_in_s={retry:.1}"));
+            self.tell(
+                Level::Warn,
+                format_args!("event={event} reference={reference} error={why:?} retry_in_s={retry:.1}"),
+            );
             // Who was refused has no reason to ask again and again.
-            let probe = Probe::of(&self.wanted.reference).filter(|_| error.kind() != Kind::SourceUnauthorised);
+            let probe =
+                Probe::of(&self.wanted.reference).filter(|_| error.kind() != Kind::SourceUnauthorised);
             if pause(delay, probe, &plan.capture.network, &mut silent).await {
                 backoff.reset();
             }
@@ -221,7 +233,7 @@ impl Source {
     }
 
     /// One worker from start to end.
-    async fn connect(&self, plan: &Plan) -> End {
+    async fn connect(&self, plan: &PipelineSource) -> End {
         self.transition(SourceState::Initialising);
         let request = capture::Request {
             reference: self.wanted.reference.clone(),
@@ -276,7 +288,7 @@ impl Source {
                     yield_now().await;
                 }
                 capture::Event::Alive(progress) => self.note(progress),
-                capture::Event::Notice(message) => self.journal.notice(self.id, message),
+                capture::Event::Notice(message) => self.status_updates.notice(self.id, message),
                 capture::Event::Memory(bytes) => {
                     if let Err(error) = self.allow_memory(bytes, &worker, plan) {
                         return ended(error);
@@ -289,14 +301,15 @@ impl Source {
     }
 
     /// A worker gets what the pictures of its source need, if it may have that much and all together have it.
-    fn allow_memory(&self, bytes: u64, worker: &Worker, plan: &Plan) -> Result<()> {
+    fn allow_memory(&self, bytes: u64, worker: &Worker, plan: &PipelineSource) -> Result<()> {
         let more = plan.budget.allow_memory(worker, bytes, plan.capture.worker_memory_max_bytes)?;
         self.more_memory.borrow_mut().push(more);
         self.tell(Level::Info, format_args!("event=memory_allowed bytes={bytes}"));
         Ok(())
     }
 
-    /// Streams count on across connections; a file is read again from its start (and what is known already is skipped).
+    /// Streams count on across connections; a file is read again from its start (and what is known already is
+    /// skipped).
     fn next_frame_id(&self) -> u64 {
         match self.properties.get() {
             Some(properties) if properties.is_file => {
@@ -320,11 +333,15 @@ impl Source {
         *self.buffer.borrow_mut() = Buffer::new(slots, filling, consumption);
         self.flush_deferred();
         let SourceProperties { width, height, fps, .. } = properties;
-        let event = if self.opened.replace(self.opened.get() + 1) == 0 { "source_opened" } else { "source_returned" };
+        let event =
+            if self.opened.replace(self.opened.get() + 1) == 0 { "source_opened" } else { "source_returned" };
         let reference = &self.wanted.reference;
-        self.tell(Level::Info, format_args!("event={event} reference={reference} width={width} height={height} fps={fps}"));
+        self.tell(
+            Level::Info,
+            format_args!("event={event} reference={reference} width={width} height={height} fps={fps}"),
+        );
         self.has_frames.set(false);
-        self.journal.info(Context::Source, Event::ConsumptionStarted { source_id: self.id });
+        self.status_updates.info(Context::Source, Event::ConsumptionStarted { source_id: self.id });
         self.transition(if self.muted.get() { SourceState::Muted } else { SourceState::Running });
         self.changed.ring();
     }
@@ -369,31 +386,32 @@ impl Source {
             let message = "The source sends no key frame that decoding could begin with";
             let error = Error::new(Kind::NoKeyFrame, message);
             self.tell(Level::Warn, format_args!("event=no_key_frame error={:?}", error.to_string()));
-            self.journal.source_error(self.id, &error);
+            self.status_updates.source_error(self.id, &error);
         }
     }
 
     /// For the log.
     fn tell(&self, level: Level, event: std::fmt::Arguments<'_>) {
-        self.journal.story.tell_of(level, self.id, event);
+        self.status_updates.event_log.tell_of(level, self.id, event);
     }
 
     fn finish(&self) {
         self.tell(Level::Info, format_args!("event=source_ended frames={}", self.last_frame_id.get()));
         self.over.set(true);
         self.transition(SourceState::Ended);
-        self.journal.info(Context::Source, Event::ConsumptionFinished { source_id: self.id });
+        self.status_updates.info(Context::Source, Event::ConsumptionFinished { source_id: self.id });
         self.changed.ring();
     }
 
     fn fail(&self, lost: bool, error: &Error) {
         if lost {
             self.transition(SourceState::Ended);
-            self.journal.info(Context::Source, Event::ConsumptionFinished { source_id: self.id });
-            self.journal.source_error(self.id, error);
+            self.status_updates.info(Context::Source, Event::ConsumptionFinished { source_id: self.id });
+            self.status_updates.source_error(self.id, error);
             self.properties.set(self.properties.get().filter(|properties| properties.is_file));
         } else {
-            // One more failed attempt says nothing new: its changes of state are forgotten, the error is counted.
+            // One more failed attempt says nothing new: its changes of state are forgotten, the error is
+            // counted.
             if self.defer.get() {
                 self.deferred.borrow_mut().clear();
                 self.state.set(SourceState::Error);
@@ -401,7 +419,7 @@ impl Source {
                 self.transition(SourceState::Error);
             }
             self.defer.set(true);
-            self.journal.inference_error(error);
+            self.status_updates.inference_error(error);
         }
         self.changed.ring();
     }
@@ -414,14 +432,14 @@ impl Source {
         if self.defer.get() {
             self.deferred.borrow_mut().push((Wall::now(), previous, new));
         } else {
-            self.journal.state(Wall::now(), self.id, previous, new);
+            self.status_updates.state(Wall::now(), self.id, previous, new);
         }
     }
 
     fn flush_deferred(&self) {
         self.defer.set(false);
         for (when, previous, new) in self.deferred.borrow_mut().drain(..) {
-            self.journal.state(when, self.id, previous, new);
+            self.status_updates.state(when, self.id, previous, new);
         }
     }
 
@@ -452,7 +470,9 @@ impl Source {
 
     /// What was found on a taken frame, whose slot is not given back yet.
     pub(super) fn inferred(&self, taken: &Taken, detections: &[Detection], classes: &[String]) {
-        if let Some(worker) = self.worker.borrow().as_ref().filter(|_| taken.generation == self.generation.get()) {
+        if let Some(worker) =
+            self.worker.borrow().as_ref().filter(|_| taken.generation == self.generation.get())
+        {
             self.pictures.inferred(&taken.frame, detections, classes, worker);
         }
     }
@@ -556,7 +576,8 @@ impl Source {
 
     /// No frame can be expected soon.
     pub(super) fn is_dark(&self) -> bool {
-        self.over.get() || matches!(self.state.get(), SourceState::Muted | SourceState::Error | SourceState::Restarting)
+        self.over.get()
+            || matches!(self.state.get(), SourceState::Muted | SourceState::Error | SourceState::Restarting)
     }
 
     /// Where it stands.
@@ -602,8 +623,8 @@ impl Source {
     }
 }
 
-/// Waits until the next attempt is due, or until a camera that did not answer begins to: then true. One that answers, and
-/// yet cannot be opened, is left alone: it has nothing new to say.
+/// Waits until the next attempt is due, or until a camera that did not answer begins to: then true. One that
+/// answers, and yet cannot be opened, is left alone: it has nothing new to say.
 async fn pause(delay: Duration, probe: Option<Probe>, network: &capture::Network, silent: &mut bool) -> bool {
     let due = async {
         smol::Timer::after(delay).await;
@@ -611,8 +632,8 @@ async fn pause(delay: Duration, probe: Option<Probe>, network: &capture::Network
     };
     let back = async {
         let Some(probe) = probe else { return std::future::pending().await };
-        // A name is looked up until it is found, and then once for each pause: with dead name servers every look-up holds a
-        // thread for many seconds, and all pipelines share those.
+        // A name is looked up until it is found, and then once for each pause: with dead name servers every
+        // look-up holds a thread for many seconds, and all pipelines share those.
         loop {
             if let Some(place) = probe.resolve(network).await {
                 // One that is lost on its way must not hold up the next.

@@ -26,7 +26,13 @@ pub(super) struct Updates {
 
 impl Updates {
     /// Adds an update and returns it; the oldest goes when the ring is full.
-    pub(super) fn push(&mut self, timestamp: Wall, severity: Severity, context: Context, event: Event) -> Option<&Update> {
+    pub(super) fn push(
+        &mut self,
+        timestamp: Wall,
+        severity: Severity,
+        context: Context,
+        event: Event,
+    ) -> Option<&Update> {
         if self.ring.is_full() {
             self.ring.pop_front();
         }
@@ -34,10 +40,17 @@ impl Updates {
         self.ring.back()
     }
 
-    /// Adds an update, or counts it into an equal one that is still among the newest: the attempts of a dead camera
-    /// become one entry and cannot flood the ring.
-    pub(super) fn push_folded(&mut self, timestamp: Wall, severity: Severity, context: Context, event: Event) -> Option<&Update> {
-        let Some(back) = self.ring.iter().rev().take(FOLD_WINDOW).position(|update| update.event == event) else {
+    /// Adds an update, or counts it into an equal one that is still among the newest: the attempts of a dead
+    /// camera become one entry and cannot flood the ring.
+    pub(super) fn push_folded(
+        &mut self,
+        timestamp: Wall,
+        severity: Severity,
+        context: Context,
+        event: Event,
+    ) -> Option<&Update> {
+        let Some(back) = self.ring.iter().rev().take(FOLD_WINDOW).position(|update| update.event == event)
+        else {
             return self.push(timestamp, severity, context, event);
         };
         let update = self.ring.get_mut(self.ring.len() - 1 - back)?;
@@ -97,7 +110,8 @@ impl Throughput {
         self.0.write(now);
     }
 
-    /// `(n − 1) / (last − first)` while frames come; falls with the silence after them, to 0 after [`THROUGHPUT_SILENCE`].
+    /// `(n − 1) / (last − first)` while frames come; falls with the silence after them, to 0 after
+    /// [`THROUGHPUT_SILENCE`].
     pub(super) fn report(&self, now: Instant) -> f64 {
         let (Some(first), Some(last)) = (self.0.oldest_ordered().next(), self.0.recent()) else {
             return 0.0;
@@ -133,7 +147,8 @@ mod tests {
     #[test]
     fn repeated_errors_are_one_update_with_a_count() {
         let mut updates = Updates::default();
-        let error = |message: &str| Event::SourceError { source_id: 0, error_type: "X", message: message.into() };
+        let error =
+            |message: &str| Event::SourceError { source_id: 0, error_type: "X", message: message.into() };
         for micros in 0..50 {
             updates.push_folded(Wall::from_micros(micros), Severity::Error, Context::Source, error("gone"));
             updates.push_folded(Wall::from_micros(micros), Severity::Error, Context::Source, error("other"));

@@ -45,9 +45,13 @@ pub struct Table {
 }
 
 impl Table {
-    /// A table whose pipelines run on `executor`. Those kept in the state directory run again, with their ids and in their order,
-    /// then those that are declared and were not kept.
-    pub fn open(shared: Rc<Shared>, executor: Rc<LocalExecutor<'static>>, declared: Vec<Declared>) -> Rc<Table> {
+    /// A table whose pipelines run on `executor`. Those kept in the state directory run again, with their ids
+    /// and in their order, then those that are declared and were not kept.
+    pub fn open(
+        shared: Rc<Shared>,
+        executor: Rc<LocalExecutor<'static>>,
+        declared: Vec<Declared>,
+    ) -> Rc<Table> {
         let opened = shared.settings.state_dir.as_deref().map(Store::open);
         let (store, kept) = opened.map_or((None, Vec::new()), |(store, kept)| (Some(store), kept));
         let budget = Budget::new(shared.settings.memory_limit_bytes);
@@ -64,7 +68,9 @@ impl Table {
         });
         for Kept { id, init, muted, is_declared } in kept {
             let origin = match declared.iter().find(|declared| declared.id == id) {
-                Some(declared) if declared.init.as_ref().is_none_or(|now| *now == init) => Origin::Declared { muted },
+                Some(declared) if declared.init.as_ref().is_none_or(|now| *now == init) => {
+                    Origin::Declared { muted }
+                }
                 // It does something else now: a new one, by its file.
                 Some(_) => continue,
                 None if is_declared => continue,
@@ -87,8 +93,8 @@ impl Table {
         }
     }
 
-    /// The declarations were read again: what is no longer declared ends, what is declared differently starts anew, what is
-    /// missing starts, and the rest goes on undisturbed.
+    /// The declarations were read again: what is no longer declared ends, what is declared differently starts
+    /// anew, what is missing starts, and the rest goes on undisturbed.
     pub async fn redeclare(self: &Rc<Self>, declared: Vec<Declared>) {
         if self.closing.get() {
             return;
@@ -109,8 +115,10 @@ impl Table {
 
     /// Ends pipelines, all at once.
     async fn end(&self, pipelines: Vec<Rc<Pipeline>>) {
-        let ends: Vec<_> =
-            pipelines.into_iter().map(|pipeline| self.executor.spawn(async move { pipeline.terminate().await })).collect();
+        let ends: Vec<_> = pipelines
+            .into_iter()
+            .map(|pipeline| self.executor.spawn(async move { pipeline.terminate().await }))
+            .collect();
         for end in ends {
             end.await;
         }
@@ -134,7 +142,8 @@ impl Table {
     /// Terminates every pipeline, all at once, and takes no new ones.
     pub async fn close(&self) {
         self.closing.set(true);
-        // They stay in the table: a command under way may still write it to the disk, and the next start shall find them.
+        // They stay in the table: a command under way may still write it to the disk, and the next start
+        // shall find them.
         let pipelines = self.pipelines.borrow().clone();
         self.end(pipelines).await;
     }
@@ -155,8 +164,9 @@ impl Table {
         Ok(pipeline)
     }
 
-    /// Creates a pipeline and waits until its model is loaded and its file written. A failed one leaves nothing behind, nor
-    /// does one whose id nobody will learn: `is_unheard` says that who asked has gone, or has been told that it took too long.
+    /// Creates a pipeline and waits until its model is loaded and its file written. A failed one leaves
+    /// nothing behind, nor does one whose id nobody will learn: `is_unheard` says that who asked has gone, or
+    /// has been told that it took too long.
     async fn init(self: &Rc<Self>, init: Init, is_unheard: impl Fn() -> bool) -> Result<PipelineId> {
         self.admit(&init)?;
         let id = PipelineId::new_v4();
@@ -201,12 +211,19 @@ impl Table {
     /// Writes the table to the state directory, if there is one.
     async fn save(&self) -> Result<()> {
         let Some(store) = &self.store else { return Ok(()) };
-        store.save(|| self.pipelines.borrow().iter().filter_map(|pipeline| pipeline.to_keep()).collect()).await
+        store
+            .save(|| self.pipelines.borrow().iter().filter_map(|pipeline| pipeline.to_keep()).collect())
+            .await
     }
 
-    /// Nothing changes any more once the service stops: what is on the disk then is what the next start finds.
+    /// Nothing changes any more once the service stops: what is on the disk then is what the next start
+    /// finds.
     fn is_open(&self) -> Result<()> {
-        if self.closing.get() { Err(Error::new(Kind::ShuttingDown, "The service is stopping")) } else { Ok(()) }
+        if self.closing.get() {
+            Err(Error::new(Kind::ShuttingDown, "The service is stopping"))
+        } else {
+            Ok(())
+        }
     }
 
     fn admit(&self, init: &Init) -> Result<()> {
@@ -216,7 +233,10 @@ impl Table {
             return Err(Error::new(Kind::Exhausted, format!("At most {most} pipelines run at once")));
         }
         if init.sources.len() > MAX_SOURCES {
-            return Err(Error::new(Kind::InvalidValue, format!("A pipeline has at most {MAX_SOURCES} sources")));
+            return Err(Error::new(
+                Kind::InvalidValue,
+                format!("A pipeline has at most {MAX_SOURCES} sources"),
+            ));
         }
         Ok(())
     }
@@ -237,7 +257,7 @@ impl Table {
     }
 }
 
-/// The handle that the doors hold.
+/// The handle that the listeners hold.
 #[derive(Clone)]
 pub struct Commands(pub Rc<Table>);
 
@@ -245,9 +265,12 @@ pub struct Commands(pub Rc<Table>);
 type Answer = async_channel::Sender<Result<Reply>>;
 
 impl Commands {
-    /// Carries out a change to its end, also when the client goes away meanwhile: half of one, such as a pipeline that is gone
-    /// from the table but not from the disk, would be worse than either.
-    async fn change(&self, change: impl AsyncFnOnce(&Rc<Table>, &Answer) -> Result<Reply> + 'static) -> Result<Reply> {
+    /// Carries out a change to its end, also when the client goes away meanwhile: half of one, such as a
+    /// pipeline that is gone from the table but not from the disk, would be worse than either.
+    async fn change(
+        &self,
+        change: impl AsyncFnOnce(&Rc<Table>, &Answer) -> Result<Reply> + 'static,
+    ) -> Result<Reply> {
         let (answer, answered) = async_channel::bounded(1);
         let table = self.0.clone();
         let whole = async move {
@@ -300,9 +323,15 @@ impl Execute for Commands {
                 };
                 self.change(change).await
             }
-            Command::Mute(id) => self.change(async move |table, _| table.operate(id, Operation::Mute).await.map(done)).await,
-            Command::Resume(id) => self.change(async move |table, _| table.operate(id, Operation::Resume).await.map(done)).await,
-            Command::Terminate(id) => self.change(async move |table, _| table.terminate(id).await.map(done)).await,
+            Command::Mute(id) => {
+                self.change(async move |table, _| table.operate(id, Operation::Mute).await.map(done)).await
+            }
+            Command::Resume(id) => {
+                self.change(async move |table, _| table.operate(id, Operation::Resume).await.map(done)).await
+            }
+            Command::Terminate(id) => {
+                self.change(async move |table, _| table.terminate(id).await.map(done)).await
+            }
         }
     }
 }

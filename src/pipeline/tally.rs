@@ -1,4 +1,5 @@
-//! How many objects of each class there were a moment ago: for those who look every second and shall not miss who walks by.
+//! How many objects of each class there were a moment ago: for those who look every second and shall not miss
+//! who walks by.
 
 use crate::detection::Detection;
 use std::time::{Duration, Instant};
@@ -64,7 +65,8 @@ mod tests {
     #[test]
     fn who_walks_by_is_seen_by_who_looks_every_second_and_forgotten_after_two() {
         let start = Instant::now();
-        let one = |class_id| Detection { left: 0.0, top: 0.0, right: 1.0, bottom: 1.0, confidence: 0.5, class_id };
+        let one =
+            |class_id| Detection { left: 0.0, top: 0.0, right: 1.0, bottom: 1.0, confidence: 0.5, class_id };
         let at = |millis| start + Duration::from_millis(millis);
         let mut tally = Tally::new(2, start);
         tally.count(&[one(0), one(0), one(1), one(99)], at(100));

@@ -1,5 +1,5 @@
-//! The turns of a pipeline that are under way: one frame of each source, handed to inference, answered in any order and
-//! dispatched in the order in which they were taken.
+//! The turns of a pipeline that are under way: one frame of each source, handed to inference, answered in any
+//! order and dispatched in the order in which they were taken.
 
 use super::source::Taken;
 use crate::detection::Detection;

@@ -1,7 +1,7 @@
 //! Who may say what: bearer tokens with a scope, and a brake on guessing them.
 //!
-//! Without any token everybody who reaches a port may do everything, as in the reference; the service refuses to listen
-//! beyond loopback in that state. Unix sockets are guarded by the mode of their file instead.
+//! Without any token everybody who reaches a port may do everything, as in the reference; the service refuses
+//! to listen beyond loopback in that state. Unix sockets are guarded by the mode of their file instead.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -27,8 +27,8 @@ const MAX_FAILURES: u32 = 10;
 /// How long failures count, and so how long an address waits.
 const FAILURE_WINDOW: Duration = Duration::from_secs(60);
 
-/// Addresses whose failures are remembered; of more, the oldest is forgotten. An attacker with that many addresses of
-/// its own gains ten attempts for each.
+/// Addresses whose failures are remembered; of more, the oldest is forgotten. An attacker with that many
+/// addresses of its own gains ten attempts for each.
 const MAX_ADDRESSES: usize = 1024;
 
 /// How many bits of an IPv6 address count: what one customer of a provider has.
@@ -82,7 +82,8 @@ struct Failures {
 }
 
 impl Token {
-    /// A token that cannot be guessed soon and that fits into a header; else why it is none, in words without it.
+    /// A token that cannot be guessed soon and that fits into a header; else why it is none, in words without
+    /// it.
     pub fn new(name: &str, scope: Scope, secret: &str) -> Result<Token, &'static str> {
         if secret.len() < MIN_SECRET_BYTES {
             return Err("a token needs at least 16 characters");
@@ -112,7 +113,8 @@ impl Access {
 
     /// Lets a request of a client at `peer` through, and says as whom, or says why not.
     ///
-    /// A good token is good however many bad ones came from the same address: behind a proxy or a router others share it.
+    /// A good token is good however many bad ones came from the same address: behind a proxy or a router
+    /// others share it.
     pub(super) fn check(&self, peer: IpAddr, shown: Option<&str>, needed: Scope) -> Result<Who> {
         if self.is_open() {
             return Ok(Who::Anyone);
@@ -123,7 +125,9 @@ impl Access {
         };
         let tokens = self.tokens.borrow();
         // All are compared, so that the time does not tell which one came close.
-        let found = tokens.iter().fold(None, |found, token| if same(token.secret.reveal(), shown) { Some(token) } else { found });
+        let found = tokens
+            .iter()
+            .fold(None, |found, token| if same(token.secret.reveal(), shown) { Some(token) } else { found });
         match found {
             None => Err(self.failed(peer)),
             Some(token) if token.scope < needed => {
@@ -146,7 +150,10 @@ impl Access {
         self.refuse(Refusal::UnknownToken);
         if count == MAX_FAILURES {
             let network = network(peer);
-            self.tell(format_args!("event=locked_out peer={peer} network={network} failures={count} for_s={}", left.as_secs()));
+            self.tell(format_args!(
+                "event=locked_out peer={peer} network={network} failures={count} for_s={}",
+                left.as_secs()
+            ));
         } else {
             self.tell(format_args!("event=token_refused peer={peer} failures={count}"));
         }
@@ -191,13 +198,15 @@ impl Access {
 /// What is counted as one client: an IPv4 address, or the network that one customer gets of IPv6.
 pub(super) fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
-        IpAddr::V6(address) => IpAddr::V6((u128::from(address) & (u128::MAX << (128 - IPV6_NETWORK_BITS))).into()),
+        IpAddr::V6(address) => {
+            IpAddr::V6((u128::from(address) & (u128::MAX << (128 - IPV6_NETWORK_BITS))).into())
+        }
         address => address,
     }
 }
 
-/// Reads a token file: a line each of `NAME SCOPE SECRET`, where the scope is `read` or `control`; `#` begins a comment.
-/// Errors name the line, never its content.
+/// Reads a token file: a line each of `NAME SCOPE SECRET`, where the scope is `read` or `control`; `#` begins
+/// a comment. Errors name the line, never its content.
 pub fn parse_tokens(text: &str) -> Result<Vec<Token>> {
     let mut tokens: Vec<Token> = Vec::new();
     for (number, line) in (1..).zip(text.lines()) {
@@ -223,7 +232,10 @@ pub fn parse_tokens(text: &str) -> Result<Vec<Token>> {
 
 /// Equality in a time that depends on the lengths only.
 fn same(left: &str, right: &str) -> bool {
-    let difference = left.bytes().zip(right.bytes()).fold(0, |difference, (left, right)| black_box(difference | (left ^ right)));
+    let difference = left
+        .bytes()
+        .zip(right.bytes())
+        .fold(0, |difference, (left, right)| black_box(difference | (left ^ right)));
     left.len() == right.len() && difference == 0
 }
 
@@ -255,7 +267,10 @@ mod tests {
         ] {
             assert_eq!(kind(access.check(HERE, shown, needed)), refused, "{shown:?} {needed:?}");
         }
-        assert_eq!(access.check(HERE, Some("fedcba9876543210fedcba"), Scope::Control).unwrap(), Who::Token("ops".into()));
+        assert_eq!(
+            access.check(HERE, Some("fedcba9876543210fedcba"), Scope::Control).unwrap(),
+            Who::Token("ops".into())
+        );
         assert_eq!(Access::default().check(HERE, None, Scope::Control).unwrap(), Who::Anyone, "open");
     }
 
@@ -268,13 +283,18 @@ mod tests {
         }
         let locked = check(Some("wrong")).unwrap_err();
         assert_eq!(locked.kind(), Kind::LockedOut);
-        assert!(locked.retries_after().is_some_and(|pause| pause <= FAILURE_WINDOW && pause > FAILURE_WINDOW / 2));
+        assert!(
+            locked.retries_after().is_some_and(|pause| pause <= FAILURE_WINDOW && pause > FAILURE_WINDOW / 2)
+        );
         // Who shares the address, behind a proxy or a router, is not kept out by its neighbour.
         assert_eq!(kind(check(Some("0123456789abcdef"))), None);
         assert_eq!(kind(check(Some("wrong"))), Some(Kind::LockedOut), "and the good one forgives nothing");
         // To show nothing is no guess.
         assert_eq!(kind(check(None)), Some(Kind::Unauthorised));
-        assert_eq!(kind(access.check("10.0.0.2".parse().unwrap(), Some("wrong"), Scope::Read)), Some(Kind::Unauthorised));
+        assert_eq!(
+            kind(access.check("10.0.0.2".parse().unwrap(), Some("wrong"), Scope::Read)),
+            Some(Kind::Unauthorised)
+        );
         let counted: Vec<u64> = access.refused().map(|(_, count)| count).collect();
         assert_eq!(counted, [1, u64::from(MAX_FAILURES) + 1, 2, 0]);
     }

@@ -1,4 +1,4 @@
-//! Who asks at a door, and the audit line of what they changed.
+//! Who asks at a listener, and the audit line of what they changed.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -21,7 +21,7 @@ const MAX_ORIGINS: usize = 256;
 #[derive(Debug, Clone)]
 pub(super) struct Caller {
     /// `tcp` or `http`.
-    pub door: &'static str,
+    pub listener: &'static str,
     /// Where it is: that of the connection, or what a trusted proxy says. `None` on Unix sockets.
     pub from: Option<IpAddr>,
     /// What the connection itself proves; `None`: a token is needed, where there are any.
@@ -30,8 +30,8 @@ pub(super) struct Caller {
 
 impl Caller {
     /// The client at the other end of `stream`, which is at `peer`.
-    pub(super) fn new(door: &'static str, stream: &Stream, peer: Option<IpAddr>) -> Caller {
-        Caller { door, from: peer, proved: stream.proved() }
+    pub(super) fn new(listener: &'static str, stream: &Stream, peer: Option<IpAddr>) -> Caller {
+        Caller { listener, from: peer, proved: stream.proved() }
     }
 
     /// The address whose tokens count; `None` when none is needed.
@@ -53,19 +53,29 @@ pub(super) struct Change {
 pub(super) fn change(command: &Command) -> Option<Change> {
     let of = |name, id: &PipelineId| Some(Change { name, pipeline: Some(*id), details: String::new() });
     match command {
-        Command::List | Command::History(_) | Command::Models | Command::Device | Command::Status(_) | Command::Consume(_) => {
-            None
-        }
+        Command::List
+        | Command::History(_)
+        | Command::Models
+        | Command::Device
+        | Command::Status(_)
+        | Command::Consume(_) => None,
         Command::Mute(id) => of("pause", id),
         Command::Resume(id) => of("resume", id),
         Command::Terminate(id) => of("terminate", id),
         Command::Init(init) => {
-            let details = format!(" model={} sources={} sink={}", init.model_id, init.sources.len(), sink::names(&init.sinks));
+            let details = format!(
+                " model={} sources={} sink={}",
+                init.model_id,
+                init.sources.len(),
+                sink::names(&init.sinks)
+            );
             Some(Change { name: "init", pipeline: None, details })
         }
-        Command::Peek(source) => {
-            Some(Change { name: "try", pipeline: None, details: format!(" source={:?}", source.reference.redacted()) })
-        }
+        Command::Peek(source) => Some(Change {
+            name: "try",
+            pipeline: None,
+            details: format!(" source={:?}", source.reference.redacted()),
+        }),
     }
 }
 
@@ -97,7 +107,8 @@ impl Drop for Pending<'_> {
     fn drop(&mut self) {
         // What was begun goes on to its end (but an `init`, which is withdrawn); nobody is there to be told.
         if let Some(change) = self.change.take() {
-            let what = format_args!("command={}{} who={}", change.name, change.about(change.pipeline), self.who);
+            let what =
+                format_args!("command={}{} who={}", change.name, change.about(change.pipeline), self.who);
             self.audit.write(self.caller, what, "outcome=unheard");
         }
     }
@@ -125,12 +136,20 @@ impl Audit {
             Ok(_) => "outcome=success".to_owned(),
             Err(error) => format!("outcome={} error={:?}", word(error), error.message()),
         };
-        self.write(caller, format_args!("command={}{} who={who}", change.name, change.about(pipeline)), &ended);
+        self.write(
+            caller,
+            format_args!("command={}{} who={who}", change.name, change.about(pipeline)),
+            &ended,
+        );
     }
 
     /// An admitted client's message says that it wants this, and cannot be read.
     pub(super) fn unread(&self, caller: &Caller, who: &Who, command: &'static str) {
-        self.write(caller, format_args!("command={command} who={who}"), "outcome=failed error=\"not understood\"");
+        self.write(
+            caller,
+            format_args!("command={command} who={who}"),
+            "outcome=failed error=\"not understood\"",
+        );
     }
 
     /// Somebody was not let in, or may not do this.
@@ -145,7 +164,11 @@ impl Audit {
     fn write(&self, caller: &Caller, what: fmt::Arguments<'_>, ended: &str) {
         let Some(before) = self.admit(caller.from.map(network)) else { return };
         let from = caller.from.map_or_else(|| "unix".to_owned(), |address| address.to_string());
-        logging::audit(format!("{what} from={from} door={} {ended}{}", caller.door, suppressed(before)));
+        logging::audit(format!(
+            "{what} from={from} listener={} {ended}{}",
+            caller.listener,
+            suppressed(before)
+        ));
     }
 
     fn admit(&self, origin: Option<IpAddr>) -> Option<u64> {
@@ -168,7 +191,8 @@ fn word(error: &Error) -> &'static str {
     }
 }
 
-/// The changing command that a message's `type` or a segment of a path names; `consume` takes results, many times a second.
+/// The changing command that a message's `type` or a segment of a path names; `consume` takes results, many
+/// times a second.
 pub(super) fn named(word: &str) -> Option<&'static str> {
     Some(match word {
         "init" | "initialise" => "init",

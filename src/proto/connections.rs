@@ -1,9 +1,10 @@
-//! The bounded table of a door's connections, and the loop that fills it.
+//! The bounded table of a listener's connections, and the loop that fills it.
 //!
-//! When the table is full, new clients wait in the kernel's queue until a place is free. A connection that has been idle for
-//! a moment makes room then, so that a client that only holds connections open cannot keep others out: first those that were
-//! never let in, and who has been let in only when there is nobody else. A connection that waits for its command's result
-//! is not idle, and one that listens to events stays; not all places are given to listeners.
+//! When the table is full, new clients wait in the kernel's queue until a place is free. A connection that
+//! has been idle for a moment makes room then, so that a client that only holds connections open cannot keep
+//! others out: first those that were never let in, and who has been let in only when there is nobody else. A
+//! connection that waits for its command's result is not idle, and one that listens to events stays; not all
+//! places are given to listeners.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -18,10 +19,11 @@ use super::listen::{Listener, Stream};
 use super::proxies::Proxies;
 use crate::clock::within;
 
-/// Pause after a failed `accept` (out of descriptors, usually), so that the loop does not spin while others finish.
+/// Pause after a failed `accept` (out of descriptors, usually), so that the loop does not spin while others
+/// finish.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
-/// How long a door waits for commands that are being carried out when it is told to stop.
+/// How long a listener waits for commands that are being carried out when it is told to stop.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Between two looks at whether the last command is done while draining.
@@ -36,7 +38,7 @@ const MIN_GRACE: Duration = Duration::from_millis(10);
 /// After so long without anybody having had to go it is calm again.
 const CALM: Duration = Duration::from_secs(10);
 
-/// How many connections a door holds.
+/// How many connections a listener holds.
 #[derive(Debug, Clone)]
 pub struct Limits {
     /// In all. Each may hold a message of 1 MiB while it is read.
@@ -53,7 +55,8 @@ impl Default for Limits {
     }
 }
 
-/// Tells the doors to stop: drop the sending end. Connections at rest are closed, commands under way are finished.
+/// Tells the listeners to stop: drop the sending end. Connections at rest are closed, commands under way are
+/// finished.
 pub type Stop = async_channel::Receiver<std::convert::Infallible>;
 
 struct Table {
@@ -90,14 +93,14 @@ impl Entry {
 }
 
 /// A connection's place in the table; given up when dropped.
-pub(super) struct Seat {
+pub(super) struct ConnectionSlot {
     table: Weak<Table>,
     id: u64,
     /// Where the client is; `None` on Unix sockets.
     pub peer: Option<IpAddr>,
 }
 
-impl Seat {
+impl ConnectionSlot {
     /// A command is being carried out: not to be closed for somebody else.
     pub(super) fn busy(&self) {
         self.set_idle_since(None);
@@ -137,7 +140,7 @@ impl Seat {
     }
 }
 
-impl Drop for Seat {
+impl Drop for ConnectionSlot {
     fn drop(&mut self) {
         let Some(table) = self.table.upgrade() else { return };
         let entry = table.entries.borrow_mut().remove(&self.id);
@@ -150,15 +153,16 @@ impl Drop for Seat {
 }
 
 impl Table {
-    /// A place for a client at `peer`, once there is one; `None`: its address has too many and none of those can go.
-    async fn seat(self: &Rc<Self>, peer: Option<IpAddr>) -> Option<Seat> {
+    /// A place for a client at `peer`, once there is one; `None`: its address has too many and none of those
+    /// can go.
+    async fn slot(self: &Rc<Self>, peer: Option<IpAddr>) -> Option<ConnectionSlot> {
         // At once: who has too many shall not keep others waiting behind it.
         if self.is_crowded(peer) && !self.evict(|entry| entry.peer == peer) {
             return None;
         }
         loop {
             match self.make_room() {
-                Ok(()) => return Some(self.sit(peer)),
+                Ok(()) => return Some(self.take(peer)),
                 Err(again) => {
                     // The others wait in the kernel's queue meanwhile.
                     future::or(self.freed.wait(), async {
@@ -171,21 +175,30 @@ impl Table {
     }
 
     fn is_crowded(&self, peer: Option<IpAddr>) -> bool {
-        peer.filter(|address| !address.is_loopback() && !self.limits.proxies.trusts(*address)).is_some_and(|address| {
-            let same = self.entries.borrow().values().filter(|entry| entry.peer == Some(address)).count();
-            same >= self.limits.per_address
-        })
+        peer.filter(|address| !address.is_loopback() && !self.limits.proxies.trusts(*address)).is_some_and(
+            |address| {
+                let same = self.entries.borrow().values().filter(|entry| entry.peer == Some(address)).count();
+                same >= self.limits.per_address
+            },
+        )
     }
 
-    fn sit(self: &Rc<Self>, peer: Option<IpAddr>) -> Seat {
+    fn take(self: &Rc<Self>, peer: Option<IpAddr>) -> ConnectionSlot {
         let id = self.next.get();
         self.next.set(id + 1);
-        let entry = Entry { peer, idle_since: Some(Instant::now()), is_admitted: false, is_streaming: false, task: None };
+        let entry = Entry {
+            peer,
+            idle_since: Some(Instant::now()),
+            is_admitted: false,
+            is_streaming: false,
+            task: None,
+        };
         self.entries.borrow_mut().insert(id, entry);
-        Seat { table: Rc::downgrade(self), id, peer }
+        ConnectionSlot { table: Rc::downgrade(self), id, peer }
     }
 
-    /// Sees to it that a place is free, or says when to look again. Who has been let in goes only when there is nobody else.
+    /// Sees to it that a place is free, or says when to look again. Who has been let in goes only when there
+    /// is nobody else.
     fn make_room(&self) -> Result<(), Duration> {
         if self.entries.borrow().len() < self.limits.connections {
             return Ok(());
@@ -193,20 +206,27 @@ impl Table {
         let is_stranger = |entry: &Entry| !entry.is_admitted;
         let strangers = self.entries.borrow().values().any(|entry| is_stranger(entry) && entry.may_go());
         let grace = self.grace();
-        let rested = |entry: &Entry| is_stranger(entry) == strangers && entry.idle_for().is_some_and(|idle| idle >= grace);
+        let rested = |entry: &Entry| {
+            is_stranger(entry) == strangers && entry.idle_for().is_some_and(|idle| idle >= grace)
+        };
         if self.evict(rested) {
             let (count, _) = self.evictions.get();
             self.evictions.set((count.saturating_add(1), Instant::now()));
             return Ok(());
         }
-        let idle = self.entries.borrow().values().filter_map(|entry| entry.idle_for().filter(|_| entry.may_go())).max();
+        let idle = self
+            .entries
+            .borrow()
+            .values()
+            .filter_map(|entry| entry.idle_for().filter(|_| entry.may_go()))
+            .max();
         // At least a turn of the timers, so that this does not spin.
         Err(idle.map_or(grace, |idle| grace.saturating_sub(idle)).max(MIN_GRACE))
     }
 
-    /// How long a client may be idle while others wait: half as long each time that as many as there are places had
-    /// to go in a row: somebody opens connections for their own sake then. Who waited in the queue meanwhile has sent its
-    /// request long before it is accepted.
+    /// How long a client may be idle while others wait: half as long each time that as many as there are
+    /// places had to go in a row: somebody opens connections for their own sake then. Who waited in the queue
+    /// meanwhile has sent its request long before it is accepted.
     fn grace(&self) -> Duration {
         let (count, last) = self.evictions.get();
         if last.elapsed() > CALM {
@@ -224,7 +244,7 @@ impl Table {
         let idle = entries.iter().filter(|(_, entry)| entry.may_go() && fit(entry));
         let oldest = idle.filter_map(|(id, entry)| entry.idle_since.map(|since| (since, *id))).min();
         let evicted = oldest.and_then(|(_, id)| entries.remove(&id));
-        // Dropped after the borrow ends: dropping the task may drop its seat, which looks into the table.
+        // Dropped after the borrow ends: dropping the task may drop its slot, which looks into the table.
         drop(entries);
         evicted.is_some()
     }
@@ -255,12 +275,12 @@ impl Signal {
 
 /// Accepts until stopped (or dropped) and runs `serve` for each connection.
 pub(super) async fn accept<F>(
-    door: &'static str,
+    name: &'static str,
     listener: Listener,
     executor: Rc<LocalExecutor<'static>>,
     limits: Limits,
     stop: Option<Stop>,
-    serve: impl Fn(Stream, Seat) -> F,
+    serve: impl Fn(Stream, ConnectionSlot) -> F,
 ) where
     F: Future<Output = ()> + 'static,
 {
@@ -275,18 +295,18 @@ pub(super) async fn accept<F>(
         loop {
             match listener.accept().await {
                 Ok((stream, peer)) => {
-                    let Some(seat) = table.seat(peer).await else {
-                        log::warn!("door={door} event=refused reason=connections");
+                    let Some(slot) = table.slot(peer).await else {
+                        log::warn!("listener={name} event=refused reason=connections");
                         continue;
                     };
-                    let id = seat.id;
-                    let task = executor.spawn(serve(stream, seat));
+                    let id = slot.id;
+                    let task = executor.spawn(serve(stream, slot));
                     if let Some(entry) = table.entries.borrow_mut().get_mut(&id) {
                         entry.task = Some(task);
                     }
                 }
                 Err(error) => {
-                    log::warn!("door={door} event=accept_failed error={error:?}");
+                    log::warn!("listener={name} event=accept_failed error={error:?}");
                     Timer::after(ACCEPT_RETRY).await;
                 }
             }
@@ -307,7 +327,7 @@ pub(super) async fn accept<F>(
         }
     };
     if within(DRAIN_TIMEOUT, drained).await.is_none() {
-        log::warn!("door={door} event=drain_timeout");
+        log::warn!("listener={name} event=drain_timeout");
     }
 }
 
@@ -319,38 +339,44 @@ mod tests {
     fn table(connections: usize) -> Rc<Table> {
         let limits = Limits { connections, ..Limits::default() };
         let evictions = Cell::new((0, Instant::now()));
-        Rc::new(Table { limits, next: Cell::new(0), entries: RefCell::default(), freed: Signal::new(), evictions })
+        Rc::new(Table {
+            limits,
+            next: Cell::new(0),
+            entries: RefCell::default(),
+            freed: Signal::new(),
+            evictions,
+        })
     }
 
-    fn age(seat: &Seat, by: Duration) {
-        seat.change(|entry| entry.idle_since = entry.idle_since.map(|since| since.checked_sub(by).unwrap()));
+    fn age(slot: &ConnectionSlot, by: Duration) {
+        slot.change(|entry| entry.idle_since = entry.idle_since.map(|since| since.checked_sub(by).unwrap()));
     }
 
-    fn is_there(seat: &Seat) -> bool {
-        seat.table.upgrade().unwrap().entries.borrow().contains_key(&seat.id)
+    fn is_there(slot: &ConnectionSlot) -> bool {
+        slot.table.upgrade().unwrap().entries.borrow().contains_key(&slot.id)
     }
 
     #[test]
     fn strangers_make_room_before_who_was_let_in_and_listeners_and_commands_never() {
         let table = table(4);
-        let [command, listener, known, stranger] = [(); 4].map(|()| table.sit(None));
+        let [command, listener, known, stranger] = [(); 4].map(|()| table.take(None));
         command.busy();
         listener.admitted();
         listener.stream(true);
         known.admitted();
-        for seat in [&command, &listener, &known] {
-            age(seat, Duration::from_secs(3600));
+        for slot in [&command, &listener, &known] {
+            age(slot, Duration::from_secs(3600));
         }
         // Who has only just come is waited for, whoever else has been idle for an hour.
         assert!(table.make_room().is_err_and(|again| again <= GRACE));
         age(&stranger, GRACE);
         assert!(table.make_room().is_ok());
         assert!(!is_there(&stranger) && is_there(&known));
-        let second = table.sit(None);
+        let second = table.take(None);
         second.busy();
         assert!(table.make_room().is_ok());
         assert!(!is_there(&known) && is_there(&listener) && is_there(&command) && is_there(&second));
-        let third = table.sit(None);
+        let third = table.take(None);
         third.busy();
         assert!(table.make_room().is_err(), "nobody who is left can go");
         drop(third);
@@ -361,16 +387,17 @@ mod tests {
     #[test]
     fn listeners_leave_a_quarter_of_the_places_to_others() {
         let table = table(8);
-        let seats: Vec<Seat> = (0..8).map(|_| table.sit(None)).collect();
-        let listening = seats.iter().take_while(|seat| seat.may_stream()).inspect(|seat| seat.stream(true)).count();
+        let slots: Vec<ConnectionSlot> = (0..8).map(|_| table.take(None)).collect();
+        let listening =
+            slots.iter().take_while(|slot| slot.may_stream()).inspect(|slot| slot.stream(true)).count();
         assert_eq!(listening, 6);
     }
 
     #[test]
     fn who_opens_connections_for_their_own_sake_is_given_less_and_less_time() {
         let table = table(1);
-        let seat = table.sit(None);
-        age(&seat, GRACE);
+        let slot = table.take(None);
+        age(&slot, GRACE);
         assert!(table.make_room().is_ok());
         assert_eq!(table.grace(), GRACE / 2);
         table.evictions.set((usize::MAX, Instant::now()));

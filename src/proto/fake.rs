@@ -1,4 +1,4 @@
-//! A table of pipelines in memory, for the tests of the doors, and a loop to serve them on.
+//! A table of pipelines in memory, for the tests of the listeners, and a loop to serve them on.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -8,8 +8,8 @@ use uuid::Uuid;
 
 use crate::clock::Wall;
 use crate::command::{
-    Command, Context, Event, Execute, Figures, Init, LatencyReport, PipelineId, Reply, Report, Severity, SourceFigures,
-    SourceMetadata, SourceProperties, SourceReference, SourceState, Update,
+    Command, Context, Event, Execute, Figures, Init, LatencyReport, PipelineId, Reply, Report, Severity,
+    SourceFigures, SourceMetadata, SourceProperties, SourceReference, SourceState, Update,
 };
 use crate::error::{Error, Kind, Result};
 use crate::feed::{Feed, Listen, Listeners};
@@ -39,7 +39,9 @@ impl Fake {
 impl Execute for Fake {
     async fn execute(&self, command: Command) -> Result<Reply> {
         match command {
-            Command::List => Ok(Reply::Pipelines(self.pipelines.borrow().iter().map(|pipeline| pipeline.0).collect())),
+            Command::List => {
+                Ok(Reply::Pipelines(self.pipelines.borrow().iter().map(|pipeline| pipeline.0).collect()))
+            }
             Command::Init(init) => {
                 match init.model_id.as_str() {
                     "slow/1" => smol::future::pending().await,
@@ -58,9 +60,11 @@ impl Execute for Fake {
             }
             Command::Mute(id) => self.change(id, "MUTE", SourceState::Running, SourceState::Muted),
             Command::Resume(id) => self.change(id, "RESUME", SourceState::Muted, SourceState::Running),
-            Command::History(_) | Command::Models | Command::Device | Command::Peek(_) | Command::Consume(_) => {
-                Err(Error::new(Kind::Unsupported, ""))
-            }
+            Command::History(_)
+            | Command::Models
+            | Command::Device
+            | Command::Peek(_)
+            | Command::Consume(_) => Err(Error::new(Kind::Unsupported, "")),
             Command::Terminate(id) => {
                 let before = self.pipelines.borrow().len();
                 self.pipelines.borrow_mut().retain(|pipeline| pipeline.0 != id);
@@ -94,7 +98,13 @@ impl Listen for Fake {
 }
 
 fn report(state: SourceState, reference: &SourceReference) -> Report {
-    let update = |severity, event, context, count| Update { timestamp: Wall::from_micros(5), severity, event, context, count };
+    let update = |severity, event, context, count| Update {
+        timestamp: Wall::from_micros(5),
+        severity,
+        event,
+        context,
+        count,
+    };
     let lost = Event::SourceError { source_id: 0, error_type: "SourceLostError", message: "ä".into() };
     Report {
         updates: vec![

@@ -13,7 +13,7 @@ use rustix::net::sockopt::socket_peercred;
 
 use super::who::Who;
 
-/// A bound socket a door accepts connections from.
+/// A bound socket a listener accepts connections from.
 #[derive(Debug)]
 pub enum Listener {
     /// TCP, IPv4 or IPv6.
@@ -40,7 +40,8 @@ impl Listener {
         match self {
             Listener::Tcp(listener) => {
                 let (stream, address) = listener.accept().await?;
-                // Replies are one write each; without this a reply after a short request waits for the client's ACK.
+                // Replies are one write each; without this a reply after a short request waits for the
+                // client's ACK.
                 stream.set_nodelay(true)?;
                 Ok((Stream::Tcp(stream), Some(address.ip().to_canonical())))
             }
@@ -76,8 +77,8 @@ impl Stream {
         }
     }
 
-    /// Who the client is, where the connection itself proves it: by a certificate, or by having been able to open a Unix
-    /// socket.
+    /// Who the client is, where the connection itself proves it: by a certificate, or by having been able to
+    /// open a Unix socket.
     pub(super) fn proved(&self) -> Option<Who> {
         match self {
             Stream::Tls(stream) => {
@@ -86,14 +87,20 @@ impl Stream {
                 hash.as_ref().first_chunk().map(|fingerprint| Who::Certificate(*fingerprint))
             }
             // The kernel knows who opened it.
-            Stream::Unix(stream) => Some(socket_peercred(stream).map_or(Who::Anyone, |peer| Who::User(peer.uid.as_raw()))),
+            Stream::Unix(stream) => {
+                Some(socket_peercred(stream).map_or(Who::Anyone, |peer| Who::User(peer.uid.as_raw())))
+            }
             Stream::Tcp(_) => None,
         }
     }
 }
 
 impl AsyncRead for Stream {
-    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Stream::Tcp(stream) => Pin::new(stream).poll_read(context, buffer),
             Stream::Unix(stream) => Pin::new(stream).poll_read(context, buffer),

@@ -1,4 +1,4 @@
-//! Reverse proxies in front of the HTTP door: whose word about the client's address counts.
+//! Reverse proxies in front of the HTTP listener: whose word about the client's address counts.
 
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -29,13 +29,15 @@ impl Proxies {
         self.0.iter().any(|rule| rule.contains(address))
     }
 
-    /// The client behind a trusted proxy: the nearest address that is not such a proxy itself. `None` where the connection's
-    /// own address counts, because it is no trusted proxy's or because the proxy says nothing that can be read.
+    /// The client behind a trusted proxy: the nearest address that is not such a proxy itself. `None` where
+    /// the connection's own address counts, because it is no trusted proxy's or because the proxy says
+    /// nothing that can be read.
     ///
     /// What stands before that entry was written by the client, who may write anything.
     pub(super) fn client(&self, caller: &Caller, headers: &HeaderMap) -> Option<Caller> {
         caller.from.filter(|address| self.trusts(*address))?;
-        let fields: Vec<&str> = headers.get_all(FORWARDED_FOR).iter().filter_map(|value| value.to_str().ok()).collect();
+        let fields: Vec<&str> =
+            headers.get_all(FORWARDED_FOR).iter().filter_map(|value| value.to_str().ok()).collect();
         let mut nearest = None;
         for entry in fields.iter().rev().flat_map(|field| field.rsplit(',')).take(MAX_HOPS) {
             let Some(address) = address(entry.trim()) else { break };
@@ -63,7 +65,7 @@ mod tests {
 
     fn seen(from: &str, fields: &[&str]) -> String {
         let proxies = Proxies::new(vec!["10.0.0.0/24".parse().unwrap(), "fd00::1".parse().unwrap()]);
-        let caller = Caller { door: "http", from: Some(from.parse().unwrap()), proved: None };
+        let caller = Caller { listener: "http", from: Some(from.parse().unwrap()), proved: None };
         let mut headers = HeaderMap::new();
         for field in fields {
             headers.append(FORWARDED_FOR, field.parse().unwrap());

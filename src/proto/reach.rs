@@ -1,15 +1,15 @@
 //! What `init` may reach: which sources a client may have opened and where it may have detections sent.
 //!
-//! A token that steers pipelines shall not be a way to read any file of the device or to talk to any host of its
-//! network. The lists are checked on what the client wrote; names are not resolved here, so a list of networks lets no
-//! name through that is not listed itself. What a name of a source resolves to, and where a camera redirects to, is checked
-//! when a worker asks for its connection (`crate::capture`).
+//! A token that steers pipelines shall not be a way to read any file of the device or to talk to any host of
+//! its network. The lists are checked on what the client wrote; names are not resolved here, so a list of
+//! networks lets no name through that is not listed itself. What a name of a source resolves to, and where a
+//! camera redirects to, is checked when a worker asks for its connection (`crate::capture`).
 
 use std::path::{Path, PathBuf};
 
 use url::Url;
 
-use crate::command::{Init, Source, SourceReference};
+use crate::command::{Init, SourceReference, SourceRequest};
 use crate::error::{Error, Kind, Result};
 use crate::hosts::{HostRule, allowed, without_zone};
 use crate::sink::Sink;
@@ -42,7 +42,8 @@ impl Default for Reach {
 }
 
 impl Reach {
-    /// Refuses a pipeline that would reach further. Looks at the file system (off the loop) only when files are limited.
+    /// Refuses a pipeline that would reach further. Looks at the file system (off the loop) only when files
+    /// are limited.
     pub(super) async fn check(&self, init: &Init) -> Result<()> {
         if init.sinks.iter().filter_map(Sink::host).any(|host| !allowed(&self.sink_hosts, host)) {
             return Err(forbidden("sink host"));
@@ -54,7 +55,7 @@ impl Reach {
     }
 
     /// The same for one source.
-    pub(super) async fn check_source(&self, source: &Source) -> Result<()> {
+    pub(super) async fn check_source(&self, source: &SourceRequest) -> Result<()> {
         match &source.reference {
             SourceReference::Text(text) => self.check_reference(text).await,
             SourceReference::Device(_) => Ok(()),
@@ -62,7 +63,9 @@ impl Reach {
     }
 
     async fn check_reference(&self, text: &str) -> Result<()> {
-        let Some((scheme, _)) = text.split_once("://") else { return self.check_file(PathBuf::from(text)).await };
+        let Some((scheme, _)) = text.split_once("://") else {
+            return self.check_file(PathBuf::from(text)).await;
+        };
         let scheme = scheme.to_ascii_lowercase();
         if !self.schemes.contains(&scheme) {
             return Err(forbidden("scheme of video_reference"));
@@ -74,10 +77,15 @@ impl Reach {
         if scheme == "file" {
             return match &self.file_roots {
                 None => Ok(()),
-                Some(_) => self.check_file(url()?.to_file_path().map_err(|()| forbidden("file of video_reference"))?).await,
+                Some(_) => {
+                    self.check_file(url()?.to_file_path().map_err(|()| forbidden("file of video_reference"))?)
+                        .await
+                }
             };
         }
-        if !self.source_hosts.is_empty() && !url()?.host_str().is_some_and(|host| allowed(&self.source_hosts, host)) {
+        if !self.source_hosts.is_empty()
+            && !url()?.host_str().is_some_and(|host| allowed(&self.source_hosts, host))
+        {
             return Err(forbidden("host of video_reference"));
         }
         Ok(())
@@ -87,10 +95,11 @@ impl Reach {
         let Some(roots) = self.file_roots.clone() else { return Ok(()) };
         // Off the loop: a dead network file system can hold this up for minutes.
         let inside = smol::unblock(move || {
-            // Symbolic links and `..` are resolved on both sides; what does not exist is nowhere, but for a camera that is
-            // not plugged in: it is waited for.
+            // Symbolic links and `..` are resolved on both sides; what does not exist is nowhere, but for a
+            // camera that is not plugged in: it is waited for.
             let Ok(path) = path.canonicalize() else { return is_camera(&path) || is_camera_link(&path) };
-            is_camera(&path) || roots.iter().any(|root| root.canonicalize().is_ok_and(|root| path.starts_with(root)))
+            is_camera(&path)
+                || roots.iter().any(|root| root.canonicalize().is_ok_and(|root| path.starts_with(root)))
         })
         .await;
         if inside { Ok(()) } else { Err(forbidden("file of video_reference")) }

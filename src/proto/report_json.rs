@@ -1,8 +1,9 @@
-//! [`Report`] → JSON: docs/roboflow.md §3, the same through both doors.
+//! [`Report`] → JSON: docs/roboflow.md §3, the same through both listeners.
 
 use crate::command::init::masks;
 use crate::command::{
-    Event, Figures, LatencyReport, PacketLoss, PacketLosses, Report, SourceMetadata, SourceProperties, SourceReference, Update,
+    Event, Figures, LatencyReport, PacketLoss, PacketLosses, Report, SourceMetadata, SourceProperties,
+    SourceReference, Update,
 };
 use crate::json::Writer;
 use crate::sink::Queue;
@@ -63,7 +64,8 @@ fn sinks(json: &mut Writer, queues: &[Queue]) {
     json.end_array();
 }
 
-/// Beyond the reference, and only when something was lost: a report without losses has the reference's keys alone.
+/// Beyond the reference, and only when something was lost: a report without losses has the reference's keys
+/// alone.
 fn losses(json: &mut Writer, figures: &Figures) {
     let undecodable = figures.sources.iter().map(|source| source.frames_undecodable).sum();
     let losses = [
@@ -145,7 +147,9 @@ fn payload(json: &mut Writer, event: &Event) {
             json.key("source_id").integer(*source_id);
         }
         Event::InferenceError { error_type, message } => error(error_type, message, "inference_thread"),
-        Event::DispatchError { error_type, message } => error(error_type, message, "inference_results_dispatching"),
+        Event::DispatchError { error_type, message } => {
+            error(error_type, message, "inference_results_dispatching")
+        }
         Event::SourceNotice { source_id, message } => {
             json.key("source_id").integer(*source_id);
             json.key("message").string(message);

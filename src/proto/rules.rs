@@ -1,12 +1,12 @@
-//! What holds at both doors: who may come in, how many, how much, and until when.
+//! What holds at both listeners: who may come in, how many, how much, and until when.
 
 use std::rc::Rc;
 use std::time::Duration;
 
+use super::access_control::AccessControl;
 use super::connections::{Limits, Stop};
-use super::gate::Gate;
 
-/// Part of the settings of each door; the defaults are those of the documentation.
+/// Part of the settings of each listener; the defaults are those of the documentation.
 #[derive(Debug, Clone)]
 pub struct Rules {
     /// Most connections.
@@ -16,7 +16,7 @@ pub struct Rules {
     /// Longest time for one of them to arrive, and for a TCP reply to be taken.
     pub message_timeout: Duration,
     /// Who may do what.
-    pub gate: Rc<Gate>,
+    pub access_control: Rc<AccessControl>,
     /// When to stop.
     pub stop: Option<Stop>,
 }
@@ -27,7 +27,7 @@ impl Default for Rules {
             limits: Limits::default(),
             max_message_bytes: 1 << 20,
             message_timeout: Duration::from_secs(60),
-            gate: Rc::default(),
+            access_control: Rc::default(),
             stop: None,
         }
     }
@@ -35,8 +35,8 @@ impl Default for Rules {
 
 #[cfg(test)]
 impl Rules {
-    /// Default rules behind this gate.
-    pub(super) fn behind(gate: Gate) -> Rules {
-        Rules { gate: Rc::new(gate), ..Rules::default() }
+    /// Default rules behind this access control.
+    pub(super) fn behind(access_control: AccessControl) -> Rules {
+        Rules { access_control: Rc::new(access_control), ..Rules::default() }
     }
 }

@@ -1,4 +1,4 @@
-//! TLS 1.2 and 1.3 for both doors, with certificates that can be renewed while clients are connected.
+//! TLS 1.2 and 1.3 for both listeners, with certificates that can be renewed while clients are connected.
 
 use std::cell::RefCell;
 use std::io;
@@ -18,7 +18,7 @@ use futures_rustls::server::TlsStream;
 use crate::clock::within;
 use crate::error::{Error, Kind, Result};
 
-/// Longest handshake. A client that says nothing would otherwise hold its seat as long as it likes.
+/// Longest handshake. A client that says nothing would otherwise hold its slot as long as it likes.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Where the certificates are.
@@ -32,7 +32,7 @@ pub struct Files {
     pub client_ca: Option<PathBuf>,
 }
 
-/// What the doors need to speak TLS.
+/// What the listeners need to speak TLS.
 pub struct Tls {
     files: Files,
     /// Clients must show a certificate (there are no tokens they could show instead).
@@ -47,7 +47,8 @@ impl std::fmt::Debug for Tls {
 }
 
 impl Tls {
-    /// Reads the files. With `is_client_required`, a client without a certificate of the client CA is turned away.
+    /// Reads the files. With `is_client_required`, a client without a certificate of the client CA is turned
+    /// away.
     pub fn load(files: Files, is_client_required: bool) -> Result<Self> {
         let acceptor = RefCell::new(acceptor(&files, is_client_required)?);
         Ok(Tls { files, is_client_required, acceptor })
@@ -71,7 +72,8 @@ fn acceptor(files: &Files, is_client_required: bool) -> Result<TlsAcceptor> {
     let chain = certificates(&files.certificate)?;
     let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|cause| unusable(&files.key, cause))?;
     // rustls knows no version below 1.2.
-    let versions = ServerConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions();
+    let versions =
+        ServerConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions();
     let builder = versions.map_err(|cause| unusable(&files.certificate, cause))?;
     let builder = match &files.client_ca {
         None => builder.with_no_client_auth(),
@@ -90,7 +92,8 @@ fn acceptor(files: &Files, is_client_required: bool) -> Result<TlsAcceptor> {
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
-    let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<std::result::Result<Vec<_>, _>>);
+    let read =
+        CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<std::result::Result<Vec<_>, _>>);
     match read {
         Ok(certificates) if !certificates.is_empty() => Ok(certificates),
         Ok(_) => Err(unusable(path, "it holds no certificate")),

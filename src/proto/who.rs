@@ -22,7 +22,9 @@ impl fmt::Display for Who {
             Who::Anyone => f.write_str("anyone"),
             Who::Token(name) => write!(f, "token:{name}"),
             Who::User(id) => write!(f, "user:{id}"),
-            Who::Certificate(fingerprint) => write!(f, "certificate:{:016x}", u64::from_be_bytes(*fingerprint)),
+            Who::Certificate(fingerprint) => {
+                write!(f, "certificate:{:016x}", u64::from_be_bytes(*fingerprint))
+            }
         }
     }
 }

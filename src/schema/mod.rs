@@ -1,8 +1,9 @@
 //! What a document from outside may hold: one description of each field, and strict reading by it.
 //!
-//! Tables of [`Field`]s stand beside the types they fill (`command/init/fields.rs`, `sink/*.rs`). From them are made: the
-//! checks of TCP messages and files (here), the judgement of HTTP bodies (`proto/http/routes/validate.rs`), the OpenAPI document
-//! (`proto/http/routes/openapi/`), the flags of `weir ctl init` (`cli/ctl.rs`) and the table in `docs/reference.md`.
+//! Tables of [`Field`]s stand beside the types they fill (`command/init/fields.rs`, `sink/*.rs`). From them
+//! are made: the checks of TCP messages and files (here), the judgement of HTTP bodies
+//! (`proto/http/routes/validate.rs`), the OpenAPI document (`proto/http/routes/openapi/`), the flags of `weir
+//! ctl init` (`cli/ctl.rs`) and the table in `docs/reference.md`.
 
 pub mod python;
 
@@ -158,7 +159,10 @@ impl Field {
     /// A text short enough and free of NUL, which no path and no URL can hold.
     pub fn check<'a>(&self, text: &'a str) -> Result<&'a str> {
         if text.len() > MAX_TEXT_BYTES {
-            return Err(Error::new(ErrorKind::TooLarge, format!("{} is longer than {MAX_TEXT_BYTES} bytes", self.label)));
+            return Err(Error::new(
+                ErrorKind::TooLarge,
+                format!("{} is longer than {MAX_TEXT_BYTES} bytes", self.label),
+            ));
         }
         if text.contains('\0') {
             return Err(invalid(format!("{} holds a NUL character", self.label)));
@@ -189,7 +193,9 @@ impl Field {
         let Some(value) = self.given(object) else { return Ok(None) };
         let Kind::Integer { least, most } = self.kind else { return Err(self.refuse(value)) };
         match value {
-            Value::Integer(number) if *number >= least && most.is_none_or(|most| *number <= most) => Ok(Some(*number)),
+            Value::Integer(number) if *number >= least && most.is_none_or(|most| *number <= most) => {
+                Ok(Some(*number))
+            }
             other => Err(self.refuse(other)),
         }
     }
@@ -205,7 +211,9 @@ impl Field {
 
     /// One of some words; `null` is none of them, as in the reference.
     pub fn word(&self, object: &Object) -> Result<Option<&'static str>> {
-        let (Some(value), Kind::Word { words, class }) = (object.get(self.name), self.kind) else { return Ok(None) };
+        let (Some(value), Kind::Word { words, class }) = (object.get(self.name), self.kind) else {
+            return Ok(None);
+        };
         let Value::String(given) = value else {
             let text = format!("'{}' object has no attribute 'upper'", value.python_type());
             return Err(Error::new(ErrorKind::StrategyNotText, text));
@@ -229,7 +237,9 @@ impl Kind {
         match self {
             Kind::Number => true,
             Kind::Rate => number > 0.0,
-            Kind::Seconds { most, above_zero } => (0.0..=most).contains(&number) && !(above_zero && number == 0.0),
+            Kind::Seconds { most, above_zero } => {
+                (0.0..=most).contains(&number) && !(above_zero && number == 0.0)
+            }
             _ => false,
         }
     }

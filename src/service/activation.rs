@@ -1,7 +1,8 @@
 //! Socket activation: listening sockets that systemd opened and passes by name (sd_listen_fds(3)).
 //!
-//! `LISTEN_FDS` says how many there are, from descriptor 3 on, `LISTEN_FDNAMES` what each is called, `LISTEN_PID` whom they
-//! are for. A socket named `tcp` or `http` belongs to that door, whether it is an Internet or a Unix socket.
+//! `LISTEN_FDS` says how many there are, from descriptor 3 on, `LISTEN_FDNAMES` what each is called,
+//! `LISTEN_PID` whom they are for. A socket named `tcp` or `http` belongs to that listener, whether it is an
+//! Internet or a Unix socket.
 
 use std::net::TcpListener;
 use std::os::fd::AsFd;
@@ -11,17 +12,18 @@ use listenfd::ListenFd;
 
 use crate::error::{Error, Kind, Result};
 
-/// Sockets that may be passed: two doors on a handful of addresses each.
+/// Sockets that may be passed: two listeners on a handful of addresses each.
 const MAX_SOCKETS: usize = 16;
 
-/// The sockets of one door.
+/// The sockets of one listener.
 #[derive(Debug, Default)]
 pub(super) struct Passed {
     pub(super) internet: Vec<TcpListener>,
     pub(super) unix: Vec<UnixListener>,
 }
 
-/// Takes over what was passed to this process, the TCP door's first; called once, before any thread starts.
+/// Takes over what was passed to this process, the TCP listener's first; called once, before any thread
+/// starts.
 pub(super) fn take() -> Result<(Passed, Passed)> {
     let (mut tcp, mut http) = (Passed::default(), Passed::default());
     let variable = |name: &str| std::env::var(name).ok();
@@ -30,13 +32,13 @@ pub(super) fn take() -> Result<(Passed, Passed)> {
         return Ok((tcp, http));
     }
     let count = variable("LISTEN_FDS").and_then(|count| count.parse().ok()).unwrap_or(0);
-    let doors = doors(&variable("LISTEN_FDNAMES").unwrap_or_default(), count)?;
+    let listeners = listeners(&variable("LISTEN_FDNAMES").unwrap_or_default(), count)?;
     // Marks each as closed on exec: workers do not inherit them.
     let mut sockets = ListenFd::from_env();
-    for (index, door) in doors.into_iter().enumerate() {
-        let passed = match door {
-            Door::Tcp => &mut tcp,
-            Door::Http => &mut http,
+    for (index, listener) in listeners.into_iter().enumerate() {
+        let passed = match listener {
+            Listener::Tcp => &mut tcp,
+            Listener::Http => &mut http,
         };
         match (sockets.take_tcp_listener(index), sockets.take_unix_listener(index)) {
             (Ok(Some(listener)), _) => passed.internet.push(listening(listener, index)?),
@@ -56,31 +58,36 @@ fn listening<S: AsFd>(socket: S, index: usize) -> Result<S> {
 }
 
 fn unusable(index: usize) -> Error {
-    let text = format!("systemd's socket {} is no listening stream socket (ListenStream=, Accept=no)", index + 1);
+    let text =
+        format!("systemd's socket {} is no listening stream socket (ListenStream=, Accept=no)", index + 1);
     Error::new(Kind::Configuration, text)
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Door {
+enum Listener {
     Tcp,
     Http,
 }
 
-/// The door of each of `count` sockets by the names in `LISTEN_FDNAMES`.
-fn doors(names: &str, count: usize) -> Result<Vec<Door>> {
+/// The listener of each of `count` sockets by the names in `LISTEN_FDNAMES`.
+fn listeners(names: &str, count: usize) -> Result<Vec<Listener>> {
     if count > MAX_SOCKETS {
-        return Err(Error::new(Kind::Configuration, format!("systemd passed {count} sockets; at most {MAX_SOCKETS} are taken")));
+        return Err(Error::new(
+            Kind::Configuration,
+            format!("systemd passed {count} sockets; at most {MAX_SOCKETS} are taken"),
+        ));
     }
     let mut names = names.split(':');
-    let door = |_| match names.next().unwrap_or_default() {
-        "tcp" => Ok(Door::Tcp),
-        "http" => Ok(Door::Http),
+    let listener = |_| match names.next().unwrap_or_default() {
+        "tcp" => Ok(Listener::Tcp),
+        "http" => Ok(Listener::Http),
         name => {
-            let text = format!("systemd passed a socket named `{name}`: FileDescriptorName= must be tcp or http");
+            let text =
+                format!("systemd passed a socket named `{name}`: FileDescriptorName= must be tcp or http");
             Err(Error::new(Kind::Configuration, text))
         }
     };
-    (0..count).map(door).collect()
+    (0..count).map(listener).collect()
 }
 
 #[cfg(test)]
@@ -89,13 +96,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_doors_and_others_are_told() {
-        assert_eq!(doors("", 0).unwrap(), []);
-        assert_eq!(doors("http:tcp:tcp", 3).unwrap(), [Door::Http, Door::Tcp, Door::Tcp]);
+    fn names_are_listeners_and_others_are_told() {
+        assert_eq!(listeners("", 0).unwrap(), []);
+        assert_eq!(listeners("http:tcp:tcp", 3).unwrap(), [Listener::Http, Listener::Tcp, Listener::Tcp]);
         for (names, count) in [("weir-tcp.socket", 1), ("tcp", 2), ("unknown", 1), ("tcp:", 2), ("tcp", 17)] {
-            let error = doors(names, count).unwrap_err();
+            let error = listeners(names, count).unwrap_err();
             assert_eq!(error.kind(), Kind::Configuration, "{names}");
         }
-        assert!(doors("weir-tcp.socket", 1).unwrap_err().message().contains("`weir-tcp.socket`"));
+        assert!(listeners("weir-tcp.socket", 1).unwrap_err().message().contains("`weir-tcp.socket`"));
     }
 }

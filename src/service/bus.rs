@@ -49,7 +49,9 @@ pub(super) fn settings(config: &Config) -> Result<Option<Settings>> {
 }
 
 fn base_topic(mqtt: &Mqtt) -> String {
-    Some(mqtt.base_topic.clone()).filter(|text| !text.is_empty()).unwrap_or_else(|| format!("weir/{}", host_name()))
+    Some(mqtt.base_topic.clone())
+        .filter(|text| !text.is_empty())
+        .unwrap_or_else(|| format!("weir/{}", host_name()))
 }
 
 /// Fit for a topic.

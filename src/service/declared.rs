@@ -1,7 +1,7 @@
 //! Pipelines that the configuration declares: a JSON file for each in `service.pipelines_dir`.
 //!
-//! A file holds what a client would send as `init`. Its pipeline starts with the service and keeps its id for as long as
-//! the file keeps its name. A file that cannot be used is named in the log and stops nothing.
+//! A file holds what a client would send as `init`. Its pipeline starts with the service and keeps its id for
+//! as long as the file keeps its name. A file that cannot be used is named in the log and stops nothing.
 
 use std::fs;
 use std::io::{self, Read as _};
@@ -72,8 +72,9 @@ fn load(file: &Path) -> Result<Init> {
     document::from_file(&bytes)
 }
 
-/// The id of the pipeline that `name.json` declares, the same on every start and every machine: the UUID of version 5
-/// of the URL `weir:pipelines.d/name` (`uuidgen --sha1 --namespace @url --name weir:pipelines.d/NAME`).
+/// The id of the pipeline that `name.json` declares, the same on every start and every machine: the UUID of
+/// version 5 of the URL `weir:pipelines.d/name` (`uuidgen --sha1 --namespace @url --name
+/// weir:pipelines.d/NAME`).
 fn id(name: &str) -> PipelineId {
     Uuid::new_v5(&Uuid::NAMESPACE_URL, format!("weir:pipelines.d/{name}").as_bytes())
 }
@@ -109,7 +110,8 @@ mod tests {
         }
         fs::create_dir(folder.join("f.json")).unwrap();
         let found = read(&folder, 6);
-        let good: Vec<_> = found.iter().map(|declared| (declared.name.as_str(), declared.init.is_some())).collect();
+        let good: Vec<_> =
+            found.iter().map(|declared| (declared.name.as_str(), declared.init.is_some())).collect();
         assert_eq!(good, [("a", false), ("b", true), ("c", false), ("d", false), ("e", false), ("f", false)]);
         fs::remove_dir_all(&folder).unwrap();
         assert!(read(&folder, 6).is_empty());

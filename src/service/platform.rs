@@ -3,21 +3,23 @@
 use crate::capture::worker::v4l2::{self, Role};
 use crate::clock::{self, Wall};
 use crate::config::Config;
-use crate::confine::kernel;
 use crate::folder::{self, Refusal};
 use crate::infer;
 use crate::outbound::Proxies;
+use crate::sandbox::kernel;
 use std::fmt::Write;
 use std::fs;
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// A camera or the model registry that does not answer in this time is not reachable for a person who waits for the report.
+/// A camera or the model registry that does not answer in this time is not reachable for a person who waits
+/// for the report.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// Files of /proc and /sys are short; a longer one is cut.
 const MAX_FILE_BYTES: usize = 4096;
-/// Device files of video decoders in hardware, by the beginning of their names in /dev: Jetson, Allwinner and Rockchip, PC.
+/// Device files of video decoders in hardware, by the beginning of their names in /dev: Jetson, Allwinner and
+/// Rockchip, PC.
 const DECODER_DEVICES: [&str; 5] = ["nvhost-nvdec", "v4l2-nvdec", "cedar_dev", "mpp_service", "dri/renderD"];
 /// Names under which drivers of V4L2 memory-to-memory decoders show up in /sys/class/video4linux.
 const DECODER_NAMES: [&str; 4] = ["dec", "rpivid", "cedrus", "hantro"];
@@ -34,7 +36,8 @@ const LIBRARY_FOLDERS: [&str; 6] = [
 ];
 /// Said of every decoder that is found.
 const UNUSED: &str = "(not used: weir decodes on the CPU)";
-/// Where NVIDIA's kernel driver says which it is, on a Jetson and on a PC: of use where the program cannot ask the GPU itself.
+/// Where NVIDIA's kernel driver says which it is, on a Jetson and on a PC: of use where the program cannot
+/// ask the GPU itself.
 const DRIVER_FILES: [&str; 2] = ["/etc/nv_tegra_release", "/proc/driver/nvidia/version"];
 /// What is there while a clock is kept right, and by whom.
 const CLOCK_KEEPERS: [(&str, &str); 4] = [
@@ -89,7 +92,9 @@ fn machine() -> String {
     let name = rustix::system::uname();
     let linked = if cfg!(target_env = "musl") { "static" } else { "glibc" };
     // The board's own name, where its firmware gives one (with a zero byte at the end).
-    let board = read("/proc/device-tree/model").map(|model| format!(", {}", model.trim_end_matches('\0'))).unwrap_or_default();
+    let board = read("/proc/device-tree/model")
+        .map(|model| format!(", {}", model.trim_end_matches('\0')))
+        .unwrap_or_default();
     let (machine, release) = (name.machine().to_string_lossy(), name.release().to_string_lossy());
     format!("{machine}, Linux {release}, {linked} binary{board}")
 }
@@ -112,25 +117,36 @@ fn memory(meminfo: &Path, group: &Path) -> String {
     let total = mebibytes("MemTotal:").unwrap_or(0);
     let available = mebibytes("MemAvailable:").unwrap_or(0);
     let limit = read(group).and_then(|text| text.trim().parse::<u64>().ok()).map(|bytes| bytes >> 20);
-    let limit = limit.filter(|limit| *limit < total).map(|limit| format!(", limited to {limit} MiB by the control group"));
+    let limit = limit
+        .filter(|limit| *limit < total)
+        .map(|limit| format!(", limited to {limit} MiB by the control group"));
     format!("{total} MiB, {available} MiB available{}", limit.unwrap_or_default())
 }
 
 fn limits() -> String {
     use rustix::process::{Resource, getrlimit};
     let soft = |resource| getrlimit(resource).current;
-    let count = |resource| soft(resource).map_or_else(|| "any number of".to_owned(), |limit| limit.to_string());
-    let locked = soft(Resource::Memlock).map_or_else(|| "any amount".to_owned(), |bytes| format!("{} KiB", bytes >> 10));
-    format!("{} open files, {} processes, {locked} of locked memory", count(Resource::Nofile), count(Resource::Nproc))
+    let count =
+        |resource| soft(resource).map_or_else(|| "any number of".to_owned(), |limit| limit.to_string());
+    let locked = soft(Resource::Memlock)
+        .map_or_else(|| "any amount".to_owned(), |bytes| format!("{} KiB", bytes >> 10));
+    format!(
+        "{} open files, {} processes, {locked} of locked memory",
+        count(Resource::Nofile),
+        count(Resource::Nproc)
+    )
 }
 
 /// Every V4L2 device the kernel has, whether or not this user may open it: the name of a line, and the line.
 fn devices(class: &Path, dev: &Path) -> Vec<(&'static str, String)> {
-    let mut entries: Vec<PathBuf> = fs::read_dir(class).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
+    let mut entries: Vec<PathBuf> =
+        fs::read_dir(class).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
     entries.sort();
     let mut facts = Vec::new();
     for entry in entries {
-        let Some(file) = entry.file_name().and_then(|name| name.to_str()).filter(|name| name.starts_with("video")) else {
+        let Some(file) =
+            entry.file_name().and_then(|name| name.to_str()).filter(|name| name.starts_with("video"))
+        else {
             continue;
         };
         let device = dev.join(file);
@@ -141,7 +157,8 @@ fn devices(class: &Path, dev: &Path) -> Vec<(&'static str, String)> {
                 match role {
                     Role::Camera(formats) => {
                         facts.push(("camera", format!("{path} {name}")));
-                        let (understood, others): (Vec<_>, Vec<_>) = formats.into_iter().partition(v4l2::Format::is_understood);
+                        let (understood, others): (Vec<_>, Vec<_>) =
+                            formats.into_iter().partition(v4l2::Format::is_understood);
                         facts.extend(understood.iter().map(|format| ("format", format!("{path} {format}"))));
                         if !others.is_empty() {
                             let others: Vec<String> = others.iter().map(v4l2::Format::fourcc).collect();
@@ -151,15 +168,21 @@ fn devices(class: &Path, dev: &Path) -> Vec<(&'static str, String)> {
                     Role::Decoder(codecs) => {
                         facts.push(("decoder", format!("{path} {name}: {} {UNUSED}", codecs.join(", "))));
                     }
-                    Role::Other => facts.push(("device", format!("{path} {name}: neither camera nor decoder"))),
+                    Role::Other => {
+                        facts.push(("device", format!("{path} {name}: neither camera nor decoder")))
+                    }
                 }
             }
             Err(cause) => {
                 // What it is cannot be asked then; the kernel tells everybody its name.
                 let name = read(entry.join("name")).unwrap_or_default();
                 let is_decoder = DECODER_NAMES.iter().any(|part| name.to_ascii_lowercase().contains(part));
-                let (kind, unused) = if is_decoder { ("decoder", format!(" {UNUSED}")) } else { ("camera", String::new()) };
-                facts.push((kind, format!("{path} {}{unused}, cannot be opened: {cause}", name.trim().escape_debug())));
+                let (kind, unused) =
+                    if is_decoder { ("decoder", format!(" {UNUSED}")) } else { ("camera", String::new()) };
+                facts.push((
+                    kind,
+                    format!("{path} {}{unused}, cannot be opened: {cause}", name.trim().escape_debug()),
+                ));
             }
         }
     }
@@ -172,8 +195,11 @@ fn decoder_files(dev: &Path) -> Vec<PathBuf> {
     for pattern in DECODER_DEVICES {
         let (folder, beginning) = pattern.rsplit_once('/').unwrap_or(("", pattern));
         let entries = fs::read_dir(dev.join(folder)).into_iter().flatten().flatten();
-        found
-            .extend(entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(beginning)).map(|entry| entry.path()));
+        found.extend(
+            entries
+                .filter(|entry| entry.file_name().to_string_lossy().starts_with(beginning))
+                .map(|entry| entry.path()),
+        );
     }
     found.sort();
     found
@@ -181,13 +207,16 @@ fn decoder_files(dev: &Path) -> Vec<PathBuf> {
 
 /// Libraries that decode.
 fn decoder_libraries(folders: &[&str]) -> Vec<PathBuf> {
-    let files = folders.iter().flat_map(|folder| DECODER_LIBRARIES.iter().map(|name| Path::new(folder).join(name)));
+    let files =
+        folders.iter().flat_map(|folder| DECODER_LIBRARIES.iter().map(|name| Path::new(folder).join(name)));
     files.filter(|file| file.exists()).collect()
 }
 
 /// The first line of each of these files that is there.
 fn drivers(files: &[&str]) -> Vec<String> {
-    let first = |text: String| text.lines().next().map(|line| line.trim_start_matches('#').trim().escape_debug().to_string());
+    let first = |text: String| {
+        text.lines().next().map(|line| line.trim_start_matches('#').trim().escape_debug().to_string())
+    };
     files.iter().filter_map(|file| first(read(file)?)).collect()
 }
 
@@ -237,16 +266,17 @@ fn registry(config: &Config) -> String {
 
 /// Whether somebody listens there.
 fn reached(host: &str, port: u16, named: &str) -> String {
-    let reached = crate::resolve::addresses(host, port).map_err(|cause| cause.to_string()).and_then(|addresses| {
-        let mut last = "the name has no address".to_owned();
-        for address in addresses {
-            match TcpStream::connect_timeout(&address, CONNECT_TIMEOUT) {
-                Ok(_) => return Ok(()),
-                Err(cause) => last = cause.to_string(),
+    let reached =
+        crate::resolve::addresses(host, port).map_err(|cause| cause.to_string()).and_then(|addresses| {
+            let mut last = "the name has no address".to_owned();
+            for address in addresses {
+                match TcpStream::connect_timeout(&address, CONNECT_TIMEOUT) {
+                    Ok(_) => return Ok(()),
+                    Err(cause) => last = cause.to_string(),
+                }
             }
-        }
-        Err(last)
-    });
+            Err(last)
+        });
     match reached {
         Ok(()) => format!("{named} reachable"),
         Err(why) => format!("{named} NOT reachable: {why}; models in the cache and local ones work"),
@@ -271,7 +301,10 @@ mod tests {
         let mut config = Config::default();
         config.models.offline = true;
         let text = report(&config);
-        for name in ["version", "machine", "kernel", "cores", "kernels", "memory", "limits", "clock", "cache", "registry"] {
+        for name in [
+            "version", "machine", "kernel", "cores", "kernels", "memory", "limits", "clock", "cache",
+            "registry",
+        ] {
             assert!(text.lines().any(|line| line.starts_with(name)), "{name} is not in\n{text}");
         }
     }
@@ -279,7 +312,9 @@ mod tests {
     #[test]
     fn devices_and_memory_are_read_from_the_kernels_files() {
         let root = std::env::temp_dir().join(format!("weir-platform-{}", uuid::Uuid::new_v4()));
-        for (name, label) in [("video0", "HD \u{1b}Webcam\n"), ("video10", "bcm2835-codec-decode\n"), ("vbi0", "x")] {
+        for (name, label) in
+            [("video0", "HD \u{1b}Webcam\n"), ("video10", "bcm2835-codec-decode\n"), ("vbi0", "x")]
+        {
             fs::create_dir_all(root.join(name)).unwrap();
             fs::write(root.join(name).join("name"), label).unwrap();
         }
@@ -288,7 +323,11 @@ mod tests {
         // A name comes from the device: nothing of it reaches a terminal as it is.
         let begin = format!("{}/video0 HD \\u{{1b}}Webcam, cannot be opened: ", root.display());
         assert!(found[0].1.starts_with(&begin), "{}", found[0].1);
-        fs::write(root.join("meminfo"), "MemTotal:        2048000 kB\nMemFree: 1 kB\nMemAvailable:    1024000 kB\n").unwrap();
+        fs::write(
+            root.join("meminfo"),
+            "MemTotal:        2048000 kB\nMemFree: 1 kB\nMemAvailable:    1024000 kB\n",
+        )
+        .unwrap();
         fs::write(root.join("max"), "536870912\n").unwrap();
         let limited = "2000 MiB, 1000 MiB available, limited to 512 MiB by the control group";
         assert_eq!(memory(&root.join("meminfo"), &root.join("max")), limited);
@@ -302,7 +341,8 @@ mod tests {
 
     #[test]
     fn a_clock_that_was_never_set_is_named() {
-        let (kept, not_kept) = ([("/nonexistent", "by nobody"), ("/dev/null", "by somebody")], [("/nonexistent", "by nobody")]);
+        let (kept, not_kept) =
+            ([("/nonexistent", "by nobody"), ("/dev/null", "by somebody")], [("/nonexistent", "by nobody")]);
         assert!(clock(Wall::from_micros(0), &kept).contains("never set"));
         assert!(clock(Wall::now(), &kept).ends_with("by somebody"));
         assert!(clock(Wall::now(), &not_kept).ends_with("is not known here"));

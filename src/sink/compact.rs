@@ -4,7 +4,8 @@
 //! {"time":"2026-11-25T10:38:04.432159","source":0,"frame":7,"size":[640,480],"objects":[["person",0.91,320,240,96,180]]}
 //! ```
 //!
-//! An object is its class, its score to two places, and its centre and size in whole pixels of the original frame.
+//! An object is its class, its score to two places, and its centre and size in whole pixels of the original
+//! frame.
 
 use super::datagram::ClassNames;
 use super::frame::{FrameInfo, Prediction};
@@ -39,14 +40,25 @@ mod tests {
     #[test]
     fn it_is_json_and_short() {
         let at = Wall::from_micros(1_700_000_000_000_001);
-        let frame = FrameInfo { width: 640, height: 480, source_id: 1, frame_id: 7, decoded: at, emitted: at };
-        let detection = Detection { left: -4.0, top: 306.0, right: 488.5, bottom: 379.0, confidence: 0.999973, class_id: 0 };
+        let frame =
+            FrameInfo { width: 640, height: 480, source_id: 1, frame_id: 7, decoded: at, emitted: at };
+        let detection = Detection {
+            left: -4.0,
+            top: 306.0,
+            right: 488.5,
+            bottom: 379.0,
+            confidence: 0.999973,
+            class_id: 0,
+        };
         let predictions = [detection, Detection { class_id: 9, confidence: 0.5, ..detection }];
         let predictions = predictions.map(|detection| Prediction { detection, id: Uuid::nil() });
         let mut out = Vec::new();
         write(&mut out, &frame, &predictions, &ClassNames::new(&["a \"cat\"\u{202e}\n".to_owned()]));
         let text = String::from_utf8_lossy(&out).into_owned();
-        let head = format!("{{\"time\":\"{}\",\"source\":1,\"frame\":7,\"size\":[640,480],\"objects\":[", at.iso_local());
+        let head = format!(
+            "{{\"time\":\"{}\",\"source\":1,\"frame\":7,\"size\":[640,480],\"objects\":[",
+            at.iso_local()
+        );
         let tail = r#"["a \"cat\"\u202e\n",1.00,242,342,492,73],["9",0.50,242,342,492,73]]}"#;
         assert_eq!(text, format!("{head}{tail}"));
         assert!(parse_str(&text).is_ok());

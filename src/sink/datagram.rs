@@ -7,10 +7,12 @@ use std::io::Write;
 /// Largest payload of a UDP datagram over IPv4: 65 535 − 20 (IP) − 8 (UDP) bytes.
 pub const MAX_DATAGRAM_BYTES: usize = 65_507;
 
-/// Bytes of everything but the predictions: three sizes, two ids and two time stamps with their keys have less than 300.
+/// Bytes of everything but the predictions: three sizes, two ids and two time stamps with their keys have
+/// less than 300.
 const FRAME_BYTES: usize = 512;
 
-/// Bytes of a prediction without its class name: nine keys, six numbers of up to 25 bytes and an id have less than 300.
+/// Bytes of a prediction without its class name: nine keys, six numbers of up to 25 bytes and an id have less
+/// than 300.
 const PREDICTION_BYTES: usize = 320;
 
 /// Names of the classes, as JSON strings: made once per pipeline so that no frame escapes them again.
@@ -43,9 +45,14 @@ impl ClassNames {
     }
 }
 
-/// Writes the payload into `out` (cleared first) and returns how many predictions fit into [`MAX_DATAGRAM_BYTES`]: they come by
-/// falling confidence, so the lowest-scored ones are left out.
-pub(super) fn write(out: &mut Vec<u8>, frame: &FrameInfo, predictions: &[Prediction], names: &ClassNames) -> usize {
+/// Writes the payload into `out` (cleared first) and returns how many predictions fit into
+/// [`MAX_DATAGRAM_BYTES`]: they come by falling confidence, so the lowest-scored ones are left out.
+pub(super) fn write(
+    out: &mut Vec<u8>,
+    frame: &FrameInfo,
+    predictions: &[Prediction],
+    names: &ClassNames,
+) -> usize {
     // Writing to a Vec cannot fail: results of `write!` are ignored below.
     let tail = format!(
         ", \"inference_metadata\": {{\"source_id\": {}, \"frame_id\": {}, \"frame_decoding_time\": \"{}\", \"emission_time\": \"{}\"}}}}",
@@ -60,8 +67,8 @@ pub(super) fn write(out: &mut Vec<u8>, frame: &FrameInfo, predictions: &[Predict
     written
 }
 
-/// Writes the payload's first two members, image and predictions, behind an opening brace that stays open. Ends before a
-/// prediction with which `out` would pass `most_bytes`, and returns how many were written.
+/// Writes the payload's first two members, image and predictions, behind an opening brace that stays open.
+/// Ends before a prediction with which `out` would pass `most_bytes`, and returns how many were written.
 pub(super) fn write_predictions(
     out: &mut Vec<u8>,
     frame: &FrameInfo,
@@ -69,7 +76,11 @@ pub(super) fn write_predictions(
     names: &ClassNames,
     most_bytes: usize,
 ) -> usize {
-    let _ = write!(out, "{{\"image\": {{\"width\": {}, \"height\": {}}}, \"predictions\": [", frame.width, frame.height);
+    let _ = write!(
+        out,
+        "{{\"image\": {{\"width\": {}, \"height\": {}}}, \"predictions\": [",
+        frame.width, frame.height
+    );
     let mut written = 0;
     for prediction in predictions {
         let start = out.len();
@@ -89,7 +100,8 @@ pub(super) fn write_predictions(
 
 /// Whether so many predictions fit into a datagram whatever their numbers are. False: perhaps.
 pub(super) fn surely_fit(predictions: usize, names: &ClassNames) -> bool {
-    predictions.saturating_mul(PREDICTION_BYTES.saturating_add(names.longest)) <= MAX_DATAGRAM_BYTES - FRAME_BYTES
+    predictions.saturating_mul(PREDICTION_BYTES.saturating_add(names.longest))
+        <= MAX_DATAGRAM_BYTES - FRAME_BYTES
 }
 
 fn write_prediction(out: &mut Vec<u8>, Prediction { detection, id }: &Prediction, names: &ClassNames) {
@@ -125,7 +137,14 @@ mod tests {
     };
 
     fn prediction(class_id: u32) -> Prediction {
-        let detection = Detection { left: 392.0, top: 306.0, right: 488.0, bottom: 379.0, confidence: 0.999973, class_id };
+        let detection = Detection {
+            left: 392.0,
+            top: 306.0,
+            right: 488.0,
+            bottom: 379.0,
+            confidence: 0.999973,
+            class_id,
+        };
         Prediction { detection, id: Uuid::from_u128(0xfeed) }
     }
 
@@ -174,7 +193,8 @@ mod tests {
             confidence: -1.1754944e-38,
             class_id: u32::MAX,
         };
-        let frame = FrameInfo { width: u32::MAX, height: u32::MAX, source_id: u32::MAX, frame_id: u64::MAX, ..FRAME };
+        let frame =
+            FrameInfo { width: u32::MAX, height: u32::MAX, source_id: u32::MAX, frame_id: u64::MAX, ..FRAME };
         for names in [longest("a"), longest(&"\n".repeat(300))] {
             let most = (1..1000).take_while(|count| surely_fit(*count, &names)).last().unwrap_or_default();
             assert!(most > 20, "{most}");

@@ -18,14 +18,20 @@ pub struct Packer {
 impl Packer {
     /// For a model with these class names.
     pub fn new(classes: &[String]) -> Packer {
-        Packer { names: Rc::new(ClassNames::new(classes)), predictions: Vec::new(), spare: RefCell::default() }
+        Packer {
+            names: Rc::new(ClassNames::new(classes)),
+            predictions: Vec::new(),
+            spare: RefCell::default(),
+        }
     }
 
-    /// A frame and its detections by falling confidence. JSON has no NaN: a model that computes one loses the box, not the frame.
+    /// A frame and its detections by falling confidence. JSON has no NaN: a model that computes one loses the
+    /// box, not the frame.
     pub fn pack(&mut self, frame: FrameInfo, detections: &[Detection]) -> Delivery<'_> {
         let finite = detections.iter().filter(|detection| detection.is_finite());
         self.predictions.clear();
-        self.predictions.extend(finite.map(|detection| Prediction { detection: *detection, id: Uuid::new_v4() }));
+        self.predictions
+            .extend(finite.map(|detection| Prediction { detection: *detection, id: Uuid::new_v4() }));
         let Packer { names, predictions, spare } = self;
         Delivery { frame, predictions, names, datagram: OnceCell::new(), spare }
     }
@@ -97,7 +103,8 @@ pub(super) mod tests {
         FrameInfo { width: 640, height: 480, source_id: 0, frame_id, decoded: at, emitted: at }
     }
 
-    const BOX: Detection = Detection { left: 1.0, top: 2.0, right: 3.0, bottom: 4.0, confidence: 0.5, class_id: 0 };
+    const BOX: Detection =
+        Detection { left: 1.0, top: 2.0, right: 3.0, bottom: 4.0, confidence: 0.5, class_id: 0 };
 
     #[test]
     fn nan_never_reaches_a_datagram() {

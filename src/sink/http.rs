@@ -16,8 +16,11 @@ use uuid::Uuid;
 const URL: Field = Field::required("url", Kind::Text, "`http://` or `https://` address that takes POST.")
     .called("sink url")
     .such_as("\"https://collector.example/detections\"");
-const AUTHORIZATION: Field =
-    Field::optional("authorization", Kind::Secret, "Header field `Authorization` of each request (`Bearer …`). Never shown.");
+const AUTHORIZATION: Field = Field::optional(
+    "authorization",
+    Kind::Secret,
+    "Header field `Authorization` of each request (`Bearer …`). Never shown.",
+);
 
 /// What is asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,7 +47,8 @@ impl Asked for HttpSink {
         let value = URL.value(given)?;
         let Value::String(text) = value else { return Err(URL.refuse(value)) };
         // The text is not shown: addresses may hold keys.
-        let url = Url::parse(URL.check(text)?).map_err(|_| invalid("sink url is not a URL that can be read"))?;
+        let url =
+            Url::parse(URL.check(text)?).map_err(|_| invalid("sink url is not a URL that can be read"))?;
         if !matches!(url.scheme(), "http" | "https") {
             return Err(invalid("sink url must begin with http:// or https://"));
         }
@@ -79,7 +83,12 @@ impl Asked for HttpSink {
     }
 
     fn open(&self, outlets: &Outlets, pipeline: Uuid) -> Result<HttpSender> {
-        Ok(HttpSender { outbox: outlets.address(&self.address)?, topic: Rc::from(""), pipeline, format: self.format })
+        Ok(HttpSender {
+            outbox: outlets.address(&self.address)?,
+            topic: Rc::from(""),
+            pipeline,
+            format: self.format,
+        })
     }
 
     fn host(&self) -> Option<&str> {
@@ -151,7 +160,10 @@ mod tests {
         let sink =
             asked(r#"{"url": "http://a:8/b?key=hunter2#c", "authorization": "Bearer hunter2", "format": "COMPACT"}"#).unwrap();
         assert!(!format!("{sink:?} {}", sink.named()).contains("hunter2"), "{sink:?}");
-        assert_eq!((sink.named().as_str(), sink.host(), sink.format), ("http://a:8/b", Some("a"), Format::Compact));
+        assert_eq!(
+            (sink.named().as_str(), sink.host(), sink.format),
+            ("http://a:8/b", Some("a"), Format::Compact)
+        );
         let mut kept = Object::default();
         sink.write(&mut kept);
         assert_eq!(HttpSink::read(&kept).unwrap(), sink);
@@ -172,7 +184,10 @@ mod tests {
                 Taken::Sent
             });
             let line = parse_str(text.strip_suffix('\n').unwrap()).unwrap();
-            assert_eq!(line.as_object().unwrap().get(key).unwrap().as_str(), Some("00000000-0000-0000-0000-000000000007"));
+            assert_eq!(
+                line.as_object().unwrap().get(key).unwrap().as_str(),
+                Some("00000000-0000-0000-0000-000000000007")
+            );
         }
     }
 }

@@ -36,7 +36,8 @@ pub const CONSUMPTION_TIMEOUT: Field = Field::optional(
     "Seconds without a `consume` after which the pipeline ends.",
 );
 
-const OUTPUTS: Field = Field::required("outputs", Kind::Texts, "Names under which the client wants the detections.");
+const OUTPUTS: Field =
+    Field::required("outputs", Kind::Texts, "Names under which the client wants the detections.");
 
 /// What is asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,7 +64,9 @@ impl Asked for MemorySink {
     fn read(given: &Object) -> Result<MemorySink> {
         let outputs = OUTPUTS.value(given)?;
         let names = match outputs {
-            Value::Array(names) => names.iter().map(|name| name.as_str().map(str::to_owned)).collect::<Option<Rc<[String]>>>(),
+            Value::Array(names) => {
+                names.iter().map(|name| name.as_str().map(str::to_owned)).collect::<Option<Rc<[String]>>>()
+            }
             _ => None,
         };
         let turns = RESULTS_BUFFER_SIZE.integer(given)?.and_then(|turns| usize::try_from(turns).ok());
@@ -131,7 +134,12 @@ pub struct Results {
 impl Results {
     /// Nothing yet.
     fn new(asked: MemorySink) -> Results {
-        Results { asked, turns: RefCell::default(), open: RefCell::default(), last_taken: Cell::new(Instant::now()) }
+        Results {
+            asked,
+            turns: RefCell::default(),
+            open: RefCell::default(),
+            last_taken: Cell::new(Instant::now()),
+        }
     }
 
     /// The oldest turn; empty when none waits.
@@ -149,7 +157,11 @@ impl Results {
 impl Open for Results {
     async fn send(&self, delivery: &Delivery<'_>) -> Result<()> {
         let predictions = Box::from(delivery.fitting());
-        self.open.borrow_mut().push(Outcome { frame: delivery.frame, predictions, names: delivery.names.clone() });
+        self.open.borrow_mut().push(Outcome {
+            frame: delivery.frame,
+            predictions,
+            names: delivery.names.clone(),
+        });
         Ok(())
     }
 
@@ -190,7 +202,10 @@ mod tests {
         }
         results.end_turn(); // a turn without frames is none
         let taken = [results.take(), results.take(), results.take()];
-        assert_eq!(taken.map(|turn| turn.first().map(|outcome| outcome.frame.frame_id)), [Some(2), Some(3), None]);
+        assert_eq!(
+            taken.map(|turn| turn.first().map(|outcome| outcome.frame.frame_id)),
+            [Some(2), Some(3), None]
+        );
         assert_eq!(results.patience_left(), None);
     }
 
@@ -203,8 +218,11 @@ mod tests {
             let datagram = String::from_utf8_lossy(delivery.datagram()).into_owned();
             assert!(smol::block_on(results.send(&delivery)).is_ok());
             results.end_turn();
-            let taken =
-                results.take().iter().map(|outcome| String::from_utf8_lossy(&outcome.json()).into_owned()).collect::<String>();
+            let taken = results
+                .take()
+                .iter()
+                .map(|outcome| String::from_utf8_lossy(&outcome.json()).into_owned())
+                .collect::<String>();
             let (start, _) = datagram.split_once(", \"inference_metadata\": ").unwrap_or_default();
             assert_eq!(taken, format!("{start}}}"));
         }

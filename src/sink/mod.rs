@@ -1,8 +1,8 @@
-//! Where detections go. Knows nothing of pipelines, cameras or doors.
+//! Where detections go. Knows nothing of pipelines, cameras or listeners.
 //!
-//! Each kind of sink has one file: what is asked for ([`Asked`]: its fields, how it is read, kept and opened) and what it is
-//! while it is open ([`Open`]: sending, counting). The list at the end of this file names the kinds. All are handed the same
-//! [`Delivery`].
+//! Each kind of sink has one file: what is asked for ([`Asked`]: its fields, how it is read, kept and opened)
+//! and what it is while it is open ([`Open`]: sending, counting). The list at the end of this file names the
+//! kinds. All are handed the same [`Delivery`].
 
 mod compact;
 mod datagram;
@@ -84,7 +84,8 @@ pub trait Open {
     fn counters(&self) -> Counters {
         Counters::default()
     }
-    /// Whether the receiver has said since the last call, of frames before the last ones, that nobody takes them.
+    /// Whether the receiver has said since the last call, of frames before the last ones, that nobody takes
+    /// them.
     fn was_refused(&self) -> bool {
         false
     }
@@ -133,10 +134,13 @@ impl Sink {
 
     fn read_each(value: &Value, may_be: impl Fn(&KindOfSink) -> bool) -> Result<Vec<Sink>> {
         match value {
-            Value::Array(sinks) if sinks.is_empty() => Err(schema::invalid("sink_configuration names no sink")),
-            Value::Array(sinks) if sinks.len() > MAX_SINKS => {
-                Err(Error::new(ErrorKind::TooLarge, format!("sink_configuration names more than {MAX_SINKS} sinks")))
+            Value::Array(sinks) if sinks.is_empty() => {
+                Err(schema::invalid("sink_configuration names no sink"))
             }
+            Value::Array(sinks) if sinks.len() > MAX_SINKS => Err(Error::new(
+                ErrorKind::TooLarge,
+                format!("sink_configuration names more than {MAX_SINKS} sinks"),
+            )),
             Value::Array(sinks) => sinks.iter().map(|sink| Sink::read_of(sink, &may_be)).collect(),
             one => Ok(vec![Sink::read_of(one, may_be)?]),
         }
@@ -269,7 +273,8 @@ macro_rules! kinds {
                 match self { $(OpenSink::$kind(open) => open.send(delivery).await,)* }
             }
 
-            /// Whether the receiver has said since the last call, of frames before the last ones, that nobody takes them.
+            /// Whether the receiver has said since the last call, of frames before the last ones, that nobody
+            /// takes them.
             pub fn was_refused(&self) -> bool {
                 match self { $(OpenSink::$kind(open) => open.was_refused(),)* }
             }

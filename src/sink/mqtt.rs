@@ -1,4 +1,5 @@
-//! The MQTT sink: each frame's detections as a message to the service's broker (`[mqtt]` in the configuration).
+//! The MQTT sink: each frame's detections as a message to the service's broker (`[mqtt]` in the
+//! configuration).
 
 use super::delivery::Delivery;
 use super::outbox::{Figures, Link, Outbox};
@@ -10,9 +11,12 @@ use crate::schema::{Field, Kind, invalid};
 use std::rc::Rc;
 use uuid::Uuid;
 
-const TOPIC: Field =
-    Field::optional("topic", Kind::Text, "Topic of the messages; absent: `<mqtt.base_topic>/pipelines/<id>/detections`.")
-        .such_as("\"hall-7/gate/detections\"");
+const TOPIC: Field = Field::optional(
+    "topic",
+    Kind::Text,
+    "Topic of the messages; absent: `<mqtt.base_topic>/pipelines/<id>/detections`.",
+)
+.such_as("\"hall-7/gate/detections\"");
 const QOS: Field = Field::optional(
     "qos",
     Kind::Integer { least: 0, most: Some(1) },
@@ -62,8 +66,12 @@ pub struct MqttSink {
 impl Asked for MqttSink {
     type Open = MqttSender;
 
-    const KIND: KindOfSink =
-        KindOfSink { name: "mqtt_sink", schema: "MQTTSinkConfiguration", fields: &[TOPIC, QOS, FORMAT], is_offered: true };
+    const KIND: KindOfSink = KindOfSink {
+        name: "mqtt_sink",
+        schema: "MQTTSinkConfiguration",
+        fields: &[TOPIC, QOS, FORMAT],
+        is_offered: true,
+    };
 
     fn read(given: &Object) -> Result<MqttSink> {
         let topic = match TOPIC.given(given) {
@@ -94,7 +102,12 @@ impl Asked for MqttSink {
     fn open(&self, outlets: &Outlets, pipeline: Uuid) -> Result<MqttSender> {
         let unset = || invalid("mqtt_sink needs a broker: name it in the configuration as mqtt.host");
         let broker = outlets.broker().ok_or_else(unset)?.clone();
-        Ok(MqttSender { topic: broker.topic(self.topic.as_deref(), pipeline)?, broker, qos: self.qos, format: self.format })
+        Ok(MqttSender {
+            topic: broker.topic(self.topic.as_deref(), pipeline)?,
+            broker,
+            qos: self.qos,
+            format: self.format,
+        })
     }
 }
 

@@ -1,5 +1,5 @@
-//! What open sinks share: the service has one connection to its broker, whatever pipelines publish, and what is posted to one
-//! address goes there in one queue.
+//! What open sinks share: the service has one connection to its broker, whatever pipelines publish, and what
+//! is posted to one address goes there in one queue.
 
 use super::outbox::{Bounds, Outbox};
 use super::topic;
@@ -70,7 +70,8 @@ pub struct Outlets {
 }
 
 impl Outlets {
-    /// With a broker where there is a base topic; what waits survives in the state directory, if there is one.
+    /// With a broker where there is a base topic; what waits survives in the state directory, if there is
+    /// one.
     pub fn open(base_topic: Option<String>, bounds: Bounds, state_dir: Option<&Path>) -> Result<Outlets> {
         let folder = state_dir.map(|state| state.join(FOLDER));
         let broker = match base_topic {
@@ -103,7 +104,10 @@ impl Outlets {
             return Ok(outbox.clone());
         }
         if addresses.len() >= MAX_ADDRESSES {
-            return Err(Error::new(Kind::Exhausted, format!("At most {MAX_ADDRESSES} addresses are posted to")));
+            return Err(Error::new(
+                Kind::Exhausted,
+                format!("At most {MAX_ADDRESSES} addresses are posted to"),
+            ));
         }
         // The address may hold a password: its folder is called after its digest.
         let name = Uuid::new_v5(&Uuid::NAMESPACE_URL, address.url.as_bytes());
@@ -135,7 +139,8 @@ impl Broker {
         let base = &self.base_topic;
         let Some(asked) = asked else { return Ok(format!("{base}/pipelines/{pipeline}/detections").into()) };
         // Nobody shall command by a sink, nor overwrite what the service says of itself.
-        let is_ours = asked.strip_prefix(base.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        let is_ours =
+            asked.strip_prefix(base.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
         let own = format!("{base}/pipelines/{pipeline}/detections");
         match topic::fault(asked) {
             Some(why) => Err(invalid(format!("topic {why}"))),

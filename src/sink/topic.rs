@@ -3,17 +3,21 @@
 /// Longest topic, bytes. MQTT allows 65 535; brokers of clouds end at 256 and less.
 pub const MAX_TOPIC_BYTES: usize = 512;
 
-/// Why a text is no topic that can be published to; `None`: it is one. Wildcards would be a breach of the protocol, for which
-/// brokers end the connection of all pipelines; control characters and those that steer the direction of writing hide from
-/// people what they read; `$` begins the topics of the broker itself.
+/// Why a text is no topic that can be published to; `None`: it is one. Wildcards would be a breach of the
+/// protocol, for which brokers end the connection of all pipelines; control characters and those that steer
+/// the direction of writing hide from people what they read; `$` begins the topics of the broker itself.
 pub fn fault(topic: &str) -> Option<&'static str> {
     match topic {
         "" => Some("is empty"),
         topic if topic.len() > MAX_TOPIC_BYTES => Some("is longer than 512 bytes"),
-        topic if topic.contains(['+', '#']) => Some("holds a wildcard (+ or #), which only subscriptions may"),
+        topic if topic.contains(['+', '#']) => {
+            Some("holds a wildcard (+ or #), which only subscriptions may")
+        }
         topic if topic.starts_with('$') => Some("begins with $, as the broker's own topics do"),
         topic if topic.contains(is_unseen) => Some("holds a character that cannot be seen"),
-        topic if topic.split('/').any(str::is_empty) => Some("has an empty level (a / at its beginning or end, or two in a row)"),
+        topic if topic.split('/').any(str::is_empty) => {
+            Some("has an empty level (a / at its beginning or end, or two in a row)")
+        }
         _ => None,
     }
 }

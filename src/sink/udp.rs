@@ -19,7 +19,8 @@ use uuid::Uuid;
 const SEND_BUFFER_BYTES: usize = 65_536;
 /// A resolved name is used this long before it is looked up again: receivers move, rarely.
 const RESOLVED_FOR: Duration = Duration::from_secs(60);
-/// After a failed look-up the next one waits this long, so that a dead name server is not asked for every frame.
+/// After a failed look-up the next one waits this long, so that a dead name server is not asked for every
+/// frame.
 const RETRY_AFTER: Duration = Duration::from_secs(2);
 /// A first look-up that takes longer keeps no frame waiting any more; its answer is taken when it comes.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -29,9 +30,11 @@ const SEND_TIMEOUT: Duration = Duration::from_secs(1);
 /// Longest host name in bytes (RFC 1035).
 const MAX_HOST_BYTES: usize = 253;
 
-const HOST: Field = Field::required("host", Kind::Host, "Host name or address of the receiver.").called("sink host");
+const HOST: Field =
+    Field::required("host", Kind::Host, "Host name or address of the receiver.").called("sink host");
 const PORT: Field =
-    Field::required("port", Kind::Integer { least: 1, most: Some(65_535) }, "UDP port of the receiver").called("sink port");
+    Field::required("port", Kind::Integer { least: 1, most: Some(65_535) }, "UDP port of the receiver")
+        .called("sink port");
 
 /// What is asked for: a datagram for each frame. The name is resolved when frames flow.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,14 +48,21 @@ pub struct UdpSink {
 impl Asked for UdpSink {
     type Open = UdpSender;
 
-    const KIND: KindOfSink =
-        KindOfSink { name: "udp_sink", schema: "UDPSinkConfiguration", fields: &[HOST, PORT], is_offered: true };
+    const KIND: KindOfSink = KindOfSink {
+        name: "udp_sink",
+        schema: "UDPSinkConfiguration",
+        fields: &[HOST, PORT],
+        is_offered: true,
+    };
 
     fn read(given: &Object) -> Result<UdpSink> {
         let (host, port) = (HOST.value(given)?, PORT.value(given)?);
         let Value::String(host) = host else { return Err(HOST.refuse(host)) };
         if !is_host(host) {
-            return Err(invalid(format!("{} is not a host name or address", python::repr(&Value::from(host.as_str())))));
+            return Err(invalid(format!(
+                "{} is not a host name or address",
+                python::repr(&Value::from(host.as_str()))
+            )));
         }
         let number = PORT.integer(given)?.and_then(|port| u16::try_from(port).ok());
         Ok(UdpSink { host: host.clone(), port: number.ok_or_else(|| PORT.refuse(port))? })
@@ -131,7 +141,8 @@ impl Target {
 }
 
 impl UdpSender {
-    /// Opens a socket; the name is looked up with the first frame, so that an unresolvable host fails there, as documented.
+    /// Opens a socket; the name is looked up with the first frame, so that an unresolvable host fails there,
+    /// as documented.
     fn open(asked: &UdpSink) -> Result<UdpSender> {
         let host = asked.host.trim_start_matches('[').trim_end_matches(']');
         let literal = host.parse::<IpAddr>().ok().map(|ip| SocketAddr::from((ip.to_canonical(), asked.port)));
@@ -153,7 +164,8 @@ impl UdpSender {
         })
     }
 
-    /// Sends one payload. A failure is the caller's to report; the next call tries again (and resolves again).
+    /// Sends one payload. A failure is the caller's to report; the next call tries again (and resolves
+    /// again).
     async fn pass_on(&self, payload: &[u8]) -> Result<()> {
         let outcome = self.try_send(payload).await;
         let counter = if outcome.is_ok() { &self.sent } else { &self.failed };
@@ -199,8 +211,8 @@ impl UdpSender {
         })
     }
 
-    /// The address to send to: the literal one, or the last that was found. Waits for a look-up only where there is none yet:
-    /// no frame waits for a name server because a minute is over.
+    /// The address to send to: the literal one, or the last that was found. Waits for a look-up only where
+    /// there is none yet: no frame waits for a name server because a minute is over.
     async fn address(&self) -> Result<SocketAddr> {
         let mut lookup = {
             let target = &mut *self.target.borrow_mut();
@@ -212,7 +224,8 @@ impl UdpSender {
                 target.lookup = Some(self.look_up());
             }
             let is_answered = target.lookup.as_ref().is_some_and(Task::is_finished);
-            // Who has an address and no answer goes on with it; who has none waits for the look-up it has just begun.
+            // Who has an address and no answer goes on with it; who has none waits for the look-up it has
+            // just begun.
             let is_awaited = is_answered || (begins && target.address.is_none());
             match target.lookup.take_if(|_| is_awaited) {
                 Some(lookup) => lookup,
@@ -290,7 +303,9 @@ mod tests {
 
     #[test]
     fn delivers_to_ipv6_with_brackets_and_without() {
-        let Ok(receiver) = std::net::UdpSocket::bind("[::1]:0") else { return println!("this machine has no IPv6") };
+        let Ok(receiver) = std::net::UdpSocket::bind("[::1]:0") else {
+            return println!("this machine has no IPv6");
+        };
         receiver.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         let port = receiver.local_addr().unwrap().port();
         for host in ["::1", "[::1]"] {

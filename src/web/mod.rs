@@ -1,7 +1,8 @@
 //! The page: hand-written files that a browser reads, packed by `build.rs` and embedded.
 //!
-//! `page/index.html` is the frame, `page/main.js` begins, and `page/text.js` has every text that a person reads. The files are sent as
-//! they lie there: no bundler, no library, no request to anywhere but the devices that the person names.
+//! `page/index.html` is the frame, `page/main.js` begins, and `page/text.js` has every text that a person
+//! reads. The files are sent as they lie there: no bundler, no library, no request to anywhere but the
+//! devices that the person names.
 
 use miniz_oxide::inflate::decompress_to_vec_with_limit;
 
@@ -9,8 +10,8 @@ use miniz_oxide::inflate::decompress_to_vec_with_limit;
 const HEADER_BYTES: usize = 10;
 const TRAILER_BYTES: usize = 8;
 
-/// What a browser may do with the page: nothing that does not come from here, no markup from text, and in no other page's frame.
-/// It may talk to any address, since the person may name other devices.
+/// What a browser may do with the page: nothing that does not come from here, no markup from text, and in no
+/// other page's frame. It may talk to any address, since the person may name other devices.
 pub const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; \
     connect-src http: https:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
     require-trusted-types-for 'script'; trusted-types 'none'";
@@ -42,7 +43,8 @@ impl File {
         FILES.iter().find(|file| file.name == name)
     }
 
-    /// As it was before it was packed: for the few clients that cannot unpack it. A fraction of a millisecond.
+    /// As it was before it was packed: for the few clients that cannot unpack it. A fraction of a
+    /// millisecond.
     pub fn unpacked(&self) -> Vec<u8> {
         let end = self.packed.len().saturating_sub(TRAILER_BYTES);
         let deflated = self.packed.get(HEADER_BYTES..end).unwrap_or_default();
@@ -99,7 +101,11 @@ mod tests {
             }
             if file.kind.starts_with("text/html") {
                 for tag in text.split("<script").skip(1) {
-                    assert!(tag.split('>').next().unwrap().contains(" src="), "{}: a script within", file.name);
+                    assert!(
+                        tag.split('>').next().unwrap().contains(" src="),
+                        "{}: a script within",
+                        file.name
+                    );
                 }
             }
         }
@@ -120,7 +126,8 @@ mod tests {
         let table = text("text.js");
         for file in scripts().filter(|file| file.name != "text.js") {
             let text = text(file.name);
-            let is_call = |at: &usize| !text[..*at].ends_with(|before: char| before.is_alphanumeric() || before == '.');
+            let is_call =
+                |at: &usize| !text[..*at].ends_with(|before: char| before.is_alphanumeric() || before == '.');
             for (at, call) in text.match_indices("t(\"").filter(|(at, _)| is_call(at)) {
                 let key = text[at + call.len()..].split('"').next().unwrap();
                 assert!(

@@ -43,8 +43,8 @@ check "and enabled" systemctl --quiet is-enabled weir.service
 first=$(version)
 
 # -- start and notify
-check "both doors answer as soon as the start is reported" weir ctl list
-check "STATUS names the doors" contains "$(show StatusText)" "listening on 127.0.0.1:7070 (TCP) and 127.0.0.1:8080 (HTTP)"
+check "both listeners answer as soon as the start is reported" weir ctl list
+check "STATUS names the listeners" contains "$(show StatusText)" "listening on 127.0.0.1:7070 (TCP) and 127.0.0.1:8080 (HTTP)"
 check "it runs as a user of its own" bash -c '[ "$(stat -c %u /proc/'"$(show MainPID)"')" -ge 61184 ]'
 check "hardening is at most 2.0" systemd-analyze security --threshold=20 --no-pager weir.service
 
@@ -81,7 +81,7 @@ check "a file in /etc/weir/pipelines.d is a pipeline after a reload, and none wi
 check "information has priority 6" bash -c "journalctl -q -u weir -b -o json | grep event=reloaded | grep -q '\"PRIORITY\":\"6\"'"
 check "a line carries neither prefix nor time of its own" bash -c "journalctl -q -u weir -b -o cat | grep -q '^event=reloaded'"
 
-check "changes are in the journal under a name of their own" bash -c "journalctl -q -t weir-audit -b -o cat | grep -q '^command=init .*who=anyone from=127.0.0.1 door=tcp outcome=success'"
+check "changes are in the journal under a name of their own" bash -c "journalctl -q -t weir-audit -b -o cat | grep -q '^command=init .*who=anyone from=127.0.0.1 listener=tcp outcome=success'"
 check "and not among the other lines" bash -c "! journalctl -q -u weir -b -o cat | grep '^audit '"
 
 # -- restart
@@ -145,7 +145,7 @@ sockets() {
   # A connection made while nobody serves waits for the next start.
   systemctl stop weir.service && weir ctl list
 }
-check "systemd's sockets start it and keep its doors open" sockets
+check "systemd's sockets start it and keep its listeners open" sockets
 systemctl stop weir-tcp.socket weir-http.socket weir.service
 systemctl start weir.service
 

@@ -42,7 +42,7 @@ class Weir:
         self.out, self.log = [], []
         for stream, lines in ((self.process.stdout, self.out), (self.process.stderr, self.log)):
             threading.Thread(target=self.gather, args=(stream, lines), daemon=True).start()
-        line = wait_for("the HTTP door", lambda: next((line for line in list(self.log) if line.startswith("http=")), self.process.poll() is not None))
+        line = wait_for("the HTTP listener", lambda: next((line for line in list(self.log) if line.startswith("http=")), self.process.poll() is not None))
         if line is True:
             raise AssertionError("weir ended: " + "".join(self.log))
         self.http_port = int(line.strip().rsplit(":", 1)[1])

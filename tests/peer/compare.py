@@ -1,7 +1,7 @@
 """The same requests to Roboflow's programs and to weir; prints what differs and ends with the number of comparisons.
 
 1. TCP: Roboflow's manager and weir. The answers must have the same shape: keys, types, and the words of the protocol.
-2. HTTP: Roboflow's management API, with weir as the manager behind its TCP client, and weir's own HTTP door. Status codes and
+2. HTTP: Roboflow's management API, with weir as the manager behind its TCP client, and weir's own HTTP listener. Status codes and
    shapes must be the same, through the whole life of a pipeline with the toy model.
 
 Everything runs on this machine and without a network. Not compared: `init` of a model by Roboflow's manager, which asks its
@@ -151,7 +151,7 @@ def http_requests():
 
 
 def life(model, compare, api, own):
-    """One pipeline through Roboflow's API, one through our own door, step by step."""
+    """One pipeline through Roboflow's API, one through our own listener, step by step."""
     clip = ROOT / "tests/assets/long.mp4"
     body = json.dumps({
         "model_id": str(model), "video_reference": f"file://{clip}", "max_fps": 5,

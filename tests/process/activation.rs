@@ -51,7 +51,7 @@ fn first_reply(address: SocketAddr) -> String {
 }
 
 #[test]
-fn both_doors_are_taken_over_by_name_unix_sockets_too() {
+fn both_listeners_are_taken_over_by_name_unix_sockets_too() {
     let folder = Folder::new();
     let path = folder.path().join("weir.sock").display().to_string();
     let [first, second, third] = free_ports();
@@ -60,7 +60,7 @@ fn both_doors_are_taken_over_by_name_unix_sockets_too() {
     let activated = activate(&folder, &sockets, "http:tcp:tcp:tcp", &[]);
     // The first connection waited for weir to start.
     assert!(first_reply(first).contains("success"));
-    // A second address of the same door, and a Unix socket of it.
+    // A second address of the same listener, and a Unix socket of it.
     assert!(tcp::exchange(second, &tcp::frame(LIST)).contains("success"));
     let mut unix = UnixStream::connect(&path).unwrap();
     unix.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -77,27 +77,41 @@ fn both_doors_are_taken_over_by_name_unix_sockets_too() {
         let flags = std::fs::read_to_string(format!("/proc/{pid}/fdinfo/{fd}")).unwrap();
         let flags = flags.lines().find_map(|line| line.strip_prefix("flags:")).unwrap().trim().to_owned();
         // O_CLOEXEC in octal, as fdinfo shows it.
-        assert_ne!(u32::from_str_radix(&flags, 8).unwrap() & 0o2_000_000, 0, "descriptor {fd} would be inherited: {flags}");
+        assert_ne!(
+            u32::from_str_radix(&flags, 8).unwrap() & 0o2_000_000,
+            0,
+            "descriptor {fd} would be inherited: {flags}"
+        );
     }
     // One is started to see whether any can be, and is gone in a moment.
     wait_for("no child to be left", || children(pid).is_empty().then_some(()));
 }
 
 fn link(pid: u32, fd: u32) -> String {
-    std::fs::read_link(format!("/proc/{pid}/fd/{fd}")).map_or_else(|_| String::new(), |target| target.display().to_string())
+    std::fs::read_link(format!("/proc/{pid}/fd/{fd}"))
+        .map_or_else(|_| String::new(), |target| target.display().to_string())
 }
 
 /// What the tool passes, under which names, and what the refusal names.
 #[test]
-fn sockets_that_are_no_door_are_refused_by_name() {
-    for (names, datagram, said) in [("metrics", false, "`metrics`"), ("tcp", true, "listening stream socket")] {
+fn sockets_that_are_no_listener_are_refused_by_name() {
+    for (names, datagram, said) in [("metrics", false, "`metrics`"), ("tcp", true, "listening stream socket")]
+    {
         let folder = Folder::new();
         let [address] = free_ports();
         let text = address.to_string();
         let mut activated = if datagram {
             let plain = command(folder.path());
             let mut tool = Command::new("systemd-socket-activate");
-            tool.args(["--datagram", "--fdname", names, "--listen", &text, plain.get_program().to_str().unwrap(), "serve"]);
+            tool.args([
+                "--datagram",
+                "--fdname",
+                names,
+                "--listen",
+                &text,
+                plain.get_program().to_str().unwrap(),
+                "serve",
+            ]);
             Activated(tool.stderr(Stdio::piped()).spawn().unwrap())
         } else {
             activate(&folder, &[&text], names, &[])

@@ -1,5 +1,6 @@
-//! One service with four healthy cameras and, beside them, every rogue server there is: the healthy ones do not notice,
-//! the service does not grow, no worker passes its limit, and each rogue's pipeline says what is wrong.
+//! One service with four healthy cameras and, beside them, every rogue server there is: the healthy ones do
+//! not notice, the service does not grow, no worker passes its limit, and each rogue's pipeline says what is
+//! wrong.
 
 use crate::support::rogue::{Mode, Server};
 use crate::support::script::{Camera, Script};
@@ -22,7 +23,8 @@ const WORKER_BYTES: u64 = 96 << 20;
 /// What servers can make grow without sending a picture, whatever a worker may use for pictures.
 const WITHOUT_PICTURE_BYTES: u64 = 48 << 20;
 
-/// What a pipeline costs the service itself: its table entry, updates, sockets and the pages that allocators round up to.
+/// What a pipeline costs the service itself: its table entry, updates, sockets and the pages that allocators
+/// round up to.
 const PIPELINE_BYTES: u64 = 256 << 10;
 
 fn init(weir: &Weir, url: &str, port: u16) -> Json {
@@ -48,7 +50,11 @@ fn complaint(weir: &Weir, pipeline: &str) -> Option<(String, String)> {
 fn classes(mode: Mode) -> &'static [&'static str] {
     match mode {
         Mode::SilentAfterPlay => &["SourceConnectionError", "SourceStalledError"],
-        Mode::HugeBody | Mode::EndlessHeaders | Mode::EndlessLine | Mode::EndlessFragments | Mode::EndlessUnits => {
+        Mode::HugeBody
+        | Mode::EndlessHeaders
+        | Mode::EndlessLine
+        | Mode::EndlessFragments
+        | Mode::EndlessUnits => {
             &["SourceConnectionError", "SourceLostError", "SourceStalledError", "CaptureWorkerError"]
         }
         _ => &["SourceConnectionError"],
@@ -78,7 +84,8 @@ fn watch_workers(weir: &Weir, over: &AtomicBool) -> u64 {
 /// Every mode of rogue at once beside four healthy cameras.
 fn beside(rogues: &[(Mode, Server)], url: impl Fn(&Server) -> String) {
     let camera = Camera::start(Script { fps: FPS, ..Script::of("clips/baseline.mp4") });
-    let limits = format!("worker_memory_bytes = {WORKER_BYTES}\nopen_timeout_s = 4.0\nstall_timeout_s = 3.0\n");
+    let limits =
+        format!("worker_memory_bytes = {WORKER_BYTES}\nopen_timeout_s = 4.0\nstall_timeout_s = 3.0\n");
     // one thread: the second takes its arena whenever two frames first meet, which would look like growth
     let weir = Weir::configured(&format!("[service]\nthreads = 1\n[capture]\n{limits}"));
     let sinks: Vec<udp::Receiver> = (0..4).map(|_| udp::Receiver::new()).collect();
@@ -92,19 +99,22 @@ fn beside(rogues: &[(Mode, Server)], url: impl Fn(&Server) -> String) {
 
     let nowhere = udp::Receiver::new();
     let before = anonymous_bytes(weir.pid());
-    let pipelines: Vec<String> = rogues.iter().map(|(_, server)| weir.init(&init(&weir, &url(server), nowhere.port()))).collect();
+    let pipelines: Vec<String> =
+        rogues.iter().map(|(_, server)| weir.init(&init(&weir, &url(server), nowhere.port()))).collect();
     let over = AtomicBool::new(false);
     // One frame may fall on either side of the ends of the count.
-    let undisturbed = |beside: &[usize]| alone.iter().zip(beside).all(|(alone, beside)| beside + 1 >= alone * 95 / 100);
+    let undisturbed =
+        |beside: &[usize]| alone.iter().zip(beside).all(|(alone, beside)| beside + 1 >= alone * 95 / 100);
     let (beside, most) = std::thread::scope(|scope| {
         let watch = scope.spawn(|| watch_workers(&weir, &over));
         let ends = SetOnDrop(&over);
-        // A machine with other work takes frames, too, and more of them now than before: whom rogues disturb, they disturb
-        // every time.
+        // A machine with other work takes frames, too, and more of them now than before: whom rogues disturb,
+        // they disturb every time.
         let mut counts = (0..COUNTS).map(|_| count(&sinks));
         let beside = counts.find(|beside| undisturbed(beside)).unwrap_or_else(|| count(&sinks));
         for ((mode, _), pipeline) in rogues.iter().zip(&pipelines) {
-            let (class, words) = wait_for(&format!("the complaint about {mode:?}"), || complaint(&weir, pipeline));
+            let (class, words) =
+                wait_for(&format!("the complaint about {mode:?}"), || complaint(&weir, pipeline));
             assert!(classes(*mode).contains(&class.as_str()), "{mode:?}: {words}");
             assert!(words.len() > 40, "{mode:?} says next to nothing: {words}");
         }
@@ -130,12 +140,14 @@ fn beside(rogues: &[(Mode, Server)], url: impl Fn(&Server) -> String) {
 
 #[test]
 fn rogue_rtsp_servers_beside_four_healthy_cameras() {
-    let rogues = Mode::RTSP.map(|mode| (mode, Server::start(move |connection, port| mode.rtsp(connection, port))));
+    let rogues =
+        Mode::RTSP.map(|mode| (mode, Server::start(move |connection, port| mode.rtsp(connection, port))));
     beside(&rogues, Server::rtsp);
 }
 
 #[test]
 fn rogue_http_servers_beside_four_healthy_cameras() {
-    let rogues = Mode::HTTP.map(|mode| (mode, Server::start(move |connection, port| mode.http(connection, port))));
+    let rogues =
+        Mode::HTTP.map(|mode| (mode, Server::start(move |connection, port| mode.http(connection, port))));
     beside(&rogues, Server::http);
 }

@@ -1,5 +1,5 @@
-//! RTSP servers, real, scripted and rogue, against capture workers: each rogue ends its own worker in time and with a
-//! cause. (`tests/process/beside.rs` runs them all at once against the service.)
+//! RTSP servers, real, scripted and rogue, against capture workers: each rogue ends its own worker in time
+//! and with a cause. (`tests/process/beside.rs` runs them all at once against the service.)
 use crate::support::quirks::{self, PLAIN, Player, Quirk};
 use crate::support::rogue::{Mode, Server, described, request as asked, rtp};
 use crate::support::rtsp::Camera;
@@ -9,7 +9,7 @@ use std::io::Write;
 use std::net::Shutdown;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-use weir::capture::{Event, Request, Settings};
+use weir::capture::{CaptureSettings, Event, Request};
 use weir::command::{Filling, PacketLoss};
 use weir::error::{Error, Kind};
 
@@ -38,7 +38,8 @@ fn a_filter_is_in_force_while_frames_flow() {
         let worker = start(request(camera.url())).await;
         frames(&worker, 5).await;
         let status = std::fs::read_to_string(format!("/proc/{}/status", worker.pid())).unwrap();
-        let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim().to_owned();
+        let field =
+            |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim().to_owned();
         assert_eq!(field("Seccomp:"), "2");
         assert_eq!(field("NoNewPrivs:"), "1");
     });
@@ -107,8 +108,10 @@ fn a_lost_packet_costs_itself() {
 fn a_stream_without_key_frames_says_so_and_goes_on_when_one_comes() {
     let clip = Script::of("clips/baseline.mp4").units;
     let mute = Scripted::start(Script::units(clip[1..12].to_vec()));
-    let late = Scripted::start(Script::units([&clip[1..12], &clip[1..12], &clip[1..12], &clip[1..12], &clip[12..]].concat()));
-    let impatient = Settings { key_frame_timeout: Duration::from_millis(500), ..settings() };
+    let late = Scripted::start(Script::units(
+        [&clip[1..12], &clip[1..12], &clip[1..12], &clip[1..12], &clip[12..]].concat(),
+    ));
+    let impatient = CaptureSettings { key_frame_timeout: Duration::from_millis(500), ..settings() };
     smol::block_on(async {
         let worker = start_with(&impatient, request(mute.url())).await;
         opened(&worker).await;
@@ -149,8 +152,11 @@ fn a_picture_that_changes_its_size_goes_on() {
 
 #[test]
 fn a_camera_with_one_session_is_told_farewell_and_serves_the_next_at_once() {
-    let camera =
-        Scripted::start(Script { sessions: 1, session_timeout: Duration::from_secs(60), ..Script::of("clips/baseline.mp4") });
+    let camera = Scripted::start(Script {
+        sessions: 1,
+        session_timeout: Duration::from_secs(60),
+        ..Script::of("clips/baseline.mp4")
+    });
     smol::block_on(async {
         for _ in 0..3 {
             let worker = start(request(camera.url())).await;
@@ -177,7 +183,10 @@ fn a_redirect_takes_no_credentials_to_another_host() {
             let asked = asked(connection)?;
             let cseq = asked.cseq().to_owned();
             seen.lock().unwrap().push(asked.head);
-            write!(connection, "RTSP/1.0 401 Unauthorized\r\nCSeq: {cseq}\r\nWWW-Authenticate: Basic realm=\"give\"\r\n\r\n")?;
+            write!(
+                connection,
+                "RTSP/1.0 401 Unauthorized\r\nCSeq: {cseq}\r\nWWW-Authenticate: Basic realm=\"give\"\r\n\r\n"
+            )?;
         }
     });
     // The same machine under another name.
@@ -211,7 +220,7 @@ fn a_wrong_password_is_told_apart_from_a_dead_camera_with_basic_and_digest() {
 #[track_caller]
 fn ends(server: &Server, kinds: &[Kind]) -> Error {
     smol::block_on(async {
-        let impatient = Settings { open_timeout: Duration::from_secs(3), ..settings() };
+        let impatient = CaptureSettings { open_timeout: Duration::from_secs(3), ..settings() };
         let worker = start_with(&impatient, request(server.rtsp())).await;
         let started = Instant::now();
         let error = failure(&worker).await;
@@ -229,7 +238,10 @@ fn rogue(mode: Mode, kinds: &[Kind]) -> Error {
 #[test]
 fn a_server_that_never_answers_is_given_up_in_time() {
     let error = rogue(Mode::Silent, &[Kind::SourceConnection]);
-    assert!(error.message().starts_with("Cannot connect to video source under reference: rtsp://127.0.0.1"), "{error}");
+    assert!(
+        error.message().starts_with("Cannot connect to video source under reference: rtsp://127.0.0.1"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -282,7 +294,9 @@ fn jpeg_that_says_its_size_nowhere_is_told_and_not_waited_for() {
             let sdp = "v=0\r\nm=video 0 RTP/AVP 96\r\na=rtpmap:96 JPEG/90000\r\na=control:track1\r\n";
             let (fields, body) = match asked.method.as_str() {
                 "DESCRIBE" => (format!("Content-Length: {}\r\n", sdp.len()), sdp),
-                "SETUP" => ("Transport: RTP/AVP/TCP;unicast;interleaved=0-1\r\nSession: 1\r\n".to_owned(), ""),
+                "SETUP" => {
+                    ("Transport: RTP/AVP/TCP;unicast;interleaved=0-1\r\nSession: 1\r\n".to_owned(), "")
+                }
                 _ => (String::new(), ""),
             };
             write!(connection, "RTSP/1.0 200 OK\r\nCSeq: {}\r\n{fields}\r\n{body}", asked.cseq())?;
@@ -292,7 +306,12 @@ fn jpeg_that_says_its_size_nowhere_is_told_and_not_waited_for() {
         }
         for number in 0..20_u16 {
             // Quality 50; width and height are 0.
-            connection.write_all(&rtp(number, u32::from(number) * 3600, true, &[0, 0, 0, 0, 1, 50, 0, 0, 1]))?;
+            connection.write_all(&rtp(
+                number,
+                u32::from(number) * 3600,
+                true,
+                &[0, 0, 0, 0, 1, 50, 0, 0, 1],
+            ))?;
         }
         Ok(())
     });
@@ -344,7 +363,9 @@ fn snapshots_over_http_flow_behind_the_filter() {
         connection.write_all(&picture)?;
         connection.shutdown(Shutdown::Both)
     });
-    smol::block_on(async { frames(&start(request(format!("http://localhost:{}/snapshot.jpg", server.port))).await, 3).await });
+    smol::block_on(async {
+        frames(&start(request(format!("http://localhost:{}/snapshot.jpg", server.port))).await, 3).await
+    });
 }
 
 /// Sends an odd packet after every tenth unit.
@@ -383,13 +404,21 @@ const QUIRKS: &[Quirk] = &[
         },
         ..PLAIN
     },
-    Quirk { name: "an empty payload", after_unit: |player| now_and_then(player, |player| player.rtp(&[], false)), ..PLAIN },
+    Quirk {
+        name: "an empty payload",
+        after_unit: |player| now_and_then(player, |player| player.rtp(&[], false)),
+        ..PLAIN
+    },
     Quirk {
         name: "NAL unit type 31",
         after_unit: |player| now_and_then(player, |player| player.rtp(&[0x7f, 0, 0], false)),
         ..PLAIN
     },
-    Quirk { name: "NAL unit type 0", after_unit: |player| now_and_then(player, |player| player.rtp(&[0, 9, 9], true)), ..PLAIN },
+    Quirk {
+        name: "NAL unit type 0",
+        after_unit: |player| now_and_then(player, |player| player.rtp(&[0, 9, 9], true)),
+        ..PLAIN
+    },
     Quirk {
         name: "an end of nothing",
         after_unit: |player| now_and_then(player, |player| player.rtp(&[0x7c, 0x41, 9], true)),
@@ -416,7 +445,9 @@ const QUIRKS: &[Quirk] = &[
     },
     Quirk {
         name: "requests of the camera's own",
-        after_unit: |player| player.send(u8::MAX, b"OPTIONS rtsp://cam/ RTSP/1.0\r\nCSeq: 1\r\n\r\n".to_vec()),
+        after_unit: |player| {
+            player.send(u8::MAX, b"OPTIONS rtsp://cam/ RTSP/1.0\r\nCSeq: 1\r\n\r\n".to_vec())
+        },
         ..PLAIN
     },
     Quirk { name: "each packet twice", packet: |_, packet| vec![(0, packet.clone()), (0, packet)], ..PLAIN },
@@ -436,7 +467,11 @@ const QUIRKS: &[Quirk] = &[
         },
         ..PLAIN
     },
-    Quirk { name: "time that stands still", after_unit: |player| player.time = player.time.wrapping_sub(1800), ..PLAIN },
+    Quirk {
+        name: "time that stands still",
+        after_unit: |player| player.time = player.time.wrapping_sub(1800),
+        ..PLAIN
+    },
     Quirk {
         name: "always the same number",
         packet: |_, mut packet| {
@@ -455,7 +490,11 @@ const QUIRKS: &[Quirk] = &[
         },
         ..PLAIN
     },
-    Quirk { name: "RTP-Info of something else", played: "RTP-Info: url=x;seq=7;rtptime=4000000000,;;=\r\n", ..PLAIN },
+    Quirk {
+        name: "RTP-Info of something else",
+        played: "RTP-Info: url=x;seq=7;rtptime=4000000000,;;=\r\n",
+        ..PLAIN
+    },
     Quirk { name: "no RTP-Info and no Session", played: "", ..PLAIN },
     Quirk {
         name: "Interleaved in capitals",
@@ -476,10 +515,16 @@ const QUIRKS: &[Quirk] = &[
         set_up: "Transport: RTP/AVP/TCP;unicast;interleaved=0-1;ssrc=0x9\r\nSession: 1;timeout=0\r\n",
         ..PLAIN
     },
-    Quirk { name: "a description that begins at its stream", sdp: |sdp| sdp[sdp.find("m=").unwrap()..].to_owned(), ..PLAIN },
+    Quirk {
+        name: "a description that begins at its stream",
+        sdp: |sdp| sdp[sdp.find("m=").unwrap()..].to_owned(),
+        ..PLAIN
+    },
     Quirk {
         name: "a description without parameters",
-        sdp: |sdp| sdp.lines().filter(|line| !line.contains("fmtp")).map(|line| format!("{line}\n")).collect(),
+        sdp: |sdp| {
+            sdp.lines().filter(|line| !line.contains("fmtp")).map(|line| format!("{line}\n")).collect()
+        },
         ..PLAIN
     },
     Quirk { name: "neither content type nor base", described: "", ..PLAIN },
@@ -497,12 +542,25 @@ const QUIRKS: &[Quirk] = &[
         spelling: |answer| answer.replacen("CSeq: ", "What is this\r\nCSeq :   ", 1),
         ..PLAIN
     },
-    Quirk { name: "answers without numbers", spelling: |answer| answer.replacen("CSeq", "X-CSeq", 1), ..PLAIN },
-    Quirk { name: "a description that is shorter than it says", spelling: |answer| answer.replace("\r\n", "\n"), ..PLAIN },
+    Quirk {
+        name: "answers without numbers",
+        spelling: |answer| answer.replacen("CSeq", "X-CSeq", 1),
+        ..PLAIN
+    },
+    Quirk {
+        name: "a description that is shorter than it says",
+        spelling: |answer| answer.replace("\r\n", "\n"),
+        ..PLAIN
+    },
     Quirk { name: "udp lost on its way", over_udp: true, udp_is_lost: true, ..PLAIN },
     Quirk { name: "461 to TCP", refuses: Some("461 Unsupported Transport"), ..PLAIN },
     Quirk { name: "406 to UDP", refuses: Some("406 Not Acceptable"), over_udp: true, ..PLAIN },
-    Quirk { name: "UDP without a server port", set_up: "Transport: RTP/AVP;unicast\r\nSession: 1\r\n", over_udp: true, ..PLAIN },
+    Quirk {
+        name: "UDP without a server port",
+        set_up: "Transport: RTP/AVP;unicast\r\nSession: 1\r\n",
+        over_udp: true,
+        ..PLAIN
+    },
     Quirk {
         name: "UDP out of order",
         over_udp: true,
@@ -609,7 +667,8 @@ fn frames_in_another_order_than_they_came_have_times_that_do_not_run_backwards()
 fn cameras_with_one_quirk_each_play_as_those_without() {
     let clip = Script::of("clips/baseline.mp4").units;
     let units: Arc<Vec<_>> = Arc::new(clip.iter().cycle().take(96).cloned().collect());
-    let cameras: Vec<quirks::Camera> = QUIRKS.iter().map(|quirk| quirks::Camera::start(*quirk, Arc::clone(&units), "")).collect();
+    let cameras: Vec<quirks::Camera> =
+        QUIRKS.iter().map(|quirk| quirks::Camera::start(*quirk, Arc::clone(&units), "")).collect();
     let played = |camera: &quirks::Camera| {
         let (url, name) = (camera.url(), camera.quirk.name);
         // What a busy machine cannot take at once waits, and is not thrown away.

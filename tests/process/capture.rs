@@ -1,11 +1,13 @@
-//! Capture workers as processes: what their parent sees when all goes well, and when a worker dies, hangs or is dropped.
+//! Capture workers as processes: what their parent sees when all goes well, and when a worker dies, hangs or
+//! is dropped.
 use crate::support::worker::{
-    RULE, asks_for_memory, exists, failure, frame, frames, gone, next, opened, request, settings, spawner, start, start_with,
+    RULE, asks_for_memory, exists, failure, frame, frames, gone, next, opened, request, settings, spawner,
+    start, start_with,
 };
 use crate::support::{Folder, clip, weir::signal};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
-use weir::capture::{Event, Frame, MIN_WORKER_BYTES, Request, Settings, Worker};
+use weir::capture::{CaptureSettings, Event, Frame, MIN_WORKER_BYTES, Request, Worker};
 use weir::command::{Filling, SourceReference};
 use weir::error::Kind;
 
@@ -15,7 +17,11 @@ fn a_file_gives_every_frame_in_order_and_then_ends() {
         let worker = start(request(clip("short.mp4"))).await;
         let properties = opened(&worker).await;
         assert_eq!((properties.width, properties.height, properties.total_frames), (640, 480, 60));
-        assert!(properties.is_file && (properties.fps - 30.0).abs() < 0.01 && properties.timestamp_created.is_some());
+        assert!(
+            properties.is_file
+                && (properties.fps - 30.0).abs() < 0.01
+                && properties.timestamp_created.is_some()
+        );
         let mut pixels = vec![0; RULE.slot_bytes()];
         for id in 1..=60 {
             let frame = frame(&worker).await;
@@ -38,7 +44,8 @@ fn a_full_ring_makes_a_file_wait_and_a_release_lets_it_go_on() {
     smol::block_on(async {
         let worker = start(request(clip("short.mp4"))).await;
         opened(&worker).await;
-        let held: Vec<Frame> = [frame(&worker).await, frame(&worker).await, frame(&worker).await, frame(&worker).await].into();
+        let held: Vec<Frame> =
+            [frame(&worker).await, frame(&worker).await, frame(&worker).await, frame(&worker).await].into();
         // Nothing but a sign of life while all slots are held.
         assert!(matches!(next(&worker).await, Event::Alive(progress) if progress.dropped == 0));
         worker.release(held[2].slot);
@@ -50,9 +57,11 @@ fn a_full_ring_makes_a_file_wait_and_a_release_lets_it_go_on() {
 #[test]
 fn with_drop_latest_a_full_ring_costs_frames_and_no_time() {
     smol::block_on(async {
-        let worker = start(Request { filling: Some(Filling::DropLatest), ..request(clip("short.mp4")) }).await;
+        let worker =
+            start(Request { filling: Some(Filling::DropLatest), ..request(clip("short.mp4")) }).await;
         opened(&worker).await;
-        let ids = [frame(&worker).await, frame(&worker).await, frame(&worker).await, frame(&worker).await].map(|f| f.frame_id);
+        let ids = [frame(&worker).await, frame(&worker).await, frame(&worker).await, frame(&worker).await]
+            .map(|f| f.frame_id);
         assert_eq!(ids, [1, 2, 3, 4]);
         // The other 56 are gone; nobody waited, and the worker says so before its last word.
         let mut dropped = 0;
@@ -92,7 +101,8 @@ fn file_max_fps_strides_evenly() {
 #[test]
 fn a_file_url_is_a_stream_at_its_own_pace_that_starts_again() {
     smol::block_on(async {
-        let worker = start(Request { first_frame_id: 100, ..request(format!("file://{}", clip("short.mp4"))) }).await;
+        let worker =
+            start(Request { first_frame_id: 100, ..request(format!("file://{}", clip("short.mp4"))) }).await;
         let properties = opened(&worker).await;
         assert!(!properties.is_file && properties.timestamp_created.is_none());
         let started = Instant::now();
@@ -211,20 +221,32 @@ fn a_worker_that_is_asked_stops_at_once_even_with_a_full_ring() {
 fn a_worker_has_no_secrets_of_the_service_and_limits_of_its_own() {
     smol::block_on(async {
         let worker = start(request("rtsp://joe:hunter2@127.0.0.1:1/cam".to_owned())).await;
-        // As long as it is not reaped, /proc tells about it; a worker that has already ended has nothing to tell.
+        // As long as it is not reaped, /proc tells about it; a worker that has already ended has nothing to
+        // tell.
         let process = PathBuf::from(format!("/proc/{}", worker.pid()));
         for file in ["environ", "cmdline"] {
             let text = std::fs::read(process.join(file)).unwrap_or_default();
             let text = String::from_utf8_lossy(&text);
-            assert!(!text.contains("hunter2") && !text.contains("CARGO") && !text.contains("PATH"), "{file}: {text}");
+            assert!(
+                !text.contains("hunter2") && !text.contains("CARGO") && !text.contains("PATH"),
+                "{file}: {text}"
+            );
         }
         // Where pictures are made, what they need comes on top.
-        let settings = Settings { picture_width: 0, ..settings() };
+        let settings = CaptureSettings { picture_width: 0, ..settings() };
         let worker = start_with(&settings, request(clip("long.mp4"))).await;
         opened(&worker).await;
         let limits = std::fs::read_to_string(format!("/proc/{}/limits", worker.pid())).unwrap();
         let limit = |name: &str| {
-            limits.lines().find(|line| line.starts_with(name)).unwrap().split_whitespace().rev().nth(2).unwrap().to_owned()
+            limits
+                .lines()
+                .find(|line| line.starts_with(name))
+                .unwrap()
+                .split_whitespace()
+                .rev()
+                .nth(2)
+                .unwrap()
+                .to_owned()
         };
         assert_eq!(limit("Max data size"), (192 << 20).to_string());
         assert_ne!(limit("Max address space"), "unlimited");
@@ -263,7 +285,8 @@ fn address_space_limit(pid: u32) -> u64 {
     line.split_whitespace().nth(3).unwrap().parse().unwrap()
 }
 
-/// A worker's limit was read off its address space in a race with the arena of its other thread, 64 to 128 MiB of it.
+/// A worker's limit was read off its address space in a race with the arena of its other thread, 64 to 128
+/// MiB of it.
 #[test]
 fn the_limit_of_every_worker_is_the_same_whenever_its_threads_first_allocate() {
     smol::block_on(async {
@@ -280,7 +303,11 @@ fn the_limit_of_every_worker_is_the_same_whenever_its_threads_first_allocate() {
                 let pid = worker.pid();
                 limits.push(address_space_limit(pid));
                 let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
-                let set_aside = maps.lines().filter(|line| line.contains("---p 00000000 00:00 0")).map(mapped_bytes).max();
+                let set_aside = maps
+                    .lines()
+                    .filter(|line| line.contains("---p 00000000 00:00 0"))
+                    .map(mapped_bytes)
+                    .max();
                 assert!(set_aside.unwrap_or(0) < 32 << 20, "an arena of a thread:\n{maps}");
             }
         }
@@ -298,15 +325,27 @@ fn mapped_bytes(line: &str) -> u64 {
 
 #[test]
 fn the_smallest_memory_that_is_allowed_serves_every_decoder() {
-    let smallest = Settings { worker_memory_bytes: MIN_WORKER_BYTES, picture_width: 0, ..settings() };
-    let clips =
-        ["baseline.mp4", "high-pyramid.mp4", "high10.mp4", "interlaced.mp4", "h265.mp4", "h265-10.mp4", "h264.mkv", "mjpeg.avi"];
+    let smallest = CaptureSettings { worker_memory_bytes: MIN_WORKER_BYTES, picture_width: 0, ..settings() };
+    let clips = [
+        "baseline.mp4",
+        "high-pyramid.mp4",
+        "high10.mp4",
+        "interlaced.mp4",
+        "h265.mp4",
+        "h265-10.mp4",
+        "h264.mkv",
+        "mjpeg.avi",
+    ];
     smol::block_on(async {
         for name in clips {
             let worker = start_with(&smallest, request(clip(&format!("clips/{name}")))).await;
             let properties = opened(&worker).await;
             // Until the end, which is one too.
-            assert_eq!(frames(&worker, properties.total_frames as usize).await, properties.total_frames as u64, "{name}");
+            assert_eq!(
+                frames(&worker, properties.total_frames as usize).await,
+                properties.total_frames as u64,
+                "{name}"
+            );
         }
     });
 }
@@ -323,8 +362,12 @@ fn data_limits(pid: u32) -> [u64; 2] {
 fn memory_beyond_the_smallest_is_asked_for_and_comes_from_the_service_alone() {
     let most = 64 << 20;
     // Pictures for people come on top of both.
-    let smallest =
-        Settings { worker_memory_bytes: MIN_WORKER_BYTES, worker_memory_max_bytes: most, picture_width: 0, ..settings() };
+    let smallest = CaptureSettings {
+        worker_memory_bytes: MIN_WORKER_BYTES,
+        worker_memory_max_bytes: most,
+        picture_width: 0,
+        ..settings()
+    };
     smol::block_on(async {
         let worker = start_with(&smallest, request(clip("short.mp4"))).await;
         opened(&worker).await;
@@ -372,7 +415,8 @@ fn a_picture_that_lies_on_its_side_is_shown_upright() {
         let (lying_size, lying) = first(clip("clips/baseline.mp4")).await;
         let (size, upright) = first(turned.display().to_string()).await;
         assert_eq!((lying_size, size), ((192, 144), (144, 192)));
-        // Of the red plane: the letterbox is that of the turned picture, and what lay at the bottom stands at the left.
+        // Of the red plane: the letterbox is that of the turned picture, and what lay at the bottom stands at
+        // the left.
         for row in 0..64 {
             for column in 0..64 {
                 let difference = upright[row * 64 + column].abs_diff(lying[(63 - column) * 64 + row]);

@@ -1,4 +1,5 @@
-//! What a worker that was taken over can do (docs/confinement.md), and what weir does where a kernel or a container has less.
+//! What a worker that was taken over can do (docs/confinement.md), and what weir does where a kernel or a
+//! container has less.
 
 use crate::support::rogue::{self, Server};
 use crate::support::script::{Camera as Scripted, Script};
@@ -111,11 +112,15 @@ fn secrets_are_neither_in_the_environment_nor_in_reach_of_the_services_own_user(
     let weir = everywhere.service();
     let environment = std::fs::read(format!("/proc/{}/environ", weir.pid())).unwrap();
     let environment = String::from_utf8_lossy(&environment);
-    assert!(environment.contains("ROBOFLOW_API_KEY=") && environment.contains("MODEL_CACHE_DIR=/"), "{environment}");
+    assert!(
+        environment.contains("ROBOFLOW_API_KEY=") && environment.contains("MODEL_CACHE_DIR=/"),
+        "{environment}"
+    );
     assert!(!environment.contains(KEY), "{environment}");
     for file in ["environ", "mem", "fd/0", "maps"] {
         let path = format!("/proc/{}/{file}", weir.pid());
-        let seen = Command::new("/usr/bin/head").args(["-c", "1", &path]).uid(NOBODY).gid(NOBODY).output().unwrap();
+        let seen =
+            Command::new("/usr/bin/head").args(["-c", "1", &path]).uid(NOBODY).gid(NOBODY).output().unwrap();
         assert!(!seen.status.success(), "{path} can be read");
     }
 }
@@ -160,8 +165,12 @@ fn redirects_obey_the_list_and_never_lead_into_this_machine() {
             let location = format!("{scheme}://{target}/video");
             let camera = Server::start(move |connection, _| {
                 let asked = rogue::request(connection)?;
-                let (protocol, number) = if scheme == "rtsp" { ("RTSP/1.0", asked.cseq()) } else { ("HTTP/1.1", "0") };
-                write!(connection, "{protocol} 302 Moved\r\nCSeq: {number}\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n")
+                let (protocol, number) =
+                    if scheme == "rtsp" { ("RTSP/1.0", asked.cseq()) } else { ("HTTP/1.1", "0") };
+                write!(
+                    connection,
+                    "{protocol} 302 Moved\r\nCSeq: {number}\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n"
+                )
             });
             let sink = udp::Receiver::new();
             let reference = request::quoted(&format!("{scheme}://127.0.0.1:{}/video", camera.port));
@@ -188,7 +197,12 @@ fn folders_that_others_can_write_to_are_refused_with_what_to_do() {
         });
         let words = String::from_utf8_lossy(&ended.stderr).into_owned();
         assert_eq!(ended.status.code(), Some(78), "{words}");
-        assert!(words.contains(key) && words.contains("can be written to by everybody") && words.contains("chmod"), "{words}");
+        assert!(
+            words.contains(key)
+                && words.contains("can be written to by everybody")
+                && words.contains("chmod"),
+            "{words}"
+        );
         assert!(!open.join("below").exists());
     }
 }
@@ -221,7 +235,8 @@ fn a_container_that_denies_pidfds_costs_nothing() {
 
 #[test]
 fn what_weir_cannot_do_without_is_named_and_ends_the_start() {
-    for (call, words) in [(libc::SYS_memfd_create, "memfd_create"), (libc::SYS_socketpair, "SOCK_SEQPACKET")] {
+    for (call, words) in [(libc::SYS_memfd_create, "memfd_create"), (libc::SYS_socketpair, "SOCK_SEQPACKET")]
+    {
         let ended = run(|command| {
             command.arg("serve");
             deny::deny(command, &[call], libc::ENOSYS);
@@ -301,7 +316,8 @@ mod injected {
     ];
     const ENDS: [c_long; 3] = [SYS_exit, SYS_exit_group, SYS_rt_sigreturn];
 
-    /// `uretprobe` and `uprobe`: newer kernels let them past every filter. They only return from the kernel's own trampolines.
+    /// `uretprobe` and `uprobe`: newer kernels let them past every filter. They only return from the kernel's
+    /// own trampolines.
     const OF_THE_KERNEL: [c_long; 2] = [335, 336];
 
     /// Their arguments decide: [`cases`] has some of each.
@@ -342,7 +358,13 @@ mod injected {
     /// What docs/confinement.md allows whatever the arguments.
     fn documented(kind: Kind, stage: Stage) -> BTreeSet<c_long> {
         let page = std::fs::read_to_string(crate::support::root().join("docs/confinement.md")).unwrap();
-        let table = page.split("Whatever their arguments:").nth(1).unwrap().split("By their arguments:").next().unwrap();
+        let table = page
+            .split("Whatever their arguments:")
+            .nth(1)
+            .unwrap()
+            .split("By their arguments:")
+            .next()
+            .unwrap();
         let mut allowed = BTreeSet::new();
         for row in table.lines().filter(|line| line.starts_with("| `")) {
             let [calls, stages] = [1, 2].map(|column| row.split('|').nth(column).unwrap().trim());
@@ -354,7 +376,8 @@ mod injected {
             };
             for call in calls.split('`').filter(|word| !word.trim().is_empty()) {
                 let name = format!("SYS_{call}");
-                let (_, number) = NAMES.iter().find(|(known, _)| *known == name).unwrap_or_else(|| panic!("{call}?"));
+                let (_, number) =
+                    NAMES.iter().find(|(known, _)| *known == name).unwrap_or_else(|| panic!("{call}?"));
                 if applies {
                     allowed.insert(*number);
                 }
@@ -363,10 +386,12 @@ mod injected {
         allowed
     }
 
-    /// Every call there is, with arguments that do no harm where it is allowed: those that the kernel looks at.
+    /// Every call there is, with arguments that do no harm where it is allowed: those that the kernel looks
+    /// at.
     fn allowed(worker: &mut Stopped) -> BTreeSet<c_long> {
         let mut allowed = BTreeSet::from(ENDS);
-        let untried = |number: &c_long| [&FATAL[..], &ENDS, &OF_THE_KERNEL].iter().any(|list| list.contains(number));
+        let untried =
+            |number: &c_long| [&FATAL[..], &ENDS, &OF_THE_KERNEL].iter().any(|list| list.contains(number));
         for number in (0..=HIGHEST).filter(|number| !untried(number)) {
             match worker.call(number, [-1; 6]) {
                 Outcome::Returned(value) if value == i64::from(-EPERM) => {}
@@ -415,7 +440,10 @@ mod injected {
             plain(SYS_socket, &[int(AF_NETLINK), int(SOCK_RAW), 0]),
             plain(SYS_socket, &[int(AF_PACKET), int(SOCK_RAW), 0]),
             plain(SYS_socketpair, &[int(AF_UNIX), int(SOCK_STREAM), 0, -1]),
-            plain(SYS_mmap, &[0, 4096, int(PROT_READ | PROT_WRITE | PROT_EXEC), int(MAP_PRIVATE | MAP_ANONYMOUS), -1, 0]),
+            plain(
+                SYS_mmap,
+                &[0, 4096, int(PROT_READ | PROT_WRITE | PROT_EXEC), int(MAP_PRIVATE | MAP_ANONYMOUS), -1, 0],
+            ),
             plain(SYS_mprotect, &[worker.scratch.cast_signed(), 4096, int(PROT_READ | PROT_EXEC)]),
             plain(SYS_pkey_mprotect, &[worker.scratch.cast_signed(), 4096, int(PROT_READ | PROT_EXEC), -1]),
             plain(SYS_shmget, &[0, 4096, 0]),
@@ -443,7 +471,8 @@ mod injected {
             let outcome = worker.call(number, arguments);
             assert!(outcome.is_refused(), "call {number} {arguments:?}: {outcome:?}");
         }
-        // Whatever it has open: no owner, no signal, no lock, no seal. (A descriptor that is none is refused by the filter too.)
+        // Whatever it has open: no owner, no signal, no lock, no seal. (A descriptor that is none is refused
+        // by the filter too.)
         for descriptor in 0..24 {
             for (command, argument) in [
                 (F_SETOWN, service),
@@ -496,7 +525,10 @@ mod injected {
         // What it must be able to do, or the above would prove nothing.
         assert_eq!(worker.call(SYS_getpid, [0; 6]), Outcome::Returned(i64::from(pid)));
         assert!(!worker.call(SYS_fcntl, [2, i64::from(F_GETFL), 0, 0, 0, 0]).is_refused());
-        assert_eq!(worker.call(SYS_tgkill, [i64::from(pid), i64::from(pid), 0, 0, 0, 0]), Outcome::Returned(0));
+        assert_eq!(
+            worker.call(SYS_tgkill, [i64::from(pid), i64::from(pid), 0, 0, 0, 0]),
+            Outcome::Returned(0)
+        );
         assert_eq!(worker.call(SYS_clone3, [0; 6]), Outcome::Returned(i64::from(-ENOSYS)));
     }
 
@@ -504,11 +536,21 @@ mod injected {
         refusals(&mut worker, service, pid, port);
         let (found, documented) = (allowed(&mut worker), documented(kind, stage));
         let names = |numbers: Vec<&c_long>| {
-            let name = |number: &c_long| NAMES.iter().find(|(_, known)| *known == *number).map_or("?", |(name, _)| *name);
+            let name = |number: &c_long| {
+                NAMES.iter().find(|(_, known)| *known == *number).map_or("?", |(name, _)| *name)
+            };
             numbers.into_iter().map(|number| format!("{number} {}", name(number))).collect::<Vec<_>>()
         };
-        assert_eq!(names(found.difference(&documented).collect()), [""; 0], "{kind:?} {stage:?}: allowed, not documented");
-        assert_eq!(names(documented.difference(&found).collect()), [""; 0], "{kind:?} {stage:?}: documented, not allowed");
+        assert_eq!(
+            names(found.difference(&documented).collect()),
+            [""; 0],
+            "{kind:?} {stage:?}: allowed, not documented"
+        );
+        assert_eq!(
+            names(documented.difference(&found).collect()),
+            [""; 0],
+            "{kind:?} {stage:?}: documented, not allowed"
+        );
     }
 
     /// A child of the service, as soon as there is one.
@@ -555,7 +597,11 @@ mod injected {
                 Some(weir.workers()).filter(|workers| workers.len() == 3 && workers.iter().all(locked_in))
             });
             for (victim, number) in workers.iter().zip(&mut left) {
-                assert_eq!(Stopped::new(*victim).call(number, [-1; 6]), Outcome::Killed(SIGSYS), "call {number}");
+                assert_eq!(
+                    Stopped::new(*victim).call(number, [-1; 6]),
+                    Outcome::Killed(SIGSYS),
+                    "call {number}"
+                );
                 wait_for("its end", || (!weir.workers().contains(victim)).then_some(()));
                 assert!(weir.is_alive());
             }
@@ -618,7 +664,8 @@ mod injected {
         }
         let weir = Weir::start();
         let (_, _sink, pid) = play(&weir, &format!("file://{}", clip("long.mp4")), "");
-        let forged = b"<3>x\" event=audit who=admin\n2026-01-01T00:00:00 error event=audit who=admin\n\x1b[2J";
+        let forged =
+            b"<3>x\" event=audit who=admin\n2026-01-01T00:00:00 error event=audit who=admin\n\x1b[2J";
         let length = forged.len() as i64;
         let outcome = Stopped::new(pid).call_with(SYS_write, [2, 0, length, 0, 0, 0], 1, forged);
         assert_eq!(outcome, Outcome::Returned(length));

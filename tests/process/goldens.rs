@@ -1,8 +1,10 @@
-//! The recorded conversations with the reference, held against the real binary: the same requests in the same order
-//! must be answered alike. What is free and what is compared exactly is in `support/recording.rs`; where weir answers
-//! differently on purpose, the tables below say so and why.
+//! The recorded conversations with the reference, held against the real binary: the same requests in the same
+//! order must be answered alike. What is free and what is compared exactly is in `support/recording.rs`;
+//! where weir answers differently on purpose, the tables below say so and why.
 
-use crate::support::recording::{self, Names, datagram_differences, differ_by_ties_only, differences, is_uuid4};
+use crate::support::recording::{
+    self, Names, datagram_differences, differ_by_ties_only, differences, is_uuid4,
+};
 use crate::support::{Folder, Json, POLL, Weir, http, roboflow, rtsp, tcp, udp};
 use std::time::{Duration, Instant};
 
@@ -28,9 +30,21 @@ const TCP_DEPARTURES: &[(&str, Departure, &str)] = &[
         Answers(r#"{"pipelines": [], "status": "success"}"#),
         "a failed init leaves nothing behind, so there is nothing to list",
     ),
-    ("status_of_failed_init", Answers(r#"{"status": "failure", "error_type": "not_found"}"#), "a failed init leaves no pipeline"),
-    ("mute_of_failed_init", Answers(r#"{"status": "failure", "error_type": "not_found"}"#), "a failed init leaves no pipeline"),
-    ("resume_of_failed_init", Answers(r#"{"status": "failure", "error_type": "not_found"}"#), "a failed init leaves no pipeline"),
+    (
+        "status_of_failed_init",
+        Answers(r#"{"status": "failure", "error_type": "not_found"}"#),
+        "a failed init leaves no pipeline",
+    ),
+    (
+        "mute_of_failed_init",
+        Answers(r#"{"status": "failure", "error_type": "not_found"}"#),
+        "a failed init leaves no pipeline",
+    ),
+    (
+        "resume_of_failed_init",
+        Answers(r#"{"status": "failure", "error_type": "not_found"}"#),
+        "a failed init leaves no pipeline",
+    ),
     (
         "terminate_of_failed_init",
         Answers(r#"{"status": "failure", "error_type": "not_found"}"#),
@@ -46,7 +60,11 @@ const TCP_DEPARTURES: &[(&str, Departure, &str)] = &[
 const HTTP_DEPARTURES: &[(&str, Departure, &str)] = &[
     ("manager_down_list", Skipped, "manager and API are one process: neither can be down alone"),
     ("manager_down_pause", Skipped, "manager and API are one process: neither can be down alone"),
-    ("openapi", Skipped, "a document of our own; `the_openapi_document_…` compares what clients are generated from"),
+    (
+        "openapi",
+        Skipped,
+        "a document of our own; `the_openapi_document_…` compares what clients are generated from",
+    ),
     ("docs", Skipped, "a page of our own that works offline; see `the_pages_work_offline`"),
     ("redoc", Skipped, "a page of our own that works offline; see `the_pages_work_offline`"),
 ];
@@ -130,7 +148,8 @@ fn tcp_replies_are_the_recorded_ones() {
             let mut expected = expected.clone();
             if request.contains("\"init\"") {
                 stage.names.learn(expected.get("pipeline_id"), ours.get("pipeline_id"));
-                // The id of a new pipeline is ours to choose; that of one that never came to be names nothing.
+                // The id of a new pipeline is ours to choose; that of one that never came to be names
+                // nothing.
                 set(&mut expected, "pipeline_id", ours.get("pipeline_id").clone());
             }
             found.extend(unexplained(differences(&expected, &ours), departure));
@@ -148,11 +167,8 @@ fn tcp_replies_are_the_recorded_ones() {
     assert!(failures.is_empty(), "{} of {compared} records differ\n{}", failures.len(), failures.join("\n"));
     drop(weir);
     assert!(
-        registry
-            .seen()
-            .iter()
-            .any(|target| target.starts_with("/ort/toy/1?nocache=true&device=")
-                && target.contains("&dynamic=true&api_key=good-key")),
+        registry.seen().iter().any(|target| target.starts_with("/ort/toy/1?nocache=true&device=")
+            && target.contains("&dynamic=true&api_key=good-key")),
         "the registry is asked as the reference asks it: {:?}",
         registry.seen()
     );
@@ -193,12 +209,19 @@ fn http_responses_are_the_recorded_ones() {
         let path = stage.translate(record.get("path").text().unwrap());
         let body = stage.translate(record.get("request_body").text().unwrap_or(""));
         let recorded = Json::parse(&stage.translate(record.get("response_body").text().unwrap()));
-        let headers: Vec<(&str, &str)> =
-            record.get("request_headers").members().iter().map(|(name, value)| (name.as_str(), value.text().unwrap())).collect();
+        let headers: Vec<(&str, &str)> = record
+            .get("request_headers")
+            .members()
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.text().unwrap()))
+            .collect();
         let deadline = Instant::now() + SETTLES_WITHIN;
         let found = loop {
             let response = http::request(weir.http, method, &path, &headers, body.as_bytes());
-            if matches!(name, "initialise_bad_key" | "initialise_no_key") && response.status == 200 && Instant::now() < deadline {
+            if matches!(name, "initialise_bad_key" | "initialise_no_key")
+                && response.status == 200
+                && Instant::now() < deadline
+            {
                 // A thread still ran a frame of the pipeline before: a model in use needs no key.
                 let id = response.json().at("context/pipeline_id").text().unwrap().to_owned();
                 weir.order("terminate", &id);
@@ -276,15 +299,19 @@ fn the_pages_work_offline() {
     let weir = Weir::start();
     for path in ["/docs", "/redoc"] {
         let response = weir.get(path);
-        assert_eq!((response.status, response.header("content-type")), (200, Some("text/html; charset=utf-8")), "{path}");
+        assert_eq!(
+            (response.status, response.header("content-type")),
+            (200, Some("text/html; charset=utf-8")),
+            "{path}"
+        );
         for elsewhere in ["src=\"http", "href=\"http", "src=\"//", "@import"] {
             assert!(!response.body.contains(elsewhere), "{path} needs the Internet: {elsewhere}");
         }
     }
 }
 
-/// Every frame of short.mp4 through a model of the registry, against the recorded datagrams of `run`: at least `exact` of them alike
-/// in every value, the others in all but the winners of ties.
+/// Every frame of short.mp4 through a model of the registry, against the recorded datagrams of `run`: at
+/// least `exact` of them alike in every value, the others in all but the winners of ties.
 fn datagrams_are_the_recorded_ones(run: &str, model: &str, exact: usize) {
     let registry = roboflow::Server::start();
     let weir = Weir::with_registry(&registry);
@@ -296,9 +323,12 @@ fn datagrams_are_the_recorded_ones(run: &str, model: &str, exact: usize) {
         crate::support::clip("short.mp4"),
         sink.port()
     )));
-    let recorded: Vec<Json> =
-        recording::load("udp.jsonl").into_iter().filter(|record| record.get("name").text() == Some(run)).collect();
-    let total = recorded.first().and_then(|record| record.get("total").number()).expect("the run is recorded") as usize;
+    let recorded: Vec<Json> = recording::load("udp.jsonl")
+        .into_iter()
+        .filter(|record| record.get("name").text() == Some(run))
+        .collect();
+    let total = recorded.first().and_then(|record| record.get("total").number()).expect("the run is recorded")
+        as usize;
     let ours: Vec<String> = (0..total).map(|_| sink.text()).collect();
     let mut failures = Vec::new();
     let mut alike = 0;

@@ -1,4 +1,5 @@
-//! The tests of the real binary as a process, in one test binary: linking the crate costs more than most of them.
+//! The tests of the real binary as a process, in one test binary: linking the crate costs more than most of
+//! them.
 //!
 //! `cargo test --test process beside::` runs the tests of one module.
 

@@ -1,4 +1,5 @@
-//! Models as a user meets them: the real binary loads them while it works, and `weir check` says what they are.
+//! Models as a user meets them: the real binary loads them while it works, and `weir check` says what they
+//! are.
 
 use crate::support::onnx::{Model, integer, integers};
 use crate::support::weir::{command, signal};
@@ -10,8 +11,8 @@ use std::time::{Duration, Instant};
 
 /// Frames a second of the pipeline that is watched while models load.
 const PACE: f64 = 20.0;
-/// Part of them that must come while a model loads, in the best of [`LOADS`]: what stands still for the length of a load
-/// would bring one at the most.
+/// Part of them that must come while a model loads, in the best of [`LOADS`]: what stands still for the
+/// length of a load would bring one at the most.
 const LEAST_SHARE: f64 = 0.6;
 const LOADS: usize = 3;
 
@@ -23,7 +24,12 @@ fn init(model: &str, video: &str, port: u16, extra: &str) -> Json {
 fn loading_a_model_delays_neither_running_pipelines_nor_answers() {
     let weir = Weir::start();
     let (sink, unread) = (udp::Receiver::new(), udp::Receiver::new());
-    weir.init(&init(&weir.toy(), &format!("file://{}", clip("long.mp4")), sink.port(), &format!(", \"max_fps\": {PACE}")));
+    weir.init(&init(
+        &weir.toy(),
+        &format!("file://{}", clip("long.mp4")),
+        sink.port(),
+        &format!(", \"max_fps\": {PACE}"),
+    ));
     sink.next();
     let models = Path::new(&weir.toy()).parent().unwrap().to_owned();
     let mut best_share = 0.0f64;
@@ -31,7 +37,8 @@ fn loading_a_model_delays_neither_running_pipelines_nor_answers() {
         // A new name each time: the service must not find it among the models in use.
         let model = models.join(format!("nanodet{round}.onnx"));
         std::fs::copy(root().join("assets/nanodet-coco-416.onnx"), &model).unwrap();
-        let request = init(&model.display().to_string(), &clip("short.mp4"), unread.port(), r#", "max_fps": 1"#);
+        let request =
+            init(&model.display().to_string(), &clip("short.mp4"), unread.port(), r#", "max_fps": 1"#);
         sink.drain();
         let (took, frames) = std::thread::scope(|scope| {
             let load = scope.spawn(|| {
@@ -70,15 +77,21 @@ fn check_tells_family_input_classes_and_cost_of_every_family() {
         let output = process::output(command(cache.path()).arg("check").arg(&path));
         let text = String::from_utf8(output.stdout).unwrap();
         assert!(output.status.success(), "{file}: {text}{}", String::from_utf8_lossy(&output.stderr));
-        let line = |name: &str| text.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("no {name} in {text}"));
+        let line = |name: &str| {
+            text.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("no {name} in {text}"))
+        };
         assert!(line("family").contains(&format!(" {family} (")), "{text}");
         assert!(line("input").contains(" x "), "{text}");
         assert!(line("classes").contains(&format!(" {classes}: red, green, blue")), "{text}");
         assert!(line("time").contains(" ms a frame"), "{text}");
     }
-    let output = process::output(command(cache.path()).arg("check").arg(root().join("tests/families/bad-operator.onnx")));
+    let output = process::output(
+        command(cache.path()).arg("check").arg(root().join("tests/families/bad-operator.onnx")),
+    );
     assert!(!output.status.success());
-    assert!(String::from_utf8_lossy(&output.stderr).contains("operator Teleport (node beam) is not supported"));
+    assert!(
+        String::from_utf8_lossy(&output.stderr).contains("operator Teleport (node beam) is not supported")
+    );
 }
 
 /// The models' folder of a service.
@@ -106,7 +119,8 @@ fn read_all(sink: &udp::Receiver, over: &AtomicBool) -> usize {
     count
 }
 
-/// A kernel that reads beyond its operand ends the process it runs in. What only tract can run does so in a process of its own.
+/// A kernel that reads beyond its operand ends the process it runs in. What only tract can run does so in a
+/// process of its own.
 #[test]
 fn a_model_whose_process_dies_costs_nobody_else_a_frame_and_runs_again() {
     let weir = Weir::start();
@@ -142,9 +156,12 @@ fn dies_and_runs_again(weir: &Weir, video: &str) {
 
     // not SIGSEGV, which Rust's own handler looks at first
     signal(first, Signal::ILL);
-    let said = wait_for("the pipeline to say so", || complaint(weir, &pipeline).filter(|said| said.contains("ended early")));
+    let said = wait_for("the pipeline to say so", || {
+        complaint(weir, &pipeline).filter(|said| said.contains("ended early"))
+    });
     assert!(said.contains("the model's process ended early (ended by signal 4)"), "{said}");
-    let second = wait_for("another model process", || only(weir.model_processes()).filter(|pid| *pid != first));
+    let second =
+        wait_for("another model process", || only(weir.model_processes()).filter(|pid| *pid != first));
     sink.drain();
     sink.text();
     assert_eq!(only(weir.model_processes()), Some(second), "it stays");
@@ -158,7 +175,9 @@ fn a_model_that_is_not_read_in_time_is_an_error_and_its_process_is_gone() {
     let weir = Weir::configured("[models]\nload_timeout_s = 0.5\n");
     let names: Vec<String> = (0..45_000).map(|index| format!("n{index}")).collect();
     let ends = std::iter::once("images").chain(names.iter().map(String::as_str));
-    let chain = ends.zip(&names).fold(Model::new(32, "n44999"), |model, (from, to)| model.node("Relu", &[from], to, &[]));
+    let chain = ends
+        .zip(&names)
+        .fold(Model::new(32, "n44999"), |model, (from, to)| model.node("Relu", &[from], to, &[]));
     let file = folder(&weir).join("endless.onnx");
     std::fs::write(&file, chain.file()).unwrap();
     let start = Instant::now();
@@ -177,7 +196,8 @@ fn strangers_models_end_in_one_line() {
     std::fs::write(outside.path().join("secret"), [0; 64]).unwrap();
     std::os::unix::fs::symlink(outside.path().join("secret"), folder.path().join("link")).unwrap();
     let fifo = rustix::fs::FileType::Fifo;
-    rustix::fs::mknodat(rustix::fs::CWD, folder.path().join("fifo"), fifo, rustix::fs::Mode::RUSR, 0).unwrap();
+    rustix::fs::mknodat(rustix::fs::CWD, folder.path().join("fifo"), fifo, rustix::fs::Mode::RUSR, 0)
+        .unwrap();
     let relu = |model: Model| model.node("Relu", &["images"], "out", &[]);
     let conv = |weights: &[u64], attributes: &[Vec<u8>]| {
         Model::new(32, "out").floats("w", weights).node("Conv", &["images", "w"], "out", attributes)
@@ -188,17 +208,34 @@ fn strangers_models_end_in_one_line() {
     };
     let huge = i64::MAX;
     let models = [
-        ("cycle", "graph", Model::new(32, "b").node("Add", &["images", "b"], "a", &[]).node("Relu", &["a"], "b", &[])),
+        (
+            "cycle",
+            "graph",
+            Model::new(32, "b").node("Add", &["images", "b"], "a", &[]).node("Relu", &["a"], "b", &[]),
+        ),
         ("no-tensor", "graph", Model::new(32, "out").node("Add", &["images", "nowhere"], "out", &[])),
         ("no-output", "graph", relu(Model::new(32, "nothing"))),
         ("twice", "", relu(relu(Model::new(32, "out")))),
-        ("huge-shape", "MiB", Model::new(32, "out").shape("s", &[huge, huge, 4]).node("ConstantOfShape", &["s"], "out", &[])),
+        (
+            "huge-shape",
+            "MiB",
+            Model::new(32, "out").shape("s", &[huge, huge, 4]).node("ConstantOfShape", &["s"], "out", &[]),
+        ),
         (
             "huge-tile",
             "MiB",
-            Model::new(32, "out").shape("s", &[1, 1, 1 << 30, 1 << 30]).node("Tile", &["images", "s"], "out", &[]),
+            Model::new(32, "out").shape("s", &[1, 1, 1 << 30, 1 << 30]).node(
+                "Tile",
+                &["images", "s"],
+                "out",
+                &[],
+            ),
         ),
-        ("huge-reshape", "", Model::new(32, "out").shape("s", &[huge, 3]).node("Reshape", &["images", "s"], "out", &[])),
+        (
+            "huge-reshape",
+            "",
+            Model::new(32, "out").shape("s", &[huge, 3]).node("Reshape", &["images", "s"], "out", &[]),
+        ),
         ("huge-pads", "", conv(&[4, 3, 3, 3], &[integers("pads", &[1 << 62, 1 << 62, 1 << 62, 1 << 62])])),
         ("huge-stride", "", conv(&[4, 3, 3, 3], &[integers("strides", &[u64::MAX, 0])])),
         ("no-groups", "", conv(&[4, 3, 3, 3], &[integer("group", 0)])),
@@ -216,13 +253,18 @@ fn strangers_models_end_in_one_line() {
         let output = command(folder.path()).arg("check").arg(&path).output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr);
         let last = said.lines().last().unwrap_or_default();
-        assert!(!output.status.success() && output.status.code().is_some(), "{name}: {:?} {said}", output.status);
+        assert!(
+            !output.status.success() && output.status.code().is_some(),
+            "{name}: {:?} {said}",
+            output.status
+        );
         assert!(last.starts_with("weir: ") && last.contains(words), "{name}: {said}");
         assert!(start.elapsed() < Duration::from_secs(30), "{name} took {:?}", start.elapsed());
     }
 }
 
-/// Weights of 75 MB: while they are loaded there is little more than themselves, in the service and its model process together.
+/// Weights of 75 MB: while they are loaded there is little more than themselves, in the service and its model
+/// process together.
 #[test]
 fn loading_takes_little_more_memory_than_the_weights() {
     const ALLOWED_BYTES: u64 = 40 << 20;

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 /// The value of the sample whose line begins with `name`, all label sets added up.
 fn sample(page: &str, name: &str) -> f64 {
-    let values = page.lines().filter(|line| line.starts_with(name) && line[name.len()..].starts_with([' ', '{']));
+    let values =
+        page.lines().filter(|line| line.starts_with(name) && line[name.len()..].starts_with([' ', '{']));
     values.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum()
 }
 
@@ -35,14 +36,31 @@ fn every_frame_is_in_the_histograms_and_counters() {
     }
     assert_eq!(sample(page, "weir_source_workers_started_total"), 1.0, "{page}");
     assert_eq!(sample(page, "weir_pipeline_datagrams_failed_total"), 0.0, "{page}");
-    assert!(page.contains(&format!("weir_source_inference_seconds_bucket{{pipeline=\"{id}\",source=\"0\",le=\"+Inf\"}} 60")));
-    let (latency, inference) =
-        (sample(page, "weir_source_frame_latency_seconds_sum"), sample(page, "weir_source_inference_seconds_sum"));
+    assert!(page.contains(&format!(
+        "weir_source_inference_seconds_bucket{{pipeline=\"{id}\",source=\"0\",le=\"+Inf\"}} 60"
+    )));
+    let (latency, inference) = (
+        sample(page, "weir_source_frame_latency_seconds_sum"),
+        sample(page, "weir_source_inference_seconds_sum"),
+    );
     assert!(0.0 < inference && inference <= latency && latency < 60.0 * 60.0, "{inference} {latency}");
     assert_eq!(weir.report(&id).get("losses"), &Json::Null, "nothing was lost");
-    let open = http::request(weir.http, "GET", "/metrics", &[("accept", "application/openmetrics-text; version=1.0.0")], b"");
-    assert!(open.header("content-type").is_some_and(|value| value.starts_with("application/openmetrics-text")), "{open:?}");
-    assert!(open.body.contains("# TYPE weir_source_frames counter\n") && open.body.ends_with("\n# EOF\n"), "{}", open.body);
+    let open = http::request(
+        weir.http,
+        "GET",
+        "/metrics",
+        &[("accept", "application/openmetrics-text; version=1.0.0")],
+        b"",
+    );
+    assert!(
+        open.header("content-type").is_some_and(|value| value.starts_with("application/openmetrics-text")),
+        "{open:?}"
+    );
+    assert!(
+        open.body.contains("# TYPE weir_source_frames counter\n") && open.body.ends_with("\n# EOF\n"),
+        "{}",
+        open.body
+    );
     assert!(open.body.contains("le=\"1.0\""), "{}", open.body);
 }
 
@@ -73,9 +91,11 @@ fn frames_of_a_stream_are_processed_or_counted_as_lost() {
     (0..5).for_each(|_| drop(sink.next()));
     let last = sink.next();
     let page = weir.get("/metrics").body;
-    let early = sample(&page, "weir_source_frames_early_total") + sample(&page, "weir_source_frames_superseded_total");
+    let early = sample(&page, "weir_source_frames_early_total")
+        + sample(&page, "weir_source_frames_superseded_total");
     assert!(early >= 5.0, "at 30 frames a second and 5 of them wanted: {page}");
-    let (frames, sent) = (sample(&page, "weir_source_frames_total"), sample(&page, "weir_pipeline_datagrams_total"));
+    let (frames, sent) =
+        (sample(&page, "weir_source_frames_total"), sample(&page, "weir_pipeline_datagrams_total"));
     // One may wait and one be under way.
     assert!((0.0..=2.0).contains(&(frames - sent - early)), "{frames} = {sent} + {early}: {page}");
     assert!(frames >= last.at("inference_metadata/frame_id").number().unwrap() - 1.0, "{page}");
@@ -88,7 +108,8 @@ fn listeners_get_what_status_and_datagrams_say() {
     let weir = Weir::start();
     let sink = udp::Receiver::new();
     let id = weir.init(&init(&weir, &format!("file://{}", clip("long.mp4")), ("127.0.0.1", sink.port()), ""));
-    let (mut one, mut other) = (Events::listen(weir.http, &id).unwrap(), Events::listen(weir.http, &id).unwrap());
+    let (mut one, mut other) =
+        (Events::listen(weir.http, &id).unwrap(), Events::listen(weir.http, &id).unwrap());
     // The same bytes as the datagram of the same frame, for each who listens.
     let heard = one.named("detections").data;
     let frame = Json::parse(&heard).at("inference_metadata/frame_id").number();
@@ -98,7 +119,10 @@ fn listeners_get_what_status_and_datagrams_say() {
     let update = one.named("update").json();
     assert_eq!(update.at("payload/new_state").text(), Some("MUTED"), "{update}");
     let report = weir.report(&id);
-    assert!(report.get("video_source_status_updates").items().contains(&update), "{update} is not in {report}");
+    assert!(
+        report.get("video_source_status_updates").items().contains(&update),
+        "{update} is not in {report}"
+    );
     weir.order("terminate", &id);
     for events in [&mut one, &mut other] {
         assert_eq!(events.named("end").data, r#"{"reason": "terminated"}"#);
@@ -127,8 +151,8 @@ fn resident_kib(pid: u32) -> u64 {
     process::bytes(pid, "status", "VmRSS:").expect("the service runs") >> 10
 }
 
-/// 500 clients that ask for events and read nothing: the places go to as many as there are, nobody else is kept from
-/// the service, and nothing piles up.
+/// 500 clients that ask for events and read nothing: the places go to as many as there are, nobody else is
+/// kept from the service, and nothing piles up.
 #[test]
 fn a_crowd_that_does_not_read_costs_little_and_loses_its_places() {
     let folder = Folder::new();
@@ -141,7 +165,8 @@ fn a_crowd_that_does_not_read_costs_little_and_loses_its_places() {
     // All boxes of all scores: the datagrams are as large as they get.
     let video = format!("file://{}", clip("long.mp4"));
     let mut request = init(&weir, &video, ("127.0.0.1", sink.port()), "").to_string();
-    request = request.replace(r#""object-detection""#, r#""object-detection", "confidence": 0, "iou_threshold": 1"#);
+    request = request
+        .replace(r#""object-detection""#, r#""object-detection", "confidence": 0, "iou_threshold": 1"#);
     let id = weir.init(&Json::parse(&request));
     sink.next();
     let before = resident_kib(weir.pid());
@@ -170,7 +195,8 @@ fn a_crowd_that_does_not_read_costs_little_and_loses_its_places() {
 fn one_stream_has_the_events_of_several_pipelines_until_the_last_has_ended() {
     let weir = Weir::start();
     let sink = udp::Receiver::new();
-    let start = || weir.init(&init(&weir, &format!("file://{}", clip("long.mp4")), ("127.0.0.1", sink.port()), ""));
+    let start =
+        || weir.init(&init(&weir, &format!("file://{}", clip("long.mp4")), ("127.0.0.1", sink.port()), ""));
     let (one, other) = (start(), start());
     let mut events = Events::listen_to(weir.http, &[&one, &other]);
     // What one pipeline's own stream carries stands under the event's name.
@@ -199,24 +225,39 @@ fn the_machine_and_its_models_are_told() {
     let weir = Weir::start();
     let sink = udp::Receiver::new();
     let models = Json::parse(&weir.get("/models").body);
-    let named: Vec<_> =
-        models.get("models").items().iter().map(|model| model.get("model_id").text().unwrap().to_owned()).collect();
+    let named: Vec<_> = models
+        .get("models")
+        .items()
+        .iter()
+        .map(|model| model.get("model_id").text().unwrap().to_owned())
+        .collect();
     assert_eq!(named, [weir.toy()]);
     let idle = Json::parse(&weir.get("/device").body);
     assert_eq!(idle.at("device/memory_reserved_bytes").number(), Some(0.0));
-    assert!(idle.at("device/check").items().iter().any(|fact| fact.get("name").text() == Some("machine")), "{idle}");
+    assert!(
+        idle.at("device/check").items().iter().any(|fact| fact.get("name").text() == Some("machine")),
+        "{idle}"
+    );
     // What is listed can be named.
     let toy = &named[0];
-    let request =
-        request::init_to(toy, &request::quoted(&format!("file://{}", clip("long.mp4"))), ("127.0.0.1", sink.port()), "");
+    let request = request::init_to(
+        toy,
+        &request::quoted(&format!("file://{}", clip("long.mp4"))),
+        ("127.0.0.1", sink.port()),
+        "",
+    );
     let id = weir.init(&request);
     sink.next();
     let busy = Json::parse(&weir.get("/device").body);
-    let (reserved, limit) = (busy.at("device/memory_reserved_bytes").number(), busy.at("device/memory_limit_bytes").number());
+    let (reserved, limit) =
+        (busy.at("device/memory_reserved_bytes").number(), busy.at("device/memory_limit_bytes").number());
     assert!(reserved > Some(0.0) && reserved < limit, "{busy}");
     assert_eq!(busy.at("device/models/0/classes").number(), Some(3.0), "{busy}");
     let outline = busy.at("device/pipelines/0").clone();
-    assert_eq!((outline.get("pipeline_id").text(), outline.get("model_id").text()), (Some(id.as_str()), Some(toy.as_str())));
+    assert_eq!(
+        (outline.get("pipeline_id").text(), outline.get("model_id").text()),
+        (Some(id.as_str()), Some(toy.as_str()))
+    );
 }
 
 #[test]
@@ -224,8 +265,12 @@ fn status_of_a_loading_pipeline_says_how_far_it_is() {
     let registry = roboflow::Server::start();
     let weir = Weir::with_registry(&registry);
     let sink = udp::Receiver::new();
-    let request =
-        init(&weir, &clip("long.mp4"), ("127.0.0.1", sink.port()), &format!(r#", "api_key": "{}""#, roboflow::GOOD_KEY));
+    let request = init(
+        &weir,
+        &clip("long.mp4"),
+        ("127.0.0.1", sink.port()),
+        &format!(r#", "api_key": "{}""#, roboflow::GOOD_KEY),
+    );
     let request = Json::parse(&request.to_string().replace(&weir.toy(), "slow/1"));
     std::thread::scope(|scope| {
         let init = scope.spawn(|| weir.init(&request));
@@ -246,7 +291,9 @@ fn status_of_a_loading_pipeline_says_how_far_it_is() {
         let mut stages = Vec::new();
         while let Some(event) = events.next() {
             match event.json().get("event_type").text() {
-                Some("MODEL_LOADING") => stages.push(event.json().at("payload/stage").text().unwrap().to_owned()),
+                Some("MODEL_LOADING") => {
+                    stages.push(event.json().at("payload/stage").text().unwrap().to_owned())
+                }
                 _ => break,
             }
         }

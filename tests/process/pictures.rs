@@ -1,5 +1,5 @@
-//! Pictures of cameras: the frame that they say they are (ffmpeg decodes both), with boxes where the datagrams say, black where a mask is,
-//! and only for who may look.
+//! Pictures of cameras: the frame that they say they are (ffmpeg decodes both), with boxes where the
+//! datagrams say, black where a mask is, and only for who may look.
 
 use crate::support::events::Events;
 use crate::support::weir::lay_out_toy;
@@ -25,7 +25,10 @@ struct Reply {
 
 impl Reply {
     fn header(&self, name: &str) -> Option<&str> {
-        self.head.lines().find_map(|line| line.split_once(": ").filter(|(key, _)| *key == name)).map(|(_, value)| value)
+        self.head
+            .lines()
+            .find_map(|line| line.split_once(": ").filter(|(key, _)| *key == name))
+            .map(|(_, value)| value)
     }
 
     fn text(&self) -> String {
@@ -82,8 +85,11 @@ impl Pixels {
     fn difference(&self, other: &Pixels, of: impl Fn(usize, usize) -> bool) -> f64 {
         assert_eq!((self.width, self.height), (other.width, other.height));
         let (mut sum, mut count) = (0, 0);
-        for (x, y) in (0..self.height).flat_map(|y| (0..self.width).map(move |x| (x, y))).filter(|(x, y)| of(*x, *y)) {
-            sum += self.at(x, y).iter().zip(other.at(x, y)).map(|(a, b)| u64::from(a.abs_diff(b))).sum::<u64>();
+        for (x, y) in
+            (0..self.height).flat_map(|y| (0..self.width).map(move |x| (x, y))).filter(|(x, y)| of(*x, *y))
+        {
+            sum +=
+                self.at(x, y).iter().zip(other.at(x, y)).map(|(a, b)| u64::from(a.abs_diff(b))).sum::<u64>();
             count += 3;
         }
         sum as f64 / f64::from(count)
@@ -97,7 +103,9 @@ fn decoded(jpeg: &[u8]) -> Pixels {
     let file = folder.path().join("a.jpg");
     std::fs::write(&file, jpeg).unwrap();
     let size = process::output(
-        Command::new("ffprobe").args(["-v", "error", "-show_entries", "stream=width,height", "-of", "csv=p=0"]).arg(&file),
+        Command::new("ffprobe")
+            .args(["-v", "error", "-show_entries", "stream=width,height", "-of", "csv=p=0"])
+            .arg(&file),
     );
     let size = String::from_utf8(size.stdout).unwrap();
     let (width, height) = size.trim().split_once(',').unwrap_or_else(|| panic!("no picture: {size:?}"));
@@ -117,7 +125,8 @@ fn raw(ffmpeg: &mut Command) -> Vec<u8> {
 /// Frame `id` (the first is 1) of a clip, as ffmpeg decodes and scales it.
 fn frame_of(clip: &str, id: usize, width: usize, height: usize) -> Pixels {
     let filter = format!("select=eq(n\\,{}),scale={width}:{height}:flags=bilinear", id - 1);
-    let bytes = raw(Command::new("ffmpeg").args(["-v", "error", "-i", clip, "-vf", &filter, "-frames:v", "1"]));
+    let bytes =
+        raw(Command::new("ffmpeg").args(["-v", "error", "-i", clip, "-vf", &filter, "-frames:v", "1"]));
     assert_eq!(bytes.len(), width * height * 3, "frame {id}");
     Pixels { width, height, bytes }
 }
@@ -148,7 +157,10 @@ fn a_snapshot_is_the_frame_that_it_names_at_the_size_asked_for() {
         }
         let found = shown.difference(&frame_of(&clip("long.mp4"), frame, width, height), |_, _| true);
         let other = shown.difference(&frame_of(&clip("long.mp4"), frame + 15, width, height), |_, _| true);
-        assert!(found < LIKE && found < other, "{query}: frame {frame} differs by {found}, another by {other}");
+        assert!(
+            found < LIKE && found < other,
+            "{query}: frame {frame} differs by {found}, another by {other}"
+        );
     }
 }
 
@@ -177,7 +189,10 @@ fn boxes_lie_where_the_datagram_of_that_frame_says() {
         let (left, top, right, bottom) =
             (left as usize, top as usize, (left + value("width")) as usize, (top + value("height")) as usize);
         let differs = |x: usize, y: usize| {
-            let (shown, bare) = (shown.at(x.min(CLIP.0 - 1), y.min(CLIP.1 - 1)), bare.at(x.min(CLIP.0 - 1), y.min(CLIP.1 - 1)));
+            let (shown, bare) = (
+                shown.at(x.min(CLIP.0 - 1), y.min(CLIP.1 - 1)),
+                bare.at(x.min(CLIP.0 - 1), y.min(CLIP.1 - 1)),
+            );
             shown.iter().zip(bare).map(|(a, b)| u32::from(a.abs_diff(b))).sum::<u32>() > 60
         };
         // Lines are two pixels thick, and JPEG halves the resolution of colours.
@@ -185,7 +200,8 @@ fn boxes_lie_where_the_datagram_of_that_frame_says() {
         let beside = (top..bottom).map(|y| [(left, y), (left + 1, y)]);
         let is_drawn = |line: [(usize, usize); 2]| line.into_iter().any(|(x, y)| differs(x, y));
         let edges = below.chain(beside);
-        let (count, drawn) = edges.fold((0, 0), |(count, drawn), line| (count + 1, drawn + usize::from(is_drawn(line))));
+        let (count, drawn) =
+            edges.fold((0, 0), |(count, drawn), line| (count + 1, drawn + usize::from(is_drawn(line))));
         assert!(drawn * 10 >= count * 9, "{drawn} of {count} pixels of the edges of {one}");
         // Boxes with their names, and what JPEG smears around them.
         for y in top.saturating_sub(30)..(bottom + 12).min(CLIP.1) {
@@ -231,8 +247,18 @@ impl Live {
         stream.write_all(request.as_bytes()).unwrap();
         let mut live = Live(BufReader::new(stream), String::new());
         let head = live.head();
-        assert!(head.starts_with("http/1.") && head.contains(" 200 ") && head.contains("cache-control: no-store"), "{head}");
-        live.1 = head.split_once("multipart/x-mixed-replace; boundary=").unwrap().1.split("\r\n").next().unwrap().to_owned();
+        assert!(
+            head.starts_with("http/1.") && head.contains(" 200 ") && head.contains("cache-control: no-store"),
+            "{head}"
+        );
+        live.1 = head
+            .split_once("multipart/x-mixed-replace; boundary=")
+            .unwrap()
+            .1
+            .split("\r\n")
+            .next()
+            .unwrap()
+            .to_owned();
         assert_eq!(live.line(), format!("--{}\r\n", live.1));
         live
     }
@@ -257,7 +283,9 @@ impl Live {
     #[track_caller]
     fn next(&mut self) -> (usize, Vec<u8>) {
         let head = self.head();
-        let field = |name: &str| head.lines().find_map(|line| line.strip_prefix(name)).map(|value| value.trim().to_owned());
+        let field = |name: &str| {
+            head.lines().find_map(|line| line.strip_prefix(name)).map(|value| value.trim().to_owned())
+        };
         assert_eq!(field("content-type:").as_deref(), Some("image/jpeg"), "{head}");
         assert!(field("x-timestamp:").is_some(), "{head}");
         let mut jpeg = vec![0; field("content-length:").unwrap().parse().unwrap()];
@@ -291,7 +319,11 @@ fn nothing_is_made_for_nobody_and_no_more_than_fits_for_who_reads_nothing() {
     let mut stream = http::connect(weir.http);
     // Little fits into what is under way.
     rustix::net::sockopt::set_socket_recv_buffer_size(&stream, 4096).unwrap();
-    stream.write_all(format!("GET /pipelines/{id}/live.mjpeg?fps=30 HTTP/1.0\r\nhost: localhost\r\n\r\n").as_bytes()).unwrap();
+    stream
+        .write_all(
+            format!("GET /pipelines/{id}/live.mjpeg?fps=30 HTTP/1.0\r\nhost: localhost\r\n\r\n").as_bytes(),
+        )
+        .unwrap();
     wait_for("a first picture", || (made(&weir) > 0.0).then_some(()));
     // Frames go on; pictures do not. (What the kernel takes in between is some megabytes at most.)
     let (mut before, mut still) = (made(&weir), 0);
@@ -356,9 +388,15 @@ fn masks_are_black_in_pictures_and_nothing_is_found_behind_them() {
     let frame = check(&weir);
     let shown = snapshot(&weir, &id, "width=640");
     let bare = frame_of(&clip("long.mp4"), shown.frame_id(), CLIP.0, CLIP.1);
-    assert!(shown.picture().difference(&bare, |x, _| x > CLIP.0 / 2 + 8) < LIKE, "the rest is the frame {frame}");
+    assert!(
+        shown.picture().difference(&bare, |x, _| x > CLIP.0 / 2 + 8) < LIKE,
+        "the rest is the frame {frame}"
+    );
     let report = weir.report(&id);
-    assert_eq!(report.at("sources_metadata/0/privacy_masks").to_string(), format!("[{}]", &masks[1..masks.len() - 1]));
+    assert_eq!(
+        report.at("sources_metadata/0/privacy_masks").to_string(),
+        format!("[{}]", &masks[1..masks.len() - 1])
+    );
     // As after a crash: it is read from the disk.
     drop(weir);
     let weir = start();
@@ -411,7 +449,8 @@ fn only_who_may_look_sees_and_only_what_there_is() {
     let tokens = folder.path().join("tokens");
     std::fs::write(&tokens, "page read 0123456789abcdef\nops control fedcba9876543210\n").unwrap();
     let weir = Weir::configured(&format!("[access]\ntokens_file = {:?}\n", tokens.display().to_string()));
-    let (read, control) = ("authorization: Bearer 0123456789abcdef\r\n", "authorization: Bearer fedcba9876543210\r\n");
+    let (read, control) =
+        ("authorization: Bearer 0123456789abcdef\r\n", "authorization: Bearer fedcba9876543210\r\n");
     let body = request::init(&weir.toy(), &request::quoted(&camera()), 9, "").to_string();
     let json = format!("{control}content-type: application/json\r\n");
     let made = ask(weir.http, "POST", "/initialise", &json, &body);
@@ -454,9 +493,13 @@ fn a_source_is_tried_under_the_rules_of_init_and_nothing_remains() {
     let folder = Folder::new();
     let allowed = folder.path().join("a.mp4");
     std::fs::copy(clip("short.mp4"), &allowed).unwrap();
-    let weir =
-        Weir::configured(&format!("[sources]\ndirs = [{:?}]\nhosts = [\"127.0.0.1\"]\n", folder.path().display().to_string()));
-    let look = |body: &str| ask(weir.http, "POST", "/video_sources/snapshot", "content-type: application/json\r\n", body);
+    let weir = Weir::configured(&format!(
+        "[sources]\ndirs = [{:?}]\nhosts = [\"127.0.0.1\"]\n",
+        folder.path().display().to_string()
+    ));
+    let look = |body: &str| {
+        ask(weir.http, "POST", "/video_sources/snapshot", "content-type: application/json\r\n", body)
+    };
     let of = |reference: &str| look(&format!(r#"{{"video_reference": {}}}"#, request::quoted(reference)));
     let reply = of(&allowed.display().to_string());
     let first = frame_of(&clip("short.mp4"), 1, CLIP.0, CLIP.1);

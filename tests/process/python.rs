@@ -1,5 +1,5 @@
-//! Clients in Python: the code of README.md against real services, with `requests` and `supervision` from PyPI in a
-//! virtual environment of their own (`target/venv`, made by `scripts/venv.sh`).
+//! Clients in Python: the code of README.md against real services, with `requests` and `supervision` from
+//! PyPI in a virtual environment of their own (`target/venv`, made by `scripts/venv.sh`).
 
 use crate::support::rtsp::Camera;
 use crate::support::{Json, Weir, clip, process, roboflow, root, udp};
@@ -40,7 +40,8 @@ fn the_readme_s_factory_works_as_printed() {
         // The port is free again when the receiver of the test binds it.
         addresses.push((format!("900{number}"), udp::Receiver::new().port().to_string()));
     }
-    let table: Vec<String> = addresses.iter().map(|(written, real)| format!("\"{written}\": \"{real}\"")).collect();
+    let table: Vec<String> =
+        addresses.iter().map(|(written, real)| format!("\"{written}\": \"{real}\"")).collect();
     let mut factory = Command::new(python());
     factory
         .args(["-W", "error::DeprecationWarning:__main__", "-m", "unittest", "-v", "test_factory"])
@@ -68,7 +69,8 @@ fn metrics_are_what_prometheus_and_openmetrics_parse() {
     // The figures of a frame are there before the next one comes.
     (0..2).for_each(|_| drop(sink.next()));
     let mut reader = Command::new(python());
-    let reader = reader.arg(root().join("tests/python/metrics.py")).arg(format!("http://{}/metrics", weir.http));
+    let reader =
+        reader.arg(root().join("tests/python/metrics.py")).arg(format!("http://{}/metrics", weir.http));
     let output = process::output(reader);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }

@@ -87,7 +87,10 @@ fn a_camera_that_is_not_there_yet_is_waited_for() {
     wait_for("an error in the status", || {
         let report = weir.report(&id);
         let updates = report.get("video_source_status_updates").items();
-        updates.iter().any(|update| update.to_string().contains("Cannot connect to video source")).then_some(())
+        updates
+            .iter()
+            .any(|update| update.to_string().contains("Cannot connect to video source"))
+            .then_some(())
     });
     camera.restart();
     sink.next();
@@ -112,7 +115,9 @@ fn a_muted_camera_is_still_muted_when_it_returns_and_after_a_restart_without_it(
     let goes_away = |camera: &mut Camera, weir: &Weir| {
         camera.kill();
         // One attempt in vain is enough to have forgotten.
-        wait_for("a failed attempt", || (weir.report(&id).at("sources_metadata/0/state").text() == Some("ERROR")).then_some(()));
+        wait_for("a failed attempt", || {
+            (weir.report(&id).at("sources_metadata/0/state").text() == Some("ERROR")).then_some(())
+        });
     };
     goes_away(&mut camera, &weir);
     camera.restart();
@@ -191,13 +196,16 @@ fn a_camera_that_is_back_is_opened_at_once_however_rare_the_attempts_have_become
     let weir = Weir::configured("[capture]\nretry_delay_s = 25.0\n");
     let sink = udp::Receiver::new();
     let id = weir.init(&init(&weir, &format!("rtsp://127.0.0.1:{port}/cam"), sink.port()));
-    wait_for("the first failure", || (complaints(&weir.report(&id), "SourceConnectionError") > 0).then_some(()));
+    wait_for("the first failure", || {
+        (complaints(&weir.report(&id), "SourceConnectionError") > 0).then_some(())
+    });
     // Long enough for a probe in vain.
     assert_eq!(sink.count_for(Duration::from_millis(1500)), 0);
     let camera = Scripted::start_on(port, Script::of("clips/baseline.mp4"));
     let back = Instant::now();
     sink.next();
-    // The bar of 1.5 s is measured by `make soak`; the attempt itself would have come after 20 s at the earliest.
+    // The bar of 1.5 s is measured by `make soak`; the attempt itself would have come after 20 s at the
+    // earliest.
     assert!(back.elapsed() < Duration::from_secs(10), "{:?}", back.elapsed());
     assert_eq!(camera.asked("DESCRIBE"), 1);
 }
@@ -262,8 +270,11 @@ fn whatever_ends_a_worker_is_one_update_and_another_worker() {
 
 #[test]
 fn a_camera_with_one_session_is_played_again_after_a_worker_died_without_farewell() {
-    let camera =
-        Scripted::start(Script { sessions: 1, session_timeout: Duration::from_secs(3), ..Script::of("clips/baseline.mp4") });
+    let camera = Scripted::start(Script {
+        sessions: 1,
+        session_timeout: Duration::from_secs(3),
+        ..Script::of("clips/baseline.mp4")
+    });
     let weir = Weir::start();
     let sink = udp::Receiver::new();
     let id = weir.init(&init(&weir, &camera.url(), sink.port()));
@@ -295,7 +306,8 @@ fn https_camera() -> Server {
     let config = tls_server();
     let picture = std::fs::read(crate::support::clip("clips/colour.jpg")).unwrap();
     Server::start(move |connection, _| {
-        let mut stream = StreamOwned::new(ServerConnection::new(config.clone()).unwrap(), connection.try_clone()?);
+        let mut stream =
+            StreamOwned::new(ServerConnection::new(config.clone()).unwrap(), connection.try_clone()?);
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
             let mut byte = [0];
@@ -303,7 +315,10 @@ fn https_camera() -> Server {
             head.push(byte[0]);
         }
         let length = picture.len();
-        write!(stream, "HTTP/1.1 200 OK\r\nContent-Type: image/jpeg\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n")?;
+        write!(
+            stream,
+            "HTTP/1.1 200 OK\r\nContent-Type: image/jpeg\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
+        )?;
         stream.write_all(&picture)?;
         stream.conn.send_close_notify();
         stream.flush()?;
@@ -319,9 +334,11 @@ fn behind_tls(port: u16) -> Server {
         let mut camera = TcpStream::connect(("127.0.0.1", port))?;
         camera.set_read_timeout(TURN)?;
         connection.set_read_timeout(TURN)?;
-        let mut client = StreamOwned::new(ServerConnection::new(config.clone()).unwrap(), connection.try_clone()?);
+        let mut client =
+            StreamOwned::new(ServerConnection::new(config.clone()).unwrap(), connection.try_clone()?);
         let mut bytes = [0; 65536];
-        let is_early = |error: &std::io::Error| matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut);
+        let is_early =
+            |error: &std::io::Error| matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut);
         loop {
             match client.read(&mut bytes) {
                 Ok(0) => return Ok(()),

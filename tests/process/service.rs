@@ -1,4 +1,5 @@
-//! The real binary as a process: several pipelines, the end of things, and everything that goes wrong around it.
+//! The real binary as a process: several pipelines, the end of things, and everything that goes wrong around
+//! it.
 
 use crate::support::request::{self, quoted};
 use crate::support::weir::{children, command, follow, signal};
@@ -27,8 +28,10 @@ fn frame_id(datagram: &Json) -> f64 {
 fn four_pipelines_at_once_each_send_every_frame_of_their_file() {
     let weir = Weir::start();
     let sinks: Vec<udp::Receiver> = (0..4).map(|_| udp::Receiver::new()).collect();
-    let ids: Vec<String> =
-        sinks.iter().map(|sink| weir.init(&init(&weir, &quoted(&clip("short.mp4")), sink.port(), ""))).collect();
+    let ids: Vec<String> = sinks
+        .iter()
+        .map(|sink| weir.init(&init(&weir, &quoted(&clip("short.mp4")), sink.port(), "")))
+        .collect();
     assert_eq!(weir.list(), ids, "in the order of creation");
     for sink in &sinks {
         let frames: Vec<f64> = (0..60).map(|_| frame_id(&sink.next())).collect();
@@ -104,7 +107,10 @@ fn sigterm_drains_and_the_next_start_gets_the_same_ports() {
     assert_eq!(status.code(), Some(0));
     assert!(took < Duration::from_secs(5), "the drain took {took:?}");
     for worker in workers {
-        assert!(!std::path::Path::new(&format!("/proc/{worker}")).exists(), "worker {worker} outlived the service");
+        assert!(
+            !std::path::Path::new(&format!("/proc/{worker}")).exists(),
+            "worker {worker} outlived the service"
+        );
     }
     let again = Weir::start_with(|command| {
         command.env("STREAM_MANAGER_PORT", tcp.port().to_string());
@@ -152,11 +158,9 @@ fn a_killed_worker_is_replaced_and_the_others_do_not_notice() {
     let after = frame_id(&struck.next());
     assert!(after > before, "frame ids go on across workers: {before}, then {after}");
     let report = weir.wait_state(&id, "RUNNING");
-    let complaint = report
-        .get("video_source_status_updates")
-        .items()
-        .iter()
-        .any(|update| update.get("severity").number() >= Some(30.0) && update.at("payload/source_id").number() == Some(0.0));
+    let complaint = report.get("video_source_status_updates").items().iter().any(|update| {
+        update.get("severity").number() >= Some(30.0) && update.at("payload/source_id").number() == Some(0.0)
+    });
     assert!(complaint, "the loss is visible: {report}");
     let untouched = weir.report(&other);
     assert_eq!(untouched.get("video_source_status_updates").items().len(), 4, "{untouched}");
@@ -189,7 +193,7 @@ fn tcp_messages_may_come_in_any_pieces() {
     assert!(tcp::exchange(weir.tcp, &twice).contains("success"));
 }
 
-/// Bytes on the TCP door, the error type and class that answer them.
+/// Bytes on the TCP listener, the error type and class that answer them.
 #[test]
 fn bad_bytes_on_tcp_are_answered_in_the_protocol() {
     let mut weir = Weir::start();
@@ -252,7 +256,12 @@ fn bad_requests_on_http_are_refused_and_the_service_goes_on() {
         ("POST", "/pause/x", b"any body is ignored", 404),
     ] {
         let response = http::request(weir.http, method, path, &json, body);
-        assert_eq!(response.status, status, "{method} {path} {:?} -> {response:?}", String::from_utf8_lossy(body));
+        assert_eq!(
+            response.status,
+            status,
+            "{method} {path} {:?} -> {response:?}",
+            String::from_utf8_lossy(body)
+        );
     }
     // No HTTP at all, endless headers, a length that lies: refused or closed, soon.
     let many_headers = format!("GET / HTTP/1.1\r\n{}\r\n", "x: y\r\n".repeat(20_000));
@@ -265,7 +274,8 @@ fn bad_requests_on_http_are_refused_and_the_service_goes_on() {
         b"POST /initialise HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n",
     ] {
         let answer = http::exchange(weir.http, bytes);
-        let line = String::from_utf8_lossy(answer.split(|byte| *byte == b'\n').next().unwrap_or(&[])).into_owned();
+        let line =
+            String::from_utf8_lossy(answer.split(|byte| *byte == b'\n').next().unwrap_or(&[])).into_owned();
         assert!(answer.is_empty() || line.contains(" 4"), "{:?} -> {line}", String::from_utf8_lossy(bytes));
     }
     for bytes in [many_headers, long_line] {
@@ -343,7 +353,8 @@ fn a_cached_model_needs_no_key_and_no_network() {
     let offline = Weir::start_with(|command| {
         command.env("MODEL_CACHE_DIR", first.cache.path());
     });
-    let request = Json::parse(&registry_init("toy/2", sink.port()).to_string().replace(roboflow::GOOD_KEY, "bad-key"));
+    let request =
+        Json::parse(&registry_init("toy/2", sink.port()).to_string().replace(roboflow::GOOD_KEY, "bad-key"));
     offline.init(&request);
 }
 
@@ -373,16 +384,24 @@ fn damaged_and_missing_sources_are_told_in_status_and_can_be_terminated() {
     for source in sources {
         let reply = weir.ask(&init(&weir, &quoted(&source), sink.port(), ""));
         assert!(!reply.to_string().contains("hunter2"), "{reply}");
-        if let (Some("success"), Some(id)) = (reply.at("response/status").text(), reply.get("pipeline_id").text()) {
+        if let (Some("success"), Some(id)) =
+            (reply.at("response/status").text(), reply.get("pipeline_id").text())
+        {
             let report = wait_for(&format!("an error in the status of {source}"), || {
                 let report = weir.report(id);
                 let updates = report.get("video_source_status_updates").items();
-                updates.iter().any(|update| update.get("severity").number() >= Some(30.0)).then_some(report.clone())
+                updates
+                    .iter()
+                    .any(|update| update.get("severity").number() >= Some(30.0))
+                    .then_some(report.clone())
             });
             assert!(!report.to_string().contains("hunter2"), "{report}");
             assert_eq!(weir.order("terminate", id).get("status").text(), Some("success"), "{source}");
         } else {
-            assert!(reply.at("response/error_message").text().is_some_and(|text| !text.is_empty()), "{reply}");
+            assert!(
+                reply.at("response/error_message").text().is_some_and(|text| !text.is_empty()),
+                "{reply}"
+            );
         }
     }
     assert_eq!(weir.list(), Vec::<String>::new());
@@ -392,19 +411,23 @@ fn damaged_and_missing_sources_are_told_in_status_and_can_be_terminated() {
 
 #[test]
 fn a_file_whose_pictures_need_more_memory_than_is_allowed_names_the_key_and_is_read_once() {
-    let weir = Weir::configured("[capture]\nworker_memory_bytes = 16777216\nworker_memory_max_bytes = 16777216\n");
+    let weir =
+        Weir::configured("[capture]\nworker_memory_bytes = 16777216\nworker_memory_max_bytes = 16777216\n");
     let sink = udp::Receiver::new();
     let id = weir.init(&init(&weir, &quoted(&clip("short.mp4")), sink.port(), ""));
     let report = wait_for("the refusal", || {
         let report = weir.report(&id);
         let updates = report.get("video_source_status_updates").items();
-        let names = |update: &Json| update.to_string().contains("capture.worker_memory_max_bytes allows 16 MiB");
+        let names =
+            |update: &Json| update.to_string().contains("capture.worker_memory_max_bytes allows 16 MiB");
         updates.iter().any(names).then_some(report.clone())
     });
     assert!(!report.to_string().contains("CaptureWorkerError"), "{report}");
     wait_for("the end of the attempts", || {
         let page = weir.get("/metrics").body;
-        page.lines().any(|line| line.starts_with("weir_source_finished") && line.ends_with(" 1")).then_some(())
+        page.lines()
+            .any(|line| line.starts_with("weir_source_finished") && line.ends_with(" 1"))
+            .then_some(())
     });
     let page = weir.get("/metrics").body;
     let workers = page.lines().find(|line| line.starts_with("weir_source_workers"));
@@ -430,7 +453,8 @@ fn a_taken_port_a_bad_setting_and_a_bad_flag_have_their_exit_codes() {
         (&["explode"], &[], 64, "explode"),
     ];
     for (arguments, environment, code, named) in table {
-        let output = process::output(command(cache.path()).args(*arguments).envs(environment.iter().copied()));
+        let output =
+            process::output(command(cache.path()).args(*arguments).envs(environment.iter().copied()));
         let said = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(*code), "{arguments:?} {environment:?}: {said}");
         assert!(said.contains(named), "{arguments:?}: {said}");
@@ -507,7 +531,9 @@ fn workers_log_at_the_level_of_the_service_however_it_was_told() {
         weir.init(&init(&weir, &stream("short.mp4"), sink.port(), ""));
         sink.next();
         if expected {
-            wait_for("the worker's line", || weir.log().contains("event=source_open source=file://").then_some(()));
+            wait_for("the worker's line", || {
+                weir.log().contains("event=source_open source=file://").then_some(())
+            });
         } else {
             assert!(!weir.log().contains("event=source_open source=file://"), "{}", weir.log());
         }
@@ -519,16 +545,21 @@ fn workers_log_at_the_level_of_the_service_however_it_was_told() {
 fn a_page_that_points_its_name_at_the_loopback_is_not_answered() {
     let ask = |weir: &Weir, request: &str| http::parse(&http::exchange(weir.http, request.as_bytes()));
     let status = |weir: &Weir, host: &str| {
-        let answer = ask(weir, &format!("GET /list_pipelines HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n"));
+        let answer =
+            ask(weir, &format!("GET /list_pipelines HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n"));
         assert_eq!(answer.header("x-content-type-options"), Some("nosniff"));
         answer.status
     };
     let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
     let weir = Weir::start();
-    for host in ["127.0.0.1", "10.1.2.3:8080", "[::1]:99", "localhost", "LocalHost:1", &name, &format!("{name}:80")] {
+    for host in
+        ["127.0.0.1", "10.1.2.3:8080", "[::1]:99", "localhost", "LocalHost:1", &name, &format!("{name}:80")]
+    {
         assert_eq!(status(&weir, host), 200, "{host}");
     }
-    for host in ["evil.example", "evil.example:8080", "localhost.evil.example", "127.0.0.1.evil.example", "a b"] {
+    for host in
+        ["evil.example", "evil.example:8080", "localhost.evil.example", "127.0.0.1.evil.example", "a b"]
+    {
         assert_eq!(status(&weir, host), 421, "{host}");
     }
     assert_eq!(ask(&weir, "GET /list_pipelines HTTP/1.0\r\n\r\n").status, 200, "older than the field");

@@ -1,5 +1,5 @@
-//! The bars that take long: `make soak` runs them in full, on a release build and a machine that is otherwise quiet.
-//! Without `WEIR_SOAK` they run small, to prove that they run at all, and no bar of speed is asserted.
+//! The bars that take long: `make soak` runs them in full, on a release build and a machine that is otherwise
+//! quiet. Without `WEIR_SOAK` they run small, to prove that they run at all, and no bar of speed is asserted.
 
 use crate::support::process::{self, descriptors};
 use crate::support::script::{Camera, Script, units};
@@ -18,8 +18,8 @@ fn init(weir: &Weir, url: &str, port: u16) -> Json {
     request::init(&weir.toy(), &request::quoted(url), port, "")
 }
 
-/// Ten seconds of 720p at 15 fps, 2 Mbit/s, a key frame every second and no B-frames, as a camera sends it; the small
-/// clip instead where the bars do not count.
+/// Ten seconds of 720p at 15 fps, 2 Mbit/s, a key frame every second and no B-frames, as a camera sends it;
+/// the small clip instead where the bars do not count.
 fn camera() -> Camera {
     if !in_full() {
         return Camera::start(Script { fps: 15.0, ..Script::of("clips/baseline.mp4") });
@@ -29,7 +29,10 @@ fn camera() -> Camera {
     let mut ffmpeg = Command::new("ffmpeg");
     ffmpeg
         .args(["-v", "error", "-f", "lavfi", "-i", "testsrc2=size=1280x720:rate=15:duration=10"])
-        .args(["-c:v", "libx264", "-pix_fmt", "yuv420p", "-preset", "veryfast", "-bf", "0", "-g", "15", "-b:v", "2M"])
+        .args([
+            "-c:v", "libx264", "-pix_fmt", "yuv420p", "-preset", "veryfast", "-bf", "0", "-g", "15", "-b:v",
+            "2M",
+        ])
         .arg(&file);
     assert!(process::output(&mut ffmpeg).status.success(), "ffmpeg (scripts/setup.sh test installs it)");
     Camera::start(Script { fps: 15.0, ..Script::units(units(&file)) })
@@ -62,10 +65,14 @@ fn sixteen_cameras_on_one_small_machine() {
         counts.into_iter().map(|count| count.join().unwrap()).collect()
     });
     let rates: Vec<f64> = counts.iter().map(|count| *count as f64 / seconds as f64).collect();
-    let pss: Vec<u64> = weir.workers().into_iter().map(|pid| proc_bytes(pid, "smaps_rollup", "Pss:")).collect();
+    let pss: Vec<u64> =
+        weir.workers().into_iter().map(|pid| proc_bytes(pid, "smaps_rollup", "Pss:")).collect();
     let slowest = rates.iter().copied().fold(f64::INFINITY, f64::min);
     let largest = pss.iter().max().copied().unwrap_or(0);
-    println!("{cameras} cameras: slowest {slowest:.2} fps, largest worker {:.1} MiB PSS", largest as f64 / f64::from(1 << 20));
+    println!(
+        "{cameras} cameras: slowest {slowest:.2} fps, largest worker {:.1} MiB PSS",
+        largest as f64 / f64::from(1 << 20)
+    );
     assert_eq!(pss.len(), cameras);
     assert!(rates.iter().all(|rate| *rate > 0.0), "{rates:?}");
     if in_full() {
@@ -74,7 +81,8 @@ fn sixteen_cameras_on_one_small_machine() {
     }
 }
 
-/// Bar: 12 ms at 720p, half of all frames. From the arrival of a frame's last packet to its slot being announced.
+/// Bar: 12 ms at 720p, half of all frames. From the arrival of a frame's last packet to its slot being
+/// announced.
 #[test]
 fn from_arrival_to_slot() {
     let camera = camera();
@@ -101,8 +109,9 @@ fn from_arrival_to_slot() {
 fn init_and_terminate_again_and_again() {
     let rounds = if in_full() { 1000 } else { 20 };
     let camera = Camera::start(Script::of("clips/baseline.mp4"));
-    // Large blocks go back to the system as soon as they are free, as under musl. Else glibc keeps what each inference thread
-    // once took for a model: steps of 8 MB at any round, one per thread, that would hide what grows.
+    // Large blocks go back to the system as soon as they are free, as under musl. Else glibc keeps what each
+    // inference thread once took for a model: steps of 8 MB at any round, one per thread, that would hide
+    // what grows.
     let weir = Weir::start_with(|command| {
         command.env("MALLOC_MMAP_THRESHOLD_", "131072");
     });
@@ -122,7 +131,10 @@ fn init_and_terminate_again_and_again() {
     }
     wait_for("the last worker to be gone", || weir.workers().is_empty().then_some(()));
     let after = (proc_bytes(weir.pid(), "status", "VmRSS:"), descriptors(weir.pid()));
-    println!("{rounds} rounds in {:.1} s: RSS and descriptors {before:?} → {after:?}", started.elapsed().as_secs_f64());
+    println!(
+        "{rounds} rounds in {:.1} s: RSS and descriptors {before:?} → {after:?}",
+        started.elapsed().as_secs_f64()
+    );
     assert!(after.1 <= before.1 + 2, "descriptors: {before:?} → {after:?}");
     assert!(!in_full() || after.0 <= before.0 + (1 << 20), "bytes: {before:?} → {after:?}");
 }

@@ -1,5 +1,5 @@
-//! What survives: the state directory under kills, damage and a full disk, restarts with many pipelines, and pipelines that
-//! the configuration declares. Over the real binary.
+//! What survives: the state directory under kills, damage and a full disk, restarts with many pipelines, and
+//! pipelines that the configuration declares. Over the real binary.
 //!
 //! `WEIR_SOAK_KILLS` sets how often the service is killed (`make soak`).
 
@@ -14,8 +14,9 @@ use std::time::{Duration, Instant};
 /// Kills of one run, unless `WEIR_SOAK_KILLS` says more.
 const KILLS: usize = 12;
 
-/// From the start of the process to the first datagram of each of 16 restored pipelines (issue 6). The test allows more than
-/// the 2 s of the promise: other tests run beside it on the same cores; docs/measurements.md has the figure.
+/// From the start of the process to the first datagram of each of 16 restored pipelines (issue 6). The test
+/// allows more than the 2 s of the promise: other tests run beside it on the same cores; docs/measurements.md
+/// has the figure.
 const RESTORED: Duration = Duration::from_secs(6);
 
 /// A service whose pipelines survive in `state`, with the toy model of `models`.
@@ -74,7 +75,9 @@ fn work_until_killed(weir: &Weir, request: &str, mut known: Known, killed: &Atom
             }
         }
         match try_ask(weir, request) {
-            Some(reply) if succeeded(&reply) => known.alive.push(reply.get("pipeline_id").text().unwrap().to_owned()),
+            Some(reply) if succeeded(&reply) => {
+                known.alive.push(reply.get("pipeline_id").text().unwrap().to_owned())
+            }
             Some(reply) => panic!("{reply}"),
             None => break,
         }
@@ -89,13 +92,16 @@ fn is_whole(state: &Path) {
     let (header, document) = text.split_once('\n').expect("a header");
     let sum = header.strip_prefix("weir-pipelines 2 ").expect("magic and version");
     assert_eq!(u32::from_str_radix(sum, 16), Ok(crc32fast::hash(document.as_bytes())));
-    document.lines().for_each(|line| assert_eq!(Json::parse(line).keys(), ["id", "muted", "declared", "init"]));
+    document
+        .lines()
+        .for_each(|line| assert_eq!(Json::parse(line).keys(), ["id", "muted", "declared", "init"]));
     assert!(!state.join("pipelines.damaged").exists());
 }
 
 #[test]
 fn acknowledged_pipelines_survive_a_kill_at_any_moment() {
-    let kills = std::env::var("WEIR_SOAK_KILLS").map_or(KILLS, |count| count.parse().expect("WEIR_SOAK_KILLS is a number"));
+    let kills = std::env::var("WEIR_SOAK_KILLS")
+        .map_or(KILLS, |count| count.parse().expect("WEIR_SOAK_KILLS is a number"));
     let (state, models, sink) = (Folder::new(), models(), udp::Receiver::new());
     let request = init(models.path(), sink.port());
     let mut known = Known::default();
@@ -138,8 +144,11 @@ fn sixteen_pipelines_are_back_soon_after_a_restart() {
     let (state, models) = (Folder::new(), models());
     let sinks: Vec<udp::Receiver> = (0..16).map(|_| udp::Receiver::new()).collect();
     let first = serve(state.path(), models.path(), |_| {});
-    let ids: Vec<String> = sinks.iter().map(|sink| first.init(&Json::parse(&init(models.path(), sink.port())))).collect();
-    assert!(succeeded(&first.ask(&Json::parse(&format!(r#"{{"type": "mute", "pipeline_id": "{}"}}"#, ids[3])))));
+    let ids: Vec<String> =
+        sinks.iter().map(|sink| first.init(&Json::parse(&init(models.path(), sink.port())))).collect();
+    assert!(succeeded(
+        &first.ask(&Json::parse(&format!(r#"{{"type": "mute", "pipeline_id": "{}"}}"#, ids[3])))
+    ));
     let (status, _) = first.stop();
     assert_eq!(status.code(), Some(0));
     sinks.iter().for_each(udp::Receiver::drain);
@@ -151,13 +160,13 @@ fn sixteen_pipelines_are_back_soon_after_a_restart() {
         assert!(sink.text_within(RESTORED).is_some(), "pipeline {number} sends nothing");
     }
     let took = start.elapsed();
-    println!("16 pipelines: doors after {ready:?}, the last first datagram after {took:?}");
+    println!("16 pipelines: listeners after {ready:?}, the last first datagram after {took:?}");
     assert!(took < RESTORED, "the last first datagram came after {took:?}");
     second.wait_state(&ids[3], "MUTED");
 }
 
-/// A terminate that takes long, because its worker does not listen, ends after the service was told to stop. What it then
-/// writes must not be an empty table.
+/// A terminate that takes long, because its worker does not listen, ends after the service was told to stop.
+/// What it then writes must not be an empty table.
 #[test]
 fn a_terminate_during_the_drain_keeps_the_others() {
     let (state, models, sink) = (Folder::new(), models(), udp::Receiver::new());
@@ -192,7 +201,9 @@ fn a_terminate_that_nobody_waits_for_is_not_undone_by_a_restart() {
     wait_for("the pipeline to leave the list", || weir.list().is_empty().then_some(()));
     drop(client);
     let file = state.path().join("pipelines.json");
-    wait_for("the state file without it", || (!std::fs::read_to_string(&file).unwrap().contains(&id)).then_some(()));
+    wait_for("the state file without it", || {
+        (!std::fs::read_to_string(&file).unwrap().contains(&id)).then_some(())
+    });
     drop(weir);
     assert_eq!(serve(state.path(), models.path(), |_| {}).list(), Vec::<String>::new());
 }
@@ -212,7 +223,12 @@ fn an_init_that_nobody_waits_for_leaves_nothing() {
     let key = format!(r#", "api_key": "{}""#, roboflow::GOOD_KEY);
     let body = request::init("slow/1", &video, sink.port(), &key).to_string();
     let mut client = http::connect(weir.http);
-    write!(client, "POST /initialise HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n\r\n{body}", body.len()).unwrap();
+    write!(
+        client,
+        "POST /initialise HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .unwrap();
     wait_for("the pipeline to be listed", || (weir.list().len() == 1).then_some(()));
     drop(client);
     assert_eq!(weir.post("/initialise", &body).status, 503);
@@ -273,7 +289,10 @@ fn a_damaged_state_file_is_set_aside_and_told() {
         ("empty", Vec::new()),
         ("cut", good[..good.len() / 2].to_vec()),
         ("flipped", flipped),
-        ("another version", String::from_utf8(good.clone()).unwrap().replace("pipelines 2 ", "pipelines 3 ").into_bytes()),
+        (
+            "another version",
+            String::from_utf8(good.clone()).unwrap().replace("pipelines 2 ", "pipelines 3 ").into_bytes(),
+        ),
         ("noise", vec![0xA5; 10_000]),
         ("too large", vec![b' '; 9 << 20]),
     ] {
@@ -320,7 +339,7 @@ fn a_full_disk_or_a_directory_that_cannot_be_written_refuses_init_and_nothing_el
 #[test]
 fn declared_pipelines_start_at_boot_and_follow_their_files() {
     let (state, models, folder) = (Folder::new(), models(), Folder::new());
-    let (door, yard) = (udp::Receiver::new(), udp::Receiver::new());
+    let (listener, yard) = (udp::Receiver::new(), udp::Receiver::new());
     let declare = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
     let configuration = folder.path().join("weir.toml");
     std::fs::write(&configuration, format!("[service]\npipelines_dir = {:?}\n", folder.path())).unwrap();
@@ -329,10 +348,10 @@ fn declared_pipelines_start_at_boot_and_follow_their_files() {
             command.arg("--config").arg(&configuration);
         })
     };
-    declare("front-door.json", &init(models.path(), door.port()));
+    declare("front-door.json", &init(models.path(), listener.port()));
     declare("broken.json", "{");
     let weir = serve();
-    door.next();
+    listener.next();
     assert!(weir.log().contains("broken.json"), "{}", weir.log());
     let ids = weir.list();
     assert_eq!(ids.len(), 1);
@@ -355,10 +374,12 @@ fn declared_pipelines_start_at_boot_and_follow_their_files() {
     yard.next();
 
     // Changed: the same pipeline, by its new file. Removed: gone.
-    declare("yard.json", &init(models.path(), door.port()).replace("\"max_fps\": 5", "\"max_fps\": 4"));
+    declare("yard.json", &init(models.path(), listener.port()).replace("\"max_fps\": 5", "\"max_fps\": 4"));
     let second = weir.list()[1].clone();
     hang_up();
-    wait_for("the old destination to fall silent", || (yard.count_for(Duration::from_millis(600)) == 0).then_some(()));
+    wait_for("the old destination to fall silent", || {
+        (yard.count_for(Duration::from_millis(600)) == 0).then_some(())
+    });
     assert_eq!(weir.list()[1], second);
     std::fs::remove_file(folder.path().join("yard.json")).unwrap();
     hang_up();

@@ -1,7 +1,8 @@
-//! Cameras behind a real kernel's V4L2: weir in a guest of qemu's, the kernel's test cameras (`vivid`) there, clients here.
+//! Cameras behind a real kernel's V4L2: weir in a guest of qemu's, the kernel's test cameras (`vivid`) there,
+//! clients here.
 //!
-//! One guest for all steps: booting it is what costs. The cameras show one colour each time, and the toy model names it:
-//! a wrong format, stride or order of planes is a wrong name.
+//! One guest for all steps: booting it is what costs. The cameras show one colour each time, and the toy
+//! model names it: a wrong format, stride or order of planes is a wrong name.
 
 use crate::support::guest::{self, Guest, UsbCamera};
 use crate::support::{Json, PATIENCE, udp};
@@ -125,7 +126,9 @@ fn every_format_shows_the_right_colours(guest: &Guest) {
     show(guest, 0, "osd_text_mode=2");
     for format in ["NV12", "YUYV", "UYVY", "YU12", "BGR3", "RGB3"] {
         // Another program left a padded stride behind: it must not become ours unnoticed.
-        guest.run(&format!("v4l2-ctl -d0 --set-fmt-video=width=320,height=180,pixelformat={format},bytesperline=2048"));
+        guest.run(&format!(
+            "v4l2-ctl -d0 --set-fmt-video=width=320,height=180,pixelformat={format},bytesperline=2048"
+        ));
         let code = u32::from_le_bytes(format.as_bytes().try_into().unwrap());
         let properties = format!(r#"{{"fourcc": {code}, "frame_width": 320, "frame_height": 180}}"#);
         let watch = Watch::start(guest, "0", &properties);
@@ -143,7 +146,7 @@ fn every_format_shows_the_right_colours(guest: &Guest) {
 
 fn a_camera_whose_planes_lie_apart_shows_the_right_colours(guest: &Guest) {
     show(guest, 2, "osd_text_mode=2");
-    // Planes with memory of their own, and formats of one plane through the same door.
+    // Planes with memory of their own, and formats of one plane through the same listener.
     for format in ["NM12", "YM12", "NV12", "YU12", "YUYV", "RGB3"] {
         let properties = format!(r#"{{"fourcc": "{format}", "frame_width": 320, "frame_height": 180}}"#);
         let watch = Watch::start(guest, "2", &properties);
@@ -168,7 +171,8 @@ fn properties_take_effect(guest: &Guest) {
     assert_eq!(watch.report().at("sources_metadata/0/source_properties/fps").number(), Some(10.0));
     // By frame ids: a slow machine drops frames, and the camera's clock is what counts.
     let (first, last) = (&frames[1], &frames[11]);
-    let interval = (seconds(last) - seconds(first)).rem_euclid(86_400.0) / (frame_id(last) - frame_id(first)) as f64;
+    let interval =
+        (seconds(last) - seconds(first)).rem_euclid(86_400.0) / (frame_id(last) - frame_id(first)) as f64;
     assert!((0.08..=0.125).contains(&interval), "a frame every {interval:.3} s");
     assert_eq!(guest.run("v4l2-ctl -d0 -C brightness,saturation"), "brightness: 131\nsaturation: 0");
     assert_eq!(frames[11].get("predictions").items(), [], "without saturation there is no red");
@@ -179,7 +183,8 @@ fn properties_take_effect(guest: &Guest) {
 
 fn check_describes_the_devices(guest: &Guest) {
     let said = guest.run("WEIR_OFFLINE=1 weir check");
-    let has = |begin: &str, part: &str| said.lines().any(|line| line.starts_with(begin) && line.contains(part));
+    let has =
+        |begin: &str, part: &str| said.lines().any(|line| line.starts_with(begin) && line.contains(part));
     for device in ["/dev/video0", "/dev/video1", "/dev/video2"] {
         assert!(has(&format!("camera   {device} "), "vivid"), "{said}");
         assert!(has(&format!("format   {device} YUYV "), "640x480 at "), "{said}");
@@ -200,7 +205,12 @@ fn refusals_are_named(guest: &Guest) {
         (r#""/dev/v4l/by-id/nobody""#, "{}".to_owned(), "SourceConnectionError", "there is no such device"),
         // `/dev/null` under another name (tests/vm/init).
         ("7", "{}".to_owned(), "SourceUnsupportedError", "the device is no camera"),
-        ("1", format!(r#"{{"fourcc": {mjpg}}}"#), "SourceUnsupportedError", "no pixel format MJPG: the camera offers "),
+        (
+            "1",
+            format!(r#"{{"fourcc": {mjpg}}}"#),
+            "SourceUnsupportedError",
+            "no pixel format MJPG: the camera offers ",
+        ),
     ];
     for (reference, properties, class, words) in refused {
         let watch = Watch::start(guest, reference, &properties);
@@ -224,8 +234,8 @@ fn workers_are_confined(guest: &Guest) {
     let workers = guest.workers();
     let [worker] = workers.as_slice() else { panic!("one worker, not {workers:?}") };
     assert_eq!(guest.process_status(*worker, "Seccomp"), "2", "a filter is installed");
-    // Three programs for each of two stages: while the camera is opened, and once it is open. On arm64 this also says that
-    // their numbers are right: the camera plays, and nothing in the kernel's log was stopped.
+    // Three programs for each of two stages: while the camera is opened, and once it is open. On arm64 this
+    // also says that their numbers are right: the camera plays, and nothing in the kernel's log was stopped.
     assert_eq!(guest.process_status(*worker, "Seccomp_filters"), "6");
     assert_eq!(guest.process_status(*worker, "NoNewPrivs"), "1");
     let resident = guest.process_status(*worker, "VmRSS");
@@ -254,7 +264,9 @@ fn faults_of_a_driver_are_survived(guest: &Guest) {
     assert!(!guest.workers().contains(&worker), "a new worker has it");
     watch.terminate();
     // A driver that does not start at the first attempt.
-    for fault in ["inject_vidioc_reqbufs_error=1", "inject_vidioc_streamon_error=1", "inject_vidioc_qbuf_error=1"] {
+    for fault in
+        ["inject_vidioc_reqbufs_error=1", "inject_vidioc_streamon_error=1", "inject_vidioc_qbuf_error=1"]
+    {
         show(guest, 0, fault);
         let watch = Watch::start(guest, "0", "{}");
         watch.next();
@@ -272,7 +284,10 @@ fn unplugged_and_plugged_again(guest: &Guest) {
     while let Some(text) = watch.sink.text_within(Duration::from_millis(1)) {
         before = frame_id(&Json::parse(&text));
     }
-    assert_eq!(guest.run("echo vivid.0 > /sys/bus/platform/drivers/vivid/bind; ls /dev/video0"), "/dev/video0");
+    assert_eq!(
+        guest.run("echo vivid.0 > /sys/bus/platform/drivers/vivid/bind; ls /dev/video0"),
+        "/dev/video0"
+    );
     let back = Instant::now();
     let after = watch.next_id();
     println!("frames again after {:.1} s", back.elapsed().as_secs_f64());

@@ -1,5 +1,5 @@
-//! The newer Roboflow routes: pipelines from a workflow whose results are kept and asked for. With Roboflow's own client:
-//! `make sdk`.
+//! The newer Roboflow routes: pipelines from a workflow whose results are kept and asked for. With Roboflow's
+//! own client: `make sdk`.
 
 use crate::support::{Json, Weir, clip, wait_for};
 
@@ -25,7 +25,10 @@ fn start(weir: &Weir, more: &str) -> String {
 #[test]
 fn results_of_a_workflow_are_kept_until_they_are_asked_for() {
     let weir = Weir::start();
-    let id = start(&weir, r#", "sink_configuration": {"type": "MemorySinkConfiguration", "results_buffer_size": 4}"#);
+    let id = start(
+        &weir,
+        r#", "sink_configuration": {"type": "MemorySinkConfiguration", "results_buffer_size": 4}"#,
+    );
     let path = |word: &str| format!("/inference_pipelines/{id}/{word}");
     assert_eq!(weir.get("/inference_pipelines/list").json().at("pipelines/0").text(), Some(id.as_str()));
     weir.wait_state(&id, "ENDED");
@@ -69,7 +72,8 @@ fn a_pipeline_that_sends_datagrams_keeps_no_results() {
     let id = weir.init(&init);
     let response = weir.get(&format!("/inference_pipelines/{id}/consume"));
     assert_eq!(response.status, 400, "{response:?}");
-    let refused = weir.post("/inference_pipelines/initialise", &workflow(&weir, "").replace("object_detection", "ocr"));
+    let refused =
+        weir.post("/inference_pipelines/initialise", &workflow(&weir, "").replace("object_detection", "ocr"));
     assert_eq!(refused.status, 400);
     assert!(refused.body.contains("ocr_model@v2"), "{refused:?}");
     assert_eq!(weir.get("/inference_pipelines/nothing/known").status, 404);

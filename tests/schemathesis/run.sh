@@ -40,7 +40,7 @@ STREAM_MANAGER_PORT=0 STREAM_MANAGEMENT_API_PORT=0 MODEL_CACHE_DIR="$work/cache"
 pid=$!
 trap 'kill "$pid" "$registry" 2>/dev/null; wait "$pid" 2>/dev/null || true; rm -rf "$work"' EXIT
 exec 3<"$work/log"
-# The two lines it says when both doors are open; an early end closes the pipe.
+# The two lines it says when both listeners are open; an early end closes the pipe.
 http=
 while [ -z "$http" ] && read -r line <&3; do
   case $line in http=*) http=${line#http=} ;; esac

@@ -1,5 +1,5 @@
-//! Stand-ins for NVIDIA's libraries and `trtexec`, made with g++ from this folder, and the models they run. For the unit
-//! tests of src/infer/tensorrt and for the processes of tests/tensorrt.rs.
+//! Stand-ins for NVIDIA's libraries and `trtexec`, made with g++ from this folder, and the models they run.
+//! For the unit tests of src/infer/tensorrt and for the processes of tests/tensorrt.rs.
 #![allow(
     dead_code,
     clippy::unwrap_used,
@@ -37,7 +37,8 @@ fn sources() -> PathBuf {
 /// More flags for g++, separated by blanks: `-fsanitize=address` (docs/measurements.md).
 const MORE_FLAGS: &str = "WEIR_STANDIN_FLAGS";
 
-/// The folder of the compiled libraries, beside the test program: compiled once for each state of their sources.
+/// The folder of the compiled libraries, beside the test program: compiled once for each state of their
+/// sources.
 fn compiled() -> &'static Path {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     FOLDER.get_or_init(|| {
@@ -55,7 +56,9 @@ fn compiled() -> &'static Path {
             let compilers: Vec<_> = LIBRARIES
                 .map(|(name, source, flags)| {
                     let mut compiler = Command::new("g++");
-                    compiler.args(["-std=c++17", "-O1", "-g", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC"]).args(flags);
+                    compiler
+                        .args(["-std=c++17", "-O1", "-g", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC"])
+                        .args(flags);
                     // Whatever is loaded into the test program (a sanitiser) is not for the compiler.
                     compiler.args(more_flags.split_whitespace()).env_remove("LD_PRELOAD");
                     compiler.arg("-o").arg(unfinished.join(name)).arg(sources().join(source));
@@ -74,7 +77,8 @@ fn compiled() -> &'static Path {
     })
 }
 
-/// A machine with TensorRT of one major version, as far as a test looks: a folder that goes when it is dropped.
+/// A machine with TensorRT of one major version, as far as a test looks: a folder that goes when it is
+/// dropped.
 pub struct Machine {
     folder: PathBuf,
 }
@@ -123,7 +127,8 @@ impl Machine {
 
     /// The same for other pictures and outputs: two boxes of `channels` values each.
     pub fn set_plan_of(&self, batch: i32, side: usize, channels: usize) {
-        std::fs::write(self.path("plan"), format!("plan images {batch} {side} {side} output0 {channels} 2")).unwrap();
+        std::fs::write(self.path("plan"), format!("plan images {batch} {side} {side} output0 {channels} 2"))
+            .unwrap();
     }
 
     /// A model of one class whose batch is fixed at 1, or open.
@@ -176,7 +181,8 @@ fn onnx(batch: Option<u64>) -> Vec<u8> {
     let tensor = [number(1, 1), bytes(2, &dims.concat())].concat();
     let end = |name: &[u8]| [bytes(1, name), bytes(2, &bytes(1, &tensor))].concat();
     let node = [bytes(1, b"images"), bytes(2, b"output0"), bytes(4, b"Identity")].concat();
-    let graph = [bytes(1, &node), bytes(2, b"g"), bytes(11, &end(b"images")), bytes(12, &end(b"output0"))].concat();
+    let graph =
+        [bytes(1, &node), bytes(2, b"g"), bytes(11, &end(b"images")), bytes(12, &end(b"output0"))].concat();
     let names = [bytes(1, b"names"), bytes(2, b"{0: 'thing'}")].concat();
     [number(1, 8), bytes(7, &graph), bytes(8, &number(2, 13)), bytes(14, &names)].concat()
 }

@@ -1,7 +1,7 @@
 //! The client of MQTT: one connection for the service, made again whenever it is lost.
 //!
-//! `packet` is the protocol's bytes, `session` the conversation without a connection, `stream` the connection; here all of it is
-//! driven on the event loop.
+//! `packet` is the protocol's bytes, `session` the conversation without a connection, `stream` the
+//! connection; here all of it is driven on the event loop.
 
 mod packet;
 mod session;
@@ -29,8 +29,8 @@ use stream::Stream;
 const CONNACK_TIMEOUT: Duration = Duration::from_secs(10);
 /// It takes some bytes within this time.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
-/// After a connection that failed: 0.5 s, then twice as long each time, up to this. A broker that is restarted is found soon,
-/// and an attempt costs a packet.
+/// After a connection that failed: 0.5 s, then twice as long each time, up to this. A broker that is
+/// restarted is found soon, and an attempt costs a packet.
 const RETRY: std::ops::RangeInclusive<Duration> = Duration::from_millis(500)..=Duration::from_secs(4);
 /// After a refusal that somebody must do something about (a password, a certificate).
 const RETRY_REFUSED: Duration = Duration::from_secs(30);
@@ -100,8 +100,19 @@ impl<E: Execute> Client<E> {
     pub(super) fn new(settings: Settings, broker: Rc<Broker>, board: Rc<Board>, commands: E) -> Client<E> {
         let base = &broker.base_topic;
         let (status_topic, pipelines_topic) = (status_topic(base), format!("{base}/pipelines/"));
-        let (orders, throttle) = (async_channel::bounded(MAX_COMMANDS), RefCell::new(Throttle::new(Instant::now())));
-        Client { settings, broker, board, commands, status_topic, pipelines_topic, orders, throttle, refused: RefCell::default() }
+        let (orders, throttle) =
+            (async_channel::bounded(MAX_COMMANDS), RefCell::new(Throttle::new(Instant::now())));
+        Client {
+            settings,
+            broker,
+            board,
+            commands,
+            status_topic,
+            pipelines_topic,
+            orders,
+            throttle,
+            refused: RefCell::default(),
+        }
     }
 
     /// Connects and talks until `stop` is closed; then says goodbye.
@@ -115,9 +126,10 @@ impl<E: Execute> Client<E> {
             let told = format!("{command:?}");
             match self.commands.execute(command).await {
                 Ok(_) => self.log(log::Level::Info, format_args!("event=mqtt_command command=\"{told}\"")),
-                Err(error) => {
-                    self.log(log::Level::Warn, format_args!("event=mqtt_command_failed command=\"{told}\" error=\"{error}\""))
-                }
+                Err(error) => self.log(
+                    log::Level::Warn,
+                    format_args!("event=mqtt_command_failed command=\"{told}\" error=\"{error}\""),
+                ),
             }
         }
     }
@@ -166,7 +178,10 @@ impl<E: Execute> Client<E> {
         let mut session = self.greet(&mut wire, version).await?;
         self.broker.outbox.set_link(Link::Up);
         let (host, port, tls) = (&self.settings.host, self.settings.port, self.settings.tls.is_some());
-        self.log(log::Level::Info, format_args!("event=mqtt_up broker={host}:{port} version={version} tls={tls}"));
+        self.log(
+            log::Level::Info,
+            format_args!("event=mqtt_up broker={host}:{port} version={version} tls={tls}"),
+        );
         session.publish(&self.status_topic, ONLINE, true);
         if self.settings.takes_commands {
             session.subscribe(&format!("{}+/set", self.pipelines_topic));
@@ -194,7 +209,12 @@ impl<E: Execute> Client<E> {
             wire.write_all(&out).await?;
             loop {
                 if let Some((first, body, end)) = packet::frame(&wire.input, MAX_INCOMING_BYTES)? {
-                    let session = answered(version, first, wire.input.get(body..end).unwrap_or_default(), settings.keep_alive);
+                    let session = answered(
+                        version,
+                        first,
+                        wire.input.get(body..end).unwrap_or_default(),
+                        settings.keep_alive,
+                    );
                     wire.input.drain(..end);
                     return session;
                 }
@@ -202,12 +222,20 @@ impl<E: Execute> Client<E> {
                 wire.read().await.map_err(|end| End { is_version: true, ..end })?;
             }
         };
-        let late =
-            || Err(End::transient("it does not answer as a broker does: is that an MQTT port, and mqtt.tls set as it wants?"));
+        let late = || {
+            Err(End::transient(
+                "it does not answer as a broker does: is that an MQTT port, and mqtt.tls set as it wants?",
+            ))
+        };
         within(CONNACK_TIMEOUT, answer).await.unwrap_or_else(late)
     }
 
-    async fn talk(&self, wire: &mut Wire, session: &mut Session, stop: &async_channel::Receiver<()>) -> Result<(), End> {
+    async fn talk(
+        &self,
+        wire: &mut Wire,
+        session: &mut Session,
+        stop: &async_channel::Receiver<()>,
+    ) -> Result<(), End> {
         let mut progress = Instant::now();
         let mut is_stopping = false;
         let mut looks_until = Some(Instant::now() + LEFT_BEHIND);
@@ -219,7 +247,10 @@ impl<E: Execute> Client<E> {
             if session.unwritten().is_empty() {
                 progress = now;
             } else if now.saturating_duration_since(progress) >= WRITE_TIMEOUT {
-                return Err(End::transient(format!("it has taken nothing for {} s", WRITE_TIMEOUT.as_secs())));
+                return Err(End::transient(format!(
+                    "it has taken nothing for {} s",
+                    WRITE_TIMEOUT.as_secs()
+                )));
             }
             if is_stopping && session.is_idle() && self.broker.outbox.is_empty() {
                 session.publish(&self.status_topic, OFFLINE, true);
@@ -435,7 +466,9 @@ impl Wire {
         let mut chunk = [0; CHUNK_BYTES];
         // One packet at most that is not whole, and what came with its end.
         let room = (MAX_INCOMING_BYTES + CHUNK_BYTES).saturating_sub(self.input.len()).min(CHUNK_BYTES);
-        let Some(buffer) = chunk.get_mut(..room).filter(|buffer| !buffer.is_empty()) else { return Poll::Pending };
+        let Some(buffer) = chunk.get_mut(..room).filter(|buffer| !buffer.is_empty()) else {
+            return Poll::Pending;
+        };
         match self.stream.poll_read(context, buffer) {
             Poll::Ready(Ok(0)) => Poll::Ready(Err(self.closed())),
             Poll::Ready(Ok(bytes)) => {
@@ -479,11 +512,17 @@ impl Wire {
 /// The broker's answer to CONNECT.
 fn answered(version: Version, first: u8, body: &[u8], keep_alive: Duration) -> Result<Session, End> {
     match packet::read(version, first, body)? {
-        Incoming::ConnAck { code: 0, granted, .. } => Ok(Session::new(version, granted, keep_alive, Instant::now())),
+        Incoming::ConnAck { code: 0, granted, .. } => {
+            Ok(Session::new(version, granted, keep_alive, Instant::now()))
+        }
         Incoming::ConnAck { code, reason, .. } => {
             // 1: a broker of 3.1.1 that does not know 5.
             let is_version = code == 0x84 || code == 1;
-            let why = if is_version { "it does not speak this version of MQTT" } else { packet::refusal(version, code) };
+            let why = if is_version {
+                "it does not speak this version of MQTT"
+            } else {
+                packet::refusal(version, code)
+            };
             let is_busy = matches!(code, 0x88 | 0x89 | 0x97) || (version == Version::V311 && code == 3);
             Err(End { why: session::told(why, reason), is_transient: is_busy || is_version, is_version })
         }

@@ -1,6 +1,6 @@
-//! Packets of MQTT 5.0 and 3.1.1, as far as a client needs them that publishes and takes a few commands: written into a buffer
-//! that is used again, and read from bytes that are believed nothing. (OASIS mqtt-v5.0, mqtt-v3.1.1; the numbers of sections
-//! below are those of 5.0.)
+//! Packets of MQTT 5.0 and 3.1.1, as far as a client needs them that publishes and takes a few commands:
+//! written into a buffer that is used again, and read from bytes that are believed nothing. (OASIS mqtt-v5.0,
+//! mqtt-v3.1.1; the numbers of sections below are those of 5.0.)
 
 use std::fmt;
 
@@ -99,7 +99,11 @@ impl Connect<'_> {
         packet(out, CONNECT, |out| {
             text(out, "MQTT");
             out.push(version.level());
-            out.push(FLAGS | if self.user.is_some() { 0x80 } else { 0 } | if self.password.is_some() { 0x40 } else { 0 });
+            out.push(
+                FLAGS
+                    | if self.user.is_some() { 0x80 } else { 0 }
+                    | if self.password.is_some() { 0x40 } else { 0 },
+            );
             out.extend_from_slice(&self.keep_alive_s.to_be_bytes());
             if version == Version::V5 {
                 out.push(10);
@@ -125,7 +129,14 @@ pub(super) fn publish_bytes(topic: &str, payload: &[u8]) -> usize {
 }
 
 /// A message; `id` for QoS 1.
-pub(super) fn publish(out: &mut Vec<u8>, version: Version, topic: &str, payload: &[u8], id: Option<u16>, is_retained: bool) {
+pub(super) fn publish(
+    out: &mut Vec<u8>,
+    version: Version,
+    topic: &str,
+    payload: &[u8],
+    id: Option<u16>,
+    is_retained: bool,
+) {
     let first = PUBLISH << 4 | if id.is_some() { 2 } else { 0 } | u8::from(is_retained);
     let length = 2 + topic.len() + id.map_or(0, |_| 2) + usize::from(version == Version::V5) + payload.len();
     out.push(first);
@@ -274,8 +285,8 @@ impl Default for Granted {
     }
 }
 
-/// The packet at the beginning of `bytes`: its first byte, where its body begins, and where it ends. `None`: not all of it is
-/// there. One of more than `most_bytes` is refused before it has come.
+/// The packet at the beginning of `bytes`: its first byte, where its body begins, and where it ends. `None`:
+/// not all of it is there. One of more than `most_bytes` is refused before it has come.
 pub(super) fn frame(bytes: &[u8], most_bytes: usize) -> Result<Option<(u8, usize, usize)>, Fault> {
     let Some((first, rest)) = bytes.split_first() else { return Ok(None) };
     let mut length = 0_usize;
@@ -311,8 +322,12 @@ pub(super) fn read(version: Version, first: u8, body: &[u8]) -> Result<Incoming<
             if is_5 && !body.is_empty() {
                 body.properties(|id, value| {
                     match (id, value) {
-                        (RECEIVE_MAXIMUM, Value::Two(0)) => return Err(Fault::Malformed("a receive maximum of 0")),
-                        (MAXIMUM_PACKET_SIZE, Value::Four(0)) => return Err(Fault::Malformed("a maximum packet size of 0")),
+                        (RECEIVE_MAXIMUM, Value::Two(0)) => {
+                            return Err(Fault::Malformed("a receive maximum of 0"));
+                        }
+                        (MAXIMUM_PACKET_SIZE, Value::Four(0)) => {
+                            return Err(Fault::Malformed("a maximum packet size of 0"));
+                        }
                         (RECEIVE_MAXIMUM, Value::Two(most)) => granted.receive_maximum = most,
                         (MAXIMUM_QOS, Value::One(qos)) => granted.maximum_qos = qos,
                         (RETAIN_AVAILABLE, Value::One(flag)) => granted.is_retain_available = flag != 0,
@@ -434,7 +449,8 @@ impl<'a> Body<'a> {
     }
 
     fn text(&mut self) -> Result<&'a str, Fault> {
-        let text = std::str::from_utf8(self.binary()?).map_err(|_| Fault::Malformed("text that is not UTF-8"))?;
+        let text =
+            std::str::from_utf8(self.binary()?).map_err(|_| Fault::Malformed("text that is not UTF-8"))?;
         if text.contains('\0') { Err(Fault::Malformed("text with a NUL character")) } else { Ok(text) }
     }
 
@@ -486,13 +502,19 @@ pub(super) fn refusal(version: Version, code: u8) -> &'static str {
     match (version, code) {
         (_, 0x84) | (Version::V311, 1) => "it does not speak this version of MQTT",
         (_, 0x85) | (Version::V311, 2) => "it does not take this client id: look at mqtt.client_id",
-        (_, 0x86) | (Version::V311, 4) => "it does not take this user and password: look at mqtt.user and its password",
-        (_, 0x87) | (Version::V311, 5) => "it does not allow this: look at the broker's access list, mqtt.user and its password",
+        (_, 0x86) | (Version::V311, 4) => {
+            "it does not take this user and password: look at mqtt.user and its password"
+        }
+        (_, 0x87) | (Version::V311, 5) => {
+            "it does not allow this: look at the broker's access list, mqtt.user and its password"
+        }
         (_, 0x88 | 0x89) | (Version::V311, 3) => "it is busy or not available",
         (_, 0x8a) => "it has banned this client",
         (_, 0x8b) => "it is shutting down",
         (_, 0x8d) => "it heard nothing from us for too long",
-        (_, 0x8e) => "another client with the same id has connected: each device needs an mqtt.client_id of its own",
+        (_, 0x8e) => {
+            "another client with the same id has connected: each device needs an mqtt.client_id of its own"
+        }
         (_, 0x90) => "it does not take this topic",
         (_, 0x93) => "it says that too many messages were under way",
         (_, 0x95) => "it says that a packet was too large",
@@ -578,7 +600,11 @@ mod tests {
         ] {
             assert!(one(Version::V5, bytes).is_err(), "{why}");
         }
-        assert_eq!(frame(b"\x30\xff\xff\xff\x7f", 1 << 16), Err(Fault::TooLarge(268_435_460)), "refused before it has come");
+        assert_eq!(
+            frame(b"\x30\xff\xff\xff\x7f", 1 << 16),
+            Err(Fault::TooLarge(268_435_460)),
+            "refused before it has come"
+        );
         assert!(matches!(frame(b"\x30\xff\xff\xff\xff\x01", 1 << 16), Err(Fault::Malformed(_))));
         assert_eq!(frame(b"\x30\xff\xff", 1 << 16), Ok(None));
         assert_eq!(frame(b"", 1 << 16), Ok(None));

@@ -1,13 +1,15 @@
-//! One connection's conversation, without the connection: what is to be written, and what follows from what was read. Every
-//! packet from the broker is held against what it may say at that moment.
+//! One connection's conversation, without the connection: what is to be written, and what follows from what
+//! was read. Every packet from the broker is held against what it may say at that moment.
 
 use super::packet::{self, Fault, Granted, Incoming, Version};
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-/// Largest packet that is taken from the broker, bytes: commands are words. Told to brokers of MQTT 5, held against all.
+/// Largest packet that is taken from the broker, bytes: commands are words. Told to brokers of MQTT 5, held
+/// against all.
 pub(super) const MAX_INCOMING_BYTES: usize = 16 << 10;
-/// Messages of QoS 1 under way at once, if the broker allows as many: enough for 600 a second over a line of 100 ms.
+/// Messages of QoS 1 under way at once, if the broker allows as many: enough for 600 a second over a line of
+/// 100 ms.
 const WINDOW: usize = 64;
 /// While more than this waits to be written, nothing is added, bytes.
 const MAX_UNWRITTEN_BYTES: usize = 64 << 10;
@@ -17,9 +19,11 @@ const ACK_TIMEOUT: Duration = Duration::from_secs(20);
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
 /// Messages for us in one second: a person does not press faster, and what does is no person.
 const MAX_MESSAGES_PER_S: u32 = 50;
-/// Retained messages on one connection: of as many pipelines as may have been here and were left behind, and more.
+/// Retained messages on one connection: of as many pipelines as may have been here and were left behind, and
+/// more.
 const MAX_RETAINED: u32 = 2048;
-/// While it is looked for what was left behind, the states that we tell ourselves come back: of all pipelines, every second.
+/// While it is looked for what was left behind, the states that we tell ourselves come back: of all
+/// pipelines, every second.
 const MAX_ECHOES_PER_S: u32 = 200;
 /// It may take the message later.
 const QUOTA_EXCEEDED: u8 = 0x97;
@@ -77,8 +81,9 @@ pub(super) struct Session {
     pub(super) written: usize,
     /// Packet identifier and number of each message under way, and when it went; in that order.
     under_way: VecDeque<(u16, u64, Instant)>,
-    /// Begins at one and grows with every confirmation: brokers that end the connection for one message (Mosquitto 2.0.11, of a
-    /// topic that its list forbids) do so before others are lost with it, and it is known which it was.
+    /// Begins at one and grows with every confirmation: brokers that end the connection for one message
+    /// (Mosquitto 2.0.11, of a topic that its list forbids) do so before others are lost with it, and it is
+    /// known which it was.
     window: usize,
     next_id: u16,
     /// What was asked for and is not answered yet.
@@ -235,7 +240,11 @@ impl Session {
                 if code == QUOTA_EXCEEDED {
                     return Err(End::transient(packet::refusal(self.version, code)));
                 }
-                Ok(if code < 0x80 { News::Delivered(number) } else { News::Refused(number, packet::refusal(self.version, code)) })
+                Ok(if code < 0x80 {
+                    News::Delivered(number)
+                } else {
+                    News::Refused(number, packet::refusal(self.version, code))
+                })
             }
             Incoming::SubAck { id, code } => {
                 self.answered(id)?;
@@ -269,7 +278,9 @@ impl Session {
                 }
                 let most = if self.subscribed > 1 { MAX_ECHOES_PER_S } else { MAX_MESSAGES_PER_S };
                 if self.second.1 > most || self.retained > MAX_RETAINED {
-                    return Err(Fault::Unexpected("it sends more messages than anybody could want to send").into());
+                    return Err(
+                        Fault::Unexpected("it sends more messages than anybody could want to send").into()
+                    );
                 }
                 if let Some(id) = id {
                     packet::puback(&mut self.out, id);
@@ -312,7 +323,8 @@ pub(super) fn told(why: &str, reason: Option<&str>) -> String {
     match reason.filter(|reason| !reason.is_empty()) {
         None => why.to_owned(),
         Some(reason) => {
-            let plain: String = reason.chars().take(MAX_CHARACTERS).map(|c| if c.is_control() { ' ' } else { c }).collect();
+            let plain: String =
+                reason.chars().take(MAX_CHARACTERS).map(|c| if c.is_control() { ' ' } else { c }).collect();
             format!("{why} ({plain:?})")
         }
     }

@@ -29,8 +29,11 @@ pub(super) enum Stream {
 /// Connects; an error is said in words, with whom it went wrong.
 pub(super) async fn dial(settings: &Settings) -> Result<Stream, String> {
     let Settings { host, port, .. } = settings;
-    let unknown = |why: &str| format!("the name of {host} cannot be resolved ({why}): look at mqtt.host and /etc/resolv.conf");
-    let found = within(DIAL_TIMEOUT, resolve::lookup(host, *port)).await.ok_or_else(|| unknown("no answer"))?;
+    let unknown = |why: &str| {
+        format!("the name of {host} cannot be resolved ({why}): look at mqtt.host and /etc/resolv.conf")
+    };
+    let found =
+        within(DIAL_TIMEOUT, resolve::lookup(host, *port)).await.ok_or_else(|| unknown("no answer"))?;
     let addresses = found.map_err(|cause| unknown(&cause.to_string()))?;
     let mut last = unknown("it has no address");
     for address in addresses.into_iter().take(MAX_ADDRESSES) {
@@ -54,7 +57,8 @@ async fn encrypt(stream: TcpStream, settings: &Settings) -> Result<Stream, Strin
     let Settings { host, tls, .. } = settings;
     let Some(tls) = tls else { return Ok(Stream::Clear(stream)) };
     let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-    let name = ServerName::try_from(bare.to_owned()).map_err(|_| format!("{host} is no name that a certificate could bear"))?;
+    let name = ServerName::try_from(bare.to_owned())
+        .map_err(|_| format!("{host} is no name that a certificate could bear"))?;
     let handshake = TlsConnector::from(tls.clone()).connect(name, stream);
     let agreed = within(DIAL_TIMEOUT, handshake).await.unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into()));
     agreed.map(|stream| Stream::Tls(Box::new(stream))).map_err(|cause| in_words(&cause, host))
@@ -64,7 +68,9 @@ async fn encrypt(stream: TcpStream, settings: &Settings) -> Result<Stream, Strin
 pub(super) fn in_words(cause: &io::Error, host: &str) -> String {
     match cause.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
         Some(rustls::Error::AlertReceived(alert)) => {
-            format!("{host} ends the agreement on TLS ({alert:?}): look at mqtt.certificate and mqtt.key, which it may want")
+            format!(
+                "{host} ends the agreement on TLS ({alert:?}): look at mqtt.certificate and mqtt.key, which it may want"
+            )
         }
         Some(error) => outbound::explain(error, host).replace("models.ca_file", "mqtt.ca_file"),
         None if cause.kind() == io::ErrorKind::TimedOut => format!("{host} does not answer"),
@@ -82,7 +88,11 @@ fn plain(cause: &io::Error) -> String {
 }
 
 impl Stream {
-    pub(super) fn poll_read(&mut self, context: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+    pub(super) fn poll_read(
+        &mut self,
+        context: &mut Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
         match self {
             Stream::Clear(stream) => Pin::new(stream).poll_read(context, buffer),
             Stream::Tls(stream) => Pin::new(stream).poll_read(context, buffer),

@@ -1,6 +1,7 @@
 //! Worker ⇄ parent on a socket of their own: names and connections, which only the service makes.
 //!
-//! A worker asks, one question at a time, and the answer has the question's number: one that came too late is passed over.
+//! A worker asks, one question at a time, and the answer has the question's number: one that came too late is
+//! passed over.
 
 use super::MAX_TEXT_BYTES;
 use super::bytes::{Reader, Writer};
@@ -22,8 +23,8 @@ pub(in crate::capture) const MAX_HOST_BYTES: usize = 300;
 /// Most addresses of one name that are told.
 pub(in crate::capture) const MAX_ADDRESSES: usize = 16;
 
-/// Longest file of certificates, bytes: each in DER behind its length (u32, little-endian). Distributions have some 150 of
-/// 1 KiB.
+/// Longest file of certificates, bytes: each in DER behind its length (u32, little-endian). Distributions
+/// have some 150 of 1 KiB.
 pub(in crate::capture) const MAX_CERTIFICATE_BYTES: usize = 4 << 20;
 
 /// Longest address as a text, bytes: `[IPv6%zone]:port`.
@@ -41,10 +42,11 @@ pub(in crate::capture) enum Question {
     Tcp(SocketAddr),
     /// Two UDP sockets, an even port and the next, at the local address that faces this peer.
     UdpPair(IpAddr),
-    /// A packet that means nothing, sent by the service from the UDP pair with that even port to an address that was found
-    /// and the port after it: a firewall on the way learns that answers are welcome.
-    UdpKnock(u16, SocketAddr),
-    /// The certificates of the authorities that this machine trusts: a file of them ([`MAX_CERTIFICATE_BYTES`]).
+    /// A packet that means nothing, sent by the service from the UDP pair with that even port to an address
+    /// that was found and the port after it: a firewall on the way learns that answers are welcome.
+    UdpHolePunch(u16, SocketAddr),
+    /// The certificates of the authorities that this machine trusts: a file of them
+    /// ([`MAX_CERTIFICATE_BYTES`]).
     Certificates,
 }
 
@@ -74,7 +76,7 @@ pub(in crate::capture) fn write_question(out: &mut Writer, number: u32, question
         Question::Certificates => {
             out.begin(CERTIFICATES).u32(number);
         }
-        Question::UdpKnock(port, to) => address(out.begin(UDP_KNOCK).u32(number).u16(*port), to),
+        Question::UdpHolePunch(port, to) => address(out.begin(UDP_KNOCK).u32(number).u16(*port), to),
     }
 }
 
@@ -92,7 +94,7 @@ pub(in crate::capture) fn read_question(message: &[u8]) -> Option<(u32, Question
         CERTIFICATES => Question::Certificates,
         UDP_KNOCK => {
             let port = fields.u16()?;
-            Question::UdpKnock(port, read_address(&mut fields)?)
+            Question::UdpHolePunch(port, read_address(&mut fields)?)
         }
         _ => return None,
     };
@@ -158,7 +160,7 @@ mod tests {
             Question::Addresses("cam.example".into(), 554),
             Question::Tcp(zone),
             Question::UdpPair("192.0.2.1".parse().unwrap()),
-            Question::UdpKnock(5004, zone),
+            Question::UdpHolePunch(5004, zone),
             Question::Certificates,
         ] {
             write_question(&mut out, 7, &question);

@@ -16,7 +16,8 @@ const NOTICE: u8 = 6;
 const PICTURE: u8 = 7;
 const MEMORY: u8 = 8;
 
-/// Highest rate that a source may declare, frames per second. What is above or no number at all counts as unknown (0).
+/// Highest rate that a source may declare, frames per second. What is above or no number at all counts as
+/// unknown (0).
 const MAX_DECLARED_FPS: f64 = 100_000.0;
 
 /// The kinds of error that a worker may report, by their code on the wire.
@@ -41,7 +42,12 @@ pub(in crate::capture) fn write_opened(out: &mut Writer, properties: &SourceProp
 }
 
 pub(in crate::capture) fn write_frame(out: &mut Writer, frame: &Frame) {
-    out.begin(FRAME).u32(frame.slot).u64(frame.frame_id).i64(frame.timestamp.micros()).u32(frame.width).u32(frame.height);
+    out.begin(FRAME)
+        .u32(frame.slot)
+        .u64(frame.frame_id)
+        .i64(frame.timestamp.micros())
+        .u32(frame.width)
+        .u32(frame.height);
     out.bool(frame.is_kept);
 }
 
@@ -76,7 +82,10 @@ pub(in crate::capture) fn write_failed(out: &mut Writer, error: &Error) {
         Some(_) => error.message().to_owned(),
         None => format!("{}: {}", error.kind().class(), error.message()),
     };
-    out.begin(FAILED).u8(code.unwrap_or(0)).text(&message, MAX_TEXT_BYTES).text(&error.causes(), MAX_TEXT_BYTES);
+    out.begin(FAILED)
+        .u8(code.unwrap_or(0))
+        .text(&message, MAX_TEXT_BYTES)
+        .text(&error.causes(), MAX_TEXT_BYTES);
 }
 
 /// The event in a message, every field in its range; `None` when it is none.
@@ -92,7 +101,9 @@ pub(in crate::capture) fn read_event(message: &[u8]) -> Option<Event> {
             height: read_side(&mut fields)?,
             is_kept: fields.bool()?,
         }),
-        PICTURE => Event::Picture(Drawn { job: fields.u32()?, frame_id: fields.u64()?, bytes: fields.u32()? }),
+        PICTURE => {
+            Event::Picture(Drawn { job: fields.u32()?, frame_id: fields.u64()?, bytes: fields.u32()? })
+        }
         ALIVE => Event::Alive(Progress {
             frame_id: fields.u64()?,
             dropped: fields.u64()?,
@@ -146,8 +157,14 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::panic)]
     use super::*;
 
-    const PROPERTIES: SourceProperties =
-        SourceProperties { width: 1280, height: 720, total_frames: -1, is_file: false, fps: 29.97, timestamp_created: None };
+    const PROPERTIES: SourceProperties = SourceProperties {
+        width: 1280,
+        height: 720,
+        total_frames: -1,
+        is_file: false,
+        fps: 29.97,
+        timestamp_created: None,
+    };
 
     #[test]
     fn events_survive_the_wire() {
@@ -155,7 +172,14 @@ mod tests {
         let properties = SourceProperties { timestamp_created: Some(Wall::from_micros(-5)), ..PROPERTIES };
         write_opened(&mut out, &properties);
         assert!(matches!(read_event(out.message()), Some(Event::Opened(got)) if got == properties));
-        let frame = Frame { slot: 2, frame_id: 9, timestamp: Wall::from_micros(77), width: 3, height: 4, is_kept: true };
+        let frame = Frame {
+            slot: 2,
+            frame_id: 9,
+            timestamp: Wall::from_micros(77),
+            width: 3,
+            height: 4,
+            is_kept: true,
+        };
         write_frame(&mut out, &frame);
         assert!(matches!(read_event(out.message()), Some(Event::Frame(got)) if got == frame));
         let drawn = Drawn { job: 1, frame_id: 9, bytes: 70_000 };
@@ -163,7 +187,8 @@ mod tests {
         assert!(matches!(read_event(out.message()), Some(Event::Picture(got)) if got == drawn));
         let mut packets = PacketLosses::default();
         PacketLoss::ALL.iter().for_each(|cause| packets.add(*cause, 9));
-        let progress = Progress { frame_id: 1, dropped: 2, undecodable: 3, packets, waiting_for_key_frame: true };
+        let progress =
+            Progress { frame_id: 1, dropped: 2, undecodable: 3, packets, waiting_for_key_frame: true };
         write_alive(&mut out, &progress);
         assert!(matches!(read_event(out.message()), Some(Event::Alive(got)) if got == progress));
         write_notice(&mut out, "over\tUDP");
@@ -182,7 +207,10 @@ mod tests {
         assert_eq!(error.to_string(), "SourceLostError: bad [2J (a b)");
         write_failed(&mut out, &Error::new(Kind::ApiTimeout, "not for workers"));
         let Some(Event::Failed(error)) = read_event(out.message()) else { panic!("no error") };
-        assert_eq!((error.kind(), error.message()), (Kind::Worker, "RoboflowAPITimeoutError: not for workers"));
+        assert_eq!(
+            (error.kind(), error.message()),
+            (Kind::Worker, "RoboflowAPITimeoutError: not for workers")
+        );
     }
 
     #[test]

@@ -9,8 +9,8 @@
 //! └─────────┴─────┴──────────────┘
 //! ```
 //!
-//! Both ends are the same executable, but neither trusts the other: a worker has read bytes from a camera. A message
-//! that is short, long, of another version or out of range is no message at all.
+//! Both ends are the same executable, but neither trusts the other: a worker has read bytes from a camera. A
+//! message that is short, long, of another version or out of range is no message at all.
 
 mod bytes;
 mod dial;
@@ -23,15 +23,16 @@ use std::time::Duration;
 
 pub(super) use bytes::Writer;
 pub(super) use dial::{
-    Answer, MAX_ADDRESSES, MAX_CERTIFICATE_BYTES, MAX_DIAL_BYTES, Question, read_answer, read_question, write_answer,
-    write_question,
+    Answer, MAX_ADDRESSES, MAX_CERTIFICATE_BYTES, MAX_DIAL_BYTES, Question, read_answer, read_question,
+    write_answer, write_question,
 };
 pub(super) use event::{
-    read_event, write_alive, write_ended, write_failed, write_frame, write_memory_needed, write_notice, write_opened,
-    write_picture,
+    read_event, write_alive, write_ended, write_failed, write_frame, write_memory_needed, write_notice,
+    write_opened, write_picture,
 };
 pub(super) use order::{
-    Draw, Order, Start, read_order, write_draw, write_keep, write_memory, write_muted, write_release, write_start, write_stop,
+    Draw, Order, Start, read_order, write_draw, write_keep, write_memory, write_muted, write_release,
+    write_start, write_stop,
 };
 pub use ring::Ring;
 pub(super) use ring::RingWriter;
@@ -39,8 +40,8 @@ pub(super) use ring::RingWriter;
 /// A worker that says nothing else says this often that it lives.
 pub(super) const ALIVE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Changes with every change of a message. The two ends differ only when the executable was replaced while the
-/// service ran and `/proc/self/exe` cannot be used.
+/// Changes with every change of a message. The two ends differ only when the executable was replaced while
+/// the service ran and `/proc/self/exe` cannot be used.
 const VERSION: u8 = 4;
 
 /// Longest message, bytes: a start order with the longest reference, all properties and all masks.

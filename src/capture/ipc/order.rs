@@ -4,7 +4,7 @@ use super::bytes::{Reader, Writer};
 use super::{MAX_PROPERTIES, MAX_REFERENCE_BYTES, MAX_TEXT_BYTES};
 use crate::capture::shown::{MAX_LABEL_BYTES, MAX_MARKINGS, Marking, WIDTHS};
 use crate::capture::trust::{MAX_CERTIFICATE_BYTES, MAX_CERTIFICATES};
-use crate::capture::{CameraTls, Request, Settings, Trust};
+use crate::capture::{CameraTls, CaptureSettings, Request, Trust};
 use crate::command::{Filling, Property, SourceReference};
 use crate::geometry::{Contrast, Fit, InputRule, MAX_POINTS, MAX_POLYGONS, Polygon, StaticCrop};
 use std::sync::Arc;
@@ -58,7 +58,7 @@ pub(in crate::capture) struct Start {
     /// Process id of the parent: whoever else is the parent by now, the worker is an orphan.
     pub(in crate::capture) parent: u32,
     /// What holds for all workers.
-    pub(in crate::capture) settings: Settings,
+    pub(in crate::capture) settings: CaptureSettings,
     /// Who vouches for the source's certificate.
     pub(in crate::capture) trust: Trust,
     /// What this one shall do.
@@ -66,16 +66,25 @@ pub(in crate::capture) struct Start {
 }
 
 /// `None`: the request does not fit a message (a reference or list of properties beyond its limit).
-pub(in crate::capture) fn write_start(out: &mut Writer, parent: u32, settings: &Settings, request: &Request) -> Option<()> {
+pub(in crate::capture) fn write_start(
+    out: &mut Writer,
+    parent: u32,
+    settings: &CaptureSettings,
+    request: &Request,
+) -> Option<()> {
     out.begin(START).u32(parent).u64(settings.worker_memory_bytes).u64(settings.worker_memory_max_bytes);
-    for duration in [settings.open_timeout, settings.stall_timeout, settings.key_frame_timeout, settings.stop_grace] {
+    for duration in
+        [settings.open_timeout, settings.stall_timeout, settings.key_frame_timeout, settings.stop_grace]
+    {
         out.u64(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX));
     }
     out.u32(settings.picture_width).bool(settings.rtsp_udp).text(&settings.user_agent, MAX_TEXT_BYTES);
     write_trust(out, &settings.tls.of(&request.reference))?;
     match &request.reference {
         SourceReference::Device(index) => out.u8(0).u32(*index),
-        SourceReference::Text(text) if text.len() <= MAX_REFERENCE_BYTES => out.u8(1).text(text, MAX_REFERENCE_BYTES),
+        SourceReference::Text(text) if text.len() <= MAX_REFERENCE_BYTES => {
+            out.u8(1).text(text, MAX_REFERENCE_BYTES)
+        }
         SourceReference::Text(_) => return None,
     };
     if request.properties.len() > MAX_PROPERTIES {
@@ -120,7 +129,8 @@ fn read_trust(fields: &mut Reader<'_>) -> Option<Trust> {
         1 => Some(Trust::Insecure),
         2 => {
             let count = usize::from(fields.u8()?);
-            let certificates = (0..count.min(MAX_CERTIFICATES)).map(|_| fields.bytes(MAX_CERTIFICATE_BYTES).map(<[u8]>::to_vec));
+            let certificates = (0..count.min(MAX_CERTIFICATES))
+                .map(|_| fields.bytes(MAX_CERTIFICATE_BYTES).map(<[u8]>::to_vec));
             Some(Trust::Certificates(certificates.collect::<Option<_>>()?))
         }
         _ => None,
@@ -194,7 +204,12 @@ pub(in crate::capture) fn write_keep(out: &mut Writer, widths: &[u16]) {
 }
 
 pub(in crate::capture) fn write_draw(out: &mut Writer, draw: &Draw) {
-    out.begin(DRAW).u32(draw.job).u32(draw.slot).u64(draw.frame_id).u16(draw.width).bool(draw.markings.is_some());
+    out.begin(DRAW)
+        .u32(draw.job)
+        .u32(draw.slot)
+        .u64(draw.frame_id)
+        .u16(draw.width)
+        .bool(draw.markings.is_some());
     let markings = draw.markings.as_deref().unwrap_or_default();
     let markings = markings.get(..MAX_MARKINGS).unwrap_or(markings);
     // At most [`MAX_MARKINGS`].
@@ -213,7 +228,8 @@ fn read_keep(fields: &mut Reader<'_>) -> Option<heapless::Vec<u16, WIDTHS>> {
 }
 
 fn read_draw(fields: &mut Reader<'_>) -> Option<Draw> {
-    let (job, slot, frame_id, width, is_marked) = (fields.u32()?, fields.u32()?, fields.u64()?, fields.u16()?, fields.bool()?);
+    let (job, slot, frame_id, width, is_marked) =
+        (fields.u32()?, fields.u32()?, fields.u64()?, fields.u16()?, fields.bool()?);
     let count = usize::from(fields.u8()?);
     if count > MAX_MARKINGS {
         return None;
@@ -260,7 +276,7 @@ fn read_start(fields: &mut Reader<'_>) -> Option<Start> {
     let rtsp_udp = fields.bool()?;
     let user_agent = fields.text(MAX_TEXT_BYTES)?.to_owned();
     let trust = read_trust(fields)?;
-    let settings = Settings {
+    let settings = CaptureSettings {
         worker_memory_bytes,
         worker_memory_max_bytes,
         open_timeout,
@@ -299,7 +315,8 @@ fn read_start(fields: &mut Reader<'_>) -> Option<Start> {
     let (limited, fps) = (fields.bool()?, fields.f64()?);
     let file_max_fps = limited.then_some(fps);
     let muted = fields.bool()?;
-    let request = Request { reference, properties, masks, rule, slots, first_frame_id, filling, file_max_fps, muted };
+    let request =
+        Request { reference, properties, masks, rule, slots, first_frame_id, filling, file_max_fps, muted };
     Some(Start { parent, settings, trust, request })
 }
 
@@ -311,7 +328,8 @@ fn read_rule(fields: &mut Reader<'_>) -> Option<InputRule> {
         _ => return None,
     };
     let cropped = fields.bool()?;
-    let crop = StaticCrop { x_min: fields.f32()?, x_max: fields.f32()?, y_min: fields.f32()?, y_max: fields.f32()? };
+    let crop =
+        StaticCrop { x_min: fields.f32()?, x_max: fields.f32()?, y_min: fields.f32()?, y_max: fields.f32()? };
     let grayscale = fields.bool()?;
     let contrast = match fields.u8()? {
         0 => None,
@@ -328,8 +346,8 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::panic)]
     use super::*;
 
-    fn example() -> (Settings, Request) {
-        let settings = Settings {
+    fn example() -> (CaptureSettings, Request) {
+        let settings = CaptureSettings {
             worker_memory_bytes: 512 << 20,
             worker_memory_max_bytes: 2 << 30,
             open_timeout: Duration::from_millis(10_500),
@@ -348,7 +366,10 @@ mod tests {
         let request = Request {
             reference: SourceReference::Text("rtsp://u:p@cam/ä".into()),
             properties: vec![Property { name: "fps".into(), value: 12.5 }],
-            masks: vec![Polygon(vec![[0.0, 0.0], [0.5, 0.0], [0.5, 1.0]]), Polygon(vec![[0.1, 0.2], [1.0, 1.0], [0.3, 0.3]])],
+            masks: vec![
+                Polygon(vec![[0.0, 0.0], [0.5, 0.0], [0.5, 1.0]]),
+                Polygon(vec![[0.1, 0.2], [1.0, 1.0], [0.3, 0.3]]),
+            ],
             rule: InputRule {
                 width: 640,
                 height: 480,
@@ -379,7 +400,7 @@ mod tests {
         let Some(Order::Start(start)) = read_order(&written()) else { panic!("no start order") };
         assert_eq!(start.parent, 42);
         assert_eq!(start.trust, Trust::Certificates(vec![vec![1, 2], vec![3]]));
-        let settings = Settings { tls: CameraTls::default(), ..settings };
+        let settings = CaptureSettings { tls: CameraTls::default(), ..settings };
         assert_eq!(format!("{:?}", start.settings), format!("{settings:?}"));
         assert_eq!(format!("{:?}", start.request), format!("{request:?}"));
         assert_eq!(start.request.reference, request.reference);

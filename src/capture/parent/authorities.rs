@@ -1,7 +1,9 @@
-//! The authorities that this machine trusts to vouch for cameras: workers cannot read files, so the service does.
+//! The authorities that this machine trusts to vouch for cameras: workers cannot read files, so the service
+//! does.
 //!
-//! Read when a worker first needs them (`https://`, `rtsps://`), from where the system or SSL_CERT_FILE and SSL_CERT_DIR say, and
-//! kept for some minutes: sixteen cameras that come back at once cost one look at two hundred files.
+//! Read when a worker first needs them (`https://`, `rtsps://`), from where the system or SSL_CERT_FILE and
+//! SSL_CERT_DIR say, and kept for some minutes: sixteen cameras that come back at once cost one look at two
+//! hundred files.
 
 use crate::capture::ipc::MAX_CERTIFICATE_BYTES;
 use rustix::fs::{MemfdFlags, SealFlags};
@@ -19,7 +21,8 @@ static KNOWN: Mutex<Option<(Instant, Arc<Vec<u8>>)>> = Mutex::new(None);
 pub(super) fn file() -> Result<Vec<OwnedFd>, String> {
     let words = |cause: std::io::Error| format!("handing the certificates over: {cause}");
     let bytes = known()?;
-    let memory = rustix::fs::memfd_create(c"weir-authorities", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING);
+    let memory =
+        rustix::fs::memfd_create(c"weir-authorities", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING);
     let mut file = std::fs::File::from(memory.map_err(|errno| words(errno.into()))?);
     // The reader begins where we leave off.
     file.write_all(&bytes).and_then(|()| file.rewind()).map_err(words)?;
@@ -38,7 +41,9 @@ fn known() -> Result<Arc<Vec<u8>>, String> {
     let read = rustls_native_certs::load_native_certs();
     if read.certs.is_empty() {
         let why = read.errors.first().map_or_else(|| "there are none".to_owned(), ToString::to_string);
-        return Err(format!("no certificates of authorities: {why}. Install ca-certificates, or set SSL_CERT_FILE"));
+        return Err(format!(
+            "no certificates of authorities: {why}. Install ca-certificates, or set SSL_CERT_FILE"
+        ));
     }
     let mut bytes = Vec::new();
     for certificate in &read.certs {

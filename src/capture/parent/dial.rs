@@ -1,12 +1,12 @@
 //! Makes the connections of a worker: the worker itself may open no socket.
 //!
-//! It asks for the addresses of a host and for sockets to them. The service resolves the name, holds every address against
-//! [`Network`], connects, and hands the socket over. A worker that was taken over can therefore talk to its camera, and to
-//! what its camera could have redirected it to: nothing that the list excludes, nothing in this machine, and no more than
-//! [`MAX_HOSTS`] hosts.
+//! It asks for the addresses of a host and for sockets to them. The service resolves the name, holds every
+//! address against [`Network`], connects, and hands the socket over. A worker that was taken over can
+//! therefore talk to its camera, and to what its camera could have redirected it to: nothing that the list
+//! excludes, nothing in this machine, and no more than [`MAX_HOSTS`] hosts.
 //!
-//! Runs on the spawner's thread beside its worker and ends with it. Nothing here blocks: names are resolved on threads of
-//! their own, and sockets are handed over while they are still connecting.
+//! Runs on the spawner's thread beside its worker and ends with it. Nothing here blocks: names are resolved
+//! on threads of their own, and sockets are handed over while they are still connecting.
 
 use super::authorities;
 use crate::capture::ipc::{self, Answer, MAX_ADDRESSES, MAX_DIAL_BYTES, Question, Writer};
@@ -15,7 +15,8 @@ use crate::resolve;
 use async_io::{Async, Timer};
 use rustix::io::Errno;
 use rustix::net::{
-    AddressFamily, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType, sockopt,
+    AddressFamily, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
+    sockopt,
 };
 use std::io::IoSlice;
 use std::mem::MaybeUninit;
@@ -24,7 +25,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Hosts that one worker may ask for in its life: its camera, and those that it is redirected to in a row (four over HTTP).
+/// Hosts that one worker may ask for in its life: its camera, and those that it is redirected to in a row
+/// (four over HTTP).
 const MAX_HOSTS: usize = 5;
 
 /// UDP pairs of one worker: of the attempt that plays, and of the one before.
@@ -33,7 +35,8 @@ const MAX_UDP_PAIRS: usize = 2;
 /// Questions at once; a source that opens asks for five.
 const BURST: f64 = 64.0;
 
-/// Questions for ever: a still picture a hundred times per second over connections of their own takes two each.
+/// Questions for ever: a still picture a hundred times per second over connections of their own takes two
+/// each.
 const QUESTIONS_PER_SECOND: f64 = 250.0;
 
 /// Ports of UDP pairs: above those of services, as ffmpeg takes them.
@@ -82,21 +85,28 @@ impl Dial {
         let mut buffer = [0; MAX_DIAL_BYTES];
         loop {
             let received = socket.read_with(|socket| {
-                rustix::net::recv(socket, &mut buffer[..], RecvFlags::DONTWAIT).map(|(_, length)| length).map_err(Into::into)
+                rustix::net::recv(socket, &mut buffer[..], RecvFlags::DONTWAIT)
+                    .map(|(_, length)| length)
+                    .map_err(Into::into)
             });
             let length = match received.await {
                 Ok(0) | Err(_) => return,
                 Ok(length) => length,
             };
             let Some((number, question)) = buffer.get(..length).and_then(ipc::read_question) else {
-                return log::warn!("event=worker_broke_protocol pid={pid} what=\"asked for what cannot be asked for\"");
+                return log::warn!(
+                    "event=worker_broke_protocol pid={pid} what=\"asked for what cannot be asked for\""
+                );
             };
             self.wait_for_budget().await;
             log::debug!("event=worker_asks pid={pid} question=\"{question:?}\"");
             let (answer, sockets) = match self.answer(&question).await {
                 Ok((answer, sockets)) => (answer, sockets),
                 Err(Why::Refused(why)) => {
-                    log::warn!("event=connection_refused pid={pid} camera={} why=\"{why}\"", self.camera.host);
+                    log::warn!(
+                        "event=connection_refused pid={pid} camera={} why=\"{why}\"",
+                        self.camera.host
+                    );
                     (Answer::Refused(why), Vec::new())
                 }
                 Err(Why::Failed(cause)) => (Answer::Failed(cause), Vec::new()),
@@ -126,7 +136,7 @@ impl Dial {
             Question::Tcp(address) => sockets(self.tcp(*address)),
             Question::UdpPair(peer) => sockets(self.udp_pair(*peer)),
             Question::Certificates => sockets(smol::unblock(authorities::file).await.map_err(Why::Failed)),
-            Question::UdpKnock(port, address) => sockets(self.udp_knock(*port, *address)),
+            Question::UdpHolePunch(port, address) => sockets(self.udp_hole_punch(*port, *address)),
         }
     }
 
@@ -163,13 +173,14 @@ impl Dial {
         Ok(addresses)
     }
 
-    /// The port is the camera's affair, but for our own doors.
+    /// The port is the camera's affair, but for our own listeners.
     ///
     /// The address as it was found, zone included: what the worker says of that does not count.
     fn permit(&self, address: SocketAddr) -> Result<SocketAddr, Why> {
         let same = |places: &[SocketAddr]| places.iter().copied().find(|place| place.ip() == address.ip());
         let found = self.hosts.iter().find_map(|(host, places)| Some((host, same(places)?)));
-        let (host, mut place) = found.ok_or_else(|| Why::Refused(format!("{address} was not found before")))?;
+        let (host, mut place) =
+            found.ok_or_else(|| Why::Refused(format!("{address} was not found before")))?;
         place.set_port(address.port());
         self.network.refusal(&self.camera, host, place).map_or(Ok(place), |why| Err(Why::Refused(why)))
     }
@@ -178,14 +189,15 @@ impl Dial {
         let address = self.permit(address)?;
         let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let connecting = rustix::net::socket_with(family, SocketType::STREAM, flags, None).and_then(|socket| {
-            // Requests are small and wait for nobody.
-            let _ = sockopt::set_tcp_nodelay(&socket, true);
-            match rustix::net::connect(&socket, &address) {
-                Ok(()) | Err(Errno::INPROGRESS) => Ok(socket),
-                Err(errno) => Err(errno),
-            }
-        });
+        let connecting =
+            rustix::net::socket_with(family, SocketType::STREAM, flags, None).and_then(|socket| {
+                // Requests are small and wait for nobody.
+                let _ = sockopt::set_tcp_nodelay(&socket, true);
+                match rustix::net::connect(&socket, &address) {
+                    Ok(()) | Err(Errno::INPROGRESS) => Ok(socket),
+                    Err(errno) => Err(errno),
+                }
+            });
         connecting.map(|socket| vec![socket]).map_err(|errno| Why::failed(std::io::Error::from(errno)))
     }
 
@@ -211,7 +223,11 @@ impl Dial {
             let pair = bind(even).and_then(|first| Ok([first, bind(even + 1)?]));
             match pair {
                 Ok(pair) => {
-                    let handed = pair.iter().map(UdpSocket::try_clone).collect::<Result<Vec<_>, _>>().map_err(Why::failed)?;
+                    let handed = pair
+                        .iter()
+                        .map(UdpSocket::try_clone)
+                        .collect::<Result<Vec<_>, _>>()
+                        .map_err(Why::failed)?;
                     if self.udp.len() >= MAX_UDP_PAIRS {
                         self.udp.remove(0);
                     }
@@ -225,16 +241,21 @@ impl Dial {
     }
 
     /// The worker itself sends nothing over UDP: its sockets have no address to send to.
-    fn udp_knock(&self, port: u16, address: SocketAddr) -> Made {
+    fn udp_hole_punch(&self, port: u16, address: SocketAddr) -> Made {
         const RTP: [u8; 12] = [0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
         /// A receiver report without a block.
         const RTCP: [u8; 8] = [0x80, 201, 0, 1, 0, 0, 0, 0];
         let address = self.permit(address)?;
         let is_it = |pair: &&[UdpSocket; 2]| pair[0].local_addr().is_ok_and(|local| local.port() == port);
-        let [rtp, rtcp] =
-            self.udp.iter().find(is_it).ok_or_else(|| Why::Refused("no UDP socket of this worker has that port".into()))?;
+        let [rtp, rtcp] = self
+            .udp
+            .iter()
+            .find(is_it)
+            .ok_or_else(|| Why::Refused("no UDP socket of this worker has that port".into()))?;
         // What does not get through costs nothing; nor does it block: two small packets.
-        for (socket, packet, port) in [(rtp, &RTP[..], address.port()), (rtcp, &RTCP[..], address.port().saturating_add(1))] {
+        for (socket, packet, port) in
+            [(rtp, &RTP[..], address.port()), (rtcp, &RTCP[..], address.port().saturating_add(1))]
+        {
             let mut to = address;
             to.set_port(port);
             if self.permit(to).is_ok() {
@@ -245,7 +266,8 @@ impl Dial {
     }
 }
 
-/// Sends a message with sockets. One that the worker does not take is waited for: it has one question at a time.
+/// Sends a message with sockets. One that the worker does not take is waited for: it has one question at a
+/// time.
 async fn send(socket: &Async<OwnedFd>, message: &[u8], sockets: &[OwnedFd]) -> std::io::Result<()> {
     let borrowed: Vec<BorrowedFd<'_>> = sockets.iter().map(AsFd::as_fd).collect();
     socket
@@ -255,9 +277,14 @@ async fn send(socket: &Async<OwnedFd>, message: &[u8], sockets: &[OwnedFd]) -> s
             if !borrowed.is_empty() && !control.push(SendAncillaryMessage::ScmRights(&borrowed)) {
                 return Err(std::io::ErrorKind::InvalidInput.into());
             }
-            rustix::net::sendmsg(socket, &[IoSlice::new(message)], &mut control, SendFlags::NOSIGNAL | SendFlags::DONTWAIT)
-                .map(|_| ())
-                .map_err(Into::into)
+            rustix::net::sendmsg(
+                socket,
+                &[IoSlice::new(message)],
+                &mut control,
+                SendFlags::NOSIGNAL | SendFlags::DONTWAIT,
+            )
+            .map(|_| ())
+            .map_err(Into::into)
         })
         .await
 }
@@ -294,9 +321,10 @@ mod tests {
 
     #[test]
     fn a_worker_is_connected_to_its_camera_and_to_nothing_that_was_not_found() {
-        let (camera, other) = (TcpListener::bind("127.0.0.1:0").unwrap(), TcpListener::bind("127.0.0.1:0").unwrap());
-        let (address, door) = (camera.local_addr().unwrap(), other.local_addr().unwrap());
-        let network = Network { hosts: Vec::new(), doors: vec![door] };
+        let (camera, other) =
+            (TcpListener::bind("127.0.0.1:0").unwrap(), TcpListener::bind("127.0.0.1:0").unwrap());
+        let (address, listener) = (camera.local_addr().unwrap(), other.local_addr().unwrap());
+        let network = Network { hosts: Vec::new(), listeners: vec![listener] };
         let mut line = line(network, "127.0.0.1", address.port());
         assert!(refused(&mut line, &Question::Tcp(address)).contains("not found before"));
         assert_eq!(found(&mut line, "127.0.0.1", address.port()), [address]);
@@ -307,7 +335,7 @@ mod tests {
         let mut socket = std::net::TcpStream::from(sockets.pop().unwrap());
         socket.set_nonblocking(false).unwrap();
         socket.read_exact(&mut [0]).unwrap();
-        assert!(refused(&mut line, &Question::Tcp(door)).contains("a port of weir itself"));
+        assert!(refused(&mut line, &Question::Tcp(listener)).contains("a port of weir itself"));
         for host in ["127.0.0.2", "0.0.0.0", "::1", "169.254.169.254"] {
             assert!(refused(&mut line, &Question::Addresses(host.into(), 80)).contains("address"), "{host}");
         }
@@ -319,14 +347,18 @@ mod tests {
     #[test]
     fn hosts_are_counted_and_the_list_holds_for_all_of_them() {
         let allowed = ["192.0.2.0/24", "cam.localhost"].map(|text| text.parse().unwrap()).to_vec();
-        let mut line = line(Network { hosts: allowed, doors: Vec::new() }, "cam.localhost", 554);
+        let mut line = line(Network { hosts: allowed, listeners: Vec::new() }, "cam.localhost", 554);
         assert_eq!(found(&mut line, "CAM.localhost", 554).len(), 2);
-        assert!(refused(&mut line, &Question::Addresses("198.51.100.1".into(), 554)).contains("sources.hosts"));
+        assert!(
+            refused(&mut line, &Question::Addresses("198.51.100.1".into(), 554)).contains("sources.hosts")
+        );
         for last in 1..MAX_HOSTS {
             found(&mut line, &format!("192.0.2.{last}"), 554);
         }
         found(&mut line, "192.0.2.1", 80);
-        assert!(refused(&mut line, &Question::Addresses("192.0.2.99".into(), 554)).contains("more than 5 hosts"));
+        assert!(
+            refused(&mut line, &Question::Addresses("192.0.2.99".into(), 554)).contains("more than 5 hosts")
+        );
     }
 
     #[test]
@@ -336,16 +368,20 @@ mod tests {
         let mut line = line(Network::default(), "127.0.0.1", address.port());
         found(&mut line, "127.0.0.1", address.port());
         let (_, sockets) = line.ask(&Question::UdpPair(address.ip())).unwrap();
-        let [first, second]: [UdpSocket; 2] = sockets.into_iter().map(UdpSocket::from).collect::<Vec<_>>().try_into().unwrap();
+        let [first, second]: [UdpSocket; 2] =
+            sockets.into_iter().map(UdpSocket::from).collect::<Vec<_>>().try_into().unwrap();
         let port = first.local_addr().unwrap().port();
         assert_eq!((port % 2, second.local_addr().unwrap().port()), (0, port + 1));
-        line.ask(&Question::UdpKnock(port, address)).unwrap();
+        line.ask(&Question::UdpHolePunch(port, address)).unwrap();
         camera[0].set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         let mut packet = [0; 16];
         let (length, from) = camera[0].recv_from(&mut packet).unwrap();
         assert_eq!((length, from.port(), packet[0]), (12, port, 0x80));
-        assert!(refused(&mut line, &Question::UdpKnock(port, ([127, 0, 0, 2], 80).into())).contains("not found before"));
-        assert!(refused(&mut line, &Question::UdpKnock(port + 2, address)).contains("no UDP socket"));
+        assert!(
+            refused(&mut line, &Question::UdpHolePunch(port, ([127, 0, 0, 2], 80).into()))
+                .contains("not found before")
+        );
+        assert!(refused(&mut line, &Question::UdpHolePunch(port + 2, address)).contains("no UDP socket"));
         assert!(refused(&mut line, &Question::UdpPair([127, 0, 0, 2].into())).contains("not found before"));
     }
 

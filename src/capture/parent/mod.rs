@@ -11,17 +11,19 @@ use crate::capture::ipc::{self, ALIVE_INTERVAL, Writer};
 use crate::capture::network::Named;
 use crate::capture::place::{self, Place};
 use crate::capture::shown::WIDTHS;
-use crate::capture::{Drawn, Event, Frame, Marking, Request, Ring, Settings};
+use crate::capture::{CaptureSettings, Drawn, Event, Frame, Marking, Request, Ring};
 use crate::clock::within;
 use crate::command::SourceReference;
-use crate::confine::{self, Order, Process, Spawner};
 use crate::error::{Error, Kind, Result, system};
+use crate::sandbox::{self, Order, Process, Spawner};
 use async_io::{Async, Timer};
 use dial::Dial;
 use futures_lite::FutureExt;
 use pictures::Pictures;
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType};
+use rustix::net::{
+    AddressFamily, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
+};
 use std::cell::RefCell;
 use std::io::IoSlice;
 use std::mem::MaybeUninit;
@@ -29,12 +31,12 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Beyond the worker's own deadlines, which name the cause better: one sign of life and a little. Then the worker itself
-/// hangs and the parent speaks.
+/// Beyond the worker's own deadlines, which name the cause better: one sign of life and a little. Then the
+/// worker itself hangs and the parent speaks.
 const WATCHDOG_MARGIN: Duration = ALIVE_INTERVAL.saturating_add(Duration::from_millis(500));
 
-/// From SIGKILL, or from the worker closing its socket, to its end. A process in an uninterruptible system call can take
-/// for ever; it is then left to the spawner thread.
+/// From SIGKILL, or from the worker closing its socket, to its end. A process in an uninterruptible system
+/// call can take for ever; it is then left to the spawner thread.
 const REAP_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Most notices of one worker. It has one thing to say.
@@ -51,8 +53,8 @@ const ALIVE_WINDOW: Duration = Duration::from_secs(1);
 /// In which widths frames are kept.
 type Widths = heapless::Vec<u16, WIDTHS>;
 
-/// The parent's end of one worker process. Lives on the event loop's thread. Dropped without [`Worker::stop`], the
-/// process is killed and reaped in the background.
+/// The parent's end of one worker process. Lives on the event loop's thread. Dropped without
+/// [`Worker::stop`], the process is killed and reaped in the background.
 #[derive(Debug)]
 pub struct Worker {
     pid: u32,
@@ -105,25 +107,28 @@ enum Slot {
 }
 
 impl Worker {
-    /// Starts a worker. Answers when the process exists, not when its source is open: that is [`Event::Opened`].
-    /// A worker takes at least two slots: one to write while the other is read.
-    pub async fn start(spawner: &Spawner, settings: &Settings, request: Request) -> Result<Worker> {
+    /// Starts a worker. Answers when the process exists, not when its source is open: that is
+    /// [`Event::Opened`]. A worker takes at least two slots: one to write while the other is read.
+    pub async fn start(spawner: &Spawner, settings: &CaptureSettings, request: Request) -> Result<Worker> {
         let (ring, file) = Ring::create(request.slots, request.rule.slot_bytes())?;
         let pictures = Pictures::create(settings.picture_width)?;
         let (pictures, picture_file) = pictures.unzip();
         let (socket, child) = socket_pair()?;
         // What lies on the network is connected to by the service, at the other end of this line.
-        let line = named(&request.reference).map(|camera| socket_pair().map(|pair| (camera, pair))).transpose()?;
+        let line =
+            named(&request.reference).map(|camera| socket_pair().map(|pair| (camera, pair))).transpose()?;
         let mut message = Writer::new();
-        ipc::write_start(&mut message, std::process::id(), settings, &request)
-            .ok_or_else(|| Error::new(Kind::TooLarge, "video_reference or video_source_properties are too long"))?;
+        ipc::write_start(&mut message, std::process::id(), settings, &request).ok_or_else(|| {
+            Error::new(Kind::TooLarge, "video_reference or video_source_properties are too long")
+        })?;
         // Before the worker exists: the order waits in the socket.
         let descriptors = [picture_file.as_ref(), line.as_ref().map(|(_, (_, theirs))| theirs)];
-        send_with(&socket, message.message(), descriptors).map_err(|errno| system("sending a worker its order")(errno.into()))?;
+        send_with(&socket, message.message(), descriptors)
+            .map_err(|errno| system("sending a worker its order")(errno.into()))?;
         message.wipe();
         let beside = line.map(|(camera, (ours, _))| {
             let dial = Dial::new(Arc::clone(&settings.network), camera);
-            confine::beside(move |pid| dial.serve(ours, pid))
+            sandbox::beside(move |pid| dial.serve(ours, pid))
         });
         let socket = Async::new(socket).map_err(system("watching a worker's socket"))?;
         let order = Order {
@@ -136,7 +141,12 @@ impl Worker {
         };
         let process = spawner.spawn(order).await?;
         let now = Instant::now();
-        log::debug!("event=worker_started pid={} source={} ring_bytes={}", process.pid(), request.reference, ring.bytes());
+        log::debug!(
+            "event=worker_started pid={} source={} ring_bytes={}",
+            process.pid(),
+            request.reference,
+            ring.bytes()
+        );
         let state = State {
             opened: false,
             over: false,
@@ -168,10 +178,11 @@ impl Worker {
         })
     }
 
-    /// The next thing the worker says. May be dropped and called again without losing anything. One caller at a time.
+    /// The next thing the worker says. May be dropped and called again without losing anything. One caller at
+    /// a time.
     ///
-    /// A worker that dies, is silent for too long or breaks the protocol ends with [`Event::Failed`]. After the last event
-    /// (`Ended`, `Failed`) there is none: the future then never completes.
+    /// A worker that dies, is silent for too long or breaks the protocol ends with [`Event::Failed`]. After
+    /// the last event (`Ended`, `Failed`) there is none: the future then never completes.
     pub async fn next(&self) -> Event {
         if self.state.borrow().over {
             return std::future::pending().await;
@@ -195,7 +206,9 @@ impl Worker {
         loop {
             self.flush();
             match self.take_message() {
-                Ok(Some(Event::Picture(drawn))) if !self.pictures.as_ref().is_some_and(|pictures| pictures.announced(&drawn)) => {
+                Ok(Some(Event::Picture(drawn)))
+                    if !self.pictures.as_ref().is_some_and(|pictures| pictures.announced(&drawn)) =>
+                {
                     return Err(broke_protocol("a picture that nobody asked for"));
                 }
                 Ok(Some(event)) => return self.state.borrow_mut().check(event),
@@ -222,7 +235,8 @@ impl Worker {
     async fn wait(&self) -> Result<()> {
         let (deadline, opened, unsent) = {
             let state = self.state.borrow();
-            let deadline = if state.opened { state.last_heard + self.stall_timeout } else { self.open_deadline };
+            let deadline =
+                if state.opened { state.last_heard + self.stall_timeout } else { self.open_deadline };
             (deadline, state.opened, state.has_unsent())
         };
         let readable = async { self.socket.readable().await.map_err(system("watching a capture worker")) };
@@ -237,7 +251,10 @@ impl Worker {
             Err(match opened {
                 true => Error::new(Kind::SourceStalled, "the capture worker does not answer any more"),
                 false => {
-                    let message = format!("Cannot connect to video source under reference: {} (timed out)", self.reference);
+                    let message = format!(
+                        "Cannot connect to video source under reference: {} (timed out)",
+                        self.reference
+                    );
                     Error::new(Kind::SourceConnection, message)
                 }
             })
@@ -279,8 +296,8 @@ impl Worker {
         self.flush();
     }
 
-    /// From now on every frame is kept in each of these widths, those of [`WIDTHS`] at most that come first; without any, none is. Never
-    /// blocks.
+    /// From now on every frame is kept in each of these widths, those of [`WIDTHS`] at most that come first;
+    /// without any, none is. Never blocks.
     pub fn keep(&self, widths: &[u16]) {
         if self.pictures.is_some() {
             self.state.borrow_mut().widths.1 = widths.iter().copied().take(WIDTHS).collect();
@@ -288,14 +305,20 @@ impl Worker {
         }
     }
 
-    /// Asks for a picture of a frame that was kept in `width` and whose slot is held yet: with boxes, or bare. Gives the name under which it will
-    /// be announced; `None`: not now (too many are under way, or the socket is full). Never blocks.
+    /// Asks for a picture of a frame that was kept in `width` and whose slot is held yet: with boxes, or
+    /// bare. Gives the name under which it will be announced; `None`: not now (too many are under way, or the
+    /// socket is full). Never blocks.
     pub fn draw(&self, frame: &Frame, width: u16, markings: Option<Vec<Marking>>) -> Option<u32> {
         let job = self.pictures.as_ref()?.free_job()?;
         let draw = ipc::Draw { job, slot: frame.slot, frame_id: frame.frame_id, width, markings };
         let state = &mut *self.state.borrow_mut();
         ipc::write_draw(&mut state.message, &draw);
-        rustix::net::send(self.socket.get_ref(), state.message.message(), SendFlags::DONTWAIT | SendFlags::NOSIGNAL).ok()?;
+        rustix::net::send(
+            self.socket.get_ref(),
+            state.message.message(),
+            SendFlags::DONTWAIT | SendFlags::NOSIGNAL,
+        )
+        .ok()?;
         self.pictures.as_ref()?.ordered(job, frame.frame_id);
         Some(job)
     }
@@ -333,7 +356,11 @@ impl Worker {
     fn flush(&self) {
         let state = &mut *self.state.borrow_mut();
         let send = |message: &Writer| {
-            rustix::net::send(self.socket.get_ref(), message.message(), SendFlags::DONTWAIT | SendFlags::NOSIGNAL)
+            rustix::net::send(
+                self.socket.get_ref(),
+                message.message(),
+                SendFlags::DONTWAIT | SendFlags::NOSIGNAL,
+            )
         };
         if !state.memory.1 {
             ipc::write_memory(&mut state.message, state.memory.0);
@@ -372,13 +399,18 @@ impl Worker {
         }
     }
 
-    /// Asks the worker to end (a camera is told TEARDOWN), kills it after `Settings::stop_grace`, and reaps it.
+    /// Asks the worker to end (a camera is told TEARDOWN), kills it after `Settings::stop_grace`, and reaps
+    /// it.
     pub async fn stop(self) {
         let process = {
             let state = &mut *self.state.borrow_mut();
             ipc::write_stop(&mut state.message);
             // A worker that does not read is killed after the grace.
-            let _ = rustix::net::send(self.socket.get_ref(), state.message.message(), SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
+            let _ = rustix::net::send(
+                self.socket.get_ref(),
+                state.message.message(),
+                SendFlags::DONTWAIT | SendFlags::NOSIGNAL,
+            );
             state.process.take()
         };
         let Some(mut process) = process else { return };
@@ -408,7 +440,9 @@ impl State {
         match &event {
             Event::Opened(_) if self.opened => return Err(broke_protocol("the source opened twice")),
             Event::Opened(_) => self.opened = true,
-            Event::Frame(_) | Event::Ended if !self.opened => return Err(broke_protocol("frames before the source was open")),
+            Event::Frame(_) | Event::Ended if !self.opened => {
+                return Err(broke_protocol("frames before the source was open"));
+            }
             Event::Frame(frame) => {
                 match self.slots.get_mut(frame.slot as usize) {
                     Some(owner @ Slot::Worker) => *owner = Slot::Parent,
@@ -429,7 +463,9 @@ impl State {
                     return Err(broke_protocol("too many messages"));
                 }
             }
-            Event::Notice(_) if self.noticed >= MAX_NOTICES => return Err(broke_protocol("too many messages")),
+            Event::Notice(_) if self.noticed >= MAX_NOTICES => {
+                return Err(broke_protocol("too many messages"));
+            }
             Event::Notice(_) => self.noticed += 1,
             // Looked at by [`Pictures::announced`].
             Event::Picture(_) => {}
@@ -448,7 +484,9 @@ impl State {
 /// What a reference on the network names.
 fn named(reference: &SourceReference) -> Option<Named> {
     match Place::of(reference) {
-        Place::Rtsp(url) | Place::Http(url) => place::server(&url).map(|(host, port)| Named::new(&host, port)),
+        Place::Rtsp(url) | Place::Http(url) => {
+            place::server(&url).map(|(host, port)| Named::new(&host, port))
+        }
         Place::Device(_) | Place::File(_) | Place::Loop(_) | Place::Unknown(_) => None,
     }
 }
@@ -459,7 +497,11 @@ fn socket_pair() -> Result<(OwnedFd, OwnedFd)> {
 }
 
 /// Sends a message, and descriptors with it.
-fn send_with(socket: &OwnedFd, message: &[u8], descriptors: [Option<&OwnedFd>; 2]) -> std::result::Result<(), Errno> {
+fn send_with(
+    socket: &OwnedFd,
+    message: &[u8],
+    descriptors: [Option<&OwnedFd>; 2],
+) -> std::result::Result<(), Errno> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     let descriptors: Vec<_> = descriptors.iter().flatten().map(|descriptor| descriptor.as_fd()).collect();

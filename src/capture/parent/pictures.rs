@@ -28,7 +28,8 @@ enum Job {
 }
 
 impl Pictures {
-    /// A buffer for pictures of at most that width, and the file to hand to the worker; `None`: none are made.
+    /// A buffer for pictures of at most that width, and the file to hand to the worker; `None`: none are
+    /// made.
     pub(super) fn create(width: u32) -> Result<Option<(Pictures, OwnedFd)>> {
         if width == 0 {
             return Ok(None);
@@ -61,7 +62,8 @@ impl Pictures {
         fits
     }
 
-    /// Its bytes, whatever they are; from now on the worker may write over them. `None`: it could not be made.
+    /// Its bytes, whatever they are; from now on the worker may write over them. `None`: it could not be
+    /// made.
     pub(super) fn take(&self, drawn: &Drawn) -> Option<Arc<[u8]>> {
         let job = self.jobs.get(drawn.job as usize).filter(|job| job.get() == Job::Announced(*drawn))?;
         job.set(Job::Free);

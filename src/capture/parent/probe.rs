@@ -1,6 +1,8 @@
-//! Whether somebody answers at a source's address: cheap enough to ask often, while attempts to open it are rare.
+//! Whether somebody answers at a source's address: cheap enough to ask often, while attempts to open it are
+//! rare.
 //!
-//! Runs in the service itself, on its event loop, and therefore reads a single byte: what a camera says is for workers.
+//! Runs in the service itself, on its event loop, and therefore reads a single byte: what a camera says is
+//! for workers.
 
 use crate::capture::network::{Named, Network};
 use crate::capture::place::{self, Place};
@@ -24,8 +26,8 @@ pub struct Probe {
 }
 
 impl Probe {
-    /// The probe of a source that can be probed: `rtsp://` and `http://`. Files and devices have none; nor have `rtsps://` and `https://`, where
-    /// a handshake would be needed to learn as much.
+    /// The probe of a source that can be probed: `rtsp://` and `http://`. Files and devices have none; nor
+    /// have `rtsps://` and `https://`, where a handshake would be needed to learn as much.
     pub fn of(reference: &SourceReference) -> Option<Probe> {
         let (text, scheme, request) = match Place::of(reference) {
             Place::Rtsp(url) => (url, "rtsp", "OPTIONS * RTSP/1.0\r\nCSeq: 1\r\n"),
@@ -43,8 +45,9 @@ impl Probe {
         })
     }
 
-    /// The address by now; `None`: nobody knows, or it lies where `network` lets no source go. Takes as long as the machine's name servers take, and a thread
-    /// meanwhile, also when it is not waited for: ask again only after an answer.
+    /// The address by now; `None`: nobody knows, or it lies where `network` lets no source go. Takes as long
+    /// as the machine's name servers take, and a thread meanwhile, also when it is not waited for: ask again
+    /// only after an answer.
     pub async fn resolve(&self, network: &Network) -> Option<SocketAddr> {
         let camera = Named::new(&self.host, self.port);
         let found = resolve::lookup(&self.host, self.port).await.ok()?;
@@ -83,7 +86,9 @@ mod tests {
         let found = probe("rtsp://[fe80::1%eth0]/a").unwrap();
         assert_eq!((found.host.as_str(), found.port), ("fe80::1%eth0", 554));
         assert!(found.greeting.contains("Host: [fe80::1]\r\n"));
-        for none in ["clip.mp4", "file:///a.mp4", "/dev/video0", "https://cam/a.jpg", "rtsps://cam/a", "gopher://x/"] {
+        for none in
+            ["clip.mp4", "file:///a.mp4", "/dev/video0", "https://cam/a.jpg", "rtsps://cam/a", "gopher://x/"]
+        {
             assert_eq!(probe(none), None, "{none}");
         }
     }
@@ -93,7 +98,10 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let probe = probe(&format!("rtsp://localhost:{}/cam", address.port())).unwrap();
-        assert_eq!(smol::block_on(probe.resolve(&Network::default())).map(|place| place.port()), Some(address.port()));
+        assert_eq!(
+            smol::block_on(probe.resolve(&Network::default())).map(|place| place.port()),
+            Some(address.port())
+        );
         // Accepted by the kernel, answered by nobody: a camera that hangs.
         assert!(!smol::block_on(probe.answers(address)));
         let server = std::thread::spawn(move || {

@@ -1,16 +1,17 @@
 //! Units of a muted source, so that pictures come at once when it is heard again.
 //!
-//! A picture can only be decoded after all since the last key frame, which may be ten seconds ago. Muted, units are kept
-//! from there on, undecoded: that costs nothing. Only where decoding them would take longer than [`READY_TIME`] (long
-//! groups of large pictures) the oldest are decoded meanwhile, and their pictures thrown away; that costs as much as
-//! decoding does, and therefore ends after [`READY_FOR`]: a source that is muted for hours is only kept in packets.
+//! A picture can only be decoded after all since the last key frame, which may be ten seconds ago. Muted,
+//! units are kept from there on, undecoded: that costs nothing. Only where decoding them would take longer
+//! than [`READY_TIME`] (long groups of large pictures) the oldest are decoded meanwhile, and their pictures
+//! thrown away; that costs as much as decoding does, and therefore ends after [`READY_FOR`]: a source that is
+//! muted for hours is only kept in packets.
 
 use super::decode::{AccessUnit, Codec, RandomAccess, random_access};
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-/// Longest that decoding what is kept may take when the source is heard again: with a frame's way through the model and
-/// the time to the next frame of a slow camera, it is below 250 ms.
+/// Longest that decoding what is kept may take when the source is heard again: with a frame's way through the
+/// model and the time to the next frame of a slow camera, it is below 250 ms.
 const READY_TIME: Duration = Duration::from_millis(60);
 
 /// After so long, being ready is not worth decoding any more: who is muted for minutes is rarely in a hurry.
@@ -50,7 +51,14 @@ pub(super) struct Backlog {
 
 impl Backlog {
     pub(super) fn new() -> Backlog {
-        Backlog { units: VecDeque::new(), bytes: 0, since: Instant::now(), broken: false, cost_s: 0.0, spare: Vec::new() }
+        Backlog {
+            units: VecDeque::new(),
+            bytes: 0,
+            since: Instant::now(),
+            broken: false,
+            cost_s: 0.0,
+            spare: Vec::new(),
+        }
     }
 
     /// The source is muted from now on. `can_go_on`: the decoder is at the unit before the next.
@@ -74,7 +82,8 @@ impl Backlog {
             return true;
         }
         // What recovers bit by bit is not there at once: there is nothing to begin with but what came before.
-        let begins = matches!(random_access(codec, unit.data), Some(RandomAccess::Clean | RandomAccess::Open));
+        let begins =
+            matches!(random_access(codec, unit.data), Some(RandomAccess::Clean | RandomAccess::Open));
         self.put(codec, unit.data, begins)
     }
 

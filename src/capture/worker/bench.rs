@@ -1,4 +1,5 @@
-//! How fast this machine decodes a file, for `weir bench decode`. One thread, no scaling, in this very process.
+//! How fast this machine decodes a file, for `weir bench decode`. One thread, no scaling, in this very
+//! process.
 
 use crate::capture::worker::checksum;
 use crate::capture::worker::picture::Picture;
@@ -82,11 +83,20 @@ pub fn decode(path: &Path, mut look: impl FnMut(&Picture<'_>) -> Result<()>) -> 
         passed += decoder.passed();
     }
     let (wall, cpu) = (began.elapsed(), process_cpu_time().saturating_sub(cpu_before));
-    Ok(Decoding { frames, undecodable, passed, needed_bytes, width: properties.width, height: properties.height, wall, cpu })
+    Ok(Decoding {
+        frames,
+        undecodable,
+        passed,
+        needed_bytes,
+        width: properties.width,
+        height: properties.height,
+        wall,
+        cpu,
+    })
 }
 
-/// The line that ffmpeg's `-f framecrc` prints for a picture, the `number`th from 0 of a stream with one tick to a frame.
-/// Planes of eight bits: what is coded deeper is cut to its upper eight.
+/// The line that ffmpeg's `-f framecrc` prints for a picture, the `number`th from 0 of a stream with one tick
+/// to a frame. Planes of eight bits: what is coded deeper is cut to its upper eight.
 pub fn framecrc_line(number: u64, picture: &Picture<'_>) -> String {
     let (bytes, sum) = (checksum::bytes(picture), checksum::checksum(picture));
     format!("0, {number:>10}, {number:>10}, {:>8}, {bytes:>8}, 0x{sum:08x}", 1)
@@ -101,7 +111,10 @@ mod tests {
     #[test]
     fn every_frame_is_counted() {
         let decoding = decode(&asset("clips/main.mp4"), |_| Ok(())).unwrap();
-        assert_eq!((decoding.frames, decoding.undecodable, decoding.width, decoding.height), (25, 0, 192, 144));
+        assert_eq!(
+            (decoding.frames, decoding.undecodable, decoding.width, decoding.height),
+            (25, 0, 192, 144)
+        );
         assert!(decoding.to_json().contains("\"frames\": 25"));
     }
 }

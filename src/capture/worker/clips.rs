@@ -1,4 +1,5 @@
-//! For tests: clips of `tests/assets/clips`, decoded and compared with what ffmpeg made of them (`tests/scripts/make-clips.sh`).
+//! For tests: clips of `tests/assets/clips`, decoded and compared with what ffmpeg made of them
+//! (`tests/scripts/make-clips.sh`).
 
 use crate::capture::worker::checksum::checksum;
 use crate::capture::worker::decode::{self, Decoder};
@@ -52,7 +53,9 @@ pub(crate) fn decode_all(source: &mut dyn Source, mut look: impl FnMut(&Picture<
                 decoded.passed += decoder.passed();
                 let packets = usize::try_from(packet).unwrap_or(0) + 1;
                 let passed = usize::try_from(decoded.passed).unwrap_or(0);
-                decoded.delay = decoded.delay.max(packets.saturating_sub(decoded.checksums.len() + decoded.undecodable + passed));
+                decoded.delay = decoded
+                    .delay
+                    .max(packets.saturating_sub(decoded.checksums.len() + decoded.undecodable + passed));
             }
             Grab::Picture(picture) => output(&picture, Wall::from_micros(packet), &mut decoded),
             Grab::Idle | Grab::Gap => {}
@@ -71,7 +74,8 @@ pub(crate) fn decode_all(source: &mut dyn Source, mut look: impl FnMut(&Picture<
 
 /// Decodes a clip and demands the very frames that ffmpeg shows.
 pub(crate) fn assert_exact(name: &str, mut look: impl FnMut(&Picture<'_>)) -> Decoded {
-    let expected = std::fs::read_to_string(asset(&format!("clips/{name}.crc"))).expect("checksums are checked in");
+    let expected =
+        std::fs::read_to_string(asset(&format!("clips/{name}.crc"))).expect("checksums are checked in");
     let parse = |line: &str| u32::from_str_radix(line.trim_start_matches("0x"), 16).expect("hexadecimal");
     let expected: Vec<u32> = expected.lines().map(parse).collect();
     let mut source = file::open(&asset(&format!("clips/{name}"))).expect(name);

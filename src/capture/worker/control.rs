@@ -1,11 +1,11 @@
 //! The worker's end of the conversation with its parent.
 //!
-//! A thread of its own listens, so that a worker that is busy decoding or waits for its camera still takes back slots and
-//! hears that it shall stop. What it heard is state behind one lock; nobody has to poll.
+//! A thread of its own listens, so that a worker that is busy decoding or waits for its camera still takes
+//! back slots and hears that it shall stop. What it heard is state behind one lock; nobody has to poll.
 
 use super::pictures::Pictures;
 use crate::capture::ipc::{self, ALIVE_INTERVAL, Order, RingWriter, Start, Writer};
-use crate::capture::{Event, Frame, Progress, Settings};
+use crate::capture::{CaptureSettings, Event, Frame, Progress};
 use crate::command::SourceProperties;
 use crate::error::{Error, Kind, Result, system};
 use rustix::event::{PollFd, PollFlags};
@@ -91,18 +91,19 @@ pub(super) fn receive_start(socket: &OwnedFd) -> Result<(Box<Start>, Descriptors
 }
 
 impl Control {
-    /// Starts to listen. `Settings::stop_grace` is what we have between being told to stop and being ended, whatever we do.
-    /// `pictures`: the buffer for them and the width of the largest.
+    /// Starts to listen. `Settings::stop_grace` is what we have between being told to stop and being ended,
+    /// whatever we do. `pictures`: the buffer for them and the width of the largest.
     pub(super) fn start(
         socket: OwnedFd,
         slots: u32,
         muted: bool,
-        settings: &Settings,
+        settings: &CaptureSettings,
         pictures: Option<(RingWriter, u32)>,
     ) -> Result<Control> {
         let (grace, memory) = (settings.stop_grace, settings.worker_memory_bytes);
         let (signals, signalled) = UnixStream::pair().map_err(system("creating the signal socket"))?;
-        signal_hook::low_level::pipe::register(signal_hook::consts::SIGTERM, signals).map_err(system("catching SIGTERM"))?;
+        signal_hook::low_level::pipe::register(signal_hook::consts::SIGTERM, signals)
+            .map_err(system("catching SIGTERM"))?;
         let heard = Heard { free: vec![true; slots as usize], muted, stop: false, memory };
         let shared = Arc::new(Shared { heard: Mutex::new(heard), changed: Condvar::new() });
         let socket = Arc::new(socket);
@@ -116,7 +117,8 @@ impl Control {
                 state.lock().stop = true;
                 state.changed.notify_all();
                 std::thread::sleep(grace);
-                // The working thread hangs: what it would have told the camera is lost, but nothing is left behind.
+                // The working thread hangs: what it would have told the camera is lost, but nothing is left
+                // behind.
                 std::process::exit(1);
             })
             .map_err(system("starting the listening thread"))?;
@@ -188,7 +190,8 @@ impl Control {
 
     /// Asks for so many bytes of memory in all, unless we have them, and waits for them.
     ///
-    /// Errors: `ShuttingDown` when told to stop, which is also how the service refuses; `System` when it does not answer.
+    /// Errors: `ShuttingDown` when told to stop, which is also how the service refuses; `System` when it does
+    /// not answer.
     pub(super) fn need_memory(&mut self, bytes: u64) -> Result<()> {
         if self.shared.lock().memory >= bytes {
             return Ok(());
@@ -201,7 +204,9 @@ impl Control {
         match (heard.stop, heard.memory >= bytes) {
             (true, _) => Err(Error::new(Kind::ShuttingDown, "told to stop")),
             (false, true) => Ok(()),
-            (false, false) => Err(Error::new(Kind::System, "the service does not say how much memory may be used")),
+            (false, false) => {
+                Err(Error::new(Kind::System, "the service does not say how much memory may be used"))
+            }
         }
     }
 
@@ -211,7 +216,8 @@ impl Control {
         self.send()
     }
 
-    /// We live, if nothing has been said for [`ALIVE_INTERVAL`]; and what was lost, as often, if it has become more.
+    /// We live, if nothing has been said for [`ALIVE_INTERVAL`]; and what was lost, as often, if it has
+    /// become more.
     pub(super) fn say_alive_if_due(&mut self, progress: &Progress) -> Result<()> {
         let (told, since) = &self.told;
         let losses_due = has_lost_more(told, progress) && since.elapsed() >= ALIVE_INTERVAL;
@@ -244,7 +250,8 @@ impl Control {
         self.send()
     }
 
-    /// Blocks while the parent does not read: there is nothing better to do then. A parent that is gone ends us.
+    /// Blocks while the parent does not read: there is nothing better to do then. A parent that is gone ends
+    /// us.
     fn send(&mut self) -> Result<()> {
         self.last_said = Instant::now();
         loop {
@@ -277,7 +284,8 @@ fn take(heard: &mut Heard) -> Option<u32> {
 fn listen(socket: &OwnedFd, signalled: &UnixStream, shared: &Shared, pictures: Option<&Arc<Pictures>>) {
     let mut message = vec![0; ipc::MAX_ORDER_BYTES];
     loop {
-        let mut watched = [PollFd::from_borrowed_fd(socket.as_fd(), PollFlags::IN), PollFd::new(signalled, PollFlags::IN)];
+        let mut watched =
+            [PollFd::from_borrowed_fd(socket.as_fd(), PollFlags::IN), PollFd::new(signalled, PollFlags::IN)];
         match rustix::event::poll(&mut watched, None) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(_) => return,
@@ -314,7 +322,8 @@ fn listen(socket: &OwnedFd, signalled: &UnixStream, shared: &Shared, pictures: O
                         _ => return,
                     },
                     Some(Order::Memory(bytes)) => heard.memory = bytes,
-                    // The service and its workers are one executable: anything else is an end of the conversation.
+                    // The service and its workers are one executable: anything else is an end of the
+                    // conversation.
                     Some(Order::Stop | Order::Start(_)) | None => return,
                 }
                 shared.changed.notify_all();

@@ -1,7 +1,7 @@
 //! Names and connections: a worker may open no socket, the service hands them over.
 //!
-//! [`use_service`] is told once, before the worker is locked in, where to ask. Where it was not (unit tests, `weir bench decode`)
-//! this process connects itself.
+//! [`use_service`] is told once, before the worker is locked in, where to ask. Where it was not (unit tests,
+//! `weir bench decode`) this process connects itself.
 
 use crate::capture::ipc::{self, Answer, MAX_CERTIFICATE_BYTES, MAX_DIAL_BYTES, Question, Writer};
 use crate::error::{Error, Kind, Result, system};
@@ -16,8 +16,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Longest wait for the service: name servers that do not answer are given up by libc after 10 to 30 s, and nobody needs
-/// a camera whose name takes longer than this.
+/// Longest wait for the service: name servers that do not answer are given up by libc after 10 to 30 s, and
+/// nobody needs a camera whose name takes longer than this.
 const PATIENCE: Duration = Duration::from_secs(12);
 
 /// A worker's end.
@@ -34,8 +34,8 @@ pub(super) fn use_service(socket: OwnedFd) {
     let _ = LINE.set(Mutex::new(Line::new(socket)));
 }
 
-/// The addresses of a host (a name, or an address with or without brackets) that this worker may be connected to; one at
-/// least. Blocks for as long as name servers take.
+/// The addresses of a host (a name, or an address with or without brackets) that this worker may be connected
+/// to; one at least. Blocks for as long as name servers take.
 ///
 /// Errors: `SourceConnection` when the name is not known, or leads where no source may go.
 pub(super) fn addresses(host: &str, port: u16) -> Result<Vec<SocketAddr>> {
@@ -51,7 +51,8 @@ pub(super) fn addresses(host: &str, port: u16) -> Result<Vec<SocketAddr>> {
     }
 }
 
-/// A socket on its way to one of [`addresses`]: non-blocking, writable once it is connected or has failed (SO_ERROR).
+/// A socket on its way to one of [`addresses`]: non-blocking, writable once it is connected or has failed
+/// (SO_ERROR).
 ///
 /// Errors: `SourceConnection`.
 pub(super) fn tcp(address: SocketAddr) -> Result<TcpStream> {
@@ -69,8 +70,8 @@ pub(super) fn tcp(address: SocketAddr) -> Result<TcpStream> {
     }
 }
 
-/// UDP sockets for RTP and RTCP, an even port and the next, at the local address that faces the camera, one of
-/// [`addresses`]. What comes is to be looked at for where it comes from; nothing can be sent.
+/// UDP sockets for RTP and RTCP, an even port and the next, at the local address that faces the camera, one
+/// of [`addresses`]. What comes is to be looked at for where it comes from; nothing can be sent.
 ///
 /// Errors: `SourceConnection`.
 pub(super) fn udp_pair(camera: IpAddr) -> Result<[UdpSocket; 2]> {
@@ -95,17 +96,18 @@ fn own_udp_pair(camera: IpAddr) -> std::io::Result<[UdpSocket; 2]> {
     }
 }
 
-/// Has a packet that means nothing sent from the pair with this even port to a port of the camera's and to the next: a
-/// firewall on the way learns that answers are welcome. What does not get through costs nothing.
-pub(super) fn udp_knock(port: u16, camera: SocketAddr) {
-    let _ = ask(&Question::UdpKnock(port, camera));
+/// Has a packet that means nothing sent from the pair with this even port to a port of the camera's and to
+/// the next: a firewall on the way learns that answers are welcome. What does not get through costs nothing.
+pub(super) fn udp_hole_punch(port: u16, camera: SocketAddr) {
+    let _ = ask(&Question::UdpHolePunch(port, camera));
 }
 
 /// The certificates of the authorities that this machine trusts, in DER.
 ///
 /// Errors: `SourceConnection`: there are none.
 pub(super) fn certificates() -> Result<Vec<Vec<u8>>> {
-    let none = |why: String| Error::new(Kind::SourceConnection, "nobody vouches for certificates here").because(why);
+    let none =
+        |why: String| Error::new(Kind::SourceConnection, "nobody vouches for certificates here").because(why);
     match ask(&Question::Certificates) {
         Some(Ok((Answer::Sockets, mut files))) if files.len() == 1 => {
             let mut bytes = Vec::new();
@@ -118,7 +120,9 @@ pub(super) fn certificates() -> Result<Vec<Vec<u8>>> {
         }
         Some(Ok((Answer::Failed(why), _))) => Err(none(why)),
         Some(answer) => Err(refused(answer)),
-        None => Ok(rustls_native_certs::load_native_certs().certs.iter().map(|found| found.to_vec()).collect()),
+        None => {
+            Ok(rustls_native_certs::load_native_certs().certs.iter().map(|found| found.to_vec()).collect())
+        }
     }
 }
 
@@ -126,7 +130,9 @@ pub(super) fn certificates() -> Result<Vec<Vec<u8>>> {
 fn split(mut bytes: &[u8]) -> Vec<Vec<u8>> {
     let mut found = Vec::new();
     while let Some((length, rest)) = bytes.split_first_chunk::<4>() {
-        let Some((certificate, rest)) = rest.split_at_checked(u32::from_le_bytes(*length) as usize) else { break };
+        let Some((certificate, rest)) = rest.split_at_checked(u32::from_le_bytes(*length) as usize) else {
+            break;
+        };
         found.push(certificate.to_vec());
         bytes = rest;
     }
@@ -139,7 +145,9 @@ fn unreachable(cause: std::io::Error) -> Error {
 
 fn refused(answer: Result<(Answer, Vec<OwnedFd>)>) -> Error {
     match answer {
-        Ok((Answer::Refused(why), _)) => Error::new(Kind::SourceConnection, "no source may be connected there").because(why),
+        Ok((Answer::Refused(why), _)) => {
+            Error::new(Kind::SourceConnection, "no source may be connected there").because(why)
+        }
         Ok((Answer::Failed(cause), _)) => unreachable(std::io::Error::other(cause)),
         Ok(_) => Error::new(Kind::Worker, "the service answered another question"),
         Err(error) => error,
@@ -177,7 +185,12 @@ impl Line {
             let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
             let mut control = RecvAncillaryBuffer::new(&mut space);
             let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
-            let got = match rustix::net::recvmsg(&self.socket, &mut [IoSliceMut::new(&mut buffer)], &mut control, flags) {
+            let got = match rustix::net::recvmsg(
+                &self.socket,
+                &mut [IoSliceMut::new(&mut buffer)],
+                &mut control,
+                flags,
+            ) {
                 Err(Errno::INTR | Errno::AGAIN) => continue,
                 got => got.map_err(failed)?,
             };
@@ -205,7 +218,8 @@ impl Line {
 fn wait(watched: &mut [PollFd<'_>], deadline: Instant) -> std::result::Result<(), Errno> {
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
-        let limit = Timespec { tv_sec: left.as_secs().try_into().unwrap_or(0), tv_nsec: left.subsec_nanos().into() };
+        let limit =
+            Timespec { tv_sec: left.as_secs().try_into().unwrap_or(0), tv_nsec: left.subsec_nanos().into() };
         match rustix::event::poll(watched, Some(&limit)) {
             Ok(0) if left.is_zero() => return Err(Errno::TIMEDOUT),
             Ok(0) | Err(Errno::INTR) => {}

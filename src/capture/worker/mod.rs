@@ -18,12 +18,12 @@ mod net;
 pub mod picture;
 mod pictures;
 mod reference;
+pub mod rotation;
 pub(super) mod rtsp;
 mod sandbox;
 mod scale;
 mod silence;
 pub mod source;
-pub mod turn;
 pub mod v4l2;
 
 use crate::capture::ipc::{ALIVE_INTERVAL, RingWriter, Start};
@@ -73,7 +73,8 @@ pub fn run() -> u8 {
     // Before the limits, which count from what is mapped already, and before there is a second thread.
     let ring = RingWriter::open(ring, request.slots, request.rule.slot_bytes());
     let width = start.settings.picture_width;
-    let pictures = descriptors.pictures.map(|file| RingWriter::open(file, shown::JOBS, shown::jpeg_bytes(width)));
+    let pictures =
+        descriptors.pictures.map(|file| RingWriter::open(file, shown::JOBS, shown::jpeg_bytes(width)));
     let pictures = pictures.and_then(Result::ok).map(|buffer| (buffer, width));
     let control = Control::start(socket, request.slots, request.muted, &start.settings, pictures);
     let Ok(mut control) = control else { return 1 };
@@ -82,7 +83,8 @@ pub fn run() -> u8 {
 
 /// Works to the end, and says how that was. Returns the exit code.
 fn end(control: &mut Control, work: impl FnOnce(&mut Control) -> Result<()>) -> u8 {
-    // A decoder that panics on a damaged stream is one error of one source. (A build that aborts is seen by the parent.)
+    // A decoder that panics on a damaged stream is one error of one source. (A build that aborts is seen by
+    // the parent.)
     let ending = catch_unwind(AssertUnwindSafe(|| work(control)))
         .unwrap_or_else(|_| Err(Error::new(Kind::Worker, "capture worker panicked")));
     let last = match ending {
@@ -93,8 +95,8 @@ fn end(control: &mut Control, work: impl FnOnce(&mut Control) -> Result<()>) -> 
     u8::from(control.say_last(&last).is_err())
 }
 
-/// Takes over standard input (the socket) and standard output (the ring), and leaves harmless ones in their place:
-/// a stray `println!` of some library must not write over a frame.
+/// Takes over standard input (the socket) and standard output (the ring), and leaves harmless ones in their
+/// place: a stray `println!` of some library must not write over a frame.
 fn inherited() -> Result<(OwnedFd, OwnedFd), rustix::io::Errno> {
     use rustix::stdio;
     let socket = rustix::io::fcntl_dupfd_cloexec(stdio::stdin(), 3)?;
@@ -112,10 +114,11 @@ fn capture(start: &Start, ring: RingWriter, control: &mut Control) -> Result<()>
     if !matches!(Place::of(&request.reference), Place::Rtsp(_)) {
         sandbox::before_first_byte(start);
     }
-    let Opened { mut source, endless, turn } = reference::open(start, control)?;
+    let Opened { mut source, endless, rotation } = reference::open(start, control)?;
     sandbox::after_open(start);
     let mut properties = source.properties();
-    (properties.width, properties.height) = turn.unwrap_or_default().size(properties.width, properties.height);
+    (properties.width, properties.height) =
+        rotation.unwrap_or_default().size(properties.width, properties.height);
     if endless {
         // As in the reference: what `file://` names is a stream (docs/roboflow.md §4.2).
         properties = SourceProperties { is_file: false, timestamp_created: None, ..properties };
@@ -127,8 +130,8 @@ fn capture(start: &Start, ring: RingWriter, control: &mut Control) -> Result<()>
         control.say_notice(notice)?;
     }
     let mut session = Session::new(start, control, ring, &properties, endless);
-    session.frames.scaler.set_turn(turn.unwrap_or_default());
-    session.turn_is_fixed = source.turn().is_some();
+    session.frames.scaler.set_rotation(rotation.unwrap_or_default());
+    session.rotation_is_fixed = source.rotation().is_some();
     let ending = session.run(&mut *source);
     let Frames { control, progress, .. } = &mut session.frames;
     progress.packets = source.losses();
@@ -154,13 +157,19 @@ struct Session<'a> {
     /// Since when the decoder waits for a picture that decoding may begin at.
     no_key_frame_since: Option<Instant>,
     /// The container says how pictures are turned: what the stream says is not asked.
-    turn_is_fixed: bool,
+    rotation_is_fixed: bool,
     silence: Silence,
     frames: Frames<'a>,
 }
 
 impl<'a> Session<'a> {
-    fn new(start: &'a Start, control: &'a mut Control, ring: RingWriter, properties: &SourceProperties, endless: bool) -> Self {
+    fn new(
+        start: &'a Start,
+        control: &'a mut Control,
+        ring: RingWriter,
+        properties: &SourceProperties,
+        endless: bool,
+    ) -> Self {
         let fps = if properties.fps > 0.0 { properties.fps } else { ASSUMED_FPS };
         Session {
             pace: (properties.is_file || endless).then(|| Pace::new(fps)),
@@ -174,7 +183,7 @@ impl<'a> Session<'a> {
             decoder: None,
             backlog: Backlog::new(),
             no_key_frame_since: None,
-            turn_is_fixed: false,
+            rotation_is_fixed: false,
             silence: Silence::default(),
             frames: Frames::new(&start.request, control, ring, properties),
         }
@@ -206,7 +215,10 @@ impl<'a> Session<'a> {
                     if last_grab.elapsed() >= patience {
                         return Err(self.stalled(patience));
                     }
-                    if self.slow || patience > self.stall_timeout || self.frames.progress.packets != PacketLosses::default() {
+                    if self.slow
+                        || patience > self.stall_timeout
+                        || self.frames.progress.packets != PacketLosses::default()
+                    {
                         self.frames.control.say_alive_if_due(&self.frames.progress)?;
                     }
                     continue;
@@ -248,7 +260,8 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    /// How long silence may be now. Some cameras need long to begin; one that sends what cannot be used has begun.
+    /// How long silence may be now. Some cameras need long to begin; one that sends what cannot be used has
+    /// begun.
     fn patience(&self) -> Duration {
         let begun = self.begun || self.frames.progress.packets.refused() > 0;
         if begun { self.stall_timeout } else { self.stall_timeout.max(self.open_timeout) }
@@ -261,7 +274,9 @@ impl<'a> Session<'a> {
             Kind::SourceStalled,
             match refused {
                 0 => format!("no packet for {seconds} seconds"),
-                _ => format!("no packet that can be used for {seconds} seconds ({refused} were refused: `losses` says why)"),
+                _ => format!(
+                    "no packet that can be used for {seconds} seconds ({refused} were refused: `losses` says why)"
+                ),
             },
         )
     }
@@ -324,10 +339,10 @@ impl<'a> Session<'a> {
     fn decode(&mut self, codec: Codec, unit: &AccessUnit<'_>) -> Result<()> {
         self.silence.packets += 1;
         self.silence.hidden += u64::from(!unit.shown);
-        if !self.turn_is_fixed
-            && let Some(turn) = decode::orientation(codec, unit.data)
+        if !self.rotation_is_fixed
+            && let Some(rotation) = decode::orientation(codec, unit.data)
         {
-            self.frames.scaler.set_turn(turn);
+            self.frames.scaler.set_rotation(rotation);
         }
         self.make_room(codec, unit)?;
         let decoder = decoder_for(&mut self.decoder, codec);
@@ -345,7 +360,8 @@ impl<'a> Session<'a> {
         self.silence.before_key += u64::from(waits);
         let since = waits.then(|| self.no_key_frame_since.unwrap_or_else(Instant::now));
         self.no_key_frame_since = since;
-        frames.progress.waiting_for_key_frame = since.is_some_and(|since| since.elapsed() >= self.key_frame_timeout);
+        frames.progress.waiting_for_key_frame =
+            since.is_some_and(|since| since.elapsed() >= self.key_frame_timeout);
         match decoded {
             Err(error) if error.kind() == Kind::Undecodable => {
                 log::debug!("event=undecodable codec={} error=\"{error}\"", codec.name());
@@ -381,8 +397,8 @@ fn decoder_for(current: &mut Option<(Codec, Box<dyn Decoder>)>, codec: Codec) ->
     decoder.as_mut()
 }
 
-/// Silence after which a source counts as frozen. One that declares a frame every few seconds (a snapshot that is asked
-/// for every 10 s) may miss two.
+/// Silence after which a source counts as frozen. One that declares a frame every few seconds (a snapshot
+/// that is asked for every 10 s) may miss two.
 fn stall_timeout(configured: Duration, fps: f64) -> Duration {
     let three_frames = Duration::try_from_secs_f64(3.0 / fps).unwrap_or_default();
     configured.max(three_frames.min(MAX_STALL_TIMEOUT))
@@ -406,10 +422,17 @@ struct Frames<'a> {
 }
 
 impl<'a> Frames<'a> {
-    fn new(request: &Request, control: &'a mut Control, ring: RingWriter, properties: &SourceProperties) -> Self {
+    fn new(
+        request: &Request,
+        control: &'a mut Control,
+        ring: RingWriter,
+        properties: &SourceProperties,
+    ) -> Self {
         let by_kind = if properties.is_file { Filling::Wait } else { Filling::DropOldest };
         let part = match request.file_max_fps {
-            Some(max_fps) if properties.is_file && properties.fps > max_fps && max_fps > 0.0 => Some(max_fps / properties.fps),
+            Some(max_fps) if properties.is_file && properties.fps > max_fps && max_fps > 0.0 => {
+                Some(max_fps / properties.fps)
+            }
             _ => None,
         };
         Frames {
@@ -426,8 +449,8 @@ impl<'a> Frames<'a> {
         }
     }
 
-    /// The time of a frame that follows those delivered before. Pictures are shown in another order than they came: one that
-    /// came before its predecessor in the picture counts as having come with it.
+    /// The time of a frame that follows those delivered before. Pictures are shown in another order than they
+    /// came: one that came before its predecessor in the picture counts as having come with it.
     fn in_order(&mut self, timestamp: Wall) -> Wall {
         let latest = match self.latest {
             // A clock that was set back is no order.
@@ -458,22 +481,25 @@ impl<'a> Frames<'a> {
             self.progress.dropped += 1;
             return Ok(());
         };
-        let pixels = self.ring.slot_mut(slot).ok_or_else(|| Error::new(Kind::Worker, "a slot outside the ring"))?;
+        let pixels =
+            self.ring.slot_mut(slot).ok_or_else(|| Error::new(Kind::Worker, "a slot outside the ring"))?;
         if let Err(error) = self.scaler.scale(picture, pixels) {
             self.control.put_back(slot);
             return Err(error);
         }
         let frame_id = self.progress.frame_id;
-        let turn = self.scaler.turn();
-        let is_kept = self.keeper.as_mut().is_some_and(|keeper| keeper.keep(picture, turn, slot, frame_id));
-        let (width, height) = turn.size(picture.width, picture.height);
+        let rotation = self.scaler.rotation();
+        let is_kept =
+            self.keeper.as_mut().is_some_and(|keeper| keeper.keep(picture, rotation, slot, frame_id));
+        let (width, height) = rotation.size(picture.width, picture.height);
         let timestamp = self.in_order(timestamp);
         self.control.say_frame(&Frame { slot, frame_id, timestamp, width, height, is_kept })
     }
 
     fn slot(&mut self) -> Result<Option<u32>> {
         let mut slot = self.control.take_slot();
-        // Other strategies do not wait: the parent keeps slots free by giving back the oldest, or wants the frame dropped.
+        // Other strategies do not wait: the parent keeps slots free by giving back the oldest, or wants the
+        // frame dropped.
         while slot.is_none() && self.filling == Filling::Wait {
             slot = self.control.wait_for_slot(ALIVE_INTERVAL);
             if self.control.stopped() {
@@ -495,7 +521,8 @@ struct Pace {
 
 impl Pace {
     fn new(fps: f64) -> Pace {
-        // Positive and not above the event's limit of declared rates; a very slow one is bounded so that `stop` is heard.
+        // Positive and not above the event's limit of declared rates; a very slow one is bounded so that
+        // `stop` is heard.
         let interval = Duration::try_from_secs_f64(1.0 / fps).unwrap_or_default().min(ALIVE_INTERVAL);
         Pace { interval, due: Instant::now() }
     }
@@ -524,7 +551,14 @@ mod tests {
 
     impl Source for Panics {
         fn properties(&self) -> SourceProperties {
-            SourceProperties { width: 64, height: 48, total_frames: -1, is_file: false, fps: 25.0, timestamp_created: None }
+            SourceProperties {
+                width: 64,
+                height: 48,
+                total_frames: -1,
+                is_file: false,
+                fps: 25.0,
+                timestamp_created: None,
+            }
         }
 
         fn grab(&mut self) -> Result<Grab<'_>> {
@@ -538,9 +572,10 @@ mod tests {
 
     #[test]
     fn a_panic_is_the_last_word_of_the_worker_and_one_error_of_its_source() {
-        let pair = rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None);
+        let pair =
+            rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None);
         let (parent, worker) = pair.unwrap();
-        let settings = crate::capture::Settings {
+        let settings = crate::capture::CaptureSettings {
             worker_memory_bytes: 0,
             worker_memory_max_bytes: 0,
             open_timeout: Duration::from_secs(1),
@@ -553,7 +588,14 @@ mod tests {
             picture_width: 0,
             tls: crate::capture::CameraTls::default(),
         };
-        let rule = InputRule { width: 32, height: 32, fit: Fit::Stretch, crop: None, grayscale: false, contrast: None };
+        let rule = InputRule {
+            width: 32,
+            height: 32,
+            fit: Fit::Stretch,
+            crop: None,
+            grayscale: false,
+            contrast: None,
+        };
         let request = Request {
             reference: crate::command::SourceReference::Text("x".into()),
             properties: Vec::new(),
@@ -576,7 +618,9 @@ mod tests {
         assert_eq!(code, 0, "the parent was told");
         let mut message = [0; ipc::MAX_EVENT_BYTES];
         let (length, _) = rustix::net::recv(&parent, &mut message[..], RecvFlags::DONTWAIT).unwrap();
-        let Some(Event::Failed(error)) = ipc::read_event(&message[..length]) else { panic!("not the last word") };
+        let Some(Event::Failed(error)) = ipc::read_event(&message[..length]) else {
+            panic!("not the last word")
+        };
         assert_eq!((error.kind(), error.message()), (Kind::Worker, "capture worker panicked"));
         // Closed, it would tell the listener to end this process, as it should a worker.
         std::mem::forget(parent);

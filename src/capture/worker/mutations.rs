@@ -1,4 +1,5 @@
-//! For tests: damaged files of every format. Whatever is in them, reading ends in time, with frames or an error.
+//! For tests: damaged files of every format. Whatever is in them, reading ends in time, with frames or an
+//! error.
 //!
 //! `WEIR_MUTATIONS=N` sets how many files are made of each clip (the default keeps the test short).
 
@@ -100,12 +101,16 @@ fn read(path: &Path) -> usize {
 
 #[test]
 fn damaged_files_end_in_time() {
-    let count = std::env::var("WEIR_MUTATIONS").ok().and_then(|count| count.parse().ok()).unwrap_or(DEFAULT_MUTATIONS);
+    let count = std::env::var("WEIR_MUTATIONS")
+        .ok()
+        .and_then(|count| count.parse().ok())
+        .unwrap_or(DEFAULT_MUTATIONS);
     let (sender, receiver) = channel();
     let worker = std::thread::spawn(move || {
         for name in SEEDS {
             let original = std::fs::read(asset(&format!("clips/{name}"))).unwrap();
-            let scratch = Scratch(std::env::temp_dir().join(format!("weir-mutation-{}-{name}", std::process::id())));
+            let scratch =
+                Scratch(std::env::temp_dir().join(format!("weir-mutation-{}-{name}", std::process::id())));
             let mut frames = 0;
             for seed in 0..count {
                 sender.send(format!("{name} seed {seed}")).unwrap();

@@ -3,7 +3,8 @@
 pub(crate) use crate::capture::MAX_SIDE;
 use crate::error::{Error, Kind, Result};
 
-/// Most pixels of a picture: 8K UHD (33.2 million). Above that no camera delivers, and a worker's memory would not hold it.
+/// Most pixels of a picture: 8K UHD (33.2 million). Above that no camera delivers, and a worker's memory
+/// would not hold it.
 pub const MAX_PIXELS: u64 = 36_000_000;
 
 /// One plane: rows of samples, `stride` bytes apart. The last row may be shorter than the stride.
@@ -39,7 +40,8 @@ pub enum Layout {
 }
 
 impl Layout {
-    /// Bytes of a row and number of rows of each of the three planes, for a picture of `width` × `height`; `(0, 0)` for planes that are not there.
+    /// Bytes of a row and number of rows of each of the three planes, for a picture of `width` × `height`;
+    /// `(0, 0)` for planes that are not there.
     pub fn planes(self, width: usize, height: usize) -> [(usize, usize); 3] {
         let (half_width, half_height) = (width.div_ceil(2), height.div_ceil(2));
         let none = (0, 0);
@@ -68,7 +70,8 @@ pub enum Range {
 /// Which red, green and blue a YUV picture means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Matrix {
-    /// ITU-R BT.601. Also what is assumed where nothing is said, at any size: the reference's swscale does the same.
+    /// ITU-R BT.601. Also what is assumed where nothing is said, at any size: the reference's swscale does
+    /// the same.
     #[default]
     Bt601,
     /// ITU-R BT.709.
@@ -93,8 +96,8 @@ pub struct Picture<'a> {
 }
 
 impl Picture<'_> {
-    /// Proves that every plane is long enough for its size and stride, and that the size is one that is taken.
-    /// After this, row `r` of plane `p` is `data[r * stride..][..row_bytes]` without a further check.
+    /// Proves that every plane is long enough for its size and stride, and that the size is one that is
+    /// taken. After this, row `r` of plane `p` is `data[r * stride..][..row_bytes]` without a further check.
     pub fn check(&self) -> Result<()> {
         check_size(self.width, self.height)?;
         // Both are at most MAX_SIDE.
@@ -112,8 +115,16 @@ impl Picture<'_> {
 
 /// Whether a picture of that size is taken at all.
 pub fn check_size(width: u32, height: u32) -> Result<()> {
-    if width == 0 || height == 0 || width > MAX_SIDE || height > MAX_SIDE || u64::from(width) * u64::from(height) > MAX_PIXELS {
-        return Err(Error::new(Kind::SourceUnsupported, format!("a picture of {width}x{height} pixels is not supported")));
+    if width == 0
+        || height == 0
+        || width > MAX_SIDE
+        || height > MAX_SIDE
+        || u64::from(width) * u64::from(height) > MAX_PIXELS
+    {
+        return Err(Error::new(
+            Kind::SourceUnsupported,
+            format!("a picture of {width}x{height} pixels is not supported"),
+        ));
     }
     Ok(())
 }
@@ -126,7 +137,8 @@ mod tests {
         let data = vec![0; bytes];
         let none = Plane::default();
         let planes = [Plane { data: &data, stride }, none, none];
-        Picture { width, height, layout: Layout::Gray, planes, range: Range::Full, matrix: Matrix::Bt601 }.check()
+        Picture { width, height, layout: Layout::Gray, planes, range: Range::Full, matrix: Matrix::Bt601 }
+            .check()
     }
 
     #[test]

@@ -2,8 +2,8 @@
 
 use super::control::Control;
 use super::decode::orientation;
+use super::rotation::Rotation;
 use super::source::{Grab, Source};
-use super::turn::Turn;
 use super::{file, http, rtsp, v4l2};
 use crate::capture::ipc::Start;
 use crate::capture::place::Place;
@@ -16,11 +16,11 @@ pub(super) struct Opened {
     /// Not faster than its own frame rate, and from the start again at its end.
     pub(super) endless: bool,
     /// How its pictures are to be turned; `None`: nobody has said so yet, the stream itself still may.
-    pub(super) turn: Option<Turn>,
+    pub(super) rotation: Option<Rotation>,
 }
 
-/// Pictures at the beginning of a file that are looked at for what the stream says of its orientation. It says so with the
-/// first that decoding may begin with, and again with each of the others.
+/// Pictures at the beginning of a file that are looked at for what the stream says of its orientation. It
+/// says so with the first that decoding may begin with, and again with each of the others.
 const LOOKED_AT: usize = 32;
 
 /// Opens what the request names.
@@ -35,16 +35,17 @@ pub(super) fn open(start: &Start, control: &Control) -> Result<Opened> {
         Place::Device(path) => (v4l2::open(&path, &start.request.properties), false),
         Place::Http(url) => (http::open(&url, start, control), false),
     };
-    match opened.and_then(|mut source| Ok((turn(&mut *source)?, source))) {
-        Ok((turn, source)) => Ok(Opened { source, endless, turn }),
+    match opened.and_then(|mut source| Ok((rotation(&mut *source)?, source))) {
+        Ok((rotation, source)) => Ok(Opened { source, endless, rotation }),
         Err(error) => Err(cannot_connect(reference, &error)),
     }
 }
 
-/// How a source that is open wants its pictures turned. Of a file the first pictures are asked, where its container is silent.
-fn turn(source: &mut dyn Source) -> Result<Option<Turn>> {
-    if source.turn().is_some() || !source.properties().is_file {
-        return Ok(source.turn());
+/// How a source that is open wants its pictures turned. Of a file the first pictures are asked, where its
+/// container is silent.
+fn rotation(source: &mut dyn Source) -> Result<Option<Rotation>> {
+    if source.rotation().is_some() || !source.properties().is_file {
+        return Ok(source.rotation());
     }
     let mut found = None;
     for _ in 0..LOOKED_AT {

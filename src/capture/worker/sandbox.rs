@@ -1,25 +1,27 @@
-//! What a worker may do: limits of its own, a system-call filter, the files it may open, and the parent's death.
+//! What a worker may do: limits of its own, a system-call filter, the files it may open, and the parent's
+//! death.
 //!
-//! A worker reads bytes from cameras through young code. Whatever that code is made to do, it cannot take more memory than
-//! its limit, gain privileges, leave a core file with frames on disk, or outlive the service.
+//! A worker reads bytes from cameras through young code. Whatever that code is made to do, it cannot take
+//! more memory than its limit, gain privileges, leave a core file with frames on disk, or outlive the
+//! service.
 //!
-//! It is locked in before the first byte from outside ([`before_open`]), and once more when its source is open
-//! ([`after_open`]). `docs/confinement.md` lists what each kind may do in which stage.
+//! It is locked in before the first byte from outside ([`before_open`]), and once more when its source is
+//! open ([`after_open`]). `docs/confinement.md` lists what each kind may do in which stage.
 
 use crate::capture::ipc::Start;
 use crate::capture::place::Place;
 use crate::capture::shown;
-use crate::confine::files::Files;
-use crate::confine::filter::{Filter, When};
 use crate::error::{Error, Kind, Result, system};
+use crate::sandbox::files::Files;
+use crate::sandbox::filter::{Filter, When};
 use rustix::process::{Resource, Rlimit, Signal};
 use std::path::Path;
 
 /// Open files: standard streams, socket, ring, source, the event loop of tokio, and room for libraries.
 const MAX_OPEN_FILES: u64 = 64;
 
-/// Address space for what libc maps when a name is first looked up: libraries of name services, tables of character
-/// sets. Read, never written.
+/// Address space for what libc maps when a name is first looked up: libraries of name services, tables of
+/// character sets. Read, never written.
 const LIBRARIES_BYTES: u64 = 16 << 20;
 
 /// Before any other thread exists.
@@ -62,9 +64,10 @@ pub(super) fn before_open(start: &Start) -> Result<()> {
     let pictures = shown::worker_bytes(start.settings.picture_width);
     let [memory, most] = [start.settings.worker_memory_bytes, start.settings.worker_memory_max_bytes];
     let (memory, most) = (memory.saturating_add(pictures), most.saturating_add(pictures));
-    // What can be written to is the limit proper. The address space also holds the executable, the ring and the libraries
-    // that libc opens later, so its limit counts from here. Threads add no arenas to it (`spawn::ONE_ARENA`). What lies between
-    // that and the most only the service can allow: no filter lets a worker do so.
+    // What can be written to is the limit proper. The address space also holds the executable, the ring and
+    // the libraries that libc opens later, so its limit counts from here. Threads add no arenas to it
+    // (`spawn::ONE_ARENA`). What lies between that and the most only the service can allow: no filter lets a
+    // worker do so.
     limit("data", Resource::Data, memory, most);
     match address_space() {
         Some(present) => {
@@ -119,7 +122,9 @@ fn of_sockets(filter: Filter) -> Filter {
         .fold(filter, |filter, call| filter.allow(call, &[]));
     [libc::SO_RCVBUF, libc::SO_SNDBUF, libc::SO_RCVTIMEO, libc::SO_SNDTIMEO, libc::SO_KEEPALIVE]
         .into_iter()
-        .fold(filter, |filter, option| filter.allow(libc::SYS_setsockopt, &[When::Is(1, libc::SOL_SOCKET), When::Is(2, option)]))
+        .fold(filter, |filter, option| {
+            filter.allow(libc::SYS_setsockopt, &[When::Is(1, libc::SOL_SOCKET), When::Is(2, option)])
+        })
         .allow(libc::SYS_setsockopt, &[When::Is(1, libc::IPPROTO_TCP)])
 }
 
@@ -135,12 +140,15 @@ fn address_space() -> Option<u64> {
     pages.checked_mul(rustix::param::page_size() as u64)
 }
 
-/// Sets a limit and the most that it may be raised to, or lower ones that are set already. A kernel or container that refuses
-/// costs a warning, not the camera.
+/// Sets a limit and the most that it may be raised to, or lower ones that are set already. A kernel or
+/// container that refuses costs a warning, not the camera.
 fn limit(what: &'static str, resource: Resource, value: u64, most: u64) {
     let present = rustix::process::getrlimit(resource);
-    let [value, most] = [value, most.max(value)].map(|value| present.maximum.map_or(value, |maximum| value.min(maximum)));
-    if let Err(errno) = rustix::process::setrlimit(resource, Rlimit { current: Some(value), maximum: Some(most) }) {
+    let [value, most] =
+        [value, most.max(value)].map(|value| present.maximum.map_or(value, |maximum| value.min(maximum)));
+    if let Err(errno) =
+        rustix::process::setrlimit(resource, Rlimit { current: Some(value), maximum: Some(most) })
+    {
         log::warn!("event=sandbox_degraded part=\"limit of {what}\" error=\"{errno}\"");
     }
 }

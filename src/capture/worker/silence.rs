@@ -1,4 +1,5 @@
-//! Why nothing is seen of a source whose packets come: no source ends, or goes on, without a frame and without a word.
+//! Why nothing is seen of a source whose packets come: no source ends, or goes on, without a frame and
+//! without a word.
 
 use super::decode::Codec;
 use crate::error::{Error, Kind};
@@ -55,9 +56,15 @@ impl Silence {
             ),
             None if self.hidden > 0 => {
                 let hidden = self.hidden;
-                Error::new(Kind::SourceLost, format!("the file's edit list shows none of its pictures ({hidden} are hidden)"))
+                Error::new(
+                    Kind::SourceLost,
+                    format!("the file's edit list shows none of its pictures ({hidden} are hidden)"),
+                )
             }
-            None => Error::new(Kind::Undecodable, format!("the {packets} packets of the file give no picture: it is damaged")),
+            None => Error::new(
+                Kind::Undecodable,
+                format!("the {packets} packets of the file give no picture: it is damaged"),
+            ),
         })
     }
 

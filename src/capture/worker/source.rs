@@ -1,10 +1,11 @@
 //! What a video source is to the worker: something that can be grabbed from.
 //!
-//! Runs inside the worker process only, where blocking is fine. RTSP is not behind this trait: it is asynchronous.
+//! Runs inside the worker process only, where blocking is fine. RTSP is not behind this trait: it is
+//! asynchronous.
 
 use crate::capture::worker::decode::{AccessUnit, Codec};
 use crate::capture::worker::picture::Picture;
-use crate::capture::worker::turn::Turn;
+use crate::capture::worker::rotation::Rotation;
 use crate::command::{PacketLosses, SourceProperties};
 use crate::error::Result;
 
@@ -15,7 +16,8 @@ pub enum Grab<'a> {
     Packet(Codec, AccessUnit<'a>),
     /// A frame that needs no decoder.
     Picture(Picture<'a>),
-    /// Something was lost before the next packet: what follows can be decoded only from the next key frame on.
+    /// Something was lost before the next packet: what follows can be decoded only from the next key frame
+    /// on.
     Gap,
     /// A live source had nothing to give for [`IDLE`]: look at the parent's messages and grab again.
     Idle,
@@ -33,11 +35,12 @@ pub trait Source {
     fn properties(&self) -> SourceProperties;
 
     /// How the container wants its pictures turned; `None`: it does not say.
-    fn turn(&self) -> Option<Turn> {
+    fn rotation(&self) -> Option<Rotation> {
         None
     }
 
-    /// The next packet or picture. Files give theirs as fast as asked: pacing is the caller's. Live sources block for at most [`IDLE`].
+    /// The next packet or picture. Files give theirs as fast as asked: pacing is the caller's. Live sources
+    /// block for at most [`IDLE`].
     ///
     /// An error is the end of this source.
     fn grab(&mut self) -> Result<Grab<'_>>;

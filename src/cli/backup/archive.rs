@@ -46,7 +46,10 @@ impl<W: Write> Writer<W> {
     /// Adds a file of exactly that many bytes.
     pub(super) fn add(&mut self, member: &Member, content: &mut dyn Read) -> Result<()> {
         if self.members == MAX_MEMBERS {
-            return Err(Error::new(Kind::Exhausted, format!("more than {MAX_MEMBERS} files: leave --models out")));
+            return Err(Error::new(
+                Kind::Exhausted,
+                format!("more than {MAX_MEMBERS} files: leave --models out"),
+            ));
         }
         self.members += 1;
         let sum = self.write(member, content)?;
@@ -78,7 +81,10 @@ impl<W: Write> Writer<W> {
             Ok(left)
         };
         if copy().map_err(failed)? > 0 {
-            return Err(Error::new(Kind::System, format!("/{} became shorter while it was read", member.path)));
+            return Err(Error::new(
+                Kind::System,
+                format!("/{} became shorter while it was read", member.path),
+            ));
         }
         Ok(digest.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect())
     }
@@ -94,7 +100,8 @@ impl<W: Write> Writer<W> {
 }
 
 fn header(member: &Member) -> Result<[u8; BLOCK_BYTES]> {
-    let unfit = || Error::new(Kind::Unsupported, format!("/{} has too long a path for a backup", member.path));
+    let unfit =
+        || Error::new(Kind::Unsupported, format!("/{} has too long a path for a backup", member.path));
     // Up to 100 bytes of name, or that much after a slash and up to 155 before it.
     let (prefix, name) = if member.path.len() <= 100 {
         ("", member.path.as_str())
@@ -133,8 +140,12 @@ fn unread(cause: io::Error) -> Error {
     }
 }
 
-/// Reads a whole backup, hands each file to `take` (whose reader it need not read to the end), and checks the sums.
-pub(super) fn read(mut from: impl Read, mut take: impl FnMut(&Member, &mut dyn Read) -> Result<()>) -> Result<()> {
+/// Reads a whole backup, hands each file to `take` (whose reader it need not read to the end), and checks the
+/// sums.
+pub(super) fn read(
+    mut from: impl Read,
+    mut take: impl FnMut(&Member, &mut dyn Read) -> Result<()>,
+) -> Result<()> {
     let mut found = String::new();
     for number in 0..=MAX_MEMBERS {
         let mut header = [0; BLOCK_BYTES];
@@ -186,9 +197,14 @@ fn parse(header: &[u8; BLOCK_BYTES]) -> Result<Member> {
         let end = field.iter().position(|byte| *byte == 0).unwrap_or(most);
         std::str::from_utf8(field.get(..end).unwrap_or_default()).map_err(|_| wrong())
     };
-    let number = |at, most| -> Result<u64> { u64::from_str_radix(text(at, most)?.trim(), 8).map_err(|_| wrong()) };
+    let number =
+        |at, most| -> Result<u64> { u64::from_str_radix(text(at, most)?.trim(), 8).map_err(|_| wrong()) };
     let told = number(148, 8)?;
-    let sum: u64 = header.iter().enumerate().map(|(at, byte)| if (148..156).contains(&at) { 32 } else { u64::from(*byte) }).sum();
+    let sum: u64 = header
+        .iter()
+        .enumerate()
+        .map(|(at, byte)| if (148..156).contains(&at) { 32 } else { u64::from(*byte) })
+        .sum();
     let is_file = header.get(156) == Some(&b'0');
     if told != sum || text(257, 5)? != "ustar" || !is_file {
         return Err(wrong());
@@ -196,7 +212,9 @@ fn parse(header: &[u8; BLOCK_BYTES]) -> Result<Member> {
     let (prefix, name) = (text(345, 155)?, text(0, 100)?);
     let path = if prefix.is_empty() { name.to_owned() } else { format!("{prefix}/{name}") };
     // Nothing that would lead elsewhere when it is put below a folder.
-    if path.split('/').any(|part| part.is_empty() || part == "." || part == "..") || path.contains(char::is_control) {
+    if path.split('/').any(|part| part.is_empty() || part == "." || part == "..")
+        || path.contains(char::is_control)
+    {
         return Err(wrong());
     }
     Ok(Member { path, mode: (number(100, 8)? & 0o777) as u32, bytes: number(124, 12)? })
@@ -233,7 +251,8 @@ mod tests {
     #[test]
     fn files_come_back_as_they_were_and_tar_reads_them() {
         let long = format!("{}/{}", "a".repeat(120), "b".repeat(90));
-        let files: [(&str, &[u8]); 4] = [(ABOUT, b"x"), ("etc/weir/weir.toml", &[7; 512]), (&long, b""), ("etc/ä", &[1; 513])];
+        let files: [(&str, &[u8]); 4] =
+            [(ABOUT, b"x"), ("etc/weir/weir.toml", &[7; 512]), (&long, b""), ("etc/ä", &[1; 513])];
         let bytes = archive(&files);
         let found = contents(&bytes).unwrap();
         for ((path, mode, content), (name, written)) in found.iter().zip(files) {
@@ -260,7 +279,11 @@ mod tests {
             assert_eq!(contents(&good[..end]).unwrap_err().kind(), Kind::Damaged, "{end}");
         }
         for path in ["../etc/passwd", "/etc/passwd", "a/../../b", "a//b", "./a", "a\nb"] {
-            assert_eq!(contents(&archive(&[(ABOUT, b"x"), (path, b"x")])).unwrap_err().kind(), Kind::Damaged, "{path}");
+            assert_eq!(
+                contents(&archive(&[(ABOUT, b"x"), (path, b"x")])).unwrap_err().kind(),
+                Kind::Damaged,
+                "{path}"
+            );
         }
         assert_eq!(contents(&archive(&[("etc/x", b"x")])).unwrap_err().kind(), Kind::Damaged);
     }

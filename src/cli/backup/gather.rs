@@ -35,7 +35,12 @@ pub(super) enum Kind {
 }
 
 /// Every file that belongs to the service, by its path.
-pub(super) fn files(config: &Config, config_file: Option<&Path>, state: &Path, models: bool) -> BTreeMap<PathBuf, Kind> {
+pub(super) fn files(
+    config: &Config,
+    config_file: Option<&Path>,
+    state: &Path,
+    models: bool,
+) -> BTreeMap<PathBuf, Kind> {
     let mut found = BTreeMap::new();
     let mut add = |path: &Path, kind: Kind| {
         if path.is_file() {
@@ -69,12 +74,16 @@ pub(super) fn files(config: &Config, config_file: Option<&Path>, state: &Path, m
             }
         }
     };
-    below(&config.service.pipelines_dir, Kind::Pipeline, 0, &|name| name.ends_with(".json") && !name.starts_with('.'));
+    below(&config.service.pipelines_dir, Kind::Pipeline, 0, &|name| {
+        name.ends_with(".json") && !name.starts_with('.')
+    });
     // Pipelines as clients made them: with their keys and the cameras' passwords.
     below(state, Kind::Secret, 0, &|name| !name.ends_with(".new"));
     if models {
         for folder in config.models.dirs.iter().chain([&config.models.cache_dir]) {
-            below(folder, Kind::Model, MAX_DEPTH, &|name| !name.ends_with(".lock") && !name.ends_with(".partial"));
+            below(folder, Kind::Model, MAX_DEPTH, &|name| {
+                !name.ends_with(".lock") && !name.ends_with(".partial")
+            });
         }
     }
     found
@@ -115,9 +124,11 @@ pub(super) fn without_secrets(path: &Path, kind: Kind) -> Result<Option<Vec<u8>>
 
 fn environment(text: &str) -> String {
     let is_secret = |line: &str| {
-        let name = line.trim_start().trim_start_matches("export ").split('=').next().unwrap_or_default().trim();
+        let name =
+            line.trim_start().trim_start_matches("export ").split('=').next().unwrap_or_default().trim();
         // A proxy's address may hold a password.
-        SECRET_VARIABLES.contains(&name) || (name.to_ascii_uppercase().ends_with("_PROXY") && line.contains('@'))
+        SECRET_VARIABLES.contains(&name)
+            || (name.to_ascii_uppercase().ends_with("_PROXY") && line.contains('@'))
     };
     text.lines().filter(|line| !is_secret(line)).map(|line| format!("{line}\n")).collect()
 }
@@ -155,8 +166,7 @@ mod tests {
         let left = pipeline(init).unwrap();
         assert!(!left.contains("hunter2") && left.contains("rtsp://cam/1") && left.contains("a/1"), "{left}");
         assert_eq!(pipeline("{"), None);
-        let text =
-            "LOG_LEVEL=INFO\nROBOFLOW_API_KEY=hunter2\n export WEIR_TOKEN=hunter2\nHTTPS_PROXY=http://u:hunter2@p\nNO_PROXY=x\n";
+        let text = "LOG_LEVEL=INFO\nROBOFLOW_API_KEY=hunter2\n export WEIR_TOKEN=hunter2\nHTTPS_PROXY=http://u:hunter2@p\nNO_PROXY=x\n";
         assert_eq!(environment(text), "LOG_LEVEL=INFO\nNO_PROXY=x\n");
     }
 }

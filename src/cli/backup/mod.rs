@@ -23,8 +23,14 @@ use std::process::ExitCode;
 const USUAL_STATE: &str = "/var/lib/weir";
 
 /// Where a backup that nobody has vouched for with a passphrase may write.
-const OWN_FOLDERS: [&str; 6] =
-    ["etc/weir/", "etc/default/weir", "etc/credstore/weir.", "var/lib/weir/", "var/cache/weir/", "usr/share/weir/"];
+const OWN_FOLDERS: [&str; 6] = [
+    "etc/weir/",
+    "etc/default/weir",
+    "etc/credstore/weir.",
+    "var/lib/weir/",
+    "var/cache/weir/",
+    "usr/share/weir/",
+];
 
 /// What stands behind a file's name when it has made room.
 const ASIDE: &str = ".before-restore";
@@ -85,7 +91,8 @@ pub(super) fn backup(arguments: Vec<OsString>) -> Result<ExitCode> {
         return Ok(told("backup"));
     }
     let file = request.file.as_deref().ok_or_else(|| usage("weir backup FILE"))?;
-    let config_file = request.config.clone().or_else(|| Some(PathBuf::from(DEFAULT_PATH)).filter(|path| path.exists()));
+    let config_file =
+        request.config.clone().or_else(|| Some(PathBuf::from(DEFAULT_PATH)).filter(|path| path.exists()));
     if let Some(config) = &request.config {
         existing(config)?;
     }
@@ -95,12 +102,23 @@ pub(super) fn backup(arguments: Vec<OsString>) -> Result<ExitCode> {
     let state = request.state.clone().or(configured).unwrap_or_else(|| PathBuf::from(USUAL_STATE));
     let files = gather::files(&config, config_file.as_deref(), &state, request.models);
     if files.is_empty() {
-        return Err(Error::new(Kind::NoInput, "there is nothing to keep: no configuration, no pipelines; --config names one"));
+        return Err(Error::new(
+            Kind::NoInput,
+            "there is nothing to keep: no configuration, no pipelines; --config names one",
+        ));
     }
-    let passphrase = if request.without_secrets { None } else { Some(passphrase::new(request.passphrase_file.as_deref())?) };
+    let passphrase = if request.without_secrets {
+        None
+    } else {
+        Some(passphrase::new(request.passphrase_file.as_deref())?)
+    };
     // Never over something that is there; for nobody else's eyes.
-    let opened =
-        OpenOptions::new().write(true).create_new(true).mode(0o600).open(file).map_err(|cause| uncreatable(file, &cause))?;
+    let opened = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(file)
+        .map_err(|cause| uncreatable(file, &cause))?;
     let written = write(opened, passphrase.as_deref(), &files);
     if written.is_err() {
         // Half of one is none.
@@ -124,7 +142,8 @@ type Files = std::collections::BTreeMap<PathBuf, Kept>;
 fn write(to: File, passphrase: Option<&str>, files: &Files) -> Result<(usize, Vec<PathBuf>)> {
     let failed = || crate::error::system("cannot write the backup");
     let to = io::BufWriter::new(to);
-    let finish = |mut to: io::BufWriter<File>| to.flush().and_then(|()| to.get_ref().sync_all()).map_err(failed());
+    let finish =
+        |mut to: io::BufWriter<File>| to.flush().and_then(|()| to.get_ref().sync_all()).map_err(failed());
     match passphrase {
         Some(passphrase) => {
             let mut writer = Writer::new(Sealer::new(to, passphrase).map_err(failed())?);
@@ -141,7 +160,11 @@ fn write(to: File, passphrase: Option<&str>, files: &Files) -> Result<(usize, Ve
     }
 }
 
-fn add_all<W: Write>(writer: &mut Writer<W>, files: &Files, with_secrets: bool) -> Result<(usize, Vec<PathBuf>)> {
+fn add_all<W: Write>(
+    writer: &mut Writer<W>,
+    files: &Files,
+    with_secrets: bool,
+) -> Result<(usize, Vec<PathBuf>)> {
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
     let about = format!(
         "weir {} of {host}, {}, {} secrets\n",
@@ -183,7 +206,8 @@ pub(super) fn restore(arguments: Vec<OsString>) -> Result<ExitCode> {
     }
     let file = request.file.as_deref().ok_or_else(|| usage("weir restore FILE"))?;
     existing(file)?;
-    let passphrase = if is_encrypted(file)? { Some(passphrase::known(request.passphrase_file.as_deref())?) } else { None };
+    let passphrase =
+        if is_encrypted(file)? { Some(passphrase::known(request.passphrase_file.as_deref())?) } else { None };
     let root = request.root.clone().unwrap_or_else(|| PathBuf::from("/"));
     // The whole of it is read and checked before anything is written.
     let (mut listed, mut conflicts, mut about) = (Vec::new(), Vec::new(), String::new());
@@ -192,7 +216,10 @@ pub(super) fn restore(arguments: Vec<OsString>) -> Result<ExitCode> {
             content.take(1000).read_to_string(&mut about).map_err(crate::error::system("read the backup"))?;
             return Ok(());
         }
-        if passphrase.is_none() && !OWN_FOLDERS.iter().any(|own| member.path.starts_with(own)) && request.root.is_none() {
+        if passphrase.is_none()
+            && !OWN_FOLDERS.iter().any(|own| member.path.starts_with(own))
+            && request.root.is_none()
+        {
             let message = format!(
                 "/{} is outside weir's own folders, and nothing vouches for a backup without passphrase: \
                  take it out with tar, or restore it below --root FOLDER",
@@ -209,18 +236,26 @@ pub(super) fn restore(arguments: Vec<OsString>) -> Result<ExitCode> {
     })?;
     super::print(&about);
     if request.list {
-        listed.iter().for_each(|member| super::print(&format!("{:03o} {:>10} /{}\n", member.mode, member.bytes, member.path)));
+        listed.iter().for_each(|member| {
+            super::print(&format!("{:03o} {:>10} /{}\n", member.mode, member.bytes, member.path))
+        });
         return Ok(ExitCode::SUCCESS);
     }
     if !conflicts.is_empty() && !request.force {
         let names: Vec<String> = conflicts.iter().map(|path| path.display().to_string()).collect();
-        let message = format!("these are there and differ (--force keeps them as NAME{ASIDE}): {}", names.join(", "));
+        let message =
+            format!("these are there and differ (--force keeps them as NAME{ASIDE}): {}", names.join(", "));
         return Err(Error::new(Kind::CannotCreate, message));
     }
     let mut written = 0;
     read(file, passphrase.as_deref(), |member, content| {
         if member.path != ABOUT {
-            written += usize::from(put(&root.join(&member.path), member, content, conflicts.contains(&root.join(&member.path)))?);
+            written += usize::from(put(
+                &root.join(&member.path),
+                member,
+                content,
+                conflicts.contains(&root.join(&member.path)),
+            )?);
         }
         Ok(())
     })?;
@@ -235,7 +270,11 @@ fn is_encrypted(file: &Path) -> Result<bool> {
     Ok(start == MAGIC)
 }
 
-fn read(file: &Path, passphrase: Option<&str>, take: impl FnMut(&Member, &mut dyn Read) -> Result<()>) -> Result<()> {
+fn read(
+    file: &Path,
+    passphrase: Option<&str>,
+    take: impl FnMut(&Member, &mut dyn Read) -> Result<()>,
+) -> Result<()> {
     let mut from = BufReader::new(File::open(file).map_err(|cause| unreadable(file, &cause))?);
     match passphrase {
         None => archive::read(from, take),
@@ -253,7 +292,8 @@ fn is_same(target: &Path, content: &mut dyn Read) -> Result<bool> {
     let (mut left, mut right) = (vec![0; 64 << 10], vec![0; 64 << 10]);
     loop {
         let failed = |cause: io::Error| unreadable(target, &cause);
-        let (one, other) = (fill(&mut there, &mut left).map_err(failed)?, fill(&mut content, &mut right).map_err(failed)?);
+        let (one, other) =
+            (fill(&mut there, &mut left).map_err(failed)?, fill(&mut content, &mut right).map_err(failed)?);
         if left.get(..one) != right.get(..other) {
             return Ok(false);
         }
@@ -312,5 +352,8 @@ fn put(target: &Path, member: &Member, content: &mut dyn Read, makes_room: bool)
 fn free(folder: &Path, name: &str) -> PathBuf {
     let first = folder.join(format!("{name}{ASIDE}"));
     let numbered = (2..1000).map(|number| folder.join(format!("{name}{ASIDE}.{number}")));
-    std::iter::once(first.clone()).chain(numbered).find(|path| path.symlink_metadata().is_err()).unwrap_or(first)
+    std::iter::once(first.clone())
+        .chain(numbered)
+        .find(|path| path.symlink_metadata().is_err())
+        .unwrap_or(first)
 }

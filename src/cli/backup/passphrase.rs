@@ -26,7 +26,9 @@ pub(super) fn new(file: Option<&Path>) -> Result<String> {
         }
     };
     if passphrase.chars().count() < MIN_PASSPHRASE {
-        let message = format!("a passphrase needs at least {MIN_PASSPHRASE} characters: who finds the file may try for ever");
+        let message = format!(
+            "a passphrase needs at least {MIN_PASSPHRASE} characters: who finds the file may try for ever"
+        );
         return Err(Error::new(Kind::Usage, message));
     }
     Ok(passphrase)
@@ -46,18 +48,27 @@ fn given(file: Option<&Path>) -> Result<Option<String>> {
     };
     let opened = File::open(file).map_err(|cause| super::unreadable(file, &cause))?;
     let mut line = String::new();
-    BufReader::new(opened.take(MAX_BYTES)).read_line(&mut line).map_err(|cause| super::unreadable(file, &cause))?;
+    BufReader::new(opened.take(MAX_BYTES))
+        .read_line(&mut line)
+        .map_err(|cause| super::unreadable(file, &cause))?;
     let line = line.trim_end_matches(['\r', '\n']);
     if line.is_empty() {
-        return Err(Error::new(Kind::Usage, format!("{} has no passphrase in its first line", file.display())));
+        return Err(Error::new(
+            Kind::Usage,
+            format!("{} has no passphrase in its first line", file.display()),
+        ));
     }
     Ok(Some(line.to_owned()))
 }
 
 /// Asks at the terminal, which does not show what is typed.
 fn ask(question: &str) -> Result<String> {
-    let nobody =
-        |_| Error::new(Kind::Usage, "there is no passphrase: --passphrase-file FILE, WEIR_PASSPHRASE, or a terminal to ask at");
+    let nobody = |_| {
+        Error::new(
+            Kind::Usage,
+            "there is no passphrase: --passphrase-file FILE, WEIR_PASSPHRASE, or a terminal to ask at",
+        )
+    };
     let mut terminal = File::options().read(true).write(true).open(TERMINAL).map_err(nobody)?;
     echo(false)?;
     let mut line = String::new();
@@ -69,7 +80,8 @@ fn ask(question: &str) -> Result<String> {
     Ok(line.trim_end_matches(['\r', '\n']).to_owned())
 }
 
-/// Whether the terminal shows what is typed. By the program that every system has for it (coreutils, busybox).
+/// Whether the terminal shows what is typed. By the program that every system has for it (coreutils,
+/// busybox).
 fn echo(on: bool) -> Result<()> {
     let failed = "cannot keep the terminal from showing the passphrase (stty): use --passphrase-file FILE";
     let terminal = File::open(TERMINAL).map_err(system(failed))?;

@@ -5,8 +5,9 @@
 //! chunk: length of what follows (4, big endian; the highest bit marks the last)  ciphertext  tag (16)
 //! ```
 //!
-//! The key is PBKDF2-HMAC-SHA256 of the passphrase, fresh with each file's salt; chunks are ChaCha20-Poly1305 with their number
-//! as nonce and the header, and whether they are the last, as associated data: none can be changed, moved, or left out.
+//! The key is PBKDF2-HMAC-SHA256 of the passphrase, fresh with each file's salt; chunks are ChaCha20-Poly1305
+//! with their number as nonce and the header, and whether they are the last, as associated data: none can be
+//! changed, moved, or left out.
 
 use crate::error::{Error, Kind, Result};
 use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
@@ -51,7 +52,8 @@ impl Cipher {
         Ok(Cipher { key: LessSafeKey::new(key), header, next: 0 })
     }
 
-    /// Nonce and associated data of the next chunk. A key never sees a number twice: it is of this file alone.
+    /// Nonce and associated data of the next chunk. A key never sees a number twice: it is of this file
+    /// alone.
     fn step(&mut self, is_last: bool) -> (Nonce, Aad<Vec<u8>>) {
         let mut nonce = [0; NONCE_LEN];
         // Twelve bytes: four zeros, then the number.
@@ -73,7 +75,9 @@ pub(super) struct Sealer<W: Write> {
 impl<W: Write> Sealer<W> {
     pub(super) fn new(mut to: W, passphrase: &str) -> io::Result<Sealer<W>> {
         let mut salt = [0; SALT_BYTES];
-        SystemRandom::new().fill(&mut salt).map_err(|_| io::Error::other("the system gives no random numbers"))?;
+        SystemRandom::new()
+            .fill(&mut salt)
+            .map_err(|_| io::Error::other("the system gives no random numbers"))?;
         let cipher = Cipher::new(passphrase, &salt, ITERATIONS)?;
         to.write_all(&cipher.header)?;
         Ok(Sealer { to, cipher, text: Vec::with_capacity(CHUNK_BYTES + 16) })
@@ -138,7 +142,8 @@ impl<R: Read> Opener<R> {
         if iterations == 0 || iterations > MAX_ITERATIONS {
             return Err(Error::new(Kind::Damaged, "the backup's header is damaged"));
         }
-        let cipher = Cipher::new(passphrase, &salt, iterations).map_err(crate::error::system("derive the key"))?;
+        let cipher =
+            Cipher::new(passphrase, &salt, iterations).map_err(crate::error::system("derive the key"))?;
         Ok(Opener { from, cipher, text: Vec::new(), given: 0, is_over: false })
     }
 
@@ -155,7 +160,8 @@ impl<R: Read> Opener<R> {
         let is_first = self.cipher.next == 0;
         let (nonce, about) = self.cipher.step(is_last);
         let opened = self.cipher.key.open_in_place(nonce, about, &mut self.text).map(|text| text.len());
-        let why = if is_first { "another passphrase, or the backup is damaged" } else { "the backup is damaged" };
+        let why =
+            if is_first { "another passphrase, or the backup is damaged" } else { "the backup is damaged" };
         let length = opened.map_err(|_| damaged(why))?;
         self.text.truncate(length);
         (self.given, self.is_over) = (0, is_last);
@@ -222,9 +228,13 @@ mod tests {
             &file[header + 2 * chunk..],
         ]
         .concat();
-        for damaged in
-            [flipped, file[..header + 2 * chunk].to_vec(), file[..file.len() - 1].to_vec(), swapped, [&file[..], b"x"].concat()]
-        {
+        for damaged in [
+            flipped,
+            file[..header + 2 * chunk].to_vec(),
+            file[..file.len() - 1].to_vec(),
+            swapped,
+            [&file[..], b"x"].concat(),
+        ] {
             assert!(opened(&damaged, PASSPHRASE).is_err());
         }
         assert_eq!(opened(&sealed(b""), PASSPHRASE).unwrap(), b"");

@@ -41,7 +41,9 @@ fn variable(name: &str) -> Option<String> {
 impl Connection {
     /// What the command line leaves open, from the environment.
     pub(super) fn fill(&mut self) {
-        let file = |field: &mut Option<PathBuf>, name| *field = field.take().or_else(|| variable(name).map(PathBuf::from));
+        let file = |field: &mut Option<PathBuf>, name| {
+            *field = field.take().or_else(|| variable(name).map(PathBuf::from))
+        };
         // A token that is named on the command line is meant.
         file(&mut self.token_file, "WEIR_TOKEN_FILE");
         file(&mut self.cacert, "WEIR_CACERT");
@@ -74,7 +76,9 @@ impl Connection {
             let why = why.map_or_else(|| plain(&cause), |error| crate::outbound::explain(error, &address));
             Error::new(Kind::Address, format!("no answer from {address}: {why}"))
         };
-        if let Some(path) = address.strip_prefix("unix:").or_else(|| address.starts_with('/').then_some(address.as_str())) {
+        if let Some(path) =
+            address.strip_prefix("unix:").or_else(|| address.starts_with('/').then_some(address.as_str()))
+        {
             let stream = UnixStream::connect(path).map_err(unanswered)?;
             stream.set_read_timeout(Some(REPLY_TIMEOUT)).map_err(unanswered)?;
             return talk(stream, message).map_err(unanswered);
@@ -84,7 +88,7 @@ impl Connection {
         stream.set_read_timeout(Some(REPLY_TIMEOUT)).map_err(unanswered)?;
         if !self.tls {
             return talk(stream, message).map_err(|cause| match cause.kind() {
-                // What a door that wants TLS does with anything else.
+                // What a listener that wants TLS does with anything else.
                 io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset => {
                     let why = plain(&cause);
                     Error::new(
@@ -96,7 +100,9 @@ impl Connection {
             });
         }
         let identity = match (&self.cert, &self.key) {
-            (Some(certificate), Some(key)) => Some(Identity { certificate: certificate.clone(), key: key.clone() }),
+            (Some(certificate), Some(key)) => {
+                Some(Identity { certificate: certificate.clone(), key: key.clone() })
+            }
             (None, None) => None,
             _ => return Err(usage("--cert and --key go together")),
         };
@@ -105,7 +111,8 @@ impl Connection {
         let host = address.rsplit_once(':').map_or(address.as_str(), |(host, _)| host);
         let name = ServerName::try_from(host.trim_start_matches('[').trim_end_matches(']').to_owned());
         let name = name.map_err(|_| usage(format!("{host} is no name that a certificate could bear")))?;
-        let connection = ClientConnection::new(config, name).map_err(|cause| unanswered(io::Error::other(cause)))?;
+        let connection =
+            ClientConnection::new(config, name).map_err(|cause| unanswered(io::Error::other(cause)))?;
         talk(StreamOwned::new(connection, stream), message).map_err(unanswered)
     }
 }
@@ -115,7 +122,9 @@ fn dial(address: &str) -> io::Result<TcpStream> {
     let (host, port) = address
         .rsplit_once(':')
         .and_then(|(host, port)| Some((host, port.parse().ok()?)))
-        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "it is no HOST:PORT, and `unix:` is not before it"))?;
+        .ok_or_else(|| {
+            io::Error::new(io::ErrorKind::InvalidInput, "it is no HOST:PORT, and `unix:` is not before it")
+        })?;
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     for place in resolve::addresses(host, port)? {
         match TcpStream::connect_timeout(&place, CONNECT_TIMEOUT) {
@@ -151,14 +160,17 @@ fn plain(cause: &io::Error) -> String {
     said.split(" (os error").next().unwrap_or(&said).to_owned()
 }
 
-/// The token that a file holds: the only word of its first line, or of a file in the service's own format the first that may
-/// change something, else the first.
+/// The token that a file holds: the only word of its first line, or of a file in the service's own format the
+/// first that may change something, else the first.
 fn token_of(file: &Path) -> Result<String> {
-    let unusable = |why: &str| Error::new(Kind::Configuration, format!("token file {}: {why}", file.display()));
+    let unusable =
+        |why: &str| Error::new(Kind::Configuration, format!("token file {}: {why}", file.display()));
     let mut text = String::new();
     let opened = std::fs::File::open(file).map_err(|cause| unusable(&plain(&cause)))?;
     opened.take(MAX_TOKEN_FILE_BYTES).read_to_string(&mut text).map_err(|cause| unusable(&plain(&cause)))?;
-    let lines = text.lines().map(|line| line.split_whitespace().take_while(|word| !word.starts_with('#')).collect::<Vec<_>>());
+    let lines = text
+        .lines()
+        .map(|line| line.split_whitespace().take_while(|word| !word.starts_with('#')).collect::<Vec<_>>());
     let mut found: Option<String> = None;
     for words in lines.filter(|words| !words.is_empty()) {
         match words.as_slice() {

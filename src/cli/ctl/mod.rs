@@ -30,7 +30,9 @@ pub(super) fn run(arguments: Vec<OsString>) -> Result<ExitCode> {
         [command @ ("status" | "resume" | "terminate"), id] => send(&request, &about(command, id)),
         ["pause", id] => send(&request, &about("mute", id)),
         ["listen", port] => listen(port.parse().map_err(|_| usage("the port is not a number below 65536"))?),
-        _ => Err(usage("weir ctl list | init | status ID | pause ID | resume ID | terminate ID | listen PORT; weir help ctl")),
+        _ => Err(usage(
+            "weir ctl list | init | status ID | pause ID | resume ID | terminate ID | listen PORT; weir help ctl",
+        )),
     }
 }
 
@@ -62,7 +64,9 @@ impl Request {
                 Arg::Long("key") => request.connection.key = Some(parser.value()?.into()),
                 Arg::Short('h') | Arg::Long("help") => request.words = vec!["help".to_owned()],
                 Arg::Long(name) => {
-                    let Some((_, field)) = flagged().find(|(flag, _)| *flag == name) else { return Err(argument.unexpected()) };
+                    let Some((_, field)) = flagged().find(|(flag, _)| *flag == name) else {
+                        return Err(argument.unexpected());
+                    };
                     request.given.push((field, parser.value()?.parse_with(|text| value_of(field, text))?));
                 }
                 Arg::Value(word) => request.words.push(word.string()?),
@@ -104,8 +108,12 @@ impl Request {
 
     /// What was given for a field: the last of several, or all of them where it takes a list.
     fn value(&self, field: &Field) -> Option<Value> {
-        let mut given: Vec<Value> =
-            self.given.iter().filter(|(of, _)| of.name == field.name).map(|(_, value)| value.clone()).collect();
+        let mut given: Vec<Value> = self
+            .given
+            .iter()
+            .filter(|(of, _)| of.name == field.name)
+            .map(|(_, value)| value.clone())
+            .collect();
         match field.kind {
             Holds::References { .. } if given.len() > 1 => Some(Value::Array(given)),
             _ => given.pop(),
@@ -116,15 +124,17 @@ impl Request {
 /// The value that a flag's text stands for.
 fn value_of(field: &Field, text: &str) -> Result<Value, String> {
     let whole = || text.parse().map(Value::Integer);
-    let number = || whole().ok().or_else(|| text.parse().ok().filter(|number: &f64| number.is_finite()).map(Value::Float));
+    let number = || {
+        whole().ok().or_else(|| text.parse().ok().filter(|number: &f64| number.is_finite()).map(Value::Float))
+    };
     let value = match field.kind {
         Holds::Boolean => text.parse().map(Value::Bool).ok(),
         Holds::Integer { .. } => whole().ok(),
         Holds::Number | Holds::Rate | Holds::Seconds { .. } => number(),
         // A number is a device index, as in the protocol; anything else is a path or URL.
-        Holds::References { .. } => {
-            Some(text.parse::<u32>().map_or_else(|_| Value::from(text), |index| Value::from(i128::from(index))))
-        }
+        Holds::References { .. } => Some(
+            text.parse::<u32>().map_or_else(|_| Value::from(text), |index| Value::from(i128::from(index))),
+        ),
         Holds::Sink => {
             let (host, port) = super::host_and_port(text)?;
             Some(Value::Object(Sink::Udp(UdpSink { host, port }).write()))
@@ -166,11 +176,13 @@ fn send(request: &Request, message: &str) -> Result<ExitCode> {
     Ok(if success { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Control characters, and those that turn the direction of writing, as JSON writes them: what a camera or a server calls
-/// itself shall not steer the terminal.
+/// Control characters, and those that turn the direction of writing, as JSON writes them: what a camera or a
+/// server calls itself shall not steer the terminal.
 fn visible(reply: &str) -> String {
-    let steers =
-        |c: char| c.is_control() || matches!(c, '\u{200e}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let steers = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{200e}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
     let mut text = String::with_capacity(reply.len());
     for c in reply.chars() {
         if steers(c) {
@@ -209,11 +221,26 @@ mod tests {
 
     #[test]
     fn init_builds_the_documented_message() {
-        let words = ["init", "--model", "toy/1", "--video", "0", "--video", "a\"b.mp4", "--sink", "host:99", "--max-fps", "5"];
+        let words = [
+            "init",
+            "--model",
+            "toy/1",
+            "--video",
+            "0",
+            "--video",
+            "a\"b.mp4",
+            "--sink",
+            "host:99",
+            "--max-fps",
+            "5",
+        ];
         let request = Request::parse(words.iter().map(OsString::from).collect()).unwrap();
         let message = request.init().unwrap();
         assert!(message.contains(r#""video_reference": [0, "a\"b.mp4"]"#), "{message}");
-        assert!(message.contains(r#""sink_configuration": {"type": "udp_sink", "host": "host", "port": 99}"#), "{message}");
+        assert!(
+            message.contains(r#""sink_configuration": {"type": "udp_sink", "host": "host", "port": 99}"#),
+            "{message}"
+        );
         assert!(message.contains(r#""max_fps": 5"#), "{message}");
     }
 
@@ -247,18 +274,32 @@ mod tests {
         ];
         let request = Request::parse(flags.iter().map(OsString::from).collect()).unwrap();
         let init = document::from_file(request.init().unwrap().as_bytes()).unwrap();
-        assert_eq!((init.model_id.as_str(), init.max_fps, init.parameters.max_detections), ("m/1", Some(2.5), Some(7)));
-        assert_eq!((init.parameters.class_agnostic_nms, init.parameters.iou_threshold), (Some(true), Some(0.25)));
+        assert_eq!(
+            (init.model_id.as_str(), init.max_fps, init.parameters.max_detections),
+            ("m/1", Some(2.5), Some(7))
+        );
+        assert_eq!(
+            (init.parameters.class_agnostic_nms, init.parameters.iou_threshold),
+            (Some(true), Some(0.25))
+        );
         for (flag, _) in flagged() {
             assert!(flags.contains(&format!("--{flag}").as_str()), "{flag}");
-            let told = super::super::manual::find("ctl").unwrap().kinds.iter().find(|kind| kind.name == "init").unwrap();
+            let told = super::super::manual::find("ctl")
+                .unwrap()
+                .kinds
+                .iter()
+                .find(|kind| kind.name == "init")
+                .unwrap();
             assert!(told.options().any(|option| option.name == flag), "{flag}");
         }
     }
 
     #[test]
     fn what_would_steer_a_terminal_is_made_visible() {
-        assert_eq!(visible("{\"a\": \"\u{1b}[2J\u{9b}x\u{202e}ä\"}"), "{\"a\": \"\\u001b[2J\\u009bx\\u202eä\"}");
+        assert_eq!(
+            visible("{\"a\": \"\u{1b}[2J\u{9b}x\u{202e}ä\"}"),
+            "{\"a\": \"\\u001b[2J\\u009bx\\u202eä\"}"
+        );
     }
 
     #[test]

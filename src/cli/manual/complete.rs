@@ -38,12 +38,19 @@ pub(in crate::cli) fn bash() -> String {
         let reply = match named {
             Names::Something => "return".to_owned(),
             Names::File => "COMPREPLY=($(compgen -f -- \"$word\")); return".to_owned(),
-            Names::OneOf(words) => format!("COMPREPLY=($(compgen -W \"{}\" -- \"$word\")); return", words.join(" ")),
+            Names::OneOf(words) => {
+                format!("COMPREPLY=($(compgen -W \"{}\" -- \"$word\")); return", words.join(" "))
+            }
         };
         let _ = writeln!(text, "    --{}) {reply} ;;", option.name);
     }
     text.push_str("  esac\n  local words=\n  case \"$path\" in\n");
-    let _ = writeln!(text, "    \"\") words=\"{} {}\" ;;", names(COMMANDS), COMMANDS.first().map(longs).unwrap_or_default());
+    let _ = writeln!(
+        text,
+        "    \"\") words=\"{} {}\" ;;",
+        names(COMMANDS),
+        COMMANDS.first().map(longs).unwrap_or_default()
+    );
     // Longer paths first: a shell takes the first that fits.
     let mut branches = branches();
     branches.sort_by_key(|(path, _)| std::cmp::Reverse(path.len()));
@@ -55,10 +62,16 @@ pub(in crate::cli) fn bash() -> String {
         let mut reply = format!("words=\"{words}\"");
         match command.names {
             Names::Something => {}
-            Names::File => reply.push_str("; [ \"${word#-}\" != \"$word\" ] || COMPREPLY=($(compgen -f -- \"$word\"))"),
+            Names::File => {
+                reply.push_str("; [ \"${word#-}\" != \"$word\" ] || COMPREPLY=($(compgen -f -- \"$word\"))")
+            }
             Names::OneOf(known) => reply = format!("words=\"{words} {}\"", known.join(" ")),
         }
-        let pattern = if path.len() == 1 { format!("{0}|\"{0} \"*", path.join(" ")) } else { format!("\"{}\"", path.join(" ")) };
+        let pattern = if path.len() == 1 {
+            format!("{0}|\"{0} \"*", path.join(" "))
+        } else {
+            format!("\"{}\"", path.join(" "))
+        };
         let _ = writeln!(text, "    {pattern}) {reply} ;;");
     }
     text.push_str("  esac\n  COMPREPLY+=($(compgen -W \"$words\" -- \"$word\"))\n}\ncomplete -o filenames -F _weir weir\n");
@@ -82,14 +95,19 @@ pub(in crate::cli) fn zsh() -> String {
     for command in COMMANDS {
         let _ = writeln!(text, "    {})", command.name);
         if command.kinds.is_empty() {
-            let _ = writeln!(text, "      shift words; (( CURRENT-- ))\n      _arguments{}", arguments(command));
+            let _ =
+                writeln!(text, "      shift words; (( CURRENT-- ))\n      _arguments{}", arguments(command));
         } else {
             text.push_str("      local -a kinds=(\n");
             described(&mut text, command.kinds, "        ");
             text.push_str("      )\n      if (( CURRENT == 3 )); then\n        _describe kind kinds\n        return\n      fi\n      case ${words[3]} in\n");
             for kind in command.kinds {
-                let _ =
-                    writeln!(text, "        {}) shift 2 words; (( CURRENT -= 2 )); _arguments{} ;;", kind.name, arguments(kind));
+                let _ = writeln!(
+                    text,
+                    "        {}) shift 2 words; (( CURRENT -= 2 )); _arguments{} ;;",
+                    kind.name,
+                    arguments(kind)
+                );
             }
             text.push_str("      esac\n");
         }
@@ -109,14 +127,19 @@ fn arguments(command: &Command) -> String {
     let mut specifications: Vec<String> = command
         .options()
         .map(|option| {
-            let value = option.value.map(|(value, named)| format!(":{}:{}", plain(value), action(named))).unwrap_or_default();
+            let value = option
+                .value
+                .map(|(value, named)| format!(":{}:{}", plain(value), action(named)))
+                .unwrap_or_default();
             let spec = |name: String| format!("'{name}[{}]{value}'", plain(option.help));
-            let short = option.short.map(|short| format!(" {}", spec(format!("-{short}")))).unwrap_or_default();
+            let short =
+                option.short.map(|short| format!(" {}", spec(format!("-{short}")))).unwrap_or_default();
             format!("{}{short}", spec(format!("--{}", option.name)))
         })
         .collect();
     if !command.arguments.is_empty() {
-        let words = if command.name == "help" { format!("({})", names(COMMANDS)) } else { action(command.names) };
+        let words =
+            if command.name == "help" { format!("({})", names(COMMANDS)) } else { action(command.names) };
         specifications.push(format!("'1:{}:{words}'", plain(command.arguments)));
     }
     specifications.iter().map(|specification| format!(" {specification}")).collect()
@@ -129,9 +152,16 @@ fn plain(text: &str) -> String {
 
 /// For /usr/share/fish/vendor_completions.d/weir.fish.
 pub(in crate::cli) fn fish() -> String {
-    let mut text = String::from("# Completions of weir for fish; made by `weir completions fish`.\ncomplete -c weir -f\n");
+    let mut text = String::from(
+        "# Completions of weir for fish; made by `weir completions fish`.\ncomplete -c weir -f\n",
+    );
     for command in COMMANDS {
-        let _ = writeln!(text, "complete -c weir -n __fish_use_subcommand -a {} -d '{}'", command.name, quiet(command.summary));
+        let _ = writeln!(
+            text,
+            "complete -c weir -n __fish_use_subcommand -a {} -d '{}'",
+            command.name,
+            quiet(command.summary)
+        );
     }
     for option in COMMANDS.first().into_iter().flat_map(Command::options) {
         let _ = writeln!(text, "complete -c weir -n __fish_use_subcommand{}", of_option(option));
@@ -141,13 +171,22 @@ pub(in crate::cli) fn fish() -> String {
         let kinds = names(command.kinds);
         for kind in command.kinds {
             let condition = format!("{seen}; and not __fish_seen_subcommand_from {kinds}");
-            let _ = writeln!(text, "complete -c weir -n '{condition}' -a {} -d '{}'", kind.name, quiet(kind.summary));
+            let _ = writeln!(
+                text,
+                "complete -c weir -n '{condition}' -a {} -d '{}'",
+                kind.name,
+                quiet(kind.summary)
+            );
             for option in kind.options() {
                 let condition = format!("{seen}; and __fish_seen_subcommand_from {}", kind.name);
                 let _ = writeln!(text, "complete -c weir -n '{condition}'{}", of_option(option));
             }
             if kind.names == Names::File {
-                let _ = writeln!(text, "complete -c weir -n '{seen}; and __fish_seen_subcommand_from {}' -F", kind.name);
+                let _ = writeln!(
+                    text,
+                    "complete -c weir -n '{seen}; and __fish_seen_subcommand_from {}' -F",
+                    kind.name
+                );
             }
         }
         for option in command.options() {

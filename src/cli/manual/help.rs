@@ -11,7 +11,9 @@ const WIDTH: usize = 110;
 
 /// What `weir help` says.
 pub(in crate::cli) fn overview() -> String {
-    let mut text = String::from("weir watches many cameras with an object-detection model and is steered over TCP and HTTP.\n\n");
+    let mut text = String::from(
+        "weir watches many cameras with an object-detection model and is steered over TCP and HTTP.\n\n",
+    );
     for command in COMMANDS {
         let name = if command.name == "serve" { "[serve]" } else { command.name };
         entry(&mut text, &format!("weir {name} {}", command.arguments), command.summary);
@@ -44,7 +46,12 @@ pub(in crate::cli) fn of(command: &Command) -> String {
     for kind in command.kinds {
         let mut own = String::new();
         for option in kind.options() {
-            let shared = command.kinds.iter().filter(|other| other.options().any(|known| known.name == option.name)).count() > 1;
+            let shared = command
+                .kinds
+                .iter()
+                .filter(|other| other.options().any(|known| known.name == option.name))
+                .count()
+                > 1;
             if !shared {
                 one(&mut own, option);
             }
@@ -55,7 +62,11 @@ pub(in crate::cli) fn of(command: &Command) -> String {
     }
     let mut common = String::new();
     for option in command.kinds.iter().flat_map(Command::options) {
-        let holders = command.kinds.iter().filter(|other| other.options().any(|known| known.name == option.name)).count();
+        let holders = command
+            .kinds
+            .iter()
+            .filter(|other| other.options().any(|known| known.name == option.name))
+            .count();
         if holders > 1 && !told.contains(&option.name) {
             told.push(option.name);
             one(&mut common, option);
@@ -127,7 +138,9 @@ mod tests {
             assert!(line.chars().count() <= WIDTH + 2, "{line}");
             assert_eq!(line.trim_end(), line);
         }
-        for option in COMMANDS.iter().flat_map(|command| command.options().chain(command.kinds.iter().flat_map(Command::options)))
+        for option in COMMANDS
+            .iter()
+            .flat_map(|command| command.options().chain(command.kinds.iter().flat_map(Command::options)))
         {
             assert!(whole.contains(&format!("--{}", option.name)), "{}", option.name);
         }

@@ -1,5 +1,5 @@
-//! The one description of the command line: `--help`, the man page and the completions of the shells are made of it, and a test
-//! holds what the parsers take against it.
+//! The one description of the command line: `--help`, the man page and the completions of the shells are made
+//! of it, and a test holds what the parsers take against it.
 
 pub(super) mod complete;
 pub(super) mod help;
@@ -52,9 +52,11 @@ const fn valued(name: &'static str, value: &'static str, names: Names, help: &'s
 
 use Names::{File, OneOf, Something};
 
-const GENERAL: &[Opt] = &[Opt { name: "help", short: Some('h'), value: None, help: "what there is to say, then nothing else" }];
+const GENERAL: &[Opt] =
+    &[Opt { name: "help", short: Some('h'), value: None, help: "what there is to say, then nothing else" }];
 
-const VERSION: &[Opt] = &[Opt { name: "version", short: Some('V'), value: None, help: "the version, then nothing else" }];
+const VERSION: &[Opt] =
+    &[Opt { name: "version", short: Some('V'), value: None, help: "the version, then nothing else" }];
 
 const LEVELS: Names = OneOf(&["error", "warning", "info", "debug", "trace", "off"]);
 
@@ -93,7 +95,12 @@ const CONNECTION: &[Opt] = &[
 
 const INIT: &[Opt] = &[
     valued("model", "ID", File, "dataset/version, an alias, or a path below models.dirs"),
-    valued("video", "REFERENCE", File, "rtsp://…, http://…, a file, or the number of a V4L2 device; several make one pipeline"),
+    valued(
+        "video",
+        "REFERENCE",
+        File,
+        "rtsp://…, http://…, a file, or the number of a V4L2 device; several make one pipeline",
+    ),
     valued("sink", "HOST:PORT", Something, "where the datagrams go"),
     valued("max-fps", "N", Something, "frames a second at most"),
     valued(
@@ -102,24 +109,60 @@ const INIT: &[Opt] = &[
         OneOf(&["WAIT", "DROP_OLDEST", "ADAPTIVE_DROP_OLDEST", "DROP_LATEST", "ADAPTIVE_DROP_LATEST"]),
         "what happens to a frame when the buffer is full",
     ),
-    valued("consumption", "STRATEGY", OneOf(&["LAZY", "EAGER"]), "which frame is taken from the buffer: the next or the newest"),
-    valued("privacy-masks", "JSON", Something, "areas that are blackened: a list of polygons, see the reference"),
-    valued("batch-collection-timeout", "S", Something, "how long a turn waits for late sources when there are several"),
-    valued("class-agnostic-nms", "BOOLEAN", OneOf(&["true", "false"]), "whether a box may suppress boxes of other classes"),
+    valued(
+        "consumption",
+        "STRATEGY",
+        OneOf(&["LAZY", "EAGER"]),
+        "which frame is taken from the buffer: the next or the newest",
+    ),
+    valued(
+        "privacy-masks",
+        "JSON",
+        Something,
+        "areas that are blackened: a list of polygons, see the reference",
+    ),
+    valued(
+        "batch-collection-timeout",
+        "S",
+        Something,
+        "how long a turn waits for late sources when there are several",
+    ),
+    valued(
+        "class-agnostic-nms",
+        "BOOLEAN",
+        OneOf(&["true", "false"]),
+        "whether a box may suppress boxes of other classes",
+    ),
     valued("confidence", "SCORE", Something, "lowest score that is reported, 0..1"),
-    valued("iou-threshold", "SHARE", Something, "overlap above which the box with the lower score goes, 0..1"),
+    valued(
+        "iou-threshold",
+        "SHARE",
+        Something,
+        "overlap above which the box with the lower score goes, 0..1",
+    ),
     valued("max-detections", "N", Something, "most boxes in one frame"),
 ];
 
 const ADDITION: &[Opt] = &[
     valued("name", "NAME", Something, "name of its folder, and of the model (default: the file's)"),
-    valued("names", "NAMES", File, "class names: a file (one a line, JSON or YAML), `coco`, or the names themselves: a,b,c"),
+    valued(
+        "names",
+        "NAMES",
+        File,
+        "class names: a file (one a line, JSON or YAML), `coco`, or the names themselves: a,b,c",
+    ),
     valued("family", "FAMILY", Something, "how outputs are read, where they do not show it"),
-    valued("input", "FORM", Something, "what the input was trained with: rgb or bgr, and 0-1, 0-255, -1-1 or imagenet"),
+    valued(
+        "input",
+        "FORM",
+        Something,
+        "what the input was trained with: rgb or bgr, and 0-1, 0-255, -1-1 or imagenet",
+    ),
     flag("decoded", "the boxes are decoded in the graph"),
 ];
 
-const OWN_MODELS: &[Opt] = &[valued("config", "FILE", File, "configuration (default /etc/weir/weir.toml where it exists)")];
+const OWN_MODELS: &[Opt] =
+    &[valued("config", "FILE", File, "configuration (default /etc/weir/weir.toml where it exists)")];
 
 const MODELS: &[Command] = &[
     Command {
@@ -163,9 +206,24 @@ const PIPELINE: &[Opt] = &[
 ];
 
 const BACKUP: &[Opt] = &[
-    valued("config", "FILE", File, "configuration of the service (default /etc/weir/weir.toml where it exists)"),
-    valued("state", "FOLDER", File, "service.state_dir, where the configuration does not name it (default /var/lib/weir)"),
-    valued("passphrase-file", "FILE", File, "a file whose first line is the passphrase (default WEIR_PASSPHRASE)"),
+    valued(
+        "config",
+        "FILE",
+        File,
+        "configuration of the service (default /etc/weir/weir.toml where it exists)",
+    ),
+    valued(
+        "state",
+        "FOLDER",
+        File,
+        "service.state_dir, where the configuration does not name it (default /var/lib/weir)",
+    ),
+    valued(
+        "passphrase-file",
+        "FILE",
+        File,
+        "a file whose first line is the passphrase (default WEIR_PASSPHRASE)",
+    ),
 ];
 
 const BACKUP_ONLY: &[Opt] = &[
@@ -181,13 +239,23 @@ const RESTORE_ONLY: &[Opt] = &[
 
 const SHELLS: Names = OneOf(&["bash", "zsh", "fish"]);
 
-const fn kind(name: &'static str, arguments: &'static str, summary: &'static str, options: &'static [&'static [Opt]]) -> Command {
+const fn kind(
+    name: &'static str,
+    arguments: &'static str,
+    summary: &'static str,
+    options: &'static [&'static [Opt]],
+) -> Command {
     Command { name, arguments, names: Something, summary, details: "", options, kinds: &[] }
 }
 
 const CTL: &[Command] = &[
     kind("list", "", "ids of all pipelines", &[CONNECTION, GENERAL]),
-    kind("init", "", "start a pipeline; the API key comes from ROBOFLOW_API_KEY", &[INIT, CONNECTION, GENERAL]),
+    kind(
+        "init",
+        "",
+        "start a pipeline; the API key comes from ROBOFLOW_API_KEY",
+        &[INIT, CONNECTION, GENERAL],
+    ),
     kind("status", "ID", "its report", &[CONNECTION, GENERAL]),
     kind("pause", "ID", "process no frames, keep the cameras", &[CONNECTION, GENERAL]),
     kind("resume", "ID", "process frames again", &[CONNECTION, GENERAL]),
@@ -309,7 +377,10 @@ pub(super) const EXIT_CODES: &[(u8, &str)] = &[
     (64, "the command line cannot be understood"),
     (65, "a backup that is damaged, or another passphrase"),
     (66, "a file that is named is not there: a model, a clip, a backup"),
-    (69, "a port is taken, the service does not answer, or the registry does not know or does not give a model"),
+    (
+        69,
+        "a port is taken, the service does not answer, or the registry does not know or does not give a model",
+    ),
     (70, "anything else went wrong inside"),
     (73, "a file cannot be written, or is there already"),
     (77, "the registry refuses the key"),

@@ -39,7 +39,8 @@ pub(in crate::cli) fn page() -> String {
                 escaped(kind.arguments),
                 escaped(&sentence(kind.summary))
             );
-            let named: Vec<String> = kind.options().map(|option| format!("\\fB\\-\\-{}\\fR", escaped(option.name))).collect();
+            let named: Vec<String> =
+                kind.options().map(|option| format!("\\fB\\-\\-{}\\fR", escaped(option.name))).collect();
             let _ = writeln!(page, "Options: {}.", named.join(", "));
         }
         let mut told: Vec<&str> = Vec::new();
@@ -53,7 +54,8 @@ pub(in crate::cli) fn page() -> String {
     for (title, entries) in [("FILES", FILES), ("ENVIRONMENT", VARIABLES)] {
         let _ = writeln!(page, ".SH {title}");
         for (name, meaning) in entries {
-            let _ = writeln!(page, ".TP\n.B {}\n{}", escaped(name), full_stop(&escaped(&sentence_of(meaning))));
+            let _ =
+                writeln!(page, ".TP\n.B {}\n{}", escaped(name), full_stop(&escaped(&sentence_of(meaning))));
         }
     }
     page.push_str(".SH EXIT STATUS\n");
@@ -64,7 +66,9 @@ pub(in crate::cli) fn page() -> String {
         ".SH SIGNALS\nSIGTERM and SIGINT end every pipeline, say goodbye to the cameras and exit. SIGHUP reads tokens, certificates and \
          declared pipelines again.\n.SH SEE ALSO\n",
     );
-    page.push_str(&escaped("/usr/share/doc/weir/reference.md: every key of the configuration, the protocols, metrics."));
+    page.push_str(&escaped(
+        "/usr/share/doc/weir/reference.md: every key of the configuration, the protocols, metrics.",
+    ));
     page.push('\n');
     page
 }
@@ -72,7 +76,12 @@ pub(in crate::cli) fn page() -> String {
 fn write_option(page: &mut String, option: &Opt) {
     let short = option.short.map(|short| format!("\\-{short}, ")).unwrap_or_default();
     let value = option.value.map(|(value, _)| format!(" \\fI{}\\fR", escaped(value))).unwrap_or_default();
-    let _ = writeln!(page, ".TP\n\\fB{short}\\-\\-{}\\fR{value}\n{}.", escaped(option.name), escaped(&sentence(option.help)));
+    let _ = writeln!(
+        page,
+        ".TP\n\\fB{short}\\-\\-{}\\fR{value}\n{}.",
+        escaped(option.name),
+        escaped(&sentence(option.help))
+    );
 }
 
 fn italic(arguments: &str) -> String {

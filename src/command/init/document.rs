@@ -1,10 +1,15 @@
-//! `init` documents ⇄ [`Init`]. Both doors come through here (HTTP after its own judgement), and files, and the state directory.
+//! `init` documents ⇄ [`Init`]. Both listeners come through here (HTTP after its own judgement), and files,
+//! and the state directory.
 //!
-//! Looks at the fields in the reference's order and fails as it does, except where the reference accepts what can never
-//! work (`max_fps` of 0, a port of text, an unknown capture property …): those are `invalid_payload` here.
+//! Looks at the fields in the reference's order and fails as it does, except where the reference accepts what
+//! can never work (`max_fps` of 0, a port of text, an unknown capture property …): those are
+//! `invalid_payload` here.
 
 use super::fields::{self, *};
-use super::{Consumption, Filling, Init, ModelParameters, Property, Secret, Source, SourceReference, masks, properties};
+use super::{
+    Consumption, Filling, Init, ModelParameters, Property, Secret, SourceReference, SourceRequest, masks,
+    properties,
+};
 use crate::command::MAX_SOURCES;
 use crate::error::{Error, Kind, Result};
 use crate::json::{self, Object, Value};
@@ -15,7 +20,7 @@ use std::time::Duration;
 /// Capture properties of one source: more than OpenCV knows would be repetition.
 const MAX_PROPERTIES: usize = 128;
 
-/// Reads an `init` message that stands in a file: the fields of the TCP door, `type` being optional.
+/// Reads an `init` message that stands in a file: the fields of the TCP listener, `type` being optional.
 pub fn from_file(bytes: &[u8]) -> Result<Init> {
     let invalid_document = |fault: json::Fault| {
         let text = format!("no JSON: {} (character {})", fault.reason.as_str(), fault.offset);
@@ -36,12 +41,13 @@ pub fn read(message: &Object) -> Result<Init> {
 }
 
 /// Reads one source: the fields of [`SOURCE_FIELDS`].
-pub fn read_source(message: &Object) -> Result<Source> {
+pub fn read_source(message: &Object) -> Result<SourceRequest> {
     let several = || invalid("video_reference must name one source");
-    let [reference]: [_; 1] = references(VIDEO_REFERENCE.value(message)?)?.try_into().map_err(|_| several())?;
+    let [reference]: [_; 1] =
+        references(VIDEO_REFERENCE.value(message)?)?.try_into().map_err(|_| several())?;
     let properties = properties_of(VIDEO_SOURCE_PROPERTIES.given(message), 1)?.pop().unwrap_or_default();
     let masks = masks::read(PRIVACY_MASKS.given(message), 1)?.pop().unwrap_or_default();
-    Ok(Source { reference, properties, masks })
+    Ok(SourceRequest { reference, properties, masks })
 }
 
 /// Reads what [`write`] wrote.
@@ -56,7 +62,9 @@ pub fn read_with(message: &Object, sinks: Vec<Sink>) -> Result<Init> {
     let parameters = parameters(MODEL_CONFIGURATION.value(message)?)?;
     let model_id = match MODEL_ID.value(message)? {
         Value::String(id) => MODEL_ID.check(id)?.to_owned(),
-        other => return Err(wrong_type(format!("argument of type '{}' is not iterable", other.python_type()))),
+        other => {
+            return Err(wrong_type(format!("argument of type '{}' is not iterable", other.python_type())));
+        }
     };
     let references = references(VIDEO_REFERENCE.value(message)?)?;
     let properties = properties_of(VIDEO_SOURCE_PROPERTIES.given(message), references.len())?;
@@ -64,7 +72,9 @@ pub fn read_with(message: &Object, sinks: Vec<Sink>) -> Result<Init> {
     let sources = references.into_iter().zip(properties).zip(masks);
     Ok(Init {
         model_id,
-        sources: sources.map(|((reference, properties), masks)| Source { reference, properties, masks }).collect(),
+        sources: sources
+            .map(|((reference, properties), masks)| SourceRequest { reference, properties, masks })
+            .collect(),
         sinks,
         parameters,
         api_key: API_KEY.secret(message)?.map(Secret::new),
@@ -85,7 +95,10 @@ pub fn write(init: &Init) -> Object {
     };
     let text = |text: &str| Some(Value::from(text));
     put(MODEL_ID, text(&init.model_id));
-    put(VIDEO_REFERENCE, Some(Value::Array(init.sources.iter().map(|source| written(&source.reference)).collect())));
+    put(
+        VIDEO_REFERENCE,
+        Some(Value::Array(init.sources.iter().map(|source| written(&source.reference)).collect())),
+    );
     let mut sinks: Vec<Value> = init.sinks.iter().map(|sink| Value::Object(sink.write())).collect();
     put(SINK_CONFIGURATION, if sinks.len() == 1 { sinks.pop() } else { Some(Value::Array(sinks)) });
     put(API_KEY, init.api_key.as_ref().and_then(|key| text(key.reveal())));
@@ -94,17 +107,26 @@ pub fn write(init: &Init) -> Object {
     put(CONSUMPTION, init.consumption.and_then(|consumption| text(consumption.as_str())));
     put(MODEL_CONFIGURATION, Some(Value::Object(written_parameters(&init.parameters))));
     if init.sources.iter().any(|source| !source.properties.is_empty()) {
-        let of_source = |source: &Source| {
+        let of_source = |source: &SourceRequest| {
             let mut given = Object::default();
-            source.properties.iter().for_each(|property| given.push(&*property.name, Value::Float(property.value)));
+            source
+                .properties
+                .iter()
+                .for_each(|property| given.push(&*property.name, Value::Float(property.value)));
             Value::Object(given)
         };
         put(VIDEO_SOURCE_PROPERTIES, Some(Value::Array(init.sources.iter().map(of_source).collect())));
     }
     if init.sources.iter().any(|source| !source.masks.is_empty()) {
-        put(PRIVACY_MASKS, Some(Value::Array(init.sources.iter().map(|source| masks::write(&source.masks)).collect())));
+        put(
+            PRIVACY_MASKS,
+            Some(Value::Array(init.sources.iter().map(|source| masks::write(&source.masks)).collect())),
+        );
     }
-    put(BATCH_COLLECTION_TIMEOUT, init.batch_collection_timeout.map(|timeout| Value::Float(timeout.as_secs_f64())));
+    put(
+        BATCH_COLLECTION_TIMEOUT,
+        init.batch_collection_timeout.map(|timeout| Value::Float(timeout.as_secs_f64())),
+    );
     document
 }
 
@@ -117,7 +139,8 @@ fn written(reference: &SourceReference) -> Value {
 
 fn written_parameters(parameters: &ModelParameters) -> Object {
     let mut model = Object::default();
-    let ModelParameters { class_agnostic_nms, confidence, iou_threshold, max_candidates, max_detections } = *parameters;
+    let ModelParameters { class_agnostic_nms, confidence, iou_threshold, max_candidates, max_detections } =
+        *parameters;
     let number = |number: Option<f32>| number.map(|number| Value::Float(f64::from(number)));
     let count = |count: Option<u32>| count.map(|count| Value::Integer(i128::from(count)));
     for (field, value) in [
@@ -142,7 +165,9 @@ fn parameters(value: &Value) -> Result<ModelParameters> {
     }
     // Any threshold: the reference checks no range, and 2 or -1 has a clear meaning (none, all).
     let threshold = |field: Field| field.number(model).map(|number| number.map(|number| number as f32));
-    let count = |field: Field| field.integer(model).map(|count| count.map(|count| u32::try_from(count).unwrap_or(u32::MAX)));
+    let count = |field: Field| {
+        field.integer(model).map(|count| count.map(|count| u32::try_from(count).unwrap_or(u32::MAX)))
+    };
     Ok(ModelParameters {
         class_agnostic_nms: CLASS_AGNOSTIC_NMS.boolean(model)?,
         confidence: threshold(CONFIDENCE)?,
@@ -154,7 +179,9 @@ fn parameters(value: &Value) -> Result<ModelParameters> {
 
 fn references(value: &Value) -> Result<Vec<SourceReference>> {
     match value {
-        Value::Array(values) if values.is_empty() => Err(Error::new(Kind::NoSources, "video_reference names no source")),
+        Value::Array(values) if values.is_empty() => {
+            Err(Error::new(Kind::NoSources, "video_reference names no source"))
+        }
         Value::Array(values) if values.len() > MAX_SOURCES => {
             Err(Error::new(Kind::TooLarge, format!("video_reference names more than {MAX_SOURCES} sources")))
         }
@@ -180,7 +207,8 @@ fn properties_of(value: Option<&Value>, sources: usize) -> Result<Vec<Vec<Proper
             [one] => Ok(vec![property_list(one)?; sources]),
             each if each.len() == sources => each.iter().map(property_list).collect(),
             other => {
-                let text = format!("video_source_properties has {} entries for {sources} sources", other.len());
+                let text =
+                    format!("video_source_properties has {} entries for {sources} sources", other.len());
                 Err(invalid(text))
             }
         },
@@ -195,11 +223,15 @@ fn property_list(value: &Value) -> Result<Vec<Property>> {
         other => return Err(VIDEO_SOURCE_PROPERTIES.refuse(other)),
     };
     if given.iter().count() > MAX_PROPERTIES {
-        return Err(Error::new(Kind::TooLarge, format!("video_source_properties has more than {MAX_PROPERTIES} entries")));
+        return Err(Error::new(
+            Kind::TooLarge,
+            format!("video_source_properties has more than {MAX_PROPERTIES} entries"),
+        ));
     }
     let property = |(name, value): (&str, &Value)| {
         let shown = python::repr(&Value::from(name));
-        let name = properties::canonical(name).ok_or_else(|| invalid(format!("{shown} is not a known video source property")))?;
+        let name = properties::canonical(name)
+            .ok_or_else(|| invalid(format!("{shown} is not a known video source property")))?;
         let packed = properties::fourcc(name, value).map(|letters| f64::from(u32::from_le_bytes(letters)));
         let wanted = if name == "fourcc" { "a number or four letters" } else { "a number" };
         let wrong = || invalid(format!("{shown} must be {wanted}, not {}", python::repr(value)));
@@ -227,7 +259,8 @@ mod tests {
     /// [`GOOD`] with one field replaced, or removed when `value` is empty. `field` may be `outer.inner`.
     fn with(field: &str, value: &str) -> Result<Init> {
         let Value::Object(good) = parse_str(GOOD).unwrap() else { panic!("not an object") };
-        let (outer, inner) = field.split_once('.').map_or((field, None), |(outer, inner)| (outer, Some(inner)));
+        let (outer, inner) =
+            field.split_once('.').map_or((field, None), |(outer, inner)| (outer, Some(inner)));
         let replace = |object: &Object, key: &str, value: Option<Value>| {
             let mut changed = Object::default();
             for (name, old) in object.iter().filter(|(name, _)| *name != key) {
@@ -257,7 +290,8 @@ mod tests {
         assert_eq!(init.parameters.confidence, Some(0.5));
         assert_eq!(init.parameters.max_detections, Some(3000));
         assert_eq!(init.max_fps, Some(16.0));
-        let properties: Vec<_> = init.sources[0].properties.iter().map(|p| (p.name.as_str(), p.value)).collect();
+        let properties: Vec<_> =
+            init.sources[0].properties.iter().map(|p| (p.name.as_str(), p.value)).collect();
         assert_eq!(properties, [("frame_width", 1920.0), ("fps", 30.0)]);
         assert!(!format!("{init:?}").contains("KEY"));
     }
@@ -323,7 +357,11 @@ mod tests {
         ];
         for &(field, value, error_type, class, message) in table {
             let error = with(field, value).expect_err(field);
-            assert_eq!((error.kind().wire(), error.message()), ((error_type, Some(class)), message), "{field} = {value}");
+            assert_eq!(
+                (error.kind().wire(), error.message()),
+                ((error_type, Some(class)), message),
+                "{field} = {value}"
+            );
         }
     }
 
@@ -333,7 +371,11 @@ mod tests {
         assert_eq!(init.sources.len(), 3);
         assert_eq!(init.sources[1].reference, SourceReference::Device(0));
         assert_eq!(init.sources[2].properties.len(), 2);
-        let Value::Object(mut two) = parse_str(&GOOD.replace("\"rtsp://192.168.0.1:554\"", "[1, 2]")).unwrap() else { panic!() };
+        let Value::Object(mut two) =
+            parse_str(&GOOD.replace("\"rtsp://192.168.0.1:554\"", "[1, 2]")).unwrap()
+        else {
+            panic!()
+        };
         assert!(read(&two).is_ok());
         two = parse_str(
             &GOOD
@@ -375,15 +417,23 @@ mod tests {
     #[test]
     fn what_is_written_is_read_as_it_was() {
         let whole = read(parse_str(GOOD).unwrap().as_object().unwrap()).unwrap();
-        let least = Init::new("a/1".into(), SourceReference::Device(3), UdpSink { host: "h".into(), port: 1 });
+        let least =
+            Init::new("a/1".into(), SourceReference::Device(3), UdpSink { host: "h".into(), port: 1 });
         let outputs = ["a".to_owned(), "b".to_owned()].into();
-        let memory = Sink::Memory(MemorySink { turns: 7, outputs, timeout: Some(Duration::from_millis(2500)) });
+        let memory =
+            Sink::Memory(MemorySink { turns: 7, outputs, timeout: Some(Duration::from_millis(2500)) });
         let mut several = with("video_reference", r#"["a", 0]"#).unwrap();
         several.sources[1].properties.clear();
         let (filling, consumption) = (Some(Filling::DropLatest), Some(Consumption::Eager));
         let batch_collection_timeout = Some(Duration::from_millis(250));
         several.sources[1].masks = vec![Polygon(vec![[0.1, 0.2], [0.3, 1.0], [0.0, 0.7]])];
-        let all = Init { sinks: vec![memory, least.sinks[0].clone()], filling, consumption, batch_collection_timeout, ..several };
+        let all = Init {
+            sinks: vec![memory, least.sinks[0].clone()],
+            filling,
+            consumption,
+            batch_collection_timeout,
+            ..several
+        };
         for init in [whole, least, all] {
             let written = write(&init);
             assert_eq!(read_kept(&written).unwrap(), init);
@@ -392,11 +442,16 @@ mod tests {
             text.value(&Value::Object(written));
             assert_eq!(read_kept(json::parse(&text.finish()).unwrap().as_object().unwrap()).unwrap(), init);
         }
-        let list = r#"[{"type": "udp_sink", "host": "a", "port": 1}, {"type": "udp_sink", "host": "b", "port": 2}]"#;
+        let list =
+            r#"[{"type": "udp_sink", "host": "a", "port": 1}, {"type": "udp_sink", "host": "b", "port": 2}]"#;
         let two = with("sink_configuration", list).unwrap();
         assert_eq!(two.sinks[1], Sink::Udp(UdpSink { host: "b".into(), port: 2 }));
         assert_eq!(read_kept(&write(&two)).unwrap(), two);
         let hidden = parse_str(r#"{"type": "memory_sink", "outputs": []}"#).unwrap();
-        assert_eq!(Sink::read(&hidden).unwrap_err().kind(), Kind::Unsupported, "clients name no sink in memory");
+        assert_eq!(
+            Sink::read(&hidden).unwrap_err().kind(),
+            Kind::Unsupported,
+            "clients name no sink in memory"
+        );
     }
 }

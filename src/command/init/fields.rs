@@ -1,4 +1,5 @@
-//! The fields of an `init` document: the one place that says what there is, what it may hold and what it means.
+//! The fields of an `init` document: the one place that says what there is, what it may hold and what it
+//! means.
 
 use super::{Consumption, Filling, ModelParameters};
 use crate::command::MAX_SOURCES;
@@ -24,14 +25,18 @@ pub(super) const VIDEO_REFERENCE: Field = Field::required(
 )
 .flagged("video");
 
-pub(super) const SINK_CONFIGURATION: Field =
-    Field::required("sink_configuration", Kind::Sink, "Where detections are sent: one sink, or a list of up to 8.")
-        .flagged("sink");
+pub(super) const SINK_CONFIGURATION: Field = Field::required(
+    "sink_configuration",
+    Kind::Sink,
+    "Where detections are sent: one sink, or a list of up to 8.",
+)
+.flagged("sink");
 
 pub(super) const API_KEY: Field = Field::optional("api_key", Kind::Secret, "Key for the model registry.");
 
 pub(super) const MAX_FPS: Field =
-    Field::optional("max_fps", Kind::Rate, "Most frames per second, above 0; absent: as many as come.").flagged("max-fps");
+    Field::optional("max_fps", Kind::Rate, "Most frames per second, above 0; absent: as many as come.")
+        .flagged("max-fps");
 
 pub(super) const FILLING: Field = Field::optional(
     "source_buffer_filling_strategy",
@@ -104,11 +109,15 @@ pub const SOURCE_FIELDS: &[Field] = &[VIDEO_REFERENCE, VIDEO_SOURCE_PROPERTIES, 
 
 /// The only kind of model there is.
 pub(super) const TYPE: Field =
-    Field::required("type", Kind::Constant(ModelParameters::TASK), "Always `object-detection`.").being(Presence::Implied);
+    Field::required("type", Kind::Constant(ModelParameters::TASK), "Always `object-detection`.")
+        .being(Presence::Implied);
 
-pub(super) const CLASS_AGNOSTIC_NMS: Field =
-    Field::optional("class_agnostic_nms", Kind::Boolean, "Whether a box may suppress boxes of other classes.")
-        .flagged("class-agnostic-nms");
+pub(super) const CLASS_AGNOSTIC_NMS: Field = Field::optional(
+    "class_agnostic_nms",
+    Kind::Boolean,
+    "Whether a box may suppress boxes of other classes.",
+)
+.flagged("class-agnostic-nms");
 
 pub(super) const CONFIDENCE: Field =
     Field::optional("confidence", Kind::Number, "Lowest score that is reported.").flagged("confidence");
@@ -117,14 +126,16 @@ pub(super) const IOU_THRESHOLD: Field =
     Field::optional("iou_threshold", Kind::Number, "Overlap above which the box with the lower score goes.")
         .flagged("iou-threshold");
 
-pub(super) const MAX_CANDIDATES: Field = Field::optional("max_candidates", Kind::Integer { least: 0, most: None }, NOT_USED);
+pub(super) const MAX_CANDIDATES: Field =
+    Field::optional("max_candidates", Kind::Integer { least: 0, most: None }, NOT_USED);
 
 pub(super) const MAX_DETECTIONS: Field =
     Field::optional("max_detections", Kind::Integer { least: 0, most: None }, "Most boxes in one frame.")
         .flagged("max-detections");
 
 /// The members of `model_configuration`.
-pub const MODEL_FIELDS: &[Field] = &[TYPE, CLASS_AGNOSTIC_NMS, CONFIDENCE, IOU_THRESHOLD, MAX_CANDIDATES, MAX_DETECTIONS];
+pub const MODEL_FIELDS: &[Field] =
+    &[TYPE, CLASS_AGNOSTIC_NMS, CONFIDENCE, IOU_THRESHOLD, MAX_CANDIDATES, MAX_DETECTIONS];
 
 /// What the newer API's `video_configuration` shares with `init`, beside the reference.
 pub const VIDEO_FIELDS: &[Field] =
@@ -149,7 +160,9 @@ mod tests {
             let own = format!("| `{prefix}{}` | {needed} | {holds} | {} |", field.name, field.words);
             let members = match field.kind {
                 Kind::Object { fields, .. } => rows(&format!("{}.", field.name), fields),
-                Kind::Sink => offered().flat_map(|kind| rows(&format!("{}.", field.name), kind.fields)).collect(),
+                Kind::Sink => {
+                    offered().flat_map(|kind| rows(&format!("{}.", field.name), kind.fields)).collect()
+                }
                 _ => Vec::new(),
             };
             [vec![own], members].concat()
@@ -167,7 +180,8 @@ mod tests {
 
     #[test]
     fn the_documentation_has_the_table() {
-        let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/reference.md")).unwrap();
+        let page =
+            std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/reference.md")).unwrap();
         let table = rows("", FIELDS).join("\n");
         assert!(page.contains(&table), "docs/reference.md must hold:\n{table}");
     }

@@ -9,12 +9,15 @@ use crate::schema::{invalid, python};
 /// Fewest corners that something lies between.
 const MIN_POINTS: usize = 3;
 
-/// The polygons of each of so many sources. How deep the lists are says whether they are for all of them or for each.
+/// The polygons of each of so many sources. How deep the lists are says whether they are for all of them or
+/// for each.
 pub(super) fn read(value: Option<&Value>, sources: usize) -> Result<Vec<Vec<Polygon>>> {
     let Some(value) = value else { return Ok(vec![Vec::new(); sources]) };
     let list = items(value).ok_or_else(|| PRIVACY_MASKS.refuse(value))?;
     // For each: a list of lists of polygons (or of nothing), where a polygon is a list of corners.
-    let is_corner = |value: &Value| items(value).is_some_and(|corner| corner.iter().all(|number| items(number).is_none()));
+    let is_corner = |value: &Value| {
+        items(value).is_some_and(|corner| corner.iter().all(|number| items(number).is_none()))
+    };
     let is_polygon = |value: &Value| items(value).is_some_and(|points| points.first().is_some_and(is_corner));
     if list.first().is_none_or(is_polygon) {
         return Ok(vec![polygons(list)?; sources]);
@@ -39,7 +42,10 @@ fn items(value: &Value) -> Option<&[Value]> {
 
 fn polygons(list: &[Value]) -> Result<Vec<Polygon>> {
     if list.len() > MAX_POLYGONS {
-        return Err(invalid(format!("privacy_masks: a source has at most {MAX_POLYGONS} polygons, not {}", list.len())));
+        return Err(invalid(format!(
+            "privacy_masks: a source has at most {MAX_POLYGONS} polygons, not {}",
+            list.len()
+        )));
     }
     list.iter().map(polygon).collect()
 }
@@ -48,14 +54,19 @@ fn polygon(value: &Value) -> Result<Polygon> {
     let points = items(value).ok_or_else(|| PRIVACY_MASKS.refuse(value))?;
     if !(MIN_POINTS..=MAX_POINTS).contains(&points.len()) {
         let count = points.len();
-        return Err(invalid(format!("privacy_masks: a polygon has {MIN_POINTS} to {MAX_POINTS} corners, not {count}")));
+        return Err(invalid(format!(
+            "privacy_masks: a polygon has {MIN_POINTS} to {MAX_POINTS} corners, not {count}"
+        )));
     }
     points.iter().map(corner).collect::<Result<_>>().map(Polygon)
 }
 
 fn corner(value: &Value) -> Result<[f64; 2]> {
-    let wrong = || invalid(format!("privacy_masks: a corner is [x, y], each from 0 to 1, not {}", python::repr(value)));
-    let fraction = |value: &Value| value.as_f64().filter(|number| (0.0..=1.0).contains(number)).ok_or_else(wrong);
+    let wrong = || {
+        invalid(format!("privacy_masks: a corner is [x, y], each from 0 to 1, not {}", python::repr(value)))
+    };
+    let fraction =
+        |value: &Value| value.as_f64().filter(|number| (0.0..=1.0).contains(number)).ok_or_else(wrong);
     match items(value) {
         Some([x, y]) => Ok([fraction(x)?, fraction(y)?]),
         _ => Err(wrong()),
@@ -91,7 +102,18 @@ mod tests {
         assert_eq!(counts(&format!("[[{one}]]"), 3).unwrap(), [1, 1, 1]);
         assert!(counts(&format!("[[{one}],[{one}]]"), 3).is_err());
         assert!(counts(&format!("[{}]", [one; MAX_POLYGONS + 1].join(",")), 1).is_err());
-        for wrong in ["[5]", "[[5]]", "[[[5]]]", "[[[[5]]]]", "[[[[[0]]]]]", "{}", "[{}]", "[[[]]]", "[[[[]]]]", "[[null]]"] {
+        for wrong in [
+            "[5]",
+            "[[5]]",
+            "[[[5]]]",
+            "[[[[5]]]]",
+            "[[[[[0]]]]]",
+            "{}",
+            "[{}]",
+            "[[[]]]",
+            "[[[[]]]]",
+            "[[null]]",
+        ] {
             assert!(counts(wrong, 1).is_err(), "{wrong}");
         }
     }

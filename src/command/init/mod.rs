@@ -1,4 +1,5 @@
-//! What `init` asks for: the types here, the fields of its document in `fields.rs`, and the way between both in `document.rs`.
+//! What `init` asks for: the types here, the fields of its document in `fields.rs`, and the way between both
+//! in `document.rs`.
 
 pub mod document;
 pub mod fields;
@@ -16,7 +17,7 @@ pub struct Init {
     /// `dataset/version`, an alias, or a path below `models.dir`.
     pub model_id: String,
     /// At least one.
-    pub sources: Vec<Source>,
+    pub sources: Vec<SourceRequest>,
     /// Where detections go; at least one.
     pub sinks: Vec<Sink>,
     /// Thresholds; absent ones take the configured defaults.
@@ -38,7 +39,7 @@ impl Init {
     pub fn new(model_id: String, reference: SourceReference, sink: UdpSink) -> Init {
         Init {
             model_id,
-            sources: vec![Source { reference, properties: Vec::new(), masks: Vec::new() }],
+            sources: vec![SourceRequest { reference, properties: Vec::new(), masks: Vec::new() }],
             sinks: vec![Sink::Udp(sink)],
             parameters: ModelParameters::default(),
             api_key: None,
@@ -52,7 +53,7 @@ impl Init {
 
 /// One video source of a pipeline.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Source {
+pub struct SourceRequest {
     /// What to open.
     pub reference: SourceReference,
     /// Capture properties to set after opening, in the order given.
@@ -101,12 +102,14 @@ impl fmt::Display for SourceReference {
     }
 }
 
-/// Cuts `user:password@`, `?query` and `#fragment` out of anything that has a scheme; other text is left alone.
+/// Cuts `user:password@`, `?query` and `#fragment` out of anything that has a scheme; other text is left
+/// alone.
 fn redact(text: &str) -> String {
     let Some((scheme, rest)) = text.split_once("://") else {
         return text.to_owned();
     };
-    // A password that holds '/', '?' or '#' unescaped makes a URL wrong; then the last '@' ends it, as for who opens the source.
+    // A password that holds '/', '?' or '#' unescaped makes a URL wrong; then the last '@' ends it, as for
+    // who opens the source.
     let rest = if url::Url::parse(text).is_err() { after_credentials(rest) } else { rest };
     let rest = rest.split(['?', '#']).next().unwrap_or_default();
     format!("{scheme}://{}", after_credentials(rest))

@@ -2,8 +2,8 @@
 
 use crate::json::Value;
 
-/// Names without the prefix, in lower case, sorted. Those of single vendors' cameras (DC1394, OpenNI, XIMEA …) are left
-/// out: no source of ours has them, and a typing error must not pass as one.
+/// Names without the prefix, in lower case, sorted. Those of single vendors' cameras (DC1394, OpenNI, XIMEA
+/// …) are left out: no source of ours has them, and a typing error must not pass as one.
 pub const NAMES: [&str; 70] = [
     "audio_base_index",
     "audio_data_depth",
@@ -82,13 +82,19 @@ pub(super) fn canonical(given: &str) -> Option<&'static str> {
     NAMES.iter().find(|name| name.eq_ignore_ascii_case(given)).copied()
 }
 
-/// What the letters of a `fourcc` may be, for JSON Schema: V4L2's codes are printable ASCII, blanks at the end among it.
+/// What the letters of a `fourcc` may be, for JSON Schema: V4L2's codes are printable ASCII, blanks at the
+/// end among it.
 pub const FOURCC_PATTERN: &str = "^[ -~]{4}$";
 
-/// The four letters that newer clients write for `fourcc`, which OpenCV packs into a number; `None` for any other value.
+/// The four letters that newer clients write for `fourcc`, which OpenCV packs into a number; `None` for any
+/// other value.
 pub fn fourcc(name: &str, value: &Value) -> Option<[u8; 4]> {
     let letters = value.as_str().filter(|_| canonical(name) == Some("fourcc"))?;
-    letters.as_bytes().try_into().ok().filter(|letters: &[u8; 4]| letters.iter().all(|letter| (b' '..=b'~').contains(letter)))
+    letters
+        .as_bytes()
+        .try_into()
+        .ok()
+        .filter(|letters: &[u8; 4]| letters.iter().all(|letter| (b' '..=b'~').contains(letter)))
 }
 
 #[cfg(test)]

@@ -1,10 +1,11 @@
-//! `weir bench engine --input X.f32 --dump DIR`: what a model makes of given numbers, to be compared with other engines.
+//! `weir bench engine --input X.f32 --dump DIR`: what a model makes of given numbers, to be compared with
+//! other engines.
 
 use super::{open, sides};
 use crate::error::{Error, Kind, Result, system};
 use crate::infer::EngineChoice;
 use crate::infer::engine::{self, Options};
-use crate::infer::registry::Settings;
+use crate::infer::registry::RegistrySettings;
 use crate::infer::tensorrt;
 use std::fs::File;
 use std::io::{Read, Write};
@@ -13,19 +14,25 @@ use std::path::Path;
 /// Largest input that is read, bytes: a batch of 64 pictures of 1 920 × 1 920.
 const MAX_INPUT_BYTES: u64 = 3 << 30;
 
-/// Runs `model` once on the numbers in `input` and writes each raw output to `folder/NAME.f32`, and all shapes to
-/// `folder/shapes.json` (`{"NAME": [1, 84, 8400]}`). Blocks.
+/// Runs `model` once on the numbers in `input` and writes each raw output to `folder/NAME.f32`, and all
+/// shapes to `folder/shapes.json` (`{"NAME": [1, 84, 8400]}`). Blocks.
 ///
-/// `input` holds 32-bit little-endian floats in the order that the file declares for its input: `[1, 3, H, W]`,
-/// or `[N, H, W, 3]` where it says so. In the names of files everything but letters, digits, `.`, `-` and `_` is `_`.
+/// `input` holds 32-bit little-endian floats in the order that the file declares for its input: `[1, 3, H,
+/// W]`, or `[N, H, W, 3]` where it says so. In the names of files everything but letters, digits, `.`, `-`
+/// and `_` is `_`.
 pub fn dump(model: &Path, input: &Path, folder: &Path, choice: EngineChoice) -> Result<()> {
     let session = open(model)?;
     let graph = session.description().clone();
-    let ([width, height], budget_bytes) = (sides(graph.input()), Settings::default().memory_budget_bytes);
+    let ([width, height], budget_bytes) =
+        (sides(graph.input()), RegistrySettings::default().memory_budget_bytes);
     let given = floats(input)?;
     let frames = graph.input().frames();
     let planes = graph.input().planes(&given, width, height).ok_or_else(|| {
-        let message = format!("{} holds {} floats, not those of a {width}x{height} input", input.display(), given.len());
+        let message = format!(
+            "{} holds {} floats, not those of a {width}x{height} input",
+            input.display(),
+            given.len()
+        );
         Error::new(Kind::Usage, message)
     })?;
     let names: Vec<String> = graph.output_names().into_iter().map(str::to_owned).collect();
@@ -35,7 +42,7 @@ pub fn dump(model: &Path, input: &Path, folder: &Path, choice: EngineChoice) -> 
         choice,
         budget_bytes,
         weights: model,
-        tensorrt: &tensorrt::Settings::default(),
+        tensorrt: &tensorrt::TensorRtSettings::default(),
         scores: &|_| None,
         building: &|| Ok(()),
     };
@@ -53,7 +60,9 @@ pub fn dump(model: &Path, input: &Path, folder: &Path, choice: EngineChoice) -> 
     run.execute()?;
     std::fs::create_dir_all(folder).map_err(system("cannot make the folder of --dump"))?;
     let write = |name: &str, bytes: &[u8]| {
-        File::create(folder.join(name)).and_then(|mut file| file.write_all(bytes)).map_err(system("cannot write an output"))
+        File::create(folder.join(name))
+            .and_then(|mut file| file.write_all(bytes))
+            .map_err(system("cannot write an output"))
     };
     let plain: Vec<&str> = names.iter().map(String::as_str).collect();
     let files = file_names(&plain);
@@ -89,7 +98,8 @@ fn floats(path: &Path) -> Result<Vec<f32>> {
 pub(super) fn file_names(outputs: &[&str]) -> Vec<String> {
     let mut files: Vec<String> = Vec::new();
     for (index, name) in outputs.iter().enumerate() {
-        let allowed = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_') { c } else { '_' };
+        let allowed =
+            |c: char| if c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_') { c } else { '_' };
         let mut file: String = name.chars().map(allowed).take(MAX_NAME_CHARS).collect();
         if file.chars().all(|c| c == '.') {
             file = format!("output{index}");

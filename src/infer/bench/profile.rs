@@ -31,7 +31,11 @@ impl fmt::Display for Profile {
             let share = 100.0 * time.as_secs_f64() / whole.as_secs_f64().max(f64::MIN_POSITIVE);
             let rate = flops as f64 / 1e9 / time.as_secs_f64().max(f64::MIN_POSITIVE);
             let rate = if flops == 0 { String::new() } else { format!("{rate:.1}") };
-            writeln!(f, "{:>8.3} {share:>5.1}% {rate:>8}  {kernel:<13} {shape:<34} {node}", time.as_secs_f64() * 1e3)
+            writeln!(
+                f,
+                "{:>8.3} {share:>5.1}% {rate:>8}  {kernel:<13} {shape:<34} {node}",
+                time.as_secs_f64() * 1e3
+            )
         };
         let mut kinds: BTreeMap<&str, (Duration, u64, usize)> = BTreeMap::new();
         for step in &self.steps {

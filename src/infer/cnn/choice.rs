@@ -1,8 +1,9 @@
 //! How each convolution is computed: directly, or after Winograd with factors that are kept or made anew.
 //!
-//! A model of the costs decides: it counts what each way does and weighs it with the measured costs of the CPU's kernels
-//! (`kernels/costs.rs`), as if one thread did it. The same model on the same kind of CPU is thus computed in the same way, to the
-//! bit, on any number of threads; it takes no time when a model is loaded, and nothing has to be cached. `weir bench engine --ways` holds it against the clock.
+//! A model of the costs decides: it counts what each way does and weighs it with the measured costs of the
+//! CPU's kernels (`kernels/costs.rs`), as if one thread did it. The same model on the same kind of CPU is
+//! thus computed in the same way, to the bit, on any number of threads; it takes no time when a model is
+//! loaded, and nothing has to be cached. `weir bench engine --ways` holds it against the clock.
 
 use super::graph::Conv;
 use super::kernels::arena::FREQUENCIES;
@@ -12,7 +13,7 @@ use super::step::winograd::{Cut, KERNEL, Layer, Winograd, tiles};
 
 /// A way to compute a 3×3 convolution of stride 1; every other one is computed directly.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Way {
+pub enum Algorithm {
     /// Every product of the convolution.
     Direct,
     /// After Winograd; the factors of the weights are kept, in four times the room of the weights.
@@ -21,12 +22,13 @@ pub enum Way {
     Remade,
 }
 
-impl Way {
+impl Algorithm {
     /// All of them.
-    pub const ALL: [Way; 3] = [Way::Direct, Way::Kept, Way::Remade];
+    pub const ALL: [Algorithm; 3] = [Algorithm::Direct, Algorithm::Kept, Algorithm::Remade];
 }
 
-/// Most floats of a layer's factors that are kept: memory, not time, forbids more. NanoDet's 3×3 layers would take 44 MB.
+/// Most floats of a layer's factors that are kept: memory, not time, forbids more. NanoDet's 3×3 layers would
+/// take 44 MB.
 const MOST_KEPT_FLOATS: usize = 64 * 1024;
 
 /// What a plan is made for.
@@ -36,32 +38,33 @@ pub(super) struct Target {
     /// Most threads that work on one run.
     pub workers: usize,
     /// The way to compute every convolution that can be computed so, instead of the cheapest.
-    pub way: Option<Way>,
+    pub way: Option<Algorithm>,
 }
 
 impl Target {
     /// The cheapest way of a convolution with this output.
-    pub(super) fn way(&self, conv: &Conv, [_, height, width]: [usize; 3]) -> Way {
-        let &[outputs, inputs, ..] = conv.weights.shape() else { return Way::Direct };
+    pub(super) fn way(&self, conv: &Conv, [_, height, width]: [usize; 3]) -> Algorithm {
+        let &[outputs, inputs, ..] = conv.weights.shape() else { return Algorithm::Direct };
         if !Winograd::can(conv) {
-            return Way::Direct;
+            return Algorithm::Direct;
         }
         self.way.unwrap_or_else(|| self.cheapest(Layer { inputs, outputs, size: [height, width] }))
     }
 
     /// Of the ways that may be taken.
-    pub(super) fn cheapest(&self, layer: Layer) -> Way {
+    pub(super) fn cheapest(&self, layer: Layer) -> Algorithm {
         let kept = FREQUENCIES * layer.inputs * blocks_for(layer.outputs) * LANES;
-        let allowed = Way::ALL.into_iter().filter(|&way| way != Way::Kept || kept <= MOST_KEPT_FLOATS);
+        let allowed =
+            Algorithm::ALL.into_iter().filter(|&way| way != Algorithm::Kept || kept <= MOST_KEPT_FLOATS);
         let cheapest = allowed.min_by(|&a, &b| self.cost(layer, a).total_cmp(&self.cost(layer, b)));
-        cheapest.unwrap_or(Way::Direct)
+        cheapest.unwrap_or(Algorithm::Direct)
     }
 
     /// What a way costs, in multiply-adds of a vector.
-    pub(super) fn cost(&self, layer: Layer, way: Way) -> f32 {
+    pub(super) fn cost(&self, layer: Layer, way: Algorithm) -> f32 {
         match way {
-            Way::Direct => self.direct(layer),
-            Way::Kept | Way::Remade => self.winograd(layer, way == Way::Kept),
+            Algorithm::Direct => self.direct(layer),
+            Algorithm::Kept | Algorithm::Remade => self.winograd(layer, way == Algorithm::Kept),
         }
     }
 
@@ -119,7 +122,7 @@ mod tests {
         for kernels in Kernels::ALL {
             for (channels, side) in [(32, 80), (64, 40), (64, 80), (128, 20), (128, 40), (256, 20)] {
                 let way = target(kernels).cheapest(layer(channels, channels, [side, side]));
-                assert_ne!(way, Way::Direct, "{}: {channels} at {side}×{side}", kernels.name);
+                assert_ne!(way, Algorithm::Direct, "{}: {channels} at {side}×{side}", kernels.name);
             }
         }
     }
@@ -130,7 +133,7 @@ mod tests {
         for kernels in Kernels::ALL {
             let target = target(kernels);
             for few in [layer(256, 256, [1, 1]), layer(1, 1, [40, 40]), layer(3, 1, [64, 64])] {
-                assert_eq!(target.cheapest(few), Way::Direct, "{} {few:?}", kernels.name);
+                assert_eq!(target.cheapest(few), Algorithm::Direct, "{} {few:?}", kernels.name);
             }
         }
     }
@@ -139,19 +142,28 @@ mod tests {
     fn large_factors_are_never_kept() {
         for kernels in Kernels::ALL {
             // 36 × 64 × 64 floats are more than a layer may keep, however often they would be made anew
-            assert_ne!(target(kernels).cheapest(layer(64, 64, [160, 160])), Way::Kept, "{}", kernels.name);
+            assert_ne!(
+                target(kernels).cheapest(layer(64, 64, [160, 160])),
+                Algorithm::Kept,
+                "{}",
+                kernels.name
+            );
         }
     }
 
     /// More of anything never costs less.
     #[test]
     fn costs_grow_with_the_layer() {
-        for (kernels, way) in Kernels::ALL.iter().flat_map(|k| Way::ALL.map(|way| (*k, way))) {
+        for (kernels, way) in Kernels::ALL.iter().flat_map(|k| Algorithm::ALL.map(|way| (*k, way))) {
             let target = target(kernels);
             let mut last = 0.0;
             for (channels, side) in [(16, 10), (16, 20), (32, 20), (32, 40), (64, 40), (128, 80)] {
                 let cost = target.cost(layer(channels, channels, [side, side]), way);
-                assert!(cost.is_finite() && cost > last, "{} {way:?} {channels} at {side}×{side}: {cost}", kernels.name);
+                assert!(
+                    cost.is_finite() && cost > last,
+                    "{} {way:?} {channels} at {side}×{side}: {cost}",
+                    kernels.name
+                );
                 last = cost;
             }
         }

@@ -17,7 +17,8 @@ pub(super) enum Constant {
     Tensor(Arc<Tensor>),
     /// 32-bit floats of this shape that still lie in the model's file.
     Stored(Stored, Arc<[usize]>),
-    /// 32-bit floats of this shape, whose content another process has already laid among the plan's weights ([`super::document`]).
+    /// 32-bit floats of this shape, whose content another process has already laid among the plan's weights
+    /// ([`super::document`]).
     Packed(Arc<[usize]>),
 }
 
@@ -63,7 +64,9 @@ impl Constant {
     pub(super) fn tensor(&self) -> Option<Arc<Tensor>> {
         match self {
             Constant::Tensor(tensor) => Some(tensor.clone()),
-            Constant::Stored(stored, shape) => Some(Arc::new(Tensor::from_shape(shape, &stored.read()?).ok()?)),
+            Constant::Stored(stored, shape) => {
+                Some(Arc::new(Tensor::from_shape(shape, &stored.read()?).ok()?))
+            }
             Constant::Packed(_) => None,
         }
     }

@@ -1,7 +1,8 @@
 //! What a frame costs in our engine and in tract's: `auto` takes the cheaper one.
 //!
-//! An estimate from the graph alone, so that the same model goes the same way everywhere. The unit is a multiply-add of a vector in our
-//! dense kernel. What both do alike, element by element, is left out: it decides nothing.
+//! An estimate from the graph alone, so that the same model goes the same way everywhere. The unit is a
+//! multiply-add of a vector in our dense kernel. What both do alike, element by element, is left out: it
+//! decides nothing.
 
 use super::graph::{Graph, Node, Op, lengths};
 use super::kernels::LANES;
@@ -9,7 +10,8 @@ use std::fmt;
 
 /// tract's time for a convolution, ours being 1. Measured on four detectors: 2.7 to 5.8 (`docs/engine.md`).
 const TRACT_CONV: f64 = 2.5;
-/// tract's time for a product of matrices, ours being 1. Measured on a ViT (`docs/engine.md`), softmax and transpositions included.
+/// tract's time for a product of matrices, ours being 1. Measured on a ViT (`docs/engine.md`), softmax and
+/// transpositions included.
 const TRACT_PRODUCT: f64 = 2.0;
 /// Copying a number into a tensor of tract's, or out of one, around each node that tract runs for us.
 const COPY: f64 = 0.25;
@@ -58,7 +60,9 @@ fn macs(graph: &Graph, node: &Node) -> Option<usize> {
     Some(match &node.op {
         Op::Conv(conv) => elements * conv.weights.shape().iter().skip(1).product::<usize>(),
         Op::Linear(linear) => elements * linear.size()?[0],
-        Op::Product(product) => elements * lengths(&product.left, &graph.value(*node.inputs.first()?).shape)?[3],
+        Op::Product(product) => {
+            elements * lengths(&product.left, &graph.value(*node.inputs.first()?).shape)?[3]
+        }
         Op::Attention(attention) => {
             let [_, _, keys, depth] = lengths(&attention.key, &graph.value(*node.inputs.get(1)?).shape)?;
             let [b, c, rows, columns] = lengths(&attention.out, output)?;

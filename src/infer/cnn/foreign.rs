@@ -24,8 +24,13 @@ impl fmt::Debug for Foreign {
 
 impl Foreign {
     /// Takes a node out of its model; `constants` are its inputs that are known.
-    pub(super) fn new(model: &TypedModel, node: &TypedNode, constants: &[Option<Arc<Tensor>>]) -> Result<Self> {
-        let failed = |e: TractError| unsupported(&node.name, &format!("op {}", node.op.name())).because(tract(e));
+    pub(super) fn new(
+        model: &TypedModel,
+        node: &TypedNode,
+        constants: &[Option<Arc<Tensor>>],
+    ) -> Result<Self> {
+        let failed =
+            |e: TractError| unsupported(&node.name, &format!("op {}", node.op.name())).because(tract(e));
         let mut alone = TypedModel { symbols: model.symbols.clone(), ..TypedModel::default() };
         let mut inputs = TVec::new();
         for (slot, constant) in constants.iter().enumerate() {
@@ -39,7 +44,10 @@ impl Foreign {
             };
             inputs.push(outlet);
         }
-        let held = constants.iter().flatten().map(|tensor| tensor.len().saturating_mul(tensor.datum_type().size_of()));
+        let held = constants
+            .iter()
+            .flatten()
+            .map(|tensor| tensor.len().saturating_mul(tensor.datum_type().size_of()));
         let constant_bytes = held.fold(0usize, usize::saturating_add);
         let outputs = alone.wire_node(node.name.as_str(), node.op.clone(), &inputs).map_err(failed)?;
         alone.select_output_outlets(&outputs).map_err(failed)?;
@@ -49,6 +57,8 @@ impl Foreign {
 
     /// Runs it.
     pub(super) fn run(&self, inputs: TVec<TValue>) -> Result<TVec<TValue>> {
-        self.plan.run(inputs).map_err(|e| Error::new(Kind::Inference, format!("{} failed", self.operation)).because(tract(e)))
+        self.plan
+            .run(inputs)
+            .map_err(|e| Error::new(Kind::Inference, format!("{} failed", self.operation)).because(tract(e)))
     }
 }

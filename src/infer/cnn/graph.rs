@@ -1,7 +1,8 @@
-//! A small graph of our own between tract's and the plan: values with fixed shapes, and the operations we know.
+//! A small graph of our own between tract's and the plan: values with fixed shapes, and the operations we
+//! know.
 //!
-//! Everything in it is 32-bit float and has at most [`MAX_RANK`] dimensions; what is not stays a [`Op::Foreign`] node that
-//! tract runs.
+//! Everything in it is 32-bit float and has at most [`MAX_RANK`] dimensions; what is not stays a
+//! [`Op::Foreign`] node that tract runs.
 
 use super::constant::Constant;
 use super::foreign::Foreign;
@@ -84,11 +85,12 @@ pub(super) struct Conv {
     pub residual: Option<Residual>,
 }
 
-/// Which axis of a value is what to a product: two of the batch, then the rows and columns of its matrices. What is `None` has
-/// length 1; what the other operand has there counts for all.
+/// Which axis of a value is what to a product: two of the batch, then the rows and columns of its matrices.
+/// What is `None` has length 1; what the other operand has there counts for all.
 pub(super) type Axes = [Option<usize>; 4];
 
-/// The four lengths of a value. `None` where the axes do not name every axis of it (but those of length 1) once.
+/// The four lengths of a value. `None` where the axes do not name every axis of it (but those of length 1)
+/// once.
 pub(super) fn lengths(axes: &Axes, shape: &[usize]) -> Option<[usize; 4]> {
     let mut lengths = [1; 4];
     let mut seen = [false; MAX_RANK];
@@ -125,7 +127,8 @@ pub(super) struct Attention {
     pub scale: f32,
 }
 
-/// `out[.., m, n] = act((Σk in[.., m, k] · weights[k, n] + bias[n]) · scale[n])`, with a shortcut of the same shape.
+/// `out[.., m, n] = act((Σk in[.., m, k] · weights[k, n] + bias[n]) · scale[n])`, with a shortcut of the same
+/// shape.
 #[derive(Debug, Clone)]
 pub(super) struct Linear {
     /// `[k, n]`, or `[n, k]` where `transposed`.
@@ -157,7 +160,8 @@ pub(super) enum Reduction {
     Max,
 }
 
-/// How one axis of a resize reads its input: for each output position two input positions and the weight of the second.
+/// How one axis of a resize reads its input: for each output position two input positions and the weight of
+/// the second.
 pub(super) type Taps = Vec<(u32, u32, f32)>;
 
 /// What a node does.
@@ -206,13 +210,14 @@ pub(super) enum Op {
     Product(Box<Product>),
     /// Two products with a softmax between them.
     Attention(Box<Attention>),
-    /// Over the last axis: `(x − mean) / √(variance + epsilon)`, times the second input and plus the third, if there are any:
-    /// constants with as many numbers as the axis.
+    /// Over the last axis: `(x − mean) / √(variance + epsilon)`, times the second input and plus the third,
+    /// if there are any: constants with as many numbers as the axis.
     Normalize {
         epsilon: f32,
     },
-    /// `[N, C, H, W]` at the places of `[N, rows, columns, 2]` (x, then y, −1 … 1 over the picture), between the four pixels
-    /// around; zero outside. `align_corners`: −1 and 1 are the centres of the outermost pixels, not their edges.
+    /// `[N, C, H, W]` at the places of `[N, rows, columns, 2]` (x, then y, −1 … 1 over the picture), between
+    /// the four pixels around; zero outside. `align_corners`: −1 and 1 are the centres of the outermost
+    /// pixels, not their edges.
     Sample {
         align_corners: bool,
     },
@@ -328,7 +333,11 @@ impl Graph {
             })
             .collect();
         let nodes = self.nodes.iter_mut().flat_map(|node| node.inputs.iter_mut().chain(&mut node.outputs));
-        nodes.chain(&mut self.inputs).chain(&mut self.outputs).chain(&mut self.kept).for_each(|id| *id = ids[id.0]);
+        nodes
+            .chain(&mut self.inputs)
+            .chain(&mut self.outputs)
+            .chain(&mut self.kept)
+            .for_each(|id| *id = ids[id.0]);
         let mut named = named.into_iter();
         self.values.retain(|_| named.next().unwrap_or(false));
     }

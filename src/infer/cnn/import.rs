@@ -1,11 +1,13 @@
 //! tract's graph → ours.
 //!
-//! The model must be typed and **not** decluttered: decluttering turns pointwise convolutions into einsums and takes
-//! concatenations apart, which suits tract's kernels and not ours.
+//! The model must be typed and **not** decluttered: decluttering turns pointwise convolutions into einsums
+//! and takes concatenations apart, which suits tract's kernels and not ours.
 
 use super::constant::{Constant, floats};
 use super::foreign::Foreign;
-use super::graph::{Axes, Conv, Graph, Linear, MAX_RANK, Node, Op, Product, Reduction, Value, ValueId, Window};
+use super::graph::{
+    Axes, Conv, Graph, Linear, MAX_RANK, Node, Op, Product, Reduction, Value, ValueId, Window,
+};
 use super::kernels::{Activation, Binary};
 use super::resample;
 use super::unsupported::{tract, unsupported};
@@ -16,7 +18,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::ops;
-use tract_onnx::tract_core::ops::cnn::{Conv as TractConv, KernelFormat, MaxPool, PaddingSpec, PoolSpec, SumPool};
+use tract_onnx::tract_core::ops::cnn::{
+    Conv as TractConv, KernelFormat, MaxPool, PaddingSpec, PoolSpec, SumPool,
+};
 use tract_onnx::tract_core::ops::nn::{DataFormat, GridSample, InterpolationMode, PaddingMode, Reducer};
 
 /// Most nodes of a graph; the largest detector we know (RF-DETR 2XL) has about 4 000.
@@ -30,7 +34,8 @@ pub(super) fn import(model: &TypedModel, stored: &HashMap<String, Stored>) -> Re
         return Err(unsupported("graph", "more nodes than any detector has"));
     }
     let mut importer = Importer { model, stored, graph: Graph::default(), ids: HashMap::new() };
-    let order = model.eval_order().map_err(|e| unsupported("graph", "no order of execution").because(tract(e)))?;
+    let order =
+        model.eval_order().map_err(|e| unsupported("graph", "no order of execution").because(tract(e)))?;
     for index in order {
         importer.node(model.node(index))?;
     }
@@ -106,7 +111,8 @@ impl Importer<'_> {
         if self.fold(node, &inputs)? || self.pass_through(node, &inputs)? {
             return Ok(());
         }
-        let outputs = (0..node.outputs.len()).map(|slot| self.declare(node, slot)).collect::<Result<Vec<_>>>()?;
+        let outputs =
+            (0..node.outputs.len()).map(|slot| self.declare(node, slot)).collect::<Result<Vec<_>>>()?;
         let ours = |id: &ValueId| !self.graph.value(*id).foreign;
         let known = if outputs.iter().all(ours) { self.translate(node, &inputs, &outputs) } else { None };
         let (op, inputs) = match known {
@@ -127,7 +133,8 @@ impl Importer<'_> {
         let results: TVec<TValue> = if let Some(constant) = node.op_as::<ops::konst::Const>() {
             tvec!(constant.val().clone().into_tvalue())
         } else {
-            let constants: Option<TVec<TValue>> = inputs.iter().map(|i| self.tensor(*i).map(IntoTValue::into_tvalue)).collect();
+            let constants: Option<TVec<TValue>> =
+                inputs.iter().map(|i| self.tensor(*i).map(IntoTValue::into_tvalue)).collect();
             match constants {
                 Some(constants) if !constants.is_empty() => match node.op.eval_out_of_plan(constants) {
                     Ok(Some(results)) => results,
@@ -161,7 +168,12 @@ impl Importer<'_> {
     }
 
     /// Our operation for a node whose outputs are all ours, with the operands that remain.
-    fn translate(&self, node: &TypedNode, inputs: &[ValueId], outputs: &[ValueId]) -> Option<(Op, Vec<ValueId>)> {
+    fn translate(
+        &self,
+        node: &TypedNode,
+        inputs: &[ValueId],
+        outputs: &[ValueId],
+    ) -> Option<(Op, Vec<ValueId>)> {
         let (&first, &output) = (inputs.first()?, outputs.first()?);
         let input = self.graph.value(first);
         let output = self.graph.value(output);
@@ -183,7 +195,8 @@ impl Importer<'_> {
             if op.count_include_pad && ceiling {
                 return None;
             }
-            let op = op.normalize.then_some(Op::AveragePool { window, include_padding: op.count_include_pad })?;
+            let op =
+                op.normalize.then_some(Op::AveragePool { window, include_padding: op.count_include_pad })?;
             return Some((op, only_first));
         }
         if let Some(op) = node.op_as::<ops::binary::TypedBinOp>() {
@@ -192,7 +205,9 @@ impl Importer<'_> {
             let ranks = [input, other].iter().all(|v| !v.foreign && v.shape.len() == output.shape.len());
             if op.0.name() == "Pow" {
                 let exponent = other.constant.as_ref().and_then(Constant::floats);
-                let power = |power: f32| exponent.as_ref().is_some_and(|exponent| exponent.iter().all(|e| *e == power));
+                let power = |power: f32| {
+                    exponent.as_ref().is_some_and(|exponent| exponent.iter().all(|e| *e == power))
+                };
                 let op = match input.shape == output.shape {
                     true if power(2.0) => (Op::Binary(Binary::Mul), vec![first, first]),
                     true if power(3.0) => (Op::Activate(Activation::Cube), only_first),
@@ -227,7 +242,9 @@ impl Importer<'_> {
             let indices = indices.cast_to::<i64>().ok()?;
             let indices = indices.try_as_plain_ram().ok()?.as_slice::<i64>().ok()?.to_vec();
             let indices = indices.into_iter().map(|i| if i < 0 { i + length } else { i });
-            let indices = indices.map(|i| (0..length).contains(&i).then_some(i as usize)).collect::<Option<Vec<_>>>()?;
+            let indices = indices
+                .map(|i| (0..length).contains(&i).then_some(i as usize))
+                .collect::<Option<Vec<_>>>()?;
             // one index tensor of rank 1 keeps the rank; others are left to tract
             let same_rank = output.shape.len() == input.shape.len() && output.shape[op.axis] == indices.len();
             return same_rank.then_some((Op::Gather { axis: op.axis, indices }, only_first));
@@ -253,7 +270,8 @@ impl Importer<'_> {
             };
         }
         if let Some(op) = node.op_as::<ops::nn::Reduce>() {
-            let global = op.axes.as_slice() == [2, 3] && op.reducer == Reducer::Sum && input.picture().is_some();
+            let global =
+                op.axes.as_slice() == [2, 3] && op.reducer == Reducer::Sum && input.picture().is_some();
             if global {
                 return Some((Op::GlobalSum, only_first));
             }
@@ -282,8 +300,11 @@ impl Importer<'_> {
         }
         if let Some(op) = node.op_as::<GridSample>() {
             let &second = inputs.get(1)?;
-            let computed = |id: &ValueId| !self.graph.value(*id).foreign && self.graph.value(*id).constant.is_none();
-            let known = op.mode == InterpolationMode::Bilinear && op.padding_mode == PaddingMode::Zeros && input.shape.len() == 4;
+            let computed =
+                |id: &ValueId| !self.graph.value(*id).foreign && self.graph.value(*id).constant.is_none();
+            let known = op.mode == InterpolationMode::Bilinear
+                && op.padding_mode == PaddingMode::Zeros
+                && input.shape.len() == 4;
             let op = Op::Sample { align_corners: op.align_corners };
             return (known && [first, second].iter().all(computed)).then_some((op, vec![first, second]));
         }
@@ -304,7 +325,9 @@ impl Importer<'_> {
         let &[o, i, kh, kw] = weights.shape() else { return None };
         let window = window(&op.pool_spec, input)?;
         let [channels, ..] = input.picture()?;
-        let fits = window.kernel == [kh, kw] && i.checked_mul(op.group)? == channels && o.checked_rem(op.group)? == 0;
+        let fits = window.kernel == [kh, kw]
+            && i.checked_mul(op.group)? == channels
+            && o.checked_rem(op.group)? == 0;
         let bias = match &*self.graph.value(*bias).constant.as_ref()?.floats()? {
             [one] => vec![*one; o],
             all if all.len() == o => all.to_vec(),
@@ -324,7 +347,12 @@ impl Importer<'_> {
     }
 
     /// A product of matrices: of two values, or of one and constant weights.
-    fn product(&self, op: &ops::einsum::EinSum, inputs: &[ValueId], output: &Value) -> Option<(Op, Vec<ValueId>)> {
+    fn product(
+        &self,
+        op: &ops::einsum::EinSum,
+        inputs: &[ValueId],
+        output: &Value,
+    ) -> Option<(Op, Vec<ValueId>)> {
         let &[left, right] = inputs else { return None };
         if op.q_params.is_some() || op.operating_dt != f32::datum_type() {
             return None;
@@ -342,23 +370,34 @@ impl Importer<'_> {
                 _ => None,
             };
             let (a, b, c) = (at(&axis.inputs[0])?, at(&axis.inputs[1])?, at(&axis.outputs[0])?);
-            let length = |value: &Value, axis: Option<usize>| axis.map_or(1, |axis| value.shape.get(axis).copied().unwrap_or(1));
+            let length = |value: &Value, axis: Option<usize>| {
+                axis.map_or(1, |axis| value.shape.get(axis).copied().unwrap_or(1))
+            };
             if length(values[0], a) * length(values[1], b) * length(output, c) == 1 {
                 continue;
             }
             match (a, b, c) {
                 (Some(_), Some(_), Some(_)) => {
-                    let (left, right, out) =
-                        (product.left.get_mut(batch)?, product.right.get_mut(batch)?, product.out.get_mut(batch)?);
+                    let (left, right, out) = (
+                        product.left.get_mut(batch)?,
+                        product.right.get_mut(batch)?,
+                        product.out.get_mut(batch)?,
+                    );
                     (*left, *right, *out) = (a, b, c);
                     batch += 1;
                     if batch > 2 {
                         return None;
                     }
                 }
-                (Some(_), None, Some(_)) if product.left[2].is_none() => (product.left[2], product.out[2]) = (a, c),
-                (None, Some(_), Some(_)) if product.right[3].is_none() => (product.right[3], product.out[3]) = (b, c),
-                (Some(_), Some(_), None) if product.left[3].is_none() => (product.left[3], product.right[2]) = (a, b),
+                (Some(_), None, Some(_)) if product.left[2].is_none() => {
+                    (product.left[2], product.out[2]) = (a, c)
+                }
+                (None, Some(_), Some(_)) if product.right[3].is_none() => {
+                    (product.right[3], product.out[3]) = (b, c)
+                }
+                (Some(_), Some(_), None) if product.left[3].is_none() => {
+                    (product.left[3], product.right[2]) = (a, b)
+                }
                 // several axes of rows: they lie together where the weights are constant
                 (Some(_), None, Some(_)) => return self.linear(op, inputs, output),
                 _ => return None,
@@ -371,7 +410,12 @@ impl Importer<'_> {
     }
 
     /// `[.., m, k] × [k, n]` (or `[n, k]`) with constant right side.
-    fn linear(&self, op: &ops::einsum::EinSum, inputs: &[ValueId], output: &Value) -> Option<(Op, Vec<ValueId>)> {
+    fn linear(
+        &self,
+        op: &ops::einsum::EinSum,
+        inputs: &[ValueId],
+        output: &Value,
+    ) -> Option<(Op, Vec<ValueId>)> {
         let &[first, right] = inputs else { return None };
         let left = self.graph.value(first);
         let weights = self.graph.value(right).constant.clone().filter(Constant::is_float)?;
@@ -393,10 +437,17 @@ impl Importer<'_> {
             true if natural(1) => true,
             _ => return None,
         };
-        let linear =
-            Linear { weights, transposed, scale: Vec::new(), bias: false, activation: Activation::Identity, residual: None };
+        let linear = Linear {
+            weights,
+            transposed,
+            scale: Vec::new(),
+            bias: false,
+            activation: Activation::Identity,
+            residual: None,
+        };
         let [k, n] = linear.size()?;
-        let fits = left.shape.split_last() == Some((&k, &output.shape[..rank - 1])) && output.shape.last() == Some(&n);
+        let fits = left.shape.split_last() == Some((&k, &output.shape[..rank - 1]))
+            && output.shape.last() == Some(&n);
         fits.then(|| (Op::Linear(Box::new(linear)), vec![first]))
     }
 }

@@ -15,7 +15,8 @@ pub(super) enum Form {
     Foreign,
 }
 
-/// Most channels for which a convolution reads row-major planes: blocks would be mostly empty (a camera has 3).
+/// Most channels for which a convolution reads row-major planes: blocks would be mostly empty (a camera has
+/// 3).
 pub(super) const MAX_PLANES: usize = 4;
 
 /// Puts in the conversions; returns the form of every value.
@@ -76,7 +77,9 @@ fn form_of(graph: &Graph, forms: &[Form], node: &Node) -> Form {
     let picture = node.outputs.first().is_some_and(|o| graph.value(*o).picture().is_some());
     let blocks = match &node.op {
         Op::Conv(_) | Op::MaxPool(_) | Op::AveragePool { .. } | Op::GlobalSum | Op::Resize { .. } => true,
-        Op::Activate(_) | Op::Slice { axis: 1, .. } | Op::Gather { axis: 1, .. } => node.inputs.iter().all(blocked),
+        Op::Activate(_) | Op::Slice { axis: 1, .. } | Op::Gather { axis: 1, .. } => {
+            node.inputs.iter().all(blocked)
+        }
         Op::Concat { axis: 1 } => picture && node.inputs.iter().any(blocked),
         Op::Binary(_) => {
             let output = graph.value(node.outputs[0]);
@@ -104,7 +107,9 @@ fn operand_form(graph: &Graph, forms: &[Form], node: &Node, slot: usize, form: F
             (!planes || value.constant.is_some()).then_some(Form::Blocks)
         }
         // constants of one number, or one per channel, are laid out with the weights
-        Op::Binary(_) if form == Form::Blocks && value.constant.is_some() && value.shape[2..] == [1, 1] => None,
+        Op::Binary(_) if form == Form::Blocks && value.constant.is_some() && value.shape[2..] == [1, 1] => {
+            None
+        }
         _ => Some(form),
     }
 }

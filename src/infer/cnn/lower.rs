@@ -1,6 +1,6 @@
 //! Graph and places → steps with offsets and packed weights.
 
-use super::choice::{Target, Way};
+use super::choice::{Algorithm, Target};
 use super::constant::Constant;
 use super::graph::{Axes, Conv, Graph, Linear, Node, Op, ValueId, Window, lengths};
 use super::kernels::{Activation, LANES};
@@ -9,7 +9,9 @@ use super::packer::Packer;
 use super::step::conv::{ConvStep, Source, plane_row};
 use super::step::strided::{Copy, Walk, row_major, span};
 use super::step::winograd::Winograd;
-use super::step::{At, ForeignStep, Matrices, Operand, Step, attention, linear, picture, plain, product, rows, sample};
+use super::step::{
+    At, ForeignStep, Matrices, Operand, Step, attention, linear, picture, plain, product, rows, sample,
+};
 use super::storage::{Blocks, Place, Storage};
 use super::transformer::FEWEST_COLUMNS;
 use super::unsupported::unsupported;
@@ -23,24 +25,26 @@ pub(super) fn scratch(graph: &Graph, forms: &[Form], target: Target) -> Vec<usiz
             let input = graph.value(node.inputs[0]).picture();
             input.zip(output).map_or(0, |(input, [_, height, _])| ConvStep::scratch(conv, input, height))
         }
-        Op::Conv(conv) => match graph.value(node.outputs[0]).picture().map(|output| (output, target.way(conv, output))) {
-            Some((_, Way::Direct)) | None => 0,
-            Some((output, way)) => {
-                Winograd::scratch(conv, output, (target.kernels.conv_blocks, target.workers, way == Way::Kept))
+        Op::Conv(conv) => {
+            match graph.value(node.outputs[0]).picture().map(|output| (output, target.way(conv, output))) {
+                Some((_, Algorithm::Direct)) | None => 0,
+                Some((output, way)) => Winograd::scratch(
+                    conv,
+                    output,
+                    (target.kernels.conv_blocks, target.workers, way == Algorithm::Kept),
+                ),
             }
-        },
+        }
         Op::Activate(_) => LANES,
         Op::Softmax { axis } => graph.value(node.inputs[0]).shape[*axis] * LANES,
         Op::Linear(linear) if !is_narrow(linear) => {
             let rows = linear.size().map_or(0, |[depth, _]| graph.value(node.inputs[0]).len() / depth.max(1));
             linear::Linear::scratch(linear, rows, (target.kernels, target.workers))
         }
-        Op::Product(_) => {
-            product_size(graph, node).map_or(0, |size| product::Product::scratch(size, (target.kernels, target.workers)))
-        }
-        Op::Attention(_) => {
-            attention_size(graph, node).map_or(0, |size| attention::Attention::scratch(size, (target.kernels, target.workers)))
-        }
+        Op::Product(_) => product_size(graph, node)
+            .map_or(0, |size| product::Product::scratch(size, (target.kernels, target.workers))),
+        Op::Attention(_) => attention_size(graph, node)
+            .map_or(0, |size| attention::Attention::scratch(size, (target.kernels, target.workers))),
         _ => 0,
     };
     graph.nodes.iter().map(of).collect()
@@ -49,7 +53,8 @@ pub(super) fn scratch(graph: &Graph, forms: &[Form], target: Target) -> Vec<usiz
 /// Whether a dense layer has so few columns that vectors of them would be mostly empty.
 fn is_narrow(linear: &Linear) -> bool {
     let bare = !linear.bias && linear.scale.is_empty() && linear.residual.is_none() && !linear.transposed;
-    bare && linear.activation == Activation::Identity && linear.size().is_some_and(|[_, n]| n < FEWEST_COLUMNS)
+    bare && linear.activation == Activation::Identity
+        && linear.size().is_some_and(|[_, n]| n < FEWEST_COLUMNS)
 }
 
 fn product_size(graph: &Graph, node: &Node) -> Option<product::Size> {
@@ -74,7 +79,12 @@ pub(super) struct Lowered {
 }
 
 /// Lowers every node; their weights go into `packer`.
-pub(super) fn lower(graph: &Graph, storage: &Storage, target: Target, packer: &mut Packer<'_>) -> Result<Lowered> {
+pub(super) fn lower(
+    graph: &Graph,
+    storage: &Storage,
+    target: Target,
+    packer: &mut Packer<'_>,
+) -> Result<Lowered> {
     let lowered = Lowered { steps: Vec::new(), starts: Vec::new() };
     let mut lowering = Lowering { graph, storage, target, lowered, packer };
     for (index, node) in graph.nodes.iter().enumerate() {
@@ -143,7 +153,8 @@ impl Lowering<'_, '_> {
             Op::MaxPool(window) => self.pool(node, window, None),
             Op::AveragePool { window, include_padding } => self.pool(node, window, Some(*include_padding)),
             Op::GlobalSum => {
-                let step = picture::GlobalSum { input: self.blocks(node.inputs[0])?, output: self.blocks(output)? };
+                let step =
+                    picture::GlobalSum { input: self.blocks(node.inputs[0])?, output: self.blocks(output)? };
                 self.push(node, Step::GlobalSum(step))
             }
             Op::Resize { rows, columns } => {
@@ -159,7 +170,10 @@ impl Lowering<'_, '_> {
                 }
                 let (from, to) = (self.plain(node.inputs[0])?, self.plain(output)?);
                 let floats = self.graph.value(output).len();
-                self.push(node, Step::PlainActivate(plain::Activate { from, to, floats, activation, scratch }))
+                self.push(
+                    node,
+                    Step::PlainActivate(plain::Activate { from, to, floats, activation, scratch }),
+                )
             }
             Op::Binary(_) => self.binary(node),
             Op::Concat { axis } => self.concat(node, *axis),
@@ -182,7 +196,8 @@ impl Lowering<'_, '_> {
                 let (outer, inner) = (shape[..*axis].iter().product(), shape[axis + 1..].iter().product());
                 let (from, to, length) = (self.plain(node.inputs[0])?, self.plain(output)?, shape[*axis]);
                 if inner == 1 && length >= 2 * LANES {
-                    return self.push(node, Step::SoftmaxRows(rows::Softmax { from, to, rows: outer, length }));
+                    return self
+                        .push(node, Step::SoftmaxRows(rows::Softmax { from, to, rows: outer, length }));
                 }
                 self.push(node, Step::Softmax(plain::Softmax { from, to, outer, length, inner, scratch }))
             }
@@ -190,13 +205,19 @@ impl Lowering<'_, '_> {
             Op::Product(product) => {
                 let size = product_size(self.graph, node)?;
                 let of = |id: ValueId, axes: &Axes| self.matrices(id, axes);
-                let sides = [of(node.inputs[0], &product.left)?, of(node.inputs[1], &product.right)?, of(output, &product.out)?];
+                let sides = [
+                    of(node.inputs[0], &product.left)?,
+                    of(node.inputs[1], &product.right)?,
+                    of(output, &product.out)?,
+                ];
                 let step = product::Product::new(sides, size, product.scale, self.target.kernels, scratch)?;
                 self.push(node, Step::Product(step))
             }
             Op::Attention(attention) => {
                 let size = attention_size(self.graph, node)?;
-                let (of, &[query, key, value]) = (|id: ValueId, axes: &Axes| self.matrices(id, axes), &node.inputs[..]) else {
+                let (of, &[query, key, value]) =
+                    (|id: ValueId, axes: &Axes| self.matrices(id, axes), &node.inputs[..])
+                else {
                     return None;
                 };
                 let sides = [
@@ -213,17 +234,24 @@ impl Lowering<'_, '_> {
                 let length = *self.graph.value(output).shape.last()?;
                 let (from, to) = (self.plain(node.inputs[0])?, self.plain(output)?);
                 let rows = self.graph.value(output).len() / length;
-                let mut numbers = node.inputs[1..].iter().map(|id| pack(self.packer, self.graph.value(*id).constant.as_ref()?));
-                let numbers = [numbers.next(), numbers.next()].map(|at| at.map_or(Some(None), |at| at.map(Some)));
+                let mut numbers = node.inputs[1..]
+                    .iter()
+                    .map(|id| pack(self.packer, self.graph.value(*id).constant.as_ref()?));
+                let numbers =
+                    [numbers.next(), numbers.next()].map(|at| at.map_or(Some(None), |at| at.map(Some)));
                 let [scale, bias] = [numbers[0]?, numbers[1]?];
                 let step = rows::Normalize { from, to, rows, length, epsilon: *epsilon, scale, bias };
                 self.push(node, Step::Normalize(step))
             }
             Op::Sample { align_corners } => {
-                let &[n, channels, height, width] = &self.graph.value(node.inputs[0]).shape[..] else { return None };
+                let &[n, channels, height, width] = &self.graph.value(node.inputs[0]).shape[..] else {
+                    return None;
+                };
                 let &[.., rows, columns] = &self.graph.value(output).shape[..] else { return None };
-                let (from, grid, to) = (self.plain(node.inputs[0])?, self.plain(*node.inputs.get(1)?)?, self.plain(output)?);
-                let (size, places, align_corners) = ([n, channels, height, width], rows * columns, *align_corners);
+                let (from, grid, to) =
+                    (self.plain(node.inputs[0])?, self.plain(*node.inputs.get(1)?)?, self.plain(output)?);
+                let (size, places, align_corners) =
+                    ([n, channels, height, width], rows * columns, *align_corners);
                 self.push(node, Step::Sample(sample::Sample { from, grid, to, size, places, align_corners }))
             }
             Op::Reduce(reduction) => {
@@ -250,7 +278,9 @@ impl Lowering<'_, '_> {
             }
             Op::Foreign(foreign) => {
                 let operand = |id: &ValueId| match self.storage.places[id.0] {
-                    Place::Plain(at) => Some(Operand::Plain { at, shape: self.graph.value(*id).shape.clone() }),
+                    Place::Plain(at) => {
+                        Some(Operand::Plain { at, shape: self.graph.value(*id).shape.clone() })
+                    }
                     Place::Foreign(slot) => Some(Operand::Tensor(slot)),
                     _ => None,
                 };
@@ -291,8 +321,9 @@ impl Lowering<'_, '_> {
     fn matrices(&self, id: ValueId, axes: &Axes) -> Option<Matrices> {
         let shape = &self.graph.value(id).shape;
         let strides = row_major(shape);
-        let step =
-            |axis: &Option<usize>| axis.filter(|axis| shape.get(*axis) != Some(&1)).and_then(|axis| strides.get(axis).copied());
+        let step = |axis: &Option<usize>| {
+            axis.filter(|axis| shape.get(*axis) != Some(&1)).and_then(|axis| strides.get(axis).copied())
+        };
         let [a, b, c, d] = [&axes[0], &axes[1], &axes[2], &axes[3]].map(|axis| step(axis).unwrap_or(0));
         Some(Matrices { at: self.plain(id)?, span: self.graph.value(id).len(), steps: [a, b, c, d] })
     }
@@ -311,9 +342,10 @@ impl Lowering<'_, '_> {
             (Some(order), Some(&id)) => Some((self.blocks(id)?, order)),
             _ => None,
         };
-        let (way, target) = (self.target.way(conv, [output.channels, output.height, output.width]), self.target);
-        if let (Source::Blocks(input), Way::Kept | Way::Remade) = (source, way) {
-            let limits = (target.kernels.conv_blocks, target.workers, way == Way::Kept, scratch);
+        let (way, target) =
+            (self.target.way(conv, [output.channels, output.height, output.width]), self.target);
+        if let (Source::Blocks(input), Algorithm::Kept | Algorithm::Remade) = (source, way) {
+            let limits = (target.kernels.conv_blocks, target.workers, way == Algorithm::Kept, scratch);
             let step = Winograd::new(conv, input, output, residual, limits, self.packer)?;
             return self.push(node, Step::Winograd(step));
         }
@@ -372,7 +404,11 @@ impl Lowering<'_, '_> {
         if blocks.channels != output.channels {
             return None;
         }
-        if same { Some(picture::Term::Picture(blocks)) } else { pixel.then_some(picture::Term::Pixel(blocks)) }
+        if same {
+            Some(picture::Term::Picture(blocks))
+        } else {
+            pixel.then_some(picture::Term::Pixel(blocks))
+        }
     }
 
     fn concat(&mut self, node: &Node, axis: usize) -> Option<()> {
@@ -384,7 +420,10 @@ impl Lowering<'_, '_> {
                 let source = self.blocks(input)?;
                 let aligned = at % LANES == 0;
                 // a piece that already lies in its place was made there
-                if !(aligned && source.at == output.at + at / LANES * output.block() && source.halo == output.halo) {
+                if !(aligned
+                    && source.at == output.at + at / LANES * output.block()
+                    && source.halo == output.halo)
+                {
                     copy.moves.extend((0..source.channels).map(|c| (source, c, at + c)));
                     copy.cleared.extend(at / LANES..blocks_for(at + source.channels));
                 }
@@ -420,7 +459,8 @@ impl Lowering<'_, '_> {
             }
             let moves = indices.iter().enumerate().map(|(to, &from)| (source, from, to)).collect();
             let cleared = (0..target.count()).collect();
-            return self.push(node, Step::CopyChannels(picture::CopyChannels { moves, output: target, cleared }));
+            return self
+                .push(node, Step::CopyChannels(picture::CopyChannels { moves, output: target, cleared }));
         }
         let shape = self.graph.value(input).shape.clone();
         let (from, to) = (row_major(&shape), row_major(&self.graph.value(output).shape));
@@ -432,7 +472,8 @@ impl Lowering<'_, '_> {
             let start = first * from[axis];
             let at = target + done * to[axis];
             done += length;
-            let in_place = shape[..axis].iter().all(|&d| d == 1) && self.plain(input).is_some_and(|p| p + start == at);
+            let in_place =
+                shape[..axis].iter().all(|&d| d == 1) && self.plain(input).is_some_and(|p| p + start == at);
             if matches!(node.op, Op::Slice { .. }) && in_place {
                 continue;
             }

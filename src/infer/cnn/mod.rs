@@ -5,17 +5,17 @@
 //!                        shapes   folded       conversions        arena offsets        steps, packed weights
 //! ```
 //!
-//! Activations lie in blocks of 16 channels (`kernels::LANES`) with a border of zeros as wide as the widest padding of
-//! their readers; concatenations and channel slices are views. All kinds of CPU use the same layout: one AVX-512
-//! register, two of AVX2 or four of NEON hold one pixel's block. What has no kernel here is run by tract, node by node.
-//! What a stranger's model says is read in a process of its own, which writes the weights and tells the graph (`document`);
-//! the service works the plan out again from the graph alone.
-//! The end of a detector's graph is also compiled for a few anchors at a time, and run for those that somebody looks at (`head`).
+//! Activations lie in blocks of 16 channels (`kernels::LANES`) with a border of zeros as wide as the widest
+//! padding of their readers; concatenations and channel slices are views. All kinds of CPU use the same
+//! layout: one AVX-512 register, two of AVX2 or four of NEON hold one pixel's block. What has no kernel here
+//! is run by tract, node by node. What a stranger's model says is read in a process of its own, which writes
+//! the weights and tells the graph (`document`); the service works the plan out again from the graph alone.
+//! The end of a detector's graph is also compiled for a few anchors at a time, and run for those that
+//! somebody looks at (`head`).
 
 mod choice;
 mod constant;
 mod cost;
-mod crew;
 mod document;
 mod engine;
 mod foreign;
@@ -35,6 +35,7 @@ mod step;
 mod storage;
 #[cfg(test)]
 mod tests;
+mod threads;
 mod transformer;
 mod unsupported;
 
@@ -42,24 +43,26 @@ use super::onnx::Stored;
 use super::shared::SharedFloats;
 use super::{Engine, Scores};
 use crate::error::{Error, Kind, Result};
+pub use choice::Algorithm;
 use choice::Target;
-pub use choice::Way;
 pub use cost::Costs;
-pub use crew::allow_threads;
-pub(crate) use crew::allowed_threads;
 pub(crate) use document::MAX_BYTES as MAX_DOCUMENT_BYTES;
 #[cfg(test)]
 use plan::Plan;
 pub use profile::{LayerWays, StepTime};
+pub use threads::allow_threads;
+pub(crate) use threads::allowed_threads;
 
 use kernels::Kernels;
-pub(crate) use kernels::heap::{give_back as give_back_memory, keep_little as keep_little_memory, keep_much as keep_much_memory};
+pub(crate) use kernels::heap::{
+    give_back as give_back_memory, keep_little as keep_little_memory, keep_much as keep_much_memory,
+};
 use std::collections::HashMap;
 use std::sync::Arc;
 use tract_onnx::prelude::TypedModel;
 
-/// Names the kind of CPU to compile for (`avx512`, `avx2`, `neon`, `scalar`) instead of the best one: for tests and
-/// comparisons.
+/// Names the kind of CPU to compile for (`avx512`, `avx2`, `neon`, `scalar`) instead of the best one: for
+/// tests and comparisons.
 pub const CPU_VARIABLE: &str = "WEIR_CPU";
 
 /// The kernels that this machine runs with: `avx512`, `avx2`, `neon` or `scalar`.
@@ -72,18 +75,20 @@ pub fn kernels() -> &'static str {
 pub struct Options {
     /// Kind of CPU, as in [`CPU_VARIABLE`]; `None`: what the variable says, else the best this machine has.
     pub cpu: Option<String>,
-    /// Most threads that work on one run together; 0: as many as [`allow_threads`] was told. Profiles use one.
+    /// Most threads that work on one run together; 0: as many as [`allow_threads`] was told. Profiles use
+    /// one.
     pub threads: usize,
-    /// How every convolution that leaves a choice is computed; `None`: the cheapest way for each. For tests and comparisons.
-    pub way: Option<Way>,
+    /// How every convolution that leaves a choice is computed; `None`: the cheapest way for each. For tests
+    /// and comparisons.
+    pub way: Option<Algorithm>,
     /// Where the outputs hold scores; `None`: every run computes everything.
     pub scores: Option<Scores>,
 }
 
 /// Compiles a model with one input of fixed shape.
 ///
-/// `model` must be typed and **not** decluttered (`InferenceModel::into_typed()`, with a concrete input fact).
-/// Fails with the name of the node that cannot be compiled; the caller then falls back to tract.
+/// `model` must be typed and **not** decluttered (`InferenceModel::into_typed()`, with a concrete input
+/// fact). Fails with the name of the node that cannot be compiled; the caller then falls back to tract.
 pub fn compile(model: &TypedModel, options: &Options) -> Result<Arc<dyn Engine>> {
     Ok(Arc::new(engine::CnnEngine(Arc::new(build(model, options)?))))
 }
@@ -106,14 +111,19 @@ pub(crate) struct Size {
 
 impl Blueprint {
     /// Of a model, as in [`compile`]; inputs beside its first stand for weights of that name.
-    pub(crate) fn new(model: &TypedModel, stored: &HashMap<String, Stored>, options: &Options) -> Result<Blueprint> {
+    pub(crate) fn new(
+        model: &TypedModel,
+        stored: &HashMap<String, Stored>,
+        options: &Options,
+    ) -> Result<Blueprint> {
         Ok(Blueprint(plan::Draft::new(model, stored, target(options)?, options.scores)?))
     }
 
     /// Of a [`Blueprint::document`], which may hold anything.
     pub(crate) fn read(document: &[u8], options: &Options) -> Result<Blueprint> {
-        let refused =
-            |rule: String| Error::new(Kind::ModelArtefact, format!("the model process made a plan that is none: {rule}"));
+        let refused = |rule: String| {
+            Error::new(Kind::ModelArtefact, format!("the model process made a plan that is none: {rule}"))
+        };
         let graph = document::read(document).ok_or_else(|| refused(String::from("its bytes")))?;
         document::check(&graph).map_err(refused)?;
         Ok(Blueprint(plan::Draft { graph, target: target(options)?, scores: options.scores }))
@@ -170,7 +180,10 @@ impl Blueprint {
         if counted.floats() != weights.as_slice().len() {
             return Err(Error::new(Kind::ModelArtefact, "the model process made weights for another plan"));
         }
-        Ok(Arc::new(engine::CnnEngine(Arc::new(plan::Plan { weights: packer::Weights::Shared(weights), ..plan }))))
+        Ok(Arc::new(engine::CnnEngine(Arc::new(plan::Plan {
+            weights: packer::Weights::Shared(weights),
+            ..plan
+        }))))
     }
 }
 
@@ -185,10 +198,11 @@ pub fn costs(model: &TypedModel, options: &Options) -> Result<Costs> {
     Blueprint::new(model, &HashMap::new(), options).map(|blueprint| blueprint.costs())
 }
 
-/// Compiles a model in every [`Way`] and measures those steps that leave a choice, turn by turn, `runs` times on one thread.
+/// Compiles a model in every [`Way`] and measures those steps that leave a choice, turn by turn, `runs` times
+/// on one thread.
 pub fn ways(model: &TypedModel, options: &Options, runs: u32) -> Result<Vec<LayerWays>> {
     let plan = |way| Ok(Arc::new(build(model, &Options { threads: 1, way: Some(way), ..options.clone() })?));
-    let [direct, kept, remade] = Way::ALL.map(plan);
+    let [direct, kept, remade] = Algorithm::ALL.map(plan);
     profile::ways(&[direct?, kept?, remade?], runs)
 }
 
@@ -198,10 +212,14 @@ fn build(model: &TypedModel, options: &Options) -> Result<plan::Plan> {
 
 /// What a plan is made for.
 fn target(options: &Options) -> Result<Target> {
-    let wanted = options.cpu.clone().or_else(|| std::env::var(CPU_VARIABLE).ok()).filter(|name| !name.is_empty());
+    let wanted =
+        options.cpu.clone().or_else(|| std::env::var(CPU_VARIABLE).ok()).filter(|name| !name.is_empty());
     let kernels = Kernels::choose(wanted.as_deref()).ok_or_else(|| {
-        Error::new(Kind::Configuration, format!("{CPU_VARIABLE}: this machine cannot run {}", wanted.unwrap_or_default()))
+        Error::new(
+            Kind::Configuration,
+            format!("{CPU_VARIABLE}: this machine cannot run {}", wanted.unwrap_or_default()),
+        )
     })?;
-    let threads = if options.threads == 0 { crew::allowed_threads() } else { options.threads };
-    Ok(Target { kernels, workers: threads.min(crew::MAX_TEAM), way: options.way })
+    let threads = if options.threads == 0 { threads::allowed_threads() } else { options.threads };
+    Ok(Target { kernels, workers: threads.min(threads::MAX_TEAM), way: options.way })
 }

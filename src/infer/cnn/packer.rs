@@ -1,8 +1,9 @@
 //! Where the weights of a plan go: first they are only counted, then written into room of exactly that size.
 //!
-//! Lowering a graph ([`super::lower`]) takes room for weights piece by piece, in an order that depends on shapes alone. So a
-//! process that has the graph and not the weights finds each piece where the process that wrote them has put it, without
-//! believing a single offset; and how much memory a model needs is known before any of it is allocated.
+//! Lowering a graph ([`super::lower`]) takes room for weights piece by piece, in an order that depends on
+//! shapes alone. So a process that has the graph and not the weights finds each piece where the process that
+//! wrote them has put it, without believing a single offset; and how much memory a model needs is known
+//! before any of it is allocated.
 
 use crate::infer::shared::SharedFloats;
 use std::fmt;
@@ -32,7 +33,11 @@ impl<'a> Packer<'a> {
     }
 
     /// Takes the next `floats`, which `fill` writes; where they begin. `None`: no room, or `fill` failed.
-    pub(super) fn take(&mut self, floats: usize, fill: impl FnOnce(&mut [f32]) -> Option<()>) -> Option<usize> {
+    pub(super) fn take(
+        &mut self,
+        floats: usize,
+        fill: impl FnOnce(&mut [f32]) -> Option<()>,
+    ) -> Option<usize> {
         let start = self.floats;
         let end = start.checked_add(floats)?;
         if let Some(room) = &mut self.room {

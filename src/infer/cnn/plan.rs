@@ -64,12 +64,15 @@ impl Draft {
         let (mut graph, target, scores) = (self.graph.clone(), self.target, self.scores.as_ref());
         let draft = scores.and_then(|scores| head::find(&mut graph, scores));
         // laying out puts conversions between the nodes: the body ends after the node that ends it now
-        let last = draft.as_ref().and_then(|d| graph.nodes.get(d.body.checked_sub(1)?)?.outputs.first().copied());
+        let last =
+            draft.as_ref().and_then(|d| graph.nodes.get(d.body.checked_sub(1)?)?.outputs.first().copied());
         let forms = lay_out(&mut graph);
         let storage = place(&graph, &forms, &scratch(&graph, &forms, target))?;
         let lowered = lower(&graph, &storage, target, packer)?;
         let last = last.and_then(|id| graph.nodes.iter().position(|node| node.outputs.contains(&id)));
-        let head = draft.zip(scores).and_then(|(d, s)| Head::new(d, (&graph, &storage), target, s.anchor_axis, packer));
+        let head = draft
+            .zip(scores)
+            .and_then(|(d, s)| Head::new(d, (&graph, &storage), target, s.anchor_axis, packer));
         let steps = lowered.steps.len();
         let plain = |id: ValueId| match storage.places[id.0] {
             Place::Plain(at) => Ok((at, graph.value(id).len())),
@@ -85,7 +88,10 @@ impl Draft {
             input: plain(input)?,
             outputs: graph.outputs.iter().map(|&id| plain(id)).collect::<Result<_>>()?,
             output_shapes: graph.outputs.iter().map(|&id| graph.value(id).shape.clone()).collect(),
-            body: last.and_then(|node| lowered.starts.get(node + 1).copied()).filter(|_| head.is_some()).unwrap_or(steps),
+            body: last
+                .and_then(|node| lowered.starts.get(node + 1).copied())
+                .filter(|_| head.is_some())
+                .unwrap_or(steps),
             head,
         })
     }
@@ -106,8 +112,10 @@ impl Draft {
 impl Plan {
     /// Bytes of weights, those included that nodes of tract's hold.
     pub(super) fn weights_bytes(&self) -> usize {
-        let foreign =
-            self.steps.iter().map(|(_, step)| if let Step::Foreign(step) = step { step.foreign.constant_bytes } else { 0 });
+        let foreign = self
+            .steps
+            .iter()
+            .map(|(_, step)| if let Step::Foreign(step) = step { step.foreign.constant_bytes } else { 0 });
         foreign.fold(size_of_val(&*self.weights), usize::saturating_add)
     }
 

@@ -1,6 +1,6 @@
 //! Time per step, for `weir bench engine --profile` and for whoever works on the kernels.
 
-use super::choice::{Target, Way};
+use super::choice::{Algorithm, Target};
 use super::plan::Plan;
 use super::run::CnnRun;
 use super::step::Step;
@@ -64,14 +64,15 @@ pub struct LayerWays {
     /// Input and output channels, rows and columns of the output.
     pub shape: [usize; 4],
     /// What the model of the costs takes.
-    pub chosen: Way,
+    pub chosen: Algorithm,
     /// What the model expects, in multiply-adds of one vector of channels.
     pub costs: [f32; 3],
     /// Median CPU time of each.
     pub times: [Duration; 3],
 }
 
-/// Runs plans that differ in the way they compute convolutions, turn by turn: a noisy moment hits all of them.
+/// Runs plans that differ in the way they compute convolutions, turn by turn: a noisy moment hits all of
+/// them.
 pub(super) fn ways(plans: &[Arc<Plan>; 3], runs: u32) -> Result<Vec<LayerWays>> {
     let [_, winograd, _] = plans;
     let target = Target { way: None, ..winograd.target };
@@ -81,8 +82,11 @@ pub(super) fn ways(plans: &[Arc<Plan>; 3], runs: u32) -> Result<Vec<LayerWays>> 
         let layer = step.layer();
         let [rows, columns] = layer.size;
         let shape = [layer.inputs, layer.outputs, rows, columns];
-        let (chosen, costs) = (target.cheapest(layer), Way::ALL.map(|way| target.cost(layer, way)));
-        layers.push((index, LayerWays { node: node.clone(), shape, chosen, costs, times: [Duration::ZERO; 3] }));
+        let (chosen, costs) = (target.cheapest(layer), Algorithm::ALL.map(|way| target.cost(layer, way)));
+        layers.push((
+            index,
+            LayerWays { node: node.clone(), shape, chosen, costs, times: [Duration::ZERO; 3] },
+        ));
     }
     let mut times = vec![[const { Vec::new() }; 3]; layers.len()];
     let mut arenas = Vec::new();

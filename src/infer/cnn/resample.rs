@@ -22,7 +22,8 @@ fn whole(length: usize) -> Taps {
     (0..length as u32).map(|position| (position, position, 0.0)).collect()
 }
 
-/// Taps as two positions and the weight of the second; `None` where there are more, or where they are no mean.
+/// Taps as two positions and the weight of the second; `None` where there are more, or where they are no
+/// mean.
 fn neighbours(taps: &Weighted, length: usize) -> Option<Taps> {
     let one = |taps: &Vec<(u32, f32)>| {
         let tap = match taps[..] {

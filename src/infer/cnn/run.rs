@@ -1,9 +1,9 @@
 //! One thread's arena, and the loop over the steps.
 
-use super::crew::{Gathered, Lead};
 use super::head::HeadRun;
 use super::plan::Plan;
 use super::step::{ForeignStep, Operand, Step};
+use super::threads::{Gathered, Lead};
 use super::unsupported::tract;
 use crate::error::{Error, Kind, Result};
 use crate::infer::Run;
@@ -85,7 +85,8 @@ impl Steps<'_> {
                 Operand::Plain { at, shape } => {
                     let floats = shape.iter().product::<usize>();
                     let values = super::constant::floats(&result).filter(|v| v.len() == floats);
-                    let values = values.ok_or_else(|| Error::new(Kind::Inference, "a result of the wrong shape"))?;
+                    let values =
+                        values.ok_or_else(|| Error::new(Kind::Inference, "a result of the wrong shape"))?;
                     machine.arena.write(*at..at + floats).copy_from_slice(values);
                 }
                 Operand::Tensor(slot) => {

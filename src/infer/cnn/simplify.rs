@@ -74,7 +74,8 @@ fn padding(graph: &mut Graph) {
     let makers = graph.makers();
     for index in 0..graph.nodes.len() {
         let Some(&source) = graph.nodes[index].inputs.first() else { continue };
-        let Some(Node { op: Op::Pad { before, after, value }, inputs, .. }) = makers[source.0].map(|m| graph.nodes[m].clone())
+        let Some(Node { op: Op::Pad { before, after, value }, inputs, .. }) =
+            makers[source.0].map(|m| graph.nodes[m].clone())
         else {
             continue;
         };
@@ -101,16 +102,19 @@ fn shuffles(graph: &mut Graph) {
         let output = graph.value(graph.nodes[index].outputs[0]).shape.clone();
         let (mut from, mut orders) = (graph.nodes[index].inputs[0], Vec::new());
         // exporters write the transposition as one or several moves
-        while let Some(Node { op: Op::Transpose { order }, inputs, .. }) = makers[from.0].map(|m| &graph.nodes[m]) {
+        while let Some(Node { op: Op::Transpose { order }, inputs, .. }) =
+            makers[from.0].map(|m| &graph.nodes[m])
+        {
             orders.push(order.clone());
             from = inputs[0];
         }
-        let Some(Node { op: Op::Reshape, inputs, .. }) = makers[from.0].map(|m| &graph.nodes[m]) else { continue };
+        let Some(Node { op: Op::Reshape, inputs, .. }) = makers[from.0].map(|m| &graph.nodes[m]) else {
+            continue;
+        };
         let (middle, input) = (graph.value(from).shape.clone(), inputs[0]);
-        let swapped = orders
-            .into_iter()
-            .rev()
-            .fold((0..middle.len()).collect::<Vec<_>>(), |axes, order| order.iter().map(|&a| axes[a]).collect());
+        let swapped = orders.into_iter().rev().fold((0..middle.len()).collect::<Vec<_>>(), |axes, order| {
+            order.iter().map(|&a| axes[a]).collect()
+        });
         let (&[1, g, n, h, w], &[1, c, oh, ow]) = (&middle[..], &output[..]) else { continue };
         let same = graph.value(input).shape == output && (h, w) == (oh, ow) && g * n == c;
         if same && swapped == [0, 2, 1, 3, 4] {
@@ -136,12 +140,14 @@ fn followers(graph: &mut Graph) -> bool {
     false
 }
 
-/// Folds node `index` into convolution `maker`, whose output is its operand `slot`. The convolution takes the node's
-/// place, so that a shortcut is there before it runs.
+/// Folds node `index` into convolution `maker`, whose output is its operand `slot`. The convolution takes the
+/// node's place, so that a shortcut is there before it runs.
 fn fold(graph: &mut Graph, maker: usize, index: usize, slot: usize, makers: &[Option<usize>]) -> bool {
     if let Op::Linear(linear) = &graph.nodes[maker].op {
         let available = |id: ValueId| makers[id.0].is_none_or(|m| m < index);
-        let Some((op, inputs)) = transformer::follow(graph, linear, &graph.nodes[maker].inputs, (index, slot), available) else {
+        let Some((op, inputs)) =
+            transformer::follow(graph, linear, &graph.nodes[maker].inputs, (index, slot), available)
+        else {
             return false;
         };
         let (name, outputs) = (graph.nodes[maker].name.clone(), graph.nodes[index].outputs.clone());
@@ -171,11 +177,13 @@ fn fold(graph: &mut Graph, maker: usize, index: usize, slot: usize, makers: &[Op
                 }
             } else {
                 // a shortcut: of the same shape, and no constant
-                let available = makers[other.0].is_none_or(|m| m < index) && value.constant.is_none() && !value.foreign;
+                let available =
+                    makers[other.0].is_none_or(|m| m < index) && value.constant.is_none() && !value.foreign;
                 if op != Binary::Add || conv.residual.is_some() || value.shape != output.shape || !available {
                     return false;
                 }
-                conv.residual = Some(if bare { Residual::BeforeActivation } else { Residual::AfterActivation });
+                conv.residual =
+                    Some(if bare { Residual::BeforeActivation } else { Residual::AfterActivation });
                 inputs.push(other);
             }
         }

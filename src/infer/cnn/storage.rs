@@ -1,5 +1,5 @@
-//! Where every value lies in the arena: views share their origin's storage, concatenated pieces are made in place, and
-//! storage is reused as soon as its last reader has run.
+//! Where every value lies in the arena: views share their origin's storage, concatenated pieces are made in
+//! place, and storage is reused as soon as its last reader has run.
 
 use super::graph::{Graph, Op, ValueId};
 use super::import::MAX_ELEMENTS;
@@ -10,7 +10,8 @@ use super::unsupported::unsupported;
 use crate::error::Result;
 use std::ops::Range;
 
-/// Widest border of zeros around a picture, in pixels; the widest padding of a known detector is 6 (RTMDet's 5×5 dilated).
+/// Widest border of zeros around a picture, in pixels; the widest padding of a known detector is 6 (RTMDet's
+/// 5×5 dilated).
 const MAX_HALO: usize = 16;
 /// Storage starts at multiples of this many floats, a cache line.
 const ALIGNMENT: usize = 16;
@@ -43,9 +44,16 @@ impl Blocks {
     pub(super) fn pixel(&self, block: usize, y: usize, x: usize) -> usize {
         self.at + block * self.block() + (self.halo + y) * self.row() + (self.halo + x) * LANES
     }
-    /// Sets the border around rows of a block to zeros: left and right where the rows end there, and above the first and
-    /// below the last row of the picture.
-    pub(super) fn clear_border(&self, arena: &mut Part<'_>, block: usize, rows: Range<usize>, left: bool, right: bool) {
+    /// Sets the border around rows of a block to zeros: left and right where the rows end there, and above
+    /// the first and below the last row of the picture.
+    pub(super) fn clear_border(
+        &self,
+        arena: &mut Part<'_>,
+        block: usize,
+        rows: Range<usize>,
+        left: bool,
+        right: bool,
+    ) {
         if self.halo == 0 {
             return;
         }
@@ -118,8 +126,8 @@ struct Root {
     parent: Option<(usize, usize)>,
 }
 
-/// Plans the arena. `halo[v]` is the border that value `v`'s readers need, `scratch[n]` the floats that node `n` needs
-/// while it runs.
+/// Plans the arena. `halo[v]` is the border that value `v`'s readers need, `scratch[n]` the floats that node
+/// `n` needs while it runs.
 pub(super) fn plan(graph: &Graph, forms: &[Form], scratch: &[usize]) -> Result<Storage> {
     let mut planner = Planner { roots: Vec::new(), homes: vec![None; graph.values.len()] };
     planner.home_all(graph, forms);
@@ -213,14 +221,17 @@ impl Planner {
             if forms[input.0] != Form::Blocks {
                 continue;
             }
-            let (Some([_, h, w]), Some([_, oh, ow])) = (graph.value(input).picture(), graph.value(node.outputs[0]).picture())
+            let (Some([_, h, w]), Some([_, oh, ow])) =
+                (graph.value(input).picture(), graph.value(node.outputs[0]).picture())
             else {
                 continue;
             };
             let window = &conv.window;
             let mut halo = 0;
             for (axis, (length, outputs)) in [(h, oh), (w, ow)].into_iter().enumerate() {
-                let reach = (outputs - 1) * window.stride[axis] + (window.kernel[axis] - 1) * window.dilation[axis] + 1;
+                let reach = (outputs - 1) * window.stride[axis]
+                    + (window.kernel[axis] - 1) * window.dilation[axis]
+                    + 1;
                 let after = reach.saturating_sub(length + window.before[axis]);
                 halo = halo.max(window.before[axis]).max(after);
             }
@@ -299,7 +310,8 @@ impl Planner {
             let (placed, rest) = pieces.split_at_mut(index);
             let Some(piece) = rest.first_mut() else { break };
             let overlaps = |p: &&Piece| p.life.0 <= piece.life.1 && piece.life.0 <= p.life.1;
-            let mut taken: Vec<(usize, usize)> = placed.iter().filter(overlaps).map(|p| (p.at, p.at + p.floats)).collect();
+            let mut taken: Vec<(usize, usize)> =
+                placed.iter().filter(overlaps).map(|p| (p.at, p.at + p.floats)).collect();
             taken.sort_unstable();
             let mut at = 0;
             for (from, to) in taken {

@@ -1,10 +1,11 @@
-//! Folds what transformers are made of: GELU and layer normalisation written as arithmetic, attention, transpositions and scales of
-//! products, and what follows a dense layer.
+//! Folds what transformers are made of: GELU and layer normalisation written as arithmetic, attention,
+//! transpositions and scales of products, and what follows a dense layer.
 
 use super::graph::{Attention, Axes, Graph, Linear, Node, Op, Product, Reduction, ValueId};
 use super::kernels::{Activation, Binary, LANES, Residual};
 
-/// Fewest columns of a dense layer that something is folded into: narrower ones have a kernel that knows nothing of it.
+/// Fewest columns of a dense layer that something is folded into: narrower ones have a kernel that knows
+/// nothing of it.
 pub(super) const FEWEST_COLUMNS: usize = LANES / 2;
 
 /// How far a written constant may be from the number it stands for, relatively: exporters write six digits.
@@ -51,7 +52,8 @@ impl<'a> Makers<'a> {
 
     fn activated(&self, id: ValueId, activation: Activation) -> Option<ValueId> {
         let node = self.node(id)?;
-        (matches!(node.op, Op::Activate(found) if found == activation)).then(|| node.inputs.first().copied())?
+        (matches!(node.op, Op::Activate(found) if found == activation))
+            .then(|| node.inputs.first().copied())?
     }
 
     fn number(&self, id: ValueId) -> Option<f32> {
@@ -74,9 +76,13 @@ impl<'a> Makers<'a> {
         while let Some(id) = rest.pop() {
             if let Some(factor) = self.number(id) {
                 number *= factor;
-            } else if let (Some([a, b]), true) = (self.binary(id, Binary::Mul), values.len() + rest.len() < MOST_FACTORS) {
+            } else if let (Some([a, b]), true) =
+                (self.binary(id, Binary::Mul), values.len() + rest.len() < MOST_FACTORS)
+            {
                 rest.extend([a, b]);
-            } else if let Some((a, Some(divisor))) = self.binary(id, Binary::Div).map(|[a, b]| (a, self.number(b))) {
+            } else if let Some((a, Some(divisor))) =
+                self.binary(id, Binary::Div).map(|[a, b]| (a, self.number(b)))
+            {
                 number /= divisor;
                 rest.push(a);
             } else {
@@ -132,7 +138,8 @@ fn gelu(makers: &Makers<'_>, id: ValueId) -> Option<(ValueId, Activation)> {
         }
         if let Some(y) = makers.activated(inner, Activation::Erf) {
             let (scale, from) = makers.factors(y);
-            return (from == [x] && is(scale, std::f32::consts::FRAC_1_SQRT_2)).then_some((x, Activation::Gelu));
+            return (from == [x] && is(scale, std::f32::consts::FRAC_1_SQRT_2))
+                .then_some((x, Activation::Gelu));
         }
         let (scale, sum) = makers.factors(makers.activated(inner, Activation::Tanh)?);
         let &[sum] = &sum[..] else { return None };
@@ -143,12 +150,16 @@ fn gelu(makers: &Makers<'_>, id: ValueId) -> Option<(ValueId, Activation)> {
             &[one] => makers.activated(one, Activation::Cube) == Some(x),
             all => all == [x, x, x],
         };
-        let same = (c == x || d == x) && cubed && is(scale, (2.0 * std::f32::consts::FRAC_1_PI).sqrt()) && is(share, 0.044_715);
+        let same = (c == x || d == x)
+            && cubed
+            && is(scale, (2.0 * std::f32::consts::FRAC_1_PI).sqrt())
+            && is(share, 0.044_715);
         same.then_some((x, Activation::GeluTanh))
     })
 }
 
-/// `(x − mean) / √(variance + epsilon)` over the last axis, and the constants it is multiplied by and added to.
+/// `(x − mean) / √(variance + epsilon)` over the last axis, and the constants it is multiplied by and added
+/// to.
 fn norms(graph: &mut Graph) {
     let mut found = Vec::new();
     let makers = Makers::new(graph);
@@ -168,16 +179,23 @@ fn norms(graph: &mut Graph) {
         for index in 0..graph.nodes.len() {
             let node = &graph.nodes[index];
             let &[a, b] = &node.inputs[..] else { continue };
-            let normalized = |id: ValueId| makers[id.0].filter(|maker| matches!(graph.nodes[*maker].op, Op::Normalize { .. }));
+            let normalized = |id: ValueId| {
+                makers[id.0].filter(|maker| matches!(graph.nodes[*maker].op, Op::Normalize { .. }))
+            };
             let Some((maker, id, other)) =
                 normalized(a).map(|maker| (maker, a, b)).or_else(|| normalized(b).map(|maker| (maker, b, a)))
             else {
                 continue;
             };
             let length = graph.value(id).shape.last().copied().unwrap_or(0);
-            let fits = of_last_axis(graph, other, length) && graph.value(node.outputs[0]).shape == graph.value(id).shape;
+            let fits = of_last_axis(graph, other, length)
+                && graph.value(node.outputs[0]).shape == graph.value(id).shape;
             let inputs = &graph.nodes[maker].inputs;
-            if !matches!(node.op, Op::Binary(found) if found == op) || uses[id.0] != 1 || !fits || inputs.len() != 1 + numbers {
+            if !matches!(node.op, Op::Binary(found) if found == op)
+                || uses[id.0] != 1
+                || !fits
+                || inputs.len() != 1 + numbers
+            {
                 continue;
             }
             let inputs = inputs.iter().copied().chain([other]).collect();
@@ -192,7 +210,8 @@ fn norm(makers: &Makers<'_>, id: ValueId) -> Option<(ValueId, f32)> {
     // times the reciprocal of the deviation, or divided by it
     let (centred, variance) = match (makers.binary(id, Binary::Mul), makers.binary(id, Binary::Div)) {
         (Some([a, b]), _) => [(a, b), (b, a)].into_iter().find_map(|(centred, factor)| {
-            let root = || makers.activated(makers.activated(factor, Activation::Reciprocal)?, Activation::Sqrt);
+            let root =
+                || makers.activated(makers.activated(factor, Activation::Reciprocal)?, Activation::Sqrt);
             Some((centred, makers.activated(factor, Activation::Rsqrt).or_else(root)?))
         })?,
         (_, Some([a, b])) => (a, makers.activated(b, Activation::Sqrt)?),
@@ -219,7 +238,9 @@ fn operands(graph: &mut Graph) -> bool {
     for index in 0..graph.nodes.len() {
         let Op::Product(product) = &graph.nodes[index].op else { continue };
         for slot in 0..2 {
-            let Some(maker) = graph.nodes[index].inputs.get(slot).and_then(|id| makers[id.0]) else { continue };
+            let Some(maker) = graph.nodes[index].inputs.get(slot).and_then(|id| makers[id.0]) else {
+                continue;
+            };
             let (mut product, maker) = (product.clone(), &graph.nodes[maker]);
             let input = match &maker.op {
                 Op::Transpose { order } => {
@@ -256,10 +277,12 @@ fn scaled(graph: &Graph, node: &Node) -> Option<(ValueId, f32)> {
         (Op::Binary(Binary::Div), None, Some(number)) => (a, 1.0 / number),
         _ => return None,
     };
-    (scale.is_finite() && graph.value(value).shape == graph.value(node.outputs[0]).shape).then_some((value, scale))
+    (scale.is_finite() && graph.value(value).shape == graph.value(node.outputs[0]).shape)
+        .then_some((value, scale))
 }
 
-/// Takes in a transposition of a product's result, or a number it is multiplied by, where nobody else reads it.
+/// Takes in a transposition of a product's result, or a number it is multiplied by, where nobody else reads
+/// it.
 fn results(graph: &mut Graph) -> bool {
     let (uses, makers) = (graph.uses(), graph.makers());
     for index in 0..graph.nodes.len() {
@@ -290,7 +313,12 @@ fn results(graph: &mut Graph) -> bool {
 /// The other way round: `(a · b)ᵀ = bᵀ · aᵀ`.
 fn turned(product: &Product) -> Product {
     let turn = |[a, b, c, d]: Axes| [a, b, d, c];
-    Product { left: turn(product.right), right: turn(product.left), out: turn(product.out), scale: product.scale }
+    Product {
+        left: turn(product.right),
+        right: turn(product.left),
+        out: turn(product.out),
+        scale: product.scale,
+    }
 }
 
 /// product → softmax → product.
@@ -300,12 +328,18 @@ fn attention(graph: &mut Graph) {
         let Op::Product(second) = &graph.nodes[index].op else { continue };
         for slot in 0..2 {
             let weights = graph.nodes[index].inputs[slot];
-            let Some(softmax) = makers[weights.0].filter(|_| uses[weights.0] == 1).map(|maker| &graph.nodes[maker]) else {
+            let Some(softmax) =
+                makers[weights.0].filter(|_| uses[weights.0] == 1).map(|maker| &graph.nodes[maker])
+            else {
                 continue;
             };
             let Op::Softmax { axis } = softmax.op else { continue };
             let scores = softmax.inputs[0];
-            let Some(maker) = makers[scores.0].filter(|_| uses[scores.0] == 1).map(|maker| &graph.nodes[maker]) else { continue };
+            let Some(maker) =
+                makers[scores.0].filter(|_| uses[scores.0] == 1).map(|maker| &graph.nodes[maker])
+            else {
+                continue;
+            };
             let Op::Product(first) = &maker.op else { continue };
             let (mut second, value) = match slot {
                 0 => ((**second).clone(), graph.nodes[index].inputs[1]),
@@ -317,7 +351,9 @@ fn attention(graph: &mut Graph) {
                 false => (turned(first), [maker.inputs[1], maker.inputs[0]]),
             };
             if second.left[..2] != first.out[..2] {
-                [&mut second.left, &mut second.right, &mut second.out].into_iter().for_each(|axes| axes.swap(0, 1));
+                [&mut second.left, &mut second.right, &mut second.out]
+                    .into_iter()
+                    .for_each(|axes| axes.swap(0, 1));
             }
             if first.out[3] != Some(axis) || second.left != first.out || second.scale != 1.0 {
                 continue;
@@ -359,7 +395,13 @@ pub(super) fn follow(
             let value = graph.value(other);
             let numbers = of_last_axis(graph, other, columns);
             match op {
-                Binary::Add if numbers && bare && !linear.bias && linear.scale.is_empty() && linear.residual.is_none() => {
+                Binary::Add
+                    if numbers
+                        && bare
+                        && !linear.bias
+                        && linear.scale.is_empty()
+                        && linear.residual.is_none() =>
+                {
                     linear.bias = true;
                     inputs.push(other);
                 }
@@ -375,7 +417,8 @@ pub(super) fn follow(
                         && !value.foreign
                         && available(other) =>
                 {
-                    linear.residual = Some(if bare { Residual::BeforeActivation } else { Residual::AfterActivation });
+                    linear.residual =
+                        Some(if bare { Residual::BeforeActivation } else { Residual::AfterActivation });
                     inputs.push(other);
                 }
                 _ => return None,

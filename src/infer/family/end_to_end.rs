@@ -1,5 +1,5 @@
-//! `[1, K, 6]`: per box two corners in input pixels, score, class. YOLOv10, YOLO26, and Ultralytics exports with NMS inside. Masks
-//! and points, which other tasks have behind these, are not used.
+//! `[1, K, 6]`: per box two corners in input pixels, score, class. YOLOv10, YOLO26, and Ultralytics exports
+//! with NMS inside. Masks and points, which other tasks have behind these, are not used.
 
 use super::scratch::class_of;
 use super::{Candidate, Outputs, Scratch, Thresholds};

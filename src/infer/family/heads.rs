@@ -1,5 +1,6 @@
-//! Three heads of YOLOv5 as they leave the last convolutions: `[1, 3, H, W, 5+C]`, or `[1, 3·(5+C), H, W]`, strides 8, 16, 32 in
-//! any order. Offsets within a cell, sizes of the anchors that YOLOv5 was trained with, objectness and class scores.
+//! Three heads of YOLOv5 as they leave the last convolutions: `[1, 3, H, W, 5+C]`, or `[1, 3·(5+C), H, W]`,
+//! strides 8, 16, 32 in any order. Offsets within a cell, sizes of the anchors that YOLOv5 was trained with,
+//! objectness and class scores.
 
 use super::pair::sigmoid;
 use super::scratch::best_of;
@@ -37,7 +38,14 @@ fn head(shape: &[usize]) -> Option<Head> {
         }
         [1, channels, rows, columns] if channels % 3 == 0 && channels / 3 > 5 => {
             let values = channels / 3;
-            Some(Head { rows, columns, values, anchor: values * rows * columns, value: rows * columns, cell: 1 })
+            Some(Head {
+                rows,
+                columns,
+                values,
+                anchor: values * rows * columns,
+                value: rows * columns,
+                cell: 1,
+            })
         }
         _ => None,
     }
@@ -53,7 +61,9 @@ pub(super) fn classes(shapes: &[Vec<usize>], size: Option<(u32, u32)>) -> Option
     }
     if let Some((width, height)) = size {
         let of_grid = |stride: u32| (height as usize / stride as usize, width as usize / stride as usize);
-        let every = ANCHORS.iter().all(|(stride, _)| heads.iter().any(|head| (head.rows, head.columns) == of_grid(*stride)));
+        let every = ANCHORS
+            .iter()
+            .all(|(stride, _)| heads.iter().any(|head| (head.rows, head.columns) == of_grid(*stride)));
         if !every {
             return None;
         }
@@ -91,7 +101,12 @@ pub(super) fn decode(outputs: &Outputs<'_>, heads: Heads, thresholds: &Threshold
                 let (x, y) = ((cell % head.columns) as f32, (cell / head.columns) as f32);
                 let centre = |offset: f32, cell: f32| (on(offset) * 2.0 - 0.5 + cell) * stride as f32;
                 let size = |value: f32, anchor: f32| (on(value) * 2.0).powi(2) * anchor;
-                let corners = [centre(value(0), x), centre(value(1), y), size(value(2), *width), size(value(3), *height)];
+                let corners = [
+                    centre(value(0), x),
+                    centre(value(1), y),
+                    size(value(2), *width),
+                    size(value(3), *height),
+                ];
                 scratch.push(Candidate::centred(corners, score, class_id, order));
             }
         }
@@ -126,7 +141,10 @@ mod tests {
             Family::Heads(Heads { activated: false }).detect(&outputs, &THRESHOLDS, &mut scratch);
             let [found] = scratch.candidates[..] else { panic!("{:?}", scratch.candidates) };
             // centre of the cell, size of the anchor
-            assert_eq!([found.left, found.top, found.right, found.bottom], [24.0 - 31.0, 40.0 - 22.5, 24.0 + 31.0, 40.0 + 22.5]);
+            assert_eq!(
+                [found.left, found.top, found.right, found.bottom],
+                [24.0 - 31.0, 40.0 - 22.5, 24.0 + 31.0, 40.0 + 22.5]
+            );
             assert_eq!(found.class_id, 1);
         };
         with((vec![1, 3, 4, 4, 7], last), &|grid| vec![1, 3, grid, grid, 7]);

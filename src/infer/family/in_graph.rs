@@ -1,4 +1,5 @@
-//! Graphs that end with their own suppression, as local files. What they kept is taken in their order, from the threshold up.
+//! Graphs that end with their own suppression, as local files. What they kept is taken in their order, from
+//! the threshold up.
 
 use super::scratch::class_of;
 use super::{Candidate, Outputs, Scratch, Thresholds};
@@ -8,7 +9,8 @@ use super::{Candidate, Outputs, Scratch, Thresholds};
 pub enum Layout {
     /// `[K, 7]`: picture, corners, class, score. YOLOv7's export; `K` depends on the frame.
     Rows,
-    /// `[1, K, 5]` corners and score, and `[1, K]` classes, −1 where there is none. NanoDet and others of the MMDetection kind.
+    /// `[1, K, 5]` corners and score, and `[1, K]` classes, −1 where there is none. NanoDet and others of the
+    /// MMDetection kind.
     BoxesAndLabels,
     /// `[1, 1]` how many, `[1, K, 4]` corners, `[1, K]` scores, `[1, K]` classes. As TensorRT's EfficientNMS.
     Counted,
@@ -18,7 +20,9 @@ pub enum Layout {
 pub(super) fn layout(shapes: &[Vec<usize>]) -> Option<Layout> {
     match shapes {
         [rows] if matches!(rows[..], [_, 7]) => Some(Layout::Rows),
-        [boxes, labels] if matches!((&boxes[..], &labels[..]), ([1, k, 5], [1, l]) if k == l) => Some(Layout::BoxesAndLabels),
+        [boxes, labels] if matches!((&boxes[..], &labels[..]), ([1, k, 5], [1, l]) if k == l) => {
+            Some(Layout::BoxesAndLabels)
+        }
         [count, boxes, scores, classes] => {
             let is_count = matches!(count[..], [1] | [1, 1]);
             let fit = matches!((&boxes[..], &scores[..], &classes[..]), ([1, k, 4], [1, l], [1, m]) if k == l && l == m);
@@ -57,7 +61,9 @@ pub(super) fn decode(outputs: &Outputs<'_>, layout: Layout, thresholds: &Thresho
             // A negative or broken count is 0.
             let count = outputs.get(0).0.first().copied().unwrap_or(0.0) as usize;
             let (scores, classes) = (outputs.get(2).0, outputs.get(3).0);
-            for (order, ((row, score), class)) in outputs.rows(1).zip(scores).zip(classes).take(count).enumerate() {
+            for (order, ((row, score), class)) in
+                outputs.rows(1).zip(scores).zip(classes).take(count).enumerate()
+            {
                 let Ok(corners) = row.try_into() else { return };
                 keep(order, corners, *score, *class);
             }
@@ -71,7 +77,9 @@ mod tests {
     use super::super::test_run::{Fixed, THRESHOLDS};
     use super::*;
 
-    fn found(shapes_and_values: impl IntoIterator<Item = (Vec<usize>, Vec<f32>)>) -> Vec<(f32, f32, f32, u32)> {
+    fn found(
+        shapes_and_values: impl IntoIterator<Item = (Vec<usize>, Vec<f32>)>,
+    ) -> Vec<(f32, f32, f32, u32)> {
         let run = Fixed::new(shapes_and_values);
         let outputs = run.outputs();
         let mut scratch = Scratch::default();

@@ -15,9 +15,11 @@ pub struct Listed {
 /// Where what stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Layout {
-    /// `[1, K]`, `[1, K, 4]`, `[1, K]`: RT-DETR, D-FINE and DEIM with their post-processing. Which output is which.
+    /// `[1, K]`, `[1, K, 4]`, `[1, K]`: RT-DETR, D-FINE and DEIM with their post-processing. Which output is
+    /// which.
     Apart { labels: usize, boxes: usize, scores: usize },
-    /// `[K, 6]`: class, score, corners. PaddleDetection with its suppression; class −1 where there is nothing.
+    /// `[K, 6]`: class, score, corners. PaddleDetection with its suppression; class −1 where there is
+    /// nothing.
     ClassFirst,
     /// `[K, 7]`: picture, corners, score, class. YOLO-NAS with its suppression, flat.
     Flat,
@@ -27,12 +29,14 @@ impl Listed {
     /// Whether outputs of these shapes are so.
     pub(super) fn fits(&self, shapes: &[Vec<usize>]) -> bool {
         match self.layout {
-            Layout::Apart { labels, boxes, scores } => match (shapes.get(labels), shapes.get(boxes), shapes.get(scores)) {
-                (Some(labels), Some(boxes), Some(scores)) => {
-                    matches!((&labels[..], &boxes[..], &scores[..]), ([1, k], [1, l, 4], [1, m]) if k == l && l == m)
+            Layout::Apart { labels, boxes, scores } => {
+                match (shapes.get(labels), shapes.get(boxes), shapes.get(scores)) {
+                    (Some(labels), Some(boxes), Some(scores)) => {
+                        matches!((&labels[..], &boxes[..], &scores[..]), ([1, k], [1, l, 4], [1, m]) if k == l && l == m)
+                    }
+                    _ => false,
                 }
-                _ => false,
-            },
+            }
             Layout::ClassFirst => matches!(shapes.first().map(Vec::as_slice), Some([_, 6])),
             Layout::Flat => matches!(shapes.first().map(Vec::as_slice), Some([_, 7])),
         }
@@ -41,7 +45,8 @@ impl Listed {
 
 /// Boxes that reach the threshold, the first `max_detections` of them.
 pub(super) fn decode(outputs: &Outputs<'_>, listed: Listed, thresholds: &Thresholds, scratch: &mut Scratch) {
-    let (across, down) = if listed.fractions { (outputs.width as f32, outputs.height as f32) } else { (1.0, 1.0) };
+    let (across, down) =
+        if listed.fractions { (outputs.width as f32, outputs.height as f32) } else { (1.0, 1.0) };
     let mut keep = |order: usize, [left, top, right, bottom]: [f32; 4], score: f32, class: f32| {
         let full = scratch.candidates.len() as u64 >= u64::from(thresholds.max_detections);
         if let (false, true, Some(class_id)) = (full, score >= thresholds.confidence, class_of(class)) {
@@ -52,7 +57,8 @@ pub(super) fn decode(outputs: &Outputs<'_>, listed: Listed, thresholds: &Thresho
     match listed.layout {
         Layout::Apart { labels, boxes, scores } => {
             let (labels, scores) = (outputs.get(labels).0, outputs.get(scores).0);
-            for (order, ((corners, label), score)) in outputs.rows(boxes).zip(labels).zip(scores).enumerate() {
+            for (order, ((corners, label), score)) in outputs.rows(boxes).zip(labels).zip(scores).enumerate()
+            {
                 let Ok(corners) = corners.try_into() else { return };
                 keep(order, corners, *score, *label);
             }
@@ -94,7 +100,8 @@ mod tests {
         let listed = |layout| Listed { layout, fractions: false };
         let apart = Layout::Apart { labels: 0, boxes: 1, scores: 2 };
         let corners = vec![0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8];
-        let outputs = vec![(vec![1, 2], vec![7.0, 3.0]), (vec![1, 2, 4], corners), (vec![1, 2], vec![0.9, 0.1])];
+        let outputs =
+            vec![(vec![1, 2], vec![7.0, 3.0]), (vec![1, 2, 4], corners), (vec![1, 2], vec![0.9, 0.1])];
         assert_eq!(found(Listed { fractions: true, ..listed(apart) }, outputs), [(10.0, 40.0, 0.9, 7)]);
         let rows = vec![5.0, 0.9, 1.0, 2.0, 3.0, 4.0, -1.0, 0.9, 1.0, 2.0, 3.0, 4.0];
         assert_eq!(found(listed(Layout::ClassFirst), vec![(vec![2, 6], rows)]), [(1.0, 4.0, 0.9, 5)]);

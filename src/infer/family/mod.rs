@@ -1,7 +1,7 @@
 //! How each family of detectors writes its detections into its outputs: docs/roboflow.md §6.4.
 //!
-//! A decoder turns outputs into [`Candidate`]s above the threshold, in model-input pixels. Suppression and the way back to
-//! the frame are the same for all and lie in [`super::nms`] and [`crate::geometry`].
+//! A decoder turns outputs into [`Candidate`]s above the threshold, in model-input pixels. Suppression and
+//! the way back to the frame are the same for all and lie in [`super::nms`] and [`crate::geometry`].
 
 mod end_to_end;
 mod heads;
@@ -29,7 +29,8 @@ use crate::geometry::Rounding;
 /// A family of output layouts. `C` classes, `N` anchors, `K` boxes, `Q` queries; the batch is always 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Family {
-    /// `[1, N, 5+C]`, centre and size in input pixels, objectness, scores: YOLOv5, v7. Objectness is what is reported.
+    /// `[1, N, 5+C]`, centre and size in input pixels, objectness, scores: YOLOv5, v7. Objectness is what is
+    /// reported.
     Yolov5,
     /// `[1, 4+C, N]`, centre and size in input pixels, scores: YOLOv8, v9, v11, v12.
     Yolov8,
@@ -38,7 +39,8 @@ pub enum Family {
         /// How many values are scores.
         classes: usize,
     },
-    /// As [`Family::Yolov8`], with rows behind the scores of `classes` classes that are not used: masks or points.
+    /// As [`Family::Yolov8`], with rows behind the scores of `classes` classes that are not used: masks or
+    /// points.
     Yolov8Part {
         /// How many rows are scores.
         classes: usize,
@@ -47,7 +49,8 @@ pub enum Family {
     Heads(heads::Heads),
     /// `[1, N, 4]` corners in input pixels and `[1, N, C]` scores: YOLO-NAS.
     YoloNas,
-    /// `[1, K, 6]` corners in input pixels, score, class; nothing left to suppress: YOLOv10, YOLO26, Ultralytics with NMS.
+    /// `[1, K, 6]` corners in input pixels, score, class; nothing left to suppress: YOLOv10, YOLO26,
+    /// Ultralytics with NMS.
     EndToEnd {
         /// Whether `max_detections` holds (YOLO26: the reference does not look at it).
         limited: bool,
@@ -57,7 +60,8 @@ pub enum Family {
         /// The class that stands for nothing, among the logits.
         background: Option<u32>,
     },
-    /// `[1, N, 5+C]` as offsets within a grid, to be scaled by its stride: YOLOX as it is exported by default.
+    /// `[1, N, 5+C]` as offsets within a grid, to be scaled by its stride: YOLOX as it is exported by
+    /// default.
     Yolox,
     /// The same with the decoding in the graph: centre and size in input pixels.
     YoloxDecoded,
@@ -154,8 +158,8 @@ impl Family {
         (Family::RfDetr { background: place.and_then(|place| u32::try_from(place).ok()) }, names)
     }
 
-    /// What its input wants after dividing by 255. `of_api`: the model comes from the Roboflow API, and is treated as the
-    /// reference treats it; a file of one's own is given what its authors trained it with.
+    /// What its input wants after dividing by 255. `of_api`: the model comes from the Roboflow API, and is
+    /// treated as the reference treats it; a file of one's own is given what its authors trained it with.
     pub(crate) fn scale(self, of_api: bool) -> Scale {
         match self {
             Family::RfDetr { .. } if of_api => Scale::ImageNetSwapped,
@@ -199,8 +203,8 @@ impl Family {
         nms::suppress(&mut scratch.candidates, thresholds);
     }
 
-    /// Where outputs of these shapes hold what [`Family::detect`] compares with the threshold, where that is known before
-    /// anything is decoded.
+    /// Where outputs of these shapes hold what [`Family::detect`] compares with the threshold, where that is
+    /// known before anything is decoded.
     pub(crate) fn scores(self, shapes: &[Vec<usize>]) -> Option<Scores> {
         let classes = self.classes(shapes)?;
         let Classes::Exactly(count) = classes else { return None };
@@ -208,7 +212,9 @@ impl Family {
             (Family::Yolov8Part { classes }, 1) => {
                 Some(Scores { output: 0, anchor_axis: 2, first: yolov8::BOX_ROWS, count: classes })
             }
-            (Family::Yolov5, 1) => Some(Scores { output: 0, anchor_axis: 1, first: yolov5::OBJECTNESS, count: 1 }),
+            (Family::Yolov5, 1) => {
+                Some(Scores { output: 0, anchor_axis: 1, first: yolov5::OBJECTNESS, count: 1 })
+            }
             (Family::Yolov8, 1) => Some(Scores { output: 0, anchor_axis: 2, first: yolov8::BOX_ROWS, count }),
             (Family::YoloNas, 2) => Some(Scores { output: 1, anchor_axis: 1, first: 0, count }),
             _ => None,
@@ -226,11 +232,15 @@ impl Family {
     /// What the shapes of the outputs tell about classes; `None` when they are not of this family.
     pub(crate) fn classes(self, shapes: &[Vec<usize>]) -> Option<Classes> {
         match self {
-            Family::Yolov5Part { classes } | Family::Yolov8Part { classes } => Some(Classes::Exactly(classes)),
+            Family::Yolov5Part { classes } | Family::Yolov8Part { classes } => {
+                Some(Classes::Exactly(classes))
+            }
             Family::Heads(_) => heads::classes(shapes, None).map(Classes::Exactly),
             Family::Pair(pair) => pair.size(shapes).map(|(classes, _)| Classes::Exactly(classes)),
             Family::Listed(listed) => listed.fits(shapes).then_some(Classes::Untold),
-            Family::Yolov5 | Family::Yolox | Family::YoloxDecoded => yolov5::classes(shapes).map(Classes::Exactly),
+            Family::Yolov5 | Family::Yolox | Family::YoloxDecoded => {
+                yolov5::classes(shapes).map(Classes::Exactly)
+            }
             Family::Yolov8 => yolov8::classes(shapes).map(Classes::Exactly),
             Family::YoloNas => yolo_nas::classes(shapes).map(Classes::Exactly),
             Family::RfDetr { .. } => yolo_nas::classes(shapes).map(Classes::UpTo),

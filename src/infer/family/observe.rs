@@ -1,5 +1,5 @@
-//! What the numbers of a test run say that shapes cannot: whether boxes are decoded, what they are measured in, whether scores
-//! are probabilities.
+//! What the numbers of a test run say that shapes cannot: whether boxes are decoded, what they are measured
+//! in, whether scores are probabilities.
 
 use super::heads::Heads;
 use super::listed::{Layout, Listed};
@@ -22,12 +22,13 @@ impl Family {
                 YOLO_NAS => self,
                 other => Family::Pair(other),
             },
-            Family::Listed(listed) => {
-                Family::Listed(Listed { fractions: are_fractions(outputs, boxes_of(listed.layout)), ..listed })
-            }
-            Family::Heads(_) => {
-                Family::Heads(Heads { activated: (0..outputs.shapes.len()).all(|index| are_probabilities(outputs.get(index).0)) })
-            }
+            Family::Listed(listed) => Family::Listed(Listed {
+                fractions: are_fractions(outputs, boxes_of(listed.layout)),
+                ..listed
+            }),
+            Family::Heads(_) => Family::Heads(Heads {
+                activated: (0..outputs.shapes.len()).all(|index| are_probabilities(outputs.get(index).0)),
+            }),
             other => other,
         }
     }
@@ -89,7 +90,12 @@ fn boxes_of(layout: Layout) -> (usize, usize) {
 
 fn are_fractions(outputs: &Outputs<'_>, (index, first): (usize, usize)) -> bool {
     let mut seen = false;
-    for value in outputs.rows(index).filter_map(|row| row.get(first..first + 4)).flatten().filter(|value| value.is_finite()) {
+    for value in outputs
+        .rows(index)
+        .filter_map(|row| row.get(first..first + 4))
+        .flatten()
+        .filter(|value| value.is_finite())
+    {
         seen |= *value != 0.0;
         if value.abs() > LARGEST_FRACTION {
             return false;
@@ -121,13 +127,20 @@ fn pair_as_seen(pair: Pair, outputs: &Outputs<'_>) -> Pair {
         (false, Some(_)) => Activation::Softmax,
         (false, None) => Activation::Sigmoid,
     };
-    // DETR's kind says what its boxes are. Of others corners are in order, centres and sizes are not; what is neither stays corners.
+    // DETR's kind says what its boxes are. Of others corners are in order, centres and sizes are not; what is
+    // neither stays corners.
     let unit = if fractions { (1.0, 1.0) } else { (outputs.width as f32, outputs.height as f32) };
     let share = |sound: &dyn Fn(&[f32]) -> bool| {
-        let (all, sound) = outputs.rows(pair.boxes).fold((0, 0), |(all, count), row| (all + 1, count + usize::from(sound(row))));
+        let (all, sound) = outputs
+            .rows(pair.boxes)
+            .fold((0, 0), |(all, count), row| (all + 1, count + usize::from(sound(row))));
         sound as f32 >= MOST * all as f32
     };
-    let centred = if pair.queries { pair.centred } else { !share(&are_corners) && share(&|row| are_centres(row, unit)) };
+    let centred = if pair.queries {
+        pair.centred
+    } else {
+        !share(&are_corners) && share(&|row| are_centres(row, unit))
+    };
     Pair { fractions, activation, centred, ..pair }
 }
 
@@ -147,7 +160,11 @@ mod tests {
             .collect();
         let rows = |decoded: bool| -> Vec<f32> {
             let row = |&(x, y, s): &(f32, f32, f32)| {
-                if decoded { [(x + 0.3) * s, (y + 0.8) * s, 20.0, 30.0, 0.5, 0.5] } else { [0.3, 0.8, 1.0, 1.2, 0.5, 0.5] }
+                if decoded {
+                    [(x + 0.3) * s, (y + 0.8) * s, 20.0, 30.0, 0.5, 0.5]
+                } else {
+                    [0.3, 0.8, 1.0, 1.2, 0.5, 0.5]
+                }
             };
             cells.iter().flat_map(row).collect()
         };

@@ -1,6 +1,7 @@
-//! Boxes and scores as two outputs, whichever comes first: what the names and the numbers say about them stands in [`Pair`].
-//! RT-DETR and its kin before their own post-processing, DETR, PP-YOLOE and PicoDet without suppression, UltraFace and other SSD
-//! heads with their priors in the graph, YOLO-NAS under other names.
+//! Boxes and scores as two outputs, whichever comes first: what the names and the numbers say about them
+//! stands in [`Pair`]. RT-DETR and its kin before their own post-processing, DETR, PP-YOLOE and PicoDet
+//! without suppression, UltraFace and other SSD heads with their priors in the graph, YOLO-NAS under other
+//! names.
 
 use super::{Candidate, Outputs, Scratch, Thresholds};
 
@@ -39,7 +40,8 @@ pub struct Pair {
     pub(super) fractions: bool,
     pub(super) activation: Activation,
     pub(super) background: Option<Background>,
-    /// A query may be several things, and boxes that cover each other are not the same thing: nothing is suppressed.
+    /// A query may be several things, and boxes that cover each other are not the same thing: nothing is
+    /// suppressed.
     pub(super) queries: bool,
 }
 
@@ -47,7 +49,9 @@ impl Pair {
     /// Classes without the one that stands for nothing, and anchors; `None` where the shapes are others.
     pub(super) fn size(&self, shapes: &[Vec<usize>]) -> Option<(usize, usize)> {
         let (boxes, scores) = (shapes.get(self.boxes)?, shapes.get(self.scores)?);
-        let (&[1, anchors, 4], &[1, first, second]) = (boxes.as_slice(), scores.as_slice()) else { return None };
+        let (&[1, anchors, 4], &[1, first, second]) = (boxes.as_slice(), scores.as_slice()) else {
+            return None;
+        };
         let (rows, all) = if self.by_class { (second, first) } else { (first, second) };
         let classes = all.checked_sub(usize::from(self.background.is_some()))?;
         (rows == anchors && classes > 0).then_some((classes, anchors))
@@ -143,7 +147,11 @@ mod tests {
         let run = Fixed::new(outputs);
         let mut scratch = Scratch::default();
         Family::Pair(pair).detect(&run.outputs(), &THRESHOLDS, &mut scratch);
-        scratch.candidates.iter().map(|c| (c.left, c.bottom, (c.score * 1e3).round() / 1e3, c.class_id)).collect()
+        scratch
+            .candidates
+            .iter()
+            .map(|c| (c.left, c.bottom, (c.score * 1e3).round() / 1e3, c.class_id))
+            .collect()
     }
 
     #[test]
@@ -152,14 +160,18 @@ mod tests {
         let scores = (vec![1, 2, 3], vec![0.1, 0.2, 0.3, 0.4, f32::NAN, 0.5]);
         assert_eq!(found(PLAIN, [scores.clone(), corners.clone()]), [(50.0, 80.0, 0.5, 2)]);
         let by_class = (vec![1, 3, 2], vec![0.1, 0.4, 0.2, f32::NAN, 0.3, 0.5]);
-        assert_eq!(found(Pair { by_class: true, ..PLAIN }, [by_class, corners.clone()]), [(50.0, 80.0, 0.5, 2)]);
+        assert_eq!(
+            found(Pair { by_class: true, ..PLAIN }, [by_class, corners.clone()]),
+            [(50.0, 80.0, 0.5, 2)]
+        );
         let first = Pair { background: Some(Background::First), ..PLAIN };
         assert_eq!(found(first, [scores, corners.clone()]), [(50.0, 80.0, 0.5, 1)]);
         let logits = (vec![1, 2, 3], vec![0.0, 0.0, 9.0, 2.0, 0.0, 0.0]);
         let last = Pair { background: Some(Background::Last), activation: Activation::Softmax, ..PLAIN };
         assert_eq!(found(last, [logits.clone(), corners]), [(50.0, 80.0, 0.787, 0)]);
         let fractions = (vec![1, 2, 4], vec![0.5, 0.5, 0.2, 0.2, 0.25, 0.25, 0.5, 0.5]);
-        let detr = Pair { centred: true, fractions: true, activation: Activation::Sigmoid, queries: true, ..PLAIN };
+        let detr =
+            Pair { centred: true, fractions: true, activation: Activation::Sigmoid, queries: true, ..PLAIN };
         let all = found(detr, [logits, fractions]);
         assert_eq!(all.len(), 6);
         assert_eq!(all[..2], [(40.0, 60.0, 1.0, 2), (0.0, 50.0, 0.881, 0)]);

@@ -1,5 +1,5 @@
-//! Which family a graph belongs to, when nobody says: from the shapes and names of its outputs, its metadata and its class names.
-//! What only numbers can tell is left to [`super::observe`].
+//! Which family a graph belongs to, when nobody says: from the shapes and names of its outputs, its metadata
+//! and its class names. What only numbers can tell is left to [`super::observe`].
 
 use super::heads::{self, Heads};
 use super::listed::{Layout, Listed};
@@ -8,7 +8,8 @@ use super::{Family, in_graph, yolox};
 use crate::error::{Error, Kind, Result};
 use crate::infer::onnx::Description;
 
-/// Longest list of final boxes that is taken for one: exporters keep 100 or 300; grids have thousands of anchors.
+/// Longest list of final boxes that is taken for one: exporters keep 100 or 300; grids have thousands of
+/// anchors.
 const MAX_FINAL_BOXES: usize = 1000;
 
 /// Anchors per cell of YOLOv5 and v7.
@@ -41,11 +42,18 @@ pub(crate) struct Recognised {
 
 impl Hints {
     /// For a graph that will run at that size, of so many classes.
-    pub(crate) fn of_graph(graph: &Description, counts: Vec<usize>, (width, height): (usize, usize)) -> Hints {
+    pub(crate) fn of_graph(
+        graph: &Description,
+        counts: Vec<usize>,
+        (width, height): (usize, usize),
+    ) -> Hints {
         let side = |side: usize| u32::try_from(side).unwrap_or(0);
         let outputs = graph.output_names().into_iter().map(str::to_owned).collect();
         let points = graph.metadata("kpt_shape").and_then(|text| {
-            let numbers = text.trim_matches(['[', ']', '(', ')']).split(',').map(|number| number.trim().parse::<usize>().ok());
+            let numbers = text
+                .trim_matches(['[', ']', '(', ')'])
+                .split(',')
+                .map(|number| number.trim().parse::<usize>().ok());
             numbers.collect::<Option<Vec<usize>>>()?.into_iter().try_fold(1usize, usize::checked_mul)
         });
         let task = graph.metadata("task").map(|task| task.trim().to_lowercase());
@@ -66,22 +74,35 @@ impl Hints {
 pub(crate) fn family(shapes: &[Vec<usize>], hints: &Hints) -> Result<Recognised> {
     let refused = |message: String| Err(Error::new(Kind::ModelArtefact, message));
     match hints.task.as_deref() {
-        Some("classify") => return refused(String::from("the model names pictures and finds no boxes: its task is classify")),
-        Some("obb") => return refused(String::from("the model finds turned boxes, which are not supported: its task is obb")),
+        Some("classify") => {
+            return refused(String::from(
+                "the model names pictures and finds no boxes: its task is classify",
+            ));
+        }
+        Some("obb") => {
+            return refused(String::from(
+                "the model finds turned boxes, which are not supported: its task is obb",
+            ));
+        }
         _ => {}
     }
     let (family, unused) = match find(shapes, hints) {
         Some(found) => found,
         None => {
             let names = hints.counts.first().map_or(String::from("no"), usize::to_string);
-            let message =
-                format!("outputs {:?} of shapes {shapes:?} with {names} class names are of no known family", hints.outputs);
+            let message = format!(
+                "outputs {:?} of shapes {shapes:?} with {names} class names are of no known family",
+                hints.outputs
+            );
             return refused(message);
         }
     };
     let names = hints.counts.first().map_or(String::from("no"), usize::to_string);
     let unused = unused.map(|unused| format!("; {unused} are not used")).unwrap_or_default();
-    Ok(Recognised { family, why: format!("outputs {:?} of shapes {shapes:?}, {names} class names{unused}", hints.outputs) })
+    Ok(Recognised {
+        family,
+        why: format!("outputs {:?} of shapes {shapes:?}, {names} class names{unused}", hints.outputs),
+    })
 }
 
 type Found = (Family, Option<&'static str>);
@@ -91,13 +112,17 @@ fn find(shapes: &[Vec<usize>], hints: &Hints) -> Option<Found> {
     if let Some(family) = of_lists(shapes, hints) {
         return Some(plain(family));
     }
-    // What comes behind the first output as pictures does: prototypes of masks, heads before they are decoded.
+    // What comes behind the first output as pictures does: prototypes of masks, heads before they are
+    // decoded.
     let behind_are_pictures = shapes.len() > 1 && shapes.iter().skip(1).all(|shape| shape.len() >= 4);
     if let Some(first) = shapes.first().filter(|_| shapes.len() == 1 || behind_are_pictures) {
         if let Some(family) = of_one(first, hints) {
             return Some((family, behind_are_pictures.then_some("the other outputs")));
         }
-        let masks = shapes.get(1).filter(|shape| shapes.len() == 2 && shape.len() == 4).and_then(|shape| shape.get(1).copied());
+        let masks = shapes
+            .get(1)
+            .filter(|shape| shapes.len() == 2 && shape.len() == 4)
+            .and_then(|shape| shape.get(1).copied());
         for (extra, unused) in [(masks, "masks"), (hints.points, "points")] {
             if let Some(family) = extra.and_then(|extra| of_one_with(first, extra, hints)) {
                 return Some((family, Some(unused)));
@@ -119,7 +144,8 @@ fn find(shapes: &[Vec<usize>], hints: &Hints) -> Option<Found> {
 fn of_one(shape: &[usize], hints: &Hints) -> Option<Family> {
     let &[1, rows, columns] = shape else { return None };
     let cells = yolox::cells(hints.width, hints.height);
-    let behind = |count: usize, before: usize| count.checked_sub(before).is_some_and(|classes| hints.fits(classes));
+    let behind =
+        |count: usize, before: usize| count.checked_sub(before).is_some_and(|classes| hints.fits(classes));
     let known = !hints.counts.is_empty();
     if behind(columns, 5) && rows == YOLOV5_ANCHORS * cells {
         return Some(Family::Yolov5);
@@ -140,7 +166,9 @@ fn of_one(shape: &[usize], hints: &Hints) -> Option<Family> {
 fn of_one_with(shape: &[usize], extra: usize, hints: &Hints) -> Option<Family> {
     let &[1, rows, columns] = shape else { return None };
     let cells = yolox::cells(hints.width, hints.height);
-    let classes = |count: usize, before: usize| count.checked_sub(before + extra).filter(|classes| hints.fits(*classes));
+    let classes = |count: usize, before: usize| {
+        count.checked_sub(before + extra).filter(|classes| hints.fits(*classes))
+    };
     if let Some(classes) = classes(columns, 5).filter(|_| rows == YOLOV5_ANCHORS * cells) {
         return Some(Family::Yolov5Part { classes });
     }
@@ -161,7 +189,9 @@ fn of_lists(shapes: &[Vec<usize>], hints: &Hints) -> Option<Family> {
             let apart = labels != boxes && boxes != scores && labels != scores;
             (apart && Listed { layout, fractions: false }.fits(shapes)).then(|| listed(layout))?
         }
-        [rows, count] if matches!(rows[..], [_, 6]) && matches!(count[..], [1] | [1, 1] | []) => listed(Layout::ClassFirst),
+        [rows, count] if matches!(rows[..], [_, 6]) && matches!(count[..], [1] | [1, 1] | []) => {
+            listed(Layout::ClassFirst)
+        }
         [rows] if matches!(rows[..], [_, 6]) && hints.named(&["nms", "save_infer", ".tmp_"]).is_some() => {
             listed(Layout::ClassFirst)
         }
@@ -197,20 +227,32 @@ fn of_two(shapes: &[Vec<usize>], hints: &Hints) -> Option<Family> {
         return Some(Family::RfDetr { background: None });
     }
     let queries = name(scores).contains("logit");
-    let background =
-        match (hints.fits(all), all.checked_sub(1).is_some_and(|classes| hints.fits(classes)) && !hints.counts.is_empty()) {
-            (true, _) => None,
-            (false, true) if queries => Some(Background::Last),
-            (false, true) => Some(Background::First),
-            // Hugging Face's DETR has names for some ids only
-            (false, false) if queries => None,
-            (false, false) => return None,
-        };
-    let activation = if background == Some(Background::Last) { Activation::Softmax } else { Activation::Sigmoid };
+    let background = match (
+        hints.fits(all),
+        all.checked_sub(1).is_some_and(|classes| hints.fits(classes)) && !hints.counts.is_empty(),
+    ) {
+        (true, _) => None,
+        (false, true) if queries => Some(Background::Last),
+        (false, true) => Some(Background::First),
+        // Hugging Face's DETR has names for some ids only
+        (false, false) if queries => None,
+        (false, false) => return None,
+    };
+    let activation =
+        if background == Some(Background::Last) { Activation::Softmax } else { Activation::Sigmoid };
     if !queries && background.is_none() && boxes == 0 && !by_class {
         return Some(Family::YoloNas);
     }
-    Some(Family::Pair(Pair { boxes, scores, by_class, centred: queries, fractions: queries, activation, background, queries }))
+    Some(Family::Pair(Pair {
+        boxes,
+        scores,
+        by_class,
+        centred: queries,
+        fractions: queries,
+        activation,
+        background,
+        queries,
+    }))
 }
 
 #[cfg(test)]
@@ -247,7 +289,9 @@ mod tests {
     #[test]
     fn names_of_outputs_count_before_their_order() {
         let four = [vec![1, 64, 4], vec![1, 64, 4]];
-        let Ok(Recognised { family: Family::Pair(pair), .. }) = family(&four, &hints(4, &["scores", "boxes"])) else {
+        let Ok(Recognised { family: Family::Pair(pair), .. }) =
+            family(&four, &hints(4, &["scores", "boxes"]))
+        else {
             panic!("no pair")
         };
         assert_eq!((pair.boxes, pair.scores), (1, 0));
@@ -284,8 +328,11 @@ mod tests {
         assert_eq!(found.family, Family::Yolov8Part { classes: 1 });
         assert!(found.why.contains("points are not used"), "{}", found.why);
         for task in ["classify", "obb"] {
-            let error =
-                family(&[vec![1, 84, 8400]], &Hints { task: Some(task.to_owned()), ..hints(80, &["output0"]) }).unwrap_err();
+            let error = family(
+                &[vec![1, 84, 8400]],
+                &Hints { task: Some(task.to_owned()), ..hints(80, &["output0"]) },
+            )
+            .unwrap_err();
             assert!(error.message().contains(task), "{error}");
         }
     }

@@ -3,9 +3,14 @@
 use super::pair::sigmoid;
 use super::{Candidate, Outputs, Scratch, Thresholds};
 
-/// The best `max_detections` pairs of query and class, background included; then those above the threshold that are not
-/// background. Class ids above the background's shift down, because its name is no name.
-pub(super) fn decode(outputs: &Outputs<'_>, background: Option<u32>, thresholds: &Thresholds, scratch: &mut Scratch) {
+/// The best `max_detections` pairs of query and class, background included; then those above the threshold
+/// that are not background. Class ids above the background's shift down, because its name is no name.
+pub(super) fn decode(
+    outputs: &Outputs<'_>,
+    background: Option<u32>,
+    thresholds: &Thresholds,
+    scratch: &mut Scratch,
+) {
     let mut order = 0;
     for (fractions, logits) in outputs.rows(0).zip(outputs.rows(1)) {
         let Ok([x, y, width, height]) = <[f32; 4]>::try_from(fractions) else { return };

@@ -4,7 +4,8 @@ use super::{Outputs, Thresholds};
 use crate::error::Result;
 use crate::infer::Run;
 
-pub(crate) const THRESHOLDS: Thresholds = Thresholds { confidence: 0.4, iou: 0.3, max_detections: 300, class_agnostic: false };
+pub(crate) const THRESHOLDS: Thresholds =
+    Thresholds { confidence: 0.4, iou: 0.3, max_detections: 300, class_agnostic: false };
 
 pub(crate) struct Fixed {
     shapes: Vec<Vec<usize>>,

@@ -34,10 +34,12 @@ mod tests {
     #[test]
     fn corners_and_scores_come_apart() {
         let corners = vec![1.0, 2.0, 3.0, 4.0, 50.0, 60.0, 70.0, 80.0];
-        let run = Fixed::new([(vec![1, 2, 4], corners), (vec![1, 2, 3], vec![0.1, 0.2, 0.3, 0.4, f32::NAN, 0.3])]);
+        let run =
+            Fixed::new([(vec![1, 2, 4], corners), (vec![1, 2, 3], vec![0.1, 0.2, 0.3, 0.4, f32::NAN, 0.3])]);
         let mut scratch = Scratch::default();
         Family::YoloNas.detect(&run.outputs(), &THRESHOLDS, &mut scratch);
-        let found: Vec<_> = scratch.candidates.iter().map(|c| (c.left, c.bottom, c.score, c.class_id)).collect();
+        let found: Vec<_> =
+            scratch.candidates.iter().map(|c| (c.left, c.bottom, c.score, c.class_id)).collect();
         assert_eq!(found, [(50.0, 80.0, 0.4, 0)]);
         assert_eq!(classes(&[vec![1, 2, 4], vec![1, 2, 3]]), Some(3));
         assert_eq!(classes(&[vec![1, 2, 4], vec![1, 9, 3]]), None);

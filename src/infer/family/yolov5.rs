@@ -1,5 +1,6 @@
-//! `[1, N, 5+C]`: per anchor centre x, centre y, width, height in input pixels, objectness, one score per class.
-//! YOLOv5, and v7's usual export. Objectness alone is compared with the threshold and reported, as in the reference.
+//! `[1, N, 5+C]`: per anchor centre x, centre y, width, height in input pixels, objectness, one score per
+//! class. YOLOv5, and v7's usual export. Objectness alone is compared with the threshold and reported, as in
+//! the reference.
 
 use super::scratch::best_of;
 use super::{Candidate, Outputs, Scratch, Thresholds};
@@ -45,7 +46,8 @@ mod tests {
         let run = Fixed::new([(vec![1, 4, 7], output)]);
         let mut scratch = Scratch::default();
         Family::Yolov5.detect(&run.outputs(), &THRESHOLDS, &mut scratch);
-        let found: Vec<_> = scratch.candidates.iter().map(|c| (c.left, c.bottom, c.score, c.class_id)).collect();
+        let found: Vec<_> =
+            scratch.candidates.iter().map(|c| (c.left, c.bottom, c.score, c.class_id)).collect();
         assert_eq!(found, [(8.0, 12.0, 0.5, 1), (180.0, 210.0, 0.4, 0)]);
     }
 }

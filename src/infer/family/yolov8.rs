@@ -1,5 +1,5 @@
-//! `[1, 4+C, N]`: rows of centre x, centre y, width, height in input pixels, then one row of scores per class.
-//! YOLOv8, v9, v11 and v12.
+//! `[1, 4+C, N]`: rows of centre x, centre y, width, height in input pixels, then one row of scores per
+//! class. YOLOv8, v9, v11 and v12.
 
 use super::{Candidate, Outputs, Scratch, Thresholds};
 
@@ -19,12 +19,18 @@ pub(super) fn decode(outputs: &Outputs<'_>, classes: usize, thresholds: &Thresho
     let (values, shape) = outputs.get(0);
     let &[1, _, anchors] = shape else { return };
     let count = outputs.held(anchors);
-    let Some((boxes, scores)) = (count > 0).then(|| values.split_at_checked(BOX_ROWS * count)).flatten() else { return };
+    let Some((boxes, scores)) = (count > 0).then(|| values.split_at_checked(BOX_ROWS * count)).flatten()
+    else {
+        return;
+    };
     let scores = classes.checked_mul(count).and_then(|length| scores.get(..length)).unwrap_or(scores);
     best_of_rows(scores, count, scratch);
-    let rows: [&[f32]; BOX_ROWS] = std::array::from_fn(|row| boxes.get(row * count..(row + 1) * count).unwrap_or_default());
+    let rows: [&[f32]; BOX_ROWS] =
+        std::array::from_fn(|row| boxes.get(row * count..(row + 1) * count).unwrap_or_default());
     for (place, anchor) in outputs.anchors().enumerate().take(count) {
-        let (Some(score), Some(class_id)) = (scratch.best.get(place), scratch.class.get(place)) else { return };
+        let (Some(score), Some(class_id)) = (scratch.best.get(place), scratch.class.get(place)) else {
+            return;
+        };
         let (score, class_id) = (*score, *class_id);
         if score >= thresholds.confidence {
             let corner = rows.map(|row| row.get(place).copied().unwrap_or(f32::NAN));
@@ -33,7 +39,8 @@ pub(super) fn decode(outputs: &Outputs<'_>, classes: usize, thresholds: &Thresho
     }
 }
 
-/// Goes class by class over whole rows, which the compiler vectorises; anchor by anchor is several times slower.
+/// Goes class by class over whole rows, which the compiler vectorises; anchor by anchor is several times
+/// slower.
 fn best_of_rows(scores: &[f32], anchors: usize, scratch: &mut Scratch) {
     scratch.best.clear();
     scratch.best.resize(anchors, f32::NEG_INFINITY);
@@ -72,7 +79,11 @@ mod tests {
         let run = Fixed::new([(vec![1, 6, 3], OUTPUT.to_vec())]);
         let mut scratch = Scratch::default();
         Family::Yolov8.detect(&run.outputs(), &THRESHOLDS, &mut scratch);
-        let found: Vec<_> = scratch.candidates.iter().map(|c| (c.left, c.top, c.right, c.bottom, c.score, c.class_id)).collect();
+        let found: Vec<_> = scratch
+            .candidates
+            .iter()
+            .map(|c| (c.left, c.top, c.right, c.bottom, c.score, c.class_id))
+            .collect();
         assert_eq!(found, [(75.0, 75.0, 125.0, 125.0, 0.9, 1), (8.0, 16.0, 12.0, 24.0, 0.4, 0)]);
     }
 

@@ -1,5 +1,6 @@
-//! `[1, N, 5+C]` as YOLOX exports it by default: per cell of three grids (strides 8, 16, 32) the centre's offset in cells, the
-//! logarithm of the size in cells, objectness, one score per class. The score is objectness times class.
+//! `[1, N, 5+C]` as YOLOX exports it by default: per cell of three grids (strides 8, 16, 32) the centre's
+//! offset in cells, the logarithm of the size in cells, objectness, one score per class. The score is
+//! objectness times class.
 
 use super::scratch::best_of;
 use super::{Candidate, Outputs, Scratch, Thresholds};
@@ -18,14 +19,20 @@ pub(super) fn decode(outputs: &Outputs<'_>, decoded: bool, thresholds: &Threshol
         let (columns, rows) = (outputs.width / stride, outputs.height / stride);
         (0..rows).flat_map(move |y| (0..columns).map(move |x| (x as f32, y as f32, stride as f32)))
     };
-    for (place, ((x, y, stride), row)) in STRIDES.into_iter().flat_map(grid).zip(outputs.rows(0)).enumerate() {
+    for (place, ((x, y, stride), row)) in STRIDES.into_iter().flat_map(grid).zip(outputs.rows(0)).enumerate()
+    {
         let [dx, dy, log_width, log_height, objectness, scores @ ..] = row else { return };
         let Some((class_id, class_score)) = best_of(scores) else { continue };
         let score = objectness * class_score;
         if score >= thresholds.confidence {
             let corners = match decoded {
                 true => [*dx, *dy, *log_width, *log_height],
-                false => [(dx + x) * stride, (dy + y) * stride, log_width.exp() * stride, log_height.exp() * stride],
+                false => [
+                    (dx + x) * stride,
+                    (dy + y) * stride,
+                    log_width.exp() * stride,
+                    log_height.exp() * stride,
+                ],
             };
             scratch.push(Candidate::centred(corners, score, class_id, place));
         }
@@ -51,7 +58,10 @@ mod tests {
         let [found] = scratch.candidates[..] else { panic!("{:?}", scratch.candidates) };
         let (x, y) = ((found.left + found.right) / 2.0, (found.top + found.bottom) / 2.0);
         assert_eq!((x, y, found.class_id), (40.0, 20.0, 1));
-        assert!((found.right - found.left - 16.0 * std::f32::consts::E).abs() < 1e-4 && found.bottom - found.top == 16.0);
+        assert!(
+            (found.right - found.left - 16.0 * std::f32::consts::E).abs() < 1e-4
+                && found.bottom - found.top == 16.0
+        );
         assert!((found.score - 0.72).abs() < 1e-6);
     }
 }

@@ -28,11 +28,13 @@ impl Description {
     /// Of a file that was read. Entries of metadata beyond the limits are left out.
     pub(crate) fn of(graph: &Graph) -> Description {
         let mut bytes = 0;
-        let metadata = graph.proto.metadata_props.iter().map(|entry| (&entry.key, &entry.value)).filter(|(key, value)| {
-            let fits = key.len() <= MAX_NAME_BYTES && value.len() <= MAX_ENTRY_BYTES;
-            bytes += if fits { key.len() + value.len() } else { 0 };
-            fits && bytes <= MAX_METADATA_BYTES
-        });
+        let metadata = graph.proto.metadata_props.iter().map(|entry| (&entry.key, &entry.value)).filter(
+            |(key, value)| {
+                let fits = key.len() <= MAX_NAME_BYTES && value.len() <= MAX_ENTRY_BYTES;
+                bytes += if fits { key.len() + value.len() } else { 0 };
+                fits && bytes <= MAX_METADATA_BYTES
+            },
+        );
         Description {
             input: graph.input(),
             input_name: graph.input_name().to_owned(),
@@ -106,7 +108,13 @@ mod tests {
     #[test]
     fn a_description_survives() {
         let description = Description {
-            input: Input { batch: None, height: Some(480), width: Some(640), interleaved: true, bytes: false },
+            input: Input {
+                batch: None,
+                height: Some(480),
+                width: Some(640),
+                interleaved: true,
+                bytes: false,
+            },
             input_name: "images".into(),
             is_plain: false,
             outputs: vec!["a".into(), "b".into()],
@@ -118,6 +126,9 @@ mod tests {
         assert_eq!(Description::read(&mut reader), Some(description.clone()));
         assert_eq!(reader.end(()), Some(()));
         assert_eq!(description.metadata("names"), Some("{0: 'ä'}"));
-        assert!((0..out.bytes().len()).all(|length| Description::read(&mut Reader::new(&out.bytes()[..length])).is_none()));
+        assert!(
+            (0..out.bytes().len())
+                .all(|length| Description::read(&mut Reader::new(&out.bytes()[..length])).is_none())
+        );
     }
 }

@@ -16,7 +16,8 @@ const MAX_FILES: usize = 10_000;
 /// Gives a file beside the model by the name that the model calls it, and its size.
 pub(in crate::infer) type Beside<'a> = &'a mut dyn FnMut(&str) -> Result<(File, u64)>;
 
-/// Reads every tensor that lies in another file into `proto`. `budget` is the most bytes that all of them together may have.
+/// Reads every tensor that lies in another file into `proto`. `budget` is the most bytes that all of them
+/// together may have.
 pub(super) fn load(proto: &mut ModelProto, beside: Beside<'_>, budget: u64) -> Result<()> {
     let mut reader = Reader { beside, last: None, opened: 0, left: budget, budget };
     let functions = proto.functions.iter_mut().flat_map(|function| &mut function.node);
@@ -26,7 +27,8 @@ pub(super) fn load(proto: &mut ModelProto, beside: Beside<'_>, budget: u64) -> R
     proto.graph.as_mut().map_or(Ok(()), |graph| reader.graph(graph))
 }
 
-/// The files beside the model at `path` in which its weights lie, as it names them: each lies below its folder.
+/// The files beside the model at `path` in which its weights lie, as it names them: each lies below its
+/// folder.
 pub(in crate::infer) fn other_files(path: &Path) -> Result<Vec<PathBuf>> {
     let mut file = File::open(path).map_err(system("the weights cannot be read"))?;
     let proto = quietly(|| tract_onnx::onnx().proto_model_for_read(&mut file))
@@ -81,17 +83,21 @@ impl Reader<'_> {
             return Ok(());
         }
         let name = clean(&tensor.name);
-        let entry = |key: &str| tensor.external_data.iter().find(|entry| entry.key == key).map(|entry| entry.value.clone());
+        let entry = |key: &str| {
+            tensor.external_data.iter().find(|entry| entry.key == key).map(|entry| entry.value.clone())
+        };
         let number = |key: &str| match entry(key).map(|text| text.parse::<u64>()) {
             None => Ok(None),
             Some(Ok(number)) => Ok(Some(number)),
             Some(Err(_)) => Err(artefact(format!("tensor {name} has an external {key} that is no number"))),
         };
-        let location =
-            entry("location").ok_or_else(|| artefact(format!("tensor {name} does not say in which file its data is")))?;
+        let location = entry("location")
+            .ok_or_else(|| artefact(format!("tensor {name} does not say in which file its data is")))?;
         let (offset, length) = (number("offset")?.unwrap_or(0), number("length")?);
-        let wanted = elements(tensor.dims.iter().copied()).and_then(|count| count.checked_mul(element_bytes(tensor.data_type)));
-        let wanted = wanted.ok_or_else(|| artefact(format!("tensor {name} claims shape {:?}", tensor.dims)))?;
+        let wanted = elements(tensor.dims.iter().copied())
+            .and_then(|count| count.checked_mul(element_bytes(tensor.data_type)));
+        let wanted =
+            wanted.ok_or_else(|| artefact(format!("tensor {name} claims shape {:?}", tensor.dims)))?;
         if length.is_some_and(|length| length != wanted) {
             let claimed = length.unwrap_or_default();
             return Err(artefact(format!(
@@ -106,11 +112,14 @@ impl Reader<'_> {
         let shown = clean(&location);
         let (file, size) = self.open(&location)?;
         if offset.checked_add(wanted).is_none_or(|end| end > size) {
-            return Err(artefact(format!("tensor {name} ends behind the end of {shown}, which has {size} bytes")));
+            return Err(artefact(format!(
+                "tensor {name} ends behind the end of {shown}, which has {size} bytes"
+            )));
         }
         // bounded by the file's size and by the budget
         let mut bytes = vec![0; usize::try_from(wanted).unwrap_or(usize::MAX)];
-        file.read_exact_at(&mut bytes, offset).map_err(|cause| artefact(format!("{shown} cannot be read")).because(cause))?;
+        file.read_exact_at(&mut bytes, offset)
+            .map_err(|cause| artefact(format!("{shown} cannot be read")).because(cause))?;
         self.left -= wanted;
         tensor.raw_data = bytes;
         tensor.external_data.clear();
@@ -135,7 +144,8 @@ impl Reader<'_> {
 /// Opens `location`, which must be a regular file below `folder` after every link and `..` is resolved.
 pub(in crate::infer) fn open_beside(folder: Option<&Path>, location: &str) -> Result<(File, u64)> {
     let shown = clean(location);
-    let missing = || artefact(format!("the weights lie in another file, {shown}, which must lie beside the model"));
+    let missing =
+        || artefact(format!("the weights lie in another file, {shown}, which must lie beside the model"));
     let outside = || artefact(format!("the weights lie in {shown}, outside the folder of the model"));
     let relative = Path::new(location);
     let folder = folder.ok_or_else(missing)?;
@@ -145,9 +155,16 @@ pub(in crate::infer) fn open_beside(folder: Option<&Path>, location: &str) -> Re
     let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
     // a FIFO must not make anybody wait for its writer
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let opened = rustix::fs::open(folder, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).and_then(|folder| {
-        rustix::fs::openat2(&folder, relative, flags, Mode::empty(), ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS)
-    });
+    let opened = rustix::fs::open(folder, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        .and_then(|folder| {
+            rustix::fs::openat2(
+                &folder,
+                relative,
+                flags,
+                Mode::empty(),
+                ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS,
+            )
+        });
     let file = match opened {
         Ok(file) => File::from(file),
         Err(Errno::XDEV | Errno::LOOP) => return Err(outside()),
@@ -155,7 +172,8 @@ pub(in crate::infer) fn open_beside(folder: Option<&Path>, location: &str) -> Re
         Err(Errno::NOSYS | Errno::PERM) => File::from(resolved(folder, relative, flags).ok_or_else(outside)?),
         Err(errno) => return Err(missing().because(std::io::Error::from(errno))),
     };
-    let facts = file.metadata().map_err(|cause| artefact(format!("{shown} cannot be read")).because(cause))?;
+    let facts =
+        file.metadata().map_err(|cause| artefact(format!("{shown} cannot be read")).because(cause))?;
     if !facts.is_file() {
         return Err(artefact(format!("{shown}, where weights should be, is no file")));
     }

@@ -1,11 +1,14 @@
-//! What a graph wants to be fed, and the nodes that make it from what engines are fed: planes of 32-bit floats.
+//! What a graph wants to be fed, and the nodes that make it from what engines are fed: planes of 32-bit
+//! floats.
 
 use super::precision::{FLOAT, INT32, INT64, UINT8};
 use super::{artefact, clean};
 use crate::error::Result;
 use tract_onnx::pb::tensor_shape_proto::Dimension;
 use tract_onnx::pb::tensor_shape_proto::dimension::Value as Dim;
-use tract_onnx::pb::{AttributeProto, GraphProto, NodeProto, TensorProto, TypeProto, ValueInfoProto, type_proto};
+use tract_onnx::pb::{
+    AttributeProto, GraphProto, NodeProto, TensorProto, TypeProto, ValueInfoProto, type_proto,
+};
 
 /// The picture that the graph wants. `None` where the file leaves a dimension open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,8 +34,8 @@ impl Input {
         self.batch.unwrap_or(1)
     }
 
-    /// The planes that engines are fed, from numbers in the file's own order; `None` when there are not as many as a
-    /// `width` × `height` picture or batch has.
+    /// The planes that engines are fed, from numbers in the file's own order; `None` when there are not as
+    /// many as a `width` × `height` picture or batch has.
     pub(in crate::infer) fn planes(&self, given: &[f32], width: usize, height: usize) -> Option<Vec<f32>> {
         let pixels = width.checked_mul(height)?;
         if given.len() != pixels.checked_mul(3 * self.frames())? {
@@ -41,7 +44,9 @@ impl Input {
         if !self.interleaved {
             return Some(given.to_vec());
         }
-        let picture = |frame: &[f32]| (0..3).flat_map(|c| frame.iter().skip(c).step_by(3).copied().collect::<Vec<_>>()).collect();
+        let picture = |frame: &[f32]| {
+            (0..3).flat_map(|c| frame.iter().skip(c).step_by(3).copied().collect::<Vec<_>>()).collect()
+        };
         Some(given.chunks_exact(3 * pixels).flat_map(|frame| -> Vec<f32> { picture(frame) }).collect())
     }
 }
@@ -54,7 +59,8 @@ pub(super) struct Found {
     pub(super) plain: bool,
 }
 
-/// Other inputs that some detectors have, by their names: all tell the picture's size, which for us is that of the input.
+/// Other inputs that some detectors have, by their names: all tell the picture's size, which for us is that
+/// of the input.
 const SIZES: [(&str, Size); 7] = [
     ("orig_target_sizes", Size::WidthHeight),
     ("target_sizes", Size::WidthHeight),
@@ -77,12 +83,17 @@ enum Size {
 }
 
 fn size_named(name: &str) -> Option<Size> {
-    SIZES.iter().find(|(known, _)| name == *known || name.ends_with(&format!("/{known}"))).map(|(_, size)| *size)
+    SIZES
+        .iter()
+        .find(|(known, _)| name == *known || name.ends_with(&format!("/{known}")))
+        .map(|(_, size)| *size)
 }
 
 /// Element type and dimensions; `None` for what is no tensor.
 fn tensor_of(value: &ValueInfoProto) -> Option<(i32, Option<Vec<Option<usize>>>)> {
-    let Some(TypeProto { value: Some(type_proto::Value::TensorType(tensor)), .. }) = &value.r#type else { return None };
+    let Some(TypeProto { value: Some(type_proto::Value::TensorType(tensor)), .. }) = &value.r#type else {
+        return None;
+    };
     let dims = tensor.shape.as_ref().map(|shape| {
         let size = |dim: &Dimension| match dim.value {
             Some(Dim::DimValue(size)) if size > 0 => usize::try_from(size).ok(),
@@ -104,11 +115,14 @@ pub(super) fn find(graph: &GraphProto) -> Result<Found> {
         [picture] => picture,
         _ => {
             let names: Vec<String> = pictures.iter().map(|input| clean(&input.name)).collect();
-            let message = format!("the graph does not have exactly one input for a picture: {}", names.join(", "));
+            let message =
+                format!("the graph does not have exactly one input for a picture: {}", names.join(", "));
             return Err(artefact(message));
         }
     };
-    let Some((element, dims)) = tensor_of(picture) else { return Err(artefact("the input of the graph is no tensor")) };
+    let Some((element, dims)) = tensor_of(picture) else {
+        return Err(artefact("the input of the graph is no tensor"));
+    };
     let dims = dims.ok_or_else(|| artefact("the input of the graph has no shape"))?;
     if ![FLOAT, UINT8].contains(&element) {
         return Err(artefact("the input of the graph is neither of floats nor of 8-bit pixels"));
@@ -120,17 +134,27 @@ pub(super) fn find(graph: &GraphProto) -> Result<Found> {
         (Some(3), _) => false,
         (_, Some(3)) => true,
         (None, _) => false,
-        _ => return Err(artefact(format!("the input of the graph does not have 3 channels, first or last: {dims:?}"))),
+        _ => {
+            return Err(artefact(format!(
+                "the input of the graph does not have 3 channels, first or last: {dims:?}"
+            )));
+        }
     };
     let (height, width) = if interleaved { (first, second) } else { (second, third) };
     let input = Input { batch, height, width, interleaved, bytes: element == UINT8 };
     if input.frames() > MAX_FRAMES {
-        return Err(artefact(format!("the graph takes {} pictures at a time, more than {MAX_FRAMES}", input.frames())));
+        return Err(artefact(format!(
+            "the graph takes {} pictures at a time, more than {MAX_FRAMES}",
+            input.frames()
+        )));
     }
     for other in &known {
         let element = tensor_of(other).map_or(0, |(element, _)| element);
         if ![FLOAT, INT32, INT64].contains(&element) {
-            return Err(artefact(format!("the input {} of the graph is of no type for a size", clean(&other.name))));
+            return Err(artefact(format!(
+                "the input {} of the graph is of no type for a size",
+                clean(&other.name)
+            )));
         }
     }
     let plain = known.is_empty() && !interleaved && !input.bytes && input.frames() == 1;
@@ -139,7 +163,9 @@ pub(super) fn find(graph: &GraphProto) -> Result<Found> {
 
 /// Makes the graph take `[frames, 3, height, width]` floats as its one input.
 pub(super) fn put_before(graph: &mut GraphProto, input: &Input, (width, height): (usize, usize)) {
-    let is_weight = |value: &ValueInfoProto, graph: &GraphProto| graph.initializer.iter().any(|tensor| tensor.name == value.name);
+    let is_weight = |value: &ValueInfoProto, graph: &GraphProto| {
+        graph.initializer.iter().any(|tensor| tensor.name == value.name)
+    };
     let several = graph.input.iter().filter(|value| !is_weight(value, graph)).count() > 1;
     let mut kept = Vec::new();
     for value in std::mem::take(&mut graph.input) {
@@ -196,14 +222,21 @@ fn node(op_type: &str, name: &str, input: &str, output: &str, attribute: Attribu
     }
 }
 
-fn sizes(name: String, element: i32, size: Size, frames: usize, (width, height): (usize, usize)) -> TensorProto {
+fn sizes(
+    name: String,
+    element: i32,
+    size: Size,
+    frames: usize,
+    (width, height): (usize, usize),
+) -> TensorProto {
     let one = match size {
         Size::WidthHeight => vec![width, height],
         Size::HeightWidth => vec![height, width],
         Size::HeightWidthOne => vec![height, width, 1],
         Size::Ones => vec![1, 1],
     };
-    let all: Vec<i64> = one.repeat(frames).into_iter().map(|value| i64::try_from(value).unwrap_or(i64::MAX)).collect();
+    let all: Vec<i64> =
+        one.repeat(frames).into_iter().map(|value| i64::try_from(value).unwrap_or(i64::MAX)).collect();
     let dims = vec![i64::try_from(frames).unwrap_or(1), i64::try_from(one.len()).unwrap_or(1)];
     let mut tensor = TensorProto { name, dims, data_type: element, ..TensorProto::default() };
     match element {

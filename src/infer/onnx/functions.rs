@@ -26,15 +26,17 @@ pub(super) fn inline(proto: &mut ModelProto) -> Result<()> {
         let changed = function.node.iter().find(|node| means_something_else(&node.op_type, own, version));
         if let Some(node) = changed {
             let (name, op) = (clean(function.name.as_deref().unwrap_or_default()), clean(&node.op_type));
-            let message =
-                format!("function {name} uses {op} of ONNX operator set {own}, the graph {version}: both must be the same");
+            let message = format!(
+                "function {name} uses {op} of ONNX operator set {own}, the graph {version}: both must be the same"
+            );
             return Err(artefact(message));
         }
         function.node = modern::nodes(std::mem::take(&mut function.node), own)?;
     }
     let mut inliner = Inliner { functions: HashMap::new(), calls: 0, nodes: 0 };
     for function in &functions {
-        let key = (function.domain.as_deref().unwrap_or_default(), function.name.as_deref().unwrap_or_default());
+        let key =
+            (function.domain.as_deref().unwrap_or_default(), function.name.as_deref().unwrap_or_default());
         inliner.functions.insert(key, function);
     }
     proto.graph.as_mut().map_or(Ok(()), |graph| inliner.graph(graph, 0))
@@ -42,8 +44,14 @@ pub(super) fn inline(proto: &mut ModelProto) -> Result<()> {
 
 /// Operators whose one form means different things in the two operator sets, `modern.rs` or not.
 fn means_something_else(op: &str, one: i64, other: i64) -> bool {
-    const CHANGED: [(&str, i64); 6] =
-        [("Softmax", 13), ("LogSoftmax", 13), ("Hardmax", 13), ("GroupNormalization", 21), ("Resize", 11), ("Upsample", 11)];
+    const CHANGED: [(&str, i64); 6] = [
+        ("Softmax", 13),
+        ("LogSoftmax", 13),
+        ("Hardmax", 13),
+        ("GroupNormalization", 21),
+        ("Resize", 11),
+        ("Upsample", 11),
+    ];
     CHANGED.iter().any(|(name, since)| op == *name && (one < *since) != (other < *since))
 }
 
@@ -67,7 +75,11 @@ impl Inliner<'_> {
         }
         let mut result = Vec::with_capacity(nodes.len());
         for mut node in nodes {
-            for inner in node.attribute.iter_mut().flat_map(|attribute| attribute.g.iter_mut().chain(&mut attribute.graphs)) {
+            for inner in node
+                .attribute
+                .iter_mut()
+                .flat_map(|attribute| attribute.g.iter_mut().chain(&mut attribute.graphs))
+            {
                 self.graph(inner, depth)?;
             }
             match self.functions.get(&(node.domain.as_str(), node.op_type.as_str())).copied() {
@@ -79,7 +91,9 @@ impl Inliner<'_> {
             }
             self.nodes += 1;
             if self.nodes.max(result.len()) > MAX_NODES {
-                return Err(artefact(format!("the graph has more than {MAX_NODES} nodes with its functions put in")));
+                return Err(artefact(format!(
+                    "the graph has more than {MAX_NODES} nodes with its functions put in"
+                )));
             }
         }
         Ok(result)
@@ -93,10 +107,12 @@ impl Inliner<'_> {
         for (formal, actual) in bound {
             names.insert(formal, actual.clone());
         }
-        let made: HashSet<&str> = function.node.iter().flat_map(|inner| &inner.output).map(String::as_str).collect();
+        let made: HashSet<&str> =
+            function.node.iter().flat_map(|inner| &inner.output).map(String::as_str).collect();
         let prefix = format!("{}#{}", node.name, self.calls);
         // a formal input without an actual one is an input that is left out
-        let absent: HashSet<&str> = function.input.iter().skip(node.input.len()).map(String::as_str).collect();
+        let absent: HashSet<&str> =
+            function.input.iter().skip(node.input.len()).map(String::as_str).collect();
         let rename = |name: &str| match names.get(name) {
             Some(actual) if !actual.is_empty() || !made.contains(name) => actual.clone(),
             _ if name.is_empty() || absent.contains(name) => String::new(),
@@ -119,7 +135,9 @@ fn rename_node(node: &mut NodeProto, rename: &dyn Fn(&str) -> String) {
     for name in node.input.iter_mut().chain(&mut node.output) {
         *name = rename(name);
     }
-    for inner in node.attribute.iter_mut().flat_map(|attribute| attribute.g.iter_mut().chain(&mut attribute.graphs)) {
+    for inner in
+        node.attribute.iter_mut().flat_map(|attribute| attribute.g.iter_mut().chain(&mut attribute.graphs))
+    {
         for value in inner.input.iter_mut().chain(&mut inner.output) {
             value.name = rename(&value.name);
         }
@@ -129,8 +147,8 @@ fn rename_node(node: &mut NodeProto, rename: &dyn Fn(&str) -> String) {
     }
 }
 
-/// Attributes that refer to those of the call. A function may have defaults for some; where they stand in the file tract's
-/// reader does not look.
+/// Attributes that refer to those of the call. A function may have defaults for some; where they stand in the
+/// file tract's reader does not look.
 fn fill_in(node: &mut NodeProto, call: &NodeProto, function: &FunctionProto) -> Result<()> {
     let attributes = std::mem::take(&mut node.attribute);
     for attribute in attributes {
@@ -146,6 +164,7 @@ fn fill_in(node: &mut NodeProto, call: &NodeProto, function: &FunctionProto) -> 
             )));
         }
     }
-    let inner = node.attribute.iter_mut().flat_map(|attribute| attribute.g.iter_mut().chain(&mut attribute.graphs));
+    let inner =
+        node.attribute.iter_mut().flat_map(|attribute| attribute.g.iter_mut().chain(&mut attribute.graphs));
     inner.flat_map(|graph| &mut graph.node).try_for_each(|node| fill_in(node, call, function))
 }

@@ -5,8 +5,8 @@
 //!                                        9 raw_data   ◀── left out where it is large and of 32-bit floats
 //! ```
 //!
-//! The weights of a detector are read once, from the file into the place where the engine wants them; through protobuf and tract
-//! they would be copied three times, and a board would need three times their memory.
+//! The weights of a detector are read once, from the file into the place where the engine wants them; through
+//! protobuf and tract they would be copied three times, and a board would need three times their memory.
 
 use super::{artefact, clean, elements};
 use crate::error::Result;
@@ -71,8 +71,8 @@ pub(super) struct Lean {
     pub(super) stored: Vec<(String, Stored)>,
 }
 
-/// Reads a file of `size` bytes from its beginning. `None` where it is not what an exporter writes: protobuf's own reader then says
-/// what is wrong.
+/// Reads a file of `size` bytes from its beginning. `None` where it is not what an exporter writes:
+/// protobuf's own reader then says what is wrong.
 pub(super) fn read(file: &Arc<File>, size: u64) -> Option<Lean> {
     let reader = BufReader::with_capacity(WINDOW_BYTES, At { file, at: 0, end: size });
     let mut walk = Walk { file, reader, at: 0, stored: Vec::new() };
@@ -108,14 +108,15 @@ impl Seek for At<'_> {
     }
 }
 
-/// Takes those initializers out of the graph that only convolutions and dense layers read, as their weights: their shapes and where
-/// they lie. All others get their content back.
+/// Takes those initializers out of the graph that only convolutions and dense layers read, as their weights:
+/// their shapes and where they lie. All others get their content back.
 pub(super) fn keep(graph: &mut GraphProto, stored: Vec<(String, Stored)>) -> Result<HashMap<String, Kept>> {
     if stored.is_empty() {
         return Ok(HashMap::new());
     }
     let mut weights = HashSet::new();
-    let mut others: HashSet<&str> = graph.input.iter().chain(&graph.output).map(|value| value.name.as_str()).collect();
+    let mut others: HashSet<&str> =
+        graph.input.iter().chain(&graph.output).map(|value| value.name.as_str()).collect();
     for node in &graph.node {
         for (slot, name) in node.input.iter().enumerate() {
             let packed = slot == 1 && matches!(node.op_type.as_str(), "Conv" | "Gemm" | "MatMul");
@@ -126,7 +127,8 @@ pub(super) fn keep(graph: &mut GraphProto, stored: Vec<(String, Stored)>) -> Res
     let mut count: HashMap<&str, usize> = HashMap::new();
     graph.initializer.iter().for_each(|tensor| *count.entry(tensor.name.as_str()).or_default() += 1);
     let alone = |name: &str| weights.contains(name) && !others.contains(name) && count.get(name) == Some(&1);
-    let chosen: HashSet<String> = stored.iter().map(|(name, _)| name).filter(|name| alone(name)).cloned().collect();
+    let chosen: HashSet<String> =
+        stored.iter().map(|(name, _)| name).filter(|name| alone(name)).cloned().collect();
 
     let (mut kept, mut rest) = (HashMap::new(), HashMap::new());
     for (name, stored) in stored {
@@ -142,7 +144,10 @@ pub(super) fn keep(graph: &mut GraphProto, stored: Vec<(String, Stored)>) -> Res
         if let Some(stored) = kept.remove(&tensor.name) {
             if shape != Some(stored.len() as u64) {
                 let (name, count) = (clean(&tensor.name), stored.len());
-                return Err(artefact(format!("tensor {name} claims shape {:?} but holds {count} elements", tensor.dims)));
+                return Err(artefact(format!(
+                    "tensor {name} claims shape {:?} but holds {count} elements",
+                    tensor.dims
+                )));
             }
             found.insert(tensor.name, Kept { dims: tensor.dims, stored });
             continue;
@@ -177,7 +182,8 @@ pub(super) struct Kept {
 impl Kept {
     /// Stands for them in the graph.
     pub(super) fn input(&self, name: &str) -> ValueInfoProto {
-        let dim = |dim: &i64| Dimension { value: Some(dimension::Value::DimValue(*dim)), ..Dimension::default() };
+        let dim =
+            |dim: &i64| Dimension { value: Some(dimension::Value::DimValue(*dim)), ..Dimension::default() };
         let shape = TensorShapeProto { dim: self.dims.iter().map(dim).collect() };
         let tensor = type_proto::Tensor { elem_type: FLOAT as i32, shape: Some(shape) };
         let value = Some(type_proto::Value::TensorType(tensor));
@@ -264,7 +270,11 @@ impl Walk<'_> {
         let name = String::from_utf8(name).ok()?;
         if let Some((at, length)) = raw {
             let floats = usize::try_from(length / size_of::<f32>() as u64).ok()?;
-            if length >= LEAST_BYTES && length % size_of::<f32>() as u64 == 0 && data_type == FLOAT && !name.is_empty() {
+            if length >= LEAST_BYTES
+                && length % size_of::<f32>() as u64 == 0
+                && data_type == FLOAT
+                && !name.is_empty()
+            {
                 self.stored.push((name, Stored { file: self.file.clone(), at, floats }));
             } else {
                 // back to where it lies
@@ -382,17 +392,24 @@ mod tests {
     fn a_file_is_the_same_with_its_weights_put_back() {
         let (file, size) = open("assets/nanodet-coco-416.onnx");
         let Lean { bytes, stored } = read(&file, size).unwrap();
-        assert!(stored.len() > 20 && bytes.len() < 2 << 20, "{} left out, {} bytes stay", stored.len(), bytes.len());
+        assert!(
+            stored.len() > 20 && bytes.len() < 2 << 20,
+            "{} left out, {} bytes stay",
+            stored.len(),
+            bytes.len()
+        );
         let mut proto = tract_onnx::onnx().proto_model_for_read(&mut &bytes[..]).unwrap();
         for tensor in &mut proto.graph.as_mut().unwrap().initializer {
             if let Some((_, stored)) = stored.iter().find(|(name, _)| *name == tensor.name) {
                 assert!(tensor.raw_data.is_empty());
                 tensor.raw_data = stored.bytes().unwrap();
-                let floats = tensor.raw_data.chunks_exact(4).map(|four| f32::from_le_bytes(four.try_into().unwrap()));
+                let floats =
+                    tensor.raw_data.chunks_exact(4).map(|four| f32::from_le_bytes(four.try_into().unwrap()));
                 assert!(floats.eq(stored.read().unwrap()));
             }
         }
-        let whole = tract_onnx::onnx().proto_model_for_read(&mut At { file: &file, at: 0, end: size }).unwrap();
+        let whole =
+            tract_onnx::onnx().proto_model_for_read(&mut At { file: &file, at: 0, end: size }).unwrap();
         assert!(proto == whole);
     }
 

@@ -1,7 +1,7 @@
 //! Older forms of operators become newer ones, before tract sees them: one form of each is built and tested.
 //!
-//! What was an attribute in an older operator set and is an input in a newer one is made an input; `operators.rs` builds these
-//! operators as of the newer set.
+//! What was an attribute in an older operator set and is an input in a newer one is made an input;
+//! `operators.rs` builds these operators as of the newer set.
 
 use super::precision::{FLOAT, INT64};
 use super::{artefact, clean};
@@ -18,7 +18,11 @@ pub(super) fn bring_up(graph: &mut GraphProto, version: i64) -> Result<()> {
 pub(super) fn nodes(given: Vec<NodeProto>, version: i64) -> Result<Vec<NodeProto>> {
     let mut nodes = Vec::with_capacity(given.len());
     for mut node in given {
-        for inner in node.attribute.iter_mut().flat_map(|attribute| attribute.g.iter_mut().chain(&mut attribute.graphs)) {
+        for inner in node
+            .attribute
+            .iter_mut()
+            .flat_map(|attribute| attribute.g.iter_mut().chain(&mut attribute.graphs))
+        {
             // protobuf's own nesting limit (100) bounds this recursion
             bring_up(inner, version)?;
         }
@@ -43,7 +47,8 @@ impl One<'_> {
             "Slice" | "Pad" | "TopK" if self.node.input.len() > 1 => {}
             "Slice" if version < 10 => {
                 let (starts, ends) = (self.take_ints("starts")?, self.take_ints("ends")?);
-                let axes = self.take("axes").map_or_else(|| (0..starts.len() as i64).collect(), |axes| axes.ints);
+                let axes =
+                    self.take("axes").map_or_else(|| (0..starts.len() as i64).collect(), |axes| axes.ints);
                 self.at(1, "starts", starts);
                 self.at(2, "ends", ends);
                 self.at(3, "axes", axes);
@@ -86,7 +91,8 @@ impl One<'_> {
     }
 
     fn take_ints(&mut self, name: &str) -> Result<Vec<i64>> {
-        let missing = format!("{} (node {}) lacks its {name}", clean(&self.node.op_type), clean(&self.node.name));
+        let missing =
+            format!("{} (node {}) lacks its {name}", clean(&self.node.op_type), clean(&self.node.name));
         self.take(name).map(|attribute| attribute.ints).ok_or_else(|| artefact(missing))
     }
 
@@ -101,7 +107,13 @@ impl One<'_> {
         let dims = vec![values.len() as i64];
         self.put(
             place,
-            TensorProto { name: self.name(name), dims, data_type: INT64, int64_data: values, ..TensorProto::default() },
+            TensorProto {
+                name: self.name(name),
+                dims,
+                data_type: INT64,
+                int64_data: values,
+                ..TensorProto::default()
+            },
         );
     }
 
@@ -109,7 +121,13 @@ impl One<'_> {
         let dims = if scalar { Vec::new() } else { vec![values.len() as i64] };
         self.put(
             place,
-            TensorProto { name: self.name(name), dims, data_type: FLOAT, float_data: values, ..TensorProto::default() },
+            TensorProto {
+                name: self.name(name),
+                dims,
+                data_type: FLOAT,
+                float_data: values,
+                ..TensorProto::default()
+            },
         );
     }
 
@@ -124,7 +142,12 @@ impl One<'_> {
         let name = tensor.name.clone();
         self.node.input[place] = name.clone();
         const TENSOR: i32 = 4;
-        let value = AttributeProto { name: String::from("value"), r#type: TENSOR, t: Some(tensor), ..AttributeProto::default() };
+        let value = AttributeProto {
+            name: String::from("value"),
+            r#type: TENSOR,
+            t: Some(tensor),
+            ..AttributeProto::default()
+        };
         let op_type = String::from("Constant");
         self.added.push(NodeProto {
             op_type,

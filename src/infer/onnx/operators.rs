@@ -1,4 +1,5 @@
-//! Operators that tract 0.23.9 builds wrongly, built by us: right by ONNX's text and by onnxruntime, which `tests/onnx` compares.
+//! Operators that tract 0.23.9 builds wrongly, built by us: right by ONNX's text and by onnxruntime, which
+//! `tests/onnx` compares.
 //!
 //! tract's own builder still says which shapes and types come out where it is right about them ([`Rewired`]).
 
@@ -70,13 +71,22 @@ const MODERN: i64 = 18;
 fn original(ctx: &ParsingContext, node: &NodeProto) -> Built {
     static REGISTER: OnceLock<OnnxOpRegister> = OnceLock::new();
     let register = REGISTER.get_or_init(|| tract_onnx::onnx().op_register);
-    let builder = register.0.get(&node.op_type).with_context(|| format!("operator {} is not supported", node.op_type))?;
+    let builder = register
+        .0
+        .get(&node.op_type)
+        .with_context(|| format!("operator {} is not supported", node.op_type))?;
     builder(ctx, node)
 }
 
 /// tract's own builder, for a node in its newest form.
 fn modern(ctx: &ParsingContext, node: &NodeProto) -> Built {
-    original(&ParsingContext { onnx_operator_set_version: ctx.onnx_operator_set_version.max(MODERN), ..ctx.clone() }, node)
+    original(
+        &ParsingContext {
+            onnx_operator_set_version: ctx.onnx_operator_set_version.max(MODERN),
+            ..ctx.clone()
+        },
+        node,
+    )
 }
 
 /// How an operation becomes nodes of a typed model.
@@ -93,7 +103,11 @@ struct Rewired<P: Clone + Debug> {
 /// Keeps what tract's builder says about shapes and types, and replaces the rest.
 fn rewired<P: Clone + Debug + Send + Sync + 'static>(built: Built, parameters: P, wire: Wire<P>) -> Built {
     let (op, closures) = built?;
-    let rules = op.as_op().downcast_ref::<Box<dyn Expansion>>().context("tract builds this operator in another way")?.clone();
+    let rules = op
+        .as_op()
+        .downcast_ref::<Box<dyn Expansion>>()
+        .context("tract builds this operator in another way")?
+        .clone();
     Ok((expand(Rewired { rules, parameters, wire }), closures))
 }
 

@@ -5,24 +5,34 @@ use crate::error::Result;
 use std::collections::HashMap;
 use tract_onnx::pb::GraphProto;
 
-/// Checks the names of the outer graph; those inside nodes may also read what lies around them. `is_kept`: weights that were taken
-/// out of the graph.
+/// Checks the names of the outer graph; those inside nodes may also read what lies around them. `is_kept`:
+/// weights that were taken out of the graph.
 pub(super) fn check(graph: &GraphProto, is_kept: &dyn Fn(&str) -> bool) -> Result<()> {
     let mut makers: HashMap<&str, usize> = HashMap::new();
     for (index, node) in graph.node.iter().enumerate() {
         makers.extend(node.output.iter().filter(|name| !name.is_empty()).map(|name| (name.as_str(), index)));
     }
-    let given = graph.input.iter().map(|value| &value.name).chain(graph.initializer.iter().map(|tensor| &tensor.name));
+    let given = graph
+        .input
+        .iter()
+        .map(|value| &value.name)
+        .chain(graph.initializer.iter().map(|tensor| &tensor.name));
     let given: std::collections::HashSet<&str> = given.map(String::as_str).collect();
     let is_given = |name: &str| given.contains(name) || is_kept(name);
     for node in &graph.node {
-        let unknown = |name: &&String| !name.is_empty() && !makers.contains_key(name.as_str()) && !is_given(name);
+        let unknown =
+            |name: &&String| !name.is_empty() && !makers.contains_key(name.as_str()) && !is_given(name);
         if let Some(name) = node.input.iter().find(unknown) {
             let (reader, name) = (clean(&node.name), clean(name));
-            return Err(artefact(format!("the graph cannot be used: node {reader} reads {name}, which nothing makes")));
+            return Err(artefact(format!(
+                "the graph cannot be used: node {reader} reads {name}, which nothing makes"
+            )));
         }
     }
-    if let Some(output) = graph.output.iter().find(|output| !makers.contains_key(output.name.as_str()) && !is_given(&output.name))
+    if let Some(output) = graph
+        .output
+        .iter()
+        .find(|output| !makers.contains_key(output.name.as_str()) && !is_given(&output.name))
     {
         let name = clean(&output.name);
         return Err(artefact(format!("the graph cannot be used: nothing makes its output {name}")));
@@ -50,7 +60,9 @@ pub(super) fn check(graph: &GraphProto, is_kept: &dyn Fn(&str) -> bool) -> Resul
         None => Ok(()),
         Some((node, _)) => {
             let name = clean(&node.name);
-            Err(artefact(format!("the graph cannot be used: node {name} needs its own result, or that of such a node")))
+            Err(artefact(format!(
+                "the graph cannot be used: node {name} needs its own result, or that of such a node"
+            )))
         }
     }
 }
@@ -86,8 +98,14 @@ mod tests {
         // in any order, with operands left out and weights that lie elsewhere
         assert_eq!(check(&[(&["a", "", "w"], "b"), (&["x"], "a")], "b"), Ok(()));
         assert!(check(&[(&["x"], "a")], "b").unwrap_err().contains("nothing makes its output b"));
-        assert!(check(&[(&["y"], "b")], "b").unwrap_err().contains("node make b reads y, which nothing makes"));
-        assert!(check(&[(&["x", "b"], "a"), (&["a"], "b")], "b").unwrap_err().contains("node make a needs its own result"));
+        assert!(
+            check(&[(&["y"], "b")], "b").unwrap_err().contains("node make b reads y, which nothing makes")
+        );
+        assert!(
+            check(&[(&["x", "b"], "a"), (&["a"], "b")], "b")
+                .unwrap_err()
+                .contains("node make a needs its own result")
+        );
         assert!(check(&[(&["a"], "a")], "a").unwrap_err().contains("node make a needs"));
     }
 }

@@ -1,5 +1,6 @@
-//! 16-bit and 64-bit floats become 32-bit ones before tract sees the graph: tract computes 16-bit ones one by one on x86 (a
-//! minute a frame), our own engine knows no others, and the numbers differ by less than the exporter's own rounding.
+//! 16-bit and 64-bit floats become 32-bit ones before tract sees the graph: tract computes 16-bit ones one by
+//! one on x86 (a minute a frame), our own engine knows no others, and the numbers differ by less than the
+//! exporter's own rounding.
 
 use super::{artefact, clean};
 use crate::error::Result;
@@ -34,7 +35,9 @@ pub(super) fn to_single(graph: &mut GraphProto) -> Result<()> {
 }
 
 fn attribute(attribute: &mut AttributeProto) -> Result<()> {
-    if TYPE_ATTRIBUTES.contains(&attribute.name.as_str()) && i32::try_from(attribute.i).is_ok_and(is_other_float) {
+    if TYPE_ATTRIBUTES.contains(&attribute.name.as_str())
+        && i32::try_from(attribute.i).is_ok_and(is_other_float)
+    {
         attribute.i = i64::from(FLOAT);
     }
     attribute.t.iter_mut().chain(&mut attribute.tensors).try_for_each(tensor)?;
@@ -44,16 +47,25 @@ fn attribute(attribute: &mut AttributeProto) -> Result<()> {
 
 fn tensor(tensor: &mut TensorProto) -> Result<()> {
     let values: Vec<f32> = match tensor.data_type {
-        DOUBLE if tensor.raw_data.is_empty() => tensor.double_data.iter().map(|value| *value as f32).collect(),
+        DOUBLE if tensor.raw_data.is_empty() => {
+            tensor.double_data.iter().map(|value| *value as f32).collect()
+        }
         DOUBLE => eights(&tensor.raw_data).map(|bytes| f64::from_le_bytes(bytes) as f32).collect(),
         FLOAT16 if tensor.raw_data.is_empty() => {
-            let halves: Option<Vec<u16>> = tensor.int32_data.iter().map(|bits| u16::try_from(*bits).ok()).collect();
-            let broken = || artefact(format!("tensor {} holds numbers that are no 16-bit floats", clean(&tensor.name)));
+            let halves: Option<Vec<u16>> =
+                tensor.int32_data.iter().map(|bits| u16::try_from(*bits).ok()).collect();
+            let broken = || {
+                artefact(format!("tensor {} holds numbers that are no 16-bit floats", clean(&tensor.name)))
+            };
             halves.ok_or_else(broken)?.into_iter().map(half).collect()
         }
-        FLOAT16 => {
-            tensor.raw_data.chunks_exact(2).filter_map(|two| two.try_into().ok()).map(u16::from_le_bytes).map(half).collect()
-        }
+        FLOAT16 => tensor
+            .raw_data
+            .chunks_exact(2)
+            .filter_map(|two| two.try_into().ok())
+            .map(u16::from_le_bytes)
+            .map(half)
+            .collect(),
         _ => return Ok(()),
     };
     tensor.data_type = FLOAT;
@@ -68,7 +80,8 @@ fn eights(bytes: &[u8]) -> impl Iterator<Item = [u8; 8]> + '_ {
 
 /// IEEE 754 binary16: sign, 5 bits of exponent (bias 15), 10 of fraction.
 fn half(bits: u16) -> f32 {
-    let (sign, exponent, fraction) = (u32::from(bits >> 15), u32::from(bits >> 10 & 0x1F), u32::from(bits & 0x3FF));
+    let (sign, exponent, fraction) =
+        (u32::from(bits >> 15), u32::from(bits >> 10 & 0x1F), u32::from(bits & 0x3FF));
     let magnitude = match exponent {
         // subnormal: units of 2^-24
         0 => fraction as f32 * f32::from_bits(0x3380_0000),

@@ -1,7 +1,8 @@
 //! What is refused by name, because it would be something else than what the file says.
 //!
-//! [`OPERATORS`] is the whole of what is supported: each operator that `tests/onnx` has compared with onnxruntime, with the
-//! attributes that are honoured. An attribute that is not in the list would be ignored by whoever builds the operator.
+//! [`OPERATORS`] is the whole of what is supported: each operator that `tests/onnx` has compared with
+//! onnxruntime, with the attributes that are honoured. An attribute that is not in the list would be ignored
+//! by whoever builds the operator.
 
 use super::precision::{FLOAT16, INT64};
 use super::{artefact, clean};
@@ -137,7 +138,10 @@ const OPERATORS: &[(&str, &str)] = &[
     ("RotaryEmbedding", "interleaved num_heads rotary_embedding_dim"),
     ("Round", ""),
     ("STFT", "onesided"),
-    ("Scan", "body num_scan_inputs scan_input_axes scan_input_directions scan_output_axes scan_output_directions"),
+    (
+        "Scan",
+        "body num_scan_inputs scan_input_axes scan_input_directions scan_output_axes scan_output_directions",
+    ),
     ("Scatter", "axis"),
     ("ScatterElements", "axis reduction"),
     ("ScatterND", "reduction"),
@@ -174,7 +178,8 @@ const OPERATORS: &[(&str, &str)] = &[
 ];
 
 /// Operators that onnxruntime adds when it optimises a file.
-const CONTRIBUTED: &[(&str, &str)] = &[("BiasGelu", ""), ("FastGelu", ""), ("Gelu", ""), ("QuickGelu", "alpha")];
+const CONTRIBUTED: &[(&str, &str)] =
+    &[("BiasGelu", ""), ("FastGelu", ""), ("Gelu", ""), ("QuickGelu", "alpha")];
 /// The domain of those.
 const CONTRIBUTED_DOMAIN: &str = "com.microsoft";
 
@@ -208,7 +213,10 @@ fn refusal(node: &NodeProto) -> Option<String> {
     let Some((_, attributes)) = list.iter().find(|(known, _)| *known == node.op_type) else {
         return Some(format!("{} is not supported", what(domain)));
     };
-    let unknown = node.attribute.iter().find(|given| !attributes.split_ascii_whitespace().any(|known| known == given.name));
+    let unknown = node
+        .attribute
+        .iter()
+        .find(|given| !attributes.split_ascii_whitespace().any(|known| known == given.name));
     if let Some(unknown) = unknown {
         return Some(format!("{} with attribute {} is not supported", what(domain), clean(&unknown.name)));
     }
@@ -259,7 +267,8 @@ fn peculiar(node: &NodeProto) -> Option<String> {
         "Swish" => when(given(node, "alpha").is_some_and(|alpha| alpha.f != 1.0), "an alpha other than 1"),
         "QuantizeLinear" | "DequantizeLinear" => {
             let dtype = integer(node, "output_dtype", 0);
-            when(integer(node, "block_size", 0) != 0, "blocks").or_else(|| when(dtype > i64::from(INT64), "that output_dtype"))
+            when(integer(node, "block_size", 0) != 0, "blocks")
+                .or_else(|| when(dtype > i64::from(INT64), "that output_dtype"))
         }
         "TopK" => when(integer(node, "sorted", 1) == 0, "sorted 0"),
         "Constant" => when(node.attribute.len() != 1, "other than one value"),

@@ -7,8 +7,10 @@ use crate::error::{Error, Kind};
 use crate::geometry::{Fit, InputRule};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-const RULE: InputRule = InputRule { width: 2, height: 2, fit: Fit::Stretch, crop: None, grayscale: false, contrast: None };
-const THRESHOLDS: Thresholds = Thresholds { confidence: 0.4, iou: 0.3, max_detections: 300, class_agnostic: false };
+const RULE: InputRule =
+    InputRule { width: 2, height: 2, fit: Fit::Stretch, crop: None, grayscale: false, contrast: None };
+const THRESHOLDS: Thresholds =
+    Thresholds { confidence: 0.4, iou: 0.3, max_detections: 300, class_agnostic: false };
 
 /// What comes next in a channel; a failure must not leave its test waiting for ever.
 #[track_caller]
@@ -20,7 +22,8 @@ fn soon<T>(channel: &async_channel::Receiver<T>) -> std::result::Result<T, async
     smol::block_on(smol::future::or(channel.recv(), late))
 }
 
-/// One anchor whose score is the first pixel; a pixel of 1 is a failure, of 2 a panic. Waits at the gate when there is one.
+/// One anchor whose score is the first pixel; a pixel of 1 is a failure, of 2 a panic. Waits at the gate when
+/// there is one.
 struct FakeEngine {
     shapes: Vec<Vec<usize>>,
     runs: Arc<AtomicUsize>,
@@ -124,8 +127,15 @@ fn model_of(gate: Option<Gate>, batch: Batch) -> (Arc<Model>, Arc<AtomicUsize>) 
     let engine = Arc::new(FakeEngine { shapes: vec![vec![1, 5, 1]], runs: runs.clone(), gate, batch });
     let fill = Fill { width: 2, height: 2, scale: Scale::Unit };
     let classes = vec![String::from("thing")];
-    let parts =
-        Parts { id: String::from("fake/1"), rule: RULE, fill, classes, family: Family::Yolov8, recognised: false, engine };
+    let parts = Parts {
+        id: String::from("fake/1"),
+        rule: RULE,
+        fill,
+        classes,
+        family: Family::Yolov8,
+        recognised: false,
+        engine,
+    };
     (Arc::new(Model::new(parts)), runs)
 }
 
@@ -205,7 +215,8 @@ fn pipelines_take_turns_whatever_one_has_waiting() {
     (0..8).for_each(|_| open.send_blocking(()).unwrap());
     let order: Vec<u64> = (0..8).map(|_| soon(&answers).unwrap().ticket.turn).collect();
     // The thread may have taken the first job before the modest one came.
-    let modest_places: Vec<usize> = [100, 101].iter().map(|turn| order.iter().position(|t| t == turn).unwrap()).collect();
+    let modest_places: Vec<usize> =
+        [100, 101].iter().map(|turn| order.iter().position(|t| t == turn).unwrap()).collect();
     assert!(modest_places[0] <= 2 && modest_places[1] <= 4, "{order:?}");
 }
 
@@ -217,7 +228,9 @@ fn a_full_queue_gives_the_job_back() {
     let (sender, answers) = async_channel::unbounded();
     let queue = pool.queue(sender);
     // One may be with the thread already.
-    let accepted = (0..2 * Queue::CAPACITY as u64).take_while(|turn| queue.submit(job(&model, *turn, 0)).is_ok()).count();
+    let accepted = (0..2 * Queue::CAPACITY as u64)
+        .take_while(|turn| queue.submit(job(&model, *turn, 0)).is_ok())
+        .count();
     assert!((Queue::CAPACITY..=Queue::CAPACITY + 1).contains(&accepted), "{accepted}");
     assert_eq!(queue.submit(job(&model, 999, 0)).unwrap_err().ticket.turn, 999);
     drop(queue);
@@ -241,7 +254,11 @@ fn frames_that_pile_up_run_together_and_are_then_waited_for() {
     let confidence = |score: u64| {
         let done = soon(&answers).unwrap();
         let found = done.outcome.unwrap()[0].confidence;
-        assert!(done.ticket.turn == score && (found - score as f32 / 255.0).abs() < 1e-6, "{} {found}", done.ticket.turn);
+        assert!(
+            done.ticket.turn == score && (found - score as f32 / 255.0).abs() < 1e-6,
+            "{} {found}",
+            done.ticket.turn
+        );
     };
     let submit = |queue: &Queue, score: u64| queue.submit(job(&model, score, score as u32)).unwrap();
 

@@ -1,14 +1,14 @@
 //! Messages over a socket, with descriptors.
 //!
-//! A message is one or more packets of a `SOCK_SEQPACKET` pair, the first byte of each says whether another follows. Descriptors
-//! come with the first packet.
+//! A message is one or more packets of a `SOCK_SEQPACKET` pair, the first byte of each says whether another
+//! follows. Descriptors come with the first packet.
 
 use crate::error::{Error, Kind, Result, system};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
-    SocketFlags, SocketType,
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
 };
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -47,7 +47,8 @@ pub(super) enum Missing {
 impl Channel {
     /// Both ends of a new one.
     pub(super) fn pair() -> Result<(Channel, OwnedFd)> {
-        let pair = rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None);
+        let pair =
+            rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None);
         let (own, other) = pair.map_err(|errno| system("creating a socket for a model")(errno.into()))?;
         Ok((Channel(own), other))
     }
@@ -57,8 +58,8 @@ impl Channel {
         Channel(socket)
     }
 
-    /// Says something. Waits where the other end does not listen: only the model's process, which has nothing better to do, says
-    /// more than a socket's buffer holds.
+    /// Says something. Waits where the other end does not listen: only the model's process, which has nothing
+    /// better to do, says more than a socket's buffer holds.
     pub(super) fn send(&self, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) -> Result<(), Missing> {
         let mut rest = descriptors;
         let mut packets = bytes.chunks(PACKET_BYTES).peekable();
@@ -98,7 +99,8 @@ impl Channel {
             let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
             let mut control = RecvAncillaryBuffer::new(&mut space);
             let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
-            let received = rustix::net::recvmsg(&self.0, &mut [IoSliceMut::new(&mut packet)], &mut control, flags);
+            let received =
+                rustix::net::recvmsg(&self.0, &mut [IoSliceMut::new(&mut packet)], &mut control, flags);
             let length = match received {
                 Ok(received) => received.bytes,
                 Err(Errno::AGAIN | Errno::INTR) => continue,
@@ -125,11 +127,14 @@ impl Channel {
     fn wait(&self, deadline: Option<Instant>) -> Result<(), Missing> {
         loop {
             let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-            let timeout =
-                left.map(|left| Timespec::try_from(left).unwrap_or(Timespec { tv_sec: i64::from(i32::MAX), tv_nsec: 0 }));
+            let timeout = left.map(|left| {
+                Timespec::try_from(left).unwrap_or(Timespec { tv_sec: i64::from(i32::MAX), tv_nsec: 0 })
+            });
             let mut watched = [PollFd::from_borrowed_fd(self.0.as_fd(), PollFlags::IN)];
             match rustix::event::poll(&mut watched, timeout.as_ref()) {
-                Ok(0) if left.is_some_and(|left| left <= Duration::from_millis(1)) => return Err(Missing::Late),
+                Ok(0) if left.is_some_and(|left| left <= Duration::from_millis(1)) => {
+                    return Err(Missing::Late);
+                }
                 Ok(0) | Err(Errno::INTR) => {}
                 Ok(_) => return Ok(()),
                 Err(_) => return Err(Missing::Gone),

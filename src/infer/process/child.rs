@@ -126,7 +126,9 @@ fn load(channel: &Channel, file: &Arc<File>, size: u64, budget_bytes: u64) -> Re
     let mut beside = |name: &str| beside(channel, name).map_err(or_gone);
     let graph = Graph::read_lean(file, size, &mut beside, budget_bytes).map_err(alive)?;
     say(channel, &Word::Described(Description::of(&graph)))?;
-    let (Order::Compile { width, height, engine, threads }, _) = receive(channel)? else { return Err(End::Gone) };
+    let (Order::Compile { width, height, engine, threads }, _) = receive(channel)? else {
+        return Err(End::Gone);
+    };
     let request = compile::Request { width, height, engine, threads, budget_bytes };
     let scores = |shapes| {
         let answer = say(channel, &Word::Shapes(shapes)).and_then(|()| receive(channel));
@@ -191,7 +193,12 @@ fn serve_runs(channel: &Channel, ready: &Ready) -> Result<(), End> {
     }
 }
 
-fn serve_run(engine: &dyn Engine, channel: &Channel, memory: &File, input_bytes: usize) -> Result<(), Missing> {
+fn serve_run(
+    engine: &dyn Engine,
+    channel: &Channel,
+    memory: &File,
+    input_bytes: usize,
+) -> Result<(), Missing> {
     let tell = |word: &RunWord| channel.send(&word.write(), &[]);
     let mut run = match engine.new_run() {
         Ok(run) => run,
@@ -202,7 +209,8 @@ fn serve_run(engine: &dyn Engine, channel: &Channel, memory: &File, input_bytes:
     tell(&RunWord::Ready)?;
     loop {
         let order = RunOrder::read(&channel.receive(None)?.bytes).ok_or(Missing::Nonsense)?;
-        let attempt = AssertUnwindSafe(|| execute(run.as_mut(), &order, memory, input_bytes as u64, outputs, room));
+        let attempt =
+            AssertUnwindSafe(|| execute(run.as_mut(), &order, memory, input_bytes as u64, outputs, room));
         let word = match catch_unwind(attempt) {
             Ok(Ok(done)) => RunWord::Done(done),
             Ok(Err(error)) => RunWord::Failed(error),
@@ -219,7 +227,14 @@ fn serve_run(engine: &dyn Engine, channel: &Channel, memory: &File, input_bytes:
     }
 }
 
-fn execute(run: &mut dyn Run, order: &RunOrder, memory: &File, input_bytes: u64, outputs: usize, room: u64) -> Result<Done> {
+fn execute(
+    run: &mut dyn Run,
+    order: &RunOrder,
+    memory: &File,
+    input_bytes: u64,
+    outputs: usize,
+    room: u64,
+) -> Result<Done> {
     let broken = |cause| Error::new(Kind::Inference, "the memory of a run cannot be used").because(cause);
     let frames = order.frames.clamp(1, MAX_FRAMES);
     run.expect_frames(frames);
@@ -240,7 +255,10 @@ fn execute(run: &mut dyn Run, order: &RunOrder, memory: &File, input_bytes: u64,
             let output = run.output(index);
             let bytes = as_bytes(output);
             if used + bytes.len() as u64 > room {
-                let message = format!("the outputs of the model have more numbers than the {} that there is room for", room / 4);
+                let message = format!(
+                    "the outputs of the model have more numbers than the {} that there is room for",
+                    room / 4
+                );
                 return Err(Error::new(Kind::Inference, message));
             }
             memory.write_all_at(bytes, input_bytes + used).map_err(broken)?;

@@ -36,8 +36,8 @@ pub(super) struct Request {
     pub budget_bytes: u64,
 }
 
-/// Compiles a graph. `scores` is asked where outputs of such shapes hold scores; `again` reads the whole file, for the engine that
-/// needs it.
+/// Compiles a graph. `scores` is asked where outputs of such shapes hold scores; `again` reads the whole
+/// file, for the engine that needs it.
 pub(super) fn compile(
     graph: Graph,
     request: &Request,
@@ -57,7 +57,10 @@ pub(super) fn compile(
     };
     let compiled = match request.engine {
         EngineChoice::Cnn if frames > 1 => {
-            return Err(Error::new(Kind::ModelArtefact, format!("the graph takes {frames} pictures at a time")));
+            return Err(Error::new(
+                Kind::ModelArtefact,
+                format!("the graph takes {frames} pictures at a time"),
+            ));
         }
         EngineChoice::Cnn => ours(&typed, &stored, request, scores, false)?,
         EngineChoice::Tract => whole(typed)?,
@@ -94,8 +97,8 @@ fn input_floats(engine: &dyn Engine) -> Result<usize> {
     Ok(engine.new_run()?.input().len())
 }
 
-/// Our own engine. A graph that it trips over is one that it does not support: tract may run it all the same. `by_cost`: one that
-/// tract would run in less time is refused, too.
+/// Our own engine. A graph that it trips over is one that it does not support: tract may run it all the same.
+/// `by_cost`: one that tract would run in less time is refused, too.
 fn ours(
     model: &TypedModel,
     stored: &HashMap<String, Stored>,
@@ -124,7 +127,8 @@ fn ours(
         };
         Ok((Compiled::Ours { blueprint, document }, verdict))
     });
-    catch_unwind(attempt).unwrap_or_else(|_| Err(Error::new(Kind::ModelArtefact, "compiling the graph panicked")))
+    catch_unwind(attempt)
+        .unwrap_or_else(|_| Err(Error::new(Kind::ModelArtefact, "compiling the graph panicked")))
 }
 
 /// Shapes of the outputs, where all of them are fixed.
@@ -144,8 +148,8 @@ impl Compiled {
         let mut at = (verdict.weights_floats * size_of::<f32>()) as u64;
         let mut rest = document.take().unwrap_or_default();
         while !rest.is_empty() {
-            let written =
-                rustix::io::pwrite(&memory, &rest, at).map_err(|errno| crate::error::system("writing a plan")(errno.into()))?;
+            let written = rustix::io::pwrite(&memory, &rest, at)
+                .map_err(|errno| crate::error::system("writing a plan")(errno.into()))?;
             rest.drain(..written);
             at += written as u64;
         }
@@ -157,7 +161,8 @@ impl Compiled {
         match self {
             Compiled::Tract(engine) => Ok(engine.clone()),
             Compiled::Ours { blueprint, .. } => {
-                let memory = memory.ok_or_else(|| Error::new(Kind::ModelArtefact, "a plan without weights"))?;
+                let memory =
+                    memory.ok_or_else(|| Error::new(Kind::ModelArtefact, "a plan without weights"))?;
                 blueprint.engine(SharedFloats::map(memory, verdict.weights_floats)?)
             }
         }

@@ -1,9 +1,9 @@
-//! What a model's process may do: compute with what it was given. It opens no file, makes no connection, starts no program, takes
-//! no more memory than its limit, and ends with the service.
+//! What a model's process may do: compute with what it was given. It opens no file, makes no connection,
+//! starts no program, takes no more memory than its limit, and ends with the service.
 
-use crate::confine::files::Files;
-use crate::confine::filter::{Filter, When};
 use crate::error::{Error, Kind, Result, system};
+use crate::sandbox::files::Files;
+use crate::sandbox::filter::{Filter, When};
 use rustix::process::{Resource, Rlimit, Signal};
 
 /// Open files: standard streams, socket, model, a file of weights, and two for each run.
@@ -43,11 +43,14 @@ pub(super) fn before_reading(parent: u32, memory_bytes: u64) -> Result<()> {
     Ok(())
 }
 
-/// Sets a limit, or a lower one that is set already. A kernel or container that refuses costs a warning, not the model.
+/// Sets a limit, or a lower one that is set already. A kernel or container that refuses costs a warning, not
+/// the model.
 fn limit(what: &'static str, resource: Resource, most: u64) {
     let present = rustix::process::getrlimit(resource);
     let most = present.maximum.map_or(most, |maximum| most.min(maximum));
-    if let Err(errno) = rustix::process::setrlimit(resource, Rlimit { current: Some(most), maximum: Some(most) }) {
+    if let Err(errno) =
+        rustix::process::setrlimit(resource, Rlimit { current: Some(most), maximum: Some(most) })
+    {
         log::warn!("event=sandbox_degraded part=\"limit of {what}\" error=\"{errno}\"");
     }
 }

@@ -1,5 +1,5 @@
-//! A model that runs in its own process, seen as an engine. When the process dies or hangs, that is an error of the frames it had;
-//! it is started again, later and later while it keeps dying.
+//! A model that runs in its own process, seen as an engine. When the process dies or hangs, that is an error
+//! of the frames it had; it is started again, later and later while it keeps dying.
 
 use super::channel::{Channel, Missing};
 use super::live::{Live, Recipe};
@@ -26,8 +26,8 @@ const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 const RUN_TOLERANCE: u32 = 10;
 /// and so long in any case: the machine may be busy with something else.
 const LEAST_RUN_LIMIT: Duration = Duration::from_secs(5);
-/// Numbers that there is room for in an output whose size depends on the picture: 300 boxes of 80 classes, of 7 numbers each, six
-/// times over. Memory is taken only where something is written.
+/// Numbers that there is room for in an output whose size depends on the picture: 300 boxes of 80 classes, of
+/// 7 numbers each, six times over. Memory is taken only where something is written.
 const OPEN_OUTPUT_FLOATS: usize = 1 << 20;
 
 /// See the module.
@@ -63,7 +63,12 @@ enum Phase {
 
 impl ProcessEngine {
     /// Of a process that has compiled the model.
-    pub(super) fn new(recipe: Arc<Recipe>, verdict: Verdict, live: Arc<Live>, supervised: bool) -> ProcessEngine {
+    pub(super) fn new(
+        recipe: Arc<Recipe>,
+        verdict: Verdict,
+        live: Arc<Live>,
+        supervised: bool,
+    ) -> ProcessEngine {
         let phase = Phase::Live(live);
         let state = State { phase, generation: 0, since: Instant::now(), failures: 0, why: String::new() };
         let longest_us = AtomicU64::new(0);
@@ -101,7 +106,11 @@ impl Engine for ProcessEngine {
         &self.0.verdict.output_shapes
     }
     fn weights_bytes(&self) -> usize {
-        self.0.verdict.weights_floats.saturating_mul(size_of::<f32>()).saturating_add(self.0.verdict.foreign_bytes)
+        self.0
+            .verdict
+            .weights_floats
+            .saturating_mul(size_of::<f32>())
+            .saturating_add(self.0.verdict.foreign_bytes)
     }
     fn arena_bytes(&self) -> usize {
         self.0.verdict.arena_bytes
@@ -120,8 +129,8 @@ impl Engine for ProcessEngine {
 impl Drop for Shared {
     fn drop(&mut self) {
         let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
-        // What never ran for anybody belongs to a load, which leaves nothing behind. Others may go on the event loop, which waits
-        // for nobody: they are killed, and reaped in the background.
+        // What never ran for anybody belongs to a load, which leaves nothing behind. Others may go on the
+        // event loop, which waits for nobody: they are killed, and reaped in the background.
         if let Phase::Live(live) = &state.phase
             && (!self.supervised || *self.longest_us.get_mut() == 0)
         {
@@ -143,7 +152,8 @@ impl Shared {
             Phase::Live(live) => return Ok((state.generation, live.clone())),
             Phase::Resting(until) if self.supervised && *until <= Instant::now() => {
                 let shared = self.clone();
-                let thread = std::thread::Builder::new().name("model-restart".into()).spawn(move || shared.restart());
+                let thread =
+                    std::thread::Builder::new().name("model-restart".into()).spawn(move || shared.restart());
                 state.phase = match thread {
                     Ok(_) => Phase::Starting,
                     Err(_) => Phase::Resting(Instant::now() + LONGEST_REST),
@@ -160,13 +170,20 @@ impl Shared {
                 == (&self.verdict.output_shapes, self.verdict.input_floats, self.verdict.frames);
             match same {
                 true => Ok(live),
-                false => Err(Error::new(Kind::ModelArtefact, "the model's process made something else of the model")),
+                false => Err(Error::new(
+                    Kind::ModelArtefact,
+                    "the model's process made something else of the model",
+                )),
             }
         });
         let mut state = self.lock();
         match loaded {
             Ok(live) => {
-                log::warn!("event=model_process_restarted model={:?} failures={}", self.recipe.about(), state.failures);
+                log::warn!(
+                    "event=model_process_restarted model={:?} failures={}",
+                    self.recipe.about(),
+                    state.failures
+                );
                 state.generation += 1;
                 state.since = Instant::now();
                 state.phase = Phase::Live(Arc::new(live));
@@ -183,7 +200,8 @@ impl Shared {
     fn lost(&self, generation: u64, missing: Missing, limit: Duration) -> Error {
         let mut state = self.lock();
         if state.generation == generation && matches!(state.phase, Phase::Live(_)) {
-            state.failures = if state.since.elapsed() > STEADY { 1 } else { state.failures.saturating_add(1) };
+            state.failures =
+                if state.since.elapsed() > STEADY { 1 } else { state.failures.saturating_add(1) };
             let rest = rest(state.failures);
             let live = std::mem::replace(&mut state.phase, Phase::Resting(Instant::now() + rest));
             let Phase::Live(live) = live else { return Error::new(Kind::Inference, state.why.clone()) };
@@ -192,12 +210,17 @@ impl Shared {
                     let exit = live.ended().map_or_else(|| "ended".to_owned(), |exit| exit.to_string());
                     format!("the model's process ended early ({exit})")
                 }
-                Missing::Late => format!("the model took longer than {} s for a frame and was stopped", limit.as_secs()),
+                Missing::Late => {
+                    format!("the model took longer than {} s for a frame and was stopped", limit.as_secs())
+                }
                 Missing::Nonsense => "the model's process broke its protocol and was stopped".to_owned(),
             };
             live.kill();
             let (about, seconds) = (self.recipe.about(), rest.as_secs());
-            log::error!("event=model_process_lost model={about:?} reason=\"{}\" restart_in_s={seconds}", state.why);
+            log::error!(
+                "event=model_process_lost model={about:?} reason=\"{}\" restart_in_s={seconds}",
+                state.why
+            );
         }
         Error::new(Kind::Inference, state.why.clone())
     }
@@ -292,12 +315,15 @@ impl ProcessRun {
         let limit = shared.run_limit();
         let outputs = shared.verdict.output_shapes.len();
         self.link()?;
-        let Some(link) = &self.link else { return Err(Error::new(Kind::Inference, "the model's process cannot be reached")) };
+        let Some(link) = &self.link else {
+            return Err(Error::new(Kind::Inference, "the model's process cannot be reached"));
+        };
         let floats = self.expected.saturating_mul(shared.verdict.input_floats);
         let input = self.input.get(..floats).unwrap_or_default();
         link.memory.write_all_at(as_bytes(input), 0).map_err(system("writing a model's input"))?;
         let (generation, start) = (link.generation, Instant::now());
-        let answer = link.channel.send(&order.write(), &[]).and_then(|()| link.channel.receive(Some(start + limit)));
+        let answer =
+            link.channel.send(&order.write(), &[]).and_then(|()| link.channel.receive(Some(start + limit)));
         let answer = answer.map_err(|missing| shared.lost(generation, missing, limit))?;
         let nonsense = || shared.lost(generation, Missing::Nonsense, limit);
         let Done { kept, lengths, shapes } = match RunWord::read(&answer.bytes) {
@@ -307,8 +333,10 @@ impl ProcessRun {
         };
         let took = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
         shared.longest_us.fetch_max(took.max(1), Ordering::Relaxed);
-        let bytes = lengths.iter().flatten().try_fold(0usize, |sum, length| sum.checked_add(length.checked_mul(4)?));
-        let whole = lengths.len() == self.expected && lengths.iter().all(|of_frame| of_frame.len() == outputs);
+        let bytes =
+            lengths.iter().flatten().try_fold(0usize, |sum, length| sum.checked_add(length.checked_mul(4)?));
+        let whole =
+            lengths.len() == self.expected && lengths.iter().all(|of_frame| of_frame.len() == outputs);
         if !whole || shapes.len() != outputs || bytes.is_none_or(|bytes| bytes > link.room_bytes) {
             return Err(nonsense());
         }
@@ -316,7 +344,9 @@ impl ProcessRun {
         for (kept, lengths) in self.outputs.iter_mut().zip(&lengths) {
             for (output, length) in kept.iter_mut().zip(lengths) {
                 output.resize(*length, 0.0);
-                link.memory.read_exact_at(as_bytes_mut(output), at).map_err(system("reading a model's output"))?;
+                link.memory
+                    .read_exact_at(as_bytes_mut(output), at)
+                    .map_err(system("reading a model's output"))?;
                 at += size_of_val(&**output) as u64;
             }
         }

@@ -1,9 +1,9 @@
 //! Starts a model's process. Unit tests, whose executable is not `weir`, run its body in a thread instead.
 
-#[cfg(not(test))]
-use crate::confine::Order;
-use crate::confine::{Exit, Process, Spawner};
 use crate::error::{Result, system};
+#[cfg(not(test))]
+use crate::sandbox::Order;
+use crate::sandbox::{Exit, Process, Spawner};
 use futures_lite::FutureExt as _;
 use std::os::fd::OwnedFd;
 use std::sync::OnceLock;
@@ -41,7 +41,8 @@ pub(super) struct Running(Option<Process>);
 /// Starts one that talks over `socket`. `about`: the model, for lines of the log.
 #[cfg(not(test))]
 pub(super) fn launch(about: &str, socket: OwnedFd) -> Result<Running> {
-    let nothing = std::fs::File::options().write(true).open("/dev/null").map_err(system("opening /dev/null"))?;
+    let nothing =
+        std::fs::File::options().write(true).open("/dev/null").map_err(system("opening /dev/null"))?;
     let order = Order {
         command: "model",
         about: format!("model={about:?}"),

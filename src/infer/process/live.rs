@@ -3,12 +3,12 @@
 use super::channel::{Channel, Missing};
 use super::launch::{self, Running};
 use super::words::{Order, Verdict, Word};
-use crate::confine::Exit;
 use crate::error::{Error, Kind, Result, system};
 use crate::infer::cnn::{self, Blueprint};
 use crate::infer::onnx::{open_beside, open_weights};
 use crate::infer::shared::{SharedFloats, fix_size, memory_file, seal};
 use crate::infer::{Engine, EngineChoice, Scores};
+use crate::sandbox::Exit;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
@@ -23,7 +23,8 @@ pub(super) type Judge<'a> = &'a dyn Fn(&[Vec<usize>]) -> Option<Scores>;
 /// How often somebody is asked whether the model is still wanted.
 const WANTED_INTERVAL: Duration = Duration::from_millis(200);
 
-/// What reading and compiling may write to beside the model itself: tract's tables and what its optimiser evaluates.
+/// What reading and compiling may write to beside the model itself: tract's tables and what its optimiser
+/// evaluates.
 const WORKING_BYTES: u64 = 512 << 20;
 /// The model itself, so many times: as it was read, as tract's tensors, and as tract packs them.
 const COPIES: u64 = 3;
@@ -78,7 +79,9 @@ pub(super) struct ModelFile {
 
 impl ModelFile {
     pub(super) fn open(path: &Path, max_bytes: u64) -> Result<ModelFile> {
-        let unreadable = |cause: std::io::Error| Error::new(Kind::ModelArtefact, "the weights cannot be read").because(cause);
+        let unreadable = |cause: std::io::Error| {
+            Error::new(Kind::ModelArtefact, "the weights cannot be read").because(cause)
+        };
         let (file, size) = open_weights(path, max_bytes, unreadable)?;
         Ok(ModelFile { path: path.to_owned(), file, size })
     }
@@ -93,10 +96,21 @@ impl Live {
     pub(super) fn start(file: &ModelFile, limits: &Limits) -> Result<Live> {
         let (channel, socket) = Channel::pair()?;
         let running = launch::launch(&file.about(), socket)?;
-        let memory_bytes = limits.budget_bytes.saturating_add(WORKING_BYTES).saturating_add(file.size.saturating_mul(COPIES));
-        let order = Order::Read { parent: std::process::id(), memory_bytes, budget_bytes: limits.budget_bytes, size: file.size };
-        let live =
-            Live { channel: Mutex::new(channel), running: Mutex::new(Some(running)), is_handed_over: AtomicBool::new(false) };
+        let memory_bytes = limits
+            .budget_bytes
+            .saturating_add(WORKING_BYTES)
+            .saturating_add(file.size.saturating_mul(COPIES));
+        let order = Order::Read {
+            parent: std::process::id(),
+            memory_bytes,
+            budget_bytes: limits.budget_bytes,
+            size: file.size,
+        };
+        let live = Live {
+            channel: Mutex::new(channel),
+            running: Mutex::new(Some(running)),
+            is_handed_over: AtomicBool::new(false),
+        };
         live.say(&order, Some(file.file.as_fd()));
         Ok(live)
     }
@@ -169,8 +183,9 @@ impl Live {
     fn obituary(&self) -> Error {
         let exit = self.ended();
         // An allocation that fails ends it so.
-        let aborted =
-            exit.is_some_and(|exit| matches!(exit, Exit::Signal(signal) if signal == rustix::process::Signal::ABORT.as_raw()));
+        let aborted = exit.is_some_and(
+            |exit| matches!(exit, Exit::Signal(signal) if signal == rustix::process::Signal::ABORT.as_raw()),
+        );
         let exit = exit.map_or_else(|| "ended".to_owned(), |exit| exit.to_string());
         let kind = if aborted { Kind::Exhausted } else { Kind::ModelArtefact };
         Error::new(kind, format!("the process that read the model ended early ({exit})"))
@@ -188,8 +203,8 @@ impl Live {
         }
     }
 
-    /// Its verdict, and the sealed memory with weights and document where there is any. `scores` is asked the first time; after that
-    /// the recipe knows.
+    /// Its verdict, and the sealed memory with weights and document where there is any. `scores` is asked the
+    /// first time; after that the recipe knows.
     pub(super) fn compile(
         &self,
         recipe: &mut Recipe,
@@ -200,21 +215,29 @@ impl Live {
         let Request { width, height, engine } = recipe.request;
         let limits = recipe.limits;
         self.say(&Order::Compile { width, height, engine, threads: recipe.threads }, None);
-        let Word::Shapes(shapes) = self.hear(&recipe.file, &limits, deadline, wanted)? else { return Err(broke_protocol()) };
+        let Word::Shapes(shapes) = self.hear(&recipe.file, &limits, deadline, wanted)? else {
+            return Err(broke_protocol());
+        };
         if let Some(scores) = scores {
             recipe.scores = shapes.as_deref().and_then(scores);
         }
         self.say(&Order::Scores(recipe.scores), None);
-        let Word::Compiled(verdict) = self.hear(&recipe.file, &limits, deadline, wanted)? else { return Err(broke_protocol()) };
+        let Word::Compiled(verdict) = self.hear(&recipe.file, &limits, deadline, wanted)? else {
+            return Err(broke_protocol());
+        };
         recipe.limits.allow(&verdict)?;
         if !verdict.ours {
             return Ok((verdict, None));
         }
         let weights_bytes = (verdict.weights_floats as u64).saturating_mul(size_of::<f32>() as u64);
-        let memory = memory_file(weights_bytes.saturating_add(verdict.document_bytes as u64).max(size_of::<f32>() as u64))?;
+        let memory = memory_file(
+            weights_bytes.saturating_add(verdict.document_bytes as u64).max(size_of::<f32>() as u64),
+        )?;
         fix_size(&memory)?;
         self.say(&Order::Room, Some(memory.as_fd()));
-        let Word::Written = self.hear(&recipe.file, &limits, deadline, wanted)? else { return Err(broke_protocol()) };
+        let Word::Written = self.hear(&recipe.file, &limits, deadline, wanted)? else {
+            return Err(broke_protocol());
+        };
         seal(&memory)?;
         self.say(&Order::Sealed, None);
         Ok((verdict, Some(memory)))
@@ -226,7 +249,8 @@ pub(crate) fn within_budget(bytes: u64, budget_bytes: u64) -> Result<()> {
     if bytes <= budget_bytes {
         return Ok(());
     }
-    let message = format!("the model needs {} MiB, more than the {} MiB allowed", bytes >> 20, budget_bytes >> 20);
+    let message =
+        format!("the model needs {} MiB, more than the {} MiB allowed", bytes >> 20, budget_bytes >> 20);
     Err(Error::new(Kind::Exhausted, message))
 }
 
@@ -234,13 +258,16 @@ impl Limits {
     /// Before any of it is allocated.
     fn allow(&self, verdict: &Verdict) -> Result<()> {
         let weights = verdict.weights_floats.saturating_mul(size_of::<f32>());
-        let bytes = [weights, verdict.foreign_bytes, verdict.arena_bytes].into_iter().fold(0usize, usize::saturating_add);
+        let bytes = [weights, verdict.foreign_bytes, verdict.arena_bytes]
+            .into_iter()
+            .fold(0usize, usize::saturating_add);
         within_budget(bytes as u64, self.budget_bytes)
     }
 }
 
 impl Recipe {
-    /// Our own engine, in this process, from a document that may hold anything and weights that can change no more.
+    /// Our own engine, in this process, from a document that may hold anything and weights that can change no
+    /// more.
     pub(super) fn own_engine(&self, verdict: &Verdict, memory: &OwnedFd) -> Result<Arc<dyn Engine>> {
         let mut document = vec![0; verdict.document_bytes];
         let at = (verdict.weights_floats as u64).saturating_mul(size_of::<f32>() as u64);
@@ -251,7 +278,10 @@ impl Recipe {
         let size = blueprint.size()?;
         let planes = self.request.width.saturating_mul(self.request.height).saturating_mul(3);
         if size.input_floats != planes || size.weights_floats != verdict.weights_floats {
-            return Err(Error::new(Kind::ModelArtefact, "the model process made a plan for another input or other weights"));
+            return Err(Error::new(
+                Kind::ModelArtefact,
+                "the model process made a plan for another input or other weights",
+            ));
         }
         let bytes = size.weights_floats.saturating_mul(size_of::<f32>()).saturating_add(size.arena_bytes);
         within_budget(bytes as u64, self.limits.budget_bytes)?;
@@ -272,7 +302,9 @@ impl Recipe {
     pub(super) fn load(&self) -> Result<(Verdict, Live)> {
         let deadline = Instant::now() + self.limits.timeout;
         let live = Live::start(&self.file, &self.limits)?;
-        let Word::Described(_) = live.hear(&self.file, &self.limits, deadline, &|| Ok(()))? else { return Err(broke_protocol()) };
+        let Word::Described(_) = live.hear(&self.file, &self.limits, deadline, &|| Ok(()))? else {
+            return Err(broke_protocol());
+        };
         let file = ModelFile {
             path: self.file.path.clone(),
             file: self.file.file.try_clone().map_err(system("using a model again"))?,

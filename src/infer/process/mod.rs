@@ -12,9 +12,10 @@
 //!   Open + socket, memory      ──────▶        runs it: the test run, and every run of what only tract can run
 //! ```
 //!
-//! No code of a third party's engine works in the service: parsing, optimising and the test run happen over there. What comes
-//! back is our own plan (`cnn::Blueprint`: a graph that is checked, weights that can change no more), or a clear error. A model
-//! that only tract can run stays where it is; [`engine`] feeds it, and starts it again when it dies.
+//! No code of a third party's engine works in the service: parsing, optimising and the test run happen over
+//! there. What comes back is our own plan (`cnn::Blueprint`: a graph that is checked, weights that can change
+//! no more), or a clear error. A model that only tract can run stays where it is; [`engine`] feeds it, and
+//! starts it again when it dies.
 
 mod channel;
 mod child;

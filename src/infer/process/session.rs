@@ -50,12 +50,19 @@ impl Drop for Closing {
 }
 
 impl<'a> Session<'a> {
-    /// Starts a process and has it read the file. `wanted` is asked now and then; when it fails, so does this. Blocks.
-    pub(crate) fn open(weights: &Path, limits: Limits, wanted: &'a dyn Fn() -> Result<()>) -> Result<Session<'a>> {
+    /// Starts a process and has it read the file. `wanted` is asked now and then; when it fails, so does
+    /// this. Blocks.
+    pub(crate) fn open(
+        weights: &Path,
+        limits: Limits,
+        wanted: &'a dyn Fn() -> Result<()>,
+    ) -> Result<Session<'a>> {
         let file = ModelFile::open(weights, limits.max_file_bytes)?;
         let deadline = Instant::now() + limits.timeout;
         let live = Closing(Arc::new(Live::start(&file, &limits)?));
-        let Word::Described(description) = live.0.hear(&file, &limits, deadline, wanted)? else { return Err(broke_protocol()) };
+        let Word::Described(description) = live.0.hear(&file, &limits, deadline, wanted)? else {
+            return Err(broke_protocol());
+        };
         Ok(Session { file, limits, live, description, wanted })
     }
 
@@ -73,7 +80,8 @@ impl<'a> Session<'a> {
         let (verdict, memory) = live.0.compile(&mut recipe, Some(scores), deadline, wanted)?;
         let recipe = Arc::new(recipe);
         let Some(memory) = memory.filter(|_| verdict.document_bytes > 0) else {
-            let engine: Arc<dyn Engine> = Arc::new(ProcessEngine::new(recipe, verdict, live.hand_over(), true));
+            let engine: Arc<dyn Engine> =
+                Arc::new(ProcessEngine::new(recipe, verdict, live.hand_over(), true));
             return Ok(Loaded { trial: engine.clone(), engine });
         };
         let engine = recipe.own_engine(&verdict, &memory)?;

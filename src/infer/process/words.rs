@@ -1,5 +1,5 @@
-//! What the service and a model's process say to each other. Neither believes the other: what is short, long or out of range is no
-//! message.
+//! What the service and a model's process say to each other. Neither believes the other: what is short, long
+//! or out of range is no message.
 
 use crate::bytes::{Reader, Writer};
 use crate::error::{Error, Kind};
@@ -134,7 +134,9 @@ fn write_engine(out: &mut Writer, engine: EngineChoice) {
 }
 
 fn read_engine(reader: &mut Reader<'_>) -> Option<EngineChoice> {
-    [EngineChoice::Auto, EngineChoice::Cnn, EngineChoice::Tract, EngineChoice::TensorRt].get(usize::from(reader.u8()?)).copied()
+    [EngineChoice::Auto, EngineChoice::Cnn, EngineChoice::Tract, EngineChoice::TensorRt]
+        .get(usize::from(reader.u8()?))
+        .copied()
 }
 
 impl Order {
@@ -207,7 +209,8 @@ impl Order {
 }
 
 /// Kinds that a model's process may tell; anything else is its first.
-const KINDS: [Kind; 5] = [Kind::ModelArtefact, Kind::Exhausted, Kind::Inference, Kind::Configuration, Kind::System];
+const KINDS: [Kind; 5] =
+    [Kind::ModelArtefact, Kind::Exhausted, Kind::Inference, Kind::Configuration, Kind::System];
 
 fn write_error(out: &mut Writer, error: &Error) {
     let kind = KINDS.iter().position(|kind| *kind == error.kind()).unwrap_or(0);
@@ -217,7 +220,8 @@ fn write_error(out: &mut Writer, error: &Error) {
 
 fn read_error(reader: &mut Reader<'_>) -> Option<Error> {
     let kind = *KINDS.get(usize::from(reader.u8()?))?;
-    let one_line = |text: &str| text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect::<String>();
+    let one_line =
+        |text: &str| text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect::<String>();
     let (message, cause) = (one_line(reader.text(MAX_TEXT_BYTES)?), one_line(reader.text(MAX_TEXT_BYTES)?));
     let error = Error::new(kind, message);
     Some(if cause.is_empty() { error } else { error.because(cause) })
@@ -249,7 +253,10 @@ impl Word {
             }
             Word::Compiled(verdict) => {
                 out.u8(5).bool(verdict.ours).size(verdict.weights_floats).size(verdict.document_bytes);
-                out.size(verdict.foreign_bytes).size(verdict.arena_bytes).size(verdict.frames).size(verdict.input_floats);
+                out.size(verdict.foreign_bytes)
+                    .size(verdict.arena_bytes)
+                    .size(verdict.frames)
+                    .size(verdict.input_floats);
                 write_shapes(&mut out, &verdict.output_shapes);
             }
             Word::Written => {
@@ -382,8 +389,13 @@ mod tests {
             output_shapes: vec![vec![1, 84, 8400], vec![0, 7]],
         };
         let failed = Error::new(Kind::Exhausted, "too\nmuch").because("of it");
-        for word in [Word::Failed(failed), Word::Wants("a/b".into()), Word::Shapes(None), Word::Compiled(verdict), Word::Written]
-        {
+        for word in [
+            Word::Failed(failed),
+            Word::Wants("a/b".into()),
+            Word::Shapes(None),
+            Word::Compiled(verdict),
+            Word::Written,
+        ] {
             let bytes = word.write();
             let read = Word::read(&bytes).unwrap();
             assert_eq!(format!("{read:?}").replace("too much", "too\\nmuch"), format!("{word:?}"));
@@ -394,7 +406,8 @@ mod tests {
 
     #[test]
     fn answers_of_runs_survive() {
-        let done = Done { kept: Some(vec![1, 2]), lengths: vec![vec![3, 4]], shapes: vec![None, Some(vec![4])] };
+        let done =
+            Done { kept: Some(vec![1, 2]), lengths: vec![vec![3, 4]], shapes: vec![None, Some(vec![4])] };
         let bytes = RunWord::Done(done.clone()).write();
         let Some(RunWord::Done(read)) = RunWord::read(&bytes) else { panic!("no answer") };
         assert_eq!(read, done);

@@ -19,7 +19,11 @@ const ROWS: &[Row] = &[
     Row { prefix: "yolov8", suffix: "-640", sizes: &[("n", 3), ("s", 6), ("m", 8), ("l", 7), ("x", 5)] },
     Row { prefix: "yolov8", suffix: "-1280", sizes: &[("n", 9), ("s", 10), ("m", 11), ("l", 12), ("x", 13)] },
     Row { prefix: "yolo-nas-", suffix: "-640", sizes: &[("s", 14), ("m", 15), ("l", 16)] },
-    Row { prefix: "yolov10", suffix: "-640", sizes: &[("n", 19), ("s", 20), ("m", 21), ("b", 22), ("l", 23), ("x", 24)] },
+    Row {
+        prefix: "yolov10",
+        suffix: "-640",
+        sizes: &[("n", 19), ("s", 20), ("m", 21), ("b", 22), ("l", 23), ("x", 24)],
+    },
     Row { prefix: "yolov11", suffix: "-640", sizes: YOLOV11 },
     Row { prefix: "yolo11", suffix: "-640", sizes: YOLOV11 },
     Row { prefix: "yolov11", suffix: "-1280", sizes: YOLOV11_1280 },
@@ -30,7 +34,15 @@ const ROWS: &[Row] = &[
         prefix: "rfdetr-",
         suffix: "",
         // `large` was 37 before the reference's newest versions.
-        sizes: &[("base", 36), ("large", 37), ("nano", 38), ("small", 39), ("medium", 40), ("xlarge", 47), ("2xlarge", 48)],
+        sizes: &[
+            ("base", 36),
+            ("large", 37),
+            ("nano", 38),
+            ("small", 39),
+            ("medium", 40),
+            ("xlarge", 47),
+            ("2xlarge", 48),
+        ],
     },
 ];
 

@@ -1,10 +1,10 @@
 //! From files to a model that runs.
 
 use super::environment::Environment;
-use super::flight::Watch;
+use super::in_flight::Watch;
 use super::names::{self, Names};
 use super::told::Told;
-use super::{Progress, Settings, Stage};
+use super::{Progress, RegistrySettings, Stage};
 use crate::error::{Error, Kind, Result};
 use crate::infer::engine::{self, Options};
 use crate::infer::family::recognise::{self, Recognised};
@@ -16,7 +16,8 @@ use crate::infer::process::{Limits, Loaded, Session};
 use crate::infer::{Engine, workbench};
 use std::path::PathBuf;
 
-/// A graph with an open batch dimension was exported for sides that are multiples of this; the reference pads to it.
+/// A graph with an open batch dimension was exported for sides that are multiples of this; the reference pads
+/// to it.
 const DYNAMIC_SIDE_MULTIPLE: usize = 32;
 
 /// What a model is made from.
@@ -49,13 +50,19 @@ fn artefact(message: impl Into<String>) -> Error {
 }
 
 /// Reads, checks, compiles and tries out. Blocks for seconds.
-pub(super) fn assemble(artefacts: Artefacts, settings: &Settings, watch: &dyn Watch) -> Result<Assembled> {
+pub(super) fn assemble(
+    artefacts: Artefacts,
+    settings: &RegistrySettings,
+    watch: &dyn Watch,
+) -> Result<Assembled> {
     let stage = |stage| watch.report(Progress { stage, bytes: 0, total: None });
     stage(Stage::Compiling)?;
     let Artefacts { id, weights, model_type, environment, classes, told } = artefacts;
     let known_family = match &model_type {
         None => None,
-        Some(name) => Some(Family::of_model_type(name).ok_or_else(|| unknown_model_type("object-detection", name))?),
+        Some(name) => {
+            Some(Family::of_model_type(name).ok_or_else(|| unknown_model_type("object-detection", name))?)
+        }
     };
 
     let limits = Limits {
@@ -78,13 +85,19 @@ pub(super) fn assemble(artefacts: Artefacts, settings: &Settings, watch: &dyn Wa
     let (width, height) = (padded(rule.width), padded(rule.height));
 
     let listed = classes.filter(|names| !names.is_empty()).or(environment.class_map).and_then(Names::of_list);
-    let names = listed.or_else(|| names::METADATA_KEYS.iter().find_map(|key| Names::of_metadata(graph.metadata(key)?)));
+    let names = listed
+        .or_else(|| names::METADATA_KEYS.iter().find_map(|key| Names::of_metadata(graph.metadata(key)?)));
     let counts = names.as_ref().map(Names::counts).unwrap_or_default();
     let hints = recognise::Hints::of_graph(&graph, counts, (width, height));
 
     let family_of = |shapes: &[Vec<usize>]| match told.family.or(known_family) {
-        Some(family) if told.family.is_some() => Ok(Recognised { family, why: String::from("told by its owner") }),
-        Some(family) => Ok(Recognised { family, why: format!("model type {}", model_type.as_deref().unwrap_or_default()) }),
+        Some(family) if told.family.is_some() => {
+            Ok(Recognised { family, why: String::from("told by its owner") })
+        }
+        Some(family) => Ok(Recognised {
+            family,
+            why: format!("model type {}", model_type.as_deref().unwrap_or_default()),
+        }),
         None => recognise::family(shapes, &hints),
     };
 
@@ -106,7 +119,15 @@ pub(super) fn assemble(artefacts: Artefacts, settings: &Settings, watch: &dyn Wa
     let scale = told.input.unwrap_or_else(|| family.scale(of_api));
     let scale = if input.bytes { scale.of_bytes() } else { scale };
     let fill = Fill { width, height, scale };
-    let mut model = Model::new(Parts { id, rule, fill, classes, family, recognised: !of_api && told.family.is_none(), engine });
+    let mut model = Model::new(Parts {
+        id,
+        rule,
+        fill,
+        classes,
+        family,
+        recognised: !of_api && told.family.is_none(),
+        engine,
+    });
     // What a graph looks like is only known when it has been run.
     if settings.validate || model.is_recognised() {
         stage(Stage::Validating)?;
@@ -118,10 +139,12 @@ pub(super) fn assemble(artefacts: Artefacts, settings: &Settings, watch: &dyn Wa
     Ok(Assembled { model, why })
 }
 
-/// `imgsz` of Ultralytics' metadata, `[height, width]` or one side: width and height for a graph that leaves them open.
+/// `imgsz` of Ultralytics' metadata, `[height, width]` or one side: width and height for a graph that leaves
+/// them open.
 fn imgsz(graph: &Description) -> Option<(u32, u32)> {
     let text = graph.metadata("imgsz")?;
-    let sides = text.trim_matches(['[', ']', '(', ')', ' ']).split(',').filter(|side| !side.trim().is_empty());
+    let sides =
+        text.trim_matches(['[', ']', '(', ')', ' ']).split(',').filter(|side| !side.trim().is_empty());
     let sides: Vec<u32> = sides.map(|side| side.trim().parse().ok()).collect::<Option<_>>()?;
     let (height, width) = match sides[..] {
         [side] => (side, side),
@@ -133,16 +156,23 @@ fn imgsz(graph: &Description) -> Option<(u32, u32)> {
 }
 
 /// The name of each class that the outputs may tell.
-fn class_names(names: Option<Names>, family: Family, shapes: &[Vec<usize>], why: &str) -> Result<Vec<String>> {
+fn class_names(
+    names: Option<Names>,
+    family: Family,
+    shapes: &[Vec<usize>],
+    why: &str,
+) -> Result<Vec<String>> {
     let told = family.classes(shapes);
-    let told = told.ok_or_else(|| artefact(format!("outputs of shapes {shapes:?} are not of {}", family.name())))?;
+    let told =
+        told.ok_or_else(|| artefact(format!("outputs of shapes {shapes:?} are not of {}", family.name())))?;
     let Some(names) = names else {
         let classes = match told {
             Classes::Exactly(count) => format!(" of {count} classes"),
             Classes::UpTo(count) => format!(" of up to {count} classes"),
             Classes::Untold => String::new(),
         };
-        let message = format!("it looks like {}{classes} ({why}), but the model has no class names", family.name());
+        let message =
+            format!("it looks like {}{classes} ({why}), but the model has no class names", family.name());
         return Err(artefact(message));
     };
     match told {
@@ -156,17 +186,26 @@ fn class_names(names: Option<Names>, family: Family, shapes: &[Vec<usize>], why:
 
 /// The error for a model type nobody knows, in the words of the reference.
 pub(super) fn unknown_model_type(task: &str, model_type: &str) -> Error {
-    Error::new(Kind::UnknownModelType, format!("('{}', '{}')", task.escape_debug(), model_type.escape_debug()))
+    Error::new(
+        Kind::UnknownModelType,
+        format!("('{}', '{}')", task.escape_debug(), model_type.escape_debug()),
+    )
 }
 
 /// Runs the model once on noise, and compares its outputs with its names.
 fn validate(model: &mut Model, trial: &dyn Engine) -> Result<Option<&'static str>> {
     let shapes = model.engine().output_shapes();
     let found = model.family().classes(shapes);
-    let found = found.ok_or_else(|| artefact(format!("outputs of shapes {shapes:?} are not of {}", model.family_name())))?;
+    let found = found.ok_or_else(|| {
+        artefact(format!("outputs of shapes {shapes:?} are not of {}", model.family_name()))
+    })?;
     if !found.fit(model.classes().len()) {
-        return Err(artefact(format!("the outputs hold {found:?} classes, but there are {} names", model.classes().len())));
+        return Err(artefact(format!(
+            "the outputs hold {found:?} classes, but there are {} names",
+            model.classes().len()
+        )));
     }
-    workbench::try_out(model, trial)
-        .map_err(|cause| artefact(format!("the model failed its test run: {}", cause.message())).because(cause))
+    workbench::try_out(model, trial).map_err(|cause| {
+        artefact(format!("the model failed its test run: {}", cause.message())).because(cause)
+    })
 }

@@ -8,8 +8,8 @@
 //! <cache>/_file_locks/<dataset>-<version>.lock   held while a model is fetched; its text lists what was written ([`Written`])
 //! ```
 //!
-//! A folder may have been copied here by hand, or hold notes: nothing is removed or replaced but files that a download of ours
-//! wrote and nobody has touched since.
+//! A folder may have been copied here by hand, or hold notes: nothing is removed or replaced but files that a
+//! download of ours wrote and nobody has touched since.
 
 use super::assemble::Artefacts;
 use super::document::{self, Look, MAX_DOCUMENT_BYTES};
@@ -66,9 +66,13 @@ pub(super) fn read(folder: &Path, id: String) -> Result<Artefacts> {
         }
     };
     let told = optional(folder, told::FILE)?.map_or(Ok(Told::default()), |bytes| Told::parse(&bytes))?;
-    let classes = optional(folder, CLASS_NAMES)?.map(|bytes| names::of_lines(&String::from_utf8_lossy(&bytes)));
+    let classes =
+        optional(folder, CLASS_NAMES)?.map(|bytes| names::of_lines(&String::from_utf8_lossy(&bytes)));
     let first = weights_name(model_type.as_deref().unwrap_or_default());
-    let weights = [first, WEIGHTS, YOLOV5_WEIGHTS].map(|name| folder.join(name)).into_iter().find(|path| path.is_file());
+    let weights = [first, WEIGHTS, YOLOV5_WEIGHTS]
+        .map(|name| folder.join(name))
+        .into_iter()
+        .find(|path| path.is_file());
     let weights = weights.ok_or_else(|| artefact(format!("{WEIGHTS} is missing")))?;
     Ok(Artefacts { id, weights, model_type, environment, classes, told })
 }
@@ -97,8 +101,9 @@ fn optional(folder: &Path, name: &str) -> Result<Option<Vec<u8>>> {
     Ok(Some(bytes))
 }
 
-/// A model on its way into the cache: a folder beside its place, moved there when everything is in it. Removed when dropped
-/// before. Whoever makes one holds the version's lock, so what a dead process left can be cleared away.
+/// A model on its way into the cache: a folder beside its place, moved there when everything is in it.
+/// Removed when dropped before. Whoever makes one holds the version's lock, so what a dead process left can
+/// be cleared away.
 pub(super) struct Partial {
     folder: PathBuf,
     target: PathBuf,
@@ -136,17 +141,22 @@ impl Partial {
         &self.folder
     }
 
-    /// Everything is there, `last` is the last file written: moves the files to their place, and notes in `lock` which they are.
-    /// What stands in their way and is not ours is set aside.
+    /// Everything is there, `last` is the last file written: moves the files to their place, and notes in
+    /// `lock` which they are. What stands in their way and is not ours is set aside.
     pub(super) fn keep(self, last: &File, lock: &Lock) -> Result<()> {
         let refused = |error| unwritable(&self.target, error);
         last.sync_all().map_err(refused)?;
         File::open(&self.folder).and_then(|folder| folder.sync_all()).map_err(refused)?;
         let old = Written::read(lock);
         let names = files_of(&self.folder).map_err(refused)?;
-        let new = names.iter().map(|name| Some((name.clone(), fingerprint(&self.folder.join(name))?))).collect::<Option<_>>();
-        let new = Written(new.ok_or_else(|| Error::new(Kind::System, "cannot read what was just downloaded"))?);
-        // Noted before it is done: a process that dies between the two leaves files that do not match, which are nobody's to remove.
+        let new = names
+            .iter()
+            .map(|name| Some((name.clone(), fingerprint(&self.folder.join(name))?)))
+            .collect::<Option<_>>();
+        let new =
+            Written(new.ok_or_else(|| Error::new(Kind::System, "cannot read what was just downloaded"))?);
+        // Noted before it is done: a process that dies between the two leaves files that do not match, which
+        // are nobody's to remove.
         new.write(lock)?;
         if self.target.symlink_metadata().is_err() {
             std::fs::rename(&self.folder, &self.target).map_err(refused)?;
@@ -192,7 +202,11 @@ fn set_aside(path: &Path) -> Result<()> {
         let other = PathBuf::from(name);
         if other.symlink_metadata().is_err() {
             std::fs::rename(path, &other).map_err(|error| unwritable(path, error))?;
-            log::warn!("model_cache file={} set_aside={} reason=\"it was not written by weir\"", path.display(), other.display());
+            log::warn!(
+                "model_cache file={} set_aside={} reason=\"it was not written by weir\"",
+                path.display(),
+                other.display()
+            );
             return Ok(());
         }
     }
@@ -239,13 +253,16 @@ impl Written {
     }
 
     fn write(&self, lock: &Lock) -> Result<()> {
-        let line = |(name, (length, checksum)): &(String, Fingerprint)| format!("{length} {checksum:08x} {name}\n");
+        let line =
+            |(name, (length, checksum)): &(String, Fingerprint)| format!("{length} {checksum:08x} {name}\n");
         lock.note(&self.0.iter().map(line).collect::<String>())
     }
 
     /// Whether the file of that name is as it was written.
     fn holds(&self, folder: &Path, name: &str) -> bool {
-        self.0.iter().any(|(known, written)| known == name && fingerprint(&folder.join(name)) == Some(*written))
+        self.0
+            .iter()
+            .any(|(known, written)| known == name && fingerprint(&folder.join(name)) == Some(*written))
     }
 
     /// Whether the folder's model is that download, untouched: all four kinds of file that make one.
@@ -256,7 +273,8 @@ impl Written {
     }
 }
 
-/// Throws a download away that cannot be loaded, so that the next request fetches it anew. What else lies in the folder stays.
+/// Throws a download away that cannot be loaded, so that the next request fetches it anew. What else lies in
+/// the folder stays.
 pub(super) fn discard(folder: &Path, lock: &Lock) {
     let written = Written::read(lock);
     for (name, _) in &written.0 {

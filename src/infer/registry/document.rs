@@ -2,7 +2,8 @@
 
 use miniserde::json::{Number, Object, Value};
 
-/// Largest JSON document from the API or the cache, bytes. Real ones have a few KiB; class lists of thousands of names fit.
+/// Largest JSON document from the API or the cache, bytes. Real ones have a few KiB; class lists of thousands
+/// of names fit.
 pub(super) const MAX_DOCUMENT_BYTES: u64 = 4 << 20;
 
 /// Parses a document; `None` for what is no JSON. Does not recurse.

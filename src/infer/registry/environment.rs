@@ -1,7 +1,7 @@
 //! `environment.json`: how a model wants its pictures, and its class names. docs/roboflow.md §6.2 and §6.3.
 
 use super::document::{self, Look};
-use super::settings::Settings;
+use super::settings::RegistrySettings;
 use crate::error::{Error, Kind, Result};
 use crate::geometry::{Contrast, Fit, InputRule, StaticCrop};
 use crate::infer::onnx::MAX_INPUT_SIDE;
@@ -43,12 +43,14 @@ impl Environment {
         if root.member("RESOLUTION").and_then(Look::number).is_some_and(|side| side > MAX_RFDETR_RESOLUTION) {
             return Err(artefact(format!("RESOLUTION is above {MAX_RFDETR_RESOLUTION}")));
         }
-        let given = root.member("PREPROCESSING").ok_or_else(|| artefact("environment.json has no PREPROCESSING"))?;
+        let given =
+            root.member("PREPROCESSING").ok_or_else(|| artefact("environment.json has no PREPROCESSING"))?;
         let parsed;
         let preprocessing = match given.text() {
             None => given,
             Some(text) => {
-                parsed = document::parse(text.as_bytes()).ok_or_else(|| artefact("PREPROCESSING is not JSON"))?;
+                parsed =
+                    document::parse(text.as_bytes()).ok_or_else(|| artefact("PREPROCESSING is not JSON"))?;
                 &parsed
             }
         };
@@ -60,7 +62,8 @@ impl Environment {
     }
 
     fn of_preprocessing(root: &Value) -> Result<Environment> {
-        let enabled = |key: &str| root.member(key).filter(|part| part.member("enabled").is_some_and(Look::is_true));
+        let enabled =
+            |key: &str| root.member(key).filter(|part| part.member("enabled").is_some_and(Look::is_true));
         let resize = root.member("resize");
         let format = resize.and_then(|resize| resize.member("format")).and_then(Look::text);
         let side = |key: &str| {
@@ -70,7 +73,9 @@ impl Environment {
         let crop = enabled("static-crop").map(|crop| {
             let edge = |key: &str| crop.member(key).and_then(Look::number).map(|percent| percent as f32);
             match (edge("x_min"), edge("x_max"), edge("y_min"), edge("y_max")) {
-                (Some(x_min), Some(x_max), Some(y_min), Some(y_max)) => Ok(StaticCrop { x_min, x_max, y_min, y_max }),
+                (Some(x_min), Some(x_max), Some(y_min), Some(y_max)) => {
+                    Ok(StaticCrop { x_min, x_max, y_min, y_max })
+                }
                 _ => Err(artefact("static-crop lacks an edge")),
             }
         });
@@ -79,7 +84,9 @@ impl Environment {
             size: side("width").zip(side("height")),
             crop: crop.transpose()?,
             grayscale: enabled("grayscale").is_some(),
-            contrast: enabled("contrast").and_then(|contrast| contrast.member("type")?.text()).and_then(contrast_of),
+            contrast: enabled("contrast")
+                .and_then(|contrast| contrast.member("type")?.text())
+                .and_then(contrast_of),
             class_map: None,
         })
     }
@@ -90,7 +97,12 @@ impl Environment {
     }
 
     /// The rule for an input of this size; `None` where the graph leaves the axis open.
-    pub(super) fn rule(&self, width: Option<u32>, height: Option<u32>, settings: &Settings) -> InputRule {
+    pub(super) fn rule(
+        &self,
+        width: Option<u32>,
+        height: Option<u32>,
+        settings: &RegistrySettings,
+    ) -> InputRule {
         let (given_width, given_height) = self.size.unwrap_or((DEFAULT_SIDE, DEFAULT_SIDE));
         InputRule {
             width: width.unwrap_or(given_width),
@@ -103,7 +115,8 @@ impl Environment {
     }
 }
 
-/// `resize.format`; the unknown ones are stretched, the ones the reference does not implement get black edges.
+/// `resize.format`; the unknown ones are stretched, the ones the reference does not implement get black
+/// edges.
 fn fit_of(format: &str) -> Fit {
     match format {
         "Fit (white edges) in" => Fit::Letterbox { fill: 255 },
@@ -139,7 +152,7 @@ mod tests {
     }
 
     fn rule(preprocessing: &str) -> InputRule {
-        parse(preprocessing).unwrap().rule(None, None, &Settings::default())
+        parse(preprocessing).unwrap().rule(None, None, &RegistrySettings::default())
     }
 
     #[test]
@@ -163,8 +176,8 @@ mod tests {
     fn the_graph_decides_the_size_then_the_environment_then_640() {
         let environment = parse(r#"{"resize": {"width": 416, "height": "320"}}"#).unwrap();
         let sides = |rule: InputRule| (rule.width, rule.height);
-        assert_eq!(sides(environment.rule(None, None, &Settings::default())), (416, 320));
-        assert_eq!(sides(environment.rule(Some(96), Some(64), &Settings::default())), (96, 64));
+        assert_eq!(sides(environment.rule(None, None, &RegistrySettings::default())), (416, 320));
+        assert_eq!(sides(environment.rule(Some(96), Some(64), &RegistrySettings::default())), (96, 64));
         assert_eq!(sides(rule("{}")), (640, 640));
         assert_eq!(sides(rule(r#"{"resize": {"width": 1e12, "height": 10}}"#)), (640, 640));
     }
@@ -173,15 +186,22 @@ mod tests {
     fn preprocessing_may_be_a_text_and_parts_may_be_off() {
         let text = r#""{\"static-crop\": {\"enabled\": true, \"x_min\": 10, \"x_max\": 90, \"y_min\": 20, \"y_max\": 80}, \"grayscale\": {\"enabled\": true}, \"contrast\": {\"enabled\": true, \"type\": \"Adaptive Equalization\"}}""#;
         let environment = parse(text).unwrap();
-        let on = environment.rule(None, None, &Settings::default());
+        let on = environment.rule(None, None, &RegistrySettings::default());
         assert_eq!(on.crop, Some(StaticCrop { x_min: 10.0, x_max: 90.0, y_min: 20.0, y_max: 80.0 }));
         assert!(on.grayscale);
         assert_eq!(on.contrast, Some(Contrast::Adaptive));
-        let switches =
-            Settings { disable_static_crop: true, disable_grayscale: true, disable_contrast: true, ..Settings::default() };
+        let switches = RegistrySettings {
+            disable_static_crop: true,
+            disable_grayscale: true,
+            disable_contrast: true,
+            ..RegistrySettings::default()
+        };
         let off = environment.rule(None, None, &switches);
         assert_eq!((off.crop, off.grayscale, off.contrast), (None, false, None));
-        assert_eq!(rule(r#"{"grayscale": {"enabled": false}, "static-crop": {"enabled": false}}"#).crop, None);
+        assert_eq!(
+            rule(r#"{"grayscale": {"enabled": false}, "static-crop": {"enabled": false}}"#).crop,
+            None
+        );
     }
 
     #[test]

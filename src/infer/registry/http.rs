@@ -2,8 +2,8 @@
 //!
 //! URLs hold the key, so nothing in here puts a URL or a library's message about one into an error or a log.
 
-use super::flight::Watch;
-use super::{Progress, Settings, Stage};
+use super::in_flight::Watch;
+use super::{Progress, RegistrySettings, Stage};
 use crate::error::{Error, Kind, Result};
 use crate::outbound::{Fault, agent_parts};
 use std::io::{Read, Write};
@@ -24,7 +24,7 @@ const CHUNK_BYTES: usize = 256 << 10;
 /// The one client of the registry.
 pub(super) struct Client<'a> {
     agent: Agent,
-    settings: &'a Settings,
+    settings: &'a RegistrySettings,
     watch: &'a dyn Watch,
 }
 
@@ -45,7 +45,7 @@ struct Failure {
 
 impl<'a> Client<'a> {
     /// A client for one load.
-    pub(super) fn new(settings: &'a Settings, watch: &'a dyn Watch) -> Result<Client<'a>> {
+    pub(super) fn new(settings: &'a RegistrySettings, watch: &'a dyn Watch) -> Result<Client<'a>> {
         let timeout = Some(settings.request_timeout);
         let config = Agent::config_builder()
             .http_status_as_error(false)
@@ -75,11 +75,17 @@ impl<'a> Client<'a> {
     }
 
     /// The body of `url` into `file`, which `open` makes anew for each attempt.
-    pub(super) fn download<W: Write>(&self, url: &str, limit: u64, open: impl Fn() -> Result<W>) -> Result<W> {
+    pub(super) fn download<W: Write>(
+        &self,
+        url: &str,
+        limit: u64,
+        open: impl Fn() -> Result<W>,
+    ) -> Result<W> {
         self.persistently(|| {
             let mut file = open()?;
             let response = self.get(Server::Storage, url)?;
-            let report = |bytes, total| self.watch.report(Progress { stage: Stage::Downloading, bytes, total });
+            let report =
+                |bytes, total| self.watch.report(Progress { stage: Stage::Downloading, bytes, total });
             copy(response, &mut file, limit, &self.settings.cache_dir, report)?;
             Ok(file)
         })
@@ -141,7 +147,10 @@ fn judge(response: Response<Body>) -> Result<Response<Body>, Failure> {
             "Could not find requested Roboflow resource. Check that the provided dataset and version are correct, and check \
              that the provided Roboflow API key has the correct permissions.",
         ),
-        _ => Error::new(Kind::ApiUnsuccessful, format!("Unsuccessful request to Roboflow API with response code: {status}")),
+        _ => Error::new(
+            Kind::ApiUnsuccessful,
+            format!("Unsuccessful request to Roboflow API with response code: {status}"),
+        ),
     };
     Err(Failure { error, transient: [429, 502, 503, 504].contains(&status) })
 }
@@ -154,13 +163,18 @@ fn copy(
     cache: &Path,
     report: impl Fn(u64, Option<u64>) -> Result<()>,
 ) -> Result<(), Failure> {
-    let length = response.headers().get("content-length").and_then(|value| value.to_str().ok()?.trim().parse::<u64>().ok());
-    let length = length.ok_or_else(|| lasting(Kind::ApiMalformed, "the server does not say how long the file is"))?;
+    let length = response
+        .headers()
+        .get("content-length")
+        .and_then(|value| value.to_str().ok()?.trim().parse::<u64>().ok());
+    let length =
+        length.ok_or_else(|| lasting(Kind::ApiMalformed, "the server does not say how long the file is"))?;
     if length > limit {
         let message = format!("the file has {length} bytes, more than the {limit} allowed");
         return Err(lasting(Kind::Exhausted, message));
     }
-    // One byte more than announced: a server that sends too much must not look like one that sends what it said.
+    // One byte more than announced: a server that sends too much must not look like one that sends what it
+    // said.
     let mut body = response.into_body().into_reader().take(length + 1);
     let mut chunk = vec![0; CHUNK_BYTES];
     let mut received = 0;
@@ -186,17 +200,22 @@ fn copy(
 
 fn broken(error: &std::io::Error, received: u64, length: u64) -> Failure {
     let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<ureq::Error>());
-    let timed_out = error.kind() == std::io::ErrorKind::TimedOut || matches!(inner, Some(ureq::Error::Timeout(_)));
-    let (kind, what) = if timed_out { (Kind::ApiTimeout, "stalled") } else { (Kind::ApiConnection, "broke off") };
+    let timed_out =
+        error.kind() == std::io::ErrorKind::TimedOut || matches!(inner, Some(ureq::Error::Timeout(_)));
+    let (kind, what) =
+        if timed_out { (Kind::ApiTimeout, "stalled") } else { (Kind::ApiConnection, "broke off") };
     let message = format!("the download {what} after {received} of {length} bytes");
     Failure { error: Error::new(kind, message), transient: true }
 }
 
 /// What kept a request from being answered. Only words of our own: the library's may hold the URL.
 fn failure(error: ureq::Error) -> Failure {
-    let transient = |kind, message: &'static str| Failure { error: Error::new(kind, message), transient: true };
+    let transient =
+        |kind, message: &'static str| Failure { error: Error::new(kind, message), transient: true };
     match error {
-        ureq::Error::Timeout(_) => transient(Kind::ApiTimeout, "Timeout when attempting to connect to Roboflow API."),
+        ureq::Error::Timeout(_) => {
+            transient(Kind::ApiTimeout, "Timeout when attempting to connect to Roboflow API.")
+        }
         ureq::Error::Io(cause) if cause.kind() == std::io::ErrorKind::TimedOut => {
             transient(Kind::ApiTimeout, "Timeout when attempting to connect to Roboflow API.")
         }

@@ -1,4 +1,5 @@
-//! Models that lie on this machine: a folder in the cache's layout, or an `.onnx` file, below an allowed folder.
+//! Models that lie on this machine: a folder in the cache's layout, or an `.onnx` file, below an allowed
+//! folder.
 
 use super::assemble::Artefacts;
 use super::cache;
@@ -7,10 +8,11 @@ use super::told::Told;
 use crate::error::{Error, Kind, Result};
 use std::path::{Path, PathBuf};
 
-/// The file or folder that `path` names, checked to lie below one of `allowed` after every symbolic link and `..` is resolved.
-/// A relative path is looked for in each allowed folder.
+/// The file or folder that `path` names, checked to lie below one of `allowed` after every symbolic link and
+/// `..` is resolved. A relative path is looked for in each allowed folder.
 fn resolve(path: &Path, allowed: &[PathBuf]) -> Result<PathBuf> {
-    // The same words for what is missing and what is forbidden: a client must not be able to ask which files exist.
+    // The same words for what is missing and what is forbidden: a client must not be able to ask which files
+    // exist.
     let unknown = || {
         let message = format!("no model {} below the folders of models.dir", path.display());
         Error::new(Kind::ApiNotFound, message)
@@ -58,7 +60,10 @@ mod tests {
         let allowed = [dir.path().join("missing"), models.clone()];
         let find = |path: &Path| resolve(path, &allowed);
 
-        assert_eq!(find(&models.join("good.onnx")).unwrap(), models.canonicalize().unwrap().join("good.onnx"));
+        assert_eq!(
+            find(&models.join("good.onnx")).unwrap(),
+            models.canonicalize().unwrap().join("good.onnx")
+        );
         assert!(find(Path::new("good.onnx")).is_ok());
         let kinds: Vec<_> = [
             dir.path().join("secret.onnx"),

@@ -1,6 +1,6 @@
 //! A file lock, so that two services may share a cache.
 
-use super::flight::Watch;
+use super::in_flight::Watch;
 use super::{Progress, Stage};
 use crate::error::{Error, Kind, Result, system};
 use crate::folder;
@@ -45,7 +45,12 @@ impl Lock {
     pub(super) fn take(cache: &Path, name: &str, watch: &dyn Watch) -> Result<Lock> {
         let folder = cache.join("_file_locks");
         folder::make(&folder).map_err(|refusal| refusal.error(&folder))?;
-        let file = File::options().create(true).truncate(false).read(true).write(true).open(folder.join(format!("{name}.lock")));
+        let file = File::options()
+            .create(true)
+            .truncate(false)
+            .read(true)
+            .write(true)
+            .open(folder.join(format!("{name}.lock")));
         let file = file.map_err(|error| unwritable(&folder, error))?;
         let deadline = Instant::now() + LOCK_TIMEOUT;
         loop {
@@ -99,7 +104,10 @@ mod tests {
         let dir = TestDir::new();
         let nobody = Impatient(Cell::new(0));
         let held = Lock::take(dir.path(), "1", &nobody).unwrap();
-        assert_eq!(Lock::take(dir.path(), "1", &Impatient(Cell::new(0))).unwrap_err().kind(), Kind::ShuttingDown);
+        assert_eq!(
+            Lock::take(dir.path(), "1", &Impatient(Cell::new(0))).unwrap_err().kind(),
+            Kind::ShuttingDown
+        );
         Lock::take(dir.path(), "2", &nobody).unwrap();
         drop(held);
         Lock::take(dir.path(), "1", &nobody).unwrap();

@@ -1,5 +1,5 @@
-//! Where models come from: the Roboflow API, its cache on disk, and local files. Lives on the event loop; HTTP, parsing and
-//! compiling run on threads of their own.
+//! Where models come from: the Roboflow API, its cache on disk, and local files. Lives on the event loop;
+//! HTTP, parsing and compiling run on threads of their own.
 
 mod alias;
 mod assemble;
@@ -7,9 +7,9 @@ mod cache;
 mod coco;
 mod document;
 mod environment;
-mod flight;
 mod http;
 mod id;
+mod in_flight;
 mod load;
 mod local;
 mod lock;
@@ -25,11 +25,11 @@ mod told;
 
 pub(super) use names::{METADATA_KEYS as NAMES_KEYS, Names};
 pub use own::Addition;
-pub use settings::{MAX_MODEL_BYTES, Settings};
+pub use settings::{MAX_MODEL_BYTES, RegistrySettings};
 
 pub(super) use self::assemble::Assembled;
-use self::flight::{Flight, Ticket};
 use self::id::ModelId;
+use self::in_flight::{InFlight, Ticket};
 use super::Model;
 use crate::command::Secret;
 use crate::error::{Kind, Result, system};
@@ -40,8 +40,9 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Weak};
 
-/// Loads at the same time, of models that are here and of those to be downloaded alike; more wait. Compiling takes a core and a
-/// few times the weights' size in memory for seconds, and a slow server holds its place for minutes.
+/// Loads at the same time, of models that are here and of those to be downloaded alike; more wait. Compiling
+/// takes a core and a few times the weights' size in memory for seconds, and a slow server holds its place
+/// for minutes.
 const MAX_LOADS: usize = 4;
 
 /// Stack of a loading thread, bytes: tract's passes over a graph recurse in places.
@@ -88,12 +89,12 @@ pub struct Progress {
 
 /// All models in use, and how to get another.
 pub struct Models {
-    settings: Arc<Settings>,
+    settings: Arc<RegistrySettings>,
     entries: RefCell<HashMap<ModelId, Entry>>,
     /// Places for loads of what lies on this machine.
     loads: Arc<Semaphore>,
-    /// Places for loads that begin with a download, which may take as long as the line is slow: what needs none does not
-    /// wait for them.
+    /// Places for loads that begin with a download, which may take as long as the line is slow: what needs
+    /// none does not wait for them.
     downloads: Arc<Semaphore>,
 }
 
@@ -101,23 +102,34 @@ pub struct Models {
 #[derive(Default)]
 struct Entry {
     model: Weak<Model>,
-    flight: Weak<Flight<Arc<Model>>>,
+    in_flight: Weak<InFlight<Arc<Model>>>,
     /// With which key the load was started.
     key: Option<Secret>,
 }
 
 impl Models {
     /// Nothing is loaded yet.
-    pub fn new(settings: Settings) -> Models {
+    pub fn new(settings: RegistrySettings) -> Models {
         let places = || Arc::new(Semaphore::new(MAX_LOADS));
-        Models { settings: Arc::new(settings), entries: RefCell::default(), loads: places(), downloads: places() }
+        Models {
+            settings: Arc::new(settings),
+            entries: RefCell::default(),
+            loads: places(),
+            downloads: places(),
+        }
     }
 
     /// The model of that id: `dataset/version`, an alias, or a path below one of `models_dirs`.
     ///
-    /// Who asks for a model that is in use shares it; who asks while it is being loaded waits for that load. `progress` is
-    /// called on the caller's thread whenever the load has moved. Dropping the future leaves nothing half-done.
-    pub async fn get(&self, id: &str, api_key: Option<&Secret>, progress: &dyn Fn(Progress)) -> Result<Arc<Model>> {
+    /// Who asks for a model that is in use shares it; who asks while it is being loaded waits for that load.
+    /// `progress` is called on the caller's thread whenever the load has moved. Dropping the future leaves
+    /// nothing half-done.
+    pub async fn get(
+        &self,
+        id: &str,
+        api_key: Option<&Secret>,
+        progress: &dyn Fn(Progress),
+    ) -> Result<Arc<Model>> {
         let id = ModelId::parse(id)?;
         let key = api_key.or(self.settings.default_api_key.as_ref()).cloned();
         loop {
@@ -157,14 +169,15 @@ impl Models {
         self.entries.borrow().values().filter_map(|entry| entry.model.upgrade()).collect()
     }
 
-    /// Finds the models that lie on this machine and that a pipeline may name; to be called where reading folders delays nobody.
+    /// Finds the models that lie on this machine and that a pipeline may name; to be called where reading
+    /// folders delays nobody.
     pub fn here(&self) -> impl FnOnce() -> Vec<own::Owned> + Send + 'static {
         let settings = self.settings.clone();
         move || own::here(&settings)
     }
 
-    /// Waits until no loading thread runs: those that nobody waits for any more end soon, and with them what they started.
-    /// Only when all who asked are gone; a new load would wait for this.
+    /// Waits until no loading thread runs: those that nobody waits for any more end soon, and with them what
+    /// they started. Only when all who asked are gone; a new load would wait for this.
     pub async fn idle(&self) {
         let mut places = Vec::with_capacity(2 * MAX_LOADS);
         for kind in [&self.loads, &self.downloads] {
@@ -188,7 +201,7 @@ impl Models {
     fn in_use(&self, id: &ModelId) -> Option<Arc<Model>> {
         let mut entries = self.entries.borrow_mut();
         // The table never outgrows what is in use or under way.
-        entries.retain(|_, entry| entry.model.strong_count() > 0 || entry.flight.strong_count() > 0);
+        entries.retain(|_, entry| entry.model.strong_count() > 0 || entry.in_flight.strong_count() > 0);
         let entry = entries.get_mut(id)?;
         entry.model.upgrade()
     }
@@ -197,13 +210,18 @@ impl Models {
     fn join(&self, id: &ModelId, key: &Option<Secret>) -> Option<(Ticket<Arc<Model>>, bool)> {
         let entries = self.entries.borrow();
         let entry = entries.get(id)?;
-        Some((entry.flight.upgrade()?.join()?, entry.key == *key))
+        Some((entry.in_flight.upgrade()?.join()?, entry.key == *key))
     }
 
     /// Starts a load in a thread of its own; it holds `place` until it ends.
-    fn start(&self, id: &ModelId, key: Option<Secret>, place: SemaphoreGuardArc) -> Result<Ticket<Arc<Model>>> {
-        let (flight, ticket) = Flight::start();
-        let entry = Entry { model: Weak::new(), flight: Arc::downgrade(&flight), key: key.clone() };
+    fn start(
+        &self,
+        id: &ModelId,
+        key: Option<Secret>,
+        place: SemaphoreGuardArc,
+    ) -> Result<Ticket<Arc<Model>>> {
+        let (in_flight, ticket) = InFlight::start();
+        let entry = Entry { model: Weak::new(), in_flight: Arc::downgrade(&in_flight), key: key.clone() };
         self.entries.borrow_mut().insert(id.clone(), entry);
         let (settings, id) = (self.settings.clone(), id.clone());
         std::thread::Builder::new()
@@ -211,8 +229,8 @@ impl Models {
             .stack_size(LOADER_STACK_BYTES)
             .spawn(move || {
                 priority::give_way(priority::LOADING);
-                let outcome = load::load(&id, key.as_ref(), &settings, flight.as_ref());
-                flight.finish(outcome.map(|loaded| Arc::new(loaded.model)));
+                let outcome = load::load(&id, key.as_ref(), &settings, in_flight.as_ref());
+                in_flight.finish(outcome.map(|loaded| Arc::new(loaded.model)));
                 drop(place);
             })
             .map_err(system("cannot start a loading thread"))?;
@@ -221,9 +239,9 @@ impl Models {
 }
 
 /// Loads a model without an event loop: for `weir check`.
-pub(super) fn load_blocking(id: &str, settings: &Settings) -> Result<Assembled> {
-    let (flight, _ticket) = Flight::<()>::start();
-    load::load(&ModelId::parse(id)?, settings.default_api_key.as_ref(), settings, flight.as_ref())
+pub(super) fn load_blocking(id: &str, settings: &RegistrySettings) -> Result<Assembled> {
+    let (in_flight, _ticket) = InFlight::<()>::start();
+    load::load(&ModelId::parse(id)?, settings.default_api_key.as_ref(), settings, in_flight.as_ref())
 }
 
 impl fmt::Debug for Models {

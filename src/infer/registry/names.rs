@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 /// Most classes of a model. The largest public detection sets have a few thousand.
 const MAX_CLASSES: usize = 65_536;
 
-/// Keys of the metadata under which exporters write names: Ultralytics and YOLOv5, Hugging Face, PaddleDetection, others.
+/// Keys of the metadata under which exporters write names: Ultralytics and YOLOv5, Hugging Face,
+/// PaddleDetection, others.
 pub(in crate::infer) const METADATA_KEYS: [&str; 8] =
     ["names", "class_names", "classes", "labels", "id2label", "label_list", "label_map", "categories"];
 
@@ -29,8 +30,8 @@ impl Names {
         Self::checked(names.into_iter().enumerate().collect())
     }
 
-    /// The text of a metadata entry: a dictionary of ids or of names, a list or a tuple in Python's or JSON's way of writing,
-    /// or lines such as YAML has (`0: person`, `- person`). `None` for anything else.
+    /// The text of a metadata entry: a dictionary of ids or of names, a list or a tuple in Python's or JSON's
+    /// way of writing, or lines such as YAML has (`0: person`, `- person`). `None` for anything else.
     pub(in crate::infer) fn of_metadata(text: &str) -> Option<Names> {
         let text = text.trim();
         let by_id = match text.chars().next()? {
@@ -53,8 +54,8 @@ impl Names {
         !self.by_id.contains_key(&0)
     }
 
-    /// How many classes a model with these names may have, the likeliest first: an id for each; ids counted from 1; names for
-    /// some ids of a data set, whose classes were numbered anew.
+    /// How many classes a model with these names may have, the likeliest first: an id for each; ids counted
+    /// from 1; names for some ids of a data set, whose classes were numbered anew.
     pub(in crate::infer) fn counts(&self) -> Vec<usize> {
         let (all, listed) = (self.beyond_last(), self.by_id.len());
         let mut counts = Vec::new();
@@ -70,8 +71,8 @@ impl Names {
         counts
     }
 
-    /// The names of a model of `classes` classes, in their order; `None` where these names are not for so many. Classes that
-    /// nobody named are called by their number.
+    /// The names of a model of `classes` classes, in their order; `None` where these names are not for so
+    /// many. Classes that nobody named are called by their number.
     pub(in crate::infer) fn for_classes(&self, classes: usize) -> Option<Vec<String>> {
         let all = self.beyond_last();
         if classes == all {
@@ -117,7 +118,8 @@ fn of_literal(literal: Literal) -> Option<BTreeMap<usize, String>> {
 
 /// `{"id": 3, "name": "car"}`, as COCO's categories are.
 fn of_category(members: &[(Literal, Literal)], place: usize) -> Option<(usize, String)> {
-    let member = |wanted: &str| members.iter().find(|(key, _)| matches!(key, Literal::Text(key) if key == wanted));
+    let member =
+        |wanted: &str| members.iter().find(|(key, _)| matches!(key, Literal::Text(key) if key == wanted));
     let id = member("id").map_or(Some(place), |(_, id)| id.id())?;
     Some((id, member("name")?.1.clone().into_name()?))
 }
@@ -125,7 +127,10 @@ fn of_category(members: &[(Literal, Literal)], place: usize) -> Option<(usize, S
 /// Lines of `0: person` or `- person`, perhaps below a heading.
 fn of_yaml(text: &str) -> Option<BTreeMap<usize, String>> {
     let mut by_id = BTreeMap::new();
-    let mut lines = text.lines().map(|line| line.split(" #").next().unwrap_or_default().trim()).filter(|line| !line.is_empty());
+    let mut lines = text
+        .lines()
+        .map(|line| line.split(" #").next().unwrap_or_default().trim())
+        .filter(|line| !line.is_empty());
     let mut next = lines.next();
     if let Some((heading, rest)) = next.and_then(|line| line.split_once(':'))
         && heading.trim().parse::<usize>().is_err()
@@ -169,7 +174,9 @@ mod tests {
 
     #[test]
     fn metadata_as_exporters_write_it() {
-        let list = |names: &[&str]| Some(names.iter().enumerate().map(|(id, name)| (id, (*name).to_owned())).collect::<Vec<_>>());
+        let list = |names: &[&str]| {
+            Some(names.iter().enumerate().map(|(id, name)| (id, (*name).to_owned())).collect::<Vec<_>>())
+        };
         for (text, names) in [
             ("{0: 'person', 1: 'traffic light'}", list(&["person", "traffic light"])),
             (r#"{"1": "b", "0": "a"}"#, list(&["a", "b"])),

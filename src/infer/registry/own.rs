@@ -3,7 +3,7 @@
 use super::assemble::{self, Assembled};
 use super::names::Names;
 use super::told::{self, Told};
-use super::{Settings, cache, coco};
+use super::{RegistrySettings, cache, coco};
 use crate::error::{Error, Kind, Result, system};
 use crate::infer::onnx;
 use std::fs::File;
@@ -50,7 +50,7 @@ fn wrong(message: impl Into<String>) -> Error {
 }
 
 /// The first of the folders that is there or can be made.
-fn home(settings: &Settings) -> Result<PathBuf> {
+fn home(settings: &RegistrySettings) -> Result<PathBuf> {
     let mut last = None;
     for dir in &settings.models_dirs {
         match std::fs::create_dir_all(dir) {
@@ -58,22 +58,33 @@ fn home(settings: &Settings) -> Result<PathBuf> {
             Err(error) => last = Some(error),
         }
     }
-    let message = "there is no folder for models that can be written: name one in models.dirs or WEIR_MODELS_DIR";
-    Err(last.map_or_else(|| Error::new(Kind::Configuration, message), |cause| Error::new(Kind::System, message).because(cause)))
+    let message =
+        "there is no folder for models that can be written: name one in models.dirs or WEIR_MODELS_DIR";
+    Err(last.map_or_else(
+        || Error::new(Kind::Configuration, message),
+        |cause| Error::new(Kind::System, message).because(cause),
+    ))
 }
 
 /// A name that is one folder: letters, digits, `.`, `-`, `_`.
 fn checked_name(name: &str) -> Result<&str> {
     let allowed = |c: char| c.is_alphanumeric() || matches!(c, '.' | '-' | '_');
-    let fits = !name.is_empty() && !name.starts_with('.') && name.chars().all(allowed) && name.chars().count() <= MAX_NAME_CHARS;
-    fits.then_some(name)
-        .ok_or_else(|| wrong(format!("a model's name is letters, digits, `.`, `-` and `_`: {}", name.escape_debug())))
+    let fits = !name.is_empty()
+        && !name.starts_with('.')
+        && name.chars().all(allowed)
+        && name.chars().count() <= MAX_NAME_CHARS;
+    fits.then_some(name).ok_or_else(|| {
+        wrong(format!("a model's name is letters, digits, `.`, `-` and `_`: {}", name.escape_debug()))
+    })
 }
 
 /// What a file would be called.
 pub(crate) fn name_of(file: &Path) -> String {
     let stem = file.file_stem().unwrap_or_default().to_string_lossy();
-    let name: String = stem.chars().map(|c| if c.is_alphanumeric() || matches!(c, '.' | '-' | '_') { c } else { '-' }).collect();
+    let name: String = stem
+        .chars()
+        .map(|c| if c.is_alphanumeric() || matches!(c, '.' | '-' | '_') { c } else { '-' })
+        .collect();
     let name: String = name.trim_start_matches('.').chars().take(MAX_NAME_CHARS).collect();
     if name.is_empty() { String::from("model") } else { name }
 }
@@ -87,14 +98,20 @@ fn names_told(told: &str) -> Result<Vec<String>> {
     if path.is_file() {
         let mut text = String::new();
         let file = File::open(path).map_err(system("cannot read the class names"))?;
-        file.take(MAX_NAMES_BYTES).read_to_string(&mut text).map_err(system("cannot read the class names"))?;
+        file.take(MAX_NAMES_BYTES)
+            .read_to_string(&mut text)
+            .map_err(system("cannot read the class names"))?;
         let listed = Names::of_metadata(&text).map(|names| names.as_given());
         let names = listed.unwrap_or_else(|| super::names::of_lines(&text));
         return if names.is_empty() { Err(wrong(format!("{told} holds no class names"))) } else { Ok(names) };
     }
-    let names: Vec<String> = told.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect();
+    let names: Vec<String> =
+        told.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect();
     match names.is_empty() || (names.len() == 1 && told.contains(['/', '.'])) {
-        true => Err(wrong(format!("--names {}: no such file, and no names with commas between them", told.escape_debug()))),
+        true => Err(wrong(format!(
+            "--names {}: no such file, and no names with commas between them",
+            told.escape_debug()
+        ))),
         false => Ok(names),
     }
 }
@@ -109,7 +126,7 @@ impl Drop for Draft {
 }
 
 /// Puts a copy of the model below the first of `models.dirs`, once it has been loaded. Blocks.
-pub(in crate::infer) fn add(addition: &Addition, settings: &Settings) -> Result<Assembled> {
+pub(in crate::infer) fn add(addition: &Addition, settings: &RegistrySettings) -> Result<Assembled> {
     // Said wrongly is said at once.
     Told::of_words(addition.family.as_deref(), addition.input.as_deref(), addition.decoded)?;
     let names = addition.names.as_deref().map(names_told).transpose()?;
@@ -118,14 +135,17 @@ pub(in crate::infer) fn add(addition: &Addition, settings: &Settings) -> Result<
     let home = home(settings)?;
     let target = home.join(name);
     if target.symlink_metadata().is_ok() {
-        let message =
-            format!("{} is there already: give another --name, or take it away with weir models remove {name}", target.display());
+        let message = format!(
+            "{} is there already: give another --name, or take it away with weir models remove {name}",
+            target.display()
+        );
         return Err(wrong(message));
     }
     let draft = Draft(home.join(format!(".{name}.{}.partial", std::process::id())));
     std::fs::create_dir_all(&draft.0).map_err(system("cannot write the folder of models"))?;
-    let put =
-        |file: &str, text: &str| std::fs::write(draft.0.join(file), text).map_err(system("cannot write the folder of models"));
+    let put = |file: &str, text: &str| {
+        std::fs::write(draft.0.join(file), text).map_err(system("cannot write the folder of models"))
+    };
     std::fs::copy(&addition.file, draft.0.join(cache::WEIGHTS)).map_err(system("cannot copy the model"))?;
     let beside = addition.file.parent().map(Path::to_owned).unwrap_or_default();
     for location in onnx::other_files(&addition.file)? {
@@ -133,35 +153,44 @@ pub(in crate::infer) fn add(addition: &Addition, settings: &Settings) -> Result<
         if let Some(folder) = place.parent() {
             std::fs::create_dir_all(folder).map_err(system("cannot write the folder of models"))?;
         }
-        std::fs::copy(beside.join(&location), place).map_err(system("cannot copy the weights beside the model"))?;
+        std::fs::copy(beside.join(&location), place)
+            .map_err(system("cannot copy the weights beside the model"))?;
     }
     put(cache::ENVIRONMENT, "{\"PREPROCESSING\": {\"resize\": {\"format\": \"Fit (grey edges) in\"}}}\n")?;
-    put(told::FILE, &told::document(addition.family.as_deref(), addition.input.as_deref(), addition.decoded))?;
+    put(
+        told::FILE,
+        &told::document(addition.family.as_deref(), addition.input.as_deref(), addition.decoded),
+    )?;
     if let Some(names) = names {
         // One a line, whatever is in them.
         let names: Vec<String> = names.iter().map(|name| name.replace(char::is_control, " ")).collect();
         put(cache::CLASS_NAMES, &(names.join("\n") + "\n"))?;
     }
     let found = cache::read(&draft.0, target.display().to_string())?;
-    let loaded = assemble::assemble(found, settings, &super::flight::Nobody)?;
+    let loaded = assemble::assemble(found, settings, &super::in_flight::Nobody)?;
     std::fs::rename(&draft.0, &target).map_err(system("cannot write the folder of models"))?;
     Ok(loaded)
 }
 
 /// Models below the folders, by their names.
-pub fn list(settings: &Settings) -> Vec<Owned> {
+pub fn list(settings: &RegistrySettings) -> Vec<Owned> {
     let mut found = Vec::new();
     for dir in &settings.models_dirs {
         let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
         for path in entries.map(|entry| entry.path()) {
-            let Some(name) = path.file_name().map(|name| name.to_string_lossy().into_owned()) else { continue };
+            let Some(name) = path.file_name().map(|name| name.to_string_lossy().into_owned()) else {
+                continue;
+            };
             let weights = match path.is_dir() {
-                true => {
-                    [cache::WEIGHTS, cache::YOLOV5_WEIGHTS].map(|name| path.join(name)).into_iter().find(|path| path.is_file())
-                }
+                true => [cache::WEIGHTS, cache::YOLOV5_WEIGHTS]
+                    .map(|name| path.join(name))
+                    .into_iter()
+                    .find(|path| path.is_file()),
                 false => (path.extension() == Some("onnx".as_ref())).then(|| path.clone()),
             };
-            if let Some(size) = weights.and_then(|weights| weights.metadata().ok()).filter(|_| !name.starts_with('.')) {
+            if let Some(size) =
+                weights.and_then(|weights| weights.metadata().ok()).filter(|_| !name.starts_with('.'))
+            {
                 found.push(Owned { name, path, bytes: size.len() });
             }
         }
@@ -170,9 +199,9 @@ pub fn list(settings: &Settings) -> Vec<Owned> {
     found
 }
 
-/// All that a pipeline may name without a network: those below the folders under the names that work there, then those of the
-/// cache under their ids.
-pub(super) fn here(settings: &Settings) -> Vec<Owned> {
+/// All that a pipeline may name without a network: those below the folders under the names that work there,
+/// then those of the cache under their ids.
+pub(super) fn here(settings: &RegistrySettings) -> Vec<Owned> {
     let mut found = list(settings);
     for model in &mut found {
         // A folder's name alone would be a model of the API.
@@ -187,7 +216,9 @@ pub(super) fn here(settings: &Settings) -> Vec<Owned> {
     let mut cached = Vec::new();
     for path in folders(&settings.cache_dir).iter().flat_map(|dataset| folders(dataset)) {
         let id = path.strip_prefix(&settings.cache_dir).ok().and_then(Path::to_str);
-        let weights = [cache::WEIGHTS, cache::YOLOV5_WEIGHTS].into_iter().find_map(|name| path.join(name).metadata().ok());
+        let weights = [cache::WEIGHTS, cache::YOLOV5_WEIGHTS]
+            .into_iter()
+            .find_map(|name| path.join(name).metadata().ok());
         if let (Some(id), Some(weights), true) = (id, weights, cache::is_complete(&path)) {
             cached.push(Owned { name: id.to_owned(), bytes: weights.len(), path });
         }
@@ -198,13 +229,24 @@ pub(super) fn here(settings: &Settings) -> Vec<Owned> {
 }
 
 /// Takes a model away that [`add`] put there. What else lies in its folder stays, and its path is given back.
-pub fn remove(name: &str, settings: &Settings) -> Result<Option<PathBuf>> {
+pub fn remove(name: &str, settings: &RegistrySettings) -> Result<Option<PathBuf>> {
     let name = checked_name(name)?;
-    let folder = settings.models_dirs.iter().map(|dir| dir.join(name)).find(|folder| folder.join(told::FILE).is_file());
-    let unknown = || Error::new(Kind::ApiNotFound, format!("no model {name} that weir models add has put below models.dirs"));
+    let folder = settings
+        .models_dirs
+        .iter()
+        .map(|dir| dir.join(name))
+        .find(|folder| folder.join(told::FILE).is_file());
+    let unknown = || {
+        Error::new(
+            Kind::ApiNotFound,
+            format!("no model {name} that weir models add has put below models.dirs"),
+        )
+    };
     let folder = folder.ok_or_else(unknown)?;
     let gone = |path: &Path| match std::fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(system("cannot remove the model")(error)),
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(system("cannot remove the model")(error))
+        }
         _ => Ok(()),
     };
     for location in onnx::other_files(&folder.join(cache::WEIGHTS)).unwrap_or_default() {
@@ -223,8 +265,8 @@ mod tests {
     use super::*;
     use crate::infer::registry::test_dir::TestDir;
 
-    fn settings(dir: &TestDir) -> Settings {
-        Settings { models_dirs: vec![dir.path().join("models")], ..Settings::default() }
+    fn settings(dir: &TestDir) -> RegistrySettings {
+        RegistrySettings { models_dirs: vec![dir.path().join("models")], ..RegistrySettings::default() }
     }
 
     fn toy() -> PathBuf {
@@ -245,7 +287,10 @@ mod tests {
         assert_eq!(loaded.model.classes(), ["a", "b", "c"].map(String::from));
         let folder = dir.path().join("models/mine");
         let listed = list(&settings);
-        assert_eq!(listed.iter().map(|owned| (owned.name.as_str(), &owned.path)).collect::<Vec<_>>(), [("mine", &folder)]);
+        assert_eq!(
+            listed.iter().map(|owned| (owned.name.as_str(), &owned.path)).collect::<Vec<_>>(),
+            [("mine", &folder)]
+        );
         let error = add(&addition, &settings).unwrap_err();
         assert!(error.message().contains("there already"), "{error}");
 
@@ -262,12 +307,18 @@ mod tests {
     fn what_does_not_load_leaves_nothing() {
         let dir = TestDir::new();
         let settings = settings(&dir);
-        let error =
-            add(&Addition { file: toy(), names: Some(String::from("a,b")), ..Addition::default() }, &settings).unwrap_err();
+        let error = add(
+            &Addition { file: toy(), names: Some(String::from("a,b")), ..Addition::default() },
+            &settings,
+        )
+        .unwrap_err();
         assert!(error.message().contains("2 class names"), "{error}");
         assert_eq!(std::fs::read_dir(dir.path().join("models")).unwrap().count(), 0);
-        let error =
-            add(&Addition { file: toy(), family: Some(String::from("resnet")), ..Addition::default() }, &settings).unwrap_err();
+        let error = add(
+            &Addition { file: toy(), family: Some(String::from("resnet")), ..Addition::default() },
+            &settings,
+        )
+        .unwrap_err();
         assert!(error.message().contains("yolov8"), "{error}");
     }
 

@@ -3,10 +3,10 @@
 use super::assemble::unknown_model_type;
 use super::cache::{self, CLASS_NAMES, DEFAULT_MODEL_TYPE, ENVIRONMENT, MODEL_TYPE, Partial};
 use super::document::{self, Look, MAX_DOCUMENT_BYTES};
-use super::flight::Watch;
 use super::http::{Client, Server, encode};
+use super::in_flight::Watch;
 use super::lock::Lock;
-use super::{Progress, Settings, Stage};
+use super::{Progress, RegistrySettings, Stage};
 use crate::command::Secret;
 use crate::error::{Error, Kind, Result};
 use crate::infer::family::Family;
@@ -29,7 +29,7 @@ pub(super) fn fetch(
     dataset: &str,
     version: u64,
     key: Option<&Secret>,
-    settings: &Settings,
+    settings: &RegistrySettings,
     watch: &dyn Watch,
 ) -> Result<Fetched> {
     let folder = cache::folder(&settings.cache_dir, dataset, version);
@@ -50,31 +50,47 @@ pub(super) fn fetch(
     Ok(Fetched::Now(lock))
 }
 
-/// The version's lock. The reference's bears the version alone, and is held for a moment only. Ours is held while a model
-/// downloads, and version 1 of another data set must not wait for that.
-pub(super) fn lock(dataset: &str, version: u64, settings: &Settings, watch: &dyn Watch) -> Result<Lock> {
+/// The version's lock. The reference's bears the version alone, and is held for a moment only. Ours is held
+/// while a model downloads, and version 1 of another data set must not wait for that.
+pub(super) fn lock(
+    dataset: &str,
+    version: u64,
+    settings: &RegistrySettings,
+    watch: &dyn Watch,
+) -> Result<Lock> {
     Lock::take(&settings.cache_dir, &format!("{dataset}-{version}"), watch)
 }
 
-/// Downloads a version beside its place in the cache; the last file of it is open. Whoever asks holds the version's lock.
+/// Downloads a version beside its place in the cache; the last file of it is open. Whoever asks holds the
+/// version's lock.
 pub(super) fn download(
     dataset: &str,
     version: u64,
     key: Option<&Secret>,
-    settings: &Settings,
+    settings: &RegistrySettings,
     watch: &dyn Watch,
 ) -> Result<(Partial, File)> {
     let client = Client::new(settings, watch)?;
     let ticket = ask(&client, &format!("/ort/{}/{version}", encode(dataset)), "", key, settings)?;
     let ort = ticket.member("ort").filter(|ort| ort.object().is_some());
-    let ort = ort.ok_or_else(|| Error::new(Kind::ApiMalformed, "The answer of the Roboflow API names no model."))?;
+    let ort =
+        ort.ok_or_else(|| Error::new(Kind::ApiMalformed, "The answer of the Roboflow API names no model."))?;
     let task = ort.member("type").and_then(Look::text).unwrap_or(TASK);
-    let model_type = ort.member("modelType").and_then(Look::text).filter(|name| *name != "ort").unwrap_or(DEFAULT_MODEL_TYPE);
+    let model_type = ort
+        .member("modelType")
+        .and_then(Look::text)
+        .filter(|name| *name != "ort")
+        .unwrap_or(DEFAULT_MODEL_TYPE);
     if task != TASK || Family::of_model_type(model_type).is_none() {
         return Err(unknown_model_type(task, model_type));
     }
     let address = |name: &str| {
-        let missing = || Error::new(Kind::ApiMalformed, format!("The answer of the Roboflow API has no address for `{name}`."));
+        let missing = || {
+            Error::new(
+                Kind::ApiMalformed,
+                format!("The answer of the Roboflow API has no address for `{name}`."),
+            )
+        };
         ort.member(name).and_then(Look::text).ok_or_else(missing)
     };
 
@@ -88,15 +104,25 @@ pub(super) fn download(
         partial.write(CLASS_NAMES, names.join("\n").as_bytes())?;
     }
     let quoted = |text: &str| miniserde::json::to_string(text);
-    let about = format!("{{\n    \"project_task_type\": {},\n    \"model_type\": {}\n}}", quoted(TASK), quoted(model_type));
+    let about = format!(
+        "{{\n    \"project_task_type\": {},\n    \"model_type\": {}\n}}",
+        quoted(TASK),
+        quoted(model_type)
+    );
     partial.write(MODEL_TYPE, about.as_bytes())?;
-    let weights =
-        client.download(address("model")?, settings.max_model_bytes, || partial.create(cache::weights_name(model_type)))?;
+    let weights = client.download(address("model")?, settings.max_model_bytes, || {
+        partial.create(cache::weights_name(model_type))
+    })?;
     Ok((partial, weights))
 }
 
 /// An id without a version that is a number: the API is asked, so that its refusal is the client's answer.
-pub(super) fn instant(id: &str, key: Option<&Secret>, settings: &Settings, watch: &dyn Watch) -> Error {
+pub(super) fn instant(
+    id: &str,
+    key: Option<&Secret>,
+    settings: &RegistrySettings,
+    watch: &dyn Watch,
+) -> Error {
     if settings.offline {
         return Error::new(Kind::ApiConnection, "the model is not in the cache, and the service is offline");
     }
@@ -112,15 +138,23 @@ pub(super) fn instant(id: &str, key: Option<&Secret>, settings: &Settings, watch
 }
 
 /// One question to the API.
-fn ask(client: &Client<'_>, path: &str, query: &str, key: Option<&Secret>, settings: &Settings) -> Result<Value> {
+fn ask(
+    client: &Client<'_>,
+    path: &str,
+    query: &str,
+    key: Option<&Secret>,
+    settings: &RegistrySettings,
+) -> Result<Value> {
     let base = settings.api_base_url.trim_end_matches('/');
-    let mut url = format!("{base}{path}?{query}nocache=true&device={}&dynamic=true", encode(&settings.device_id));
+    let mut url =
+        format!("{base}{path}?{query}nocache=true&device={}&dynamic=true", encode(&settings.device_id));
     if let Some(key) = key.filter(|key| !key.reveal().is_empty()) {
         url.push_str("&api_key=");
         url.push_str(&encode(key.reveal()));
     }
     let answer = client.document(Server::Api, &url, MAX_DOCUMENT_BYTES)?;
-    document::parse(&answer).ok_or_else(|| Error::new(Kind::ApiMalformed, "Could not decode JSON response from Roboflow API."))
+    document::parse(&answer)
+        .ok_or_else(|| Error::new(Kind::ApiMalformed, "Could not decode JSON response from Roboflow API."))
 }
 
 /// The environment with the API's colours added, as the reference keeps it.

@@ -7,12 +7,13 @@ use crate::outbound::{Proxies, Trust};
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Largest weights file unless configured otherwise, bytes: twice the largest detector there is (RF-DETR 2XL).
+/// Largest weights file unless configured otherwise, bytes: twice the largest detector there is (RF-DETR
+/// 2XL).
 pub const MAX_MODEL_BYTES: u64 = 512 << 20;
 
 /// What the registry is told by the configuration.
 #[derive(Debug, Clone)]
-pub struct Settings {
+pub struct RegistrySettings {
     /// Through which proxies the API and its storage are asked.
     pub proxies: Proxies,
     /// Whose certificates they may show.
@@ -23,7 +24,8 @@ pub struct Settings {
     pub models_dirs: Vec<PathBuf>,
     /// `API_BASE_URL`.
     pub api_base_url: String,
-    /// `LICENSE_SERVER`: `host[:port]` of a proxy through which every request goes, over HTTP unless it begins with `https://`.
+    /// `LICENSE_SERVER`: `host[:port]` of a proxy through which every request goes, over HTTP unless it
+    /// begins with `https://`.
     pub license_server: Option<String>,
     /// `ROBOFLOW_API_EXTRA_HEADERS`, sent with every request to the API.
     pub extra_headers: Vec<(String, Secret)>,
@@ -46,8 +48,9 @@ pub struct Settings {
     /// Which engine compiles models.
     pub engine: EngineChoice,
     /// Where TensorRT is and how plans are made.
-    pub tensorrt: tensorrt::Settings,
-    /// Run a model once after loading and compare its classes with its names (`MODEL_VALIDATION_DISABLED` turns it off).
+    pub tensorrt: tensorrt::TensorRtSettings,
+    /// Run a model once after loading and compare its classes with its names (`MODEL_VALIDATION_DISABLED`
+    /// turns it off).
     pub validate: bool,
     /// Never call out: only the cache and local files.
     pub offline: bool,
@@ -59,9 +62,9 @@ pub struct Settings {
     pub disable_static_crop: bool,
 }
 
-impl Default for Settings {
+impl Default for RegistrySettings {
     fn default() -> Self {
-        Settings {
+        RegistrySettings {
             proxies: Proxies::default(),
             trust: Trust::default(),
             cache_dir: PathBuf::from("/tmp/cache"),
@@ -78,7 +81,7 @@ impl Default for Settings {
             memory_budget_bytes: 2 << 30,
             load_timeout: Duration::from_secs(300),
             engine: EngineChoice::Auto,
-            tensorrt: tensorrt::Settings::default(),
+            tensorrt: tensorrt::TensorRtSettings::default(),
             validate: true,
             offline: false,
             disable_contrast: false,

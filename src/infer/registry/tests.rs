@@ -62,15 +62,15 @@ impl Server {
         self.seen.lock().unwrap().iter().map(|(path, _)| path.clone()).collect()
     }
 
-    fn settings(&self, dir: &TestDir) -> Settings {
-        Settings {
+    fn settings(&self, dir: &TestDir) -> RegistrySettings {
+        RegistrySettings {
             cache_dir: dir.path().join("cache"),
             api_base_url: format!("http://{}", self.address),
             device_id: String::from("test device"),
             request_timeout: Duration::from_millis(500),
             retries: 1,
             retry_interval: Duration::from_millis(1),
-            ..Settings::default()
+            ..RegistrySettings::default()
         }
     }
 }
@@ -97,13 +97,16 @@ fn serve(mut stream: TcpStream, record: &Record, script: &Script) {
         let length = answer.length.map(|length| format!("content-length: {length}\r\n")).unwrap_or_default();
         let close = if answer.length == Some(answer.body.len()) { "" } else { "connection: close\r\n" };
         let head = format!("HTTP/1.1 {} X\r\n{length}{close}\r\n", answer.status);
-        if stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&answer.body)).is_err() || !close.is_empty() {
+        if stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&answer.body)).is_err()
+            || !close.is_empty()
+        {
             return;
         }
     }
 }
 
-const ENVIRONMENT: &str = r#"{"PREPROCESSING": "{\"resize\": {\"format\": \"Stretch to\"}}", "RESOLUTION": 320}"#;
+const ENVIRONMENT: &str =
+    r#"{"PREPROCESSING": "{\"resize\": {\"format\": \"Stretch to\"}}", "RESOLUTION": 320}"#;
 
 fn weights() -> Vec<u8> {
     std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/assets/toy.onnx")).unwrap()
@@ -135,7 +138,8 @@ fn get(models: &Models, id: &str, key: Option<&str>) -> Result<Arc<Model>> {
 fn files(folder: &Path) -> Vec<PathBuf> {
     let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
     let mut found: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
-    let inner: Vec<PathBuf> = found.iter().filter(|path| path.is_dir()).flat_map(|path| files(path)).collect();
+    let inner: Vec<PathBuf> =
+        found.iter().filter(|path| path.is_dir()).flat_map(|path| files(path)).collect();
     found.retain(|path| path.is_file() && path.extension() != Some("lock".as_ref()));
     found.extend(inner);
     found.sort();
@@ -157,7 +161,10 @@ fn a_model_is_fetched_once_and_then_needs_neither_key_nor_network() {
         .iter()
         .map(|path| path.strip_prefix(&settings.cache_dir).unwrap().display().to_string())
         .collect();
-    assert_eq!(names, ["toy/1/class_names.txt", "toy/1/environment.json", "toy/1/model_type.json", "toy/1/weights.onnx"]);
+    assert_eq!(
+        names,
+        ["toy/1/class_names.txt", "toy/1/environment.json", "toy/1/model_type.json", "toy/1/weights.onnx"]
+    );
     let text = |name: &str| std::fs::read_to_string(settings.cache_dir.join("toy/1").join(name)).unwrap();
     assert_eq!(text("class_names.txt"), "red\ngreen\nblue");
     let about = "{\n    \"project_task_type\": \"object-detection\",\n    \"model_type\": \"yolov8n\"\n}";
@@ -167,7 +174,7 @@ fn a_model_is_fetched_once_and_then_needs_neither_key_nor_network() {
     drop(server);
     drop(model);
     assert!(get(&models, "toy/1", Some("bad-key")).is_ok());
-    assert!(get(&Models::new(Settings { offline: true, ..settings }), "toy/1", None).is_ok());
+    assert!(get(&Models::new(RegistrySettings { offline: true, ..settings }), "toy/1", None).is_ok());
 }
 
 #[test]
@@ -176,14 +183,25 @@ fn refusals_are_told_in_the_words_of_the_reference_and_leave_nothing() {
     let models = Models::new(server.settings(&dir));
     let unauthorised = get(&models, "toy/1", Some("bad-key")).unwrap_err();
     assert_eq!(unauthorised.kind(), Kind::ApiUnauthorised);
-    assert!(unauthorised.message().starts_with("Unauthorized access to roboflow API - check API key. Visit https://docs."));
+    assert!(
+        unauthorised
+            .message()
+            .starts_with("Unauthorized access to roboflow API - check API key. Visit https://docs.")
+    );
     assert_eq!(get(&models, "toy/1", None).unwrap_err().kind(), Kind::ApiUnauthorised);
     let unknown = get(&models, "nope/7", Some("good-key")).unwrap_err();
     assert_eq!(unknown.kind(), Kind::ApiNotFound);
-    assert!(unknown.message().starts_with("Could not find requested Roboflow resource. Check that the provided dataset"));
+    assert!(
+        unknown
+            .message()
+            .starts_with("Could not find requested Roboflow resource. Check that the provided dataset")
+    );
     assert_eq!(get(&models, "no-slash", Some("good-key")).unwrap_err().kind(), Kind::ApiNotFound);
     let last = server.paths().pop().unwrap();
-    assert_eq!(last, "/getWeights?model=no-slash&nocache=true&device=test%20device&dynamic=true&api_key=good-key");
+    assert_eq!(
+        last,
+        "/getWeights?model=no-slash&nocache=true&device=test%20device&dynamic=true&api_key=good-key"
+    );
     assert_eq!(files(dir.path()), [] as [PathBuf; 0]);
 }
 
@@ -211,7 +229,9 @@ fn what_a_server_can_do_wrong_has_an_error_and_leaves_nothing() {
     ];
     for (name, path, answer, kind) in cases {
         let dir = TestDir::new();
-        let server = Server::start(move |asked, base| if asked.starts_with(path) { answer() } else { good(asked, base) });
+        let server = Server::start(
+            move |asked, base| if asked.starts_with(path) { answer() } else { good(asked, base) },
+        );
         let error = get(&Models::new(server.settings(&dir)), "toy/1", Some("good-key")).unwrap_err();
         assert_eq!(error.kind(), kind, "{name}: {error}");
         assert!(!format!("{error} {error:?}").contains("good-key"), "{name}: {error:?}");
@@ -255,7 +275,7 @@ fn nobody_at_the_address_is_a_connection_error() {
     // The server has gone, its port is closed.
     let error = get(&Models::new(settings.clone()), "toy/1", None).unwrap_err();
     assert_eq!(error.kind(), Kind::ApiConnection);
-    let error = get(&Models::new(Settings { offline: true, ..settings }), "toy/1", None).unwrap_err();
+    let error = get(&Models::new(RegistrySettings { offline: true, ..settings }), "toy/1", None).unwrap_err();
     assert_eq!(error.kind(), Kind::ApiConnection);
 }
 
@@ -269,16 +289,25 @@ fn a_licence_server_stands_in_for_every_address() {
         _ => refused(404),
     });
     let extra_headers = vec![(String::from("x-tenant"), Secret::new("one"))];
-    let settings = Settings { license_server: Some(server.address.clone()), extra_headers, ..server.settings(&dir) };
-    let settings = Settings { api_base_url: String::from("https://api.example"), ..settings };
+    let settings = RegistrySettings {
+        license_server: Some(server.address.clone()),
+        extra_headers,
+        ..server.settings(&dir)
+    };
+    let settings = RegistrySettings { api_base_url: String::from("https://api.example"), ..settings };
     get(&Models::new(settings.clone()), "toy/1", Some("good-key")).unwrap();
     // With a scheme it is spoken to as it says: this one does not speak TLS.
     let (elsewhere, address) = (TestDir::new(), format!("https://{}/", server.address));
-    let secure = Settings { license_server: Some(address), cache_dir: elsewhere.path().to_owned(), ..settings };
+    let secure = RegistrySettings {
+        license_server: Some(address),
+        cache_dir: elsewhere.path().to_owned(),
+        ..settings
+    };
     let error = get(&Models::new(secure), "toy/1", Some("good-key")).unwrap_err();
     assert!(error.message().contains("TLS") || error.kind() == Kind::ApiConnection, "{error}");
     let seen = server.seen.lock().unwrap();
-    let tenants: Vec<bool> = seen.iter().map(|(_, headers)| headers.iter().any(|line| line == "x-tenant: one")).collect();
+    let tenants: Vec<bool> =
+        seen.iter().map(|(_, headers)| headers.iter().any(|line| line == "x-tenant: one")).collect();
     assert_eq!(tenants, [true, false, false]);
 }
 
@@ -297,7 +326,8 @@ fn pipelines_share_one_load_and_one_model_until_the_last_is_gone() {
     assert!(Arc::ptr_eq(&first, &second));
     assert!(Arc::ptr_eq(&first, &get(&models, "toy/1", None).unwrap()));
     assert_eq!(server.paths().len(), 3);
-    // Who waits sees the latest stage; one that passes between two looks is not seen, but none comes twice or out of order.
+    // Who waits sees the latest stage; one that passes between two looks is not seen, but none comes twice or
+    // out of order.
     let stages = stages.into_inner();
     assert_eq!(stages.first(), Some(&Stage::Resolving));
     assert!(stages.is_sorted_by_key(|stage| *stage as u8), "{stages:?}");
@@ -333,7 +363,7 @@ fn a_client_that_goes_away_leaves_nothing_half_done() {
         good(path, base)
     });
     // So many attempts that only giving up ends them.
-    let settings = Settings { retries: u32::MAX, ..server.settings(&dir) };
+    let settings = RegistrySettings { retries: u32::MAX, ..server.settings(&dir) };
     let models = Models::new(settings);
     let key = Secret::new("good-key");
     let loading = async { models.get("toy/1", Some(&key), &|_| ()).await.map(|_| ()) };
@@ -374,7 +404,10 @@ fn nothing_that_weir_did_not_write_is_removed() {
     for _ in 0..2 {
         let error = get(&Models::new(settings.clone()), "toy/1", Some("good-key")).unwrap_err();
         assert_eq!(error.kind(), Kind::ModelArtefact);
-        assert!(error.message().contains("3 classes") && error.message().contains("left as it is"), "{error}");
+        assert!(
+            error.message().contains("3 classes") && error.message().contains("left as it is"),
+            "{error}"
+        );
         assert_eq!(files(&folder).len(), 5);
     }
     assert_eq!(server.paths(), [] as [String; 0]);

@@ -27,17 +27,23 @@ impl Told {
             (None, false) => None,
             (None, true) => Some(Family::YoloxDecoded),
             (Some(word), decoded) => Some(Family::of_word(word, decoded).ok_or_else(|| {
-                wrong(format!("family {:?} is not known; {}", word.escape_debug().to_string(), Family::WORDS.join(", ")))
+                wrong(format!(
+                    "family {:?} is not known; {}",
+                    word.escape_debug().to_string(),
+                    Family::WORDS.join(", ")
+                ))
             })?),
         };
-        let input = input.map(|words| Scale::of_words(words).ok_or_else(|| wrong(INPUTS.to_owned()))).transpose()?;
+        let input =
+            input.map(|words| Scale::of_words(words).ok_or_else(|| wrong(INPUTS.to_owned()))).transpose()?;
         Ok(Told { family, input })
     }
 
     /// From the text of the file.
     pub(super) fn parse(bytes: &[u8]) -> Result<Told> {
         let broken = || Error::new(Kind::ModelArtefact, format!("{FILE} is not JSON"));
-        let document = document::parse(bytes).filter(|document| document.object().is_some()).ok_or_else(broken)?;
+        let document =
+            document::parse(bytes).filter(|document| document.object().is_some()).ok_or_else(broken)?;
         let text = |key: &str| document.member(key).and_then(Look::text);
         let decoded = document.member("decoded").is_some_and(Look::is_true);
         Self::of_words(text("family"), text("input"), decoded)

@@ -1,6 +1,7 @@
-//! What stands here when the feature `tensorrt` is off, as in the static binaries: a static program cannot open libraries.
+//! What stands here when the feature `tensorrt` is off, as in the static binaries: a static program cannot
+//! open libraries.
 
-use super::settings::Settings;
+use super::settings::TensorRtSettings;
 use super::{Request, unavailable};
 use crate::error::Result;
 use crate::infer::Engine;
@@ -15,6 +16,6 @@ pub(super) fn compile(_graph: &Description, _request: &Request<'_>) -> Result<Ar
 }
 
 /// The reason.
-pub(super) fn describe(_settings: &Settings) -> Vec<String> {
+pub(super) fn describe(_settings: &TensorRtSettings) -> Vec<String> {
     vec![REASON.to_owned()]
 }

@@ -1,7 +1,7 @@
 //! Making a plan: `trtexec`, NVIDIA's own program, run as a child that is watched.
 //!
-//! It tries many kernels for every layer, which takes minutes on a small board. It is a process of its own because it may
-//! take gigabytes and crash, and because it can then be stopped.
+//! It tries many kernels for every layer, which takes minutes on a small board. It is a process of its own
+//! because it may take gigabytes and crash, and because it can then be stopped.
 //!
 //! `unsafe`: one call between fork and exec, so that the child does not outlive this process.
 #![allow(unsafe_code)]
@@ -20,7 +20,8 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How often whoever waits is told that it goes on, and asked whether it should: the service waits for that at its end.
+/// How often whoever waits is told that it goes on, and asked whether it should: the service waits for that
+/// at its end.
 const TICK: Duration = Duration::from_millis(200);
 /// Bytes of the end of its output that are kept, for the reason when it fails. It prints megabytes.
 const MAX_TAIL_BYTES: usize = 8 << 10;
@@ -28,10 +29,17 @@ const MAX_TAIL_BYTES: usize = 8 << 10;
 const CHUNK_BYTES: usize = 4 << 10;
 /// Longest line of it that is quoted, characters.
 const MAX_REASON_CHARS: usize = 200;
-/// Variables that it inherits: where programs and libraries are, and which GPU. Nothing else: keys and tokens of the service
-/// never reach it.
-pub(super) const INHERITED_VARIABLES: [&str; 7] =
-    ["PATH", "LD_LIBRARY_PATH", "HOME", "TMPDIR", "CUDA_VISIBLE_DEVICES", "CUDA_CACHE_PATH", "NVIDIA_VISIBLE_DEVICES"];
+/// Variables that it inherits: where programs and libraries are, and which GPU. Nothing else: keys and tokens
+/// of the service never reach it.
+pub(super) const INHERITED_VARIABLES: [&str; 7] = [
+    "PATH",
+    "LD_LIBRARY_PATH",
+    "HOME",
+    "TMPDIR",
+    "CUDA_VISIBLE_DEVICES",
+    "CUDA_CACHE_PATH",
+    "NVIDIA_VISIBLE_DEVICES",
+];
 
 /// What is built.
 #[derive(Debug)]
@@ -60,8 +68,10 @@ pub(super) struct OpenInput<'a> {
 
 impl Order<'_> {
     fn arguments(&self) -> Result<Vec<String>> {
-        let path = |path: &Path| path.to_str().map(str::to_owned).ok_or_else(|| unavailable("a path is not UTF-8"));
-        let mut arguments = vec![format!("--onnx={}", path(self.onnx)?), format!("--saveEngine={}", path(self.plan)?)];
+        let path =
+            |path: &Path| path.to_str().map(str::to_owned).ok_or_else(|| unavailable("a path is not UTF-8"));
+        let mut arguments =
+            vec![format!("--onnx={}", path(self.onnx)?), format!("--saveEngine={}", path(self.plan)?)];
         arguments.push(self.flags.build_only.to_owned());
         if self.half {
             arguments.extend(self.flags.half.map(str::to_owned));
@@ -131,13 +141,17 @@ fn start(order: &Order<'_>) -> Result<(Building, File)> {
         .map_err(|errno| system("cannot make a pipe for trtexec")(errno.into()))?;
     let errors = input.try_clone().map_err(system("cannot make a pipe for trtexec"))?;
     let mut command = Command::new(order.trtexec);
-    command.args(order.arguments()?).stdin(Stdio::null()).stdout(Stdio::from(input)).stderr(Stdio::from(errors));
+    command
+        .args(order.arguments()?)
+        .stdin(Stdio::null())
+        .stdout(Stdio::from(input))
+        .stderr(Stdio::from(errors));
     command.env_clear();
     command.envs(INHERITED_VARIABLES.iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
     command.process_group(0);
     let parent = std::process::id();
-    // SAFETY: between fork and exec only two system calls are made and nothing is allocated. The signal comes when the
-    // thread that starts it ends, which is the one that then waits for it.
+    // SAFETY: between fork and exec only two system calls are made and nothing is allocated. The signal comes
+    // when the thread that starts it ends, which is the one that then waits for it.
     unsafe {
         command.pre_exec(move || {
             rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
@@ -145,7 +159,9 @@ fn start(order: &Order<'_>) -> Result<(Building, File)> {
             if found == Some(parent) { Ok(()) } else { Err(std::io::ErrorKind::BrokenPipe.into()) }
         });
     }
-    let missing = |cause| unavailable(format!("{} cannot be started to build a plan", order.trtexec.display())).because(cause);
+    let missing = |cause| {
+        unavailable(format!("{} cannot be started to build a plan", order.trtexec.display())).because(cause)
+    };
     let child = command.spawn().map_err(missing)?;
     // `command` held our copies of the pipe's end: with it gone the pipe ends with the child.
     drop(command);
@@ -169,10 +185,14 @@ fn follow(
         goes_on()?;
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
-            let message = format!("trtexec did not finish within {} s (tensorrt.build_timeout_s)", timeout.as_secs_f64());
+            let message = format!(
+                "trtexec did not finish within {} s (tensorrt.build_timeout_s)",
+                timeout.as_secs_f64()
+            );
             return Err(Error::new(Kind::Inference, message));
         }
-        let wait = Timespec::try_from(left.min(TICK)).map_err(|_| Error::new(Kind::System, "a wait is out of range"))?;
+        let wait = Timespec::try_from(left.min(TICK))
+            .map_err(|_| Error::new(Kind::System, "a wait is out of range"))?;
         let events = if is_open { PollFlags::IN } else { PollFlags::empty() };
         let mut watched = [PollFd::new(&ended, PollFlags::IN), PollFd::new(&output, events)];
         match poll(&mut watched, Some(&wait)) {

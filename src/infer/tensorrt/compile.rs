@@ -7,7 +7,7 @@ use super::engine::{TensorRtEngine, Wanted};
 use super::library::TensorRt;
 use super::plan::{Identity, Place};
 use super::runtime::Runtime;
-use super::settings::Settings;
+use super::settings::TensorRtSettings;
 use super::unavailable;
 use crate::error::Result;
 use crate::infer::Engine;
@@ -26,7 +26,8 @@ pub(super) fn compile(graph: &Description, request: &Request<'_>) -> Result<Arc<
     let device = Device::open(settings.libraries.as_deref())?;
     let batch = if input.batch.is_none() { settings.max_batch.max(1) } else { 1 };
     let (version, flags) = (library.version, library.layout.trtexec);
-    let identity = Identity { version, gpu: device.name(), half: settings.half, batch, size: (width, height) };
+    let identity =
+        Identity { version, gpu: device.name(), half: settings.half, batch, size: (width, height) };
     let place = Place::of(weights, settings.cache_dir.as_deref(), &identity)?;
     let names: Vec<String> = graph.output_names().into_iter().map(str::to_owned).collect();
     let wanted = Wanted { width, height, outputs: &names, batch, batch_wait: settings.batch_wait };
@@ -51,7 +52,8 @@ pub(super) fn compile(graph: &Description, request: &Request<'_>) -> Result<Arc<
     };
     build::build(&order, building)?;
     place.keep(partial)?;
-    let plan = place.read(budget_bytes).ok_or_else(|| unavailable("the plan that was just built cannot be read"))?;
+    let plan =
+        place.read(budget_bytes).ok_or_else(|| unavailable("the plan that was just built cannot be read"))?;
     let runtime = Runtime::new(TensorRt::open(settings.libraries.as_deref())?, device.clone())?;
     finish(TensorRtEngine::new(runtime.deserialise(&plan)?, device, plan.len(), &wanted)?)
 }
@@ -62,7 +64,7 @@ fn finish(engine: TensorRtEngine) -> Result<Arc<dyn Engine>> {
 }
 
 /// What there is of TensorRT and CUDA, a line each.
-pub(super) fn describe(settings: &Settings) -> Vec<String> {
+pub(super) fn describe(settings: &TensorRtSettings) -> Vec<String> {
     let folder = settings.libraries.as_deref();
     let tensorrt = match TensorRt::open(folder) {
         Ok(library) => format!("TensorRT {} ({})", library.version, library.path().display()),

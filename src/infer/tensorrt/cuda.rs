@@ -1,5 +1,6 @@
-//! The little of CUDA that is needed, through its driver (`libcuda.so.1`): a C interface that has been stable for years and
-//! comes with every NVIDIA driver. TensorRT uses the runtime library on top of it; both share the device's primary context.
+//! The little of CUDA that is needed, through its driver (`libcuda.so.1`): a C interface that has been stable
+//! for years and comes with every NVIDIA driver. TensorRT uses the runtime library on top of it; both share
+//! the device's primary context.
 //!
 //! `unsafe`: calls through function pointers of a shared library, and memory it hands out.
 #![allow(unsafe_code)]
@@ -30,7 +31,8 @@ pub(super) type Address = u64;
 
 /// The one GPU that is used. `CUDA_VISIBLE_DEVICES` chooses another.
 const DEVICE: DeviceNumber = 0;
-/// `CU_CTX_SCHED_BLOCKING_SYNC`: a thread that waits for the GPU sleeps. By default it spins, which costs a core.
+/// `CU_CTX_SCHED_BLOCKING_SYNC`: a thread that waits for the GPU sleeps. By default it spins, which costs a
+/// core.
 const SCHED_BLOCKING_SYNC: c_uint = 4;
 /// `CU_STREAM_NON_BLOCKING`: does not wait for what others put on the default stream.
 const STREAM_NON_BLOCKING: c_uint = 1;
@@ -85,7 +87,8 @@ pub(super) struct Device {
     is_lost: AtomicBool,
 }
 
-// SAFETY: the driver's functions may be called from any thread, and a primary context made current in several.
+// SAFETY: the driver's functions may be called from any thread, and a primary context made current in
+// several.
 unsafe impl Send for Device {}
 // SAFETY: as above; nothing in here changes after `open` but a flag that threads may share.
 unsafe impl Sync for Device {}
@@ -101,14 +104,18 @@ impl fmt::Display for DriverVersion {
 }
 
 impl Device {
-    /// Opens the driver and takes the first GPU. `folder`: where the library is, if not where the loader looks.
+    /// Opens the driver and takes the first GPU. `folder`: where the library is, if not where the loader
+    /// looks.
     pub(super) fn open(folder: Option<&Path>) -> Result<Arc<Device>> {
         let library = Shared::open(folder, &["libcuda.so.1"])?;
         let functions = Functions::of(&library)?;
-        let check = |status, doing| functions.check(status, doing).map_err(|error| unavailable(error.message().to_owned()));
+        let check = |status, doing| {
+            functions.check(status, doing).map_err(|error| unavailable(error.message().to_owned()))
+        };
         let (mut driver, mut count, mut memory_bytes, mut context) = (0, 0, 0, null_mut());
         let mut name = [0_u8; MAX_NAME_BYTES];
-        // SAFETY: every pointer is to a variable of the documented type that outlives the call, the name's length is given.
+        // SAFETY: every pointer is to a variable of the documented type that outlives the call, the name's
+        // length is given.
         unsafe {
             check((functions.init)(0), "starting CUDA")?;
             check((functions.driver_version)(&raw mut driver), "asking for the driver's version")?;
@@ -118,14 +125,21 @@ impl Device {
             }
             // MAX_NAME_BYTES fits into a c_int.
             let length = MAX_NAME_BYTES as c_int;
-            check((functions.device_name)(name.as_mut_ptr().cast(), length, DEVICE), "asking for the GPU's name")?;
+            check(
+                (functions.device_name)(name.as_mut_ptr().cast(), length, DEVICE),
+                "asking for the GPU's name",
+            )?;
             check((functions.device_memory)(&raw mut memory_bytes, DEVICE), "asking for the GPU's memory")?;
-            if let Err(error) = check((functions.context_flags)(DEVICE, SCHED_BLOCKING_SYNC), "setting how to wait") {
+            if let Err(error) =
+                check((functions.context_flags)(DEVICE, SCHED_BLOCKING_SYNC), "setting how to wait")
+            {
                 log::debug!("cuda waiting=spins reason=\"{}\"", error.message());
             }
             check((functions.context_retain)(&raw mut context, DEVICE), "taking the GPU's context")?;
         }
-        let name = CStr::from_bytes_until_nul(&name).map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let name = CStr::from_bytes_until_nul(&name)
+            .map(|name| name.to_string_lossy().into_owned())
+            .unwrap_or_default();
         let name = name.chars().filter(|c| !c.is_control()).collect();
         Ok(Arc::new(Device {
             functions,
@@ -167,7 +181,8 @@ impl Device {
         Ok(free)
     }
 
-    /// Makes its context this thread's, as every call that follows on this thread needs (TensorRT's too). Cheap.
+    /// Makes its context this thread's, as every call that follows on this thread needs (TensorRT's too).
+    /// Cheap.
     pub(super) fn enter(&self) -> Result<()> {
         // SAFETY: the context is held until this is dropped.
         let status = unsafe { (self.functions.context_set)(self.context) };
@@ -199,7 +214,8 @@ impl Functions {
         // SAFETY: the pointer is to a variable of the right type; it is set to a static string, or to null.
         let known = unsafe { (self.error_name)(status, &raw mut name) } == Status(0) && !name.is_null();
         // SAFETY: not null, then a terminated string in the driver's constants.
-        let name = if known { unsafe { CStr::from_ptr(name) }.to_string_lossy() } else { "an unknown error".into() };
+        let name = known.then(|| unsafe { CStr::from_ptr(name) }.to_string_lossy());
+        let name = name.unwrap_or_else(|| "an unknown error".into());
         Err(Error::new(Kind::Inference, format!("{doing} failed: {name} ({}){}", status.0, advice(status))))
     }
 }
@@ -218,7 +234,9 @@ fn advice(status: Status) -> &'static str {
         100 => ": no NVIDIA GPU, or no access to its device files",
         214 => ": the GPU's memory has a fault",
         _ if is_fatal(status) => ": the GPU gave up on this process; restart weir",
-        803 | 804 => ": the driver and libcuda.so.1 are of different versions; was the driver updated without a reboot?",
+        803 | 804 => {
+            ": the driver and libcuda.so.1 are of different versions; was the driver updated without a reboot?"
+        }
         _ => "",
     }
 }
@@ -258,11 +276,17 @@ impl Stream {
     ///
     /// # Safety
     /// Neither buffer is freed, and `from` not written to, before [`Stream::wait`] has returned.
-    pub(super) unsafe fn upload(&mut self, from: &PinnedBuffer, to: &DeviceBuffer, bytes: usize) -> Result<()> {
+    pub(super) unsafe fn upload(
+        &mut self,
+        from: &PinnedBuffer,
+        to: &DeviceBuffer,
+        bytes: usize,
+    ) -> Result<()> {
         let bytes = bytes.min(from.bytes).min(to.bytes);
         let functions = &self.device.functions;
         // SAFETY: both buffers have that many bytes; the rest is the caller's promise.
-        let status = unsafe { (functions.copy_to_device)(to.address, from.start.as_ptr().cast(), bytes, self.raw) };
+        let status =
+            unsafe { (functions.copy_to_device)(to.address, from.start.as_ptr().cast(), bytes, self.raw) };
         functions.check(status, "copying to the GPU")
     }
 
@@ -270,11 +294,17 @@ impl Stream {
     ///
     /// # Safety
     /// Neither buffer is freed, and `to` neither read nor written, before [`Stream::wait`] has returned.
-    pub(super) unsafe fn download(&mut self, from: &DeviceBuffer, to: &mut PinnedBuffer, bytes: usize) -> Result<()> {
+    pub(super) unsafe fn download(
+        &mut self,
+        from: &DeviceBuffer,
+        to: &mut PinnedBuffer,
+        bytes: usize,
+    ) -> Result<()> {
         let bytes = bytes.min(from.bytes).min(to.bytes);
         let functions = &self.device.functions;
         // SAFETY: both buffers have that many bytes; the rest is the caller's promise.
-        let status = unsafe { (functions.copy_to_host)(to.start.as_ptr().cast(), from.address, bytes, self.raw) };
+        let status =
+            unsafe { (functions.copy_to_host)(to.start.as_ptr().cast(), from.address, bytes, self.raw) };
         functions.check(status, "copying from the GPU")
     }
 

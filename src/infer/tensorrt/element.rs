@@ -40,11 +40,17 @@ impl Element {
     pub(super) fn read(self, bytes: &[u8], floats: &mut [f32]) {
         let pairs = bytes.chunks_exact(self.bytes()).zip(floats);
         match self {
-            Element::Float => pairs.for_each(|(bytes, to)| *to = bytes.try_into().map_or(0.0, f32::from_ne_bytes)),
-            Element::Half => pairs.for_each(|(bytes, to)| *to = bytes.try_into().map_or(0.0, |b| f16::from_ne_bytes(b).to_f32())),
+            Element::Float => {
+                pairs.for_each(|(bytes, to)| *to = bytes.try_into().map_or(0.0, f32::from_ne_bytes))
+            }
+            Element::Half => pairs.for_each(|(bytes, to)| {
+                *to = bytes.try_into().map_or(0.0, |b| f16::from_ne_bytes(b).to_f32())
+            }),
             // Counts and classes are far below 2^24, where floats stop being exact.
-            Element::Int32 => pairs.for_each(|(bytes, to)| *to = bytes.try_into().map_or(0.0, |b| i32::from_ne_bytes(b) as f32)),
-            Element::Int64 => pairs.for_each(|(bytes, to)| *to = bytes.try_into().map_or(0.0, |b| i64::from_ne_bytes(b) as f32)),
+            Element::Int32 => pairs
+                .for_each(|(bytes, to)| *to = bytes.try_into().map_or(0.0, |b| i32::from_ne_bytes(b) as f32)),
+            Element::Int64 => pairs
+                .for_each(|(bytes, to)| *to = bytes.try_into().map_or(0.0, |b| i64::from_ne_bytes(b) as f32)),
         }
     }
 

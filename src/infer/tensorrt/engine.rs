@@ -79,17 +79,24 @@ impl TensorRtEngine {
         let fits = |(found, wanted): (&i64, &i64)| found == wanted || *found == -1;
         let is_picture = match input.shape.split_first() {
             Some((frames, rest)) => {
-                (*frames == 1 || *frames == -1) && rest.len() == picture.len() && rest.iter().zip(&picture).all(fits)
+                (*frames == 1 || *frames == -1)
+                    && rest.len() == picture.len()
+                    && rest.iter().zip(&picture).all(fits)
             }
             None => false,
         };
         if !is_picture {
-            return Err(misfit(format!("the plan's input is {:?}, not one picture of {picture:?}", input.shape)));
+            return Err(misfit(format!(
+                "the plan's input is {:?}, not one picture of {picture:?}",
+                input.shape
+            )));
         }
         let is_open = input.shape.contains(&-1);
         let has_open_batch = input.shape.first() == Some(&-1);
-        let element = Element::of(input.data_type).filter(|element| matches!(element, Element::Float | Element::Half));
-        let element = element.ok_or_else(|| misfit(format!("the plan's input is of data type {}", input.data_type)))?;
+        let element =
+            Element::of(input.data_type).filter(|element| matches!(element, Element::Float | Element::Half));
+        let element =
+            element.ok_or_else(|| misfit(format!("the plan's input is of data type {}", input.data_type)))?;
         let input = Binding { name: input.name.clone(), element, values: wanted.width * wanted.height * 3 };
 
         let found = tensors.len() - 1;
@@ -105,15 +112,23 @@ impl TensorRtEngine {
         }
         let (mut outputs, mut output_shapes) = (Vec::new(), Vec::new());
         for name in wanted.outputs {
-            let tensor = tensors.iter().find(|tensor| !tensor.is_input && tensor.name.to_bytes() == name.as_bytes());
-            let tensor = tensor.ok_or_else(|| misfit(format!("the plan has no output {}", name.escape_debug())))?;
-            let element = Element::of(tensor.data_type)
-                .ok_or_else(|| misfit(format!("output {} is of data type {}", name.escape_debug(), tensor.data_type)))?;
+            let tensor =
+                tensors.iter().find(|tensor| !tensor.is_input && tensor.name.to_bytes() == name.as_bytes());
+            let tensor =
+                tensor.ok_or_else(|| misfit(format!("the plan has no output {}", name.escape_debug())))?;
+            let element = Element::of(tensor.data_type).ok_or_else(|| {
+                misfit(format!("output {} is of data type {}", name.escape_debug(), tensor.data_type))
+            })?;
             let shape = context.tensor_shape(&tensor.name)?;
             let known: Option<Vec<usize>> = shape.iter().map(|size| usize::try_from(*size).ok()).collect();
-            let values = known.as_ref().and_then(|shape| shape.iter().try_fold(1_usize, |all, size| all.checked_mul(*size)));
+            let values = known
+                .as_ref()
+                .and_then(|shape| shape.iter().try_fold(1_usize, |all, size| all.checked_mul(*size)));
             let (Some(known), Some(values)) = (known, values) else {
-                return Err(misfit(format!("output {} has the shape {shape:?}: it depends on the data", name.escape_debug())));
+                return Err(misfit(format!(
+                    "output {} has the shape {shape:?}: it depends on the data",
+                    name.escape_debug()
+                )));
             };
             outputs.push(Binding { name: tensor.name.clone(), element, values });
             output_shapes.push(known);
@@ -150,7 +165,12 @@ impl TensorRtEngine {
 
     /// Bytes of buffers on one side, host or GPU.
     fn buffer_bytes(&self) -> usize {
-        let frame: usize = self.outputs.iter().chain([&self.input]).map(|binding| binding.values * binding.element.bytes()).sum();
+        let frame: usize = self
+            .outputs
+            .iter()
+            .chain([&self.input])
+            .map(|binding| binding.values * binding.element.bytes())
+            .sum();
         frame * self.batch.frames
     }
 }
@@ -204,8 +224,8 @@ impl Engine for TensorRtEngine {
             shaped_for: 0,
             selected: 0,
         };
-        // SAFETY: each buffer was made for its tensor and the largest batch, and lives in the same `TensorRtRun`, whose
-        // context is dropped first.
+        // SAFETY: each buffer was made for its tensor and the largest batch, and lives in the same
+        // `TensorRtRun`, whose context is dropped first.
         unsafe {
             run.context.set_address(&self.input.name, &run.input.device)?;
             for (binding, output) in self.outputs.iter().zip(&run.outputs) {
@@ -245,7 +265,8 @@ struct Pair {
 impl Pair {
     fn new(device: &Arc<Device>, binding: &Binding, frames: usize) -> Result<Pair> {
         let bytes = binding.values * binding.element.bytes() * frames;
-        let floats = if binding.element == Element::Float { Vec::new() } else { vec![0.0; binding.values * frames] };
+        let floats =
+            if binding.element == Element::Float { Vec::new() } else { vec![0.0; binding.values * frames] };
         let (host, device) = (PinnedBuffer::new(device, bytes)?, DeviceBuffer::new(device, bytes)?);
         Ok(Pair { host, device, element: binding.element, values: binding.values, floats })
     }

@@ -13,7 +13,8 @@ const MAX_DIMS: usize = 8;
 /// A virtual table: functions of many types.
 type Table = *const *const c_void;
 
-/// A public object of TensorRT: its own virtual table (complete destructor, destructor that frees), then `mImpl`.
+/// A public object of TensorRT: its own virtual table (complete destructor, destructor that frees), then
+/// `mImpl`.
 #[repr(C)]
 struct Object {
     table: Table,
@@ -37,20 +38,21 @@ impl Owned {
     pub(super) unsafe fn new(object: *mut c_void) -> Option<Owned> {
         let object = NonNull::new(object.cast::<Object>())?;
         // SAFETY: the caller says that it is such an object.
-        let complete = unsafe { !object.as_ref().table.is_null() && !object.as_ref().implementation.is_null() };
+        let complete =
+            unsafe { !object.as_ref().table.is_null() && !object.as_ref().implementation.is_null() };
         // One without a table cannot be deleted either.
         complete.then_some(Owned(object))
     }
 
-    /// What to hand to a function of the implementation, and where that function is. `F` is an `extern "C"` function whose
-    /// first argument is the implementation.
+    /// What to hand to a function of the implementation, and where that function is. `F` is an `extern "C"`
+    /// function whose first argument is the implementation.
     ///
     /// # Safety
     /// `slot` holds a function of type `F` in the version of TensorRT that made the object.
     pub(super) unsafe fn function<F: Copy>(&self, slot: usize) -> (Implementation, F) {
         const { assert!(size_of::<F>() == size_of::<*const c_void>()) };
-        // SAFETY: `new` saw that neither pointer is null; a table holds at least the slots of its version's layout, and a
-        // function pointer has the size of a pointer.
+        // SAFETY: `new` saw that neither pointer is null; a table holds at least the slots of its version's
+        // layout, and a function pointer has the size of a pointer.
         unsafe {
             let implementation = self.0.as_ref().implementation;
             let entry = (*implementation).add(slot);
@@ -61,11 +63,12 @@ impl Owned {
 
 impl Drop for Owned {
     fn drop(&mut self) {
-        // SAFETY: the public classes declare a virtual destructor first, so slot 1 of their own table deletes; nobody uses
-        // the object after this.
+        // SAFETY: the public classes declare a virtual destructor first, so slot 1 of their own table
+        // deletes; nobody uses the object after this.
         unsafe {
             let entry = self.0.as_ref().table.add(DELETE);
-            let delete = std::mem::transmute_copy::<*const c_void, unsafe extern "C" fn(*mut c_void)>(&*entry);
+            let delete =
+                std::mem::transmute_copy::<*const c_void, unsafe extern "C" fn(*mut c_void)>(&*entry);
             delete(self.0.as_ptr().cast());
         }
     }

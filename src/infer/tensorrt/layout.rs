@@ -1,9 +1,10 @@
 //! Where each version of TensorRT keeps its functions: the one table of this interface.
 //!
-//! TensorRT has no C interface. A C++ program calls small inline functions of public classes (`IRuntime`, `ICudaEngine`,
-//! `IExecutionContext`), which forward to an implementation object behind a pointer; that object's virtual table is what
-//! the library and the program agree on. A slot is a position in that table, counted from 0, where 0 and 1 are the two
-//! destructors that the C++ ABI (Itanium, which GCC and Clang use on Linux) makes of one.
+//! TensorRT has no C interface. A C++ program calls small inline functions of public classes (`IRuntime`,
+//! `ICudaEngine`, `IExecutionContext`), which forward to an implementation object behind a pointer; that
+//! object's virtual table is what the library and the program agree on. A slot is a position in that table,
+//! counted from 0, where 0 and 1 are the two destructors that the C++ ABI (Itanium, which GCC and Clang use
+//! on Linux) makes of one.
 //!
 //! ```text
 //! public object            implementation           virtual table
@@ -13,13 +14,15 @@
 //! └──────────────┘         └──────────────┘         │ n │ what we call         │
 //! ```
 //!
-//! Sources: the public headers `NvInferImpl.h`, `NvInferRuntime.h` and `NvInferRuntimeBase.h`. Read and counted: 8.5.3, 8.6.1,
-//! 10.3.0, 10.7.0, 10.9.0, 10.13.0, 10.14.1, 10.16.0, 11.1.0; laid out by clang as well (`-fdump-vtable-layouts`): 8.5.3, 8.6.1,
-//! 10.3.0, 11.1.0. Within a major version, which is the number in the library's name, releases only append functions: the
-//! headers of 10 differ in nothing else, so those between 10.3 and 10.16 that were not read (10.4 to 10.6, 10.8, 10.10 to 10.12,
-//! 10.15) are in the table too. What lies outside is refused, because a wrong slot calls a function that is not the one meant.
+//! Sources: the public headers `NvInferImpl.h`, `NvInferRuntime.h` and `NvInferRuntimeBase.h`. Read and
+//! counted: 8.5.3, 8.6.1, 10.3.0, 10.7.0, 10.9.0, 10.13.0, 10.14.1, 10.16.0, 11.1.0; laid out by clang as
+//! well (`-fdump-vtable-layouts`): 8.5.3, 8.6.1, 10.3.0, 11.1.0. Within a major version, which is the number
+//! in the library's name, releases only append functions: the headers of 10 differ in nothing else, so those
+//! between 10.3 and 10.16 that were not read (10.4 to 10.6, 10.8, 10.10 to 10.12, 10.15) are in the table
+//! too. What lies outside is refused, because a wrong slot calls a function that is not the one meant.
 //!
-//! Before 8.5 (JetPack 4, and 5.0 with 8.4) there is nothing to add a row for: no function takes a tensor by its name.
+//! Before 8.5 (JetPack 4, and 5.0 with 8.4) there is nothing to add a row for: no function takes a tensor by
+//! its name.
 
 use std::fmt;
 
@@ -28,7 +31,8 @@ use std::fmt;
 pub(crate) struct Version(pub(super) i32);
 
 impl Version {
-    /// Up to 9 the number is `major * 1000 + minor * 100 + patch`; from 10 on `major * 10000 + minor * 100 + patch`.
+    /// Up to 9 the number is `major * 1000 + minor * 100 + patch`; from 10 on `major * 10000 + minor * 100 +
+    /// patch`.
     const FIRST_OF_WIDE_NUMBERS: i32 = 100_000;
 
     /// Major, minor, patch.
@@ -128,7 +132,8 @@ const ENGINE_8: EngineSlots = EngineSlots {
     tensor_count: 45,
     tensor_name: 46,
 };
-const CONTEXT_8: ContextSlots = ContextSlots { set_input_shape: 29, tensor_shape: 30, set_tensor_address: 32, enqueue: 44 };
+const CONTEXT_8: ContextSlots =
+    ContextSlots { set_input_shape: 29, tensor_shape: 30, set_tensor_address: 32, enqueue: 44 };
 
 /// JetPack 5.1 (8.5.2), 6.0 (8.6.2), 6.1 and 6.2 (10.3.0), 7.1 (10.13), 7.2 (10.16.2); 11 has no JetPack yet.
 const LAYOUTS: [Layout; 4] = [
@@ -195,9 +200,11 @@ impl Layout {
     /// The versions of the table in words, for the message to who has another one.
     pub(super) fn known() -> String {
         let minor = |version: Version| format!("{}.{}", version.parts().0, version.parts().1);
-        let rows = LAYOUTS.iter().map(|Layout { versions: (first, last), .. }| match (minor(*first), minor(*last)) {
-            (first, last) if first == last => first,
-            (first, last) => format!("{first} to {last}"),
+        let rows = LAYOUTS.iter().map(|Layout { versions: (first, last), .. }| {
+            match (minor(*first), minor(*last)) {
+                (first, last) if first == last => first,
+                (first, last) => format!("{first} to {last}"),
+            }
         });
         rows.collect::<Vec<_>>().join(", ")
     }
@@ -211,7 +218,10 @@ mod tests {
     #[test]
     fn versions_are_read_both_ways_they_are_written() {
         let shown = |number| Version(number).to_string();
-        assert_eq!([shown(8502), shown(8601), shown(100_300), shown(110_105)], ["8.5.2", "8.6.1", "10.3.0", "11.1.5"]);
+        assert_eq!(
+            [shown(8502), shown(8601), shown(100_300), shown(110_105)],
+            ["8.5.2", "8.6.1", "10.3.0", "11.1.5"]
+        );
     }
 
     #[test]

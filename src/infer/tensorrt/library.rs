@@ -14,8 +14,8 @@ use std::path::{Path, PathBuf};
 /// TensorRT under each major version, newest first.
 const NAMES: [&str; 3] = ["libnvinfer.so.11", "libnvinfer.so.10", "libnvinfer.so.8"];
 
-/// An open library. It stays in the process: NVIDIA's libraries leave threads and exit handlers behind, whose code must not
-/// be unmapped. Opening it again gives the same one.
+/// An open library. It stays in the process: NVIDIA's libraries leave threads and exit handlers behind, whose
+/// code must not be unmapped. Opening it again gives the same one.
 pub(super) struct Shared {
     library: ManuallyDrop<Library>,
     /// The name it was opened by.
@@ -23,13 +23,14 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    /// Opens the first of `names` that can be: in `folder` alone where one is given, else where the loader looks.
+    /// Opens the first of `names` that can be: in `folder` alone where one is given, else where the loader
+    /// looks.
     pub(super) fn open(folder: Option<&Path>, names: &[&str]) -> Result<Shared> {
         let mut reasons = String::new();
         for name in names {
             let path = folder.map_or_else(|| PathBuf::from(name), |folder| folder.join(name));
-            // SAFETY: the initialisers of NVIDIA's own libraries expect to be run in any process that loads them. The folder
-            // comes from the configuration, whose author could have us run anything.
+            // SAFETY: the initialisers of NVIDIA's own libraries expect to be run in any process that loads
+            // them. The folder comes from the configuration, whose author could have us run anything.
             match unsafe { Library::new(&path) } {
                 Ok(library) => return Ok(Shared { library: ManuallyDrop::new(library), path }),
                 Err(cause) => {

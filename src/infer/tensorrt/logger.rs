@@ -23,7 +23,8 @@ pub(super) fn last_error() -> Option<String> {
 type Log = extern "C" fn(*mut c_void, i32, *const c_char);
 type Destructor = extern "C" fn(*mut c_void);
 
-/// What precedes every virtual table: offset to the top of the object, and type information (none: nobody may ask).
+/// What precedes every virtual table: offset to the top of the object, and type information (none: nobody may
+/// ask).
 #[repr(C)]
 struct Header {
     offset_to_top: isize,
@@ -64,13 +65,15 @@ struct Object<T: 'static>(*const T);
 unsafe impl<T> Sync for Object<T> {}
 
 static LOG_FIRST: LogFirst = LogFirst { header: HEADER, log, destructors: [ignore; 2] };
-static VERSIONED: Versioned = Versioned { header: HEADER, language, information, destructors: [ignore; 2], log };
+static VERSIONED: Versioned =
+    Versioned { header: HEADER, language, information, destructors: [ignore; 2], log };
 
 // An object points behind the header of its table.
 static LOG_FIRST_LOGGER: Object<Log> = Object(&raw const LOG_FIRST.log);
 static VERSIONED_LOGGER: Object<extern "C" fn(*const c_void) -> i32> = Object(&raw const VERSIONED.language);
 
-/// The logger to hand to the library. It lives as long as the process, as nothing says when the library lets go of it.
+/// The logger to hand to the library. It lives as long as the process, as nothing says when the library lets
+/// go of it.
 pub(super) fn object(table: LoggerTable) -> *mut c_void {
     // The library never writes to it: it has no members.
     match table {
@@ -86,8 +89,8 @@ extern "C" fn log(_this: *mut c_void, severity: i32, message: *const c_char) {
     // SAFETY: not null; the interface says that it is a terminated string which lives for the call.
     let text = unsafe { CStr::from_ptr(message) }.to_string_lossy();
     let text: String = text.chars().filter(|c| !c.is_control()).take(MAX_MESSAGE_CHARS).collect();
-    // kINTERNAL_ERROR, kERROR, kWARNING, kINFO, kVERBOSE. An error of the library is often one that we recover from (a
-    // plan of another GPU is built anew): who called decides how loud it is.
+    // kINTERNAL_ERROR, kERROR, kWARNING, kINFO, kVERBOSE. An error of the library is often one that we
+    // recover from (a plan of another GPU is built anew): who called decides how loud it is.
     match severity {
         0 | 1 => {
             log::warn!("tensorrt error=\"{}\"", text.escape_debug());

@@ -2,15 +2,16 @@
 //!
 //! Everything is opened at run time and may be absent. From the bottom up:
 //!
-//! * `library`, `layout`: `libnvinfer.so.8/10/11`, and the one table of where each version keeps its functions
+//! * `library`, `layout`: `libnvinfer.so.8/10/11`, and the one table of where each version keeps its
+//!   functions
 //! * `interface`, `runtime`, `logger`: calling its C++ objects, and being called by it
 //! * `cuda`: the driver, `libcuda.so.1`: context, memory, streams
 //! * `engine`, `element`: a plan as an [`Engine`]
 //! * `plan`, `build`: plans on disk, and `trtexec`, which makes them
 //! * `compile`: all of it in order
 //!
-//! Compiled with the feature `tensorrt`, and always into the unit tests, which run it on stand-ins of the libraries made
-//! from `tests/tensorrt/` (docs/jetson.md says what that proves and what not).
+//! Compiled with the feature `tensorrt`, and always into the unit tests, which run it on stand-ins of the
+//! libraries made from `tests/tensorrt/` (docs/jetson.md says what that proves and what not).
 
 #[cfg(not(any(test, feature = "tensorrt")))]
 mod absent;
@@ -42,7 +43,7 @@ mod settings;
 #[cfg(test)]
 mod tests;
 
-pub use settings::Settings;
+pub use settings::TensorRtSettings;
 
 use super::Engine;
 use super::onnx::Description;
@@ -51,17 +52,17 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Whether `auto` should look for a GPU: where this program can use one at all. Unit tests can, and do when they say where
-/// their stand-ins are, never on what the machine they run on happens to have.
-pub fn is_worth_trying(settings: &Settings) -> bool {
+/// Whether `auto` should look for a GPU: where this program can use one at all. Unit tests can, and do when
+/// they say where their stand-ins are, never on what the machine they run on happens to have.
+pub fn is_worth_trying(settings: &TensorRtSettings) -> bool {
     cfg!(feature = "tensorrt") || (cfg!(test) && settings.libraries.is_some())
 }
 
 /// See [`is_gpu_lost`].
 static GPU_LOST: AtomicBool = AtomicBool::new(false);
 
-/// Whether the GPU gave up on this process while it ran models for it: they run again in a new process only. A GPU that never
-/// ran a model is not meant: the CPU has those.
+/// Whether the GPU gave up on this process while it ran models for it: they run again in a new process only.
+/// A GPU that never ran a model is not meant: the CPU has those.
 pub fn is_gpu_lost() -> bool {
     GPU_LOST.load(Ordering::Relaxed)
 }
@@ -83,7 +84,7 @@ pub struct Request<'a> {
     /// Most bytes of a plan.
     pub budget_bytes: u64,
     /// What the configuration says.
-    pub settings: &'a Settings,
+    pub settings: &'a TensorRtSettings,
     /// Told now and then that a plan is being built; when it fails, the build is stopped.
     pub building: &'a dyn Fn() -> Result<()>,
 }
@@ -94,7 +95,7 @@ pub fn compile(graph: &Description, request: &Request<'_>) -> Result<Arc<dyn Eng
 }
 
 /// What there is of TensorRT and CUDA on this machine, a line each: for `weir check`.
-pub fn describe(settings: &Settings) -> Vec<String> {
+pub fn describe(settings: &TensorRtSettings) -> Vec<String> {
     compile::describe(settings)
 }
 

@@ -8,8 +8,9 @@
 //! └──────────────────────────┴──────────┴────────┴──────────────┴───────────┴────────────────────┘
 //! ```
 //!
-//! The seal is at the end, so that the plan is not copied to get it, and `trtexec --loadEngine` still reads the file. It finds
-//! damage, not malice: whoever may write to the folder may give us a program to run, as with the libraries themselves.
+//! The seal is at the end, so that the plan is not copied to get it, and `trtexec --loadEngine` still reads
+//! the file. It finds damage, not malice: whoever may write to the folder may give us a program to run, as
+//! with the libraries themselves.
 
 use super::layout::Version;
 use crate::error::{Error, Kind, Result, system};
@@ -28,7 +29,8 @@ const DIGEST_BYTES: usize = 32;
 const SEAL_BYTES: usize = 8 + 8 + 8 + 2 * DIGEST_BYTES;
 /// Bytes read at a time for the digest of a model.
 const CHUNK_BYTES: usize = 1 << 16;
-/// Digits of a digest in a file name: 64 bits are enough to tell the plans of one board apart; the seal holds it whole.
+/// Digits of a digest in a file name: 64 bits are enough to tell the plans of one board apart; the seal holds
+/// it whole.
 const NAME_DIGITS: usize = 16;
 
 /// Everything a plan depends on.
@@ -77,7 +79,8 @@ impl Place {
             return None;
         }
         let mut file = File::open(&path).ok()?;
-        let discard = |reason: &str| log::warn!("tensorrt plan={} discarded reason=\"{reason}\"", path.display());
+        let discard =
+            |reason: &str| log::warn!("tensorrt plan={} discarded reason=\"{reason}\"", path.display());
         let mut bytes = Vec::new();
         let bound = max_bytes.saturating_add(SEAL_BYTES as u64 + 1);
         if let Err(error) = (&mut file).take(bound).read_to_end(&mut bytes) {
@@ -131,8 +134,8 @@ impl Place {
         Ok(Partial { path })
     }
 
-    /// Seals what `trtexec` wrote and moves it to its place. Other plans of the same model are of older libraries or other
-    /// settings: they go.
+    /// Seals what `trtexec` wrote and moves it to its place. Other plans of the same model are of older
+    /// libraries or other settings: they go.
     pub(super) fn keep(&self, partial: Partial) -> Result<()> {
         let mut file = OpenOptions::new().read(true).append(true).open(&partial.path).map_err(unwritable)?;
         let length = file.metadata().map_err(unwritable)?.len();
@@ -156,7 +159,8 @@ impl Place {
             let of_model = name.strip_prefix(self.model.as_str()).is_some_and(|rest| rest.starts_with('-'));
             of_model && name.ends_with(".plan") && path != kept
         };
-        let entries = std::fs::read_dir(&self.folder).into_iter().flatten().flatten().map(|entry| entry.path());
+        let entries =
+            std::fs::read_dir(&self.folder).into_iter().flatten().flatten().map(|entry| entry.path());
         for path in entries.filter(is_other) {
             match std::fs::remove_file(&path) {
                 Ok(()) => log::info!("tensorrt plan={} removed reason=\"replaced\"", path.display()),
@@ -216,7 +220,8 @@ mod tests {
     use super::*;
     use crate::infer::registry::test_dir::TestDir;
 
-    const IDENTITY: Identity<'_> = Identity { version: Version(8502), gpu: "Orin", half: true, batch: 4, size: (640, 640) };
+    const IDENTITY: Identity<'_> =
+        Identity { version: Version(8502), gpu: "Orin", half: true, batch: 4, size: (640, 640) };
 
     fn place(folder: &Path, identity: &Identity<'_>) -> Place {
         let weights = folder.join("weights.onnx");
@@ -270,12 +275,17 @@ mod tests {
         let dir = TestDir::new();
         let old = place(dir.path(), &Identity { version: Version(8501), ..IDENTITY });
         make(&old, b"old");
-        std::fs::write(dir.path().join("0000000000000000-0000000000000000.plan"), "of another model").unwrap();
+        std::fs::write(dir.path().join("0000000000000000-0000000000000000.plan"), "of another model")
+            .unwrap();
         let new = place(dir.path(), &IDENTITY);
         make(&new, b"new");
         drop(new.begin().unwrap());
         assert!(!old.path().exists());
-        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 3, "the weights, the new plan, the other model's");
+        assert_eq!(
+            std::fs::read_dir(dir.path()).unwrap().count(),
+            3,
+            "the weights, the new plan, the other model's"
+        );
     }
 
     #[test]

@@ -1,8 +1,9 @@
-//! TensorRT's three objects, safe to use: a runtime reads plans, an engine is a plan that was read, a context runs it.
+//! TensorRT's three objects, safe to use: a runtime reads plans, an engine is a plan that was read, a context
+//! runs it.
 //!
-//! `unsafe`: every call goes through a slot of the version's layout. What makes it sound is the same for all: the object
-//! was made by the library whose layout is used, it lives (each holds the one it was made from), and the arguments have the
-//! types of the declaration, where a reference is a pointer.
+//! `unsafe`: every call goes through a slot of the version's layout. What makes it sound is the same for all:
+//! the object was made by the library whose layout is used, it lives (each holds the one it was made from),
+//! and the arguments have the types of the declaration, where a reference is a pointer.
 #![allow(unsafe_code)]
 
 use super::cuda::{Device, DeviceBuffer, Stream};
@@ -38,8 +39,8 @@ pub(super) struct Runtime {
     device: Arc<Device>,
 }
 
-// SAFETY: an `IRuntime` may be used from any thread; that it is by one at a time is seen to by `Runtime::deserialise`'s caller,
-// which holds it alone while a plan is read.
+// SAFETY: an `IRuntime` may be used from any thread; that it is by one at a time is seen to by
+// `Runtime::deserialise`'s caller, which holds it alone while a plan is read.
 unsafe impl Send for Runtime {}
 // SAFETY: after a plan was read nothing of it is called but its destructor.
 unsafe impl Sync for Runtime {}
@@ -54,10 +55,11 @@ impl Runtime {
         Ok(Runtime { object, library, device })
     }
 
-    /// Reads a plan. The library checks that it is one of this version and GPU; beyond that a plan is trusted as a program
-    /// is.
+    /// Reads a plan. The library checks that it is one of this version and GPU; beyond that a plan is trusted
+    /// as a program is.
     pub(super) fn deserialise(self, plan: &[u8]) -> Result<Arc<Engine>> {
-        type WithFactory = unsafe extern "C" fn(Implementation, *const c_void, usize, *mut c_void) -> *mut c_void;
+        type WithFactory =
+            unsafe extern "C" fn(Implementation, *const c_void, usize, *mut c_void) -> *mut c_void;
         type Plain = unsafe extern "C" fn(Implementation, *const c_void, usize) -> *mut c_void;
         self.device.enter()?;
         let slots = self.library.layout.runtime;
@@ -101,7 +103,8 @@ pub(super) struct Engine {
 
 // SAFETY: an `ICudaEngine` may be used from any thread.
 unsafe impl Send for Engine {}
-// SAFETY: what is called through `&self` only reads, but for making contexts, which `creating` makes one at a time.
+// SAFETY: what is called through `&self` only reads, but for making contexts, which `creating` makes one at a
+// time.
 unsafe impl Sync for Engine {}
 
 impl Drop for Engine {
@@ -137,7 +140,8 @@ impl Engine {
             return Err(failed(format!("the plan claims {count} inputs and outputs")));
         }
         let tensor = |index: i32| {
-            // SAFETY: see the top of the file; the name is null or a terminated string that lives as long as the engine.
+            // SAFETY: see the top of the file; the name is null or a terminated string that lives as long as
+            // the engine.
             let name = unsafe {
                 let (this, function) = self.object.function::<Name>(slots.tensor_name);
                 let name = function(this, index);
@@ -153,7 +157,12 @@ impl Engine {
             let is_input = match mode {
                 INPUT => true,
                 OUTPUT => false,
-                _ => return Err(failed(format!("tensor {} is neither input nor output", name.to_string_lossy()))),
+                _ => {
+                    return Err(failed(format!(
+                        "tensor {} is neither input nor output",
+                        name.to_string_lossy()
+                    )));
+                }
             };
             let shape = self.shape_of(&self.object, slots.tensor_shape, &name)?;
             Ok(Tensor { name, is_input, data_type, shape })
@@ -165,8 +174,8 @@ impl Engine {
     fn shape_of(&self, object: &Owned, slot: usize, name: &CStr) -> Result<Vec<i64>> {
         type Narrow = unsafe extern "C" fn(Implementation, *const c_char) -> NarrowDims;
         type Wide = unsafe extern "C" fn(Implementation, *const c_char) -> WideDims;
-        // SAFETY: see the top of the file. Both forms are plain structures, larger than two registers, which a C++ function
-        // returns as a C function does.
+        // SAFETY: see the top of the file. Both forms are plain structures, larger than two registers, which
+        // a C++ function returns as a C function does.
         let shape = unsafe {
             match self.runtime.library.layout.dims {
                 DimsWidth::Narrow => {
@@ -257,19 +266,24 @@ impl ExecutionContext {
             let (this, function) = self.object.function::<Function>(slot);
             function(this, name.as_ptr(), address)
         };
-        if taken { Ok(()) } else { Err(failed(format!("TensorRT does not take a place for {}", name.to_string_lossy()))) }
+        if taken {
+            Ok(())
+        } else {
+            Err(failed(format!("TensorRT does not take a place for {}", name.to_string_lossy())))
+        }
     }
 
     /// Puts a run on the stream.
     ///
     /// # Safety
-    /// Every input and output has its place ([`ExecutionContext::set_address`]), and nothing of them is freed before the
-    /// stream was waited for.
+    /// Every input and output has its place ([`ExecutionContext::set_address`]), and nothing of them is freed
+    /// before the stream was waited for.
     pub(super) unsafe fn enqueue(&mut self, stream: &mut Stream) -> Result<()> {
         type Function = unsafe extern "C" fn(Implementation, *mut c_void) -> bool;
         // SAFETY: see the top of the file; the rest is the caller's promise.
         let taken = unsafe {
-            let (this, function) = self.object.function::<Function>(self.engine.runtime.library.layout.context.enqueue);
+            let (this, function) =
+                self.object.function::<Function>(self.engine.runtime.library.layout.context.enqueue);
             function(this, stream.raw())
         };
         if taken { Ok(()) } else { Err(failed("TensorRT did not run the model")) }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 /// What the TensorRT engine is told by the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Settings {
+pub struct TensorRtSettings {
     /// Where `libnvinfer.so.*` and `libcuda.so.1` are; `None`: where the loader looks.
     pub libraries: Option<PathBuf>,
     /// Where plans are kept; `None`: beside the model.
@@ -22,9 +22,9 @@ pub struct Settings {
     pub batch_wait: Duration,
 }
 
-impl Default for Settings {
+impl Default for TensorRtSettings {
     fn default() -> Self {
-        Settings {
+        TensorRtSettings {
             libraries: None,
             cache_dir: None,
             trtexec: PathBuf::from("/usr/src/tensorrt/bin/trtexec"),

@@ -1,8 +1,9 @@
-//! Every family from file to detections, against an independent computation: `tests/families/` (see `generate.py` there).
+//! Every family from file to detections, against an independent computation: `tests/families/` (see
+//! `generate.py` there).
 
 use super::goldens::{NoHolder, detect, lay, member, number};
 use crate::error::Kind;
-use crate::infer::registry::{Models, Settings, test_dir::TestDir};
+use crate::infer::registry::{Models, RegistrySettings, test_dir::TestDir};
 use crate::infer::workbench::Workbench;
 use crate::infer::{Model, Thresholds};
 use miniserde::json::Value;
@@ -38,7 +39,8 @@ fn frame(width: u32, height: u32) -> Vec<u8> {
     let mut pixels = Vec::new();
     for (y, x) in (0..height).flat_map(|y| (0..width).map(move |x| (y, x))) {
         for channel in 0..3u64 {
-            let mixed = (u64::from(x / 10) * 73_856_093) ^ (u64::from(y / 10) * 19_349_663) ^ (channel * 83_492_791);
+            let mixed =
+                (u64::from(x / 10) * 73_856_093) ^ (u64::from(y / 10) * 19_349_663) ^ (channel * 83_492_791);
             pixels.push(((mixed.wrapping_mul(2_654_435_761) & 0xFFFF_FFFF) >> 24) as u8);
         }
     }
@@ -61,7 +63,10 @@ fn model(record: &Value, dir: &TestDir) -> Arc<Model> {
     });
     let format = text(record, "format").unwrap();
     let resize = format!(r#"{{"width": 32, "height": 32, "format": "{format}"}}"#);
-    put("environment.json", format!(r#"{{"PREPROCESSING": {{"resize": {resize}{}}}}}"#, crop.unwrap_or_default()));
+    put(
+        "environment.json",
+        format!(r#"{{"PREPROCESSING": {{"resize": {resize}{}}}}}"#, crop.unwrap_or_default()),
+    );
     let mut names = ["red", "green", "blue"];
     if let Some(background) = optional(record, "background") {
         names[number(background) as usize] = "background_class83422";
@@ -76,7 +81,10 @@ fn model(record: &Value, dir: &TestDir) -> Arc<Model> {
     };
     let file = format!("{}.onnx", text(record, "file").unwrap());
     std::fs::copy(folder().join(file), dir.path().join(weights)).unwrap();
-    let models = Models::new(Settings { models_dirs: vec![dir.path().to_owned()], ..Settings::default() });
+    let models = Models::new(RegistrySettings {
+        models_dirs: vec![dir.path().to_owned()],
+        ..RegistrySettings::default()
+    });
     smol::block_on(models.get(&dir.path().display().to_string(), None, &|_| ())).unwrap()
 }
 
@@ -128,7 +136,11 @@ fn families_find_what_the_formulas_say() {
 
 /// Loads `bad-<name>.onnx` as a local file, with a budget of 256 MiB.
 fn load_bad(name: &str) -> crate::error::Result<Arc<Model>> {
-    let settings = Settings { models_dirs: vec![folder()], memory_budget_bytes: 256 << 20, ..Settings::default() };
+    let settings = RegistrySettings {
+        models_dirs: vec![folder()],
+        memory_budget_bytes: 256 << 20,
+        ..RegistrySettings::default()
+    };
     smol::block_on(Models::new(settings).get(&format!("bad-{name}.onnx"), None, &|_| ()))
 }
 

@@ -2,7 +2,7 @@
 
 use crate::detection::Detection;
 use crate::geometry::{Fit, InputRule, Placement};
-use crate::infer::registry::{Models, Settings};
+use crate::infer::registry::{Models, RegistrySettings};
 use crate::infer::workbench::{Task, Workbench};
 use crate::infer::{Job, Model, Pixels, Thresholds, Ticket, registry};
 use miniserde::json::{Number, Value};
@@ -30,7 +30,10 @@ fn fill_cache(cache: &Path) {
         let folder = cache.join(id);
         std::fs::create_dir_all(&folder).unwrap();
         let text = |name: &str, content: String| std::fs::write(folder.join(name), content).unwrap();
-        text("model_type.json", String::from(r#"{"project_task_type": "object-detection", "model_type": "yolov8n"}"#));
+        text(
+            "model_type.json",
+            String::from(r#"{"project_task_type": "object-detection", "model_type": "yolov8n"}"#),
+        );
         text("environment.json", format!(r#"{{"PREPROCESSING": {preprocessing}}}"#));
         text("class_names.txt", String::from("red\ngreen\nblue"));
         std::fs::copy(tests_dir().join("assets/toy.onnx"), folder.join("weights.onnx")).unwrap();
@@ -39,7 +42,8 @@ fn fill_cache(cache: &Path) {
 
 /// Width, height and interleaved RGB of a golden picture.
 fn picture(name: &str) -> (u32, u32, Vec<u8>) {
-    let file = std::io::BufReader::new(std::fs::File::open(tests_dir().join("goldens/images").join(name)).unwrap());
+    let file =
+        std::io::BufReader::new(std::fs::File::open(tests_dir().join("goldens/images").join(name)).unwrap());
     let mut reader = png::Decoder::new(file).read_info().unwrap();
     let mut pixels = vec![0; reader.output_buffer_size().unwrap()];
     let info = reader.next_frame(&mut pixels).unwrap();
@@ -69,7 +73,8 @@ pub(super) fn lay(width: u32, pixels: &[u8], rule: &InputRule, placement: &Place
                 let upper = at(x0, y0) * (1.0 - part_x) + at(x1, y0) * part_x;
                 let lower = at(x0, y1) * (1.0 - part_x) + at(x1, y1) * part_x;
                 let value = upper * (1.0 - part_y) + lower * part_y;
-                let place = (channel as u32 * rule.height + y + placement.pad_y) * rule.width + x + placement.pad_x;
+                let place =
+                    (channel as u32 * rule.height + y + placement.pad_y) * rule.width + x + placement.pad_x;
                 slot[place as usize] = value.round() as u8;
             }
         }
@@ -122,13 +127,18 @@ pub(super) fn number(value: &Value) -> f64 {
 fn still_pictures_give_the_boxes_of_the_reference() {
     let dir = registry::test_dir::TestDir::new();
     fill_cache(dir.path());
-    let models = Models::new(Settings { cache_dir: dir.path().to_owned(), offline: true, ..Settings::default() });
+    let models = Models::new(RegistrySettings {
+        cache_dir: dir.path().to_owned(),
+        offline: true,
+        ..RegistrySettings::default()
+    });
     let goldens = std::fs::read_to_string(tests_dir().join("goldens/images.jsonl")).unwrap();
     let mut bench = Workbench::new(Weak::<NoHolder>::new());
     let mut compared = 0;
     for line in goldens.lines() {
         let record: Value = miniserde::json::from_str(line).unwrap();
-        let (Value::String(id), Value::String(image)) = (member(&record, "model"), member(&record, "image")) else {
+        let (Value::String(id), Value::String(image)) = (member(&record, "model"), member(&record, "image"))
+        else {
             panic!("no text")
         };
         let model = smol::block_on(models.get(id, None, &|_| ())).unwrap();
@@ -144,14 +154,22 @@ fn still_pictures_give_the_boxes_of_the_reference() {
         };
         let found = detect(&mut bench, &model, slot, placement, thresholds);
 
-        let Value::Array(expected) = member(member(&record, "result"), "predictions") else { panic!("no list") };
+        let Value::Array(expected) = member(member(&record, "result"), "predictions") else {
+            panic!("no list")
+        };
         assert_eq!(found.len(), expected.len(), "{line}\n{found:?}");
         for (found, expected) in found.iter().zip(expected.iter()) {
             let (x, y, width, height) = found.centre_size();
             for (name, value) in [("x", x), ("y", y), ("width", width), ("height", height)] {
-                assert!((value - number(member(expected, name))).abs() <= 0.5, "{name} of {found:?} in {line}");
+                assert!(
+                    (value - number(member(expected, name))).abs() <= 0.5,
+                    "{name} of {found:?} in {line}"
+                );
             }
-            assert!((f64::from(found.confidence) - number(member(expected, "confidence"))).abs() <= 1e-3, "{found:?} in {line}");
+            assert!(
+                (f64::from(found.confidence) - number(member(expected, "confidence"))).abs() <= 1e-3,
+                "{found:?} in {line}"
+            );
             assert_eq!(f64::from(found.class_id), number(member(expected, "class_id")), "{line}");
             compared += 1;
         }

@@ -1,9 +1,11 @@
-//! Pipelines that survive a restart: one small file in the state directory, rewritten whole whenever the table changes.
+//! Pipelines that survive a restart: one small file in the state directory, rewritten whole whenever the
+//! table changes.
 //!
-//! The file is replaced atomically (temporary file, fsync, rename, fsync of the directory), so a power cut leaves the old or the
-//! new one. Its first line is `weir-pipelines <version> <crc32 of the rest, hex>`, then comes a line for each pipeline: a JSON
-//! object of `id`, `muted`, `declared` and `init`, the document that a client would send. It holds API keys and camera
-//! passwords, hence mode 0600. A file that cannot be read is set aside and never stops the start.
+//! The file is replaced atomically (temporary file, fsync, rename, fsync of the directory), so a power cut
+//! leaves the old or the new one. Its first line is `weir-pipelines <version> <crc32 of the rest, hex>`, then
+//! comes a line for each pipeline: a JSON object of `id`, `muted`, `declared` and `init`, the document that a
+//! client would send. It holds API keys and camera passwords, hence mode 0600. A file that cannot be read is
+//! set aside and never stops the start.
 
 mod version_1;
 
@@ -41,7 +43,8 @@ pub(super) struct Kept {
 pub(super) struct Store {
     file: PathBuf,
     writing: Arc<async_lock::Mutex<()>>,
-    /// Changes asked to be written, and changes written: whoever waited while another wrote may find its own done.
+    /// Changes asked to be written, and changes written: whoever waited while another wrote may find its own
+    /// done.
     asked: Cell<u64>,
     written: Cell<u64>,
 }
@@ -64,7 +67,8 @@ impl Store {
         (Store { file, writing: Arc::default(), asked: Cell::new(0), written: Cell::new(0) }, kept)
     }
 
-    /// Returns when the table as `snapshot` shows it (or a later one) is on the disk. Dropped before that, it may still get there.
+    /// Returns when the table as `snapshot` shows it (or a later one) is on the disk. Dropped before that, it
+    /// may still get there.
     pub(super) async fn save(&self, snapshot: impl Fn() -> Vec<Kept>) -> Result<()> {
         let mine = self.asked.get() + 1;
         self.asked.set(mine);
@@ -75,7 +79,8 @@ impl Store {
         let covered = self.asked.get();
         let (bytes, file) = (encode(&snapshot()), self.file.clone());
         if bytes.len() as u64 > MAX_FILE_BYTES {
-            let message = format!("the pipelines would fill more than the {MAX_FILE_BYTES} bytes of the state file");
+            let message =
+                format!("the pipelines would fill more than the {MAX_FILE_BYTES} bytes of the state file");
             return Err(Error::new(Kind::Exhausted, message));
         }
         let write = move || {
@@ -85,7 +90,9 @@ impl Store {
             outcome
         };
         let outcome = smol::unblock(write).await;
-        outcome.map_err(|cause| Error::told(Kind::System, format_args!("cannot write {}", self.file.display()), cause))?;
+        outcome.map_err(|cause| {
+            Error::told(Kind::System, format_args!("cannot write {}", self.file.display()), cause)
+        })?;
         self.written.set(covered);
         Ok(())
     }
@@ -106,12 +113,18 @@ fn set_aside(file: &Path, error: &io::Error) {
     }
     let aside = file.with_extension("damaged");
     let moved = fs::rename(file, &aside);
-    log::error!("state={} error={error} set_aside={} moved={}", file.display(), aside.display(), moved.is_ok());
+    log::error!(
+        "state={} error={error} set_aside={} moved={}",
+        file.display(),
+        aside.display(),
+        moved.is_ok()
+    );
 }
 
 fn replace(file: &Path, bytes: &[u8]) -> io::Result<()> {
     let temporary = file.with_extension("new");
-    let mut output = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+    let mut output =
+        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
     output.write_all(bytes)?;
     output.sync_all()?;
     fs::rename(&temporary, file)?;
@@ -123,7 +136,8 @@ fn load(file: &Path) -> io::Result<Vec<Kept>> {
     if fs::metadata(file)?.len() > MAX_FILE_BYTES {
         return Err(io::Error::other("the file is too large"));
     }
-    decode(&fs::read_to_string(file)?).ok_or_else(|| io::Error::other("the file is damaged or of another version"))
+    decode(&fs::read_to_string(file)?)
+        .ok_or_else(|| io::Error::other("the file is damaged or of another version"))
 }
 
 /// Keys of a line.
@@ -179,7 +193,7 @@ fn decode_line(line: &str) -> Option<Kept> {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::panic)]
     use super::*;
-    use crate::command::{Filling, ModelParameters, Property, Secret, Source, SourceReference};
+    use crate::command::{Filling, ModelParameters, Property, Secret, SourceReference, SourceRequest};
     use crate::sink::{Sink, UdpSink};
     use std::os::unix::fs::PermissionsExt;
     use std::time::Duration;
@@ -193,12 +207,16 @@ mod tests {
             init: Init {
                 model_id: "toy/1".to_owned(),
                 sources: vec![
-                    Source {
+                    SourceRequest {
                         reference: camera,
                         properties: vec![Property { name: "fps".to_owned(), value: 12.5 }],
                         masks: vec![crate::geometry::Polygon(vec![[0.0, 0.1], [0.5, 0.1], [0.5, 1.0]])],
                     },
-                    Source { reference: SourceReference::Device(2), properties: Vec::new(), masks: Vec::new() },
+                    SourceRequest {
+                        reference: SourceReference::Device(2),
+                        properties: Vec::new(),
+                        masks: Vec::new(),
+                    },
                 ],
                 sinks: vec![Sink::Udp(UdpSink { host: "receiver".to_owned(), port: 9999 })],
                 parameters: ModelParameters { confidence: Some(0.25), ..ModelParameters::default() },
@@ -266,8 +284,14 @@ mod tests {
         let saved = kept();
         smol::block_on(store.save(|| vec![saved.clone()])).unwrap();
         let mut large = kept();
-        large.init.sources =
-            vec![Source { reference: SourceReference::Text("x".repeat(1 << 20)), properties: Vec::new(), masks: Vec::new() }; 9];
+        large.init.sources = vec![
+            SourceRequest {
+                reference: SourceReference::Text("x".repeat(1 << 20)),
+                properties: Vec::new(),
+                masks: Vec::new()
+            };
+            9
+        ];
         let error = smol::block_on(store.save(|| vec![large.clone()])).unwrap_err();
         assert_eq!(error.kind(), Kind::Exhausted);
         let (_, found) = Store::open(&folder.0);

@@ -1,7 +1,9 @@
 //! The state file as versions before 0.2 wrote it: one JSON document with a record for each pipeline.
 
 use super::Kept;
-use crate::command::{Consumption, Filling, Init, ModelParameters, Property, Secret, Source, SourceReference};
+use crate::command::{
+    Consumption, Filling, Init, ModelParameters, Property, Secret, SourceReference, SourceRequest,
+};
 use crate::sink::{MemorySink, Sink, UdpSink};
 use miniserde::{Deserialize, json};
 use std::time::Duration;
@@ -92,21 +94,27 @@ impl Record {
                 max_fps: self.max_fps.filter(|fps| *fps > 0.0),
                 filling: self.filling.as_deref().and_then(Filling::from_word),
                 consumption: self.consumption.as_deref().and_then(Consumption::from_word),
-                batch_collection_timeout: self.batch_collection_timeout_s.and_then(|s| Duration::try_from_secs_f64(s).ok()),
+                batch_collection_timeout: self
+                    .batch_collection_timeout_s
+                    .and_then(|s| Duration::try_from_secs_f64(s).ok()),
             },
         })
     }
 }
 
 impl SourceRecord {
-    fn into_source(self) -> Option<Source> {
+    fn into_source(self) -> Option<SourceRequest> {
         let reference = match (self.device, self.text) {
             (Some(index), None) => SourceReference::Device(index),
             (None, Some(text)) => SourceReference::Text(text),
             _ => return None,
         };
         let property = |property: PropertyRecord| Property { name: property.name, value: property.value };
-        Some(Source { reference, properties: self.properties.into_iter().map(property).collect(), masks: Vec::new() })
+        Some(SourceRequest {
+            reference,
+            properties: self.properties.into_iter().map(property).collect(),
+            masks: Vec::new(),
+        })
     }
 }
 
@@ -143,6 +151,9 @@ mod tests {
         assert_eq!(first.init.sources[0].properties, [Property { name: "fps".to_owned(), value: 12.5 }]);
         assert_eq!(first.init.sources[1].reference, SourceReference::Device(2));
         let outputs = ["found".to_owned()].into();
-        assert_eq!(second.init.sinks, [Sink::Memory(MemorySink { turns: 3, outputs, timeout: Some(Duration::from_secs(60)) })]);
+        assert_eq!(
+            second.init.sinks,
+            [Sink::Memory(MemorySink { turns: 3, outputs, timeout: Some(Duration::from_secs(60)) })]
+        );
     }
 }

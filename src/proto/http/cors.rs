@@ -8,11 +8,12 @@ const MAX_AGE_S: &str = "600";
 /// What a page of another origin may read of a reply's head: which frame a picture is, and when to ask again.
 const EXPOSED: &str = "x-frame-id, x-timestamp, retry-after";
 
-/// What a browser says of the page that asks: `same-origin`, `same-site`, `cross-site`, or `none` for the person itself.
+/// What a browser says of the page that asks: `same-origin`, `same-site`, `cross-site`, or `none` for the
+/// person itself.
 const FETCH_SITE: &str = "sec-fetch-site";
 
-/// Origins (`https://dashboard.example`) that may call us; `*` alone stands for all. Credentials in cookies are never
-/// allowed: there are none.
+/// Origins (`https://dashboard.example`) that may call us; `*` alone stands for all. Credentials in cookies
+/// are never allowed: there are none.
 #[derive(Debug, Clone, Default)]
 pub struct Cors {
     /// Exact origins as browsers send them, or `*`.
@@ -29,8 +30,9 @@ impl Cors {
         self.origins.iter().any(|allowed| allowed.as_bytes() == origin.as_bytes()).then(|| origin.clone())
     }
 
-    /// Whether who asks may change something. A page of any origin can have the browser of whoever looks at it send us a POST,
-    /// though it never sees the reply; browsers say so, and nothing else sends these two fields.
+    /// Whether who asks may change something. A page of any origin can have the browser of whoever looks at
+    /// it send us a POST, though it never sees the reply; browsers say so, and nothing else sends these two
+    /// fields.
     pub(super) fn may_change(&self, request: &HeaderMap) -> bool {
         if self.allowed(request).is_some() {
             return true;
@@ -40,7 +42,9 @@ impl Cors {
             (Some(site), _) => matches!(site, "same-origin" | "none"),
             (None, Some(origin)) => {
                 let place = origin.split_once("://").map(|(_, place)| place);
-                place.is_some_and(|place| text(header::HOST).is_some_and(|host| place.eq_ignore_ascii_case(host)))
+                place.is_some_and(|place| {
+                    text(header::HOST).is_some_and(|host| place.eq_ignore_ascii_case(host))
+                })
             }
             (None, None) => true,
         }
@@ -63,10 +67,14 @@ impl Cors {
         request.get(header::ACCESS_CONTROL_REQUEST_METHOD)?;
         self.allowed(request)?;
         let mut reply = HeaderMap::new();
-        reply.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, HEAD, OPTIONS, POST"));
+        reply.insert(
+            header::ACCESS_CONTROL_ALLOW_METHODS,
+            HeaderValue::from_static("GET, HEAD, OPTIONS, POST"),
+        );
         reply.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static(MAX_AGE_S));
         let asked = request.get(header::ACCESS_CONTROL_REQUEST_HEADERS);
-        let headers = asked.cloned().unwrap_or_else(|| HeaderValue::from_static("authorization, content-type"));
+        let headers =
+            asked.cloned().unwrap_or_else(|| HeaderValue::from_static("authorization, content-type"));
         reply.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, headers);
         Some(reply)
     }

@@ -1,8 +1,8 @@
 //! Feeds of pipelines as server-sent events: the bodies of `GET /pipelines/{id}/events` and of `GET /events`.
 //!
-//! `event: detections` carries the bytes of a frame's datagram, `event: update` an entry of the status report, and
-//! `event: end` is a pipeline's last one and says why. Where several are listened to, each event's data names its pipeline. Comments
-//! keep proxies from taking silence for a dead connection.
+//! `event: detections` carries the bytes of a frame's datagram, `event: update` an entry of the status
+//! report, and `event: end` is a pipeline's last one and says why. Where several are listened to, each
+//! event's data names its pipeline. Comments keep proxies from taking silence for a dead connection.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -18,10 +18,11 @@ use super::live::Live;
 use crate::command::PipelineId;
 use crate::feed::{End, Feed, Message};
 use crate::json::{Style, Writer};
-use crate::proto::connections::Seat;
+use crate::proto::connections::ConnectionSlot;
 use crate::proto::report_json;
 
-/// Silence after which a comment is sent. Proxies give up after 60 s, and a client that vanished is found by writing to it.
+/// Silence after which a comment is sent. Proxies give up after 60 s, and a client that vanished is found by
+/// writing to it.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 
 /// Sent at once, so that the client knows that it listens before anything happens.
@@ -50,14 +51,14 @@ pub(super) struct Events {
     is_named: bool,
     heartbeat: Timer,
     has_greeted: bool,
-    seat: Rc<Seat>,
+    slot: Rc<ConnectionSlot>,
 }
 
 impl Events {
-    /// The feeds, sent over the connection in that seat.
-    pub(super) fn new(feeds: Vec<(PipelineId, Feed)>, is_named: bool, seat: Rc<Seat>) -> Events {
-        seat.stream(true);
-        Events { feeds, turn: 0, is_named, heartbeat: Timer::after(HEARTBEAT), has_greeted: false, seat }
+    /// The feeds, sent over the connection in that slot.
+    pub(super) fn new(feeds: Vec<(PipelineId, Feed)>, is_named: bool, slot: Rc<ConnectionSlot>) -> Events {
+        slot.stream(true);
+        Events { feeds, turn: 0, is_named, heartbeat: Timer::after(HEARTBEAT), has_greeted: false, slot }
     }
 
     fn poll_event(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
@@ -76,13 +77,13 @@ impl Events {
                 Poll::Ready(Ok(message)) => {
                     self.heartbeat.set_after(HEARTBEAT);
                     // A client that takes what it is sent is not the one to make room for another.
-                    self.seat.idle();
+                    self.slot.idle();
                     return Poll::Ready(Some(event(name, &message)));
                 }
                 Poll::Ready(Err(end)) => {
                     self.feeds.swap_remove(self.turn);
                     if self.feeds.is_empty() {
-                        self.seat.stream(false);
+                        self.slot.stream(false);
                     }
                     return Poll::Ready(Some(farewell(name, end)));
                 }
@@ -98,7 +99,7 @@ impl Events {
 
 impl Drop for Events {
     fn drop(&mut self) {
-        self.seat.stream(false);
+        self.slot.stream(false);
     }
 }
 
@@ -134,11 +135,18 @@ impl Body for Reply {
     type Data = Bytes;
     type Error = Infallible;
 
-    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         match self.get_mut() {
             Reply::Whole(body) => Pin::new(body).poll_frame(context),
-            Reply::Events(events) => events.poll_event(context).map(|event| event.map(|bytes| Ok(Frame::data(bytes)))),
-            Reply::Live(live) => live.poll_piece(context).map(|piece| piece.map(|bytes| Ok(Frame::data(bytes)))),
+            Reply::Events(events) => {
+                events.poll_event(context).map(|event| event.map(|bytes| Ok(Frame::data(bytes))))
+            }
+            Reply::Live(live) => {
+                live.poll_piece(context).map(|piece| piece.map(|bytes| Ok(Frame::data(bytes))))
+            }
         }
     }
 

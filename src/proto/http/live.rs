@@ -1,7 +1,8 @@
-//! A source's pictures one after the other, as browsers show them in an `<img>`: the body of `GET /pipelines/{id}/live.mjpeg`.
+//! A source's pictures one after the other, as browsers show them in an `<img>`: the body of `GET
+//! /pipelines/{id}/live.mjpeg`.
 //!
-//! A picture is asked for when its time has come and the one before has gone out: a client that does not keep up gets fewer, and for one
-//! that takes nothing none is made.
+//! A picture is asked for when its time has come and the one before has gone out: a client that does not keep
+//! up gets fewer, and for one that takes nothing none is made.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -12,11 +13,11 @@ use std::time::{Duration, Instant};
 use hyper::body::Bytes;
 use smol::Timer;
 
-use crate::proto::connections::Seat;
+use crate::proto::connections::ConnectionSlot;
 use crate::view::{Shown, Viewer};
 
-/// Without a new picture for so long, the last one is sent again: proxies give up after 60 s, and a client that vanished is found by
-/// writing to it.
+/// Without a new picture for so long, the last one is sent again: proxies give up after 60 s, and a client
+/// that vanished is found by writing to it.
 const REPEAT: Duration = Duration::from_secs(15);
 
 /// What a live picture is.
@@ -34,13 +35,13 @@ pub(super) struct Live {
     /// Rings when `due`, and once a picture is asked for when the last is to be repeated.
     timer: Timer,
     boundary: String,
-    seat: Rc<Seat>,
+    slot: Rc<ConnectionSlot>,
 }
 
 impl Live {
     /// Begins with a picture that is there already, and goes on with those of `viewer`.
-    pub(super) fn new(viewer: Viewer, first: Shown, interval: Duration, seat: Rc<Seat>) -> Live {
-        seat.stream(true);
+    pub(super) fn new(viewer: Viewer, first: Shown, interval: Duration, slot: Rc<ConnectionSlot>) -> Live {
+        slot.stream(true);
         let due = Instant::now() + interval;
         let boundary = format!("weir-{}", uuid::Uuid::new_v4().simple());
         let mut live = Live {
@@ -52,7 +53,7 @@ impl Live {
             has_asked: false,
             timer: Timer::at(due),
             boundary,
-            seat,
+            slot,
         };
         live.out.push_back(format!("--{}\r\n", live.boundary).into());
         live.send_last();
@@ -64,7 +65,8 @@ impl Live {
         format!("multipart/x-mixed-replace; boundary={}", self.boundary)
     }
 
-    /// Puts a part into the way out. Its end is the beginning of the next: browsers show a picture once they have seen that.
+    /// Puts a part into the way out. Its end is the beginning of the next: browsers show a picture once they
+    /// have seen that.
     fn send_last(&mut self) {
         let Shown { frame_id, timestamp, jpeg } = &self.last;
         let (length, time) = (jpeg.len(), timestamp.iso_local());
@@ -81,7 +83,7 @@ impl Live {
         loop {
             if let Some(piece) = self.out.pop_front() {
                 // A client that takes what it is sent is not the one to make room for another.
-                self.seat.idle();
+                self.slot.idle();
                 return Poll::Ready(Some(piece));
             }
             let Some(viewer) = &mut self.viewer else { return Poll::Ready(None) };
@@ -103,7 +105,7 @@ impl Live {
                 }
                 Poll::Ready(None) => {
                     self.viewer = None;
-                    self.seat.stream(false);
+                    self.slot.stream(false);
                     return Poll::Ready(None);
                 }
                 Poll::Pending => {
@@ -125,6 +127,6 @@ impl Live {
 
 impl Drop for Live {
     fn drop(&mut self) {
-        self.seat.stream(false);
+        self.slot.stream(false);
     }
 }

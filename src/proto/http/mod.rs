@@ -11,7 +11,7 @@ mod settings;
 mod workflow;
 
 pub use cors::Cors;
-pub use settings::Settings;
+pub use settings::HttpSettings;
 
 use std::convert::Infallible;
 use std::rc::Rc;
@@ -24,7 +24,7 @@ use smol_hyper::rt::{FuturesIo, SmolTimer};
 use crate::command::Execute;
 use crate::feed::Listen;
 use crate::proto::audit::Caller;
-use crate::proto::connections::{self, Seat};
+use crate::proto::connections::{self, ConnectionSlot};
 use crate::proto::listen::{Listener, Stream};
 use patient::Patient;
 use settings::Client;
@@ -34,17 +34,23 @@ pub async fn serve<E: Execute + Listen>(
     listener: impl Into<Listener>,
     executor: Rc<LocalExecutor<'static>>,
     commands: Rc<E>,
-    settings: Rc<Settings>,
+    settings: Rc<HttpSettings>,
 ) {
     let (limits, stop) = (settings.rules.limits.clone(), settings.rules.stop.clone());
-    let serve = |stream, seat| converse(stream, seat, commands.clone(), settings.clone());
+    let serve = |stream, slot| converse(stream, slot, commands.clone(), settings.clone());
     connections::accept("http", listener.into(), executor, limits, stop, serve).await;
 }
 
 /// One connection with all its requests.
-async fn converse<E: Execute + Listen>(stream: Stream, seat: Seat, commands: Rc<E>, settings: Rc<Settings>) {
-    let Some(stream) = settings.rules.gate.secure(stream).await else { return };
-    let client = Client { caller: Caller::new("http", &stream, seat.peer), socket: stream.tcp(), seat: Rc::new(seat) };
+async fn converse<E: Execute + Listen>(
+    stream: Stream,
+    slot: ConnectionSlot,
+    commands: Rc<E>,
+    settings: Rc<HttpSettings>,
+) {
+    let Some(stream) = settings.rules.access_control.secure(stream).await else { return };
+    let client =
+        Client { caller: Caller::new("http", &stream, slot.peer), socket: stream.tcp(), slot: Rc::new(slot) };
     let io = FuturesIo::new(Patient::new(stream, settings.write_timeout));
     let service = service_fn(|request| {
         let (commands, settings, client) = (&commands, &settings, &client);
@@ -58,7 +64,7 @@ async fn converse<E: Execute + Listen>(stream: Stream, seat: Seat, commands: Rc<
         .serve_connection(io, service)
         .await;
     if let Err(error) = served {
-        log::debug!("door=http event=connection_ended error={error:?}");
+        log::debug!("listener=http event=connection_ended error={error:?}");
     }
 }
 
@@ -67,19 +73,19 @@ async fn converse<E: Execute + Listen>(stream: Stream, seat: Seat, commands: Rc<
 mod tests {
     use super::*;
     use crate::proto::access::{Access, parse_tokens};
+    use crate::proto::access_control::AccessControl;
     use crate::proto::fake::{Fake, run};
-    use crate::proto::gate::Gate;
     use crate::proto::rules::Rules;
     use async_net::{TcpListener, TcpStream};
     use futures_lite::{AsyncReadExt, AsyncWriteExt};
     use std::net::SocketAddr;
     use std::time::Duration;
 
-    async fn open(executor: &Rc<LocalExecutor<'static>>, settings: Settings) -> SocketAddr {
+    async fn open(executor: &Rc<LocalExecutor<'static>>, settings: HttpSettings) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let door = serve(listener, executor.clone(), Rc::new(Fake::default()), Rc::new(settings));
-        executor.spawn(door).detach();
+        let listener = serve(listener, executor.clone(), Rc::new(Fake::default()), Rc::new(settings));
+        executor.spawn(listener).detach();
         address
     }
 
@@ -114,12 +120,13 @@ mod tests {
     }
 
     const JSON: &str = "content-type: application/json\r\n";
-    const INIT: &str = r#"{"model_id":"a/1","video_reference":"rtsp://u:p@h/1","sink_configuration":{"host":"h","port":9}}"#;
+    const INIT: &str =
+        r#"{"model_id":"a/1","video_reference":"rtsp://u:p@h/1","sink_configuration":{"host":"h","port":9}}"#;
 
     #[test]
     fn paths_and_methods_as_in_the_reference() {
         run(|executor| async move {
-            let address = open(&executor, Settings::default()).await;
+            let address = open(&executor, HttpSettings::default()).await;
             for (request, status, header, body) in [
                 ("GET /nope", 404, "", r#"{"detail":"Not Found"}"#),
                 ("GET /", 404, "", r#"{"detail":"Not Found"}"#),
@@ -162,7 +169,7 @@ mod tests {
     #[test]
     fn a_pipeline_from_initialise_to_terminate_on_one_connection() {
         run(|executor| async move {
-            let address = open(&executor, Settings::default()).await;
+            let address = open(&executor, HttpSettings::default()).await;
             let mut stream = TcpStream::connect(address).await.unwrap();
             let mut step = async |request: String| {
                 stream.write_all(request.as_bytes()).await.unwrap();
@@ -173,18 +180,22 @@ mod tests {
             assert!(head.contains("content-type: application/json"));
             let (start, id) = made.strip_suffix("\"}}").unwrap().rsplit_once('"').unwrap();
             assert!(
-                start.starts_with(r#"{"status":"success","context":{"request_id":""#) && start.ends_with(r#","pipeline_id":"#),
+                start.starts_with(r#"{"status":"success","context":{"request_id":""#)
+                    && start.ends_with(r#","pipeline_id":"#),
                 "{made}"
             );
             let (_, _, list) = step("GET /list_pipelines HTTP/1.1\r\nhost: h\r\n\r\n".into()).await;
             assert!(list.ends_with(&format!(r#""pipeline_id":null}},"pipelines":["{id}"]}}"#)), "{list}");
             let (_, _, report) = step(format!("GET /status/{id} HTTP/1.1\r\nhost: h\r\n\r\n")).await;
             assert!(
-                report.contains(&format!(r#""pipeline_id":"{id}"}},"report":{{"video_source_status_updates":[{{"timestamp":"#)),
+                report.contains(&format!(
+                    r#""pipeline_id":"{id}"}},"report":{{"video_source_status_updates":[{{"timestamp":"#
+                )),
                 "{report}"
             );
             assert!(
-                report.contains(r#""error_message":"ä""#) && report.contains(r#""source_reference":"rtsp://h/1""#),
+                report.contains(r#""error_message":"ä""#)
+                    && report.contains(r#""source_reference":"rtsp://h/1""#),
                 "{report}"
             );
             let (status, _, _) = step(post(&format!("/pause/{id}"), "", "ignored")).await;
@@ -202,10 +213,16 @@ mod tests {
     #[test]
     fn bodies_are_refused_as_in_the_reference() {
         run(|executor| async move {
-            let address =
-                open(&executor, Settings { rules: Rules { max_message_bytes: 2000, ..Rules::default() }, ..Settings::default() })
-                    .await;
-            let missing = r#"{"detail":[{"type":"missing","loc":["body"],"msg":"Field required","input":null}]}"#;
+            let address = open(
+                &executor,
+                HttpSettings {
+                    rules: Rules { max_message_bytes: 2000, ..Rules::default() },
+                    ..HttpSettings::default()
+                },
+            )
+            .await;
+            let missing =
+                r#"{"detail":[{"type":"missing","loc":["body"],"msg":"Field required","input":null}]}"#;
             let text = r#"{"detail":[{"type":"model_attributes_type","loc":["body"],"msg":"Input should be a valid dictionary or object to extract fields from","input":"{}"}]}"#;
             let cut = r#"{"detail":[{"type":"json_invalid","loc":["body",9],"msg":"JSON decode error","input":{},"ctx":{"error":"Expecting value"}}]}"#;
             let unreadable = r#"{"detail":"There was an error parsing the body"}"#;
@@ -245,40 +262,55 @@ mod tests {
     #[test]
     fn a_browser_gets_the_page_and_nobody_else_does() {
         run(|executor| async move {
-            let address = open(&executor, Settings::default()).await;
+            let address = open(&executor, HttpSettings::default()).await;
             let get = |path: &str, more: &str| format!("GET {path} HTTP/1.1\r\nhost: h\r\n{more}\r\n");
             const BROWSER: &str = "accept: text/html,application/xhtml+xml,*/*;q=0.8\r\n";
             let (status, head, page) = ask(address, &get("/", BROWSER)).await;
             assert_eq!(status, 200);
             assert!(page.starts_with("<!DOCTYPE html>") && page.ends_with("</html>\n"), "{page}");
-            assert!(head.contains("content-type: text/html; charset=utf-8\r\n") && !head.contains("content-encoding"), "{head}");
+            assert!(
+                head.contains("content-type: text/html; charset=utf-8\r\n")
+                    && !head.contains("content-encoding"),
+                "{head}"
+            );
             assert!(
                 head.contains("content-security-policy: default-src 'none'; script-src 'self';")
                     && !head.contains("unsafe-inline")
             );
             let tag = head.lines().find_map(|line| line.strip_prefix("etag: ")).unwrap();
             for known in [tag.to_owned(), format!("\"x\", W/{tag}")] {
-                let (status, head, body) = ask(address, &get("/", &format!("{BROWSER}if-none-match: {known}\r\n"))).await;
+                let (status, head, body) =
+                    ask(address, &get("/", &format!("{BROWSER}if-none-match: {known}\r\n"))).await;
                 assert_eq!((status, body.as_str()), (304, ""), "{head}");
             }
             assert_eq!(ask(address, &get("/", &format!("{BROWSER}if-none-match: \"x\"\r\n"))).await.0, 200);
-            for (coding, packed) in
-                [("gzip, deflate, br", true), ("br, GZIP;q=0.5", true), ("gzip;q=0", false), ("identity", false)]
-            {
+            for (coding, packed) in [
+                ("gzip, deflate, br", true),
+                ("br, GZIP;q=0.5", true),
+                ("gzip;q=0", false),
+                ("identity", false),
+            ] {
                 let mut stream = TcpStream::connect(address).await.unwrap();
-                let request = get("/page/main.js", &format!("connection: close\r\naccept-encoding: {coding}\r\n"));
+                let request =
+                    get("/page/main.js", &format!("connection: close\r\naccept-encoding: {coding}\r\n"));
                 stream.write_all(request.as_bytes()).await.unwrap();
                 let mut reply = Vec::new();
                 stream.read_to_end(&mut reply).await.unwrap();
                 let end = reply.windows(4).position(|four| four == b"\r\n\r\n").unwrap() + 4;
                 let head = String::from_utf8_lossy(&reply[..end]).to_ascii_lowercase();
-                assert!(head.contains("content-type: text/javascript") && head.contains("vary: accept-encoding"), "{head}");
+                assert!(
+                    head.contains("content-type: text/javascript") && head.contains("vary: accept-encoding"),
+                    "{head}"
+                );
                 assert_eq!(head.contains("content-encoding: gzip\r\n"), packed, "{coding}: {head}");
                 assert_eq!(reply[end..].starts_with(&[0x1f, 0x8b]), packed, "{coding}");
             }
-            for (path, more) in
-                [("/", ""), ("/", "accept: */*\r\n"), ("/page/nothing.js", BROWSER), ("/page/..%2fmain.js", BROWSER)]
-            {
+            for (path, more) in [
+                ("/", ""),
+                ("/", "accept: */*\r\n"),
+                ("/page/nothing.js", BROWSER),
+                ("/page/..%2fmain.js", BROWSER),
+            ] {
                 let (status, _, body) = ask(address, &get(path, more)).await;
                 assert_eq!((status, body.as_str()), (404, r#"{"detail":"Not Found"}"#), "{path}");
             }
@@ -290,14 +322,18 @@ mod tests {
     #[test]
     fn several_pipelines_are_heard_in_one_stream() {
         run(|executor| async move {
-            let address = open(&executor, Settings::default()).await;
+            let address = open(&executor, HttpSettings::default()).await;
             let made = ask(address, &post("/initialise", JSON, INIT)).await.2;
             let id = made.strip_suffix("\"}}").unwrap().rsplit_once('"').unwrap().1.to_owned();
             let get = |query: &str| format!("GET /events{query} HTTP/1.1\r\nhost: h\r\n\r\n");
             let many: String = (0..33).map(|_| format!("&pipeline={}", uuid::Uuid::new_v4())).collect();
-            for (query, status) in
-                [("", 400), ("?", 400), ("?pipelines=x", 400), ("?pipeline=x", 404), (format!("?{}", &many[1..]).as_str(), 400)]
-            {
+            for (query, status) in [
+                ("", 400),
+                ("?", 400),
+                ("?pipelines=x", 400),
+                ("?pipeline=x", 404),
+                (format!("?{}", &many[1..]).as_str(), 400),
+            ] {
                 assert_eq!(ask(address, &get(query)).await.0, status, "{query}");
             }
             let mut stream = TcpStream::connect(address).await.unwrap();
@@ -317,17 +353,19 @@ mod tests {
     #[test]
     fn other_origins_are_served_only_when_configured() {
         run(|executor| async move {
-            let closed = open(&executor, Settings::default()).await;
+            let closed = open(&executor, HttpSettings::default()).await;
             let cors = Cors { origins: vec!["https://dash.example".into()] };
-            let opened = open(&executor, Settings { cors, ..Settings::default() }).await;
-            let get = |origin: &str| format!("GET /list_pipelines HTTP/1.1\r\nhost: h\r\norigin: {origin}\r\n\r\n");
+            let opened = open(&executor, HttpSettings { cors, ..HttpSettings::default() }).await;
+            let get =
+                |origin: &str| format!("GET /list_pipelines HTTP/1.1\r\nhost: h\r\norigin: {origin}\r\n\r\n");
             let preflight = "OPTIONS /initialise HTTP/1.1\r\nhost: h\r\norigin: https://dash.example\r\naccess-control-request-method: POST\r\n\r\n";
             let (_, head, _) = ask(closed, &get("https://dash.example")).await;
             assert!(!head.contains("access-control"), "{head}");
             assert_eq!(ask(closed, preflight).await.0, 405);
             let (_, head, _) = ask(opened, &get("https://dash.example")).await;
             assert!(
-                head.contains("access-control-allow-origin: https://dash.example") && head.contains("vary: origin"),
+                head.contains("access-control-allow-origin: https://dash.example")
+                    && head.contains("vary: origin"),
                 "{head}"
             );
             let (_, head, _) = ask(opened, &get("https://other.example")).await;
@@ -338,13 +376,14 @@ mod tests {
         });
     }
 
-    /// A form or a script of a page sends this without asking first: a body without a type needs no preflight.
+    /// A form or a script of a page sends this without asking first: a body without a type needs no
+    /// preflight.
     #[test]
     fn a_page_of_another_origin_changes_nothing() {
         run(|executor| async move {
-            let closed = open(&executor, Settings::default()).await;
+            let closed = open(&executor, HttpSettings::default()).await;
             let cors = Cors { origins: vec!["https://dash.example".into()] };
-            let opened = open(&executor, Settings { cors, ..Settings::default() }).await;
+            let opened = open(&executor, HttpSettings { cors, ..HttpSettings::default() }).await;
             for (headers, to_closed, to_opened) in [
                 ("", 200, 200),
                 ("origin: https://evil.example\r\n", 403, 403),
@@ -361,8 +400,11 @@ mod tests {
                 let found = (ask(closed, &request).await.0, ask(opened, &request).await.0);
                 assert_eq!(found, (to_closed, to_opened), "{headers}");
             }
-            let (status, _, _) =
-                ask(closed, "GET /list_pipelines HTTP/1.1\r\nhost: h\r\norigin: https://evil.example\r\n\r\n").await;
+            let (status, _, _) = ask(
+                closed,
+                "GET /list_pipelines HTTP/1.1\r\nhost: h\r\norigin: https://evil.example\r\n\r\n",
+            )
+            .await;
             assert_eq!(status, 200, "asking changes nothing, and the page does not see the answer");
         });
     }
@@ -371,9 +413,12 @@ mod tests {
     fn a_token_opens_what_its_scope_says() {
         run(|executor| async move {
             let tokens = parse_tokens("r read 0123456789abcdef\nc control fedcba9876543210").unwrap();
-            let rules = Rules::behind(Gate { access: Access::new(tokens), ..Gate::default() });
-            let address = open(&executor, Settings { rules, ..Settings::default() }).await;
-            let with = |line: &str, token: &str| format!("{line} HTTP/1.1\r\nhost: h\r\nauthorization: bearer {token}\r\n\r\n");
+            let rules =
+                Rules::behind(AccessControl { access: Access::new(tokens), ..AccessControl::default() });
+            let address = open(&executor, HttpSettings { rules, ..HttpSettings::default() }).await;
+            let with = |line: &str, token: &str| {
+                format!("{line} HTTP/1.1\r\nhost: h\r\nauthorization: bearer {token}\r\n\r\n")
+            };
             let (status, head, body) = ask(address, "GET /list_pipelines HTTP/1.1\r\nhost: h\r\n\r\n").await;
             let text = r#"{"status":"failure","message":"Error in ProcessesManagerClient. Error type: authorisation_error. Details: A token is needed"}"#;
             assert_eq!((status, body.as_str()), (401, text));
@@ -395,8 +440,9 @@ mod tests {
     fn those_who_watch_get_their_figures() {
         run(|executor| async move {
             let tokens = parse_tokens("r read 0123456789abcdef\nc control fedcba9876543210").unwrap();
-            let rules = Rules::behind(Gate { access: Access::new(tokens), ..Gate::default() });
-            let address = open(&executor, Settings { rules, ..Settings::default() }).await;
+            let rules =
+                Rules::behind(AccessControl { access: Access::new(tokens), ..AccessControl::default() });
+            let address = open(&executor, HttpSettings { rules, ..HttpSettings::default() }).await;
             let get = |path: &str, headers: &str| format!("GET {path} HTTP/1.1\r\nhost: h\r\n{headers}\r\n");
             assert_eq!(ask(address, &get("/healthz", "")).await.2, "ok\n");
             assert_eq!(ask(address, &get("/readyz", "")).await.2, "ready\n");
@@ -404,18 +450,21 @@ mod tests {
             let control = "authorization: Bearer fedcba9876543210\r\n";
             let made = ask(address, &post("/initialise", control, INIT)).await.2;
             let id = made.strip_suffix("\"}}").unwrap().rsplit_once('"').unwrap().1;
-            let (_, _, page) = ask(address, &get("/metrics", "authorization: Bearer 0123456789abcdef\r\n")).await;
+            let (_, _, page) =
+                ask(address, &get("/metrics", "authorization: Bearer 0123456789abcdef\r\n")).await;
             for line in [
                 "# TYPE weir_pipelines gauge",
                 "weir_pipelines 1",
-                "weir_requests_total{door=\"http\",outcome=\"success\"} 3",
-                "weir_requests_total{door=\"http\",outcome=\"refused\"} 1",
+                "weir_requests_total{listener=\"http\",outcome=\"success\"} 3",
+                "weir_requests_total{listener=\"http\",outcome=\"refused\"} 1",
                 &format!("weir_source_up{{pipeline=\"{id}\",source=\"0\"}} 1"),
                 &format!("weir_source_state{{pipeline=\"{id}\",source=\"0\",state=\"RUNNING\"}} 1"),
                 &format!("weir_source_state{{pipeline=\"{id}\",source=\"0\",state=\"ERROR\"}} 0"),
                 &format!("weir_source_finished{{pipeline=\"{id}\",source=\"0\"}} 0"),
                 "weir_access_refused_total{reason=\"locked_out\"} 0",
-                &format!("weir_source_latency_seconds{{pipeline=\"{id}\",source=\"0\",stage=\"end_to_end\"}} 1"),
+                &format!(
+                    "weir_source_latency_seconds{{pipeline=\"{id}\",source=\"0\",stage=\"end_to_end\"}} 1"
+                ),
             ] {
                 assert!(page.lines().any(|found| found == line), "{line} is not in\n{page}");
             }
@@ -426,7 +475,7 @@ mod tests {
     fn names_that_are_not_ours_are_not_served() {
         run(|executor| async move {
             let hosts = vec!["weir.local".to_owned()];
-            let address = open(&executor, Settings { hosts, ..Settings::default() }).await;
+            let address = open(&executor, HttpSettings { hosts, ..HttpSettings::default() }).await;
             for (host, status) in [
                 ("weir.local", 200),
                 ("WEIR.local:8080", 200),
@@ -446,7 +495,7 @@ mod tests {
     #[test]
     fn ambiguous_requests_are_refused() {
         run(|executor| async move {
-            let address = open(&executor, Settings::default()).await;
+            let address = open(&executor, HttpSettings::default()).await;
             let long = format!("GET /{} HTTP/1.1\r\nhost: h\r\n\r\n", "a".repeat(1 << 20));
             let many = format!("GET /nope HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(200));
             for request in [
@@ -475,7 +524,7 @@ mod tests {
         run(|executor| async move {
             let limit = Duration::from_millis(80);
             let rules = Rules { message_timeout: limit, ..Rules::default() };
-            let settings = Settings { head_timeout: limit, rules, ..Settings::default() };
+            let settings = HttpSettings { head_timeout: limit, rules, ..HttpSettings::default() };
             let address = open(&executor, settings).await;
             let mut bytes = Vec::new();
             let mut half_head = TcpStream::connect(address).await.unwrap();

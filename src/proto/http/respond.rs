@@ -13,7 +13,7 @@ use crate::command::{PipelineId, Reply};
 use crate::error::{Error, ErrorType, Kind};
 use crate::feed::Feed;
 use crate::json::{Style, Writer};
-use crate::proto::connections::Seat;
+use crate::proto::connections::ConnectionSlot;
 use crate::proto::report_json;
 use crate::sink::Outcome;
 use std::rc::Rc;
@@ -44,9 +44,12 @@ pub(super) fn json(status: StatusCode, bytes: impl Into<Bytes>) -> HttpReply {
 }
 
 /// A reply that goes on for as long as its feeds; `is_named`: each event says of which pipeline it is.
-pub(super) fn events(feeds: Vec<(PipelineId, Feed)>, is_named: bool, seat: Rc<Seat>) -> HttpReply {
-    let mut reply = Response::new(events::Reply::Events(Box::new(events::Events::new(feeds, is_named, seat))));
-    for (name, value) in [(header::CONTENT_TYPE, "text/event-stream"), (header::CACHE_CONTROL, "no-store"), (UNBUFFERED, "no")] {
+pub(super) fn events(feeds: Vec<(PipelineId, Feed)>, is_named: bool, slot: Rc<ConnectionSlot>) -> HttpReply {
+    let mut reply =
+        Response::new(events::Reply::Events(Box::new(events::Events::new(feeds, is_named, slot))));
+    for (name, value) in
+        [(header::CONTENT_TYPE, "text/event-stream"), (header::CACHE_CONTROL, "no-store"), (UNBUFFERED, "no")]
+    {
         reply.headers_mut().insert(name, HeaderValue::from_static(value));
     }
     trusting(reply)
@@ -138,7 +141,8 @@ pub(super) fn failure(error: &Error) -> HttpReply {
         _ if error.kind() == Kind::NoSuchPipeline => "N/A",
         text => text,
     };
-    let text = format!("Error in ProcessesManagerClient. Error type: {}. Details: {details}", error_type.as_str());
+    let text =
+        format!("Error in ProcessesManagerClient. Error type: {}. Details: {details}", error_type.as_str());
     let mut out = Writer::new(Style::Compact);
     out.begin_object();
     out.key("status").plain("failure");
@@ -160,7 +164,9 @@ fn status(kind: Kind) -> StatusCode {
         (Kind::Forbidden, _) => StatusCode::FORBIDDEN,
         (Kind::LockedOut, _) => StatusCode::TOO_MANY_REQUESTS,
         // The reference's "no answer from the manager"; and what may be asked again later.
-        (Kind::TimedOut | Kind::ShuttingDown | Kind::Crowded | Kind::NoPicture, _) => StatusCode::SERVICE_UNAVAILABLE,
+        (Kind::TimedOut | Kind::ShuttingDown | Kind::Crowded | Kind::NoPicture, _) => {
+            StatusCode::SERVICE_UNAVAILABLE
+        }
         // Somebody behind us: only who tries a source is told so.
         (
             Kind::SourceConnection

@@ -1,6 +1,8 @@
-//! The newer API's way to say `init`: a workflow that is one object-detection step → [`Init`] with a sink in memory.
+//! The newer API's way to say `init`: a workflow that is one object-detection step → [`Init`] with a sink in
+//! memory.
 //!
-//! What else a workflow can be (other blocks, several steps, one kept in Roboflow's cloud) is refused by name.
+//! What else a workflow can be (other blocks, several steps, one kept in Roboflow's cloud) is refused by
+//! name.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -52,7 +54,10 @@ pub(super) fn read(body: &Object) -> Result<Init> {
         }
     }
     let mut message = Object::default();
-    message.push("model_id", parameters.resolve(step, "model_id")?.ok_or_else(|| invalid("the step names no model_id"))?.clone());
+    message.push(
+        "model_id",
+        parameters.resolve(step, "model_id")?.ok_or_else(|| invalid("the step names no model_id"))?.clone(),
+    );
     message.push("model_configuration", Value::Object(model));
     message.push("video_reference", required(video, "video_reference")?.clone());
     for field in fields::VIDEO_FIELDS {
@@ -83,7 +88,9 @@ fn only_step(specification: &Object) -> Result<&Object> {
         let block = text(step, "type")?;
         if !DETECTION.contains(&block) {
             let block = python::repr(&Value::from(block));
-            return Err(unsupported(format!("Workflow block {block} is not supported, only object detection is")));
+            return Err(unsupported(format!(
+                "Workflow block {block} is not supported, only object detection is"
+            )));
         }
         if given(step, "class_filter").is_some() {
             return Err(unsupported("class_filter of the detection block is not supported"));
@@ -107,7 +114,9 @@ fn outputs(specification: &Object, step: &Object) -> Result<Rc<[String]>> {
         let wanted = text(output, "selector")?;
         if wanted != selector {
             let wanted = python::repr(&Value::from(wanted));
-            return Err(unsupported(format!("Workflow output {wanted} is not supported, only {selector} is")));
+            return Err(unsupported(format!(
+                "Workflow output {wanted} is not supported, only {selector} is"
+            )));
         }
         let name = text(output, "name")?;
         if name.len() > MAX_OUTPUT_BYTES {
@@ -128,11 +137,18 @@ impl<'a> Parameters<'a> {
     /// The value of a step's field: itself, or what `$inputs.name` stands for. `null` is as good as absent.
     fn resolve(&self, step: &'a Object, key: &str) -> Result<Option<&'a Value>> {
         let Some(value) = given(step, key) else { return Ok(None) };
-        let Some(name) = value.as_str().and_then(|text| text.strip_prefix("$inputs.")) else { return Ok(Some(value)) };
+        let Some(name) = value.as_str().and_then(|text| text.strip_prefix("$inputs.")) else {
+            return Ok(Some(value));
+        };
         let handed_over = self.given.and_then(|given| given.get(name));
-        let declared =
-            self.inputs.iter().filter_map(Value::as_object).find(|input| input.get("name").and_then(Value::as_str) == Some(name));
-        let Some(declared) = declared else { return Err(invalid(format!("the workflow has no input {name:?}"))) };
+        let declared = self
+            .inputs
+            .iter()
+            .filter_map(Value::as_object)
+            .find(|input| input.get("name").and_then(Value::as_str) == Some(name));
+        let Some(declared) = declared else {
+            return Err(invalid(format!("the workflow has no input {name:?}")));
+        };
         Ok(handed_over.or_else(|| declared.get("default_value")).filter(|value| **value != Value::Null))
     }
 }

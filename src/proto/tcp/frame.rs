@@ -13,8 +13,8 @@ use crate::schema::python;
 /// Bytes asked for at once: the reference's chunk, and more than any usual request.
 const CHUNK_BYTES: usize = 16 << 10;
 
-/// How long unread bytes are thrown away before the connection is closed. Closing on top of unread bytes resets the
-/// connection, and the reset can overtake the reply.
+/// How long unread bytes are thrown away before the connection is closed. Closing on top of unread bytes
+/// resets the connection, and the reset can overtake the reply.
 const LINGER: Duration = Duration::from_secs(1);
 
 /// Most bytes thrown away; who sends more has had its reply by then or never looks for it.
@@ -37,7 +37,11 @@ impl Patience {
 }
 
 /// The body of the next message. Bytes behind it are not looked at.
-pub(super) async fn read(stream: &mut (impl AsyncRead + Unpin), patience: Patience, max_bytes: usize) -> Result<Vec<u8>> {
+pub(super) async fn read(
+    stream: &mut (impl AsyncRead + Unpin),
+    patience: Patience,
+    max_bytes: usize,
+) -> Result<Vec<u8>> {
     let mut received = Vec::new();
     let mut chunk = vec![0; CHUNK_BYTES];
     let mut wanted = HEADER_BYTES;
@@ -54,7 +58,8 @@ pub(super) async fn read(stream: &mut (impl AsyncRead + Unpin), patience: Patien
             let bytes = usize::try_from(u32::from_be_bytes(*header)).unwrap_or(usize::MAX);
             check_length(bytes, max_bytes)?;
             wanted = HEADER_BYTES + bytes;
-            // Once, and exactly: growing by doubling would take twice the limit. Pages not yet written cost nothing.
+            // Once, and exactly: growing by doubling would take twice the limit. Pages not yet written cost
+            // nothing.
             received.reserve_exact(wanted);
             length = Some(bytes);
         }
@@ -80,7 +85,10 @@ fn check_length(bytes: usize, max_bytes: usize) -> Result<()> {
 fn cut_short(received: &[u8]) -> Error {
     if received.len() < HEADER_BYTES {
         let shown = python::repr_bytes(received);
-        return Error::new(Kind::MalformedHeader, format!("Expected header size: {HEADER_BYTES}, received: {shown}"));
+        return Error::new(
+            Kind::MalformedHeader,
+            format!("Expected header size: {HEADER_BYTES}, received: {shown}"),
+        );
     }
     Error::new(Kind::ChannelClosed, "Socket was closed to read before payload was decoded.")
 }
@@ -88,12 +96,17 @@ fn cut_short(received: &[u8]) -> Error {
 fn broken(error: io::Error) -> Error {
     match error.kind() {
         io::ErrorKind::TimedOut => Error::new(Kind::TimedOut, "timed out"),
-        _ => Error::new(Kind::ChannelClosed, "Socket was closed to read before payload was decoded.").because(error),
+        _ => Error::new(Kind::ChannelClosed, "Socket was closed to read before payload was decoded.")
+            .because(error),
     }
 }
 
 /// Sends all of `bytes`.
-pub(super) async fn write(stream: &mut (impl AsyncWrite + Unpin), patience: Patience, mut bytes: &[u8]) -> io::Result<()> {
+pub(super) async fn write(
+    stream: &mut (impl AsyncWrite + Unpin),
+    patience: Patience,
+    mut bytes: &[u8],
+) -> io::Result<()> {
     while !bytes.is_empty() {
         let count = patience.bound(stream.write(bytes)).await?;
         if count == 0 {

@@ -64,9 +64,13 @@ pub(super) fn read(document: &Value) -> Message {
     let of_pipeline: fn(PipelineId) -> Command = match kind.as_str() {
         Some("list_pipelines") => return Message { pipeline_id: Value::Null, command: Ok(Command::List) },
         Some(fields::INIT) => {
-            // The reference names a new id even when `init` fails. Nothing is ever listed under such an id here.
+            // The reference names a new id even when `init` fails. Nothing is ever listed under such an id
+            // here.
             let pipeline_id = Value::String(Uuid::new_v4().to_string());
-            return Message { pipeline_id, command: document::read(message).map(|init| Command::Init(Box::new(init))) };
+            return Message {
+                pipeline_id,
+                command: document::read(message).map(|init| Command::Init(Box::new(init))),
+            };
         }
         Some("status") => Command::Status,
         Some("mute") => Command::Mute,

@@ -12,27 +12,27 @@ use smol::LocalExecutor;
 use crate::command::Execute;
 use crate::error::{Error, Kind};
 use crate::json::{self, Reason};
+use crate::proto::access_control::{AccessControl, Outcome};
 use crate::proto::audit::Caller;
-use crate::proto::connections::{self, Seat};
-use crate::proto::gate::{Gate, Outcome};
+use crate::proto::connections::{self, ConnectionSlot};
 use crate::proto::listen::{Listener, Stream};
 use crate::proto::rules::Rules;
 use crate::proto::who::Who;
 use frame::Patience;
 use message::Message;
 
-/// How the door behaves; the defaults are those of the documentation.
+/// How the listener behaves; the defaults are those of the documentation.
 #[derive(Debug, Clone)]
-pub struct Settings {
+pub struct TcpSettings {
     /// Longest silence of a client in the middle of a message: `STREAM_MANAGER_SOCKET_TIMEOUT`.
     pub socket_timeout: Duration,
-    /// What holds at both doors.
+    /// What holds at both listeners.
     pub rules: Rules,
 }
 
-impl Default for Settings {
+impl Default for TcpSettings {
     fn default() -> Self {
-        Settings { socket_timeout: Duration::from_secs(5), rules: Rules::default() }
+        TcpSettings { socket_timeout: Duration::from_secs(5), rules: Rules::default() }
     }
 }
 
@@ -41,42 +41,48 @@ pub async fn serve<E: Execute>(
     listener: impl Into<Listener>,
     executor: Rc<LocalExecutor<'static>>,
     commands: Rc<E>,
-    settings: Rc<Settings>,
+    settings: Rc<TcpSettings>,
 ) {
     let (limits, stop) = (settings.rules.limits.clone(), settings.rules.stop.clone());
-    let serve = |stream, seat| converse(stream, seat, commands.clone(), settings.clone());
+    let serve = |stream, slot| converse(stream, slot, commands.clone(), settings.clone());
     connections::accept("tcp", listener.into(), executor, limits, stop, serve).await;
 }
 
 /// One connection, from its first byte to its end.
-async fn converse<E: Execute>(stream: Stream, seat: Seat, commands: Rc<E>, settings: Rc<Settings>) {
-    let Rules { gate, max_message_bytes, message_timeout, .. } = &settings.rules;
-    let Some(mut stream) = gate.secure(stream).await else { return };
-    let caller = Caller::new("tcp", &stream, seat.peer);
+async fn converse<E: Execute>(
+    stream: Stream,
+    slot: ConnectionSlot,
+    commands: Rc<E>,
+    settings: Rc<TcpSettings>,
+) {
+    let Rules { access_control, max_message_bytes, message_timeout, .. } = &settings.rules;
+    let Some(mut stream) = access_control.secure(stream).await else { return };
+    let caller = Caller::new("tcp", &stream, slot.peer);
     let patience = || Patience { step: settings.socket_timeout, deadline: Instant::now() + *message_timeout };
     let read = frame::read(&mut stream, patience(), *max_message_bytes).await;
     let read_all = read.is_ok();
     let (message, who) = match read {
-        Ok(bytes) => decode(&bytes, gate, &caller),
+        Ok(bytes) => decode(&bytes, access_control, &caller),
         Err(error) => (Message::failed(error), None),
     };
     if who.is_some() {
-        seat.admitted();
+        slot.admitted();
     }
-    seat.busy();
+    slot.busy();
     let who = who.unwrap_or(Who::Anyone);
     let outcome = match message.command {
-        Ok(command) => gate.carry_out(&*commands, command, &caller, &who).await,
+        Ok(command) => access_control.carry_out(&*commands, command, &caller, &who).await,
         Err(error) => Err(error),
     };
-    seat.idle();
+    slot.idle();
     if let Err(error) = &outcome {
-        log::debug!("door=tcp event=failure error={error}");
+        log::debug!("listener=tcp event=failure error={error}");
     }
-    gate.count(if outcome.is_ok() { Outcome::TcpSuccess } else { Outcome::TcpFailure });
+    access_control.count(if outcome.is_ok() { Outcome::TcpSuccess } else { Outcome::TcpFailure });
     let reply = message::reply(&message.pipeline_id, &outcome);
     let sent = frame::write(&mut stream, patience(), &reply).await;
-    // A client that sent exactly its message in the clear needs no farewell: nothing is unread, so closing does not reset.
+    // A client that sent exactly its message in the clear needs no farewell: nothing is unread, so closing
+    // does not reset.
     let needs_farewell = stream.is_encrypted() || !read_all || !is_silent(&mut stream).await;
     if sent.is_ok() && needs_farewell {
         // Whether the rest could be thrown away changes nothing for anybody.
@@ -94,21 +100,21 @@ async fn is_silent(stream: &mut (impl AsyncRead + Unpin)) -> bool {
 }
 
 /// Bytes → message, and for whom; `None`: for nobody who was let in. Who may not ask learns nothing but that.
-fn decode(bytes: &[u8], gate: &Gate, caller: &Caller) -> (Message, Option<Who>) {
+fn decode(bytes: &[u8], access_control: &AccessControl, caller: &Caller) -> (Message, Option<Who>) {
     match json::parse(bytes) {
         Ok(document) => {
             let changing = message::changing(&document);
-            match gate.admit(caller, message::token(&document), message::scope(&document)) {
+            match access_control.admit(caller, message::token(&document), message::scope(&document)) {
                 Ok(who) => {
                     let message = message::read(&document);
                     if let (Some(name), Err(_)) = (changing, &message.command) {
-                        gate.audit.unread(caller, &who, name);
+                        access_control.audit.unread(caller, &who, name);
                     }
                     (message, Some(who))
                 }
                 Err(error) => {
                     if let Some(name) = changing {
-                        gate.audit.refused(caller, name, &error);
+                        access_control.audit.refused(caller, name, &error);
                     }
                     (Message::failed(error), None)
                 }
@@ -116,8 +122,12 @@ fn decode(bytes: &[u8], gate: &Gate, caller: &Caller) -> (Message, Option<Who>) 
         }
         Err(fault) => {
             let error = match fault.reason {
-                Reason::Depth => Error::new(Kind::TooDeep, format!("JSON nested deeper than {} levels", json::MAX_DEPTH)),
-                Reason::Values => Error::new(Kind::TooLarge, format!("JSON of more than {} values", json::MAX_VALUES)),
+                Reason::Depth => {
+                    Error::new(Kind::TooDeep, format!("JSON nested deeper than {} levels", json::MAX_DEPTH))
+                }
+                Reason::Values => {
+                    Error::new(Kind::TooLarge, format!("JSON of more than {} values", json::MAX_VALUES))
+                }
                 _ => Error::new(Kind::MalformedPayload, "Received payload that is not in a JSON format"),
             };
             (Message::failed(error), None)
@@ -139,17 +149,17 @@ mod tests {
     use smol::Timer;
     use std::net::{Shutdown, SocketAddr};
 
-    /// A door with a short socket timeout.
-    async fn open(executor: &Rc<LocalExecutor<'static>>, settings: Settings) -> SocketAddr {
+    /// A listener with a short socket timeout.
+    async fn open(executor: &Rc<LocalExecutor<'static>>, settings: TcpSettings) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let door = serve(listener, executor.clone(), Rc::new(Fake::default()), Rc::new(settings));
-        executor.spawn(door).detach();
+        let listener = serve(listener, executor.clone(), Rc::new(Fake::default()), Rc::new(settings));
+        executor.spawn(listener).detach();
         address
     }
 
-    fn impatient() -> Settings {
-        Settings { socket_timeout: Duration::from_millis(80), ..Settings::default() }
+    fn impatient() -> TcpSettings {
+        TcpSettings { socket_timeout: Duration::from_millis(80), ..TcpSettings::default() }
     }
 
     fn framed(body: &[u8]) -> Vec<u8> {
@@ -188,12 +198,20 @@ mod tests {
                     r#""response": {{"status": "failure", "error_type": "{kind}", "error_class": "{class}", "error_message": "{text}"}}, "pipeline_id": null}}"#
                 )
             };
-            let malformed = failed("invalid_payload", "MalformedPayloadError", "Received payload that is not in a JSON format");
+            let malformed = failed(
+                "invalid_payload",
+                "MalformedPayloadError",
+                "Received payload that is not in a JSON format",
+            );
             let timed_out = failed("internal_error", "TimeoutError", "timed out");
-            let closed =
-                failed("internal_error", "TransmissionChannelClosed", "Socket was closed to read before payload was decoded.");
+            let closed = failed(
+                "internal_error",
+                "TransmissionChannelClosed",
+                "Socket was closed to read before payload was decoded.",
+            );
             // Bytes sent, whether the sending side is then closed, the reply.
-            let utf16: Vec<u8> = "{\"type\": \"list_pipelines\"}".encode_utf16().flat_map(u16::to_le_bytes).collect();
+            let utf16: Vec<u8> =
+                "{\"type\": \"list_pipelines\"}".encode_utf16().flat_map(u16::to_le_bytes).collect();
             for (bytes, then_closed, expected) in [
                 (framed(list), false, good.to_owned()),
                 (framed(&utf16), false, good.to_owned()),
@@ -210,12 +228,20 @@ mod tests {
                 (
                     vec![0; 4],
                     false,
-                    failed("internal_error", "MalformedHeaderError", "Header is indicating non positive payload size: 0"),
+                    failed(
+                        "internal_error",
+                        "MalformedHeaderError",
+                        "Header is indicating non positive payload size: 0",
+                    ),
                 ),
                 (
                     vec![0, 0],
                     true,
-                    failed("internal_error", "MalformedHeaderError", r"Expected header size: 4, received: b'\\x00\\x00'"),
+                    failed(
+                        "internal_error",
+                        "MalformedHeaderError",
+                        r"Expected header size: 4, received: b'\\x00\\x00'",
+                    ),
                 ),
                 (framed(list)[..10].to_vec(), true, closed),
                 (framed(list)[..10].to_vec(), false, timed_out.clone()),
@@ -248,7 +274,7 @@ mod tests {
             stream.set_nodelay(true).unwrap();
             for byte in framed(b"{\"type\": \"list_pipelines\"}") {
                 stream.write_all(&[byte]).await.unwrap();
-                // Lets the door see each byte by itself.
+                // Lets the listener see each byte by itself.
                 Timer::after(Duration::from_millis(2)).await;
             }
             assert!(reply(&mut stream).await.contains("success"));
@@ -258,9 +284,11 @@ mod tests {
     #[test]
     fn commands_answer_in_the_envelope_of_the_reference() {
         run(|executor| async move {
-            let address = open(&executor, Settings::default()).await;
+            let address = open(&executor, TcpSettings::default()).await;
             let failure = |kind: &str, id: &str| {
-                format!(r#""response": {{"status": "failure", "error_type": "{kind}"}}, "pipeline_id": {id}}}"#)
+                format!(
+                    r#""response": {{"status": "failure", "error_type": "{kind}"}}, "pipeline_id": {id}}}"#
+                )
             };
             let explained = |kind: &str, class: &str, text: &str, id: &str| {
                 format!(
@@ -270,7 +298,12 @@ mod tests {
             for (body, expected) in [
                 (
                     r#"{"type": "explode"}"#,
-                    explained("invalid_payload", "ValueError", "'explode' is not a valid CommandType", "null"),
+                    explained(
+                        "invalid_payload",
+                        "ValueError",
+                        "'explode' is not a valid CommandType",
+                        "null",
+                    ),
                 ),
                 (
                     r#"{"type": null, "pipeline_id": "x"}"#,
@@ -286,7 +319,10 @@ mod tests {
                 ),
                 (r#"{"pipeline_id": "x"}"#, explained("invalid_payload", "KeyError", "'type'", "null")),
                 (r#"{"type": "status"}"#, explained("invalid_payload", "KeyError", "'pipeline_id'", "null")),
-                (r#"{"type": "mute", "pipeline_id": "my_pipeline"}"#, failure("not_found", "\"my_pipeline\"")),
+                (
+                    r#"{"type": "mute", "pipeline_id": "my_pipeline"}"#,
+                    failure("not_found", "\"my_pipeline\""),
+                ),
                 (r#"{"type": "resume", "pipeline_id": null}"#, failure("not_found", "null")),
                 (r#"{"type": "terminate", "pipeline_id": 5}"#, failure("not_found", "5")),
                 (r#"{"type": "status", "pipeline_id": "ä"}"#, failure("not_found", "\"\\u00e4\"")),
@@ -298,8 +334,24 @@ mod tests {
                     r#"{"type": "status", "pipeline_id": {}}"#,
                     explained("internal_error", "TypeError", "unhashable type: 'dict'", "{}"),
                 ),
-                ("[]", explained("internal_error", "TypeError", "list indices must be integers or slices, not str", "null")),
-                ("null", explained("internal_error", "TypeError", "'NoneType' object is not subscriptable", "null")),
+                (
+                    "[]",
+                    explained(
+                        "internal_error",
+                        "TypeError",
+                        "list indices must be integers or slices, not str",
+                        "null",
+                    ),
+                ),
+                (
+                    "null",
+                    explained(
+                        "internal_error",
+                        "TypeError",
+                        "'NoneType' object is not subscriptable",
+                        "null",
+                    ),
+                ),
             ] {
                 assert_eq!(without_id(&ask(address, &framed(body.as_bytes())).await), expected, "{body}");
             }
@@ -312,12 +364,17 @@ mod tests {
     #[test]
     fn a_pipeline_from_init_to_terminate() {
         run(|executor| async move {
-            let address = open(&executor, Settings::default()).await;
+            let address = open(&executor, TcpSettings::default()).await;
             let made = ask(address, &framed(INIT.as_bytes())).await;
             let made = without_id(&made);
-            let id =
-                made.strip_prefix(r#""response": {"status": "success"}, "pipeline_id": ""#).unwrap().strip_suffix("\"}").unwrap();
-            let of = |kind: &str, id: &str| framed(format!(r#"{{"type": "{kind}", "pipeline_id": "{id}"}}"#).as_bytes());
+            let id = made
+                .strip_prefix(r#""response": {"status": "success"}, "pipeline_id": ""#)
+                .unwrap()
+                .strip_suffix("\"}")
+                .unwrap();
+            let of = |kind: &str, id: &str| {
+                framed(format!(r#"{{"type": "{kind}", "pipeline_id": "{id}"}}"#).as_bytes())
+            };
             let done = format!(r#""response": {{"status": "success"}}, "pipeline_id": "{id}"}}"#);
             let muted = format!(
                 r#""response": {{"status": "failure", "error_type": "operation_error", "error_class": "StreamOperationNotAllowedError", "error_message": "Could not MUTE stream in state: StreamState.MUTED"}}, "pipeline_id": "{id}"}}"#
@@ -353,7 +410,7 @@ mod tests {
     #[test]
     fn a_failed_init_names_an_id_that_is_not_listed() {
         run(|executor| async move {
-            let address = open(&executor, Settings::default()).await;
+            let address = open(&executor, TcpSettings::default()).await;
             let failed = ask(address, &framed(INIT.replace("MODEL", "nope/7").as_bytes())).await;
             let (_, id) = failed.rsplit_once("\"pipeline_id\": \"").unwrap();
             assert!(failed.contains("RoboflowAPINotNotFoundError") && id.len() == 38, "{failed}");
@@ -366,10 +423,12 @@ mod tests {
     fn a_token_opens_what_its_scope_says_and_nothing_else_is_told() {
         run(|executor| async move {
             let tokens = parse_tokens("r read 0123456789abcdef\nc control fedcba9876543210").unwrap();
-            let rules = Rules::behind(Gate { access: Access::new(tokens), ..Gate::default() });
-            let address = open(&executor, Settings { rules, ..Settings::default() }).await;
-            let with =
-                |body: &str, token: &str| framed(body.replacen('{', &format!("{{\"auth_token\": \"{token}\", "), 1).as_bytes());
+            let rules =
+                Rules::behind(AccessControl { access: Access::new(tokens), ..AccessControl::default() });
+            let address = open(&executor, TcpSettings { rules, ..TcpSettings::default() }).await;
+            let with = |body: &str, token: &str| {
+                framed(body.replacen('{', &format!("{{\"auth_token\": \"{token}\", "), 1).as_bytes())
+            };
             let refused = |class: &str, text: &str| {
                 format!(
                     r#""response": {{"status": "failure", "error_type": "authorisation_error", "error_class": "{class}", "error_message": "{text}"}}, "pipeline_id": null}}"#
@@ -391,11 +450,16 @@ mod tests {
     fn a_source_out_of_reach_is_refused() {
         run(|executor| async move {
             let reach = Reach { source_hosts: vec!["10.0.0.0/8".parse().unwrap()], ..Reach::default() };
-            let rules = Rules::behind(Gate { reach, ..Gate::default() });
-            let address = open(&executor, Settings { rules, ..Settings::default() }).await;
+            let rules = Rules::behind(AccessControl { reach, ..AccessControl::default() });
+            let address = open(&executor, TcpSettings { rules, ..TcpSettings::default() }).await;
             let reply = ask(address, &framed(INIT.as_bytes())).await;
-            assert!(reply.contains("authorisation_error") && reply.contains("host of video_reference"), "{reply}");
-            assert!(ask(address, &framed(INIT.replace("@h/", "@10.0.0.9/").as_bytes())).await.contains("success"));
+            assert!(
+                reply.contains("authorisation_error") && reply.contains("host of video_reference"),
+                "{reply}"
+            );
+            assert!(
+                ask(address, &framed(INIT.replace("@h/", "@10.0.0.9/").as_bytes())).await.contains("success")
+            );
         });
     }
 
@@ -406,33 +470,53 @@ mod tests {
         use futures_rustls::{TlsConnector, client::TlsStream};
         use std::sync::Arc;
 
-        let at = |name: &str| std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/assets/tls").join(name);
+        let at =
+            |name: &str| std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/assets/tls").join(name);
         let connector = move |certified: bool| {
             let mut roots = RootCertStore::empty();
             roots.add(CertificateDer::from_pem_file(at("ca.pem")).unwrap()).unwrap();
             let provider = Arc::new(futures_rustls::rustls::crypto::ring::default_provider());
-            let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+            let builder =
+                ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
             let builder = builder.with_root_certificates(roots);
             TlsConnector::from(Arc::new(if certified {
                 let key = PrivateKeyDer::from_pem_file(at("client.key")).unwrap();
-                builder.with_client_auth_cert(vec![CertificateDer::from_pem_file(at("client.pem")).unwrap()], key).unwrap()
+                builder
+                    .with_client_auth_cert(
+                        vec![CertificateDer::from_pem_file(at("client.pem")).unwrap()],
+                        key,
+                    )
+                    .unwrap()
             } else {
                 builder.with_no_client_auth()
             }))
         };
         async fn talk(connector: TlsConnector, address: SocketAddr, bytes: &[u8]) -> String {
             let stream = TcpStream::connect(address).await.unwrap();
-            let mut stream: TlsStream<TcpStream> = connector.connect("localhost".try_into().unwrap(), stream).await.unwrap();
+            let mut stream: TlsStream<TcpStream> =
+                connector.connect("localhost".try_into().unwrap(), stream).await.unwrap();
             stream.write_all(bytes).await.unwrap();
             let mut reply = Vec::new();
             stream.read_to_end(&mut reply).await.unwrap();
             String::from_utf8(reply.split_off(4)).unwrap()
         }
         run(|executor| async move {
-            let files = tls::Files { certificate: at("server.pem"), key: at("server.key"), client_ca: Some(at("ca.pem")) };
+            let files = tls::Files {
+                certificate: at("server.pem"),
+                key: at("server.key"),
+                client_ca: Some(at("ca.pem")),
+            };
             let tokens = parse_tokens("c control fedcba9876543210").unwrap();
-            let gate = Gate { access: Access::new(tokens), tls: Some(Tls::load(files, false).unwrap()), ..Gate::default() };
-            let address = open(&executor, Settings { rules: Rules::behind(gate), ..Settings::default() }).await;
+            let access_control = AccessControl {
+                access: Access::new(tokens),
+                tls: Some(Tls::load(files, false).unwrap()),
+                ..AccessControl::default()
+            };
+            let address = open(
+                &executor,
+                TcpSettings { rules: Rules::behind(access_control), ..TcpSettings::default() },
+            )
+            .await;
             let list = framed(b"{\"type\": \"list_pipelines\"}");
             assert!(talk(connector(true), address, &list).await.contains("success"));
             assert!(talk(connector(false), address, &list).await.contains("A token is needed"));
@@ -450,10 +534,13 @@ mod tests {
     #[test]
     fn silent_clients_and_slow_commands_delay_nobody() {
         run(|executor| async move {
-            let rules = Rules { limits: Limits { connections: 4, per_address: 4, ..Limits::default() }, ..Rules::default() };
-            let settings = Settings { rules, ..Settings::default() };
+            let rules = Rules {
+                limits: Limits { connections: 4, per_address: 4, ..Limits::default() },
+                ..Rules::default()
+            };
+            let settings = TcpSettings { rules, ..TcpSettings::default() };
             let address = open(&executor, settings).await;
-            // One command that never ends, and as many silent connections as there are seats.
+            // One command that never ends, and as many silent connections as there are slots.
             let mut slow = TcpStream::connect(address).await.unwrap();
             slow.write_all(&framed(INIT.replace("MODEL", "slow/1").as_bytes())).await.unwrap();
             let mut silent = Vec::new();
@@ -470,20 +557,20 @@ mod tests {
     }
 
     #[test]
-    fn commands_under_way_are_finished_when_the_door_stops() {
+    fn commands_under_way_are_finished_when_the_listener_stops() {
         run(|executor| async move {
             let (stop, stopped) = async_channel::bounded(1);
             let address = {
                 let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
                 let address = listener.local_addr().unwrap();
                 let rules = Rules { stop: Some(stopped), ..Rules::default() };
-                let settings = Settings { rules, ..Settings::default() };
-                let door = serve(listener, executor.clone(), Rc::new(Fake::default()), Rc::new(settings));
-                let door = executor.spawn(door);
+                let settings = TcpSettings { rules, ..TcpSettings::default() };
+                let listener = serve(listener, executor.clone(), Rc::new(Fake::default()), Rc::new(settings));
+                let listener = executor.spawn(listener);
                 let mut idle = TcpStream::connect(address).await.unwrap();
                 assert!(ask(address, &framed(b"[]")).await.contains("TypeError"));
                 drop(stop);
-                door.await;
+                listener.await;
                 let mut byte = [0];
                 assert_eq!(idle.read(&mut byte).await.unwrap_or(0), 0);
                 address

@@ -1,7 +1,9 @@
-//! Messages that wait for a receiver which may be away: a bounded ring in memory and, with a state directory, on the disk.
+//! Messages that wait for a receiver which may be away: a bounded ring in memory and, with a state directory,
+//! on the disk.
 //!
-//! Messages are numbered as they come and leave in that order. While the receiver takes them, nothing touches the disk. What
-//! has waited for [`SPILL_AFTER`] is written, in batches every [`FLUSH_EVERY`], and read again when its turn comes:
+//! Messages are numbered as they come and leave in that order. While the receiver takes them, nothing touches
+//! the disk. What has waited for [`SPILL_AFTER`] is written, in batches every [`FLUSH_EVERY`], and read again
+//! when its turn comes:
 //!
 //! ```text
 //! receiver ◄── front (memory) ◄── unread (on disk only) ◄── tail (memory, not yet written) ◄── new messages
@@ -23,10 +25,11 @@ use std::path::Path;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-/// A message that has waited so long is written to the disk: a receiver that is there confirms within milliseconds.
+/// A message that has waited so long is written to the disk: a receiver that is there confirms within
+/// milliseconds.
 const SPILL_AFTER: Duration = Duration::from_secs(1);
-/// Between two batches: what a power cut costs, and 43 000 small writes a day where the receiver never comes back, which flash
-/// survives for decades.
+/// Between two batches: what a power cut costs, and 43 000 small writes a day where the receiver never comes
+/// back, which flash survives for decades.
 const FLUSH_EVERY: Duration = Duration::from_secs(2);
 /// A message costs so many bytes beside its text, roughly.
 const OVERHEAD_BYTES: usize = 96;
@@ -158,7 +161,8 @@ impl Outbox {
             None => None,
             Some(path) => {
                 folder::make(path).map_err(|refusal| refusal.error(path))?;
-                let told = |cause| Error::told(Kind::System, format_args!("cannot use {}", path.display()), cause);
+                let told =
+                    |cause| Error::told(Kind::System, format_args!("cannot use {}", path.display()), cause);
                 Some(Segments::open(path, bounds.disk_bytes).map_err(told)?)
             }
         };
@@ -193,8 +197,8 @@ impl Outbox {
         }
     }
 
-    /// Shows the next message that waits to `send`, which says what became of it. One of quality 0 that is sent is delivered;
-    /// others are by [`Outbox::delivered`]. False: nothing waits, or it still does.
+    /// Shows the next message that waits to `send`, which says what became of it. One of quality 0 that is
+    /// sent is delivered; others are by [`Outbox::delivered`]. False: nothing waits, or it still does.
     pub fn send(&self, send: impl FnOnce(&Message) -> Taken) -> bool {
         let mut ring = self.ring.borrow_mut();
         let index = ring.sent;
@@ -253,7 +257,12 @@ impl Outbox {
     pub fn figures(&self) -> Figures {
         let ring = self.ring.borrow();
         let disk_bytes = self.segments.borrow().as_ref().map_or(ring.figures.disk_bytes, Segments::bytes);
-        Figures { waiting: ring.waiting(), memory_bytes: (ring.front_bytes + ring.tail_bytes) as u64, disk_bytes, ..ring.figures }
+        Figures {
+            waiting: ring.waiting(),
+            memory_bytes: (ring.front_bytes + ring.tail_bytes) as u64,
+            disk_bytes,
+            ..ring.figures
+        }
     }
 
     /// Nothing waits any more.
@@ -261,7 +270,8 @@ impl Outbox {
         self.ring.borrow().waiting() == 0
     }
 
-    /// Writes, reads and forgets what is on the disk, until [`Outbox::close`]; then everything that waits is on the disk.
+    /// Writes, reads and forgets what is on the disk, until [`Outbox::close`]; then everything that waits is
+    /// on the disk.
     pub async fn keep(&self) {
         let Some(mut segments) = self.segments.take() else { return std::future::pending().await };
         let mut complained: Option<Instant> = None;
@@ -309,8 +319,11 @@ impl Outbox {
             }
         }
         if !segments.is_empty() {
-            let (is_clear, position) = (self.ring.borrow().has_nothing_on_disk(), self.ring.borrow().position);
-            let forget = move |segments: &mut Segments| if is_clear { segments.clear() } else { segments.confirm(position) };
+            let (is_clear, position) =
+                (self.ring.borrow().has_nothing_on_disk(), self.ring.borrow().position);
+            let forget = move |segments: &mut Segments| {
+                if is_clear { segments.clear() } else { segments.confirm(position) }
+            };
             let forgotten;
             (segments, forgotten) = off_the_loop(segments, forget).await;
             outcome = outcome.and(forgotten);
@@ -359,7 +372,9 @@ struct Batch {
 
 impl Ring {
     fn new(bounds: Bounds, segments: Option<&Segments>, next_number: u64) -> Ring {
-        let first = segments.and_then(Segments::first).map(|first| first.max(segments.map_or(0, Segments::position) + 1));
+        let first = segments
+            .and_then(Segments::first)
+            .map(|first| first.max(segments.map_or(0, Segments::position) + 1));
         Ring {
             bounds,
             has_disk: segments.is_some(),
@@ -380,7 +395,8 @@ impl Ring {
         self.figures.taken += 1;
         let number = self.next_number;
         self.next_number += 1;
-        let message = Message { number, topic, qos, payload, way: Way::Waiting, came: now, is_on_disk: false };
+        let message =
+            Message { number, topic, qos, payload, way: Way::Waiting, came: now, is_on_disk: false };
         if self.unread.is_some() {
             self.tail_bytes += message.bytes();
             self.tail.push_back(message);
@@ -407,10 +423,12 @@ impl Ring {
         true
     }
 
-    /// Leaves the end of `front` to the disk, as far as it is there, until `front` has no more than so many bytes. Whether
-    /// anything went.
+    /// Leaves the end of `front` to the disk, as far as it is there, until `front` has no more than so many
+    /// bytes. Whether anything went.
     fn evict(&mut self, most_bytes: usize) -> bool {
-        if self.front_bytes <= most_bytes || !self.front.get(self.sent).is_some_and(|message| message.is_on_disk) {
+        if self.front_bytes <= most_bytes
+            || !self.front.get(self.sent).is_some_and(|message| message.is_on_disk)
+        {
             return false;
         }
         // What came since belongs behind what is going to be unread.
@@ -460,8 +478,12 @@ impl Ring {
 
     /// A message that was sent needs nothing more; false when there is none of that number.
     fn settle(&mut self, number: u64) -> bool {
-        let Ok(index) = self.front.binary_search_by_key(&number, |message| message.number) else { return false };
-        let Some(message) = self.front.get_mut(index).filter(|message| message.way == Way::Sent) else { return false };
+        let Ok(index) = self.front.binary_search_by_key(&number, |message| message.number) else {
+            return false;
+        };
+        let Some(message) = self.front.get_mut(index).filter(|message| message.way == Way::Sent) else {
+            return false;
+        };
         message.way = Way::Delivered;
         while let Some(message) = pop_front_if(&mut self.front, |message| message.way == Way::Delivered) {
             self.sent = self.sent.saturating_sub(1);
@@ -477,9 +499,9 @@ impl Ring {
     }
 
     fn waiting(&self) -> u64 {
-        let unread = self
-            .unread
-            .map_or(0, |unread| self.tail.front().map_or(self.next_number, |first| first.number).saturating_sub(unread));
+        let unread = self.unread.map_or(0, |unread| {
+            self.tail.front().map_or(self.next_number, |first| first.number).saturating_sub(unread)
+        });
         (self.front.len() + self.tail.len()) as u64 + unread
     }
 
@@ -531,7 +553,9 @@ impl Ring {
 
     /// The disk begins with this message: older ones are gone there, and go here.
     fn lose_before(&mut self, oldest: u64) {
-        while let Some(message) = self.front.get(self.sent).filter(|message| message.is_on_disk && message.number < oldest) {
+        while let Some(message) =
+            self.front.get(self.sent).filter(|message| message.is_on_disk && message.number < oldest)
+        {
             self.front_bytes -= message.bytes();
             self.front.remove(self.sent);
             self.figures.dropped += 1;
@@ -567,7 +591,8 @@ impl Ring {
                 Some(before) if *before.topic == *topic => before.topic.clone(),
                 _ => Rc::from(topic),
             };
-            let message = Message { number, topic, qos, payload, way: Way::Waiting, came: now, is_on_disk: true };
+            let message =
+                Message { number, topic, qos, payload, way: Way::Waiting, came: now, is_on_disk: true };
             self.front_bytes += message.bytes();
             self.front.push_back(message);
         }
@@ -607,7 +632,8 @@ mod tests {
                 self.segments.confirm(self.ring.position).unwrap();
             }
             while !everything && self.ring.wants_more() {
-                let records = self.segments.read(self.ring.unread.unwrap(), self.ring.bounds.memory_bytes / 8).unwrap();
+                let records =
+                    self.segments.read(self.ring.unread.unwrap(), self.ring.bounds.memory_bytes / 8).unwrap();
                 self.ring.took(records);
             }
         }
@@ -626,10 +652,14 @@ mod tests {
         }
 
         fn check(&self) {
-            let numbers: Vec<u64> = self.ring.front.iter().chain(&self.ring.tail).map(|message| message.number).collect();
+            let numbers: Vec<u64> =
+                self.ring.front.iter().chain(&self.ring.tail).map(|message| message.number).collect();
             assert!(numbers.is_sorted_by(|a, b| a < b), "{numbers:?}");
             let bytes = |messages: &VecDeque<Message>| messages.iter().map(Message::bytes).sum::<usize>();
-            assert_eq!((self.ring.front_bytes, self.ring.tail_bytes), (bytes(&self.ring.front), bytes(&self.ring.tail)));
+            assert_eq!(
+                (self.ring.front_bytes, self.ring.tail_bytes),
+                (bytes(&self.ring.front), bytes(&self.ring.tail))
+            );
             assert!(self.ring.front_bytes + self.ring.tail_bytes <= self.ring.bounds.memory_bytes);
             assert!(self.ring.sent <= self.ring.front.len());
             assert!(self.segments.bytes() <= self.ring.bounds.disk_bytes);
@@ -647,7 +677,8 @@ mod tests {
         folder
     }
 
-    /// Whatever happens in whatever order: messages leave in order, none is lost uncounted, and the bounds hold.
+    /// Whatever happens in whatever order: messages leave in order, none is lost uncounted, and the bounds
+    /// hold.
     #[test]
     fn order_and_count_hold_through_anything() {
         for seed in 0..12_u64 {
@@ -680,7 +711,10 @@ mod tests {
                     }
                     3 | 4 => {
                         for (number, payload) in outbox.send(random(60) as usize) {
-                            assert!(payload > last || seen.contains(&payload), "{payload} after {last}: seed {seed}");
+                            assert!(
+                                payload > last || seen.contains(&payload),
+                                "{payload} after {last}: seed {seed}"
+                            );
                             last = last.max(payload);
                             seen.insert(payload);
                             if random(20) > 0 {

@@ -1,14 +1,17 @@
-//! The part of an outbox that is on the disk: files of records, the oldest first. Nothing in here runs on the event loop.
+//! The part of an outbox that is on the disk: files of records, the oldest first. Nothing in here runs on the
+//! event loop.
 //!
-//! A file is called after the number of its first record, begins with [`MAGIC`] and holds records back to back:
+//! A file is called after the number of its first record, begins with [`MAGIC`] and holds records back to
+//! back:
 //!
 //! ```text
 //! length u32 | crc32 u32 | number u64 | qos u8 | bytes of topic u16 | topic | payload        (little endian)
 //!                        '---------------------- length, crc32 ----------------------'
 //! ```
 //!
-//! Files are only appended to, in batches that are made durable together; a restart begins a new one. So a power cut leaves at
-//! most one record torn, the last. A file that is damaged elsewhere is set aside and costs what comes after the damage.
+//! Files are only appended to, in batches that are made durable together; a restart begins a new one. So a
+//! power cut leaves at most one record torn, the last. A file that is damaged elsewhere is set aside and
+//! costs what comes after the damage.
 
 use std::collections::VecDeque;
 use std::fs::{self, File, OpenOptions};
@@ -131,7 +134,8 @@ pub(super) struct Segments {
 }
 
 impl Segments {
-    /// What is in the folder, which is there, and the number of the record after the last; numbers begin at 1.
+    /// What is in the folder, which is there, and the number of the record after the last; numbers begin at
+    /// 1.
     pub(super) fn open(folder: &Path, limit_bytes: u64) -> io::Result<(Segments, u64)> {
         let mut firsts = Vec::new();
         for entry in fs::read_dir(folder)? {
@@ -142,21 +146,29 @@ impl Segments {
             }
         }
         firsts.sort_unstable();
-        let position = fs::read_to_string(folder.join(POSITION_FILE)).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0);
-        let segment = |first| fs::metadata(path_of(folder, first)).map(|found| Segment { first, bytes: found.len() });
+        let position = fs::read_to_string(folder.join(POSITION_FILE))
+            .ok()
+            .and_then(|text| text.trim().parse().ok())
+            .unwrap_or(0);
+        let segment =
+            |first| fs::metadata(path_of(folder, first)).map(|found| Segment { first, bytes: found.len() });
         let list = firsts.into_iter().map(segment).collect::<io::Result<VecDeque<_>>>()?;
         let first = list.front().map_or(0, |segment| segment.first);
         let (folder, cursor) = (folder.to_owned(), Cursor::at_start(first));
-        let mut segments = Segments { folder, limit_bytes, list, open: None, cursor, noted: position, damage: None };
+        let mut segments =
+            Segments { folder, limit_bytes, list, open: None, cursor, noted: position, damage: None };
         let last = segments.mend_last()?;
         segments.confirm(position)?;
         Ok((segments, last.unwrap_or(0).max(position) + 1))
     }
 
-    /// The number of the last whole record. What comes after it and is more than a record torn by a power cut is set aside.
+    /// The number of the last whole record. What comes after it and is more than a record torn by a power cut
+    /// is set aside.
     fn mend_last(&mut self) -> io::Result<Option<u64>> {
         // Its name says where the last file begins; a later number is inside.
-        let Some((first, bytes)) = self.list.back().map(|segment| (segment.first, segment.bytes)) else { return Ok(None) };
+        let Some((first, bytes)) = self.list.back().map(|segment| (segment.first, segment.bytes)) else {
+            return Ok(None);
+        };
         let whole = self.read_from(first, 0, usize::MAX)?;
         let mut last = first.saturating_sub(1);
         let Some(mut rest) = whole.strip_prefix(MAGIC) else {
@@ -290,7 +302,8 @@ impl Segments {
         Ok(())
     }
 
-    /// The next records from `number` on, of so many bytes together, and at least one; empty when there are none.
+    /// The next records from `number` on, of so many bytes together, and at least one; empty when there are
+    /// none.
     pub(super) fn read(&mut self, mut number: u64, most_bytes: usize) -> io::Result<Vec<Record>> {
         let mut found = Vec::new();
         while found.is_empty() {
@@ -312,7 +325,13 @@ impl Segments {
     }
 
     /// Reads on in the file of the cursor; true when nothing more can be read there.
-    fn read_some(&mut self, number: u64, bytes: u64, most_bytes: usize, found: &mut Vec<Record>) -> io::Result<bool> {
+    fn read_some(
+        &mut self,
+        number: u64,
+        bytes: u64,
+        most_bytes: usize,
+        found: &mut Vec<Record>,
+    ) -> io::Result<bool> {
         let Cursor { segment, offset, .. } = self.cursor;
         let most = most_bytes.max(MAGIC.len() + HEAD_BYTES + MAX_RECORD_BYTES) as u64;
         let read = self.read_from(segment, offset, most.min(bytes.saturating_sub(offset)) as usize)?;
@@ -365,7 +384,11 @@ impl Segments {
 }
 
 fn damage(path: &Path, aside: &Path, bytes: u64) -> String {
-    format!("{} is damaged, {bytes} bytes of it or more are not sent: set aside as {}", path.display(), aside.display())
+    format!(
+        "{} is damaged, {bytes} bytes of it or more are not sent: set aside as {}",
+        path.display(),
+        aside.display()
+    )
 }
 
 fn path_of(folder: &Path, first: u64) -> PathBuf {
@@ -411,7 +434,8 @@ pub(super) mod tests {
         }
 
         fn files(&self) -> Vec<PathBuf> {
-            let mut files: Vec<_> = fs::read_dir(&self.0).unwrap().map(|entry| entry.unwrap().path()).collect();
+            let mut files: Vec<_> =
+                fs::read_dir(&self.0).unwrap().map(|entry| entry.unwrap().path()).collect();
             files.sort();
             files.retain(|path| path.extension().is_some_and(|extension| extension == EXTENSION));
             files
@@ -435,7 +459,9 @@ pub(super) mod tests {
         loop {
             let records = segments.read(from, 100 << 10).unwrap();
             let Some(last) = records.last() else { return numbers };
-            assert!(records.iter().all(|record| record.payload.iter().all(|byte| *byte == record.number as u8)));
+            assert!(
+                records.iter().all(|record| record.payload.iter().all(|byte| *byte == record.number as u8))
+            );
             from = last.number + 1;
             numbers.extend(records.iter().map(|record| record.number));
         }
@@ -458,7 +484,11 @@ pub(super) mod tests {
         assert_eq!(all(&mut segments, 305), (305..320).collect::<Vec<_>>());
         segments.clear().unwrap();
         assert_eq!(base.files().len(), 0);
-        assert_eq!(Segments::open(&base.0, 1 << 20).unwrap().1, 151, "no number is given twice that was confirmed");
+        assert_eq!(
+            Segments::open(&base.0, 1 << 20).unwrap().1,
+            151,
+            "no number is given twice that was confirmed"
+        );
     }
 
     #[test]
@@ -533,7 +563,8 @@ pub(super) mod tests {
         assert_eq!(fs::read(base.0.join(SET_ASIDE)).unwrap(), bytes, "all of it, for whoever wants to look");
         segments.append(&batch(next..next + 5, 20)).unwrap();
         assert_eq!(all(&mut segments, 1), (1..next + 5).collect::<Vec<_>>());
-        fs::write(base.files().remove(0), "weirbox1 and then nothing of sense, for quite some bytes").unwrap();
+        fs::write(base.files().remove(0), "weirbox1 and then nothing of sense, for quite some bytes")
+            .unwrap();
         let (mut segments, _) = Segments::open(&base.0, 1 << 20).unwrap();
         assert_eq!(all(&mut segments, 1), (next..next + 5).collect::<Vec<_>>());
     }

@@ -44,10 +44,12 @@ fn every_sink_of_a_pipeline_gets_every_frame_and_the_broker_as_the_socket() {
     let weir = serve(&broker, "");
     let subscriber = broker.subscribe(&["hall/gate", "short", "t/#"], &[]);
     let sockets = [udp::Receiver::new(), udp::Receiver::new()];
-    let [first, second] =
-        sockets.each_ref().map(|socket| format!(r#"{{"type": "udp_sink", "host": "127.0.0.1", "port": {}}}"#, socket.port()));
+    let [first, second] = sockets
+        .each_ref()
+        .map(|socket| format!(r#"{{"type": "udp_sink", "host": "127.0.0.1", "port": {}}}"#, socket.port()));
     let topic = r#"{"type": "mqtt_sink", "topic": "hall/gate", "qos": 1}"#;
-    let sinks = format!(r#"[{first}, {topic}, {second}, {{"type": "mqtt_sink", "qos": 0, "format": "compact"}}]"#);
+    let sinks =
+        format!(r#"[{first}, {topic}, {second}, {{"type": "mqtt_sink", "qos": 0, "format": "compact"}}]"#);
     let id = weir.init(&init(&weir, "short.mp4", &sinks, ""));
     let datagrams: Vec<String> = (0..60).map(|_| sockets[0].text()).collect();
     (0..60).for_each(|index| assert_eq!(sockets[1].text(), datagrams[index]));
@@ -79,7 +81,8 @@ fn the_broker_knows_who_is_there_and_may_steer_only_where_that_is_allowed() {
     let sink = format!(r#"{{"type": "udp_sink", "host": "127.0.0.1", "port": {}}}"#, socket.port());
     let id = weir.init(&init(&weir, "long.mp4", &sink, r#", "max_fps": 20"#));
     let (state, set) = (format!("t/pipelines/{id}/state"), format!("t/pipelines/{id}/set"));
-    let is = |state: &'static str| move |payload: &str| Json::parse(payload).get("state").text() == Some(state);
+    let is =
+        |state: &'static str| move |payload: &str| Json::parse(payload).get("state").text() == Some(state);
     everything.wait(&state, is("running"));
     // A retained command would come again with every connection, and other words are none.
     broker.publish(&set, "pause", &["-r"]);
@@ -114,7 +117,8 @@ fn without_leave_nobody_steers_and_whoever_dies_is_offline() {
 #[test]
 fn home_assistant_is_told_of_each_pipeline_and_forgets_it_with_the_pipeline() {
     let broker = Broker::start();
-    let weir = serve(&broker, "discovery_prefix = \"homeassistant\"\nhttp_url = \"http://192.168.0.7:8080/\"");
+    let weir =
+        serve(&broker, "discovery_prefix = \"homeassistant\"\nhttp_url = \"http://192.168.0.7:8080/\"");
     let socket = udp::Receiver::new();
     let sink = format!(r#"{{"type": "udp_sink", "host": "127.0.0.1", "port": {}}}"#, socket.port());
     let id = weir.init(&init(&weir, "long.mp4", &sink, r#", "max_fps": 20"#));
@@ -132,7 +136,10 @@ fn home_assistant_is_told_of_each_pipeline_and_forgets_it_with_the_pipeline() {
     let state = everything.wait(message.get("state_topic").text().unwrap(), |_| true);
     assert_eq!(Json::parse(&state).get("objects").items().len(), 3);
     let picture = everything.wait(components.at("picture/url_topic").text().unwrap(), |_| true);
-    assert!(picture.starts_with(&format!("http://192.168.0.7:8080/pipelines/{id}/snapshot.jpg?")), "{picture}");
+    assert!(
+        picture.starts_with(&format!("http://192.168.0.7:8080/pipelines/{id}/snapshot.jpg?")),
+        "{picture}"
+    );
     weir.order("terminate", &id);
     everything.wait(&config, str::is_empty);
 }
@@ -176,7 +183,8 @@ fn what_a_killed_service_left_at_the_broker_is_cleared_by_the_next_one() {
     everything.wait(&state, str::is_empty);
     // They are told in the order of the alphabet: both are gone.
     let late = broker.subscribe(&["homeassistant/#", "t/#"], &[]);
-    let kept: Vec<String> =
-        std::iter::from_fn(|| late.within(std::time::Duration::from_secs(1))).map(|(_, topic, _)| topic).collect();
+    let kept: Vec<String> = std::iter::from_fn(|| late.within(std::time::Duration::from_secs(1)))
+        .map(|(_, topic, _)| topic)
+        .collect();
     assert!(!kept.contains(&state) && !kept.contains(&config), "{kept:?}");
 }

@@ -19,7 +19,11 @@ impl Rogue {
     fn start(treat: fn(TcpStream, &AtomicBool)) -> Rogue {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let (connections, over) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
-        let rogue = Rogue { port: listener.local_addr().unwrap().port(), connections: connections.clone(), over: over.clone() };
+        let rogue = Rogue {
+            port: listener.local_addr().unwrap().port(),
+            connections: connections.clone(),
+            over: over.clone(),
+        };
         std::thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
                 if over.load(Ordering::SeqCst) {
@@ -128,22 +132,30 @@ const ROGUES: [(&str, Behaviour); 9] = [
 fn a_broker_that_is_hostile_costs_its_connection_and_nothing_else() {
     // All at once, each with a service of its own: most of the time is waiting.
     std::thread::scope(|scope| {
-        let tests: Vec<_> = ROGUES.iter().map(|(name, treat)| scope.spawn(move || one(name, *treat))).collect();
+        let tests: Vec<_> =
+            ROGUES.iter().map(|(name, treat)| scope.spawn(move || one(name, *treat))).collect();
         tests.into_iter().for_each(|test| test.join().unwrap());
     });
 }
 
 fn one(name: &str, treat: fn(TcpStream, &AtomicBool)) {
     let rogue = Rogue::start(treat);
-    let lines =
-        format!("[mqtt]\nhost = \"127.0.0.1\"\nport = {}\nbase_topic = \"t\"\n[sinks]\nmemory_bytes = 1048576\n", rogue.port);
+    let lines = format!(
+        "[mqtt]\nhost = \"127.0.0.1\"\nport = {}\nbase_topic = \"t\"\n[sinks]\nmemory_bytes = 1048576\n",
+        rogue.port
+    );
     let weir = Weir::configured(&lines);
     let socket = udp::Receiver::new();
-    let sinks = format!(r#"[{{"type": "udp_sink", "host": "127.0.0.1", "port": {}}}, {{"type": "mqtt_sink"}}]"#, socket.port());
+    let sinks = format!(
+        r#"[{{"type": "udp_sink", "host": "127.0.0.1", "port": {}}}, {{"type": "mqtt_sink"}}]"#,
+        socket.port()
+    );
     let id = weir.init(&init(&weir, "short.mp4", &sinks, ""));
     (0..60).for_each(|_| drop(socket.next()));
     weir.wait_state(&id, "ENDED");
-    wait_for(&format!("a connection to who {name}"), || (rogue.connections.load(Ordering::SeqCst) > 0).then_some(()));
+    wait_for(&format!("a connection to who {name}"), || {
+        (rogue.connections.load(Ordering::SeqCst) > 0).then_some(())
+    });
     let before = process::bytes(weir.pid(), "status", "VmRSS:").unwrap();
     let start = Instant::now();
     while start.elapsed() < Duration::from_secs(2) {

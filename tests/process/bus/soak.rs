@@ -1,5 +1,5 @@
-//! Four cameras over a broker that is killed and restarted in the middle. `WEIR_BUS_SOAK_S` says for how long (`make bus`: ten
-//! minutes); a few seconds without it.
+//! Four cameras over a broker that is killed and restarted in the middle. `WEIR_BUS_SOAK_S` says for how long
+//! (`make bus`: ten minutes); a few seconds without it.
 
 use super::{serve_with, store};
 use crate::support::script::{Camera, Script};
@@ -30,7 +30,8 @@ fn four_cameras_lose_nothing_and_keep_their_order() {
     let mut seen: BTreeMap<String, Vec<u64>> = BTreeMap::new();
     let mut read_for = |time: Duration| {
         let end = Instant::now() + time;
-        while let Some((_, topic, payload)) = subscriber.within(end.saturating_duration_since(Instant::now())) {
+        while let Some((_, topic, payload)) = subscriber.within(end.saturating_duration_since(Instant::now()))
+        {
             seen.entry(topic).or_default().push(Json::parse(&payload).get("frame").number().unwrap() as u64);
         }
     };
@@ -64,5 +65,8 @@ fn four_cameras_lose_nothing_and_keep_their_order() {
     assert_eq!((seen.len(), first), (CAMERAS, delivered), "what was sent came");
     assert!(again <= 64, "{again} came twice");
     let memory = process::bytes(weir.pid(), "smaps_rollup", "Pss:").unwrap_or(0) >> 20;
-    println!("{seconds} s: {first} messages, {again} twice, PSS {memory} MiB, back since {:?}", back.elapsed());
+    println!(
+        "{seconds} s: {first} messages, {again} twice, PSS {memory} MiB, back since {:?}",
+        back.elapsed()
+    );
 }

@@ -8,8 +8,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 /// A broker that remembers who has subscribed when it is killed.
-const DURABLE: &str =
-    "allow_anonymous true\nuser root\npersistence_location {folder}/\nautosave_interval 1\nautosave_on_changes true\n";
+const DURABLE: &str = "allow_anonymous true\nuser root\npersistence_location {folder}/\nautosave_interval 1\nautosave_on_changes true\n";
 
 /// `qos` 1, on a topic that outlives the pipeline.
 const SINK: &str = r#"{"type": "mqtt_sink", "topic": "hall/gate", "format": "compact"}"#;
@@ -31,7 +30,8 @@ pub(super) fn durable(topic: &str) -> (Broker, Subscriber) {
     (broker, subscriber)
 }
 
-/// Reads frames until `last` has come: their numbers in the order in which each came first, and how many came twice.
+/// Reads frames until `last` has come: their numbers in the order in which each came first, and how many came
+/// twice.
 fn frames_until(subscriber: &Subscriber, last: u64) -> (Vec<u64>, usize) {
     let (mut seen, mut order, mut twice) = (BTreeSet::new(), Vec::new(), 0);
     while !seen.contains(&last) {
@@ -74,18 +74,23 @@ fn a_broker_that_is_killed_in_the_middle_loses_nothing() {
     // Attempts come every 4 s, subscribers of their own every second.
     assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
     wait_for("every message to be confirmed", || {
-        (sink(&weir, &id, "messages_waiting") == 0.0 && sink(&weir, &id, "messages_delivered") == FRAMES as f64).then_some(())
+        (sink(&weir, &id, "messages_waiting") == 0.0
+            && sink(&weir, &id, "messages_delivered") == FRAMES as f64)
+            .then_some(())
     });
     assert_eq!(sink(&weir, &id, "messages_dropped"), 0.0);
     let page = weir.get("/metrics").body;
-    let delivered = format!("weir_sink_messages_delivered_total{{pipeline=\"{id}\",sink=\"0\",type=\"mqtt_sink\"}} {FRAMES}");
+    let delivered = format!(
+        "weir_sink_messages_delivered_total{{pipeline=\"{id}\",sink=\"0\",type=\"mqtt_sink\"}} {FRAMES}"
+    );
     assert!(page.contains(&delivered), "{page}");
 }
 
 #[test]
 fn what_waits_survives_the_service_whether_it_is_stopped_or_killed() {
     for by_force in [false, true] {
-        // A broker of its own: Mosquitto 2.0.11 forgets some of what it has for a subscriber when it is killed a second time.
+        // A broker of its own: Mosquitto 2.0.11 forgets some of what it has for a subscriber when it is
+        // killed a second time.
         let (mut broker, subscriber) = durable("hall/gate");
         broker.kill();
         let state = Folder::new();
@@ -98,7 +103,9 @@ fn what_waits_survives_the_service_whether_it_is_stopped_or_killed() {
         let id = weir.init(&init(&weir, "short.mp4", SINK, r#", "max_fps": 60"#));
         weir.wait_state(&id, "ENDED");
         // The source has ended; its last frames are in inference yet.
-        wait_for("the last detections", || (sink(&weir, &id, "messages_waiting") == FRAMES as f64).then_some(()));
+        wait_for("the last detections", || {
+            (sink(&weir, &id, "messages_waiting") == FRAMES as f64).then_some(())
+        });
         if by_force {
             // Only what no batch has written yet may be lost: here that is nothing.
             let last = format!("\"frame\":{FRAMES},");
@@ -107,7 +114,9 @@ fn what_waits_survives_the_service_whether_it_is_stopped_or_killed() {
                 bytes.windows(last.len()).any(|part| part == last.as_bytes())
             };
             let outbox = state.path().join("outbox/mqtt");
-            wait_for("the last message on the disk", || std::fs::read_dir(&outbox).unwrap().any(is_written).then_some(()));
+            wait_for("the last message on the disk", || {
+                std::fs::read_dir(&outbox).unwrap().any(is_written).then_some(())
+            });
         }
         weir.order("terminate", &id);
         if by_force {
@@ -130,7 +139,11 @@ fn a_damaged_file_is_set_aside_and_the_service_starts() {
     let state = Folder::new();
     let outbox = state.path().join("outbox/mqtt");
     std::fs::create_dir_all(&outbox).unwrap();
-    std::fs::write(outbox.join("0000000000000001.segment"), "weirbox1 and then nothing of sense, for quite some bytes").unwrap();
+    std::fs::write(
+        outbox.join("0000000000000001.segment"),
+        "weirbox1 and then nothing of sense, for quite some bytes",
+    )
+    .unwrap();
     std::fs::write(outbox.join("position"), "no number").unwrap();
     let subscriber = broker.subscribe(&["hall/gate"], &[]);
     let weir = serve_with(&broker, "", |command| {

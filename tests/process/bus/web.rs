@@ -69,10 +69,13 @@ fn lines_are_posted_in_order_until_they_are_taken() {
     };
     let (port, requests) = collector(answers);
     let weir = Weir::start();
-    let sink =
-        format!(r#"{{"type": "http_sink", "url": "http://127.0.0.1:{port}/in?key=hunter2", "authorization": "Bearer hunter3"}}"#);
+    let sink = format!(
+        r#"{{"type": "http_sink", "url": "http://127.0.0.1:{port}/in?key=hunter2", "authorization": "Bearer hunter3"}}"#
+    );
     let id = weir.init(&init(&weir, "short.mp4", &sink, r#", "max_fps": 30"#));
-    wait_for("60 lines to be taken", || (weir.report(&id).at("sinks/0/messages_delivered").number() == Some(60.0)).then_some(()));
+    wait_for("60 lines to be taken", || {
+        (weir.report(&id).at("sinks/0/messages_delivered").number() == Some(60.0)).then_some(())
+    });
     let requests = requests.lock().unwrap();
     let taken = requests.iter().enumerate().filter(|(number, _)| answers(*number).starts_with("204"));
     let frames: Vec<u64> = taken
@@ -88,7 +91,8 @@ fn lines_are_posted_in_order_until_they_are_taken() {
     let head = &requests[0].0;
     assert!(head.starts_with("POST /in?key=hunter2 HTTP/1.1\r\n"), "{head}");
     assert!(
-        head.to_ascii_lowercase().contains("authorization: bearer hunter3\r\n") && head.contains("application/x-ndjson"),
+        head.to_ascii_lowercase().contains("authorization: bearer hunter3\r\n")
+            && head.contains("application/x-ndjson"),
         "{head}"
     );
     let log = weir.log();
@@ -101,12 +105,18 @@ fn redirects_are_not_followed_hosts_are_listed_and_what_is_not_wanted_is_counted
     let (elsewhere, visitors) = collector(|_| "200 OK");
     let (port, _) = collector(|number| if number == 0 { "422 Unprocessable Content" } else { "302 Found" });
     let weir = Weir::configured("[sinks]\nhosts = [\"127.0.0.1\"]\n");
-    let refused =
-        weir.ask(&init(&weir, "short.mp4", &format!(r#"{{"type": "http_sink", "url": "http://localhost:{elsewhere}/"}}"#), ""));
+    let refused = weir.ask(&init(
+        &weir,
+        "short.mp4",
+        &format!(r#"{{"type": "http_sink", "url": "http://localhost:{elsewhere}/"}}"#),
+        "",
+    ));
     assert_eq!(refused.at("response/status").text(), Some("failure"), "{refused}");
     let sink = format!(r#"{{"type": "http_sink", "url": "http://127.0.0.1:{port}/"}}"#);
     let id = weir.init(&init(&weir, "short.mp4", &sink, r#", "max_fps": 30"#));
-    let why = wait_for("the redirect to be said", || weir.report(&id).at("sinks/0/error").text().map(str::to_owned));
+    let why = wait_for("the redirect to be said", || {
+        weir.report(&id).at("sinks/0/error").text().map(str::to_owned)
+    });
     assert!(why.contains("302"), "{why}");
     assert!(weir.report(&id).at("sinks/0/messages_dropped").number() > Some(0.0));
     assert_eq!(visitors.lock().unwrap().len(), 0);

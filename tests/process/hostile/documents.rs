@@ -1,5 +1,5 @@
-//! JSON of the kinds that JSONTestSuite sorts into `y_`, `n_` and `i_`; the documents are our own. What can only be written
-//! at length is made by a function below each table.
+//! JSON of the kinds that JSONTestSuite sorts into `y_`, `n_` and `i_`; the documents are our own. What can
+//! only be written at length is made by a function below each table.
 
 /// Documents that every parser must take (RFC 8259).
 pub(crate) const VALID: &[&[u8]] = &[
@@ -325,7 +325,8 @@ pub(crate) const INVALID: &[&[u8]] = &[
     b"\xe3\x80\x80{}",
 ];
 
-/// What parsers may judge as they like: half surrogates, marks of byte order, other encodings, numbers beyond a `f64`, Python's `NaN`.
+/// What parsers may judge as they like: half surrogates, marks of byte order, other encodings, numbers beyond
+/// a `f64`, Python's `NaN`.
 pub(crate) const FREE: &[&[u8]] = &[
     b"NaN",
     b"[NaN]",
@@ -373,7 +374,8 @@ pub(crate) fn long_invalid() -> Vec<Vec<u8>> {
     ]
 }
 
-/// Free, and long: a number of 400 and one of 5 000 digits, nesting beyond any limit, closed or not, 20 000 empty arrays.
+/// Free, and long: a number of 400 and one of 5 000 digits, nesting beyond any limit, closed or not, 20 000
+/// empty arrays.
 pub(crate) fn long_free() -> Vec<Vec<u8>> {
     vec![
         format!("0.{}", "1".repeat(400)).into_bytes(),

@@ -1,4 +1,5 @@
-//! The doors with TLS: what is no TLS, what is old TLS, what is too much of it, and who has no certificate.
+//! The listeners with TLS: what is no TLS, what is old TLS, what is too much of it, and who has no
+//! certificate.
 
 use super::watch::{LIST, Watch};
 use crate::support::tls::{Client, file};
@@ -14,8 +15,10 @@ fn encrypted(is_client_required: bool) -> Weir {
     let folder = Folder::new();
     let configuration = folder.path().join("weir.toml");
     let (certificate, key) = (file("server.pem"), file("server.key"));
-    let client = if is_client_required { format!("client_ca = {:?}\n", file("ca.pem")) } else { String::new() };
-    std::fs::write(&configuration, format!("[tls]\ncertificate = {certificate:?}\nkey = {key:?}\n{client}")).unwrap();
+    let client =
+        if is_client_required { format!("client_ca = {:?}\n", file("ca.pem")) } else { String::new() };
+    std::fs::write(&configuration, format!("[tls]\ncertificate = {certificate:?}\nkey = {key:?}\n{client}"))
+        .unwrap();
     Weir::start_with(|command| {
         command.arg("--config").arg(&configuration);
     })
@@ -44,7 +47,8 @@ fn record(kind: u8, version: [u8; 2], payload: &[u8]) -> Vec<u8> {
     [&[kind][..], &version, &length, payload].concat()
 }
 
-/// A ClientHello that offers `version` at most: random, no session, one cipher suite of that time, no extensions.
+/// A ClientHello that offers `version` at most: random, no session, one cipher suite of that time, no
+/// extensions.
 fn hello(version: [u8; 2]) -> Vec<u8> {
     let body = [&version[..], &[7; 32], &[0], &[0, 2, 0xC0, 0x2B], &[1, 0]].concat();
     let length = u32::try_from(body.len()).unwrap().to_be_bytes();
@@ -64,7 +68,7 @@ fn is_refused(address: SocketAddr, attack: &str, bytes: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn what_is_no_tls_is_refused_and_the_door_stays_open() {
+fn what_is_no_tls_is_refused_and_the_listener_stays_open() {
     let weir = encrypted(false);
     let client = Client::anonymous();
     let watch = watch(&weir, &client);
@@ -128,7 +132,8 @@ fn a_client_that_renegotiates_is_not_followed() {
     let watch = watch(&weir, &client);
     let mut openssl = Command::new("openssl");
     openssl.args(["s_client", "-tls1_2", "-quiet", "-no_ign_eof", "-connect", &weir.http.to_string()]);
-    let mut child = openssl.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("openssl");
+    let mut child =
+        openssl.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("openssl");
     let mut stdin = child.stdin.take().unwrap();
     for _ in 0..100 {
         // It ends when the service does not follow.
@@ -143,7 +148,7 @@ fn a_client_that_renegotiates_is_not_followed() {
 }
 
 #[test]
-fn a_door_for_certificates_lets_nobody_in_without_one() {
+fn a_listener_for_certificates_lets_nobody_in_without_one() {
     let weir = encrypted(true);
     let (known, unknown) = (Client::with_certificate(), Client::anonymous());
     let watch = watch(&weir, &known);

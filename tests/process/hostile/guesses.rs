@@ -49,12 +49,15 @@ fn watch(weir: &Weir) -> Watch<'_> {
     Watch::with(weir, move || {
         assert!(tcp::exchange(weir.tcp, &shown(TOKEN)).contains("success"));
         let bearer = format!("Bearer {TOKEN}");
-        assert_eq!(http::request(weir.http, "GET", "/list_pipelines", &[("authorization", &bearer)], b"").status, 200);
+        assert_eq!(
+            http::request(weir.http, "GET", "/list_pipelines", &[("authorization", &bearer)], b"").status,
+            200
+        );
     })
 }
 
 #[test]
-fn a_port_for_others_needs_a_token_and_the_token_opens_both_doors() {
+fn a_port_for_others_needs_a_token_and_the_token_opens_both_listeners() {
     let mut refused = weir::command(std::path::Path::new("/nonexistent"));
     let refused = process::output(refused.args(["serve", "--tcp", "0.0.0.0:0", "--http", "127.0.0.1:0"]));
     assert_eq!(refused.status.code(), Some(78), "{}", String::from_utf8_lossy(&refused.stderr));
@@ -68,17 +71,24 @@ fn a_port_for_others_needs_a_token_and_the_token_opens_both_doors() {
 }
 
 #[test]
-fn who_guesses_is_locked_out_at_both_doors_and_nobody_else_is() {
+fn who_guesses_is_locked_out_at_both_listeners_and_nobody_else_is() {
     let weir = guarded();
     let watch = watch(&weir);
     let (guesser, neighbour) = (Ipv4Addr::new(127, 0, 0, 2), Ipv4Addr::new(127, 0, 0, 3));
     // Close or far, short or long: the same answer.
     let long = "f".repeat(5000);
-    let guesses = [&TOKEN[..31], "0123456789abcdef0123456789abcdee", "x", "", &long, "1123456789abcdef0123456789abcdef"];
+    let guesses = [
+        &TOKEN[..31],
+        "0123456789abcdef0123456789abcdee",
+        "x",
+        "",
+        &long,
+        "1123456789abcdef0123456789abcdef",
+    ];
     let answers: Vec<String> = guesses.iter().map(|guess| over_tcp(&weir, guesser, &shown(guess))).collect();
     assert!(answers[0].contains("authorisation_error"), "{}", answers[0]);
     assert!(answers.iter().all(|answer| *answer == answers[0]), "{answers:?}");
-    // The two doors count together.
+    // The two listeners count together.
     for guess in ["Aa", "Bb", "Cc", "Dd"] {
         assert_eq!(over_http(&weir, guesser, &get(guess)).0, 401);
     }
@@ -114,7 +124,8 @@ fn one_address_cannot_take_all_seats() {
     let watch = watch(&weir);
     let greedy = Ipv4Addr::new(127, 0, 0, 4);
     let addresses: [SocketAddr; 2] = [weir.tcp, weir.http];
-    let held: Vec<TcpStream> = (0..200).map(|number| tcp::connect_from(greedy, addresses[number % 2])).collect();
+    let held: Vec<TcpStream> =
+        (0..200).map(|number| tcp::connect_from(greedy, addresses[number % 2])).collect();
     watch.answers("200 connections of one address");
     drop(held);
     watch.is_at_rest("200 connections of one address");

@@ -1,4 +1,4 @@
-//! The documents of `documents.rs` through both doors.
+//! The documents of `documents.rs` through both listeners.
 
 use super::documents::{FREE, INVALID, VALID, long_free, long_invalid, long_valid};
 use super::watch::Watch;
@@ -14,13 +14,13 @@ fn shown(document: &[u8]) -> String {
     String::from_utf8_lossy(document.get(..80).unwrap_or(document)).into_owned()
 }
 
-/// The class of the TCP door's error; `None` for a success.
+/// The class of the TCP listener's error; `None` for a success.
 fn tcp_class(weir: &Weir, document: &[u8]) -> Option<String> {
     let reply = Json::parse(&tcp::exchange(weir.tcp, &tcp::frame(document)));
     reply.at("response/error_class").text().map(str::to_owned)
 }
 
-/// Status and `type` of the first fault that the HTTP door names.
+/// Status and `type` of the first fault that the HTTP listener names.
 fn http_fault(connection: &mut TcpStream, document: &[u8]) -> (u16, Option<String>) {
     let head = format!(
         "POST /initialise HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
@@ -57,10 +57,16 @@ fn invalid_documents_are_refused_as_such() {
     assert!(all(INVALID, &long).count() >= 180);
     let mut connection = http::connect(weir.http);
     for document in all(INVALID, &long) {
-        assert_eq!(tcp_class(&weir, document).as_deref(), Some("MalformedPayloadError"), "{}", shown(document));
+        assert_eq!(
+            tcp_class(&weir, document).as_deref(),
+            Some("MalformedPayloadError"),
+            "{}",
+            shown(document)
+        );
         let (status, fault) = http_fault(&mut connection, document);
         // Bytes that are no text are refused before their grammar is looked at.
-        let is_refused = (status, fault.as_deref()) == (422, Some("json_invalid")) || (status, fault.as_deref()) == (400, None);
+        let is_refused = (status, fault.as_deref()) == (422, Some("json_invalid"))
+            || (status, fault.as_deref()) == (400, None);
         assert!(is_refused, "{}: {status} {fault:?}", shown(document));
     }
     drop(connection);

@@ -1,15 +1,17 @@
-//! Random messages: noise, JSON-like noise, good messages with a few bytes changed, and good messages cut short.
+//! Random messages: noise, JSON-like noise, good messages with a few bytes changed, and good messages cut
+//! short.
 
 use super::watch::Watch;
 use crate::support::{Json, Weir, http, tcp};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 
-/// Messages of one run for each door, unless `WEIR_FUZZ_FRAMES` says more (`make fuzz`).
+/// Messages of one run for each listener, unless `WEIR_FUZZ_FRAMES` says more (`make fuzz`).
 const MESSAGES: usize = 10_000;
 
 fn messages() -> usize {
-    std::env::var("WEIR_FUZZ_FRAMES").map_or(MESSAGES, |count| count.parse().expect("WEIR_FUZZ_FRAMES is a number"))
+    std::env::var("WEIR_FUZZ_FRAMES")
+        .map_or(MESSAGES, |count| count.parse().expect("WEIR_FUZZ_FRAMES is a number"))
 }
 
 /// xorshift64*: the same messages in every run; a longer run goes on where the short one ends.
@@ -72,7 +74,8 @@ fn random_frames_on_tcp_are_answered_in_the_protocol() {
         let mut reply = Vec::new();
         match stream.read_to_end(&mut reply) {
             Ok(_) => {
-                let (header, body) = reply.split_first_chunk::<4>().unwrap_or_else(|| panic!("no reply to {message:?}"));
+                let (header, body) =
+                    reply.split_first_chunk::<4>().unwrap_or_else(|| panic!("no reply to {message:?}"));
                 assert_eq!(u32::from_be_bytes(*header) as usize, body.len());
                 Json::parse(std::str::from_utf8(body).unwrap()).get("request_id");
             }
@@ -89,7 +92,8 @@ fn random_requests_on_http_are_answered_or_cut_and_never_a_server_error() {
     let mut random = Random(0x0DD5);
     let alphabet = b"GETPOS /:-\r\n\thosconent-legth0123456789;,\"\\%?#";
     // Without `model_id`, which no few bytes add: refused whatever else happens to it.
-    let body = r#"{"video_reference":"rtsp://h/1","sink_configuration":{"type":"udp_sink","host":"h","port":1}}"#;
+    let body =
+        r#"{"video_reference":"rtsp://h/1","sink_configuration":{"type":"udp_sink","host":"h","port":1}}"#;
     let good = [
         "GET /list_pipelines HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n".to_owned(),
         format!(
@@ -115,7 +119,8 @@ fn random_requests_on_http_are_answered_or_cut_and_never_a_server_error() {
         let _ = stream.shutdown(Shutdown::Write);
         let mut reply = Vec::new();
         let _ = stream.read_to_end(&mut reply);
-        let line = String::from_utf8_lossy(reply.split(|byte| *byte == b'\r').next().unwrap_or_default()).into_owned();
+        let line = String::from_utf8_lossy(reply.split(|byte| *byte == b'\r').next().unwrap_or_default())
+            .into_owned();
         let status = line.strip_prefix("HTTP/1.").and_then(|rest| rest.get(2..5)?.parse::<u16>().ok());
         let is_ours = reply.is_empty() || status.is_some_and(|status| (200..500).contains(&status));
         assert!(is_ours, "{:?} → {line}", String::from_utf8_lossy(&message));

@@ -19,7 +19,11 @@ fn dawdlers(address: SocketAddr, count: usize, bytes: &[u8]) -> Vec<TcpStream> {
 }
 
 fn half_body() -> Vec<u8> {
-    [&b"POST /initialise HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1000000\r\n\r\n"[..], &[b'['; 200_000]].concat()
+    [
+        &b"POST /initialise HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1000000\r\n\r\n"[..],
+        &[b'['; 200_000],
+    ]
+    .concat()
 }
 
 fn half_message() -> Vec<u8> {
@@ -81,7 +85,8 @@ fn clients_that_stop_in_the_middle_are_cut_in_time() {
     .into_iter()
     .map(|(address, bytes)| dawdlers(address, 8, bytes))
     .collect();
-    // The clients still hold their ends: as far as the service can see, their machines are gone without a word.
+    // The clients still hold their ends: as far as the service can see, their machines are gone without a
+    // word.
     watch.is_at_rest("half-open connections");
     drop(held);
 }
@@ -93,19 +98,25 @@ fn clients_that_dribble_are_cut_in_time() {
     let watch = Watch::new(&weir);
     let message = tcp::frame(&[b' '; 1000]);
     let head = [&b"GET /list_pipelines HTTP/1.1\r\nx: "[..], &[b'x'; 1000]].concat();
-    let body = [&b"POST /initialise HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1000\r\n\r\n"[..], &[b' '; 1000]].concat();
+    let body =
+        [&b"POST /initialise HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1000\r\n\r\n"[..], &[b' '; 1000]]
+            .concat();
     std::thread::scope(|scope| {
         for (address, bytes) in [(weir.tcp, message), (weir.http, head), (weir.http, body)] {
             scope.spawn(move || {
                 let start = Instant::now();
                 let mut stream = http::connect(address);
                 let cut = wait_for("the dribbling client to be cut", || {
-                    let sent = usize::try_from(start.elapsed().as_millis() / 10).unwrap().min(bytes.len() - 1);
+                    let sent =
+                        usize::try_from(start.elapsed().as_millis() / 10).unwrap().min(bytes.len() - 1);
                     stream.set_read_timeout(Some(Duration::from_millis(10))).unwrap();
                     let failed = stream.write_all(&bytes[sent..=sent]).is_err();
                     let ended = match stream.read(&mut [0; 4096]) {
                         Ok(count) => count == 0,
-                        Err(error) => !matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut),
+                        Err(error) => !matches!(
+                            error.kind(),
+                            std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut
+                        ),
                     };
                     (failed || ended).then(|| start.elapsed())
                 });

@@ -5,11 +5,12 @@ use crate::support::{Weir, http};
 use std::io::{Read as _, Write as _};
 use std::time::Duration;
 
-/// What an attacker hides behind (or in) the request that a proxy before us has checked. It ends the connection.
+/// What an attacker hides behind (or in) the request that a proxy before us has checked. It ends the
+/// connection.
 const HIDDEN: &str = "GET /list_pipelines HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
 
-/// Whoever has not closed by then waits for more of the request. The sending side stays open: hyper gives no further
-/// answers to who closes it, so that would hide what this looks for.
+/// Whoever has not closed by then waits for more of the request. The sending side stays open: hyper gives no
+/// further answers to who closes it, so that would hide what this looks for.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Whatever comes back until the service closes or waits for more.
@@ -92,7 +93,8 @@ fn requests_that_two_servers_could_read_differently_end_the_connection() {
     watch.is_at_rest("ambiguous requests");
 }
 
-/// What is odd and has one meaning only: one answer for each request, and the hidden one is a request like any other.
+/// What is odd and has one meaning only: one answer for each request, and the hidden one is a request like
+/// any other.
 #[test]
 fn odd_requests_have_one_meaning() {
     let weir = Weir::start();
@@ -130,7 +132,10 @@ fn heads_beyond_every_measure_are_refused() {
         ("a header of 1 MB", format!("GET /nope HTTP/1.1\r\nhost: localhost\r\nx: {mega}\r\n\r\n")),
         ("a header name of 1 MB", format!("GET /nope HTTP/1.1\r\nhost: localhost\r\n{mega}: x\r\n\r\n")),
         ("200 headers", format!("GET /nope HTTP/1.1\r\nhost: localhost\r\n{}\r\n", "a: b\r\n".repeat(200))),
-        ("20 000 headers", format!("GET /nope HTTP/1.1\r\nhost: localhost\r\n{}\r\n", "a: b\r\n".repeat(20_000))),
+        (
+            "20 000 headers",
+            format!("GET /nope HTTP/1.1\r\nhost: localhost\r\n{}\r\n", "a: b\r\n".repeat(20_000)),
+        ),
         ("1 MB without a line", mega.clone()),
         ("1 MB of empty lines", "\r\n".repeat(1 << 19)),
         (
@@ -148,7 +153,9 @@ fn heads_beyond_every_measure_are_refused() {
         ),
         (
             "a body of 2 MB",
-            format!("POST /initialise HTTP/1.1\r\nhost: localhost\r\ncontent-length: 2097152\r\n\r\n{mega}{mega}"),
+            format!(
+                "POST /initialise HTTP/1.1\r\nhost: localhost\r\ncontent-length: 2097152\r\n\r\n{mega}{mega}"
+            ),
         ),
         (
             "chunks of 2 MB",
@@ -171,7 +178,9 @@ fn heads_beyond_every_measure_are_refused() {
             reader.read_to_string(&mut replies).unwrap();
             count(&replies)
         });
-        stream.write_all(b"GET /list_pipelines HTTP/1.1\r\nhost: localhost\r\n\r\n".repeat(9_999).as_slice()).unwrap();
+        stream
+            .write_all(b"GET /list_pipelines HTTP/1.1\r\nhost: localhost\r\n\r\n".repeat(9_999).as_slice())
+            .unwrap();
         watch.answers("ten thousand pipelined requests");
         stream.write_all(HIDDEN.as_bytes()).unwrap();
         assert_eq!(answers.join().unwrap(), 10_000);

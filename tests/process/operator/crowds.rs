@@ -35,7 +35,11 @@ fn strangers_take_the_place_of_neither_a_listener_nor_a_waiting_init() {
     let configuration = folder.path().join("weir.toml");
     std::fs::write(&configuration, "[limits]\nconnections = 8\n").unwrap();
     let weir = Weir::start_with(|command| {
-        command.arg("--config").arg(&configuration).env("WEIR_TOKEN", TOKEN).env("API_BASE_URL", registry.url());
+        command
+            .arg("--config")
+            .arg(&configuration)
+            .env("WEIR_TOKEN", TOKEN)
+            .env("API_BASE_URL", registry.url());
     });
     let sink = udp::Receiver::new();
     let token = format!(r#", "auth_token": "{TOKEN}""#);
@@ -44,8 +48,13 @@ fn strangers_take_the_place_of_neither_a_listener_nor_a_waiting_init() {
     let bearer = format!("authorization: Bearer {TOKEN}\r\n");
     let mut listener = Events::ask_with(weir.http, &id, &bearer).begin().unwrap();
     listener.named("detections");
-    // An init at each door that waits for its model.
-    let slow = request::init("slow/1", &video, sink.port(), &format!(r#"{token}, "api_key": "{}""#, roboflow::GOOD_KEY));
+    // An init at each listener that waits for its model.
+    let slow = request::init(
+        "slow/1",
+        &video,
+        sink.port(),
+        &format!(r#"{token}, "api_key": "{}""#, roboflow::GOOD_KEY),
+    );
     let mut waiting = [tcp::connect(weir.tcp), http::connect(weir.http)];
     waiting[0].write_all(&tcp::frame(slow.to_string().as_bytes())).unwrap();
     let body = slow.to_string();
@@ -59,9 +68,13 @@ fn strangers_take_the_place_of_neither_a_listener_nor_a_waiting_init() {
     };
     wait_for("all three to be listed", || (listed() == 3).then_some(()));
 
-    let silent: Vec<TcpStream> = (0..200).map(|number| tcp::connect([weir.tcp, weir.http][number % 2])).collect();
+    let silent: Vec<TcpStream> =
+        (0..200).map(|number| tcp::connect([weir.tcp, weir.http][number % 2])).collect();
     for _ in 0..30 {
-        assert!(tcp::exchange(weir.tcp, &tcp::frame(b"{\"type\": \"list_pipelines\"}")).contains("A token is needed"));
+        assert!(
+            tcp::exchange(weir.tcp, &tcp::frame(b"{\"type\": \"list_pipelines\"}"))
+                .contains("A token is needed")
+        );
         assert_eq!(weir.get("/list_pipelines").status, 401);
     }
     (0..30).for_each(|_| drop(listener.named("detections")));
@@ -91,7 +104,8 @@ fn listeners_leave_places_to_others_and_tell_proxies_not_to_wait() {
         write!(stream, "GET /pipelines/{id}/events HTTP/1.1\r\nhost: localhost\r\n\r\n").unwrap();
         let mut head = [0; 400];
         let count = stream.read(&mut head).unwrap();
-        Some(String::from_utf8_lossy(&head[..count]).to_ascii_lowercase()).filter(|head| head.starts_with("http/1.1 200"))
+        Some(String::from_utf8_lossy(&head[..count]).to_ascii_lowercase())
+            .filter(|head| head.starts_with("http/1.1 200"))
     });
     assert!(head.contains("\r\nx-accel-buffering: no\r\n"), "{head}");
 }

@@ -1,4 +1,4 @@
-//! The command line: `weir ctl` through every kind of door, help, completions, exit codes.
+//! The command line: `weir ctl` through every kind of listener, help, completions, exit codes.
 
 use crate::support::{Folder, PATIENCE, Weir, clip, media, tls, udp, weir};
 use std::io::{Read as _, Write as _};
@@ -26,7 +26,7 @@ fn succeeds(arguments: &[&str], variables: &[(&str, &str)]) -> String {
 }
 
 #[test]
-fn ctl_reaches_an_encrypted_door_with_a_token_or_a_certificate_and_a_unix_socket_without() {
+fn ctl_reaches_an_encrypted_listener_with_a_token_or_a_certificate_and_a_unix_socket_without() {
     let folder = Folder::new();
     let at = |name: &str| folder.path().join(name).display().to_string();
     let (certificate, key, ca) = (tls::file("server.pem"), tls::file("server.key"), tls::file("ca.pem"));
@@ -44,29 +44,37 @@ fn ctl_reaches_an_encrypted_door_with_a_token_or_a_certificate_and_a_unix_socket
     });
     let address = format!("localhost:{}", weir.tcp.port());
     let ca = ca.display().to_string();
-    let (client, private) = (tls::file("client.pem").display().to_string(), tls::file("client.key").display().to_string());
+    let (client, private) =
+        (tls::file("client.pem").display().to_string(), tls::file("client.key").display().to_string());
     let list = ["ctl", "list", "--addr", &address];
     let with = |more: &[&'static str], values: &[&str]| -> Vec<String> {
-        let pairs = more.iter().zip(values).flat_map(|(option, value)| [option.to_string(), value.to_string()]);
+        let pairs =
+            more.iter().zip(values).flat_map(|(option, value)| [option.to_string(), value.to_string()]);
         list.iter().map(|word| word.to_string()).chain(pairs).collect()
     };
     let borrowed = |words: &[String]| words.iter().map(String::as_str).map(str::to_owned).collect::<Vec<_>>();
     for arguments in [
         with(&["--cacert", "--token-file"], &[&ca, &at("token")]),
         with(&["--cacert", "--cert", "--key"], &[&ca, &client, &private]),
-        ["ctl", "list", "--addr"].map(str::to_owned).into_iter().chain([format!("unix:{}", at("tcp.sock"))]).collect(),
+        ["ctl", "list", "--addr"]
+            .map(str::to_owned)
+            .into_iter()
+            .chain([format!("unix:{}", at("tcp.sock"))])
+            .collect(),
     ] {
         let arguments = borrowed(&arguments);
         let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
         assert!(succeeds(&words, &[]).contains("success"));
     }
     assert!(
-        succeeds(&["ctl", "list"], &[("WEIR_ADDR", &address), ("WEIR_CACERT", &ca), ("WEIR_TOKEN", TOKEN)]).contains("success")
+        succeeds(&["ctl", "list"], &[("WEIR_ADDR", &address), ("WEIR_CACERT", &ca), ("WEIR_TOKEN", TOKEN)])
+            .contains("success")
     );
     // Without a token: the service says no. With another CA, or in the clear: there is no answer, and why.
     let refused = weir_with(&[&list[..], &["--cacert", &ca]].concat(), &[]);
     assert_eq!(refused.status.code(), Some(1), "{}", said(&refused));
-    let other = weir_with(&[&list[..], &["--cacert", &tls::file("self.pem").display().to_string()]].concat(), &[]);
+    let other =
+        weir_with(&[&list[..], &["--cacert", &tls::file("self.pem").display().to_string()]].concat(), &[]);
     assert_eq!(other.status.code(), Some(69));
     assert!(said(&other).contains("signed by nobody whom this machine trusts"), "{}", said(&other));
     let clear = weir_with(&list, &[("WEIR_TOKEN", TOKEN)]);
@@ -83,7 +91,8 @@ fn a_reply_steers_no_terminal() {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let mut asked = [0; 30];
         stream.read_exact(&mut asked).unwrap();
-        let reply = "{\"response\": {\"status\": \"success\", \"name\": \"\u{1b}]0;owned\u{7}\u{202e}\"}}".as_bytes();
+        let reply =
+            "{\"response\": {\"status\": \"success\", \"name\": \"\u{1b}]0;owned\u{7}\u{202e}\"}}".as_bytes();
         stream.write_all(&u32::try_from(reply.len()).unwrap().to_be_bytes()).unwrap();
         stream.write_all(reply).unwrap();
     });
@@ -133,9 +142,20 @@ fn help_is_everywhere_and_what_is_missing_has_its_exit_code() {
 fn offered(line: &[&str]) -> Vec<String> {
     let script = "source \"$0\"; COMP_WORDS=(\"$@\"); COMP_CWORD=$(($# - 1)); _weir; printf '%s\\n' \"${COMPREPLY[@]}\"";
     let file = crate::support::root().join("packaging/completions/weir.bash");
-    let output = Command::new("bash").args(["-c", script]).arg(file).args(line).current_dir(media()).output().expect("bash runs");
+    let output = Command::new("bash")
+        .args(["-c", script])
+        .arg(file)
+        .args(line)
+        .current_dir(media())
+        .output()
+        .expect("bash runs");
     assert!(output.status.success(), "{}", said(&output));
-    String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).filter(|word| !word.is_empty()).collect()
+    String::from_utf8(output.stdout)
+        .unwrap()
+        .lines()
+        .map(str::to_owned)
+        .filter(|word| !word.is_empty())
+        .collect()
 }
 
 #[test]
@@ -149,13 +169,18 @@ fn the_shells_complete_commands_options_and_their_values() {
     assert_eq!(offered(&["weir", "completions", "f"]), ["fish"]);
     for (shell, file) in [("zsh", "_weir"), ("fish", "weir.fish")] {
         let file = crate::support::root().join("packaging/completions").join(file);
-        let output = Command::new(shell).arg("-n").arg(file).output().unwrap_or_else(|_| panic!("{shell} (Debian: {shell})"));
+        let output = Command::new(shell)
+            .arg("-n")
+            .arg(file)
+            .output()
+            .unwrap_or_else(|_| panic!("{shell} (Debian: {shell})"));
         assert!(output.status.success(), "{shell}: {}", said(&output));
     }
     // fish says what it would offer.
     let fish = crate::support::root().join("packaging/completions/weir.fish").display().to_string();
     let script = format!("source {fish}; complete -C 'weir ctl list --ca'");
-    let output = Command::new("fish").args(["--no-config", "-c", &script]).output().expect("fish (Debian: fish)");
+    let output =
+        Command::new("fish").args(["--no-config", "-c", &script]).output().expect("fish (Debian: fish)");
     assert!(said(&output).contains("--cacert"), "{}", said(&output));
 }
 
@@ -197,7 +222,12 @@ fn a_backup_holds_what_the_service_needs_and_restores_it() {
     let model = at("models/toy").display().to_string();
     let token = format!(r#", "auth_token": "{TOKEN}", "api_key": "hunter2""#);
     let weir = start();
-    let id = weir.init(&crate::support::request::init(&model, &crate::support::request::quoted(&video), sink.port(), &token));
+    let id = weir.init(&crate::support::request::init(
+        &model,
+        &crate::support::request::quoted(&video),
+        sink.port(),
+        &token,
+    ));
     weir.stop();
     std::fs::write(
         at("pipelines.d/gate.json"),
@@ -213,7 +243,10 @@ fn a_backup_holds_what_the_service_needs_and_restores_it() {
     assert!(!std::fs::read(&file).unwrap().windows(7).any(|window| window == b"hunter2"));
     let again = weir_with(&["backup", &file, "--config", &config], &passphrase);
     assert_eq!(again.status.code(), Some(73), "never over another: {}", said(&again));
-    let short = weir_with(&["backup", &at("short").display().to_string(), "--config", &config], &[("WEIR_PASSPHRASE", "short")]);
+    let short = weir_with(
+        &["backup", &at("short").display().to_string(), "--config", &config],
+        &[("WEIR_PASSPHRASE", "short")],
+    );
     assert_eq!(short.status.code(), Some(64), "{}", said(&short));
     let told = succeeds(&["backup", &clear, "--config", &config, "--without-secrets"], &[]);
     assert!(told.contains("left out: ") && told.contains("tokens"), "{told}");
@@ -222,7 +255,10 @@ fn a_backup_holds_what_the_service_needs_and_restores_it() {
         assert!(!bytes.windows(secret.len()).any(|window| window == secret.as_bytes()), "{secret}");
     }
     let listed = succeeds(&["restore", &file, "--list"], &passphrase);
-    assert!(listed.contains("gate.json") && listed.contains("weir.toml") && listed.contains("tokens"), "{listed}");
+    assert!(
+        listed.contains("gate.json") && listed.contains("weir.toml") && listed.contains("tokens"),
+        "{listed}"
+    );
     let wrong = weir_with(&["restore", &file], &[("WEIR_PASSPHRASE", "correct horse batterie")]);
     assert_eq!(wrong.status.code(), Some(65), "{}", said(&wrong));
     // One that nothing vouches for writes below weir's own folders only.
@@ -242,7 +278,9 @@ fn a_backup_holds_what_the_service_needs_and_restores_it() {
     assert_eq!(std::fs::read_to_string(at("weir.toml.before-restore")).unwrap(), "# another\n");
     std::fs::remove_file(at("pipelines.d/gate.json")).unwrap();
     let weir = start();
-    let reply = weir.ask(&crate::support::Json::parse(&format!(r#"{{"type": "list_pipelines", "auth_token": "{TOKEN}"}}"#)));
+    let reply = weir.ask(&crate::support::Json::parse(&format!(
+        r#"{{"type": "list_pipelines", "auth_token": "{TOKEN}"}}"#
+    )));
     assert_eq!(reply.at("response/pipelines/0").text(), Some(id.as_str()), "{reply}");
     sink.drain();
     sink.next();

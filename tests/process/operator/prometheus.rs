@@ -1,5 +1,5 @@
-//! `packaging/prometheus` with the real Prometheus of Debian: a camera that is dark fires an alert, the dashboard's queries find
-//! what they name.
+//! `packaging/prometheus` with the real Prometheus of Debian: a camera that is dark fires an alert, the
+//! dashboard's queries find what they name.
 
 use crate::support::{Folder, Json, Weir, clip, http, request, root, udp, wait_for};
 use std::net::{SocketAddr, TcpListener};
@@ -8,11 +8,13 @@ use std::process::{Child, Command, Stdio};
 
 const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 
-/// How long a camera is dark here before it fires, in place of the minute, which `promtool` goes through on simulated time.
+/// How long a camera is dark here before it fires, in place of the minute, which `promtool` goes through on
+/// simulated time.
 const DARK: &str = "for: 2s";
 
 fn programs() -> PathBuf {
-    let output = Command::new(root().join("scripts/prometheus.sh")).output().expect("scripts/prometheus.sh runs");
+    let output =
+        Command::new(root().join("scripts/prometheus.sh")).output().expect("scripts/prometheus.sh runs");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     PathBuf::from(String::from_utf8(output.stdout).unwrap().trim())
 }
@@ -67,7 +69,11 @@ impl Prometheus {
 
 #[test]
 fn the_rules_hold_on_simulated_time() {
-    for arguments in [["check", "rules", "alerts.yml"], ["test", "rules", "alerts.test.yml"], ["check", "config", "scrape.yml"]] {
+    for arguments in [
+        ["check", "rules", "alerts.yml"],
+        ["test", "rules", "alerts.test.yml"],
+        ["check", "config", "scrape.yml"],
+    ] {
         let mut tool = Command::new(programs().join("promtool"));
         if arguments[2] == "scrape.yml" {
             // Files that it names are not here.
@@ -88,7 +94,8 @@ fn a_dark_camera_fires_and_the_dashboard_finds_its_figures() {
     });
     let sink = udp::Receiver::new();
     let token = format!(r#", "auth_token": "{TOKEN}""#);
-    let init = |video: &str| weir.init(&request::init(&weir.toy(), &request::quoted(video), sink.port(), &token));
+    let init =
+        |video: &str| weir.init(&request::init(&weir.toy(), &request::quoted(video), sink.port(), &token));
     // Nobody listens on port 9.
     let dark = init("rtsp://127.0.0.1:9/cam");
     let over = init(&clip("short.mp4"));
@@ -101,10 +108,12 @@ fn a_dark_camera_fires_and_the_dashboard_finds_its_figures() {
     std::fs::write(at("alerts.yml"), rules.replace("for: 1m", DARK)).unwrap();
     std::fs::write(at("token"), TOKEN).unwrap();
     let scrape = std::fs::read_to_string(packaged("scrape.yml")).unwrap();
-    let scrape =
-        scrape.replace("weir.example:8080", &weir.http.to_string()).replace("scrape_interval: 15s", "scrape_interval: 500ms");
+    let scrape = scrape
+        .replace("weir.example:8080", &weir.http.to_string())
+        .replace("scrape_interval: 15s", "scrape_interval: 500ms");
     let scrape = scrape.replace("/etc/prometheus/weir/token", at("token").to_str().unwrap());
-    std::fs::write(at("prometheus.yml"), format!("global: {{evaluation_interval: 500ms}}\n{scrape}")).unwrap();
+    std::fs::write(at("prometheus.yml"), format!("global: {{evaluation_interval: 500ms}}\n{scrape}"))
+        .unwrap();
     let prometheus = Prometheus::start(&at("prometheus.yml"), &at("data"));
 
     let alert = wait_for("the alert to fire", || {
@@ -114,11 +123,15 @@ fn a_dark_camera_fires_and_the_dashboard_finds_its_figures() {
         alerts.into_iter().find(|alert| alert.at("labels/alertname").text() == Some("WeirCameraDark"))
     });
     assert_eq!(alert.at("labels/pipeline").text(), Some(dark.as_str()), "{alert}");
-    let dark_ones =
-        |pipeline: &str| prometheus.query(&format!("ALERTS{{alertname=\"WeirCameraDark\", pipeline=\"{pipeline}\"}}"));
+    let dark_ones = |pipeline: &str| {
+        prometheus.query(&format!("ALERTS{{alertname=\"WeirCameraDark\", pipeline=\"{pipeline}\"}}"))
+    };
     assert_eq!((dark_ones(&over).len(), dark_ones(&bright).len()), (0, 0));
     // The state changed more than once meanwhile; the series stayed one.
-    assert_eq!(prometheus.query(&format!("count_over_time(weir_source_up{{pipeline=\"{dark}\"}}[1m])")).len(), 1);
+    assert_eq!(
+        prometheus.query(&format!("count_over_time(weir_source_up{{pipeline=\"{dark}\"}}[1m])")).len(),
+        1
+    );
 
     // Every query of the dashboard is one, and every metric that it or a rule names is there.
     let dashboard = Json::parse(&std::fs::read_to_string(packaged("dashboard.json")).unwrap());
@@ -134,12 +147,18 @@ fn a_dark_camera_fires_and_the_dashboard_finds_its_figures() {
     }
     assert!(named.len() > 15, "{named:?}");
     for name in named {
-        assert!(!prometheus.query(&format!("count({name})")).is_empty(), "{name} is not among what weir tells");
+        assert!(
+            !prometheus.query(&format!("count({name})")).is_empty(),
+            "{name} is not among what weir tells"
+        );
     }
 }
 
 /// The metrics that a text names.
 fn words(text: &str) -> std::collections::BTreeSet<String> {
     let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
-    words.filter(|word| word.starts_with("weir_") || word.starts_with("process_")).map(str::to_owned).collect()
+    words
+        .filter(|word| word.starts_with("weir_") || word.starts_with("process_"))
+        .map(str::to_owned)
+        .collect()
 }

@@ -9,7 +9,13 @@ const MAX_FAILURES: usize = 10;
 
 fn guess(weir: &Weir, forwarded: &str, token: &str) -> http::Response {
     let bearer = format!("Bearer {token}");
-    http::request(weir.http, "GET", "/list_pipelines", &[("authorization", &bearer), ("x-forwarded-for", forwarded)], b"")
+    http::request(
+        weir.http,
+        "GET",
+        "/list_pipelines",
+        &[("authorization", &bearer), ("x-forwarded-for", forwarded)],
+        b"",
+    )
 }
 
 #[test]
@@ -60,6 +66,10 @@ fn two_fields_that_decide_are_refused() {
         (&[("authorization", &good), ("authorization", &good)], 400),
         (&[("authorization", &good), ("host", "127.0.0.1")], 400),
     ] {
-        assert_eq!(http::request(weir.http, "GET", "/list_pipelines", fields, b"").status, status, "{fields:?}");
+        assert_eq!(
+            http::request(weir.http, "GET", "/list_pipelines", fields, b"").status,
+            status,
+            "{fields:?}"
+        );
     }
 }

@@ -65,7 +65,7 @@ impl Events {
     }
 
     fn get(address: SocketAddr, path: &str, fields: &str) -> Events {
-        let mut stream = TcpStream::connect_timeout(&address, PATIENCE).expect("the HTTP door accepts");
+        let mut stream = TcpStream::connect_timeout(&address, PATIENCE).expect("the HTTP listener accepts");
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let request = format!("GET {path} HTTP/1.1\r\nhost: {address}\r\n{fields}\r\n");
         stream.write_all(request.as_bytes()).unwrap();
@@ -77,7 +77,9 @@ impl Events {
     pub fn next(&mut self) -> Option<Event> {
         loop {
             if let Some((block, rest)) = self.text.split_once("\n\n") {
-                let field = |name: &str| block.lines().find_map(|line| line.strip_prefix(name)).unwrap_or("").to_owned();
+                let field = |name: &str| {
+                    block.lines().find_map(|line| line.strip_prefix(name)).unwrap_or("").to_owned()
+                };
                 let event = Event { name: field("event: "), data: field("data: ") };
                 self.text = rest.to_owned();
                 if !event.name.is_empty() {

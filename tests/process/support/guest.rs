@@ -1,7 +1,7 @@
 //! A whole machine in qemu: Debian's kernel, three cameras of its test driver `vivid`, and weir (tests/vm/).
 
 use super::weir::{follow, lay_out_toy};
-use super::{Doors, Folder, Json, PATIENCE, process, root, wait_for};
+use super::{Folder, Json, Listeners, PATIENCE, process, root, wait_for};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
@@ -51,12 +51,14 @@ impl Architecture {
     /// The emulator and what differs. No /dev/kvm: it does not work on the machines that this runs on.
     fn qemu(self) -> (&'static str, [&'static str; 6]) {
         match self {
-            Architecture::X86_64 => {
-                ("qemu-system-x86_64", ["-M", "q35", "-cpu", "max", "-append", "console=ttyS0 quiet panic=-1"])
-            }
-            Architecture::Aarch64 => {
-                ("qemu-system-aarch64", ["-M", "virt", "-cpu", "cortex-a72", "-append", "console=ttyAMA0 quiet panic=-1"])
-            }
+            Architecture::X86_64 => (
+                "qemu-system-x86_64",
+                ["-M", "q35", "-cpu", "max", "-append", "console=ttyS0 quiet panic=-1"],
+            ),
+            Architecture::Aarch64 => (
+                "qemu-system-aarch64",
+                ["-M", "virt", "-cpu", "cortex-a72", "-append", "console=ttyAMA0 quiet panic=-1"],
+            ),
         }
     }
 }
@@ -64,14 +66,15 @@ impl Architecture {
 /// A booted guest with a service in it; killed when dropped.
 pub struct Guest {
     qemu: Child,
-    doors: Doors,
+    listeners: Listeners,
     shell: SocketAddr,
     _folder: Folder,
 }
 
 impl Guest {
-    /// Boots one with the binary under test, or the one that `WEIR_VM_BINARY` names (of another architecture: a static one).
-    /// `None`, with the reason on standard error, where this machine has no emulator or no Debian kernel.
+    /// Boots one with the binary under test, or the one that `WEIR_VM_BINARY` names (of another architecture:
+    /// a static one). `None`, with the reason on standard error, where this machine has no emulator or no
+    /// Debian kernel.
     pub fn boot() -> Option<Guest> {
         let architecture = Architecture::wanted();
         let folder = Folder::new();
@@ -81,12 +84,24 @@ impl Guest {
         let forward = |port| format!(",hostfwd=tcp:127.0.0.1:0-:{port}");
         // setpriv: qemu goes with this thread, whatever ends it.
         let mut qemu = Command::new("setpriv");
-        qemu.args(["--pdeathsig", "KILL", program, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]);
+        qemu.args([
+            "--pdeathsig",
+            "KILL",
+            program,
+            "-nodefaults",
+            "-no-user-config",
+            "-display",
+            "none",
+            "-no-reboot",
+        ]);
         qemu.args(["-accel", "tcg,thread=multi", "-smp", "2", "-m", "1024"]).args(machine);
         qemu.arg("-kernel").arg(vmlinuz).arg("-initrd").arg(initramfs);
         qemu.args(["-serial", "stdio", "-device", "virtio-net-pci,netdev=net,romfile="]);
         qemu.arg("-netdev").arg(
-            ["user,id=net".to_owned()].into_iter().chain([TCP_PORT, HTTP_PORT, SHELL_PORT].map(forward)).collect::<String>(),
+            ["user,id=net".to_owned()]
+                .into_iter()
+                .chain([TCP_PORT, HTTP_PORT, SHELL_PORT].map(forward))
+                .collect::<String>(),
         );
         qemu.arg("-qmp").arg(format!("unix:{},server=on,wait=off", qmp.display()));
         let spawned = qemu.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn();
@@ -98,17 +113,22 @@ impl Guest {
         while listening < 2 {
             let Ok(line) = lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) else {
                 let _ = qemu.kill();
-                panic!("the guest did not come up: {:?}; its console: {:#?}", qemu.wait(), log.lock().unwrap());
+                panic!(
+                    "the guest did not come up: {:?}; its console: {:#?}",
+                    qemu.wait(),
+                    log.lock().unwrap()
+                );
             };
             listening += usize::from(line.contains("tcp=") || line.contains("http="));
         }
         let [tcp, http, shell] = forwarded(&qmp);
-        Some(Guest { qemu, doors: Doors { tcp, http, log }, shell, _folder: folder })
+        Some(Guest { qemu, listeners: Listeners { tcp, http, log }, shell, _folder: folder })
     }
 
     /// Runs a shell script in the guest; what it says.
     pub fn run(&self, script: &str) -> String {
-        let mut stream = TcpStream::connect_timeout(&self.shell, PATIENCE).expect("the guest's shell accepts");
+        let mut stream =
+            TcpStream::connect_timeout(&self.shell, PATIENCE).expect("the guest's shell accepts");
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.write_all(format!("exec 2>&1\n{script}\n").as_bytes()).expect("the guest takes a script");
         stream.shutdown(Shutdown::Write).unwrap();
@@ -143,10 +163,10 @@ impl Guest {
 }
 
 impl std::ops::Deref for Guest {
-    type Target = Doors;
+    type Target = Listeners;
 
-    fn deref(&self) -> &Doors {
-        &self.doors
+    fn deref(&self) -> &Listeners {
+        &self.listeners
     }
 }
 
@@ -167,10 +187,14 @@ impl UsbCamera {
     /// Plugs it in and waits until the guest has a node for it.
     #[track_caller]
     pub fn plug_in(guest: &Guest) -> UsbCamera {
-        let mut server =
-            Command::new(root().join("tests/vm/usb_camera.py")).stdout(Stdio::piped()).spawn().expect("python3 runs");
+        let mut server = Command::new(root().join("tests/vm/usb_camera.py"))
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("python3 runs");
         let mut port = String::new();
-        BufReader::new(server.stdout.take().expect("stdout is piped")).read_line(&mut port).expect("the camera's port");
+        BufReader::new(server.stdout.take().expect("stdout is piped"))
+            .read_line(&mut port)
+            .expect("the camera's port");
         let camera = UsbCamera(server);
         let said = guest.run(&format!("usbip --tcp-port {} attach -r {HOST} -b 1-1", port.trim()));
         // It says more than it should, on success too; the node is what counts.

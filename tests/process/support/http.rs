@@ -1,4 +1,4 @@
-//! A client of the HTTP door, small enough to see every byte.
+//! A client of the HTTP listener, small enough to see every byte.
 
 use super::{Json, PATIENCE};
 use std::io::{Read as _, Write as _};
@@ -27,7 +27,7 @@ impl Response {
 /// Connects with deadlines set.
 #[track_caller]
 pub fn connect(address: SocketAddr) -> TcpStream {
-    let stream = TcpStream::connect_timeout(&address, PATIENCE).expect("the HTTP door accepts");
+    let stream = TcpStream::connect_timeout(&address, PATIENCE).expect("the HTTP listener accepts");
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream.set_write_timeout(Some(PATIENCE)).unwrap();
     stream.set_nodelay(true).unwrap();
@@ -57,7 +57,13 @@ pub fn next(connection: &mut (impl std::io::Read + std::io::Write), bytes: &[u8]
 
 /// One request on a connection of its own.
 #[track_caller]
-pub fn request(address: SocketAddr, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Response {
+pub fn request(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> Response {
     let mut head = format!("{method} {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n");
     for (name, value) in headers {
         head.push_str(&format!("{name}: {value}\r\n"));
@@ -92,7 +98,9 @@ pub fn parse(bytes: &[u8]) -> Response {
         .filter_map(|line| line.split_once(':'))
         .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
         .collect();
-    let is_chunked = headers.iter().any(|(name, value)| name == "transfer-encoding" && value.eq_ignore_ascii_case("chunked"));
+    let is_chunked = headers
+        .iter()
+        .any(|(name, value)| name == "transfer-encoding" && value.eq_ignore_ascii_case("chunked"));
     let body = if is_chunked { unchunked(body) } else { body.to_owned() };
     Response { status: status.unwrap_or_else(|| panic!("no status: {head}")), headers, body }
 }
@@ -103,7 +111,8 @@ fn unchunked(mut rest: &str) -> String {
     // A head alone was asked for, where there is nothing behind it.
     while !rest.is_empty() {
         let (length, after) = rest.split_once("\r\n").unwrap_or_else(|| panic!("no chunk: {rest:?}"));
-        let length = usize::from_str_radix(length.split(';').next().unwrap_or_default().trim(), 16).expect("a chunk's length");
+        let length = usize::from_str_radix(length.split(';').next().unwrap_or_default().trim(), 16)
+            .expect("a chunk's length");
         if length == 0 {
             return body;
         }

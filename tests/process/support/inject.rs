@@ -1,5 +1,6 @@
-//! System calls made by another process against its will, as if its decoder had been taken over: by ptrace, as root, on
-//! x86-64 (the filter's numbers on arm64 are held by the cameras that play behind it in the guest of `tests/vm.rs`).
+//! System calls made by another process against its will, as if its decoder had been taken over: by ptrace,
+//! as root, on x86-64 (the filter's numbers on arm64 are held by the cameras that play behind it in the guest
+//! of `tests/vm.rs`).
 #![allow(unsafe_code)] // ptrace has no safe interface
 
 use libc::{c_int, c_long, c_void, pid_t, user_regs_struct};
@@ -8,7 +9,8 @@ use std::os::unix::fs::FileExt;
 /// Bytes of the injected mapping that arguments lie in.
 const SCRATCH_BYTES: u64 = 64 << 10;
 
-/// System calls that are stepped over before it is given up: a worker makes some two thousand until it is locked in.
+/// System calls that are stepped over before it is given up: a worker makes some two thousand until it is
+/// locked in.
 const MAX_STEPS: usize = 200_000;
 
 /// What became of a call.
@@ -54,10 +56,11 @@ impl Stopped {
         stopped
     }
 
-    /// Stops a process that was just started, and lets it run from system call to system call until it has made `count`
-    /// successful ones of this number. `None`: it had made some already.
+    /// Stops a process that was just started, and lets it run from system call to system call until it has
+    /// made `count` successful ones of this number. `None`: it had made some already.
     pub fn after(pid: u32, number: c_long, count: usize) -> Option<Stopped> {
-        let is_filtered = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?.contains("Seccomp:\t2");
+        let is_filtered =
+            std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?.contains("Seccomp:\t2");
         if is_filtered {
             return None;
         }
@@ -86,7 +89,12 @@ impl Stopped {
     fn seize(pid: u32) -> Stopped {
         let pid = pid.cast_signed();
         let options = libc::PTRACE_O_TRACESYSGOOD;
-        assert_eq!(ptrace(libc::PTRACE_SEIZE, pid, 0, i64::from(options)), 0, "{}", std::io::Error::last_os_error());
+        assert_eq!(
+            ptrace(libc::PTRACE_SEIZE, pid, 0, i64::from(options)),
+            0,
+            "{}",
+            std::io::Error::last_os_error()
+        );
         assert_eq!(ptrace(libc::PTRACE_INTERRUPT, pid, 0, 0), 0);
         // SAFETY: all fields are plain numbers.
         let saved = unsafe { std::mem::zeroed() };
@@ -118,7 +126,12 @@ impl Stopped {
         registers.rip = self.instruction;
         self.set_registers(&registers);
         loop {
-            assert_eq!(ptrace(libc::PTRACE_SINGLESTEP, self.pid, 0, 0), 0, "{}", std::io::Error::last_os_error());
+            assert_eq!(
+                ptrace(libc::PTRACE_SINGLESTEP, self.pid, 0, 0),
+                0,
+                "{}",
+                std::io::Error::last_os_error()
+            );
             match self.wait() {
                 Ok(libc::SIGTRAP) => return Outcome::Returned(self.registers().rax.cast_signed()),
                 // Something else happened to it in between: it has not moved.
@@ -129,8 +142,15 @@ impl Stopped {
     }
 
     /// The same with a text as the argument at `place`.
-    pub fn call_with(&mut self, number: c_long, mut arguments: [i64; 6], place: usize, bytes: &[u8]) -> Outcome {
-        let memory = std::fs::File::options().write(true).open(format!("/proc/{}/mem", self.pid)).expect("its memory");
+    pub fn call_with(
+        &mut self,
+        number: c_long,
+        mut arguments: [i64; 6],
+        place: usize,
+        bytes: &[u8],
+    ) -> Outcome {
+        let memory =
+            std::fs::File::options().write(true).open(format!("/proc/{}/mem", self.pid)).expect("its memory");
         memory.write_all_at(&[bytes, &[0]].concat(), self.scratch).expect("its memory");
         arguments[place] = self.scratch.cast_signed();
         self.call(number, arguments)
@@ -140,13 +160,23 @@ impl Stopped {
         // SAFETY: all fields are plain numbers.
         let mut registers: user_regs_struct = unsafe { std::mem::zeroed() };
         let at: *mut user_regs_struct = &mut registers;
-        assert_eq!(ptrace(libc::PTRACE_GETREGS, self.pid, 0, at as i64), 0, "{}", std::io::Error::last_os_error());
+        assert_eq!(
+            ptrace(libc::PTRACE_GETREGS, self.pid, 0, at as i64),
+            0,
+            "{}",
+            std::io::Error::last_os_error()
+        );
         registers
     }
 
     fn set_registers(&self, registers: &user_regs_struct) {
         let at: *const user_regs_struct = registers;
-        assert_eq!(ptrace(libc::PTRACE_SETREGS, self.pid, 0, at as i64), 0, "{}", std::io::Error::last_os_error());
+        assert_eq!(
+            ptrace(libc::PTRACE_SETREGS, self.pid, 0, at as i64),
+            0,
+            "{}",
+            std::io::Error::last_os_error()
+        );
     }
 
     /// The signal that it stopped for; an error: the one that it died of (0: it ended).
@@ -167,7 +197,10 @@ impl Drop for Stopped {
     fn drop(&mut self) {
         if !self.dead {
             if self.scratch != 0 {
-                self.call(libc::SYS_munmap, [self.scratch.cast_signed(), SCRATCH_BYTES.cast_signed(), 0, 0, 0, 0]);
+                self.call(
+                    libc::SYS_munmap,
+                    [self.scratch.cast_signed(), SCRATCH_BYTES.cast_signed(), 0, 0, 0, 0],
+                );
                 self.set_registers(&self.saved);
             }
             ptrace(libc::PTRACE_DETACH, self.pid, 0, 0);
@@ -176,8 +209,8 @@ impl Drop for Stopped {
 }
 
 fn ptrace(request: libc::c_uint, pid: pid_t, address: i64, data: i64) -> c_long {
-    // SAFETY: requests that write do so to a `user_regs_struct` of the caller's, whose address is `data`; all others take
-    // numbers.
+    // SAFETY: requests that write do so to a `user_regs_struct` of the caller's, whose address is `data`; all
+    // others take numbers.
     unsafe { libc::ptrace(request, pid, address as *mut c_void, data as *mut c_void) }
 }
 

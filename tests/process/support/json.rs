@@ -1,5 +1,5 @@
-//! JSON for the tests: keeps the order of keys and the text of numbers, so that a reply can be compared byte by byte.
-//! Deliberately not the product's own parser: a fault there must not hide itself.
+//! JSON for the tests: keeps the order of keys and the text of numbers, so that a reply can be compared byte
+//! by byte. Deliberately not the product's own parser: a fault there must not hide itself.
 
 use std::fmt;
 
@@ -30,7 +30,9 @@ impl Json {
     /// The member `key` of an object, `Null` where there is none.
     pub fn get(&self, key: &str) -> &Json {
         match self {
-            Json::Object(members) => members.iter().find(|(name, _)| name == key).map_or(&Json::Null, |(_, value)| value),
+            Json::Object(members) => {
+                members.iter().find(|(name, _)| name == key).map_or(&Json::Null, |(_, value)| value)
+            }
             _ => &Json::Null,
         }
     }
@@ -81,9 +83,9 @@ impl Json {
         match self {
             Json::Text(text) => Json::Text(change(text)),
             Json::Array(items) => Json::Array(items.iter().map(|item| item.map_texts(change)).collect()),
-            Json::Object(members) => {
-                Json::Object(members.iter().map(|(key, value)| (key.clone(), value.map_texts(change))).collect())
-            }
+            Json::Object(members) => Json::Object(
+                members.iter().map(|(key, value)| (key.clone(), value.map_texts(change))).collect(),
+            ),
             other => other.clone(),
         }
     }
@@ -95,8 +97,8 @@ impl From<&str> for Json {
     }
 }
 
-/// Python's default style, which is the one of the TCP door and of the datagrams: `", "` and `": "`, ASCII only.
-/// With `{:#}` the style of the HTTP door: no blanks, UTF-8 as it is.
+/// Python's default style, which is the one of the TCP listener and of the datagrams: `", "` and `": "`,
+/// ASCII only. With `{:#}` the style of the HTTP listener: no blanks, UTF-8 as it is.
 impl fmt::Display for Json {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (comma, colon) = if f.alternate() { (",", ":") } else { (", ", ": ") };

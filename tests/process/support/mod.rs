@@ -1,8 +1,8 @@
-//! The harness of the process-level tests: starts the real binary on free ports, talks to both doors, receives
-//! datagrams, and plays the servers of the world outside.
+//! The harness of the process-level tests: starts the real binary on free ports, talks to both listeners,
+//! receives datagrams, and plays the servers of the world outside.
 //!
-//! Every wait has a deadline and ends on the event it waits for. Nothing is left behind: processes are killed by
-//! their own handle, folders live below the system's temporary directory and go with their owner.
+//! Every wait has a deadline and ends on the event it waits for. Nothing is left behind: processes are killed
+//! by their own handle, folders live below the system's temporary directory and go with their owner.
 #![allow(
     dead_code,
     unused_imports,
@@ -15,13 +15,13 @@
 )]
 
 pub mod deny;
-pub mod doors;
 pub mod events;
 pub mod guest;
 pub mod http;
 #[cfg(target_arch = "x86_64")]
 pub mod inject;
 pub mod json;
+pub mod listeners;
 pub mod mosquitto;
 pub mod onnx;
 pub mod process;
@@ -38,8 +38,8 @@ pub mod udp;
 pub mod weir;
 pub mod worker;
 
-pub use doors::Doors;
 pub use json::Json;
+pub use listeners::Listeners;
 pub use weir::Weir;
 
 use std::path::{Path, PathBuf};
@@ -79,8 +79,8 @@ pub fn wait_for<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-/// Sets its flag when it goes, also when a panic takes it: whoever works until then does not keep a `thread::scope`
-/// waiting for ever.
+/// Sets its flag when it goes, also when a panic takes it: whoever works until then does not keep a
+/// `thread::scope` waiting for ever.
 pub struct SetOnDrop<'a>(pub &'a AtomicBool);
 
 impl Drop for SetOnDrop<'_> {

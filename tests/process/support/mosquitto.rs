@@ -73,7 +73,9 @@ impl Broker {
     #[track_caller]
     pub fn publish(&self, topic: &str, payload: &str, words: &[&str]) {
         let mut command = Command::new("mosquitto_pub");
-        command.args(["-h", "127.0.0.1", "-p", &self.port.to_string(), "-q", "1", "-t", topic, "-m", payload]).args(words);
+        command
+            .args(["-h", "127.0.0.1", "-p", &self.port.to_string(), "-q", "1", "-t", topic, "-m", payload])
+            .args(words);
         let output = super::process::output(&mut command);
         assert!(output.status.success(), "mosquitto_pub: {}", String::from_utf8_lossy(&output.stderr));
     }
@@ -96,7 +98,8 @@ pub fn free_port() -> u16 {
 fn run(folder: &Folder, port: u16, log: &Arc<Mutex<Vec<String>>>) -> Child {
     use std::os::unix::fs::PermissionsExt as _;
     std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
-    let program = ["/usr/sbin/mosquitto", "mosquitto"].into_iter().find(|path| std::path::Path::new(path).exists());
+    let program =
+        ["/usr/sbin/mosquitto", "mosquitto"].into_iter().find(|path| std::path::Path::new(path).exists());
     let mut child = Command::new(program.unwrap_or("mosquitto"))
         .arg("-c")
         .arg(folder.path().join("mosquitto.conf"))
@@ -125,12 +128,29 @@ impl Subscriber {
         // Into a pipe it would keep what it says to itself.
         let mut command = Command::new("stdbuf");
         command
-            .args(["-oL", "mosquitto_sub", "-h", "127.0.0.1", "-p", &port.to_string(), "-q", "1", "-d", "-F", "%r %t %p"])
+            .args([
+                "-oL",
+                "mosquitto_sub",
+                "-h",
+                "127.0.0.1",
+                "-p",
+                &port.to_string(),
+                "-q",
+                "1",
+                "-d",
+                "-F",
+                "%r %t %p",
+            ])
             .args(words);
         topics.iter().for_each(|topic| {
             command.args(["-t", topic]);
         });
-        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("mosquitto_sub");
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("mosquitto_sub");
         let lines = follow(child.stdout.take().unwrap(), Arc::default());
         let subscriber = Subscriber { child, lines };
         // It tells what it does (-d): only then nothing is missed.
@@ -148,7 +168,10 @@ impl Subscriber {
         loop {
             let line = self.line(deadline.saturating_duration_since(std::time::Instant::now()))?;
             // The rest is what it does.
-            let message = line.strip_prefix("0 ").map(|rest| (false, rest)).or(line.strip_prefix("1 ").map(|rest| (true, rest)));
+            let message = line
+                .strip_prefix("0 ")
+                .map(|rest| (false, rest))
+                .or(line.strip_prefix("1 ").map(|rest| (true, rest)));
             if let Some((is_retained, rest)) = message {
                 let (topic, payload) = rest.split_once(' ').unwrap_or((rest, ""));
                 return Some((is_retained, topic.to_owned(), payload.to_owned()));

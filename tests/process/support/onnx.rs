@@ -57,7 +57,8 @@ impl Model {
         let inputs: Vec<u8> = inputs.iter().flat_map(|name| bytes(1, name.as_bytes())).collect();
         let attributes: Vec<u8> = attributes.iter().flat_map(|attribute| bytes(5, attribute)).collect();
         let name = output.as_bytes();
-        let node = [inputs, bytes(2, name), bytes(3, name), bytes(4, operator.as_bytes()), attributes].concat();
+        let node =
+            [inputs, bytes(2, name), bytes(3, name), bytes(4, operator.as_bytes()), attributes].concat();
         self.nodes.extend(bytes(1, &node));
         self
     }
@@ -75,7 +76,9 @@ impl Model {
     /// 64-bit integers.
     pub fn shape(mut self, name: &str, values: &[i64]) -> Model {
         let raw: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-        let tensor = [number(1, values.len() as u64), number(2, 7), bytes(8, name.as_bytes()), bytes(9, &raw)].concat();
+        let tensor =
+            [number(1, values.len() as u64), number(2, 7), bytes(8, name.as_bytes()), bytes(9, &raw)]
+                .concat();
         self.weights.extend(bytes(5, &tensor));
         self
     }
@@ -84,7 +87,8 @@ impl Model {
     pub fn elsewhere(mut self, name: &str, dims: &[u64], file: &str) -> Model {
         let dims: Vec<u8> = dims.iter().flat_map(|dim| number(1, *dim)).collect();
         let entry = [bytes(1, b"location"), bytes(2, file.as_bytes())].concat();
-        let tensor = [dims, number(2, 1), bytes(8, name.as_bytes()), bytes(13, &entry), number(14, 1)].concat();
+        let tensor =
+            [dims, number(2, 1), bytes(8, name.as_bytes()), bytes(13, &entry), number(14, 1)].concat();
         self.weights.extend(bytes(5, &tensor));
         self
     }
@@ -93,7 +97,8 @@ impl Model {
     pub fn file(self) -> Vec<u8> {
         let input = value("images", &[1, 3, self.side, self.side]);
         let output = value(&self.output, &[]);
-        let graph = [self.nodes, bytes(2, b"g"), self.weights, bytes(11, &input), bytes(12, &output)].concat();
+        let graph =
+            [self.nodes, bytes(2, b"g"), self.weights, bytes(11, &input), bytes(12, &output)].concat();
         let names = [bytes(1, b"names"), bytes(2, b"{0: 'red', 1: 'green', 2: 'blue'}")].concat();
         [number(1, 8), bytes(7, &graph), bytes(8, &number(2, 13)), bytes(14, &names)].concat()
     }

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 /// Longest that a program which a test runs may take: a Python environment is made from PyPI in it.
 const PROGRAM_PATIENCE: Duration = Duration::from_secs(240);
 
-/// A field of `/proc/PID/FILE` that the kernel gives in kB, in bytes: `("status", "VmRSS:")`, `("smaps_rollup", "Pss:")`.
-/// `None` for a process that is gone.
+/// A field of `/proc/PID/FILE` that the kernel gives in kB, in bytes: `("status", "VmRSS:")`,
+/// `("smaps_rollup", "Pss:")`. `None` for a process that is gone.
 pub fn bytes(pid: u32, file: &str, field: &str) -> Option<u64> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/{file}")).ok()?;
     let value = text.lines().find_map(|line| line.strip_prefix(field))?;
@@ -48,7 +48,9 @@ pub fn output_of(mut child: Child, name: &str) -> Output {
         std::thread::sleep(POLL);
     };
     // Whom it left behind may hold its pipes: nobody waits for those.
-    let text = |reader: Option<Receiver<Vec<u8>>>| reader.and_then(|read| read.recv_timeout(PATIENCE).ok()).unwrap_or_default();
+    let text = |reader: Option<Receiver<Vec<u8>>>| {
+        reader.and_then(|read| read.recv_timeout(PATIENCE).ok()).unwrap_or_default()
+    };
     Output { status, stdout: text(stdout), stderr: text(stderr) }
 }
 

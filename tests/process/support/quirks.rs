@@ -1,4 +1,5 @@
-//! RTSP cameras that each break one rule, as cameras of the field do. A camera plays its units once and is then silent.
+//! RTSP cameras that each break one rule, as cameras of the field do. A camera plays its units once and is
+//! then silent.
 
 use super::rogue::{Asked, request};
 use super::script::packets;
@@ -132,7 +133,12 @@ impl Camera {
     }
 }
 
-fn serve(mut connection: TcpStream, quirk: &Quirk, units: &[Vec<u8>], parameters: &str) -> std::io::Result<()> {
+fn serve(
+    mut connection: TcpStream,
+    quirk: &Quirk,
+    units: &[Vec<u8>],
+    parameters: &str,
+) -> std::io::Result<()> {
     let writer = Arc::new(Mutex::new(connection.try_clone()?));
     let (mut datagrams, mut asked_so_far) = (None, 0);
     loop {
@@ -142,7 +148,8 @@ fn serve(mut connection: TcpStream, quirk: &Quirk, units: &[Vec<u8>], parameters
         if status.is_empty() {
             continue;
         }
-        let length = if body.is_empty() { String::new() } else { format!("Content-Length: {}\r\n", body.len()) };
+        let length =
+            if body.is_empty() { String::new() } else { format!("Content-Length: {}\r\n", body.len()) };
         let text = format!("RTSP/1.0 {status}\r\nCSeq: {}\r\n{lines}{length}\r\n{body}", asked.cseq());
         writer.lock().unwrap().write_all((quirk.spelling)(text).as_bytes())?;
         match asked.method.as_str() {
@@ -168,7 +175,9 @@ fn answer(
     datagrams: &mut Datagrams,
 ) -> std::io::Result<(&'static str, String, String)> {
     let url = asked.head.split(' ').nth(1).unwrap_or_default();
-    if !quirk.challenge.is_empty() && !asked.header("Authorization").is_some_and(|shown| shown.contains(quirk.answers_with)) {
+    if !quirk.challenge.is_empty()
+        && !asked.header("Authorization").is_some_and(|shown| shown.contains(quirk.answers_with))
+    {
         return Ok(("401 Unauthorized", quirk.challenge.to_owned(), String::new()));
     }
     Ok(match asked.method.as_str() {
@@ -188,9 +197,16 @@ fn answer(
                 return Ok((refusal, String::new(), String::new()));
             }
             if is_tcp {
-                return Ok(("200 OK", quirk.set_up.replace(";server_port={port}", ";interleaved=0-1"), String::new()));
+                return Ok((
+                    "200 OK",
+                    quirk.set_up.replace(";server_port={port}", ";interleaved=0-1"),
+                    String::new(),
+                ));
             }
-            let port = transport.split("client_port=").nth(1).and_then(|ports| ports.split('-').next()?.parse().ok());
+            let port = transport
+                .split("client_port=")
+                .nth(1)
+                .and_then(|ports| ports.split('-').next()?.parse().ok());
             let socket = UdpSocket::bind("127.0.0.1:0")?;
             let own = socket.local_addr()?.port();
             *datagrams = Some((socket, port.unwrap_or(0)));
@@ -199,12 +215,19 @@ fn answer(
             ("200 OK", lines.replace("{port}", &format!("{own}-{}", own.wrapping_add(1))), String::new())
         }
         "PLAY" => ("200 OK", quirk.played.replace("{seq}", "1000"), String::new()),
-        "OPTIONS" | "GET_PARAMETER" | "SET_PARAMETER" => (quirk.kept_alive, "Public: GET_PARAMETER\r\n".into(), String::new()),
+        "OPTIONS" | "GET_PARAMETER" | "SET_PARAMETER" => {
+            (quirk.kept_alive, "Public: GET_PARAMETER\r\n".into(), String::new())
+        }
         _ => ("200 OK", String::new(), String::new()),
     })
 }
 
-fn play(quirk: &Quirk, units: &[Vec<u8>], writer: &Mutex<TcpStream>, datagrams: Datagrams) -> std::io::Result<()> {
+fn play(
+    quirk: &Quirk,
+    units: &[Vec<u8>],
+    writer: &Mutex<TcpStream>,
+    datagrams: Datagrams,
+) -> std::io::Result<()> {
     // A camera's own pause, and below its clock.
     std::thread::sleep(quirk.silence);
     let started = Instant::now();

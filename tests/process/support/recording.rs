@@ -1,4 +1,5 @@
-//! The recordings of the reference in `tests/goldens/`, and how a reply of ours is compared with a recorded one.
+//! The recordings of the reference in `tests/goldens/`, and how a reply of ours is compared with a recorded
+//! one.
 
 use super::{Json, media, root};
 use std::collections::HashMap;
@@ -70,7 +71,9 @@ fn compare(path: &str, key: &str, recorded: &Json, ours: &Json, found: &mut Vec<
             }
             theirs.len() == own.len()
         }
-        (Json::Text(theirs), Json::Text(own)) if VARIES.contains(&key) => theirs.len().abs_diff(own.len()) <= 7,
+        (Json::Text(theirs), Json::Text(own)) if VARIES.contains(&key) => {
+            theirs.len().abs_diff(own.len()) <= 7
+        }
         (Json::Number(_), Json::Number(_)) if VARIES.contains(&key) || LATENCIES.contains(&key) => true,
         // A status taken a moment earlier or later has not, or has already, seen its first inference.
         (Json::Null, Json::Number(_)) | (Json::Number(_), Json::Null) if LATENCIES.contains(&key) => true,
@@ -81,7 +84,8 @@ fn compare(path: &str, key: &str, recorded: &Json, ours: &Json, found: &mut Vec<
     }
 }
 
-/// Boxes may differ by this much, in pixels of the frame: boxes are rounded to whole pixels, so a centre moves by half.
+/// Boxes may differ by this much, in pixels of the frame: boxes are rounded to whole pixels, so a centre
+/// moves by half.
 const BOX_TOLERANCE_PX: f64 = 0.5;
 /// Scores may differ by this much: another engine adds up in another order.
 const SCORE_TOLERANCE: f64 = 1e-3;
@@ -116,7 +120,13 @@ fn close(path: &str, key: &str, recorded: &Json, ours: &Json, found: &mut Vec<St
             }
             (Json::Array(theirs), Json::Array(own)) => {
                 for (index, value) in theirs.iter().enumerate() {
-                    close(&format!("{path}/{index}"), "", value, own.get(index).unwrap_or(&Json::Null), found);
+                    close(
+                        &format!("{path}/{index}"),
+                        "",
+                        value,
+                        own.get(index).unwrap_or(&Json::Null),
+                        found,
+                    );
                 }
                 theirs.len() == own.len()
             }
@@ -130,13 +140,17 @@ fn close(path: &str, key: &str, recorded: &Json, ours: &Json, found: &mut Vec<St
 
 /// Whether two sets of predictions differ only in which of several equally good boxes won.
 ///
-/// The toy model gives whole plateaus of anchors the same score, to 1e-3 or exactly; which of them is the best is decided by an
-/// unstable sort in the reference. So each box of one side must be covered by one of the same class on the other side (the side's
-/// winner would have suppressed it), and no score may be lost.
+/// The toy model gives whole plateaus of anchors the same score, to 1e-3 or exactly; which of them is the
+/// best is decided by an unstable sort in the reference. So each box of one side must be covered by one of
+/// the same class on the other side (the side's winner would have suppressed it), and no score may be lost.
 pub fn differ_by_ties_only(recorded: &Json, text: &str) -> bool {
     let (recorded, ours) = (boxes(recorded), boxes(&Json::parse(text)));
-    let best = |boxes: &[Boxed], class: &str| boxes.iter().filter(|b| b.class == class).map(|b| b.score).fold(0.0, f64::max);
-    let explained = |some: &[Boxed], others: &[Boxed]| some.iter().all(|one| others.iter().any(|other| other.covers(one)));
+    let best = |boxes: &[Boxed], class: &str| {
+        boxes.iter().filter(|b| b.class == class).map(|b| b.score).fold(0.0, f64::max)
+    };
+    let explained = |some: &[Boxed], others: &[Boxed]| {
+        some.iter().all(|one| others.iter().any(|other| other.covers(one)))
+    };
     let classes = || recorded.iter().chain(&ours).map(|b| b.class.as_str());
     explained(&recorded, &ours)
         && explained(&ours, &recorded)

@@ -2,8 +2,8 @@
 
 use super::Json;
 
-/// An `init` of that model; `video` is JSON (a text in quotes, or a list of them), `extra` holds further members, each with a
-/// comma before it. Datagrams go to `port` of the loopback.
+/// An `init` of that model; `video` is JSON (a text in quotes, or a list of them), `extra` holds further
+/// members, each with a comma before it. Datagrams go to `port` of the loopback.
 pub fn init(model: &str, video: &str, port: u16, extra: &str) -> Json {
     init_to(model, video, ("127.0.0.1", port), extra)
 }

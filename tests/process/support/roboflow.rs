@@ -1,5 +1,6 @@
-//! Plays the Roboflow HTTP API on the loopback, well and badly, as `tests/goldens/README.md` describes the one behind
-//! the recordings. Which way it behaves is chosen by the model id, so one server serves every test.
+//! Plays the Roboflow HTTP API on the loopback, well and badly, as `tests/goldens/README.md` describes the
+//! one behind the recordings. Which way it behaves is chosen by the model id, so one server serves every
+//! test.
 
 use super::{PATIENCE, media};
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -99,9 +100,14 @@ fn environment(dataset: &str, version: &str) -> String {
         _ => r#"{"resize": {"width": 320, "height": 320, "format": "Stretch to"}}"#,
     };
     let names: &[&str] = if dataset == "wrong-names" { &["red", "green"] } else { &["red", "green", "blue"] };
-    let classes: Vec<String> = names.iter().enumerate().map(|(id, name)| format!(r#""{id}": "{name}""#)).collect();
+    let classes: Vec<String> =
+        names.iter().enumerate().map(|(id, name)| format!(r#""{id}": "{name}""#)).collect();
     let escaped = preprocessing.replace('"', "\\\"");
-    let head = if dataset == "no-preprocessing" { String::new() } else { format!(r#""PREPROCESSING": "{escaped}", "#) };
+    let head = if dataset == "no-preprocessing" {
+        String::new()
+    } else {
+        format!(r#""PREPROCESSING": "{escaped}", "#)
+    };
     format!(
         r##"{{{head}"CLASS_MAP": {{{}}}, "COLORS": {{"red": "#ff0000"}}, "RESOLUTION": "320", "BATCH_SIZE": "1", "MULTICLASS": "false"}}"##,
         classes.join(", ")
@@ -113,7 +119,9 @@ struct Writer(TcpStream);
 impl Writer {
     fn send(&mut self, status: u16, content_type: &str, length: Option<usize>, body: &[u8]) {
         let length = length.map_or(String::new(), |length| format!("content-length: {length}\r\n"));
-        let head = format!("HTTP/1.1 {status} X\r\ncontent-type: {content_type}\r\n{length}connection: close\r\n\r\n");
+        let head = format!(
+            "HTTP/1.1 {status} X\r\ncontent-type: {content_type}\r\n{length}connection: close\r\n\r\n"
+        );
         let _ = self.0.write_all(head.as_bytes());
         let _ = self.0.write_all(body);
     }
@@ -136,7 +144,8 @@ impl Writer {
             "cut-answer" => return self.send(200, "application/json", Some(4_000), br#"{"ort": {"type""#),
             _ => {}
         }
-        let classes = if dataset == "wrong-names" { r#""red", "green""# } else { r#""red", "green", "blue""# };
+        let classes =
+            if dataset == "wrong-names" { r#""red", "green""# } else { r#""red", "green", "blue""# };
         let model_type = if dataset == "unknown-type" { "no-such-model-type" } else { "yolov8n" };
         self.json(
             200,

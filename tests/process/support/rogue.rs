@@ -14,12 +14,17 @@ pub struct Server {
 
 impl Server {
     /// `serve` is given the connection and the server's own port.
-    pub fn start(serve: impl Fn(&mut TcpStream, u16) -> std::io::Result<()> + Send + Sync + 'static) -> Server {
+    pub fn start(
+        serve: impl Fn(&mut TcpStream, u16) -> std::io::Result<()> + Send + Sync + 'static,
+    ) -> Server {
         Server::start_on(0, serve)
     }
 
     /// The same on a port of the caller's choice.
-    pub fn start_on(port: u16, serve: impl Fn(&mut TcpStream, u16) -> std::io::Result<()> + Send + Sync + 'static) -> Server {
+    pub fn start_on(
+        port: u16,
+        serve: impl Fn(&mut TcpStream, u16) -> std::io::Result<()> + Send + Sync + 'static,
+    ) -> Server {
         let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
         let port = listener.local_addr().unwrap().port();
         let over = Arc::new(AtomicBool::new(false));
@@ -100,7 +105,9 @@ const SDP: &str = "v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=x\r\nt=0 0\r\nm=video 0 
 /// A good answer to DESCRIBE.
 pub fn described(cseq: &str) -> String {
     let length = SDP.len();
-    format!("RTSP/1.0 200 OK\r\nCSeq: {cseq}\r\nContent-Type: application/sdp\r\nContent-Length: {length}\r\n\r\n{SDP}")
+    format!(
+        "RTSP/1.0 200 OK\r\nCSeq: {cseq}\r\nContent-Type: application/sdp\r\nContent-Length: {length}\r\n\r\n{SDP}"
+    )
 }
 
 /// Answers everything properly up to and with PLAY.
@@ -177,7 +184,8 @@ impl Mode {
         Mode::Noise,
     ];
 
-    /// What a server of Motion JPEG can do. Its fragments and units are lines of a part and headers of a part.
+    /// What a server of Motion JPEG can do. Its fragments and units are lines of a part and headers of a
+    /// part.
     pub const HTTP: [Mode; 11] = Mode::RTSP;
 
     pub fn rtsp(self, connection: &mut TcpStream, port: u16) -> std::io::Result<()> {
@@ -187,13 +195,17 @@ impl Mode {
             Mode::Redirects => {
                 let asked = request(connection)?;
                 let cseq = asked.cseq();
-                write!(connection, "RTSP/1.0 302 Moved\r\nCSeq: {cseq}\r\nLocation: rtsp://127.0.0.1:{port}/again\r\n\r\n")
+                write!(
+                    connection,
+                    "RTSP/1.0 302 Moved\r\nCSeq: {cseq}\r\nLocation: rtsp://127.0.0.1:{port}/again\r\n\r\n"
+                )
             }
             Mode::EndlessFragments => endless_media(connection, &[0x7c, 0x05]),
             Mode::EndlessUnits => endless_media(connection, &[0x01]),
             _ => {
                 let asked = request(connection)?;
-                let head = format!("RTSP/1.0 200 OK\r\nCSeq: {}\r\nContent-Type: application/sdp\r\n", asked.cseq());
+                let head =
+                    format!("RTSP/1.0 200 OK\r\nCSeq: {}\r\nContent-Type: application/sdp\r\n", asked.cseq());
                 self.answer(connection, &head)
             }
         }

@@ -68,7 +68,8 @@ fn spawn(port: u16, arguments: &[String]) -> (Child, u16) {
         .spawn()
         .expect("python3 starts (scripts/setup.sh test installs what it needs)");
     let lines = weir::follow(child.stdout.take().unwrap(), Arc::new(Mutex::new(Vec::new())));
-    let line = lines.recv_timeout(PATIENCE).expect("the RTSP server is ready (scripts/setup.sh test installs it)");
+    let line =
+        lines.recv_timeout(PATIENCE).expect("the RTSP server is ready (scripts/setup.sh test installs it)");
     let port = line.strip_prefix("ready ").and_then(|port| port.parse().ok()).expect("ready PORT");
     (child, port)
 }

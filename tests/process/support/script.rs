@@ -1,5 +1,6 @@
-//! A camera that follows a script: RTSP over TCP with any access units, at any rate, losing what the test wants lost.
-//! What a real server would not do on demand; for everything else there is [`super::rtsp::Camera`].
+//! A camera that follows a script: RTSP over TCP with any access units, at any rate, losing what the test
+//! wants lost. What a real server would not do on demand; for everything else there is
+//! [`super::rtsp::Camera`].
 
 use super::rogue::{self, Asked, Server, request, rtp};
 use std::io::{ErrorKind, Write};
@@ -66,8 +67,9 @@ impl Camera {
     pub fn start_on(port: u16, script: Script) -> Camera {
         let state = Arc::new(Mutex::new(State::default()));
         let (shared, script) = (Arc::clone(&state), Arc::new(script));
-        let server =
-            Server::start_on(port, move |connection, _| Connection { script: &script, state: &shared }.serve(connection));
+        let server = Server::start_on(port, move |connection, _| {
+            Connection { script: &script, state: &shared }.serve(connection)
+        });
         Camera { server, state }
     }
 
@@ -97,7 +99,9 @@ impl Connection<'_> {
         if held {
             // Gone without a farewell: the session lives on for a while.
             let free = Instant::now() + self.script.session_timeout;
-            if let Some(session) = self.state.lock().unwrap().sessions.iter_mut().find(|session| session.is_none()) {
+            if let Some(session) =
+                self.state.lock().unwrap().sessions.iter_mut().find(|session| session.is_none())
+            {
                 *session = Some(free);
             }
         }
@@ -138,7 +142,10 @@ impl Connection<'_> {
                 }
                 sessions.push(None);
                 *held = true;
-                ("200 OK", "Session: 1;timeout=60\r\nTransport: RTP/AVP/TCP;unicast;interleaved=0-1;ssrc=00000001\r\n")
+                (
+                    "200 OK",
+                    "Session: 1;timeout=60\r\nTransport: RTP/AVP/TCP;unicast;interleaved=0-1;ssrc=00000001\r\n",
+                )
             }
             "TEARDOWN" => {
                 if std::mem::take(held)
@@ -201,7 +208,8 @@ pub fn packets(unit: &[u8]) -> Vec<Vec<u8>> {
 
 /// The NAL units of an Annex B access unit.
 fn nals(unit: &[u8]) -> Vec<&[u8]> {
-    let starts: Vec<usize> = unit.windows(3).enumerate().filter(|(_, code)| *code == [0, 0, 1]).map(|(at, _)| at).collect();
+    let starts: Vec<usize> =
+        unit.windows(3).enumerate().filter(|(_, code)| *code == [0, 0, 1]).map(|(at, _)| at).collect();
     let ends = starts.iter().skip(1).copied().chain([unit.len()]);
     starts
         .iter()

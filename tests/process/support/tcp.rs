@@ -1,4 +1,4 @@
-//! A client of the TCP door: 4 bytes of length, then JSON, both ways.
+//! A client of the TCP listener: 4 bytes of length, then JSON, both ways.
 
 use super::{Json, PATIENCE};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, socket_with};
@@ -7,18 +7,20 @@ use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 
 /// Connects with deadlines set.
 pub fn connect(address: SocketAddr) -> TcpStream {
-    let stream = TcpStream::connect_timeout(&address, PATIENCE).expect("the TCP door accepts");
+    let stream = TcpStream::connect_timeout(&address, PATIENCE).expect("the TCP listener accepts");
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream.set_write_timeout(Some(PATIENCE)).unwrap();
     stream.set_nodelay(true).unwrap();
     stream
 }
 
-/// Connects from `source`, an address of the loopback network that is not 127.0.0.1: to the service, another machine.
+/// Connects from `source`, an address of the loopback network that is not 127.0.0.1: to the service, another
+/// machine.
 pub fn connect_from(source: Ipv4Addr, address: SocketAddr) -> TcpStream {
-    let socket = socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None).expect("a socket");
+    let socket =
+        socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None).expect("a socket");
     bind(&socket, &SocketAddr::from((source, 0))).expect("an address of the loopback network");
-    rustix::net::connect(&socket, &address).expect("the door accepts");
+    rustix::net::connect(&socket, &address).expect("the listener accepts");
     let stream = TcpStream::from(socket);
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream.set_write_timeout(Some(PATIENCE)).unwrap();
@@ -44,8 +46,13 @@ pub fn exchange(address: SocketAddr, bytes: &[u8]) -> String {
 pub fn read_reply(stream: &mut impl std::io::Read) -> String {
     let mut bytes = Vec::new();
     stream.read_to_end(&mut bytes).expect("the server answers and closes");
-    let (header, body) = bytes.split_at_checked(4).unwrap_or_else(|| panic!("a reply of {} bytes", bytes.len()));
-    assert_eq!(u32::from_be_bytes(header.try_into().unwrap()) as usize, body.len(), "the length header is the length");
+    let (header, body) =
+        bytes.split_at_checked(4).unwrap_or_else(|| panic!("a reply of {} bytes", bytes.len()));
+    assert_eq!(
+        u32::from_be_bytes(header.try_into().unwrap()) as usize,
+        body.len(),
+        "the length header is the length"
+    );
     String::from_utf8(body.to_vec()).expect("replies are ASCII")
 }
 

@@ -36,7 +36,9 @@ impl Client {
         let builder = builder.with_safe_default_protocol_versions().unwrap().with_root_certificates(roots);
         let config = if is_certified {
             let chain = vec![CertificateDer::from_pem_file(file("client.pem")).unwrap()];
-            builder.with_client_auth_cert(chain, PrivateKeyDer::from_pem_file(file("client.key")).unwrap()).unwrap()
+            builder
+                .with_client_auth_cert(chain, PrivateKeyDer::from_pem_file(file("client.key")).unwrap())
+                .unwrap()
         } else {
             builder.with_no_client_auth()
         };

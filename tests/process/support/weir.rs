@@ -1,6 +1,6 @@
 //! One running `weir serve`.
 
-use super::{Doors, Folder, PATIENCE, wait_for};
+use super::{Folder, Listeners, PATIENCE, wait_for};
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::path::Path;
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 /// A service on free ports with a cache of its own; killed when dropped.
 pub struct Weir {
     child: Child,
-    doors: Doors,
+    listeners: Listeners,
     /// `MODEL_CACHE_DIR` of this service.
     pub cache: Folder,
     models: Folder,
@@ -59,14 +59,16 @@ impl Weir {
                     tcp = tcp.or_else(|| address(&line, "tcp="));
                     http = http.or_else(|| address(&line, "http="));
                 }
-                Err(RecvTimeoutError::Timeout) => panic!("no ready lines; the log: {:#?}", log.lock().unwrap()),
+                Err(RecvTimeoutError::Timeout) => {
+                    panic!("no ready lines; the log: {:#?}", log.lock().unwrap())
+                }
                 Err(RecvTimeoutError::Disconnected) => {
                     panic!("it ended at start with {:?}; the log: {:#?}", child.wait(), log.lock().unwrap())
                 }
             }
         }
-        let doors = Doors { tcp: tcp.unwrap(), http: http.unwrap(), log };
-        Weir { child, doors, cache, models }
+        let listeners = Listeners { tcp: tcp.unwrap(), http: http.unwrap(), log };
+        Weir { child, listeners, cache, models }
     }
 
     /// `model_id` of the toy model as a local folder: no registry is needed.
@@ -81,12 +83,18 @@ impl Weir {
 
     /// Process ids of the capture workers: the children that were started as `weir capture`.
     pub fn workers(&self) -> Vec<u32> {
-        children(self.pid()).into_iter().filter(|pid| command_line(*pid).iter().any(|word| word == "capture")).collect()
+        children(self.pid())
+            .into_iter()
+            .filter(|pid| command_line(*pid).iter().any(|word| word == "capture"))
+            .collect()
     }
 
     /// Process ids of the processes that read or run models: the children that were started as `weir model`.
     pub fn model_processes(&self) -> Vec<u32> {
-        children(self.pid()).into_iter().filter(|pid| command_line(*pid).iter().any(|word| word == "model")).collect()
+        children(self.pid())
+            .into_iter()
+            .filter(|pid| command_line(*pid).iter().any(|word| word == "model"))
+            .collect()
     }
 
     /// Sends SIGTERM and waits for the end.
@@ -104,10 +112,10 @@ impl Weir {
 }
 
 impl std::ops::Deref for Weir {
-    type Target = Doors;
+    type Target = Listeners;
 
-    fn deref(&self) -> &Doors {
-        &self.doors
+    fn deref(&self) -> &Listeners {
+        &self.listeners
     }
 }
 
@@ -126,7 +134,8 @@ pub fn lay_out_toy(models: &Path) {
     let folder = models.join("toy");
     std::fs::create_dir(&folder).expect("a folder for the model");
     std::fs::copy(super::media().join("toy.onnx"), folder.join("weights.onnx")).expect("the toy model");
-    let environment = r#"{"PREPROCESSING": "{\"resize\": {\"width\": 320, \"height\": 320, \"format\": \"Stretch to\"}}"}"#;
+    let environment =
+        r#"{"PREPROCESSING": "{\"resize\": {\"width\": 320, \"height\": 320, \"format\": \"Stretch to\"}}"}"#;
     std::fs::write(folder.join("environment.json"), environment).unwrap();
     std::fs::write(folder.join("class_names.txt"), "red\ngreen\nblue").unwrap();
     let model_type = r#"{"project_task_type": "object-detection", "model_type": "yolov8n"}"#;
@@ -137,7 +146,10 @@ pub fn lay_out_toy(models: &Path) {
 pub fn command(cache: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
     for (name, _) in std::env::vars() {
-        let is_ours = name.starts_with("STREAM_MANAGE") || name.starts_with("WEIR_") || name.contains("API") || name == "PORT";
+        let is_ours = name.starts_with("STREAM_MANAGE")
+            || name.starts_with("WEIR_")
+            || name.contains("API")
+            || name == "PORT";
         let is_outbound = name.to_ascii_lowercase().ends_with("_proxy") || name == "REQUESTS_CA_BUNDLE";
         if is_ours || is_outbound {
             command.env_remove(name);
@@ -151,7 +163,8 @@ pub fn command(cache: &Path) -> Command {
         .env("STREAM_MANAGER_PORT", "0")
         .env("STREAM_MANAGEMENT_API_PORT", "0")
         .env("MODEL_CACHE_DIR", cache)
-        // Nobody listens there: a test that forgets its registry fails at once instead of asking the Internet.
+        // Nobody listens there: a test that forgets its registry fails at once instead of asking the
+        // Internet.
         .env("API_BASE_URL", "http://127.0.0.1:9")
         // The play-server fails on purpose and for good: trying again only costs time.
         .env("TRANSIENT_ROBOFLOW_API_ERRORS_RETRIES", "0")
@@ -187,7 +200,9 @@ pub fn signal(pid: u32, signal: rustix::process::Signal) {
 pub fn children(parent: u32) -> Vec<u32> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir("/proc").expect("/proc").flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
+            continue;
+        };
         let Ok(stat) = std::fs::read_to_string(entry.path().join("stat")) else { continue };
         // "pid (comm) state ppid …": the command may itself contain parentheses and blanks.
         let after = stat.rsplit_once(')').map_or("", |(_, after)| after);

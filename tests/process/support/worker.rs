@@ -1,6 +1,6 @@
 //! Capture workers without a service: starts one and takes what it says.
 
-use ::weir::capture::{Event, Frame, Request, Settings, Spawner, Worker};
+use ::weir::capture::{CaptureSettings, Event, Frame, Request, Spawner, Worker};
 use ::weir::command::{SourceProperties, SourceReference};
 use ::weir::error::Error;
 use ::weir::geometry::{Fit, InputRule};
@@ -12,12 +12,18 @@ use std::time::{Duration, Instant};
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A small model's input.
-pub const RULE: InputRule =
-    InputRule { width: 64, height: 64, fit: Fit::Letterbox { fill: 114 }, crop: None, grayscale: false, contrast: None };
+pub const RULE: InputRule = InputRule {
+    width: 64,
+    height: 64,
+    fit: Fit::Letterbox { fill: 114 },
+    crop: None,
+    grayscale: false,
+    contrast: None,
+};
 
 /// As the service's, and less patient.
-pub fn settings() -> Settings {
-    Settings {
+pub fn settings() -> CaptureSettings {
+    CaptureSettings {
         worker_memory_bytes: 192 << 20,
         worker_memory_max_bytes: 512 << 20,
         open_timeout: Duration::from_secs(5),
@@ -54,7 +60,7 @@ pub async fn start(request: Request) -> Worker {
     start_with(&settings(), request).await
 }
 
-pub async fn start_with(settings: &Settings, request: Request) -> Worker {
+pub async fn start_with(settings: &CaptureSettings, request: Request) -> Worker {
     Worker::start(&spawner(), settings, request).await.unwrap()
 }
 
@@ -62,8 +68,8 @@ pub async fn next(worker: &Worker) -> Event {
     next_before(worker, Instant::now() + PATIENCE).await
 }
 
-/// The same with a deadline of the caller's, for who waits for one event among others: signs of life come for ever. Memory that
-/// the worker asks for it gets.
+/// The same with a deadline of the caller's, for who waits for one event among others: signs of life come for
+/// ever. Memory that the worker asks for it gets.
 async fn next_before(worker: &Worker, deadline: Instant) -> Event {
     loop {
         let late = async {

@@ -10,8 +10,12 @@ pub(crate) fn nal_units(stream: &[u8]) -> impl Iterator<Item = &[u8]> {
     nal_places(stream).map(move |place| stream.get(place).unwrap_or_default())
 }
 
-/// The NAL units before the first that `is_picture` says is one, by its own first bytes: where that ends is not looked for.
-pub(crate) fn nal_units_before(stream: &[u8], is_picture: impl Fn(&[u8]) -> bool) -> impl Iterator<Item = &[u8]> {
+/// The NAL units before the first that `is_picture` says is one, by its own first bytes: where that ends is
+/// not looked for.
+pub(crate) fn nal_units_before(
+    stream: &[u8],
+    is_picture: impl Fn(&[u8]) -> bool,
+) -> impl Iterator<Item = &[u8]> {
     let mut places = nal_places(stream);
     std::iter::from_fn(move || {
         let rest = stream.get(places.at..).filter(|rest| !is_picture(rest))?;
@@ -75,7 +79,8 @@ pub(crate) fn h264_type(unit: &[u8]) -> u8 {
     unit.first().map_or(0, |byte| byte & 0x1f)
 }
 
-/// Type of an H.265 NAL unit: 0..=31 slices of which 16..=21 are random access points, 32..=34 parameter sets, 35 delimiter.
+/// Type of an H.265 NAL unit: 0..=31 slices of which 16..=21 are random access points, 32..=34 parameter
+/// sets, 35 delimiter.
 pub(crate) fn h265_type(unit: &[u8]) -> u8 {
     unit.first().map_or(63, |byte| byte >> 1 & 0x3f)
 }

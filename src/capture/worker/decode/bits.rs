@@ -1,10 +1,11 @@
 //! Bits of a parameter set or slice header: fixed-length and Exp-Golomb codes (H.264 §9.1, H.265 §9.2).
 
-/// Most bytes of a parameter set or slice header that are looked at. The longest honest ones, with scaling lists and
-/// HRD parameters, stay below 1 KiB.
+/// Most bytes of a parameter set or slice header that are looked at. The longest honest ones, with scaling
+/// lists and HRD parameters, stay below 1 KiB.
 const MAX_HEADER_BYTES: usize = 4096;
 
-/// A NAL unit's payload without its emulation-prevention bytes (00 00 03 → 00 00), cut to what headers can need.
+/// A NAL unit's payload without its emulation-prevention bytes (00 00 03 → 00 00), cut to what headers can
+/// need.
 pub(super) fn unescape(payload: &[u8]) -> Vec<u8> {
     unescape_start(payload, MAX_HEADER_BYTES)
 }
@@ -24,7 +25,8 @@ pub(super) fn unescape_start(payload: &[u8], most: usize) -> Vec<u8> {
     out
 }
 
-/// Reads from the most significant bit on. `None` means that the data ended or a code is longer than any value may be.
+/// Reads from the most significant bit on. `None` means that the data ended or a code is longer than any
+/// value may be.
 pub(super) struct Bits<'a> {
     data: &'a [u8],
     position: usize,

@@ -1,4 +1,5 @@
-//! Decoders behind one trait. They run in the worker process: what they cannot survive, only their source sees.
+//! Decoders behind one trait. They run in the worker process: what they cannot survive, only their source
+//! sees.
 
 pub(crate) mod annexb;
 mod bits;
@@ -48,28 +49,33 @@ impl Codec {
     }
 }
 
-/// All coded data of one picture. Parameter sets alone are welcome too: what a container or SDP says need come only once.
+/// All coded data of one picture. Parameter sets alone are welcome too: what a container or SDP says need
+/// come only once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AccessUnit<'a> {
     /// The bytes, in the form that [`Codec`] says.
     pub data: &'a [u8],
-    /// False where the container says that this picture serves only as reference (before the start of an edit list): it is decoded and not output.
+    /// False where the container says that this picture serves only as reference (before the start of an edit
+    /// list): it is decoded and not output.
     pub shown: bool,
 }
 
-/// Takes the decoded pictures, with the time stamps that their access units came with. Its error ends the call and is passed on.
+/// Takes the decoded pictures, with the time stamps that their access units came with. Its error ends the
+/// call and is passed on.
 pub type Output<'a> = dyn FnMut(&Picture<'_>, Wall) -> Result<()> + 'a;
 
-/// A decoder of one stream. Pictures come out in presentation order. It begins by itself where the stream says that decoding may
-/// begin (see [`random_access()`]); what cannot be right before is not put out.
+/// A decoder of one stream. Pictures come out in presentation order. It begins by itself where the stream
+/// says that decoding may begin (see [`random_access()`]); what cannot be right before is not put out.
 ///
-/// Errors: [`SourceUnsupported`](crate::error::Kind::SourceUnsupported) says that this stream cannot be decoded by us at all, [`Undecodable`](crate::error::Kind::Undecodable) that
-/// this one access unit could not be: count it and go on. Anything else came from `output`. Damaged input may also give damaged pictures.
+/// Errors: [`SourceUnsupported`](crate::error::Kind::SourceUnsupported) says that this stream cannot be
+/// decoded by us at all, [`Undecodable`](crate::error::Kind::Undecodable) that this one access unit could not
+/// be: count it and go on. Anything else came from `output`. Damaged input may also give damaged pictures.
 pub trait Decoder {
     /// Decodes one access unit; outputs none, one or several pictures.
     fn decode(&mut self, unit: &AccessUnit<'_>, timestamp: Wall, output: &mut Output<'_>) -> Result<()>;
 
-    /// An access unit that nobody wants to see passes by: only its parameter sets are kept. Decoding begins anew after it.
+    /// An access unit that nobody wants to see passes by: only its parameter sets are kept. Decoding begins
+    /// anew after it.
     fn pass(&mut self, unit: &AccessUnit<'_>);
 
     /// Something is missing before the next access unit: decoding begins anew where it may.
@@ -78,10 +84,12 @@ pub trait Decoder {
     /// No picture can come out before the stream says that decoding may begin, or has recovered from there.
     fn waiting(&self) -> bool;
 
-    /// How many pictures to be shown came in and will not come out, since this was asked last; those that were damaged left out.
+    /// How many pictures to be shown came in and will not come out, since this was asked last; those that
+    /// were damaged left out.
     fn passed(&mut self) -> u64;
 
-    /// End of the stream: outputs what reordering held back. The decoder may be used again from the next random access point on.
+    /// End of the stream: outputs what reordering held back. The decoder may be used again from the next
+    /// random access point on.
     fn flush(&mut self, output: &mut Output<'_>) -> Result<()>;
 }
 

@@ -1,16 +1,16 @@
-//! How a stream itself wants its pictures turned: the display orientation message (H.264 §D.2.27, H.265 §D.3.17), which
-//! cameras that can be mounted upside down send where no container could say it.
+//! How a stream itself wants its pictures turned: the display orientation message (H.264 §D.2.27, H.265
+//! §D.3.17), which cameras that can be mounted upside down send where no container could say it.
 
 use super::Codec;
 use super::annexb::{h264_type, h265_type, nal_units_before};
 use super::bits::{Bits, unescape};
-use crate::capture::worker::turn::Turn;
+use crate::capture::worker::rotation::Rotation;
 
 /// Number of the message in both standards.
 const DISPLAY_ORIENTATION: usize = 47;
 
 /// What an access unit says; `None`: nothing. A mirror is left out, except two that make half a turn.
-pub(crate) fn orientation(codec: Codec, unit: &[u8]) -> Option<Turn> {
+pub(crate) fn orientation(codec: Codec, unit: &[u8]) -> Option<Rotation> {
     // It stands before the first slice.
     let before_picture = nal_units_before(unit, |unit| match codec {
         Codec::H264 => (1..=5).contains(&h264_type(unit)),
@@ -26,7 +26,7 @@ pub(crate) fn orientation(codec: Codec, unit: &[u8]) -> Option<Turn> {
 }
 
 /// The last such message of an SEI unit: `type size payload`, again and again.
-fn find(unit: &[u8]) -> Option<Turn> {
+fn find(unit: &[u8]) -> Option<Rotation> {
     let data = unescape(unit);
     let (mut rest, mut found) = (data.as_slice(), None);
     while rest.len() > 2 {
@@ -35,7 +35,7 @@ fn find(unit: &[u8]) -> Option<Turn> {
         let Some((payload, next)) = rest.split_at_checked(size) else { break };
         rest = next;
         if kind == DISPLAY_ORIENTATION {
-            found = turn(payload).or(found);
+            found = rotation(payload).or(found);
         }
     }
     found
@@ -54,16 +54,16 @@ fn number(data: &mut &[u8]) -> Option<usize> {
     }
 }
 
-fn turn(payload: &[u8]) -> Option<Turn> {
+fn rotation(payload: &[u8]) -> Option<Rotation> {
     let mut bits = Bits::new(payload);
     let is_cancelled = bits.flag()?;
     if is_cancelled {
-        return Some(Turn::None);
+        return Some(Rotation::None);
     }
     let mirrors = [bits.flag()?, bits.flag()?];
     let against_clock = f64::from(bits.bits(16)?) * 360.0 / 65_536.0;
     let half = if mirrors == [true, true] { 180.0 } else { 0.0 };
-    Some(Turn::from_degrees(half - against_clock))
+    Some(Rotation::from_degrees(half - against_clock))
 }
 
 #[cfg(test)]
@@ -78,27 +78,29 @@ mod tests {
         [&[47, 3][..], &bits.to_be_bytes()[..3]].concat()
     }
 
-    fn h264(messages: &[u8]) -> Option<Turn> {
+    fn h264(messages: &[u8]) -> Option<Rotation> {
         orientation(Codec::H264, &[&[0, 0, 1, 6][..], messages, &[0x80, 0, 0, 1, 0x65, 0x80]].concat())
     }
 
     #[test]
     fn against_the_clock_becomes_with_it() {
-        for (quarters, turn) in [(0, Turn::None), (1, Turn::ThreeQuarters), (2, Turn::Half), (3, Turn::Quarter)] {
-            assert_eq!(h264(&message(0, quarters)), Some(turn));
+        for (quarters, rotation) in
+            [(0, Rotation::None), (1, Rotation::ThreeQuarters), (2, Rotation::Half), (3, Rotation::Quarter)]
+        {
+            assert_eq!(h264(&message(0, quarters)), Some(rotation));
         }
-        assert_eq!(h264(&message(0b011, 0)), Some(Turn::Half));
-        assert_eq!(h264(&message(0b100, 1)), Some(Turn::None));
+        assert_eq!(h264(&message(0b011, 0)), Some(Rotation::Half));
+        assert_eq!(h264(&message(0b100, 1)), Some(Rotation::None));
     }
 
     #[test]
     fn it_is_found_behind_other_messages_and_not_behind_the_picture() {
         let other = [&[5, 255, 1][..], &[7; 256]].concat();
-        assert_eq!(h264(&[other, message(0, 1)].concat()), Some(Turn::ThreeQuarters));
+        assert_eq!(h264(&[other, message(0, 1)].concat()), Some(Rotation::ThreeQuarters));
         let late = [&[0, 0, 1, 0x65, 0x80, 0, 0, 1, 6][..], &message(0, 1), &[0x80]].concat();
         assert_eq!(orientation(Codec::H264, &late), None);
         let h265 = [&[0, 0, 1, 39 << 1, 1][..], &message(0, 3), &[0x80]].concat();
-        assert_eq!(orientation(Codec::H265, &h265), Some(Turn::Quarter));
+        assert_eq!(orientation(Codec::H265, &h265), Some(Rotation::Quarter));
         assert_eq!(h264(&[47, 200, 1]), None);
     }
 }

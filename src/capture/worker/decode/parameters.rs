@@ -1,11 +1,11 @@
-//! What the sequence parameter sets of H.264 and H.265 have in common: the cropping window, and how the usability
-//! information begins.
+//! What the sequence parameter sets of H.264 and H.265 have in common: the cropping window, and how the
+//! usability information begins.
 
 use super::bits::Bits;
 use crate::capture::worker::picture::{Matrix, Range};
 
-/// How much is cut from the coded picture at each side, in units that follow from the chroma format (H.264 §7.4.2.1.1,
-/// H.265 §7.4.3.2.1).
+/// How much is cut from the coded picture at each side, in units that follow from the chroma format (H.264
+/// §7.4.2.1.1, H.265 §7.4.3.2.1).
 #[derive(Debug, Default)]
 pub(super) struct Window {
     pub(super) left: u32,
@@ -20,12 +20,13 @@ impl Window {
         if !bits.flag()? {
             return Some(Window::default());
         }
-        let [left, right, top, bottom] = [bits.unsigned()?, bits.unsigned()?, bits.unsigned()?, bits.unsigned()?];
+        let [left, right, top, bottom] =
+            [bits.unsigned()?, bits.unsigned()?, bits.unsigned()?, bits.unsigned()?];
         Some(Window { left, right, top, bottom })
     }
 
-    /// Width and height of what is left of a coded picture of `width` × `height` pixels with this `chroma_format_idc`;
-    /// `fields` is 2 where rows count in fields. `None`: nothing is left.
+    /// Width and height of what is left of a coded picture of `width` × `height` pixels with this
+    /// `chroma_format_idc`; `fields` is 2 where rows count in fields. `None`: nothing is left.
     pub(super) fn crop(&self, width: u32, height: u32, chroma: u32, fields: u32) -> Option<(u32, u32)> {
         let unit_x = if matches!(chroma, 1 | 2) { 2 } else { 1 };
         let unit_y = fields * if chroma == 1 { 2 } else { 1 };
@@ -35,8 +36,8 @@ impl Window {
     }
 }
 
-/// The start of `vui_parameters` in both standards (§E.1.1, §E.2.1): aspect ratio, overscan, colours, place of the chroma
-/// samples. What was read before the data ends stays.
+/// The start of `vui_parameters` in both standards (§E.1.1, §E.2.1): aspect ratio, overscan, colours, place
+/// of the chroma samples. What was read before the data ends stays.
 pub(super) fn colours(bits: &mut Bits<'_>, range: &mut Range, matrix: &mut Matrix) -> Option<()> {
     const EXTENDED_ASPECT_RATIO: u32 = 255;
     const BT709: u32 = 1;

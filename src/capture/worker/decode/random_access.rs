@@ -1,5 +1,5 @@
-//! Where decoding may begin: judged from the bytes of an access unit, here and nowhere else. Containers and RTSP libraries flag
-//! key frames too; many are wrong, and few know more than IDR.
+//! Where decoding may begin: judged from the bytes of an access unit, here and nowhere else. Containers and
+//! RTSP libraries flag key frames too; many are wrong, and few know more than IDR.
 
 use super::Codec;
 use super::annexb::{h264_type, h265_type, nal_units};
@@ -8,17 +8,20 @@ use super::bits::{Bits, unescape_start};
 /// What can be decoded from a random access point on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum RandomAccess {
-    /// Everything that follows (H.264 IDR; H.265 IDR and broken links, less the pictures that their type says to leave out).
+    /// Everything that follows (H.264 IDR; H.265 IDR and broken links, less the pictures that their type says
+    /// to leave out).
     Clean,
-    /// Everything that is shown after it. Pictures that are decoded after it and shown before it may need what lies before
-    /// (H.264 pictures of I slices only, H.265 clean random access: open GOP).
+    /// Everything that is shown after it. Pictures that are decoded after it and shown before it may need
+    /// what lies before (H.264 pictures of I slices only, H.265 clean random access: open GOP).
     Open,
-    /// Everything that is shown from the recovery point on (supplemental information of type 6), which is that much further:
-    /// H.264 in `frame_num`, H.265 in order counts. An encoder that refreshes the picture bit by bit has no other.
+    /// Everything that is shown from the recovery point on (supplemental information of type 6), which is
+    /// that much further: H.264 in `frame_num`, H.265 in order counts. An encoder that refreshes the picture
+    /// bit by bit has no other.
     Gradual(i32),
 }
 
-/// Most bytes of supplemental information that are looked at: what says the recovery point stands at the front.
+/// Most bytes of supplemental information that are looked at: what says the recovery point stands at the
+/// front.
 const MAX_SEI_BYTES: usize = 512;
 
 /// As much of a slice as says its type: two codes, each below 32 bits.
@@ -82,7 +85,8 @@ pub(super) fn h265<'a>(units: impl Iterator<Item = &'a [u8]>) -> Option<RandomAc
     None
 }
 
-/// Finds the recovery point in supplemental information, header of the unit left out; both standards pack it alike.
+/// Finds the recovery point in supplemental information, header of the unit left out; both standards pack it
+/// alike.
 fn recovery_point(payload: &[u8]) -> Option<Recovery> {
     let payload = unescape_start(payload, MAX_SEI_BYTES);
     let mut rest = payload.as_slice();
@@ -132,9 +136,11 @@ mod tests {
     fn h264_begins_at_idr_recovery_points_and_pictures_of_i_slices() {
         let of = |units: &[&[u8]]| random_access(Codec::H264, &stream(units));
         // Slices: first block 0 ("1"), then type 5 (P, "00110") or 7 (I, "0001000"); 0x1c is block 3, type 7.
-        let (p, i, i_later) = (&[0x41, 0b1001_1010][..], &[0x41, 0b1000_1000, 0x80][..], &[0x41, 0b0010_0000, 0b1000_1000][..]);
+        let (p, i, i_later) =
+            (&[0x41, 0b1001_1010][..], &[0x41, 0b1000_1000, 0x80][..], &[0x41, 0b0010_0000, 0b1000_1000][..]);
         // Count 0 is "1", count 3 is "00100".
-        let (at_once, in_three) = (&[6, 6, 1, 0b1100_0100, 0x80][..], &[6, 5, 2, 9, 9, 6, 1, 0b0010_0100, 0x80][..]);
+        let (at_once, in_three) =
+            (&[6, 6, 1, 0b1100_0100, 0x80][..], &[6, 5, 2, 9, 9, 6, 1, 0b0010_0100, 0x80][..]);
         assert_eq!(of(&[&[0x67, 1], &[0x65, 0x88]]), Some(RandomAccess::Clean));
         assert_eq!(of(&[i, i_later]), Some(RandomAccess::Open));
         assert_eq!(of(&[at_once, i]), Some(RandomAccess::Open));

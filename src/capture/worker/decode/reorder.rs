@@ -10,9 +10,10 @@ pub(super) const MAX_DEPTH: usize = 16;
 pub(super) enum Depth {
     /// The stream says so itself.
     Known(usize),
-    /// The stream says nothing: at most so many. A picture goes out sooner when its order count follows on the last one's, so
-    /// that a camera without B-frames is not delayed by a rule made for discs. By how much order counts go up, the first
-    /// pictures show: they wait until one comes that is shown after all others, and then those before the last such are whole.
+    /// The stream says nothing: at most so many. A picture goes out sooner when its order count follows on
+    /// the last one's, so that a camera without B-frames is not delayed by a rule made for discs. By how much
+    /// order counts go up, the first pictures show: they wait until one comes that is shown after all others,
+    /// and then those before the last such are whole.
     AtMost(usize),
 }
 
@@ -27,11 +28,11 @@ pub(super) struct Reorder<T> {
     held: VecDeque<(i32, T)>,
     /// Order count of the picture output last since the start of the coded sequence.
     last: Option<i32>,
-    /// Distance that counts as "follows on"; `None` until the stream has shown it. Grows when a whole depth of pictures came in
-    /// order with a larger one.
+    /// Distance that counts as "follows on"; `None` until the stream has shown it. Grows when a whole depth
+    /// of pictures came in order with a larger one.
     step: Option<i32>,
-    /// Highest order count since the start of the coded sequence, and the one that was highest before it: no picture below that
-    /// is to come.
+    /// Highest order count since the start of the coded sequence, and the one that was highest before it: no
+    /// picture below that is to come.
     highest: Option<i32>,
     whole_below: Option<i32>,
     /// Sequences of this stream have pictures that are shown before their first.
@@ -82,7 +83,8 @@ impl<T> Reorder<T> {
         let Some(whole_below) = self.whole_below.filter(|_| self.step.is_none()) else { return };
         let whole = self.held.iter().map(|(order, _)| *order).take_while(|order| *order <= whole_below);
         let orders: Vec<i32> = self.last.into_iter().chain(whole).collect();
-        let smallest = orders.iter().zip(orders.iter().skip(1)).map(|(one, next)| next.saturating_sub(*one)).min();
+        let smallest =
+            orders.iter().zip(orders.iter().skip(1)).map(|(one, next)| next.saturating_sub(*one)).min();
         self.step = smallest.map(|smallest| smallest.clamp(1, USUAL_STEP));
     }
 
@@ -104,7 +106,8 @@ impl<T> Reorder<T> {
                     && full
                     && self.in_order > depth.max(1) * 2
                 {
-                    // Nothing was ever reordered and still nothing follows on: this stream counts in larger steps.
+                    // Nothing was ever reordered and still nothing follows on: this stream counts in larger
+                    // steps.
                     self.step = Some(order.saturating_sub(last));
                 }
                 follows || full
@@ -147,7 +150,10 @@ mod tests {
     fn a_stream_without_b_frames_is_not_delayed() {
         assert_eq!(run(Depth::Known(0), &[0, 2, 4, 6]), [vec![0], vec![2], vec![4], vec![6], vec![]]);
         // Where the stream says nothing, its first pictures do.
-        assert_eq!(run(Depth::AtMost(4), &[0, 2, 4, 6, 8]), [vec![], vec![0], vec![2, 4], vec![6], vec![8], vec![]]);
+        assert_eq!(
+            run(Depth::AtMost(4), &[0, 2, 4, 6, 8]),
+            [vec![], vec![0], vec![2, 4], vec![6], vec![8], vec![]]
+        );
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! AVI, with one video stream read chunk by chunk; no index is needed for that. OpenDML files (several `RIFF`) too.
+//! AVI, with one video stream read chunk by chunk; no index is needed for that. OpenDML files (several
+//! `RIFF`) too.
 
 use super::nal::NalFormat;
 use super::number::le32;
@@ -17,7 +18,8 @@ const MAX_OTHER_CHUNKS: usize = 100_000;
 /// Most chunks before the header list: none is usual, one with the writer's name is known.
 const MAX_CHUNKS_BEFORE_HEADERS: usize = 16;
 
-/// As many pictures are counted where the headers do not say how many there are: five hours at 30 fps, a second's work.
+/// As many pictures are counted where the headers do not say how many there are: five hours at 30 fps, a
+/// second's work.
 const MAX_COUNTED_CHUNKS: usize = 540_000;
 
 /// Bytes of the picture format (BITMAPINFOHEADER), which a codec's own bytes may follow.
@@ -63,8 +65,10 @@ impl Avi {
     pub(super) fn open(medium: Medium) -> Result<Avi> {
         let damaged = || Error::new(Kind::SourceConnection, "the headers of the AVI file are damaged");
         let (headers, first) = header_list(&medium)?.ok_or_else(damaged)?;
-        let found = lists(&headers).filter(|(kind, list)| kind == b"LIST" && list.starts_with(b"strl")).enumerate();
-        let streams = found.filter_map(|(number, (_, list))| Some((u8::try_from(number).ok()?, stream(list.get(4..)?)?)));
+        let found =
+            lists(&headers).filter(|(kind, list)| kind == b"LIST" && list.starts_with(b"strl")).enumerate();
+        let streams = found
+            .filter_map(|(number, (_, list))| Some((u8::try_from(number).ok()?, stream(list.get(4..)?)?)));
         let (mut candidates, mut problem) = (Vec::new(), None);
         for (number, stream) in streams.filter(|(number, _)| *number < 100) {
             match fourcc::codec(&stream.codec) {
@@ -73,17 +77,22 @@ impl Avi {
             }
         }
         let Some((digits, codec, stream)) = choose(&medium, first, candidates)? else {
-            return Err(problem.unwrap_or_else(|| Error::new(Kind::SourceUnsupported, "the AVI file holds no video")));
+            return Err(
+                problem.unwrap_or_else(|| Error::new(Kind::SourceUnsupported, "the AVI file holds no video"))
+            );
         };
         let nal = (codec != Codec::Jpeg).then(|| NalFormat::annex_b_unless_recorded(codec, &stream.extra));
         let mut frames = u64::from(stream.frames);
         let properties = medium.properties(stream.width, stream.height, frames, Rate(stream.fps));
         let chunks = Chunks { medium, stream: digits, next: first };
-        let mut avi = Avi { chunks, codec, properties, first, leads: true, nal, raw: Vec::new(), packet: Vec::new() };
-        // A recorder that was switched off has not come to writing it; what cannot be is what it wrote before it knew.
+        let mut avi =
+            Avi { chunks, codec, properties, first, leads: true, nal, raw: Vec::new(), packet: Vec::new() };
+        // A recorder that was switched off has not come to writing it; what cannot be is what it wrote before
+        // it knew.
         if frames == 0 || frames > avi.chunks.medium.bytes() / CHUNK_HEADER_BYTES {
             frames = avi.chunks.count()?;
-            avi.properties = avi.chunks.medium.properties(stream.width, stream.height, frames, Rate(stream.fps));
+            avi.properties =
+                avi.chunks.medium.properties(stream.width, stream.height, frames, Rate(stream.fps));
         }
         avi.size_of_first_picture()?;
         Ok(avi)
@@ -162,7 +171,8 @@ impl Chunks {
             let (Some(bytes), true) = (le32(&header, 4).map(u64::from), got >= 8) else { return Ok(None) };
             let data = self.next + 8;
             match [a, b, c, d] {
-                // Their chunks are looked at one by one, whatever length they claim: it is written last, or never.
+                // Their chunks are looked at one by one, whatever length they claim: it is written last, or
+                // never.
                 kind if &kind == b"RIFF" || &kind == b"LIST" => {
                     let inside = matches!(header.get(8..), Some(b"movi" | b"rec " | b"AVIX" | b"AVI "));
                     self.next = if inside { data + 4 } else { data + bytes + bytes % 2 };
@@ -216,7 +226,8 @@ fn header_list(medium: &Medium) -> Result<Option<(Vec<u8>, u64)>> {
         let after = at + 8 + bytes + bytes % 2;
         if header.starts_with(b"LIST") && header.ends_with(b"hdrl") {
             let mut headers = Vec::new();
-            let whole = (4..=MAX_HEADER_BYTES).contains(&bytes) && medium.read(at + 12, bytes - 4, &mut headers)?;
+            let whole =
+                (4..=MAX_HEADER_BYTES).contains(&bytes) && medium.read(at + 12, bytes - 4, &mut headers)?;
             return Ok(whole.then_some((headers, after)));
         }
         at = after;
@@ -264,7 +275,10 @@ mod tests {
     fn motion_jpeg_with_sound_beside_it() {
         let mut source = file::open(&asset("clips/mjpeg.avi")).unwrap();
         let properties = source.properties();
-        assert_eq!((properties.width, properties.height, properties.total_frames, properties.fps), (64, 48, 10, 10.0));
+        assert_eq!(
+            (properties.width, properties.height, properties.total_frames, properties.fps),
+            (64, 48, 10, 10.0)
+        );
         let mut frames = 0;
         let decoded = decode_all(source.as_mut(), |picture| {
             assert_eq!((picture.width, picture.height), (64, 48));

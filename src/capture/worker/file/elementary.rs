@@ -1,4 +1,5 @@
-//! Elementary streams: H.264 and H.265 in Annex B, cut into access units. Raw files, and what MPEG-TS carries.
+//! Elementary streams: H.264 and H.265 in Annex B, cut into access units. Raw files, and what MPEG-TS
+//! carries.
 
 use super::medium::{MAX_COUNTED_BYTES, MAX_PACKET_BYTES, Medium};
 use super::{Rate, stream_facts};
@@ -12,8 +13,8 @@ use crate::error::{Error, Kind, Result};
 /// Bytes that are read at a time.
 const CHUNK_BYTES: usize = 256 * 1024;
 
-/// As much of a stream is looked through for the first of its parameter sets. A stream that was cut off anywhere has them
-/// within a group of pictures: 10 s at 12 Mbit/s.
+/// As much of a stream is looked through for the first of its parameter sets. A stream that was cut off
+/// anywhere has them within a group of pictures: 10 s at 12 Mbit/s.
 const MAX_BEFORE_PARAMETERS_BYTES: usize = 16 * 1024 * 1024;
 
 /// Frame rate where the stream says none: what ffmpeg assumes for raw streams.
@@ -78,15 +79,16 @@ impl Stream for Raw {
     }
 }
 
-/// Whether a file may begin with an elementary stream of a codec that we have: with a start code, and a unit that both
-/// standards would allow (§7.3.1 of H.264, §7.3.1.2 of H.265: the first bit is 0. MPEG-1, -2 and -4 set it in what they begin with).
+/// Whether a file may begin with an elementary stream of a codec that we have: with a start code, and a unit
+/// that both standards would allow (§7.3.1 of H.264, §7.3.1.2 of H.265: the first bit is 0. MPEG-1, -2 and -4
+/// set it in what they begin with).
 pub(super) fn begins(head: &[u8]) -> bool {
     let code = start_code(head).filter(|(start, _)| head.iter().take(*start).all(|byte| *byte == 0));
     code.and_then(|(_, after)| head.get(after)).is_some_and(|byte| byte & 0x80 == 0)
 }
 
-/// Whether an elementary stream that was cut off anywhere is in these bytes: with parameter sets that make sense together,
-/// and a picture. Nothing else looks like that.
+/// Whether an elementary stream that was cut off anywhere is in these bytes: with parameter sets that make
+/// sense together, and a picture. Nothing else looks like that.
 pub(super) fn lies_in(data: &[u8]) -> bool {
     let Some(codec) = codec_of(data) else { return false };
     let has = |wanted: &dyn Fn(&[u8]) -> bool| nal_units(data).any(wanted);
@@ -101,10 +103,14 @@ pub(super) fn lies_in(data: &[u8]) -> bool {
 pub(super) fn codec_of(stream: &[u8]) -> Option<Codec> {
     nal_units(stream).find_map(|unit| match (h264_type(unit), h265_type(unit), unit.first()? & 0x80) {
         // As H.264 this would be a part of a partitioned slice, and of layers that nobody uses.
-        (_, 33, 0) if H265Parameters::parse(unit).is_some_and(|sps| check_size(sps.width, sps.height).is_ok()) => {
+        (_, 33, 0)
+            if H265Parameters::parse(unit).is_some_and(|sps| check_size(sps.width, sps.height).is_ok()) =>
+        {
             Some(Codec::H265)
         }
-        (7, _, 0) if H264Parameters::parse(unit).is_some_and(|sps| check_size(sps.width, sps.height).is_ok()) => {
+        (7, _, 0)
+            if H264Parameters::parse(unit).is_some_and(|sps| check_size(sps.width, sps.height).is_ok()) =>
+        {
             Some(Codec::H264)
         }
         _ => None,
@@ -151,8 +157,12 @@ fn look(stream: &mut impl Stream, codec: Option<Codec>) -> Result<(Codec, super:
         }
         if !more || looked.len() > MAX_BEFORE_PARAMETERS_BYTES {
             let message = match codec {
-                Some(codec) => format!("the {} stream is damaged: its parameter sets are missing", codec.name()),
-                None => String::from("not a video file of a kind that is supported, or one without its parameter sets"),
+                Some(codec) => {
+                    format!("the {} stream is damaged: its parameter sets are missing", codec.name())
+                }
+                None => String::from(
+                    "not a video file of a kind that is supported, or one without its parameter sets",
+                ),
             };
             return Err(stream.problem().unwrap_or_else(|| Error::new(Kind::SourceUnsupported, message)));
         }

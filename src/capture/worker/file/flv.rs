@@ -1,5 +1,6 @@
-//! Flash Video, as cameras' and studios' software records RTMP: tag after tag, each a picture or something else. H.264, and
-//! H.265 in both ways of writing it (codec number 12, and the "enhanced" form with four letters).
+//! Flash Video, as cameras' and studios' software records RTMP: tag after tag, each a picture or something
+//! else. H.264, and H.265 in both ways of writing it (codec number 12, and the "enhanced" form with four
+//! letters).
 
 use super::medium::{Medium, Rate, Window};
 use super::nal::NalFormat;
@@ -19,13 +20,15 @@ const BACK_POINTER_BYTES: u64 = 4;
 /// Most tags between two pictures: sound and notes.
 const MAX_OTHER_TAGS: usize = 100_000;
 
-/// As many pictures are counted: nine hours at 30 fps, a second's work. Of a longer file the rest is estimated.
+/// As many pictures are counted: nine hours at 30 fps, a second's work. Of a longer file the rest is
+/// estimated.
 const MAX_COUNTED_FRAMES: u64 = 1_000_000;
 
 /// Largest script tag that is looked through for what it says of the video.
 const MAX_SCRIPT_BYTES: u64 = 64 * 1024;
 
-/// Longest header of a picture within its tag, bytes: the enhanced form with four letters and a composition time.
+/// Longest header of a picture within its tag, bytes: the enhanced form with four letters and a composition
+/// time.
 const MAX_PICTURE_HEADER_BYTES: usize = 8;
 
 /// Bytes that are read at a time.
@@ -72,9 +75,22 @@ impl Flv {
         let first = u64::from(be32(window.bytes(0, 9)?, 5).unwrap_or(9)).max(9) + BACK_POINTER_BYTES;
         let properties = window.medium.properties(0, 0, 0, Rate(0.0));
         let (raw, packet) = (Vec::new(), Vec::new());
-        let mut flv = Flv { window, properties, first, next: first, format: None, leads: true, problem: None, raw, packet };
-        let size =
-            if flv.advance()? { flv.format.as_ref().and_then(|(codec, _)| picture_facts(*codec, &flv.packet)) } else { None };
+        let mut flv = Flv {
+            window,
+            properties,
+            first,
+            next: first,
+            format: None,
+            leads: true,
+            problem: None,
+            raw,
+            packet,
+        };
+        let size = if flv.advance()? {
+            flv.format.as_ref().and_then(|(codec, _)| picture_facts(*codec, &flv.packet))
+        } else {
+            None
+        };
         if let Some(problem) = flv.problem.take() {
             return Err(problem);
         }
@@ -96,10 +112,14 @@ impl Flv {
         let (kind, bytes) = (header.first().copied(), u64::from(be24(header, 1).unwrap_or(0)));
         let mut script = Vec::new();
         let at = self.first + TAG_HEADER_BYTES as u64;
-        if kind != Some(SCRIPT) || bytes > MAX_SCRIPT_BYTES || !self.window.medium.read(at, bytes, &mut script)? {
+        if kind != Some(SCRIPT)
+            || bytes > MAX_SCRIPT_BYTES
+            || !self.window.medium.read(at, bytes, &mut script)?
+        {
             return Ok(None);
         }
-        let place = script.windows(NAME.len()).position(|window| window == NAME).map(|place| place + NAME.len());
+        let place =
+            script.windows(NAME.len()).position(|window| window == NAME).map(|place| place + NAME.len());
         let fps = place.and_then(|place| be64(&script, place)).map(f64::from_bits);
         Ok(fps.filter(|&fps| fps > 0.0 && fps <= MAX_FPS))
     }
@@ -119,7 +139,11 @@ impl Flv {
             }
         }
         let milliseconds = span.map_or(0, |(first, last)| last - first);
-        let fps = if frames > 1 && milliseconds > 0 { (frames - 1) as f64 * 1e3 / f64::from(milliseconds) } else { 0.0 };
+        let fps = if frames > 1 && milliseconds > 0 {
+            (frames - 1) as f64 * 1e3 / f64::from(milliseconds)
+        } else {
+            0.0
+        };
         if frames >= MAX_COUNTED_FRAMES {
             frames = (frames as f64 * self.window.medium.bytes() as f64 / self.next.max(1) as f64) as u64;
         }
@@ -130,7 +154,9 @@ impl Flv {
     fn advance(&mut self) -> Result<bool> {
         while let Some(tag) = self.next_tag()? {
             if tag.is_configuration {
-                if tag.bytes <= MAX_CONFIGURATION_BYTES && self.window.medium.read(tag.at, tag.bytes, &mut self.raw)? {
+                if tag.bytes <= MAX_CONFIGURATION_BYTES
+                    && self.window.medium.read(tag.at, tag.bytes, &mut self.raw)?
+                {
                     let format = Some((tag.codec, NalFormat::new(tag.codec, &self.raw)));
                     self.leads |= format != self.format;
                     self.format = format;
@@ -154,7 +180,8 @@ impl Flv {
         for _ in 0..MAX_OTHER_TAGS {
             let at = self.next;
             let header = self.window.bytes(at, TAG_HEADER_BYTES + MAX_PICTURE_HEADER_BYTES)?;
-            let (Some(&kind), Some(bytes), Some(time)) = (header.first(), be24(header, 1), be24(header, 4)) else {
+            let (Some(&kind), Some(bytes), Some(time)) = (header.first(), be24(header, 1), be24(header, 4))
+            else {
                 return Ok(None);
             };
             let time = u32::from(header.get(7).copied().unwrap_or(0)) << 24 | time;

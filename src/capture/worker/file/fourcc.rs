@@ -1,4 +1,5 @@
-//! Four letters that name a codec: in AVI, in the Matroska tracks that follow its rules, in MP4, in Flash Video.
+//! Four letters that name a codec: in AVI, in the Matroska tracks that follow its rules, in MP4, in Flash
+//! Video.
 
 use crate::capture::worker::decode::Codec;
 use crate::error::{Error, Kind};
@@ -6,17 +7,22 @@ use crate::error::{Error, Kind};
 /// The codec of these letters, or the error that names the one that we lack.
 pub(super) fn codec(letters: &[u8]) -> Result<Codec, Error> {
     match letters.to_ascii_lowercase().as_slice() {
-        b"avc1" | b"avc2" | b"avc3" | b"avc4" | b"dva1" | b"dvav" | b"h264" | b"x264" | b"davc" | b"vssh" | b"q264" | b"v264"
-        | b"gavc" | b"umsv" | b"ssmp" => Ok(Codec::H264),
+        b"avc1" | b"avc2" | b"avc3" | b"avc4" | b"dva1" | b"dvav" | b"h264" | b"x264" | b"davc" | b"vssh"
+        | b"q264" | b"v264" | b"gavc" | b"umsv" | b"ssmp" => Ok(Codec::H264),
         b"hvc1" | b"hev1" | b"dvh1" | b"dvhe" | b"hevc" | b"h265" | b"x265" => Ok(Codec::H265),
-        b"jpeg" | b"mjpg" | b"mjpa" | b"avrn" | b"avdj" | b"adjv" | b"dmb1" | b"qivg" | b"ijpg" | b"jpgl" => Ok(Codec::Jpeg),
+        b"jpeg" | b"mjpg" | b"mjpa" | b"avrn" | b"avdj" | b"adjv" | b"dmb1" | b"qivg" | b"ijpg" | b"jpgl" => {
+            Ok(Codec::Jpeg)
+        }
         other => Err(missing(name(other))),
     }
 }
 
 /// A codec that we do not have.
 pub(super) fn missing(name: impl std::fmt::Display) -> Error {
-    Error::new(Kind::SourceUnsupported, format!("video codec {name} is not supported (H.264, H.265 and JPEG are)"))
+    Error::new(
+        Kind::SourceUnsupported,
+        format!("video codec {name} is not supported (H.264, H.265 and JPEG are)"),
+    )
 }
 
 /// What people call the codecs that they meet most and we lack.

@@ -1,5 +1,5 @@
-//! Pictures one after the other without a container: `.mjpeg`, a single `.jpg`, and what a camera's multipart answer looks
-//! like when it is saved. Whatever lies between the pictures is passed.
+//! Pictures one after the other without a container: `.mjpeg`, a single `.jpg`, and what a camera's multipart
+//! answer looks like when it is saved. Whatever lies between the pictures is passed.
 
 use super::medium::{MAX_COUNTED_BYTES, MAX_PACKET_BYTES, Medium, Rate};
 use crate::capture::worker::decode::{AccessUnit, Codec, jpeg_size};
@@ -20,7 +20,8 @@ const END_MARKER: u8 = 0xd9;
 pub(super) fn begins(head: &[u8]) -> bool {
     const TYPE: &[u8] = b"image/jpeg";
     let lines = head.trim_ascii_start();
-    let is_multipart = || lines.starts_with(b"--") && head.windows(TYPE.len()).any(|word| word.eq_ignore_ascii_case(TYPE));
+    let is_multipart =
+        || lines.starts_with(b"--") && head.windows(TYPE.len()).any(|word| word.eq_ignore_ascii_case(TYPE));
     head.starts_with(&START) || is_multipart()
 }
 
@@ -42,7 +43,8 @@ impl Jpegs {
         if read < all && read > 0 {
             frames = (frames as f64 * all as f64 / read as f64) as u64;
         }
-        let (width, height) = size.ok_or_else(|| Error::new(Kind::SourceConnection, "no picture of the JPEG file is whole"))?;
+        let (width, height) =
+            size.ok_or_else(|| Error::new(Kind::SourceConnection, "no picture of the JPEG file is whole"))?;
         pictures.rewind();
         let properties = pictures.medium.properties(width, height, frames, Rate(ASSUMED_FPS));
         Ok(Jpegs { pictures, properties })
@@ -140,7 +142,8 @@ impl Ends {
         self.at = self.at.max(2);
         loop {
             if self.in_entropy_coded {
-                // Up to the next marker; a byte 0xff of data has a zero after it, and restarts belong to the data.
+                // Up to the next marker; a byte 0xff of data has a zero after it, and restarts belong to the
+                // data.
                 let offset = data.get(self.at..)?.iter().position(|byte| *byte == 0xff);
                 self.at += offset.unwrap_or(data.len() - self.at);
                 match *data.get(self.at + 1)? {

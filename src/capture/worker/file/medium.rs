@@ -17,8 +17,8 @@ const HEAD_BYTES: usize = 4096;
 /// Most zero bytes that are looked through for the beginning of a video: a recorder's empty sector or two.
 const MAX_LEADING_ZEROS: u64 = 1024 * 1024;
 
-/// As much of a file is read to count its frames where nobody says how many; of a longer one the rest is estimated.
-/// A second's work.
+/// As much of a file is read to count its frames where nobody says how many; of a longer one the rest is
+/// estimated. A second's work.
 pub(super) const MAX_COUNTED_BYTES: u64 = 256 * 1024 * 1024;
 
 /// Frames per second as the container declares; 0: it does not.
@@ -43,7 +43,11 @@ impl Medium {
         if !metadata.is_file() {
             return Err(Error::new(Kind::SourceConnection, "not a regular file"));
         }
-        let since_epoch = metadata.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok()).unwrap_or_default();
+        let since_epoch = metadata
+            .modified()
+            .ok()
+            .and_then(|time| time.duration_since(UNIX_EPOCH).ok())
+            .unwrap_or_default();
         let modified = Wall::from_micros(i64::try_from(since_epoch.as_micros()).unwrap_or(i64::MAX));
         Ok(Medium { file, before: 0, bytes: metadata.len(), modified })
     }
@@ -98,8 +102,10 @@ impl Medium {
         let mut filled = 0;
         while let Some(rest) = out.get_mut(filled..).filter(|rest| !rest.is_empty()) {
             // Past the largest offset a file can have there is nothing.
-            let Some(place) =
-                u64::try_from(filled).ok().and_then(|filled| at.checked_add(filled)).filter(|&place| place < self.bytes)
+            let Some(place) = u64::try_from(filled)
+                .ok()
+                .and_then(|filled| at.checked_add(filled))
+                .filter(|&place| place < self.bytes)
             else {
                 break;
             };
@@ -124,7 +130,8 @@ impl Medium {
         Ok(self.read_at(at, out)? == length)
     }
 
-    /// The same for a packet. One that the file ends in, or that is larger than any picture, is the end of the stream.
+    /// The same for a packet. One that the file ends in, or that is larger than any picture, is the end of
+    /// the stream.
     pub(super) fn read_packet(&self, at: u64, length: u64, out: &mut Vec<u8>) -> Result<bool> {
         let whole = length <= MAX_PACKET_BYTES && self.read(at, length, out)?;
         if !whole {
@@ -133,19 +140,21 @@ impl Medium {
         Ok(whole)
     }
 
-    /// The same, but of a packet that the file ends in, what is there: for containers in which ffmpeg shows it, too.
+    /// The same, but of a packet that the file ends in, what is there: for containers in which ffmpeg shows
+    /// it, too.
     pub(super) fn read_packet_or_part(&self, at: u64, length: u64, out: &mut Vec<u8>) -> Result<bool> {
         let there = length.min(self.bytes.saturating_sub(at));
         Ok(there > 0 && length <= MAX_PACKET_BYTES && self.read_packet(at, there, out)?)
     }
 
-    /// What a file says about itself. `frames` is what its container tells, or what was counted or estimated. A file is a
-    /// file whatever it says: it ends, and none of its frames is left out.
+    /// What a file says about itself. `frames` is what its container tells, or what was counted or estimated.
+    /// A file is a file whatever it says: it ends, and none of its frames is left out.
     pub(super) fn properties(&self, width: u32, height: u32, frames: u64, rate: Rate) -> SourceProperties {
         let Rate(fps) = rate;
         let total_frames = i64::try_from(frames).unwrap_or(i64::MAX);
         let duration_micros = if fps > 0.0 { (total_frames as f64 / fps * 1e6) as i64 } else { 0 };
-        let timestamp_created = Some(Wall::from_micros(self.modified.micros().saturating_sub(duration_micros)));
+        let timestamp_created =
+            Some(Wall::from_micros(self.modified.micros().saturating_sub(duration_micros)));
         SourceProperties { width, height, total_frames, is_file: true, fps, timestamp_created }
     }
 }
@@ -165,10 +174,12 @@ impl Window {
         Window { medium, step, buffer: Vec::new(), start: 0 }
     }
 
-    /// `count` bytes from byte `at` on; fewer at the end of the file. For headers: what is large is read past the window.
+    /// `count` bytes from byte `at` on; fewer at the end of the file. For headers: what is large is read past
+    /// the window.
     pub(super) fn bytes(&mut self, at: u64, count: usize) -> Result<&[u8]> {
         let inside = at.checked_sub(self.start).and_then(|offset| usize::try_from(offset).ok());
-        let mut offset = inside.filter(|offset| offset.checked_add(count).is_some_and(|end| end <= self.buffer.len()));
+        let mut offset =
+            inside.filter(|offset| offset.checked_add(count).is_some_and(|end| end <= self.buffer.len()));
         if offset.is_none() {
             self.buffer.resize(count.max(self.step), 0);
             let got = self.medium.read_at(at, &mut self.buffer)?;

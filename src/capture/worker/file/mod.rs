@@ -24,14 +24,15 @@ use ts::TransportStream;
 
 /// Opens a video file; what it is, its first bytes say, and never its name.
 ///
-/// Errors: `SourceConnection` when it cannot be read or is damaged, `SourceUnsupported` when it is no video, or its codec or the way
-/// in which it is packed is one that we lack.
+/// Errors: `SourceConnection` when it cannot be read or is damaged, `SourceUnsupported` when it is no video,
+/// or its codec or the way in which it is packed is one that we lack.
 pub fn open(path: &Path) -> Result<Box<dyn Source>> {
     let source = open_container(path)?;
     match source.properties() {
-        SourceProperties { width: 0, .. } | SourceProperties { height: 0, .. } => {
-            Err(Error::new(Kind::SourceLost, "the file holds no pictures: it was cut short before the first one"))
-        }
+        SourceProperties { width: 0, .. } | SourceProperties { height: 0, .. } => Err(Error::new(
+            Kind::SourceLost,
+            "the file holds no pictures: it was cut short before the first one",
+        )),
         SourceProperties { width, height, .. } => check_size(width, height).map(|()| source),
     }
 }
@@ -75,8 +76,8 @@ fn open_container(path: &Path) -> Result<Box<dyn Source>> {
     }
 }
 
-/// As much of a file that begins as no other does is looked through for an elementary stream that was cut off anywhere: within
-/// this there is a group of pictures, but for the slowest of recorders.
+/// As much of a file that begins as no other does is looked through for an elementary stream that was cut off
+/// anywhere: within this there is a group of pictures, but for the slowest of recorders.
 const MAX_BEFORE_STREAM_BYTES: usize = 4 * 1024 * 1024;
 
 /// Zero bytes that what begins a file may begin with itself: an MP4 box's length, a start code.
@@ -114,8 +115,10 @@ impl Container {
             return Some(Container::Jpegs);
         }
         // QuickTime files need not begin with `ftyp`.
-        if let Some(b"ftyp" | b"moov" | b"mdat" | b"free" | b"skip" | b"wide" | b"pnot" | b"styp" | b"sidx" | b"moof" | b"uuid") =
-            head.get(4..8)
+        if let Some(
+            b"ftyp" | b"moov" | b"mdat" | b"free" | b"skip" | b"wide" | b"pnot" | b"styp" | b"sidx" | b"moof"
+            | b"uuid",
+        ) = head.get(4..8)
         {
             return Some(Container::Mp4);
         }
@@ -145,8 +148,16 @@ struct StreamFacts {
 /// From the first sequence parameter set in an Annex B stream.
 fn stream_facts(codec: Codec, stream: &[u8]) -> Option<StreamFacts> {
     match codec {
-        Codec::H264 => H264Parameters::find(stream).map(|sps| StreamFacts { width: sps.width, height: sps.height, fps: sps.fps }),
-        Codec::H265 => H265Parameters::find(stream).map(|sps| StreamFacts { width: sps.width, height: sps.height, fps: sps.fps }),
+        Codec::H264 => H264Parameters::find(stream).map(|sps| StreamFacts {
+            width: sps.width,
+            height: sps.height,
+            fps: sps.fps,
+        }),
+        Codec::H265 => H265Parameters::find(stream).map(|sps| StreamFacts {
+            width: sps.width,
+            height: sps.height,
+            fps: sps.fps,
+        }),
         Codec::Jpeg => None,
     }
 }

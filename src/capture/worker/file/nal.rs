@@ -16,8 +16,8 @@ pub(super) struct NalFormat {
 const USUAL_LENGTH_BYTES: usize = 4;
 
 impl NalFormat {
-    /// From a decoder configuration: a record of ISO/IEC 14496-15, or parameter sets in Annex B, or nothing. What a
-    /// container leaves out here, the samples themselves bring.
+    /// From a decoder configuration: a record of ISO/IEC 14496-15, or parameter sets in Annex B, or nothing.
+    /// What a container leaves out here, the samples themselves bring.
     pub(super) fn new(codec: Codec, configuration: &[u8]) -> NalFormat {
         if annexb::start_code(configuration).is_some_and(|(start, _)| start <= 1) {
             return NalFormat { length_bytes: None, parameter_sets: configuration.to_vec() };
@@ -29,7 +29,8 @@ impl NalFormat {
         }
     }
 
-    /// For a container whose samples are in Annex B unless a record says otherwise: AVI, and what follows its rules.
+    /// For a container whose samples are in Annex B unless a record says otherwise: AVI, and what follows its
+    /// rules.
     pub(super) fn annex_b_unless_recorded(codec: Codec, configuration: &[u8]) -> NalFormat {
         // Such a record begins with its version, 1; parameter sets in Annex B begin with 0.
         match configuration.first() {
@@ -70,8 +71,8 @@ impl NalFormat {
         NalFormat { length_bytes: Some(length_bytes), parameter_sets }
     }
 
-    /// `sample` in Annex B, behind the parameter sets if decoding may begin with it, or `leads` (the first of all, and of
-    /// each description, wherever decoding then begins).
+    /// `sample` in Annex B, behind the parameter sets if decoding may begin with it, or `leads` (the first of
+    /// all, and of each description, wherever decoding then begins).
     pub(super) fn unpack(&self, codec: Codec, sample: &[u8], leads: bool, out: &mut Vec<u8>) {
         out.clear();
         self.append_annex_b(sample, out);
@@ -169,7 +170,10 @@ mod tests {
         let lengths = NalFormat::new(Codec::H264, &AVCC);
         assert_eq!(unpack(&lengths, &[0, 0, 0, 1, 0x41, 7, 8], false), [0, 0, 0, 1, 0x41, 7, 8]);
         // A unit of one byte is a unit of one byte where everything else fits.
-        assert_eq!(unpack(&lengths, &[0, 0, 0, 1, 9, 0, 0, 0, 1, 0x41], false), [0, 0, 0, 1, 9, 0, 0, 0, 1, 0x41]);
+        assert_eq!(
+            unpack(&lengths, &[0, 0, 0, 1, 9, 0, 0, 0, 1, 0x41], false),
+            [0, 0, 0, 1, 9, 0, 0, 0, 1, 0x41]
+        );
         let codes = NalFormat::annex_b_unless_recorded(Codec::H264, &[]);
         assert_eq!(unpack(&codes, &[0, 0, 0, 2, 0x41, 7], false), [0, 0, 0, 1, 0x41, 7]);
         assert_eq!(unpack(&codes, &[0, 0, 1, 0x41, 7], false), [0, 0, 1, 0x41, 7]);

@@ -1,5 +1,5 @@
-//! For tests: files that were cut off, never closed, or begin with what does not belong to them. What is there is shown, as
-//! ffmpeg shows it.
+//! For tests: files that were cut off, never closed, or begin with what does not belong to them. What is
+//! there is shown, as ffmpeg shows it.
 
 use crate::capture::worker::clips::{assert_exact, asset, decode_all};
 use crate::capture::worker::file;
@@ -92,7 +92,8 @@ fn files_that_are_cut_short_give_what_is_there() {
 fn matroska_whose_sizes_nobody_knew() {
     let whole = frames(&clip("h264.mkv")).0;
     let mut bytes = clip("h264.mkv");
-    // Segment and clusters: ids of four bytes, then the size, with all bits set as a writer to a pipe leaves it.
+    // Segment and clusters: ids of four bytes, then the size, with all bits set as a writer to a pipe leaves
+    // it.
     for id in [&[0x18, 0x53, 0x80, 0x67], &[0x1f, 0x43, 0xb6, 0x75]] {
         let at = place(&bytes, id) + 4;
         let width = bytes[at].leading_zeros() as usize + 1;
@@ -157,7 +158,8 @@ fn transport_streams_as_recorders_leave_them() {
         packets.iter().enumerate().flat_map(|(index, packet)| each(index, packet)).collect::<Vec<u8>>()
     };
     let pid = |packet: &[u8]| u16::from_be_bytes([packet[1] & 0x1f, packet[2]]);
-    // With error correction behind each packet; each sent twice; without any table; from the middle of a packet on.
+    // With error correction behind each packet; each sent twice; without any table; from the middle of a
+    // packet on.
     assert_eq!(frames(&with(&|_, packet| [packet, &[7; 16]].concat())).0, whole);
     assert_eq!(frames(&with(&|index, packet| packet.repeat(1 + usize::from(index % 3 == 0)))).0, whole);
     assert_eq!(frames(&with(&|_, packet| if pid(packet) < 0x100 { Vec::new() } else { packet.to_vec() })).0, whole);

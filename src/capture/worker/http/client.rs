@@ -70,10 +70,11 @@ impl Client {
     pub(super) fn new(url: &str, user_agent: &str, trust: &Trust) -> Result<Client> {
         let (plain, zone) = without_zone(url);
         let zone = zone.map(str::to_owned);
-        let mut url = Url::parse(&plain).map_err(|cause| Error::new(Kind::SourceConnection, "not a URL").because(cause))?;
+        let mut url = Url::parse(&plain)
+            .map_err(|cause| Error::new(Kind::SourceConnection, "not a URL").because(cause))?;
         let decode = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
-        let credentials =
-            (!url.username().is_empty()).then(|| (decode(url.username()), decode(url.password().unwrap_or_default())));
+        let credentials = (!url.username().is_empty())
+            .then(|| (decode(url.username()), decode(url.password().unwrap_or_default())));
         // Both only fail on URLs without a host, which HTTP URLs have.
         let _ = url.set_username("");
         let _ = url.set_password(None);
@@ -92,8 +93,10 @@ impl Client {
     pub(super) async fn get(&mut self) -> Result<Body> {
         let (mut target, mut redirects, mut challenges) = (self.url.clone(), 0, 0);
         loop {
-            // Another host has no right to the credentials, nor has this one in the clear what it got under TLS.
-            let is_own = target.host() == self.url.host() && (target.scheme() == "https" || self.url.scheme() == "http");
+            // Another host has no right to the credentials, nor has this one in the clear what it got under
+            // TLS.
+            let is_own = target.host() == self.url.host()
+                && (target.scheme() == "https" || self.url.scheme() == "http");
             let (head, mut body) = self.ask(&target, is_own).await?;
             let status = head.status().unwrap_or(0);
             match status {
@@ -109,7 +112,10 @@ impl Client {
                     let location = head.get("location").unwrap_or_default();
                     target = target.join(location).map_err(|_| failed("redirected to no valid URL"))?;
                     if !matches!(target.scheme(), "http" | "https") {
-                        return Err(failed(format!("redirected to {}://, which is not supported here", target.scheme())));
+                        return Err(failed(format!(
+                            "redirected to {}://, which is not supported here",
+                            target.scheme()
+                        )));
                     }
                     // What such a URL says of users is nobody's business.
                     let _ = target.set_username("");
@@ -117,14 +123,20 @@ impl Client {
                 }
                 401 => {
                     challenges += 1;
-                    let refused = |words| Error::new(Kind::SourceUnauthorised, format!("the server answers {words}"));
+                    let refused =
+                        |words| Error::new(Kind::SourceUnauthorised, format!("the server answers {words}"));
                     if !is_own || challenges > MAX_CHALLENGES {
                         return Err(refused(head.reason()));
                     }
                     let answer = self.authorisation.refused(&head);
                     answer.map_err(|why| refused(format!("{}: {}", head.reason(), why.words())))?;
                 }
-                403 => return Err(Error::new(Kind::SourceUnauthorised, format!("the server answers {}", head.reason()))),
+                403 => {
+                    return Err(Error::new(
+                        Kind::SourceUnauthorised,
+                        format!("the server answers {}", head.reason()),
+                    ));
+                }
                 _ => return Err(failed(format!("the server answers {}", head.reason()))),
             }
             self.pass_over(&mut body).await;
@@ -188,7 +200,9 @@ impl Client {
     async fn converse(mut link: Link, request: &str) -> Result<(Link, Head)> {
         link.send(request.as_bytes())?;
         loop {
-            if let Some((head, length)) = parse_head(link.received()).map_err(|_| failed("the server's answer has no end"))? {
+            if let Some((head, length)) =
+                parse_head(link.received()).map_err(|_| failed("the server's answer has no end"))?
+            {
                 link.consume(length);
                 match head.status() {
                     None => return Err(failed("the server sends something else than HTTP")),
@@ -289,8 +303,9 @@ fn no_chunk() -> Error {
 }
 
 fn framing(head: &Head) -> Body {
-    let has =
-        |name: &str, word: &str| head.all(name).any(|value| value.split(',').any(|part| part.trim().eq_ignore_ascii_case(word)));
+    let has = |name: &str, word: &str| {
+        head.all(name).any(|value| value.split(',').any(|part| part.trim().eq_ignore_ascii_case(word)))
+    };
     let content_type = head.get("content-type").unwrap_or_default().split(';').next().unwrap_or_default();
     let content_type = content_type.trim().to_ascii_lowercase();
     let (framing, whole) = if matches!(head.status(), Some(204 | 304)) {

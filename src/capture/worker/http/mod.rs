@@ -1,7 +1,8 @@
-//! Cameras behind HTTP: Motion JPEG as one answer without end, or a still JPEG that is asked for again and again.
+//! Cameras behind HTTP: Motion JPEG as one answer without end, or a still JPEG that is asked for again and
+//! again.
 //!
-//! What a server says about its answer is wrong too often (content types, boundaries, lengths): the bytes decide. A
-//! picture begins and ends where JPEG says so, and what stands between pictures is passed over.
+//! What a server says about its answer is wrong too often (content types, boundaries, lengths): the bytes
+//! decide. A picture begins and ends where JPEG says so, and what stands between pictures is passed over.
 
 mod client;
 mod pictures;
@@ -32,9 +33,11 @@ const STILL_PATIENCE: Duration = Duration::from_millis(500);
 /// How often a still picture is asked for where `fps` of the source properties does not say.
 const DEFAULT_POLL_FPS: f64 = 1.0;
 
-/// Opens `http://` and `https://` sources. User and password of the URL are used for Basic or Digest, whichever the server asks for.
+/// Opens `http://` and `https://` sources. User and password of the URL are used for Basic or Digest,
+/// whichever the server asks for.
 ///
-/// Errors: `SourceUnauthorised` for 401 and 403, `SourceUnsupported` for what is neither Motion JPEG nor a JPEG, else `SourceConnection`.
+/// Errors: `SourceUnauthorised` for 401 and 403, `SourceUnsupported` for what is neither Motion JPEG nor a
+/// JPEG, else `SourceConnection`.
 pub(super) fn open(url: &str, start: &Start, control: &Control) -> Result<Box<dyn Source>> {
     let client = Client::new(url, &start.settings.user_agent, &start.trust)?;
     open_with(client, &start.request.properties, start.settings.open_timeout, || control.stopped())
@@ -46,10 +49,14 @@ fn open_with(
     open_timeout: Duration,
     stopped: impl Fn() -> bool,
 ) -> Result<Box<dyn Source>> {
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_io().enable_time().thread_stack_size(ASKING_STACK_BYTES).build();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .enable_time()
+        .thread_stack_size(ASKING_STACK_BYTES)
+        .build();
     let runtime = runtime.map_err(system("starting the worker's event loop"))?;
-    let polled = properties.iter().rev().find(|property| property.name == "fps").map(|property| property.value);
+    let polled =
+        properties.iter().rev().find(|property| property.name == "fps").map(|property| property.value);
     let interval = 1.0 / polled.filter(|&fps| (0.001..=100.0).contains(&fps)).unwrap_or(DEFAULT_POLL_FPS);
     let camera = runtime.block_on(async {
         let mut opening = std::pin::pin!(Answer::first(client));
@@ -66,13 +73,23 @@ fn open_with(
         }
     });
     let (answer, first) = camera?;
-    let (width, height) = jpeg_size(&first).ok_or_else(|| unsupported("the server sends something else than JPEG"))?;
+    let (width, height) =
+        jpeg_size(&first).ok_or_else(|| unsupported("the server sends something else than JPEG"))?;
     let fps = if answer.is_still { 1.0 / interval } else { 0.0 };
-    let properties = SourceProperties { width, height, total_frames: -1, is_file: false, fps, timestamp_created: None };
+    let properties =
+        SourceProperties { width, height, total_frames: -1, is_file: false, fps, timestamp_created: None };
     let interval = Duration::from_secs_f64(interval);
     let due = Instant::now() + interval;
     let state = if answer.is_still { State::Waiting(answer) } else { State::Streaming(answer) };
-    Ok(Box::new(Camera { runtime, state: Some(state), interval, due, properties, current: first, fresh: true }))
+    Ok(Box::new(Camera {
+        runtime,
+        state: Some(state),
+        interval,
+        due,
+        properties,
+        current: first,
+        fresh: true,
+    }))
 }
 
 fn unsupported(words: impl Into<std::borrow::Cow<'static, str>>) -> Error {
@@ -97,7 +114,8 @@ impl Answer {
         let first = first.map_err(|error| answer.explained(error))?;
         let first = first.ok_or_else(|| answer.explained(unsupported("")))?;
         // Before anything else follows, a still picture has ended.
-        answer.is_still = !answer.body.is_multipart() && matches!(timeout(STILL_PATIENCE, answer.ended()).await, Ok(Ok(true)));
+        answer.is_still = !answer.body.is_multipart()
+            && matches!(timeout(STILL_PATIENCE, answer.ended()).await, Ok(Ok(true)));
         Ok((answer, first))
     }
 
@@ -138,12 +156,13 @@ impl Answer {
         let kind = self.body.content_type();
         match kind {
             _ if error.kind() != Kind::SourceUnsupported => error,
-            _ if self.body.is_multipart() => {
-                Error::new(Kind::SourceConnection, "the server sends something else than pictures one after the other")
-            }
-            kind if kind.starts_with("video/") || kind == "application/octet-stream" => {
-                unsupported("video files over HTTP are not supported: copy the file here, or use RTSP or Motion JPEG")
-            }
+            _ if self.body.is_multipart() => Error::new(
+                Kind::SourceConnection,
+                "the server sends something else than pictures one after the other",
+            ),
+            kind if kind.starts_with("video/") || kind == "application/octet-stream" => unsupported(
+                "video files over HTTP are not supported: copy the file here, or use RTSP or Motion JPEG",
+            ),
             "" => unsupported("the server sends something else than Motion JPEG or a JPEG"),
             kind if kind.starts_with("image/jp") => unsupported("the server sends something else than JPEG"),
             kind => unsupported(format!("the server sends {kind:.64}, not Motion JPEG or a JPEG")),
@@ -213,14 +232,17 @@ impl Camera {
                     false => (State::Waiting(answer), None),
                 }
             }
-            State::Asking(mut asking) => match self.runtime.block_on(async { timeout(IDLE, asking.as_mut()).await }) {
-                Err(_) => (State::Asking(asking), None),
-                Ok(answered) => {
-                    let (answer, picture) = answered?;
-                    let picture = picture.ok_or_else(|| Error::new(Kind::SourceLost, "the picture was cut short"))?;
-                    (State::Waiting(answer), Some(picture))
+            State::Asking(mut asking) => {
+                match self.runtime.block_on(async { timeout(IDLE, asking.as_mut()).await }) {
+                    Err(_) => (State::Asking(asking), None),
+                    Ok(answered) => {
+                        let (answer, picture) = answered?;
+                        let picture = picture
+                            .ok_or_else(|| Error::new(Kind::SourceLost, "the picture was cut short"))?;
+                        (State::Waiting(answer), Some(picture))
+                    }
                 }
-            },
+            }
         };
         self.state = Some(state);
         Ok(picture)

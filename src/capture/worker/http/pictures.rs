@@ -1,7 +1,7 @@
 //! JPEG pictures out of a stream of bytes, by their own markers (ITU-T T.81 Annex B).
 //!
-//! What stands between pictures (boundaries and headers of parts, sounds, line ends, nothing) is not looked at. A picture
-//! that is cut short ends where the next one begins.
+//! What stands between pictures (boundaries and headers of parts, sounds, line ends, nothing) is not looked
+//! at. A picture that is cut short ends where the next one begins.
 
 use crate::error::{Error, Kind, Result};
 
@@ -69,7 +69,10 @@ impl Pictures {
                 State::Searching => match self.search() {
                     true => continue,
                     false if self.between > MAX_BETWEEN_BYTES => {
-                        return Err(Error::new(Kind::SourceUnsupported, "the server sends something else than pictures"));
+                        return Err(Error::new(
+                            Kind::SourceUnsupported,
+                            "the server sends something else than pictures",
+                        ));
                     }
                     false => return Ok(None),
                 },
@@ -78,7 +81,10 @@ impl Pictures {
             };
             match step {
                 Step::More if self.bytes.len() > MAX_PICTURE_BYTES => {
-                    return Err(Error::new(Kind::SourceLost, "the server sends a picture of more than 16 MiB"));
+                    return Err(Error::new(
+                        Kind::SourceLost,
+                        "the server sends a picture of more than 16 MiB",
+                    ));
                 }
                 Step::More => return Ok(None),
                 Step::Next(state) => self.state = state,
@@ -132,18 +138,20 @@ impl Pictures {
             [0xff, 0xff, ..] => Step::Next(State::Marker(at + 1)),
             [0xff, END_OF_IMAGE, ..] => Step::None,
             [0xff, 0x01 | 0xd0..=0xd7, ..] => Step::Next(State::Marker(at + 2)),
-            [0xff, 0xc0..=0xfe, rest @ ..] if !matches!(self.bytes.get(at + 1), Some(&START_OF_IMAGE)) => match rest {
-                [] | [_] => Step::More,
-                [l1, l2, ..] => {
-                    let length = usize::from(u16::from_be_bytes([*l1, *l2]));
-                    let after = at + 2 + length;
-                    match self.bytes.get(at + 1) {
-                        _ if length < 2 => Step::None,
-                        Some(&START_OF_SCAN) => Step::Next(State::Scan(after)),
-                        _ => Step::Next(State::Marker(after)),
+            [0xff, 0xc0..=0xfe, rest @ ..] if !matches!(self.bytes.get(at + 1), Some(&START_OF_IMAGE)) => {
+                match rest {
+                    [] | [_] => Step::More,
+                    [l1, l2, ..] => {
+                        let length = usize::from(u16::from_be_bytes([*l1, *l2]));
+                        let after = at + 2 + length;
+                        match self.bytes.get(at + 1) {
+                            _ if length < 2 => Step::None,
+                            Some(&START_OF_SCAN) => Step::Next(State::Scan(after)),
+                            _ => Step::Next(State::Marker(after)),
+                        }
                     }
                 }
-            },
+            }
             _ => Step::None,
         }
     }
@@ -151,8 +159,14 @@ impl Pictures {
     fn scan(&self, from: usize) -> Step {
         let mut at = from;
         loop {
-            let Some(found) = self.bytes.get(at..).and_then(|rest| rest.iter().position(|byte| *byte == 0xff)) else {
-                return if self.bytes.len() > from { Step::Next(State::Scan(self.bytes.len())) } else { Step::More };
+            let Some(found) =
+                self.bytes.get(at..).and_then(|rest| rest.iter().position(|byte| *byte == 0xff))
+            else {
+                return if self.bytes.len() > from {
+                    Step::Next(State::Scan(self.bytes.len()))
+                } else {
+                    Step::More
+                };
             };
             at += found;
             match self.bytes.get(at + 1..) {
@@ -161,9 +175,13 @@ impl Pictures {
                 Some([END_OF_IMAGE, ..]) => return Step::Picture(at + 2, false),
                 // The next picture has begun; this one was cut short.
                 Some([START_OF_IMAGE, 0xff, ..]) => return Step::Picture(at, true),
-                Some([START_OF_IMAGE]) => return if at > from { Step::Next(State::Scan(at)) } else { Step::More },
+                Some([START_OF_IMAGE]) => {
+                    return if at > from { Step::Next(State::Scan(at)) } else { Step::More };
+                }
                 // Tables before the next scan of a progressive picture, and the scan itself.
-                Some([0xc4 | START_OF_SCAN | 0xdb | 0xdc | 0xdd | 0xfe, ..]) => return Step::Next(State::Marker(at)),
+                Some([0xc4 | START_OF_SCAN | 0xdb | 0xdc | 0xdd | 0xfe, ..]) => {
+                    return Step::Next(State::Marker(at));
+                }
                 // Data, a restart, or what no rule allows here: the decoder may make of it what it can.
                 Some(_) => at += 1,
             }
@@ -212,7 +230,11 @@ mod tests {
             for piece in [1, 7, stream.len()] {
                 let (seen, ended) = all(&stream, piece);
                 assert!(ended.is_ok());
-                assert!(seen == [&jpeg[..], &jpeg], "{} pictures, pieces of {piece}, {between:?}", seen.len());
+                assert!(
+                    seen == [&jpeg[..], &jpeg],
+                    "{} pictures, pieces of {piece}, {between:?}",
+                    seen.len()
+                );
             }
         }
     }
@@ -236,9 +258,11 @@ mod tests {
         let jpeg = jpeg();
         let endless = [&jpeg[..jpeg.len() - 2], &vec![0; MAX_PICTURE_BYTES]].concat();
         assert!(all(&endless, 1 << 20).1.unwrap_err().message().contains("16 MiB"));
-        let headers =
-            [&[0xff, 0xd8][..], &[0xff, 0xe0, 0xff, 0xfe].iter().chain(&[0; 65532]).copied().collect::<Vec<_>>().repeat(300)]
-                .concat();
+        let headers = [
+            &[0xff, 0xd8][..],
+            &[0xff, 0xe0, 0xff, 0xfe].iter().chain(&[0; 65532]).copied().collect::<Vec<_>>().repeat(300),
+        ]
+        .concat();
         assert!(all(&headers, 1 << 20).1.unwrap_err().message().contains("16 MiB"));
     }
 

@@ -30,7 +30,11 @@ fn jpeg() -> Vec<u8> {
 }
 
 fn respond(stream: &mut TcpStream, status: &str, headers: &str, body: &[u8]) {
-    let _ = write!(stream, "HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: {}\r\n{headers}\r\n", body.len());
+    let _ = write!(
+        stream,
+        "HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: {}\r\n{headers}\r\n",
+        body.len()
+    );
     let _ = stream.write_all(body);
 }
 
@@ -61,15 +65,25 @@ fn failure(url: &str) -> (Kind, String) {
 #[test]
 fn motion_jpeg_until_the_server_ends_it() {
     let server = serve(|_, stream| {
-        let _ = write!(stream, "HTTP/1.1 200 OK\r\nContent-Type: multipart/x-mixed-replace; boundary=--pic\r\n\r\n");
+        let _ = write!(
+            stream,
+            "HTTP/1.1 200 OK\r\nContent-Type: multipart/x-mixed-replace; boundary=--pic\r\n\r\n"
+        );
         for _ in 0..3 {
-            let _ = write!(stream, "--pic\r\nContent-Type: image/jpeg\r\nContent-Length: {}\r\n\r\n", jpeg().len());
+            let _ = write!(
+                stream,
+                "--pic\r\nContent-Type: image/jpeg\r\nContent-Length: {}\r\n\r\n",
+                jpeg().len()
+            );
             let _ = stream.write_all(&jpeg());
             let _ = write!(stream, "\r\n");
         }
     });
     let mut source = open(&format!("http://{server}/video"), &[]).unwrap();
-    assert_eq!((source.properties().width, source.properties().height, source.properties().is_file), (64, 48, false));
+    assert_eq!(
+        (source.properties().width, source.properties().height, source.properties().is_file),
+        (64, 48, false)
+    );
     assert_eq!(frames(source.as_mut(), 3).unwrap(), 3);
     let lost = loop {
         match source.grab() {
@@ -171,7 +185,8 @@ fn chunks_and_connections_that_are_kept() {
         let _ = write!(stream, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
         for _ in 0..3 {
             for chunk in jpeg().chunks(100) {
-                let _ = stream.write_all(&[format!("{:x};x=y\r\n", chunk.len()).as_bytes(), chunk, b"\r\n"].concat());
+                let _ = stream
+                    .write_all(&[format!("{:x};x=y\r\n", chunk.len()).as_bytes(), chunk, b"\r\n"].concat());
             }
         }
         let _ = write!(stream, "0\r\n\r\n");

@@ -1,4 +1,5 @@
-//! User and password as servers ask for them: Digest (RFC 7616, RFC 2617, RFC 2069) and Basic, of RTSP and HTTP alike.
+//! User and password as servers ask for them: Digest (RFC 7616, RFC 2617, RFC 2069) and Basic, of RTSP and
+//! HTTP alike.
 
 use super::Head;
 use md5::Md5;
@@ -11,8 +12,8 @@ const MAX_STALE: u32 = 2;
 /// Challenges that are looked at. Servers offer up to three.
 const MAX_CHALLENGES: usize = 8;
 
-/// Challenges of one server that are answered: one more than the best, since some offer what they cannot do. Each is a
-/// failed login where the password is wrong.
+/// Challenges of one server that are answered: one more than the best, since some offer what they cannot do.
+/// Each is a failed login where the password is wrong.
 const MAX_ANSWERED: usize = 2;
 
 /// What one party knows of another's wish for credentials.
@@ -24,7 +25,7 @@ pub(in crate::capture::worker) struct Authorisation {
     refused: Vec<Scheme>,
     /// Since the last answer that was good.
     stale: u32,
-    /// The present challenge has opened the door before.
+    /// The present challenge has been accepted before.
     proven: bool,
 }
 
@@ -55,8 +56,14 @@ impl Authorisation {
         Authorisation { credentials, ..Authorisation::default() }
     }
 
-    /// The value of `Authorization` for a request, once somebody has asked for it. `uri` as it stands in the request line.
-    pub(in crate::capture::worker) fn answer(&mut self, method: &str, uri: &str, body: &[u8]) -> Option<String> {
+    /// The value of `Authorization` for a request, once somebody has asked for it. `uri` as it stands in the
+    /// request line.
+    pub(in crate::capture::worker) fn answer(
+        &mut self,
+        method: &str,
+        uri: &str,
+        body: &[u8],
+    ) -> Option<String> {
         let (user, password) = self.credentials.as_ref()?;
         let cnonce = uuid::Uuid::new_v4().simple().to_string();
         Some(self.present.as_mut()?.answer(user, password, method, uri, body, &cnonce))
@@ -68,7 +75,8 @@ impl Authorisation {
         self.proven = self.present.is_some();
     }
 
-    /// A request was answered with 401 and this head. `Ok`: send it again, with a new [`Authorisation::answer`].
+    /// A request was answered with 401 and this head. `Ok`: send it again, with a new
+    /// [`Authorisation::answer`].
     pub(in crate::capture::worker) fn refused(&mut self, head: &Head) -> Result<(), Refused> {
         if self.credentials.is_none() {
             return Err(Refused::NoCredentials);
@@ -109,7 +117,8 @@ impl Authorisation {
     }
 }
 
-/// How credentials can be shown, worst first. The session variants count as another scheme: servers get them wrong.
+/// How credentials can be shown, worst first. The session variants count as another scheme: servers get them
+/// wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Scheme {
     Basic,
@@ -169,7 +178,9 @@ enum Protection {
 
 impl Challenge {
     fn of(scheme: &str, parameters: &[(String, String)]) -> Option<Challenge> {
-        let get = |name: &str| parameters.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.clone());
+        let get = |name: &str| {
+            parameters.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.clone())
+        };
         let mut challenge = Challenge {
             scheme: Scheme::Basic,
             realm: get("realm").unwrap_or_default(),
@@ -200,7 +211,9 @@ impl Challenge {
         };
         challenge.scheme = Scheme::Digest(hash, session);
         if let Some(offered) = get("qop") {
-            let has = |wanted: &str| offered.split([',', ' ']).any(|offer| offer.trim().eq_ignore_ascii_case(wanted));
+            let has = |wanted: &str| {
+                offered.split([',', ' ']).any(|offer| offer.trim().eq_ignore_ascii_case(wanted))
+            };
             challenge.protection = match (has("auth"), has("auth-int")) {
                 (false, true) => Protection::RequestAndBody,
                 (true, _) => Protection::Request,
@@ -211,7 +224,15 @@ impl Challenge {
         Some(challenge)
     }
 
-    fn answer(&mut self, user: &str, password: &str, method: &str, uri: &str, body: &[u8], cnonce: &str) -> String {
+    fn answer(
+        &mut self,
+        user: &str,
+        password: &str,
+        method: &str,
+        uri: &str,
+        body: &[u8],
+        cnonce: &str,
+    ) -> String {
         let Scheme::Digest(hash, session) = self.scheme else {
             return format!("Basic {}", base64(format!("{user}:{password}").as_bytes()));
         };
@@ -232,9 +253,11 @@ impl Challenge {
         };
         let response = match quality {
             None => hash.hex(format!("{secret}:{nonce}:{request}").as_bytes()),
-            Some(quality) => hash.hex(format!("{secret}:{nonce}:{:08x}:{cnonce}:{quality}:{request}", self.count).as_bytes()),
+            Some(quality) => hash
+                .hex(format!("{secret}:{nonce}:{:08x}:{cnonce}:{quality}:{request}", self.count).as_bytes()),
         };
-        let name = if self.hashes_user { hash.hex(format!("{user}:{realm}").as_bytes()) } else { escape(user) };
+        let name =
+            if self.hashes_user { hash.hex(format!("{user}:{realm}").as_bytes()) } else { escape(user) };
         let mut out = format!(
             "Digest username=\"{name}\", realm=\"{}\", nonce=\"{}\", uri=\"{uri}\", response=\"{response}\"",
             escape(realm),
@@ -275,7 +298,8 @@ fn offers(head: &Head) -> Vec<Challenge> {
 
 type Parameters = Vec<(String, String)>;
 
-/// `Digest a=b, c="d", Basic realm="x"` → schemes with their parameters. What is not understood is passed over.
+/// `Digest a=b, c="d", Basic realm="x"` → schemes with their parameters. What is not understood is passed
+/// over.
 fn challenges(mut text: &str) -> Vec<(String, Parameters)> {
     let mut found: Vec<(String, Parameters)> = Vec::new();
     loop {
@@ -337,7 +361,8 @@ fn base64(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut out = String::with_capacity(bytes.len().div_ceil(3) * 4);
     for chunk in bytes.chunks(3) {
-        let word = chunk.iter().fold(0_u32, |word, byte| word << 8 | u32::from(*byte)) << (8 * (3 - chunk.len()));
+        let word =
+            chunk.iter().fold(0_u32, |word, byte| word << 8 | u32::from(*byte)) << (8 * (3 - chunk.len()));
         for place in 0..4 {
             let digit = DIGITS.get((word >> (18 - 6 * place) & 63) as usize).copied().unwrap_or(b'=');
             out.push(if place <= chunk.len() { char::from(digit) } else { '=' });
@@ -426,7 +451,10 @@ mod tests {
             found("Digest nonce=\"1\", algorithm=\"SHA-256\", stale=\"FALSE\"")[0].scheme,
             Scheme::Digest(Hash::Sha256, false)
         );
-        assert_eq!(found("Digest nonce=\"1\", algorithm=MD5-sess")[0].scheme, Scheme::Digest(Hash::Md5, true));
+        assert_eq!(
+            found("Digest nonce=\"1\", algorithm=MD5-sess")[0].scheme,
+            Scheme::Digest(Hash::Md5, true)
+        );
         assert_eq!(found("Digest nonce=\"1\", qop=\"auth-int\"")[0].protection, Protection::RequestAndBody);
         assert_eq!(found("Digest nonce=\"1\", qop=\"auth-int,auth\"")[0].protection, Protection::Request);
         assert!(found("Negotiate").is_empty() && found("Digest nonce=\"1\", algorithm=X").is_empty());
@@ -439,13 +467,17 @@ mod tests {
 
     #[test]
     fn session_keys_and_body_hashes() {
-        let answer =
-            |challenge: &str, body: &[u8]| offers(&head(&[challenge])).remove(0).answer("u", "p", "GET", "/x", body, "c");
+        let answer = |challenge: &str, body: &[u8]| {
+            offers(&head(&[challenge])).remove(0).answer("u", "p", "GET", "/x", body, "c")
+        };
         let md5 = |text: &str| Hash::Md5.hex(text.as_bytes());
         let key = md5(&format!("{}:n:c", md5("u:r:p")));
         let expected = md5(&format!("{key}:n:{}", md5("GET:/x")));
         let got = answer("Digest realm=\"r\", nonce=\"n\", algorithm=MD5-sess", b"");
-        assert!(got.contains(&expected) && got.contains("cnonce=\"c\"") && got.contains("algorithm=MD5-sess"), "{got}");
+        assert!(
+            got.contains(&expected) && got.contains("cnonce=\"c\"") && got.contains("algorithm=MD5-sess"),
+            "{got}"
+        );
         let request = md5(&format!("GET:/x:{}", md5("body")));
         let expected = md5(&format!("{}:n:00000001:c:auth-int:{request}", md5("u:r:p")));
         let got = answer("Digest realm=\"r\", nonce=\"n\", qop=\"auth-int\"", b"body");

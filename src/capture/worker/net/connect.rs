@@ -6,7 +6,8 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-/// One address of several is given so long before the next is tried: a name may have an IPv6 address that leads nowhere.
+/// One address of several is given so long before the next is tried: a name may have an IPv6 address that
+/// leads nowhere.
 const ADDRESS_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Most addresses of one name that are tried.
@@ -15,7 +16,8 @@ const MAX_ADDRESSES: usize = 8;
 /// The thread that asks the service calls nothing deep; a worker's smallest memory is 16 MiB.
 pub(in crate::capture::worker) const ASKING_STACK_BYTES: usize = 128 << 10;
 
-/// Connects to a host by name or address (IPv6 with or without its brackets). Whoever calls bounds the whole time.
+/// Connects to a host by name or address (IPv6 with or without its brackets). Whoever calls bounds the whole
+/// time.
 ///
 /// Errors: `SourceConnection`.
 pub(in crate::capture::worker) async fn connect(host: &str, port: u16) -> Result<TcpStream> {
@@ -36,9 +38,9 @@ pub(in crate::capture::worker) async fn connect(host: &str, port: u16) -> Result
         };
         let result = match place + 1 == addresses.len() {
             true => attempt.await,
-            false => {
-                timeout(ADDRESS_TIMEOUT, attempt).await.unwrap_or_else(|_| Err(unreachable(std::io::ErrorKind::TimedOut.into())))
-            }
+            false => timeout(ADDRESS_TIMEOUT, attempt)
+                .await
+                .unwrap_or_else(|_| Err(unreachable(std::io::ErrorKind::TimedOut.into()))),
         };
         match result {
             Ok(stream) => return Ok(stream),

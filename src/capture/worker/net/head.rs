@@ -1,4 +1,5 @@
-//! Heads of messages as cameras write them: RTSP and HTTP, with whatever line ends, spaces and lines that are no fields.
+//! Heads of messages as cameras write them: RTSP and HTTP, with whatever line ends, spaces and lines that are
+//! no fields.
 
 /// Longest head, bytes. Honest ones stay below 2 KiB, with long digest challenges below 4.
 pub(in crate::capture::worker) const MAX_HEAD_BYTES: usize = 16 * 1024;
@@ -22,20 +23,26 @@ pub(in crate::capture::worker) struct TooLong;
 impl Head {
     /// The value of the first field of that name, in whatever case.
     pub(in crate::capture::worker) fn get(&self, name: &str) -> Option<&str> {
-        self.fields.iter().find(|(field, _)| field.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+        self.fields
+            .iter()
+            .find(|(field, _)| field.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value.as_str())
     }
 
     /// The values of all fields of that name.
     pub(in crate::capture::worker) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
-        self.fields.iter().filter(move |(field, _)| field.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+        self.fields
+            .iter()
+            .filter(move |(field, _)| field.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value.as_str())
     }
 
     /// The code of a response; `None`: this is no response.
     pub(in crate::capture::worker) fn status(&self) -> Option<u16> {
         let (protocol, rest) = self.line.split_once(' ')?;
-        let known = ["RTSP/", "HTTP/", "ICY"]
-            .iter()
-            .any(|begin| protocol.get(..begin.len()).is_some_and(|protocol| protocol.eq_ignore_ascii_case(begin)));
+        let known = ["RTSP/", "HTTP/", "ICY"].iter().any(|begin| {
+            protocol.get(..begin.len()).is_some_and(|protocol| protocol.eq_ignore_ascii_case(begin))
+        });
         let code = rest.split_ascii_whitespace().next()?;
         (known && code.len() == 3).then(|| code.parse().ok())?
     }
@@ -58,7 +65,8 @@ pub(in crate::capture::worker) fn parse(bytes: &[u8]) -> Result<Option<(Head, us
     let mut head = Head::default();
     let mut at = 0;
     let looked_at = bytes.get(..MAX_HEAD_BYTES).unwrap_or(bytes);
-    while let Some(length) = looked_at.get(at..).and_then(|rest| rest.iter().position(|byte| *byte == b'\n')) {
+    while let Some(length) = looked_at.get(at..).and_then(|rest| rest.iter().position(|byte| *byte == b'\n'))
+    {
         let line = looked_at.get(at..at + length).unwrap_or_default();
         at += length + 1;
         let text = String::from_utf8_lossy(line);
@@ -108,12 +116,18 @@ mod tests {
 
     #[test]
     fn lengths_with_a_unit_and_status_lines_of_all_kinds() {
-        let head = |line: &str, length: &str| Head { line: line.into(), fields: vec![("content-Length".into(), length.into())] };
+        let head = |line: &str, length: &str| Head {
+            line: line.into(),
+            fields: vec![("content-Length".into(), length.into())],
+        };
         assert_eq!(head("HTTP/1.1 200", "77 bytes").content_length(), Some(77));
         assert_eq!(head("HTTP/1.1 200", "-1").content_length(), None);
-        for (line, status) in
-            [("HTTP/1.1 200", Some(200)), ("ICY 200 OK", Some(200)), ("rtsp/1.0  401 x", Some(401)), ("OPTIONS * RTSP/1.0", None)]
-        {
+        for (line, status) in [
+            ("HTTP/1.1 200", Some(200)),
+            ("ICY 200 OK", Some(200)),
+            ("rtsp/1.0  401 x", Some(401)),
+            ("OPTIONS * RTSP/1.0", None),
+        ] {
             assert_eq!(head(line, "").status(), status, "{line}");
         }
     }

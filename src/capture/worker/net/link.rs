@@ -1,7 +1,7 @@
 //! A connection to a camera, plain or inside TLS, as bytes that came and bytes that shall go.
 //!
-//! Nothing here waits but [`Link::exchange`], which may be dropped at any time without losing a byte: sources wait for a
-//! tenth of a second at a time, to hear their parent in between.
+//! Nothing here waits but [`Link::exchange`], which may be dropped at any time without losing a byte: sources
+//! wait for a tenth of a second at a time, to hear their parent in between.
 
 use super::tls;
 use crate::error::{Error, Kind, Result};
@@ -28,8 +28,13 @@ pub(in crate::capture::worker) struct Link {
 }
 
 impl Link {
-    /// A connection to `host` as it is, or the beginning of TLS over it. The handshake is made as bytes are exchanged.
-    pub(in crate::capture::worker) fn new(stream: TcpStream, host: &str, config: Option<&Arc<ClientConfig>>) -> Result<Link> {
+    /// A connection to `host` as it is, or the beginning of TLS over it. The handshake is made as bytes are
+    /// exchanged.
+    pub(in crate::capture::worker) fn new(
+        stream: TcpStream,
+        host: &str,
+        config: Option<&Arc<ClientConfig>>,
+    ) -> Result<Link> {
         let tls = match config {
             Some(config) => Some(Box::new(tls::connection(host.trim_matches(['[', ']']), config)?)),
             None => None,
@@ -76,7 +81,10 @@ impl Link {
     }
 
     /// See [`Link::exchange`].
-    pub(in crate::capture::worker) fn poll_exchange(&mut self, context: &mut Context<'_>) -> Poll<Result<bool>> {
+    pub(in crate::capture::worker) fn poll_exchange(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<bool>> {
         while self.wants_to_write() {
             match self.stream.poll_write_ready(context) {
                 Poll::Pending => break,
@@ -136,7 +144,8 @@ impl Link {
         let ready = state.plaintext_bytes_to_read();
         self.received.resize(before + ready, 0);
         let got = tls.reader().read(self.received.get_mut(before..).unwrap_or_default());
-        let got = got.or_else(|error| if error.kind() == ErrorKind::WouldBlock { Ok(0) } else { Err(broke(error)) })?;
+        let got = got
+            .or_else(|error| if error.kind() == ErrorKind::WouldBlock { Ok(0) } else { Err(broke(error)) })?;
         self.received.truncate(before + got);
         // What the handshake has to say goes at once.
         let closed = state.peer_has_closed();

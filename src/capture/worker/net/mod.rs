@@ -1,4 +1,5 @@
-//! What RTSP and HTTP cameras have in common below their protocols: connecting, TLS, message heads, and credentials.
+//! What RTSP and HTTP cameras have in common below their protocols: connecting, TLS, message heads, and
+//! credentials.
 
 mod authorise;
 pub(super) mod connect;

@@ -1,4 +1,5 @@
-//! TLS to a camera. Its certificate is rarely from a public authority: who vouches for it, the configuration says.
+//! TLS to a camera. Its certificate is rarely from a public authority: who vouches for it, the configuration
+//! says.
 
 use crate::capture::Trust;
 use crate::capture::worker::dial;
@@ -29,8 +30,9 @@ pub(in crate::capture::worker) fn config(trust: &Trust) -> Result<Arc<ClientConf
 ///
 /// Errors: `SourceConnection`: a name that TLS cannot use.
 pub(super) fn connection(host: &str, config: &Arc<ClientConfig>) -> Result<ClientConnection> {
-    let name = ServerName::try_from(host.to_owned())
-        .map_err(|cause| Error::new(Kind::SourceConnection, "the host is no name that a certificate can have").because(cause))?;
+    let name = ServerName::try_from(host.to_owned()).map_err(|cause| {
+        Error::new(Kind::SourceConnection, "the host is no name that a certificate can have").because(cause)
+    })?;
     ClientConnection::new(Arc::clone(config), name).map_err(unusable)
 }
 
@@ -40,20 +42,26 @@ fn unusable(cause: rustls::Error) -> Error {
 
 /// Whoever the configuration says may vouch for the camera.
 fn verifier(trust: &Trust, provider: &Arc<CryptoProvider>) -> Result<Arc<dyn ServerCertVerifier>> {
-    let unusable = |cause: String| Error::new(Kind::SourceConnection, "the certificates to trust cannot be used").because(cause);
+    let unusable = |cause: String| {
+        Error::new(Kind::SourceConnection, "the certificates to trust cannot be used").because(cause)
+    };
     Ok(match trust {
         Trust::Insecure => Arc::new(Pinned { exactly: None, by: None, provider: Arc::clone(provider) }),
         Trust::Machine => {
             let mut roots = RootCertStore::empty();
             roots.add_parsable_certificates(dial::certificates()?.into_iter().map(CertificateDer::from));
-            let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider)).build();
+            let verifier =
+                WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider)).build();
             verifier.map_err(|cause| unusable(cause.to_string()))?
         }
         Trust::Certificates(certificates) => {
-            let certificates: Vec<_> = certificates.iter().map(|der| CertificateDer::from(der.clone())).collect();
+            let certificates: Vec<_> =
+                certificates.iter().map(|der| CertificateDer::from(der.clone())).collect();
             let mut roots = RootCertStore::empty();
             roots.add_parsable_certificates(certificates.iter().cloned());
-            let by = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider)).build().ok();
+            let by = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))
+                .build()
+                .ok();
             Arc::new(Pinned { exactly: Some(certificates), by, provider: Arc::clone(provider) })
         }
     })
@@ -109,7 +117,12 @@ impl ServerCertVerifier for Pinned {
         if self.exactly.is_none() {
             return Ok(HandshakeSignatureValid::assertion());
         }
-        verify_tls12_signature(message, certificate, signature, &self.provider.signature_verification_algorithms)
+        verify_tls12_signature(
+            message,
+            certificate,
+            signature,
+            &self.provider.signature_verification_algorithms,
+        )
     }
 
     fn verify_tls13_signature(
@@ -121,7 +134,12 @@ impl ServerCertVerifier for Pinned {
         if self.exactly.is_none() {
             return Ok(HandshakeSignatureValid::assertion());
         }
-        verify_tls13_signature(message, certificate, signature, &self.provider.signature_verification_algorithms)
+        verify_tls13_signature(
+            message,
+            certificate,
+            signature,
+            &self.provider.signature_verification_algorithms,
+        )
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

@@ -4,7 +4,8 @@ use super::Small;
 use super::overlay::Overlay;
 use jpeg_encoder::{Encoder, ImageBuffer, JpegColorType, SamplingFactor};
 
-/// Of 100: what cameras use for their own stills, and the step below for pictures that would not fit otherwise (noise).
+/// Of 100: what cameras use for their own stills, and the step below for pictures that would not fit
+/// otherwise (noise).
 const QUALITIES: [u8; 2] = [80, 40];
 
 /// Writes the picture with what is drawn over it into `out`; its length in bytes, 0 when it does not fit.
@@ -61,8 +62,11 @@ const NEUTRAL: i32 = 128 << 16;
 /// JFIF's weights, × 2^16. Apart and not inlined: the loop is vectorised.
 #[inline(never)]
 fn append(out: &mut Vec<u8>, r: &[u8], g: &[u8], b: &[u8], weigh: impl Fn(i32, i32, i32) -> i32) {
-    // At most 255 after the shift: the factors of each line add up to 2^16 or, around the grey, to less than its half.
-    out.extend(r.iter().zip(g).zip(b).map(|((r, g), b)| weigh(i32::from(*r), i32::from(*g), i32::from(*b)) as u8));
+    // At most 255 after the shift: the factors of each line add up to 2^16 or, around the grey, to less than
+    // its half.
+    out.extend(
+        r.iter().zip(g).zip(b).map(|((r, g), b)| weigh(i32::from(*r), i32::from(*g), i32::from(*b)) as u8),
+    );
 }
 
 #[cfg(test)]
@@ -77,7 +81,8 @@ mod tests {
         Small { frame_id: 1, asked: width, width, height, frame: (width.into(), height.into()), planes, held }
     }
 
-    /// Decodes with zune-jpeg: the round trip in detail; ffmpeg judges the whole in `tests/process/pictures.rs`.
+    /// Decodes with zune-jpeg: the round trip in detail; ffmpeg judges the whole in
+    /// `tests/process/pictures.rs`.
     fn decoded(jpeg: &[u8]) -> Vec<u8> {
         zune_jpeg::JpegDecoder::new(zune_jpeg::zune_core::bytestream::ZCursor::new(jpeg)).decode().unwrap()
     }
@@ -90,7 +95,8 @@ mod tests {
             let length = encode(&small(24, 17, planes), &Overlay::default(), &mut out);
             let pixels = decoded(&out[..length]);
             assert_eq!(pixels.len(), 24 * 17 * 3);
-            let near = |pixel: &[u8]| pixel.iter().zip(colour).all(|(found, wanted)| found.abs_diff(wanted) <= 3);
+            let near =
+                |pixel: &[u8]| pixel.iter().zip(colour).all(|(found, wanted)| found.abs_diff(wanted) <= 3);
             assert!(pixels.chunks_exact(3).all(near), "{colour:?}: {:?}", &pixels[..3]);
         }
     }

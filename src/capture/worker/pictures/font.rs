@@ -40,7 +40,8 @@ const GLYPHS: [[u8; WIDTH]; 95] = [
     [0x00, 0x00, 0x7f, 0x00, 0x00], [0x00, 0x41, 0x36, 0x08, 0x00], [0x08, 0x04, 0x08, 0x10, 0x08],
 ];
 
-/// The letters of a text. Accents go, other scripts become empty frames; control characters and marks of direction vanish.
+/// The letters of a text. Accents go, other scripts become empty frames; control characters and marks of
+/// direction vanish.
 pub(super) fn letters(text: &str) -> Vec<[u8; WIDTH]> {
     let mut letters = Vec::new();
     for character in text.chars() {
@@ -140,6 +141,10 @@ mod tests {
             (0..HEIGHT).map(|row| dot(row).iter().collect::<String>()).collect::<Vec<_>>()
         };
         assert_eq!(rows(letters("F")[0]), ["#####", "#....", "#....", "###..", "#....", "#....", "#...."]);
-        assert_eq!(GLYPHS.iter().collect::<std::collections::BTreeSet<_>>().len(), GLYPHS.len(), "no two are alike");
+        assert_eq!(
+            GLYPHS.iter().collect::<std::collections::BTreeSet<_>>().len(),
+            GLYPHS.len(),
+            "no two are alike"
+        );
     }
 }

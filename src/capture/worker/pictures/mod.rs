@@ -6,17 +6,18 @@
 //!                                                    └───────────▶ boxes, JPEG ◀───────┘   ──▶ the service copies the bytes
 //! ```
 //!
-//! A frame's detections are known only when its decoded planes are long gone; so a small copy waits beside its slot and shares its
-//! life: a frame that is given back undrawn is forgotten. Boxes are drawn here, into rows on their way to the encoder, because here are
-//! the pixels and a thread of their own, which no camera waits for and the service's loop even less.
+//! A frame's detections are known only when its decoded planes are long gone; so a small copy waits beside
+//! its slot and shares its life: a frame that is given back undrawn is forgotten. Boxes are drawn here, into
+//! rows on their way to the encoder, because here are the pixels and a thread of their own, which no camera
+//! waits for and the service's loop even less.
 
 mod encode;
 mod font;
 mod overlay;
 
 use super::picture::Picture;
+use super::rotation::Rotation;
 use super::scale::Scaler;
-use super::turn::Turn;
 use crate::capture::ipc::{self, Draw, RingWriter, Writer};
 use crate::capture::shown::{self, Drawn, JOBS, WIDTHS};
 use crate::geometry::{Fit, InputRule, Polygon};
@@ -51,7 +52,9 @@ impl Small {
     fn row(&self, row: u16) -> [&[u8]; 3] {
         let (width, pixels) = (usize::from(self.width), usize::from(self.width) * usize::from(self.height));
         let start = usize::from(row) * width;
-        [0, 1, 2].map(|plane| self.planes.get(plane * pixels + start..).and_then(|rest| rest.get(..width)).unwrap_or_default())
+        [0, 1, 2].map(|plane| {
+            self.planes.get(plane * pixels + start..).and_then(|rest| rest.get(..width)).unwrap_or_default()
+        })
     }
 }
 
@@ -160,7 +163,8 @@ impl Pictures {
                 // An encoder that trips over a picture costs that picture.
                 catch_unwind(AssertUnwindSafe(|| {
                     let size = (usize::from(small.width), usize::from(small.height));
-                    let overlay = Overlay::new(order.markings.as_deref().unwrap_or_default(), small.frame, size);
+                    let overlay =
+                        Overlay::new(order.markings.as_deref().unwrap_or_default(), small.frame, size);
                     encode::encode(&small, &overlay, out)
                 }))
                 .unwrap_or(0)
@@ -171,10 +175,12 @@ impl Pictures {
         }
     }
 
-    /// Says that a picture is there; of no bytes, that it could not be made. False: the service is gone, and so is this process soon.
+    /// Says that a picture is there; of no bytes, that it could not be made. False: the service is gone, and
+    /// so is this process soon.
     fn announce(&self, message: &mut Writer, order: &Draw, bytes: usize) -> bool {
         // Fits: a slot is far smaller than 4 GiB.
-        let drawn = Drawn { job: order.job, frame_id: order.frame_id, bytes: u32::try_from(bytes).unwrap_or(0) };
+        let drawn =
+            Drawn { job: order.job, frame_id: order.frame_id, bytes: u32::try_from(bytes).unwrap_or(0) };
         ipc::write_picture(message, &drawn);
         loop {
             match rustix::net::send(&*self.socket, message.message(), SendFlags::NOSIGNAL) {
@@ -200,16 +206,22 @@ impl Keeper {
     }
 
     /// Keeps a frame that lies in `slot`, if somebody looks and there is room. True: it was kept.
-    pub(super) fn keep(&mut self, picture: &Picture<'_>, turn: Turn, slot: u32, frame_id: u64) -> bool {
+    pub(super) fn keep(
+        &mut self,
+        picture: &Picture<'_>,
+        rotation: Rotation,
+        slot: u32,
+        frame_id: u64,
+    ) -> bool {
         if !self.pictures.wanted.load(Ordering::Relaxed) {
             return false;
         }
         let widths = self.pictures.lock().widths.clone();
         self.scalers.retain(|(asked, ..)| widths.contains(asked));
-        let frame = turn.size(picture.width, picture.height);
+        let frame = rotation.size(picture.width, picture.height);
         let mut is_kept = false;
         for asked in widths {
-            if let Some(small) = self.scale(picture, turn, frame, asked, frame_id) {
+            if let Some(small) = self.scale(picture, rotation, frame, asked, frame_id) {
                 self.pictures.lock().kept.push((slot, Arc::new(small)));
                 is_kept = true;
             }
@@ -217,9 +229,17 @@ impl Keeper {
         is_kept
     }
 
-    fn scale(&mut self, picture: &Picture<'_>, turn: Turn, frame: (u32, u32), asked: u16, frame_id: u64) -> Option<Small> {
+    fn scale(
+        &mut self,
+        picture: &Picture<'_>,
+        rotation: Rotation,
+        frame: (u32, u32),
+        asked: u16,
+        frame_id: u64,
+    ) -> Option<Small> {
         let (width, height) = shown::size(frame.0, frame.1, asked.into());
-        let rule = InputRule { width, height, fit: Fit::Stretch, crop: None, grayscale: false, contrast: None };
+        let rule =
+            InputRule { width, height, fit: Fit::Stretch, crop: None, grayscale: false, contrast: None };
         let bytes = rule.slot_bytes();
         let held = &self.pictures.held;
         if held.load(Ordering::Relaxed) + bytes > self.pictures.most_bytes {
@@ -232,7 +252,7 @@ impl Keeper {
             self.scalers.len() - 1
         });
         let (_, _, scaler) = self.scalers.get_mut(index)?;
-        scaler.set_turn(turn);
+        scaler.set_rotation(rotation);
         let mut planes = Vec::new();
         planes.try_reserve_exact(bytes).ok()?;
         planes.resize(bytes, 0);

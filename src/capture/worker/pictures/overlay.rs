@@ -1,5 +1,5 @@
-//! Boxes and names, drawn row by row into a picture on its way to the encoder: the picture itself stays as it is, for those who want
-//! it without.
+//! Boxes and names, drawn row by row into a picture on its way to the encoder: the picture itself stays as it
+//! is, for those who want it without.
 
 use super::font::{self, HEIGHT, WIDTH};
 use crate::capture::Marking;
@@ -67,7 +67,8 @@ impl Overlay {
     pub(super) fn new(markings: &[Marking], frame: (u32, u32), size: (usize, usize)) -> Overlay {
         let (width, height) = size;
         let (line, dot) = ((width / PIXELS_PER_LINE).max(MIN_LINE), (width / PIXELS_PER_DOT).max(1));
-        let scaled = |position: u16, from: u32, to: usize| (usize::from(position) * to / from.max(1) as usize).min(to);
+        let scaled =
+            |position: u16, from: u32, to: usize| (usize::from(position) * to / from.max(1) as usize).min(to);
         let boxes = markings.iter().map(|marking| {
             let columns = scaled(marking.left, frame.0, width)..scaled(marking.right, frame.0, width);
             let rows = scaled(marking.top, frame.1, height)..scaled(marking.bottom, frame.1, height);
@@ -89,7 +90,10 @@ impl Overlay {
                 fill(inner_right..columns.end, rows.clone()),
             ];
             if !letters.is_empty() {
-                fills.push(fill(text_left..(text_left + text_width).min(width), text_top..(text_top + text_height).min(height)));
+                fills.push(fill(
+                    text_left..(text_left + text_width).min(width),
+                    text_top..(text_top + text_height).min(height),
+                ));
             }
             Marked { fills, text: Text { left: text_left + dot, top: text_top + dot, letters } }
         });
@@ -107,7 +111,9 @@ impl Overlay {
     }
 
     fn write(&self, text: &Text, row: usize, samples: &mut [&mut [u8]; 3]) {
-        let Some(dot_row) = row.checked_sub(text.top).map(|down| down / self.dot.max(1)).filter(|row| *row < HEIGHT) else {
+        let Some(dot_row) =
+            row.checked_sub(text.top).map(|down| down / self.dot.max(1)).filter(|row| *row < HEIGHT)
+        else {
             return;
         };
         for (index, letter) in text.letters.iter().enumerate() {
@@ -160,7 +166,9 @@ mod tests {
 
     #[test]
     fn boxes_beyond_the_picture_and_upside_down_do_no_harm() {
-        for (left, top, right, bottom) in [(0, 0, u16::MAX, u16::MAX), (60, 60, 10, 10), (79, 79, 79, 79), (u16::MAX, 0, 3, 4)] {
+        for (left, top, right, bottom) in
+            [(0, 0, u16::MAX, u16::MAX), (60, 60, 10, 10), (79, 79, 79, 79), (u16::MAX, 0, 3, 4)]
+        {
             drawn(Marking { left, top, right, bottom, class_id: 77, label: "long ".repeat(40) }, (40, 40));
         }
     }

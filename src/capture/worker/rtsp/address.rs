@@ -55,9 +55,13 @@ impl Address {
         self.url.port().unwrap_or(if self.tls { PORTS.1 } else { PORTS.0 })
     }
 
-    /// Where a camera sent us. Credentials go along only to the same host: another one has no right to see them.
+    /// Where a camera sent us. Credentials go along only to the same host: another one has no right to see
+    /// them.
     pub(super) fn redirected(&self, location: &str) -> Result<Address> {
-        let target = self.url.join(location).map_err(|_| Error::new(Kind::SourceConnection, "redirected to no valid URL"))?;
+        let target = self
+            .url
+            .join(location)
+            .map_err(|_| Error::new(Kind::SourceConnection, "redirected to no valid URL"))?;
         // What was asked for under TLS is not sent in the clear.
         if target.scheme() != "rtsps" && (self.tls || target.scheme() != "rtsp") {
             let message = format!("redirected to {}://, which is not supported here", target.scheme());
@@ -109,7 +113,10 @@ mod tests {
 
     #[test]
     fn credentials_leave_the_url_and_are_unescaped() {
-        assert_eq!(parts("rtsp://u:p%40ss@cam:554/ch1?x=1"), ("rtsp://cam:554/ch1?x=1".into(), some("u", "p@ss"), false));
+        assert_eq!(
+            parts("rtsp://u:p%40ss@cam:554/ch1?x=1"),
+            ("rtsp://cam:554/ch1?x=1".into(), some("u", "p@ss"), false)
+        );
         assert_eq!(parts("rtsp://admin@cam/"), ("rtsp://cam/".into(), some("admin", ""), false));
         assert_eq!(parts("rtsp://cam/ch1").1, None);
     }
@@ -126,7 +133,10 @@ mod tests {
     #[test]
     fn the_transport_is_ours_and_the_rest_of_the_query_the_cameras() {
         assert_eq!(parts("rtsp://cam/a?rtsp_transport=udp"), ("rtsp://cam/a".into(), None, true));
-        assert_eq!(parts("rtsp://cam/a?b=%20c&rtsp_transport=TCP&d"), ("rtsp://cam/a?b=%20c&d".into(), None, false));
+        assert_eq!(
+            parts("rtsp://cam/a?b=%20c&rtsp_transport=TCP&d"),
+            ("rtsp://cam/a?b=%20c&d".into(), None, false)
+        );
         assert!(Address::parse("rtsp://cam/a", true).unwrap().udp);
         assert!(Address::parse("rtsp://cam/a?rtsp_transport=quic", true).is_err());
     }

@@ -1,6 +1,6 @@
-//! RTSP cameras. `retina` speaks the protocol, through a [`relay`](relay) that puts right what cameras get wrong; packets
-//! become access units in [`depacketise`](depacketise). All on a tokio runtime that only runs while this source is asked
-//! for something.
+//! RTSP cameras. `retina` speaks the protocol, through a [`relay`](relay) that puts right what cameras get
+//! wrong; packets become access units in [`depacketise`](depacketise). All on a tokio runtime that only runs
+//! while this source is asked for something.
 //!
 //! Every await here has a deadline, and whatever a server can make grow has a bound of its own.
 
@@ -51,12 +51,12 @@ const MAX_PROBED_FRAMES: usize = 12;
 /// How long frames are looked at for that; slower cameras are measured by fewer frames.
 const PROBE_TIME: Duration = Duration::from_secs(2);
 
-/// How long a first frame is waited for where the session description says how large it is: what frames themselves
-/// say is better known.
+/// How long a first frame is waited for where the session description says how large it is: what frames
+/// themselves say is better known.
 const DESCRIBED_PATIENCE: Duration = Duration::from_secs(1);
 
-/// How long a first packet over UDP is waited for before TCP is tried, which firewalls let pass more often; half of the time to open
-/// a source where that is less. ffmpeg waits as long.
+/// How long a first packet over UDP is waited for before TCP is tried, which firewalls let pass more often;
+/// half of the time to open a source where that is less. ffmpeg waits as long.
 const UDP_PATIENCE: Duration = Duration::from_secs(5);
 
 /// While a first frame is waited for, what comes instead is looked at so often.
@@ -130,8 +130,11 @@ impl Line {
 /// Opens an RTSP source.
 pub(super) fn open(url: &str, start: &Start, control: &Control) -> Result<Box<dyn Source>> {
     let address = Address::parse(url, start.settings.rtsp_udp)?;
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_io().enable_time().thread_stack_size(ASKING_STACK_BYTES).build();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .enable_time()
+        .thread_stack_size(ASKING_STACK_BYTES)
+        .build();
     let runtime = runtime.map_err(system("starting the worker's event loop"))?;
     let group = Arc::new(SessionGroup::default());
     let mut line = None;
@@ -162,7 +165,17 @@ pub(super) fn open(url: &str, start: &Start, control: &Control) -> Result<Box<dy
     };
     let notice = line.as_ref().and_then(|line| line.relay.notice());
     let punctuality = Punctuality::new();
-    Ok(Box::new(Camera { runtime, line, group, codec, properties, punctuality, notice, early, current: None }))
+    Ok(Box::new(Camera {
+        runtime,
+        line,
+        group,
+        codec,
+        properties,
+        punctuality,
+        notice,
+        early,
+        current: None,
+    }))
 }
 
 /// What ends a part of the talk.
@@ -176,14 +189,17 @@ enum Step {
 /// DESCRIBE, following redirects; SETUP of the first video stream; PLAY.
 async fn play(mut address: Address, start: &Start, group: &Arc<SessionGroup>) -> Result<Line> {
     let (mut player, url) = Player::open().await?;
-    let options = SessionOptions::default().user_agent(start.settings.user_agent.clone()).session_group(Arc::clone(group));
+    let options = SessionOptions::default()
+        .user_agent(start.settings.user_agent.clone())
+        .session_group(Arc::clone(group));
     let talk = async {
         let mut session = Session::describe(url, options).await?;
         session.setup(0, SetupOptions::default()).await?;
         session.play(PlayOptions::default()).await
     };
     let mut talk = std::pin::pin!(talk);
-    // retina comes to its end of the relay before the first byte from outside: from then on nothing in this process connects.
+    // retina comes to its end of the relay before the first byte from outside: from then on nothing in this
+    // process connects.
     let request = poll_fn(|context| match talk.as_mut().poll(context) {
         Poll::Ready(Err(error)) => Poll::Ready(Err(Error::new(Kind::System, words(&error)))),
         Poll::Ready(Ok(_)) => Poll::Ready(Err(Error::new(Kind::System, "played before it was asked for"))),
@@ -211,7 +227,10 @@ async fn play(mut address: Address, start: &Start, group: &Arc<SessionGroup>) ->
         match step.await {
             Step::Played(session) => return Ok(Line { relay, session: Some(*session) }),
             Step::Redirected(_) if hops >= MAX_HOPS => {
-                return Err(Error::new(Kind::SourceConnection, format!("redirected more than {MAX_HOPS} times")));
+                return Err(Error::new(
+                    Kind::SourceConnection,
+                    format!("redirected more than {MAX_HOPS} times"),
+                ));
             }
             Step::Redirected(location) => {
                 hops += 1;
@@ -249,14 +268,19 @@ async fn fall_back(line: &mut Line, waited: Duration) -> Result<()> {
     };
     began.await.map_err(|error: Error| {
         let seconds = waited.as_secs_f32();
-        let message = format!("nothing came over UDP for {seconds:.1} seconds, and over TCP: {}", error.message());
+        let message =
+            format!("nothing came over UDP for {seconds:.1} seconds, and over TCP: {}", error.message());
         Error::new(error.kind(), message)
     })
 }
 
 /// Takes frames until size and frame rate are known.
-async fn look(line: &mut Line, patience: Duration) -> Result<(SourceProperties, VecDeque<(Unit, f64)>, Codec)> {
-    let media = line.relay.media().cloned().ok_or_else(|| Error::new(Kind::SourceConnection, UNKNOWN_SIZE))?;
+async fn look(
+    line: &mut Line,
+    patience: Duration,
+) -> Result<(SourceProperties, VecDeque<(Unit, f64)>, Codec)> {
+    let media =
+        line.relay.media().cloned().ok_or_else(|| Error::new(Kind::SourceConnection, UNKNOWN_SIZE))?;
     let (mut early, mut bytes) = (VecDeque::new(), 0);
     let mut rate = Rate::default();
     let mut facts = line.relay.stream().and_then(|stream| stream.facts(None));
@@ -266,10 +290,17 @@ async fn look(line: &mut Line, patience: Duration) -> Result<(SourceProperties, 
     let (width, height, declared) = loop {
         if line.relay.is_silent_over_udp() && started.elapsed() >= udp_patience {
             let left = patience.saturating_sub(started.elapsed());
-            let silent = || Error::new(Kind::SourceConnection, "the camera sends nothing over UDP, and does not answer over TCP");
+            let silent = || {
+                Error::new(
+                    Kind::SourceConnection,
+                    "the camera sends nothing over UDP, and does not answer over TCP",
+                )
+            };
             timeout(left, fall_back(line, udp_patience)).await.map_err(|_| silent())??;
         }
-        if facts.is_none() && line.relay.stream().is_some_and(|stream| stream.sizeless() >= MAX_SIZELESS_PICTURES) {
+        if facts.is_none()
+            && line.relay.stream().is_some_and(|stream| stream.sizeless() >= MAX_SIZELESS_PICTURES)
+        {
             return Err(Error::new(Kind::SourceUnsupported, SIZELESS));
         }
         let is_silent_over_udp = line.relay.is_silent_over_udp();
@@ -283,9 +314,13 @@ async fn look(line: &mut Line, patience: Duration) -> Result<(SourceProperties, 
                 PROBE_TIME
             }
             (_, true) if is_silent_over_udp => udp_patience,
-            (Some((width, height, _)), true) if started.elapsed() >= DESCRIBED_PATIENCE => break (width, height, declared),
+            (Some((width, height, _)), true) if started.elapsed() >= DESCRIBED_PATIENCE => {
+                break (width, height, declared);
+            }
             (Some(_), true) => DESCRIBED_PATIENCE,
-            (None, _) if started.elapsed() >= patience => return Err(Error::new(Kind::SourceConnection, UNKNOWN_SIZE)),
+            (None, _) if started.elapsed() >= patience => {
+                return Err(Error::new(Kind::SourceConnection, UNKNOWN_SIZE));
+            }
             (None, _) => patience,
         };
         let left = patience.saturating_sub(started.elapsed());
@@ -306,7 +341,8 @@ async fn look(line: &mut Line, patience: Duration) -> Result<(SourceProperties, 
     };
     check_size(width, height)?;
     let fps = declared.or_else(|| rate.measured()).unwrap_or(0.0);
-    let properties = SourceProperties { width, height, total_frames: 0, is_file: false, fps, timestamp_created: None };
+    let properties =
+        SourceProperties { width, height, total_frames: 0, is_file: false, fps, timestamp_created: None };
     Ok((properties, early, media.codec))
 }
 
@@ -333,8 +369,8 @@ impl Source for Camera {
             self.punctuality.see_clock(ntp);
         }
         self.punctuality.report_if_due(&line.relay.losses());
-        // What is missing is missing in the picture; the next key frame mends it. Others show it so, and to see nothing
-        // until then would be the greater loss.
+        // What is missing is missing in the picture; the next key frame mends it. Others show it so, and to
+        // see nothing until then would be the greater loss.
         let unit = self.current.insert(unit);
         Ok(Grab::Packet(self.codec, AccessUnit { data: &unit.data, shown: true }))
     }
@@ -358,8 +394,8 @@ impl Drop for Camera {
     }
 }
 
-/// TEARDOWN: cameras with few sessions refuse the next client until they have heard it. retina sends it in the background
-/// once a session is dropped.
+/// TEARDOWN: cameras with few sessions refuse the next client until they have heard it. retina sends it in
+/// the background once a session is dropped.
 fn farewell(runtime: &Runtime, group: &SessionGroup, line: Option<Line>) {
     let Some(Line { mut relay, session }) = line else { return };
     runtime.block_on(async {

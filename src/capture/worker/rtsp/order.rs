@@ -9,8 +9,8 @@ const MAX_HELD: usize = 64;
 /// Longest that they wait: a packet that overtakes another on a network does it by milliseconds.
 const MAX_WAIT: Duration = Duration::from_millis(100);
 
-/// A packet at most so many behind is late or a copy (RFC 3550 appendix A.1: MAX_MISORDER, with room); one further behind is
-/// where a sender began to count anew.
+/// A packet at most so many behind is late or a copy (RFC 3550 appendix A.1: MAX_MISORDER, with room); one
+/// further behind is where a sender began to count anew.
 const MAX_BEHIND: u16 = 1024;
 
 /// No more are missing than so many (MAX_DROPOUT there): a larger step forward is no step.
@@ -84,14 +84,19 @@ impl Order {
         match ahead {
             0 => self.due(sequence, 0),
             1..=MAX_MISSING if self.waits && usize::from(ahead) <= MAX_HELD && self.held.len() < MAX_HELD => {
-                if self.held.iter().any(|(held, ..)| *held == sequence) { Verdict::Late } else { Verdict::Early }
+                if self.held.iter().any(|(held, ..)| *held == sequence) {
+                    Verdict::Late
+                } else {
+                    Verdict::Early
+                }
             }
             1..=MAX_MISSING => self.due(sequence, u32::from(ahead)),
             _ if ahead.wrapping_neg() > MAX_BEHIND => {
                 // Counted anew. What was lost in between, nobody knows.
                 self.due(sequence, 1)
             }
-            // Nothing overtakes on a connection: its sender counts in its own way (some write always the same number).
+            // Nothing overtakes on a connection: its sender counts in its own way (some write always the same
+            // number).
             _ if !self.waits => self.due(sequence, 0),
             _ => {
                 self.late += 1;
@@ -124,7 +129,8 @@ impl Order {
     /// Keeps a packet that is [`Verdict::Early`].
     pub(super) fn hold(&mut self, sequence: u16, packet: &[u8], now: Instant) {
         let next = self.next.unwrap_or(sequence);
-        let place = self.held.partition_point(|(held, ..)| held.wrapping_sub(next) < sequence.wrapping_sub(next));
+        let place =
+            self.held.partition_point(|(held, ..)| held.wrapping_sub(next) < sequence.wrapping_sub(next));
         let mut copy = self.spare.pop().unwrap_or_default();
         copy.clear();
         copy.extend_from_slice(packet);
@@ -135,7 +141,8 @@ impl Order {
     pub(super) fn release(&mut self, now: Instant) -> Option<(u32, Vec<u8>)> {
         let (sequence, ..) = *self.held.front()?;
         let missing = sequence.wrapping_sub(self.next.unwrap_or(sequence));
-        if missing > 0 && self.deadline().is_none_or(|deadline| now < deadline) && self.held.len() < MAX_HELD {
+        if missing > 0 && self.deadline().is_none_or(|deadline| now < deadline) && self.held.len() < MAX_HELD
+        {
             return None;
         }
         let (sequence, _, packet) = self.held.pop_front()?;
@@ -162,7 +169,8 @@ impl Order {
 mod tests {
     use super::*;
 
-    /// Numbers as they come → numbers as they go out, with what is missing before each; all waits over at the end.
+    /// Numbers as they come → numbers as they go out, with what is missing before each; all waits over at the
+    /// end.
     fn run(waits: bool, numbers: &[u16]) -> Vec<(u16, u32)> {
         let (mut order, mut out) = (Order::new(waits), Vec::new());
         let now = Instant::now();

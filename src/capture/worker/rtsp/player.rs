@@ -38,8 +38,8 @@ impl Player {
             Ok(listener) => listener,
             Err(_) => TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).await.map_err(failed)?,
         };
-        let door = listener.local_addr().map_err(failed)?;
-        let url = Url::parse(&format!("rtsp://{door}/{}", uuid::Uuid::new_v4().simple()))
+        let address = listener.local_addr().map_err(failed)?;
+        let url = Url::parse(&format!("rtsp://{address}/{}", uuid::Uuid::new_v4().simple()))
             .map_err(|cause| Error::new(Kind::System, "the loopback port has no URL").because(cause))?;
         Ok((Player { listener: Some(listener), connections: Vec::new(), url: url.to_string() }, url))
     }
@@ -60,7 +60,9 @@ impl Player {
                     }
                     self.connections.push(Connection { stream, received: Vec::new(), unsent: Vec::new() });
                 }
-                Poll::Ready(Err(cause)) => return Poll::Ready(Err(system("waiting on a loopback port")(cause))),
+                Poll::Ready(Err(cause)) => {
+                    return Poll::Ready(Err(system("waiting on a loopback port")(cause)));
+                }
                 Poll::Pending => break,
             }
         }
@@ -87,11 +89,17 @@ impl Player {
         Poll::Pending
     }
 
-    /// Answers a request. Fields are written as they are: they hold nothing of the camera's that was not looked at.
+    /// Answers a request. Fields are written as they are: they hold nothing of the camera's that was not
+    /// looked at.
     pub(super) fn answer(&mut self, number: u32, status: u16, fields: &str, body: &str) {
-        let Some(connection) = self.connections.first_mut().filter(|_| self.listener.is_none()) else { return };
+        let Some(connection) = self.connections.first_mut().filter(|_| self.listener.is_none()) else {
+            return;
+        };
         let reason = if status == 200 { "OK" } else { "Refused" };
-        let head = format!("RTSP/1.0 {status} {reason}\r\nCSeq: {number}\r\n{fields}Content-Length: {}\r\n\r\n", body.len());
+        let head = format!(
+            "RTSP/1.0 {status} {reason}\r\nCSeq: {number}\r\n{fields}Content-Length: {}\r\n\r\n",
+            body.len()
+        );
         if connection.unsent.len() + head.len() + body.len() <= MAX_UNSENT_BYTES {
             connection.unsent.extend_from_slice(head.as_bytes());
             connection.unsent.extend_from_slice(body.as_bytes());

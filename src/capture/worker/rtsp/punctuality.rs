@@ -1,7 +1,7 @@
 //! A camera's clocks beside ours: how late its frames come, whether it drifts, what time it believes it is.
 //!
-//! For the log alone. A frame carries the time of its arrival, because that is the clock that all cameras of a pipeline
-//! share; where frames pile up on their way, or a camera's clock is wrong, these figures say so.
+//! For the log alone. A frame carries the time of its arrival, because that is the clock that all cameras of
+//! a pipeline share; where frames pile up on their way, or a camera's clock is wrong, these figures say so.
 
 use crate::clock::Wall;
 use crate::command::{PacketLoss, PacketLosses};
@@ -25,7 +25,8 @@ pub(super) struct Punctuality {
     offset_s: Option<f64>,
 }
 
-/// Arrival less media time of the frames of one interval, seconds. Only differences between such values mean something.
+/// Arrival less media time of the frames of one interval, seconds. Only differences between such values mean
+/// something.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Interval {
     frames: u32,
@@ -48,7 +49,13 @@ impl Punctuality {
     /// The session begins now.
     pub(super) fn new() -> Punctuality {
         let now = Instant::now();
-        Punctuality { began: now, interval: Interval::EMPTY, interval_began: now, first_least_s: None, offset_s: None }
+        Punctuality {
+            began: now,
+            interval: Interval::EMPTY,
+            interval_began: now,
+            first_least_s: None,
+            offset_s: None,
+        }
     }
 
     /// A frame came, taken at `media_s` of the camera's media clock.
@@ -99,7 +106,10 @@ mod tests {
             interval.see(arrival_s, media_s);
         }
         assert_eq!(interval.frames, 4);
-        assert!((interval.least_s - 10.0).abs() < 1e-9 && (interval.most_s - 10.38).abs() < 1e-9, "{interval:?}");
+        assert!(
+            (interval.least_s - 10.0).abs() < 1e-9 && (interval.most_s - 10.38).abs() < 1e-9,
+            "{interval:?}"
+        );
     }
 
     #[test]

@@ -11,7 +11,8 @@ pub(super) struct Rate {
 impl Rate {
     /// A frame was taken then, seconds.
     pub(super) fn see(&mut self, at: f64) {
-        (self.earliest, self.latest) = if self.frames == 0 { (at, at) } else { (self.earliest.min(at), self.latest.max(at)) };
+        (self.earliest, self.latest) =
+            if self.frames == 0 { (at, at) } else { (self.earliest.min(at), self.latest.max(at)) };
         self.frames += 1;
     }
 

@@ -7,9 +7,9 @@
 //!          ───────────────▶   └──▶ stream ──▶ access units              packets: they never get there
 //! ```
 //!
-//! retina asks (DESCRIBE, SETUP, PLAY, keep-alives, TEARDOWN) and understands plain answers. Cameras do not give those:
-//! here their answers are read with patience and written anew, credentials are added, a refused transport is exchanged
-//! for the other one, TLS is spoken.
+//! retina asks (DESCRIBE, SETUP, PLAY, keep-alives, TEARDOWN) and understands plain answers. Cameras do not
+//! give those: here their answers are read with patience and written anew, credentials are added, a refused
+//! transport is exchanged for the other one, TLS is spoken.
 
 mod wire;
 
@@ -40,8 +40,8 @@ const MAX_WAITING: usize = 16;
 /// Units that are kept until PLAY is answered: some cameras send before they say so.
 const MAX_EARLY_UNITS: usize = 8;
 
-/// A message that has been silent in its middle for so long is not longer than what came of it, where that makes sense: bodies are
-/// shorter than they say where line ends were changed after they were counted.
+/// A message that has been silent in its middle for so long is not longer than what came of it, where that
+/// makes sense: bodies are shorter than they say where line ends were changed after they were counted.
 const SHORT_BODY_PATIENCE: Duration = Duration::from_secs(2);
 
 /// The same where it makes none.
@@ -56,11 +56,12 @@ const MAX_DATAGRAM_BYTES: usize = 64 * 1024;
 /// Datagrams taken in one turn, before others are looked after.
 const DATAGRAMS_PER_TURN: usize = 256;
 
-/// Answers that say that this transport is not to be had (RFC 2326: Unsupported Transport; some say Not Acceptable).
+/// Answers that say that this transport is not to be had (RFC 2326: Unsupported Transport; some say Not
+/// Acceptable).
 const NO_SUCH_TRANSPORT: [u16; 2] = [461, 406];
 
 /// How the camera's packets come.
-enum Way {
+enum Carrier {
     /// On the RTSP connection: RTP on this channel, RTCP on the next.
     Interleaved(u8),
     Datagrams(Ports),
@@ -94,7 +95,7 @@ pub(super) struct Relay {
     waiting: VecDeque<Asked>,
     /// Methods that the camera says it knows.
     public: String,
-    way: Way,
+    way: Carrier,
     /// The transport has been exchanged for the other one, and what people are told of it.
     exchanged: Option<&'static str>,
     /// The camera gave a session: it is named in what follows.
@@ -109,7 +110,8 @@ pub(super) struct Relay {
     /// PLAY has been answered.
     playing: bool,
     failure: Option<Error>,
-    /// Where the camera sent us instead, and the request that it did not answer. Until then nothing else is read.
+    /// Where the camera sent us instead, and the request that it did not answer. Until then nothing else is
+    /// read.
     redirect: Option<(String, Asked)>,
     datagram: Vec<u8>,
     timer: Option<(Instant, Pin<Box<Sleep>>)>,
@@ -163,11 +165,11 @@ impl Relay {
     /// Whether nothing has come over UDP, and RTP over TCP was not refused.
     pub(super) fn is_silent_over_udp(&self) -> bool {
         let is_silent = self.stream.as_ref().is_some_and(|stream| !stream.heard());
-        is_silent && self.playing && self.exchanged.is_none() && matches!(self.way, Way::Datagrams(_))
+        is_silent && self.playing && self.exchanged.is_none() && matches!(self.way, Carrier::Datagrams(_))
     }
 
-    /// Ends the session over UDP and begins one over TCP, on a connection of its own: [`Relay::is_playing`] tells when it plays. The
-    /// player does not notice.
+    /// Ends the session over UDP and begins one over TCP, on a connection of its own: [`Relay::is_playing`]
+    /// tells when it plays. The player does not notice.
     pub(super) async fn begin_over_tcp(&mut self) -> Result<()> {
         self.exchanged = Some("The camera sends nothing over UDP: it is received over TCP");
         if let Some(play) = self.play.clone() {
@@ -178,7 +180,7 @@ impl Relay {
         self.wire = Wire::default();
         self.authorisation = Authorisation::new(self.address.credentials.clone());
         self.waiting.clear();
-        (self.way, self.session, self.stream, self.playing) = (Way::Interleaved(0), None, None, false);
+        (self.way, self.session, self.stream, self.playing) = (Carrier::Interleaved(0), None, None, false);
         match self.set_up.clone() {
             Some(set_up) => self.ask(set_up),
             None => Err(self.closed()),
@@ -307,7 +309,9 @@ impl Relay {
         let mut of_player = head.get("cseq").and_then(|number| number.parse().ok());
         let mut fields = String::new();
         for (name, value) in &head.fields {
-            let ours = ["cseq", "authorization", "transport", "session"].iter().any(|own| name.eq_ignore_ascii_case(own));
+            let ours = ["cseq", "authorization", "transport", "session"]
+                .iter()
+                .any(|own| name.eq_ignore_ascii_case(own));
             if !ours {
                 // Writing to a String cannot fail.
                 let _ = write!(fields, "{name}: {value}\r\n");
@@ -317,7 +321,8 @@ impl Relay {
             && let Some(number) = of_player.take()
         {
             // Keep-alives: what a camera answers to them, if it does, changes nothing while packets flow.
-            let public = if self.public.is_empty() { String::new() } else { format!("Public: {}\r\n", self.public) };
+            let public =
+                if self.public.is_empty() { String::new() } else { format!("Public: {}\r\n", self.public) };
             self.player.answer(number, 200, &public, "");
         }
         let asked = Asked { number: 0, of_player, method, uri, fields };
@@ -337,10 +342,10 @@ impl Relay {
         let mut message = format!("{method} {uri} RTSP/1.0\r\nCSeq: {number}\r\n{fields}");
         if method == "SETUP" {
             let transport = match &self.way {
-                Way::Interleaved(channel) => {
+                Carrier::Interleaved(channel) => {
                     format!("RTP/AVP/TCP;unicast;interleaved={channel}-{}", channel.saturating_add(1))
                 }
-                Way::Datagrams(ports) => {
+                Carrier::Datagrams(ports) => {
                     format!("RTP/AVP;unicast;client_port={}-{}", ports.number, ports.number.saturating_add(1))
                 }
             };
@@ -369,8 +374,8 @@ impl Relay {
                 return Ok(());
             }
             let channel = match &self.way {
-                Way::Interleaved(channel) => *channel,
-                Way::Datagrams(_) => u8::MAX,
+                Carrier::Interleaved(channel) => *channel,
+                Carrier::Datagrams(_) => u8::MAX,
             };
             let (item, length) = match self.wire.next(self.camera.received(), channel)? {
                 Some(found) => found,
@@ -378,13 +383,16 @@ impl Relay {
             };
             match item {
                 Item::Packet { channel: from, at } => {
-                    if let (Some(stream), Some(packet)) = (&mut self.stream, self.camera.received().get(at..length)) {
+                    if let (Some(stream), Some(packet)) =
+                        (&mut self.stream, self.camera.received().get(at..length))
+                    {
                         match from.wrapping_sub(channel) {
                             0 => stream.take(packet, now),
                             1 => stream.take_control(packet, now),
-                            // A camera that sends on another channel than it said; else a stream that nobody asked for.
+                            // A camera that sends on another channel than it said; else a stream that nobody
+                            // asked for.
                             _ if !stream.heard() && stream.could_be(packet) => {
-                                self.way = Way::Interleaved(from);
+                                self.way = Carrier::Interleaved(from);
                                 stream.take(packet, now);
                             }
                             _ => stream.refuse(PacketLoss::PayloadType),
@@ -461,7 +469,7 @@ impl Relay {
     }
 
     fn poll_datagrams(&mut self, context: &mut Context<'_>, now: Instant) -> Result<()> {
-        let (Way::Datagrams(ports), Some(stream)) = (&self.way, &mut self.stream) else { return Ok(()) };
+        let (Carrier::Datagrams(ports), Some(stream)) = (&self.way, &mut self.stream) else { return Ok(()) };
         if self.datagram.is_empty() {
             self.datagram.resize(MAX_DATAGRAM_BYTES, 0);
         }
@@ -474,7 +482,9 @@ impl Relay {
                     Poll::Ready(from) => {
                         taken += 1;
                         match from {
-                            Some(from) if ports.is_from_peer(from) && is_control => stream.take_control(room.filled(), now),
+                            Some(from) if ports.is_from_peer(from) && is_control => {
+                                stream.take_control(room.filled(), now)
+                            }
                             Some(from) if ports.is_from_peer(from) => stream.take(room.filled(), now),
                             _ => stream.refuse(PacketLoss::ForeignSource),
                         }
@@ -497,7 +507,8 @@ impl Relay {
         let number = head.get("cseq").and_then(|number| number.trim().parse::<u32>().ok());
         // Some cameras number their answers as they like: then it is the one that waits longest.
         let place = self.waiting.iter().position(|asked| Some(asked.number) == number);
-        let place = place.or_else(|| self.waiting.iter().position(|asked| asked.of_player.is_some())).unwrap_or(0);
+        let place =
+            place.or_else(|| self.waiting.iter().position(|asked| asked.of_player.is_some())).unwrap_or(0);
         let Some(asked) = self.waiting.remove(place) else { return Ok(()) };
         match status {
             200..=299 => self.authorisation.accepted(),
@@ -515,11 +526,17 @@ impl Relay {
                 let location = head.get("location").unwrap_or_default().to_owned();
                 match asked.method == "DESCRIBE" && asked.of_player.is_some() {
                     true => self.redirect = Some((location, asked)),
-                    false => self.fail(&asked, 302, Error::new(Kind::SourceConnection, "redirected in the middle")),
+                    false => {
+                        self.fail(&asked, 302, Error::new(Kind::SourceConnection, "redirected in the middle"))
+                    }
                 }
                 return Ok(());
             }
-            status if asked.method == "SETUP" && NO_SUCH_TRANSPORT.contains(&status) && self.exchanged.is_none() => {
+            status
+                if asked.method == "SETUP"
+                    && NO_SUCH_TRANSPORT.contains(&status)
+                    && self.exchanged.is_none() =>
+            {
                 return self.exchange_transport(asked);
             }
             status => {
@@ -538,7 +555,8 @@ impl Relay {
             }
             _ => {
                 if let Some(public) = head.get("public") {
-                    self.public = public.chars().filter(|c| c.is_ascii_graphic() || *c == ' ').take(512).collect();
+                    self.public =
+                        public.chars().filter(|c| c.is_ascii_graphic() || *c == ' ').take(512).collect();
                 }
                 self.answer(&asked, "", "");
             }
@@ -552,7 +570,8 @@ impl Relay {
         }
     }
 
-    /// Tells retina, and keeps our words for it. What nobody waits for has failed for nobody, but for what we ask ourselves.
+    /// Tells retina, and keeps our words for it. What nobody waits for has failed for nobody, but for what we
+    /// ask ourselves.
     fn fail(&mut self, asked: &Asked, status: u16, error: Error) {
         if asked.of_player.is_none() && matches!(asked.method.as_str(), "SETUP" | "PLAY") {
             self.failure = Some(error);
@@ -567,9 +586,11 @@ impl Relay {
     /// Asks for the other transport, once.
     fn exchange_transport(&mut self, asked: Asked) -> Result<()> {
         (self.way, self.exchanged) = match &self.way {
-            Way::Datagrams(_) => (Way::Interleaved(0), Some("The camera refuses RTP over UDP: it is received over TCP")),
-            Way::Interleaved(_) => {
-                let ports = Way::Datagrams(Ports::open(self.peer)?);
+            Carrier::Datagrams(_) => {
+                (Carrier::Interleaved(0), Some("The camera refuses RTP over UDP: it is received over TCP"))
+            }
+            Carrier::Interleaved(_) => {
+                let ports = Carrier::Datagrams(Ports::open(self.peer)?);
                 (ports, Some("The camera refuses RTP over TCP: it is received over UDP"))
             }
         };
@@ -579,7 +600,8 @@ impl Relay {
     fn described(&mut self, asked: &Asked, head: &Head, body: &[u8]) {
         let base = ["content-base", "content-location"].iter().find_map(|name| head.get(name));
         // Some write it without its scheme.
-        let base = base.and_then(|base| Url::parse(base).or_else(|_| Url::parse(&format!("rtsp://{base}"))).ok());
+        let base =
+            base.and_then(|base| Url::parse(base).or_else(|_| Url::parse(&format!("rtsp://{base}"))).ok());
         let base = base.filter(Url::has_host).unwrap_or_else(|| self.address.url.clone());
         let base = base.as_str();
         match sdp::read(body, base) {
@@ -597,15 +619,20 @@ impl Relay {
         let given = head.get("session").and_then(session);
         self.session = given.as_ref().map(|(id, _)| id.clone());
         match &mut self.way {
-            Way::Interleaved(channel) => *channel = transport.channel.unwrap_or(*channel),
-            Way::Datagrams(ports) => transport.server_port.into_iter().for_each(|port| ports.knock(port)),
+            Carrier::Interleaved(channel) => *channel = transport.channel.unwrap_or(*channel),
+            Carrier::Datagrams(ports) => {
+                transport.server_port.into_iter().for_each(|port| ports.punch_hole(port))
+            }
         }
         if let Some(media) = &self.media {
-            self.stream = Some(Stream::new(media, matches!(self.way, Way::Datagrams(_))));
+            self.stream = Some(Stream::new(media, matches!(self.way, Carrier::Datagrams(_))));
         }
         // Whatever the camera said: no packet goes to retina.
-        let (id, timeout_s) = given.unwrap_or_else(|| ("none".to_owned(), super::transport::SESSION_TIMEOUT_S));
-        let fields = format!("Session: {id};timeout={timeout_s}\r\nTransport: RTP/AVP/TCP;unicast;interleaved=0-1\r\n");
+        let (id, timeout_s) =
+            given.unwrap_or_else(|| ("none".to_owned(), super::transport::SESSION_TIMEOUT_S));
+        let fields = format!(
+            "Session: {id};timeout={timeout_s}\r\nTransport: RTP/AVP/TCP;unicast;interleaved=0-1\r\n"
+        );
         self.answer(asked, &fields, "");
         match self.play.clone().filter(|_| asked.of_player.is_none()) {
             Some(play) => self.ask(play),
@@ -619,9 +646,12 @@ impl Relay {
         if method.eq_ignore_ascii_case("TEARDOWN") {
             return Err(Error::new(Kind::SourceLost, "the camera said goodbye"));
         }
-        let known = ["OPTIONS", "GET_PARAMETER", "SET_PARAMETER"].iter().any(|known| method.eq_ignore_ascii_case(known));
+        let known = ["OPTIONS", "GET_PARAMETER", "SET_PARAMETER"]
+            .iter()
+            .any(|known| method.eq_ignore_ascii_case(known));
         let status = if known { "200 OK" } else { "501 Not Implemented" };
-        let number: String = head.get("cseq").unwrap_or("0").chars().filter(char::is_ascii_digit).take(10).collect();
+        let number: String =
+            head.get("cseq").unwrap_or("0").chars().filter(char::is_ascii_digit).take(10).collect();
         self.camera.send(format!("RTSP/1.0 {status}\r\nCSeq: {number}\r\n\r\n").as_bytes())
     }
 }
@@ -637,12 +667,16 @@ async fn reach(address: &Address, trust: &Trust) -> Result<(Link, IpAddr)> {
     Ok((Link::new(stream, host, tls.as_ref())?, peer.ip()))
 }
 
-fn way(address: &Address, peer: IpAddr) -> Result<Way> {
-    Ok(if address.udp { Way::Datagrams(Ports::open(peer)?) } else { Way::Interleaved(0) })
+fn way(address: &Address, peer: IpAddr) -> Result<Carrier> {
+    Ok(if address.udp { Carrier::Datagrams(Ports::open(peer)?) } else { Carrier::Interleaved(0) })
 }
 
 /// A datagram and who sent it; `None`: what an earlier one of ours met with (ICMP).
-fn poll_receive(socket: &UdpSocket, context: &mut Context<'_>, room: &mut ReadBuf<'_>) -> Poll<Option<std::net::SocketAddr>> {
+fn poll_receive(
+    socket: &UdpSocket,
+    context: &mut Context<'_>,
+    room: &mut ReadBuf<'_>,
+) -> Poll<Option<std::net::SocketAddr>> {
     room.clear();
     socket.poll_recv_from(context, room).map(Result::ok)
 }

@@ -92,7 +92,9 @@ impl Control {
             let number = |at: usize| Some(u32::from_be_bytes(*packet.get(at..at + 4)?.first_chunk()?));
             match kind {
                 SENDER_REPORT => {
-                    let (Some(seconds), Some(fraction)) = (number(8), number(12)) else { return Err(PacketLoss::Control) };
+                    let (Some(seconds), Some(fraction)) = (number(8), number(12)) else {
+                        return Err(PacketLoss::Control);
+                    };
                     control.clock = Some(u64::from(seconds) << 32 | u64::from(fraction));
                 }
                 BYE if first & 0x1f > 0 => control.leaves = number(4),
@@ -151,7 +153,9 @@ mod tests {
         let both = [&report[..], &bye].concat();
         assert_eq!(Control::parse(&both), Ok(Control { clock: Some(1 << 32 | 2), leaves: Some(9) }));
         assert!(is_control(&report) && is_control(&bye) && !is_control(&packet(0x80, &[])));
-        for odd in [&[][..], &[0x80, 200, 0, 0], &[0x80, 200, 0, 9], &[0, 200, 0, 0], &[0x80, 96, 0, 0], &[0x80]] {
+        for odd in
+            [&[][..], &[0x80, 200, 0, 0], &[0x80, 200, 0, 9], &[0, 200, 0, 0], &[0x80, 96, 0, 0], &[0x80]]
+        {
             assert_eq!(Control::parse(odd), Err(PacketLoss::Control), "{odd:?}");
         }
     }

@@ -1,4 +1,5 @@
-//! The session description (SDP, RFC 8866) as cameras write it: what we want to know of it, and a plain one for retina.
+//! The session description (SDP, RFC 8866) as cameras write it: what we want to know of it, and a plain one
+//! for retina.
 
 use crate::capture::worker::decode::Codec;
 use crate::capture::worker::decode::annexb::{START_CODE, h264_type, h265_type};
@@ -41,7 +42,8 @@ impl<'a> Section<'a> {
 
     /// The value of an attribute that begins with a payload type, for this one.
     fn of_kind(&self, name: &str, kind: u8) -> Option<&'a str> {
-        let values = self.attributes.iter().filter(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| *value);
+        let values =
+            self.attributes.iter().filter(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| *value);
         values
             .filter_map(|value| value.split_once([' ', '\t']))
             .find(|(number, _)| number.parse() == Ok(kind))
@@ -51,7 +53,8 @@ impl<'a> Section<'a> {
 
 /// Reads a description: the first video stream that we can decode, and a description of it alone.
 ///
-/// `base`: the URL that paths in it begin at. Errors: `SourceUnsupported`, which names what is offered instead.
+/// `base`: the URL that paths in it begin at. Errors: `SourceUnsupported`, which names what is offered
+/// instead.
 pub(super) fn read(body: &[u8], base: &str) -> Result<(Media, String)> {
     let text = String::from_utf8_lossy(body);
     let mut sections = vec![Section::default()];
@@ -62,7 +65,8 @@ pub(super) fn read(body: &[u8], base: &str) -> Result<(Media, String)> {
             "m" | "M" => {
                 let mut words = value.split_ascii_whitespace();
                 let media = words.next().unwrap_or_default();
-                let kinds = words.skip(2).filter_map(|word| word.parse().ok()).filter(|kind| *kind < 128).collect();
+                let kinds =
+                    words.skip(2).filter_map(|word| word.parse().ok()).filter(|kind| *kind < 128).collect();
                 sections.push(Section { media, kinds, attributes: Vec::new() });
             }
             "a" | "A" => {
@@ -76,7 +80,10 @@ pub(super) fn read(body: &[u8], base: &str) -> Result<(Media, String)> {
     }
     let (session, streams) = sections.split_first().ok_or_else(no_video)?;
     let mut others = Vec::new();
-    for section in streams.iter().filter(|section| matches!(section.media.to_ascii_lowercase().as_str(), "video" | "image")) {
+    for section in streams
+        .iter()
+        .filter(|section| matches!(section.media.to_ascii_lowercase().as_str(), "video" | "image"))
+    {
         for &kind in &section.kinds {
             match codec(section, kind) {
                 Ok((codec, clock_hz)) => {
@@ -92,7 +99,10 @@ pub(super) fn read(body: &[u8], base: &str) -> Result<(Media, String)> {
         true => no_video(),
         false => Error::new(
             Kind::SourceUnsupported,
-            format!("the camera offers only {:.128}, and H.264, H.265 and JPEG are supported", others.join(", ")),
+            format!(
+                "the camera offers only {:.128}, and H.264, H.265 and JPEG are supported",
+                others.join(", ")
+            ),
         ),
     })
 }
@@ -114,7 +124,8 @@ fn codec(section: &Section<'_>, kind: u8) -> Result<(Codec, u32), String> {
     };
     let mut parts = map.split('/').map(str::trim);
     let name = parts.next().unwrap_or_default();
-    let clock_hz = parts.next().and_then(|rate| rate.parse().ok()).filter(|rate| *rate > 0).unwrap_or(VIDEO_CLOCK_HZ);
+    let clock_hz =
+        parts.next().and_then(|rate| rate.parse().ok()).filter(|rate| *rate > 0).unwrap_or(VIDEO_CLOCK_HZ);
     match name.to_ascii_uppercase().as_str() {
         "H264" | "H.264" | "AVC" => Ok((Codec::H264, clock_hz)),
         "H265" | "H.265" | "HEVC" => Ok((Codec::H265, clock_hz)),
@@ -130,7 +141,14 @@ fn media(section: &Section<'_>, kind: u8, codec: Codec, clock_hz: u32) -> Media 
         codec => parameters(codec, format),
     };
     let fps = ["framerate", "x-framerate"].iter().find_map(|name| section.get(name)).and_then(number);
-    Media { kind, codec, clock_hz, parameters, fps: fps.filter(|fps| (0.1..=1000.0).contains(fps)), size: size(section) }
+    Media {
+        kind,
+        codec,
+        clock_hz,
+        parameters,
+        fps: fps.filter(|fps| (0.1..=1000.0).contains(fps)),
+        size: size(section),
+    }
 }
 
 /// Parameter sets, in the order in which a decoder wants them; those that are none are left out.
@@ -163,11 +181,16 @@ fn number(text: &str) -> Option<f64> {
 /// `a=x-dimensions:W,H`, `a=framesize:KIND W-H` (RFC 6064), `a=cliprect:0,0,H,W`.
 fn size(section: &Section<'_>) -> Option<(u32, u32)> {
     let numbers = |text: &str| -> Vec<u32> {
-        text.split(|c: char| !c.is_ascii_digit()).filter(|word| !word.is_empty()).filter_map(|word| word.parse().ok()).collect()
+        text.split(|c: char| !c.is_ascii_digit())
+            .filter(|word| !word.is_empty())
+            .filter_map(|word| word.parse().ok())
+            .collect()
     };
     let get = |name: &str| section.get(name).map(numbers).unwrap_or_default();
     match (get("x-dimensions").as_slice(), get("framesize").as_slice(), get("cliprect").as_slice()) {
-        (&[width, height, ..], _, _) | (_, &[_, width, height], _) | (_, _, &[_, _, height, width]) => Some((width, height)),
+        (&[width, height, ..], _, _) | (_, &[_, width, height], _) | (_, _, &[_, _, height, width]) => {
+            Some((width, height))
+        }
         _ => None,
     }
     .filter(|(width, height)| *width > 0 && *height > 0)
@@ -177,10 +200,12 @@ fn size(section: &Section<'_>) -> Option<(u32, u32)> {
 fn plain(session: &Section<'_>, section: &Section<'_>, media: &Media, base: &str) -> String {
     let control = |section: &Section<'_>| match section.get("control") {
         // A path from the root; retina would put it behind the base.
-        Some(control) if control.starts_with('/') => match Url::parse(base).and_then(|base| base.join(control)) {
-            Ok(url) => format!("a=control:{url}\r\n"),
-            Err(_) => String::new(),
-        },
+        Some(control) if control.starts_with('/') => {
+            match Url::parse(base).and_then(|base| base.join(control)) {
+                Ok(url) => format!("a=control:{url}\r\n"),
+                Err(_) => String::new(),
+            }
+        }
         Some(control) if !control.is_empty() => format!("a=control:{control}\r\n"),
         _ => String::new(),
     };
@@ -232,13 +257,19 @@ mod tests {
         super::read(body, "rtsp://cam/live/")
     }
 
-    const SPROP: &str = "a=fmtp:96 packetization-mode=1; sprop-parameter-sets=Z0LAHtkDxWhAAAADAEAAAAwDxYuS,aMuMsg==\r\n";
+    const SPROP: &str =
+        "a=fmtp:96 packetization-mode=1; sprop-parameter-sets=Z0LAHtkDxWhAAAADAEAAAAwDxYuS,aMuMsg==\r\n";
 
     #[test]
     fn a_description_that_begins_with_its_stream() {
-        let text = format!("m=video 0 RTP/AVP 96\r\na=rtpmap:96 H264/90000 \r\n{SPROP}a=framerate:25.0\r\na=control:track1\r\n");
+        let text = format!(
+            "m=video 0 RTP/AVP 96\r\na=rtpmap:96 H264/90000 \r\n{SPROP}a=framerate:25.0\r\na=control:track1\r\n"
+        );
         let (media, plain) = read(text.as_bytes()).unwrap();
-        assert_eq!((media.kind, media.codec, media.fps, media.clock_hz), (96, Codec::H264, Some(25.0), 90_000));
+        assert_eq!(
+            (media.kind, media.codec, media.fps, media.clock_hz),
+            (96, Codec::H264, Some(25.0), 90_000)
+        );
         assert!(media.parameters.starts_with(&[0, 0, 0, 1, 0x67, 0x42]));
         assert_eq!(
             plain,
@@ -251,7 +282,10 @@ mod tests {
         let text = "v=0\na=control:*\nm=audio 0 RTP/AVP 0\na=control:audio\nm=video 0 RTP/AVP 97 98\na=rtpmap:97 MP4V-ES/90000\na=rtpmap:98 h265/90000\na=control:trackID=2\n";
         let (media, plain) = read(text.as_bytes()).unwrap();
         assert_eq!((media.kind, media.codec), (98, Codec::H265));
-        assert!(plain.contains("a=control:*\r\nm=video 0 RTP/AVP 98") && plain.ends_with("a=control:trackID=2\r\n"));
+        assert!(
+            plain.contains("a=control:*\r\nm=video 0 RTP/AVP 98")
+                && plain.ends_with("a=control:trackID=2\r\n")
+        );
         let (jpeg, _) = read(b"m=video 0 RTP/AVP 26\na=x-dimensions: 2560, 1440\na=framerate:0S\n").unwrap();
         assert_eq!((jpeg.codec, jpeg.size, jpeg.fps), (Codec::Jpeg, Some((2560, 1440)), None));
     }
@@ -267,7 +301,9 @@ mod tests {
         let words = |text: &str| read(text.as_bytes()).unwrap_err().message().to_owned();
         assert_eq!(words("v=0\r\nm=audio 0 RTP/AVP 0\r\n"), "the camera offers no video");
         assert_eq!(words("m=video 0 RTP/AVP\r\n"), "the camera offers no video");
-        assert!(words("m=video 0 RTP/AVP 31 97\r\na=rtpmap:97 VP8/90000\r\n").contains("payload type 31, VP8"));
+        assert!(
+            words("m=video 0 RTP/AVP 31 97\r\na=rtpmap:97 VP8/90000\r\n").contains("payload type 31, VP8")
+        );
         for odd in ["", "m=", "=", "a", "m=video\na=rtpmap\na=:", "m=video x y 300 -1"] {
             assert!(read(odd.as_bytes()).is_err());
         }
@@ -276,7 +312,10 @@ mod tests {
     #[test]
     fn parameter_sets_in_any_order_and_what_is_none() {
         let of = |value: &str| parameters(Codec::H264, &format!("sprop-parameter-sets={value}"));
-        assert_eq!(of("aMuMsg==,Z0LAHtk="), [0, 0, 0, 1, 0x67, 0x42, 0xc0, 0x1e, 0xd9, 0, 0, 0, 1, 0x68, 0xcb, 0x8c, 0xb2]);
+        assert_eq!(
+            of("aMuMsg==,Z0LAHtk="),
+            [0, 0, 0, 1, 0x67, 0x42, 0xc0, 0x1e, 0xd9, 0, 0, 0, 1, 0x68, 0xcb, 0x8c, 0xb2]
+        );
         assert_eq!(of("6QAAAAAA,AAAA,,=,!"), [0_u8; 0]);
         let h265 = parameters(Codec::H265, "sprop-pps=RAEBAQ==; sprop-sps=QgEBAQ==;sprop-vps=QAEBAQ==");
         assert_eq!(h265.iter().skip(4).step_by(8).copied().collect::<Vec<_>>(), [0x40, 0x42, 0x44]);

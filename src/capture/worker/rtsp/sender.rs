@@ -1,8 +1,10 @@
-//! Which of the senders (SSRC) in a stream is ours: the stream goes on under another name, or a stranger speaks in between.
+//! Which of the senders (SSRC) in a stream is ours: the stream goes on under another name, or a stranger
+//! speaks in between.
 
 use std::time::{Duration, Instant};
 
-/// A stranger's packets that are kept until it is known what he is: a picture's first, before the second follows.
+/// A stranger's packets that are kept until it is known what he is: a picture's first, before the second
+/// follows.
 const MAX_HELD: usize = 8;
 
 /// Packets in sequence after which a stranger is the stream going on (RFC 3550 §6.2.1: MIN_SEQUENTIAL).
@@ -46,7 +48,14 @@ struct Candidate {
 
 impl Senders {
     /// Looks at a packet of `sender`. `expected`: the number that the stream would go on with.
-    pub(super) fn judge(&mut self, sender: u32, sequence: u16, expected: Option<u16>, packet: &[u8], now: Instant) -> Verdict {
+    pub(super) fn judge(
+        &mut self,
+        sender: u32,
+        sequence: u16,
+        expected: Option<u16>,
+        packet: &[u8],
+        now: Instant,
+    ) -> Verdict {
         let Some((present, heard)) = &mut self.present else {
             self.present = Some((sender, now));
             return Verdict::Ours;
@@ -80,7 +89,9 @@ impl Senders {
     }
 
     fn rename(&mut self, sender: u32, now: Instant) {
-        let returns = self.former.is_some_and(|(former, left)| former == sender && now.duration_since(left) < RETURN_TIME);
+        let returns = self
+            .former
+            .is_some_and(|(former, left)| former == sender && now.duration_since(left) < RETURN_TIME);
         self.crowded |= returns;
         self.former = self.present.map(|(present, _)| (present, now));
         self.present = Some((sender, now));

@@ -9,7 +9,8 @@ use crate::command::{PacketLoss, PacketLosses};
 use crate::error::{Error, Kind, Result};
 use std::time::{Duration, Instant};
 
-/// A sender that said goodbye and sends nothing for so long is gone. (Some say it, and go on under another name.)
+/// A sender that said goodbye and sends nothing for so long is gone. (Some say it, and go on under another
+/// name.)
 const GOODBYE_PATIENCE: Duration = Duration::from_secs(1);
 
 /// See the module.
@@ -212,7 +213,14 @@ mod tests {
     use super::*;
     use crate::capture::worker::decode::Codec;
 
-    const MEDIA: Media = Media { kind: 96, codec: Codec::H264, clock_hz: 90_000, parameters: Vec::new(), fps: None, size: None };
+    const MEDIA: Media = Media {
+        kind: 96,
+        codec: Codec::H264,
+        clock_hz: 90_000,
+        parameters: Vec::new(),
+        fps: None,
+        size: None,
+    };
 
     fn packet(kind: u8, sequence: u16, sender: u8, payload: &[u8]) -> Vec<u8> {
         let [s1, s2] = sequence.to_be_bytes();
@@ -243,7 +251,10 @@ mod tests {
         assert_eq!(units.len(), 2);
         assert!(units.iter().all(|(unit, _)| !unit.damaged), "no picture is missing");
         let count = |cause| stream.losses().get(cause);
-        assert_eq!((count(PacketLoss::PayloadType), count(PacketLoss::Payload), count(PacketLoss::Malformed)), (2, 2, 1));
+        assert_eq!(
+            (count(PacketLoss::PayloadType), count(PacketLoss::Payload), count(PacketLoss::Malformed)),
+            (2, 2, 1)
+        );
         assert_eq!((count(PacketLoss::Control), count(PacketLoss::Missing)), (1, 0));
     }
 

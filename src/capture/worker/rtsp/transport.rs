@@ -31,7 +31,8 @@ impl Transport {
     pub(super) fn parse(text: &str) -> Transport {
         let mut transport = Transport::default();
         for (name, value) in text.split(';').filter_map(|part| part.split_once('=')) {
-            let first: String = value.trim().trim_matches('"').chars().take_while(char::is_ascii_digit).collect();
+            let first: String =
+                value.trim().trim_matches('"').chars().take_while(char::is_ascii_digit).collect();
             match name.trim().to_ascii_lowercase().as_str() {
                 "interleaved" => transport.channel = first.parse().ok().filter(|channel| *channel < u8::MAX),
                 "server_port" => transport.server_port = first.parse().ok().filter(|port| *port > 0),
@@ -52,7 +53,9 @@ pub(super) fn session(text: &str) -> Option<(String, u32)> {
     let timeout = parts
         .filter_map(|part| part.split_once('='))
         .find(|(name, _)| name.trim().eq_ignore_ascii_case("timeout"))
-        .and_then(|(_, value)| value.trim().chars().take_while(char::is_ascii_digit).collect::<String>().parse().ok())
+        .and_then(|(_, value)| {
+            value.trim().chars().take_while(char::is_ascii_digit).collect::<String>().parse().ok()
+        })
         .filter(|seconds| *seconds > 0);
     Some((id.to_owned(), timeout.unwrap_or(SESSION_TIMEOUT_S).min(MAX_SESSION_TIMEOUT_S)))
 }
@@ -78,12 +81,18 @@ impl Ports {
             let _ = rustix::net::sockopt::set_socket_recv_buffer_size(&socket, RECEIVE_BUFFER_BYTES);
             UdpSocket::from_std(socket)
         });
-        Ok(Ports { rtp: rtp.map_err(failed)?, rtcp: rtcp.map_err(failed)?, number, peer: peer.to_canonical() })
+        Ok(Ports {
+            rtp: rtp.map_err(failed)?,
+            rtcp: rtcp.map_err(failed)?,
+            number,
+            peer: peer.to_canonical(),
+        })
     }
 
-    /// Has a packet of each kind sent that means nothing: a firewall on the way learns that answers are welcome.
-    pub(super) fn knock(&self, server_port: u16) {
-        dial::udp_knock(self.number, SocketAddr::new(self.peer, server_port));
+    /// Has a packet of each kind sent that means nothing: a firewall on the way learns that answers are
+    /// welcome.
+    pub(super) fn punch_hole(&self, server_port: u16) {
+        dial::udp_hole_punch(self.number, SocketAddr::new(self.peer, server_port));
     }
 
     /// Whether a datagram is the camera's.
@@ -128,7 +137,10 @@ mod tests {
             let ports = Ports::open(local).unwrap();
             assert_eq!(ports.number % 2, 0);
             assert_eq!(ports.rtcp.local_addr().unwrap().port(), ports.number + 1);
-            assert!(ports.is_from_peer("127.0.0.1:9".parse().unwrap()) && !ports.is_from_peer("127.0.0.2:9".parse().unwrap()));
+            assert!(
+                ports.is_from_peer("127.0.0.1:9".parse().unwrap())
+                    && !ports.is_from_peer("127.0.0.2:9".parse().unwrap())
+            );
         });
     }
 }

@@ -1,7 +1,8 @@
 //! YUV to RGB in 16-bit fixed point, written so that the compiler makes vector code of it on every target.
 //!
-//! The arithmetic is that of the reference's decoder on x86 (FFmpeg's swscale, behind OpenCV): samples × 8, factors × 8192, the upper
-//! half of each product, each cut off. It is up to two steps darker than exact arithmetic, and models see the same picture.
+//! The arithmetic is that of the reference's decoder on x86 (FFmpeg's swscale, behind OpenCV): samples × 8,
+//! factors × 8192, the upper half of each product, each cut off. It is up to two steps darker than exact
+//! arithmetic, and models see the same picture.
 
 use crate::capture::worker::picture::{Layout, Matrix, Range};
 
@@ -34,7 +35,8 @@ pub(super) struct Chroma {
     blue_u: i16,
 }
 
-/// Samples come × 2^8 and are multiplied × 2^3: the three fractional bits that the mixing of rows and columns leaves.
+/// Samples come × 2^8 and are multiplied × 2^3: the three fractional bits that the mixing of rows and columns
+/// leaves.
 const SAMPLE_SHIFT: u32 = 5;
 /// Grey of U and V, × 2^3.
 const NEUTRAL: i16 = 128 << 3;
@@ -129,7 +131,8 @@ fn byte(sum: i16) -> u8 {
 mod tests {
     use super::*;
 
-    /// Pixels of tests/goldens/images/short_mp4_frame1.png, which the reference decoded, and ffmpeg's samples of them.
+    /// Pixels of tests/goldens/images/short_mp4_frame1.png, which the reference decoded, and ffmpeg's samples
+    /// of them.
     #[test]
     fn flat_colours_are_the_reference_s_to_the_bit() {
         let colours = Colours::new(Layout::I420, Range::Limited, Matrix::Bt601);

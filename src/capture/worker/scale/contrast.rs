@@ -1,4 +1,5 @@
-//! Grayscale and the three contrast rules, on the scaled picture inside a slot (its letterbox edges are not part of it).
+//! Grayscale and the three contrast rules, on the scaled picture inside a slot (its letterbox edges are not
+//! part of it).
 
 use crate::geometry::Contrast;
 
@@ -49,7 +50,13 @@ impl Tables {
     }
 
     /// Contrast, then grayscale, as the reference orders them.
-    pub(super) fn apply(&mut self, contrast: Option<Contrast>, grayscale: bool, area: &Area, planes: [&mut [u8]; 3]) {
+    pub(super) fn apply(
+        &mut self,
+        contrast: Option<Contrast>,
+        grayscale: bool,
+        area: &Area,
+        planes: [&mut [u8]; 3],
+    ) {
         let [red, green, blue] = planes;
         match contrast {
             Some(Contrast::Stretching) => {
@@ -59,7 +66,9 @@ impl Tables {
                 }
                 if let Some(levels) = stretched(&histogram) {
                     for plane in [&mut *red, &mut *green, &mut *blue] {
-                        area.lines_mut(plane).flatten().for_each(|pixel| *pixel = levels[usize::from(*pixel)]);
+                        area.lines_mut(plane)
+                            .flatten()
+                            .for_each(|pixel| *pixel = levels[usize::from(*pixel)]);
                     }
                 }
             }
@@ -88,7 +97,8 @@ impl Tables {
         }
     }
 
-    /// Contrast-limited adaptive histogram equalisation: each tile has its own levels, mixed between tile centres.
+    /// Contrast-limited adaptive histogram equalisation: each tile has its own levels, mixed between tile
+    /// centres.
     fn adapt(&mut self, area: &Area, plane: &mut [u8]) {
         let (tile_width, tile_height) = (area.columns.div_ceil(TILES), area.rows.div_ceil(TILES));
         let pixels = tile_width * tile_height;
@@ -111,7 +121,8 @@ impl Tables {
             let (above, below, down) = between(y, tile_height);
             for (x, pixel) in line.iter_mut().enumerate() {
                 let (before, after, right) = between(x, tile_width);
-                let level = |row: usize, column: usize| f32::from(levels[row * TILES + column][usize::from(*pixel)]);
+                let level =
+                    |row: usize, column: usize| f32::from(levels[row * TILES + column][usize::from(*pixel)]);
                 let upper = level(above, before) * (1.0 - right) + level(above, after) * right;
                 let lower = level(below, before) * (1.0 - right) + level(below, after) * right;
                 *pixel = (upper * (1.0 - down) + lower * down).round() as u8;
@@ -260,7 +271,8 @@ mod tests {
         assert_eq!((red, green, blue), ([9, 124], [9, 124], [9, 124]));
     }
 
-    /// Values of OpenCV 4 (`createCLAHE(0.03, (8, 8))`, `equalizeHist`) on the same pictures; one level more or less is rounding.
+    /// Values of OpenCV 4 (`createCLAHE(0.03, (8, 8))`, `equalizeHist`) on the same pictures; one level more
+    /// or less is rounding.
     #[test]
     fn the_rules_are_those_of_opencv() {
         const PLACES: [(usize, usize); 6] = [(0, 0), (7, 5), (30, 20), (60, 44), (12, 33), (50, 10)];
@@ -275,17 +287,25 @@ mod tests {
             let area = Area { width: columns + 5, left: 3, top: 2, columns, rows };
             let mut plane = vec![9_u8; area.width * (rows + 4)];
             for (y, line) in area.lines_mut(&mut plane).enumerate() {
-                line.iter_mut().enumerate().for_each(|(x, pixel)| *pixel = ((x * x * 3 + y * 7 + x * y) % 97 + 60) as u8);
+                line.iter_mut()
+                    .enumerate()
+                    .for_each(|(x, pixel)| *pixel = ((x * x * 3 + y * 7 + x * y) % 97 + 60) as u8);
             }
             let (mut red, mut green, mut blue) = (plane.clone(), plane.clone(), plane);
             Tables::new().apply(Some(rule), false, &area, [&mut red, &mut green, &mut blue]);
             assert_eq!((&red, &red), (&green, &blue));
             for (expected, (x, y)) in expected.iter().zip(PLACES) {
                 let got = red[(area.top + y) * area.width + area.left + x];
-                assert!(got.abs_diff(*expected) <= 1, "{rule:?} {columns}x{rows} at {x},{y}: {got} {expected}");
+                assert!(
+                    got.abs_diff(*expected) <= 1,
+                    "{rule:?} {columns}x{rows} at {x},{y}: {got} {expected}"
+                );
             }
             let sum: u64 = area.lines(&red).flatten().map(|pixel| u64::from(*pixel)).sum();
-            assert!(sum.abs_diff(expected_sum) <= (columns * rows / 10) as u64, "{rule:?} {columns}x{rows}: {sum}");
+            assert!(
+                sum.abs_diff(expected_sum) <= (columns * rows / 10) as u64,
+                "{rule:?} {columns}x{rows}: {sum}"
+            );
             assert_eq!((red[0], red[area.width * 4], red.last()), (9, 9, Some(&9)));
         }
     }

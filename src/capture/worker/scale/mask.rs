@@ -1,12 +1,15 @@
-//! Privacy masks: what nobody shall see is blackened in what leaves the scaler, for models and for people alike.
+//! Privacy masks: what nobody shall see is blackened in what leaves the scaler, for models and for people
+//! alike.
 //!
-//! The decoder's planes are borrowed and stay as they are; so the areas are drawn into the scaled picture, after it was turned, and larger
-//! by what scaling smears: a pixel is black as soon as anything of what it was made of lies in an area.
+//! The decoder's planes are borrowed and stay as they are; so the areas are drawn into the scaled picture,
+//! after it was turned, and larger by what scaling smears: a pixel is black as soon as anything of what it
+//! was made of lies in an area.
 
 use crate::geometry::{Placement, Polygon};
 use std::ops::Range;
 
-/// How far from its centre the samples lie that a pixel was made of, in pixels of the frame: two taps, of colour at half the size.
+/// How far from its centre the samples lie that a pixel was made of, in pixels of the frame: two taps, of
+/// colour at half the size.
 const SMEAR: f64 = 2.5;
 
 /// Columns to blacken, by row of the model's input.
@@ -49,8 +52,10 @@ impl Mask {
         let across = Axis::new(frame_width, crop_x, crop_width, scaled_width, pad_x);
         let down = Axis::new(frame_height, crop_y, crop_height, scaled_height, pad_y);
         let picture = pad_x as usize..(pad_x + scaled_width) as usize;
-        let polygons: Vec<Vec<(f64, f64)>> =
-            polygons.iter().map(|Polygon(points)| points.iter().map(|[x, y]| (across.of(*x), down.of(*y))).collect()).collect();
+        let polygons: Vec<Vec<(f64, f64)>> = polygons
+            .iter()
+            .map(|Polygon(points)| points.iter().map(|[x, y]| (across.of(*x), down.of(*y))).collect())
+            .collect();
         let row = |row: u32| {
             if row < pad_y {
                 return Vec::new();
@@ -91,19 +96,22 @@ impl Mask {
     }
 }
 
-/// Calls `span` for stretches that together cover all of a polygon's columns between two heights: what lies inside at either of them, and
-/// every edge between. (From a point inside, straight down, one meets one or the other.)
+/// Calls `span` for stretches that together cover all of a polygon's columns between two heights: what lies
+/// inside at either of them, and every edge between. (From a point inside, straight down, one meets one or
+/// the other.)
 fn touched(points: &[(f64, f64)], (top, bottom): (f64, f64), mut span: impl FnMut(f64, f64)) {
     let edges = || points.iter().zip(points.iter().cycle().skip(1));
     for height in [top, bottom] {
         let mut crossings: Vec<(f64, i32)> = edges()
             .filter_map(|(&(ax, ay), &(bx, by))| {
-                let direction = i32::from(ay <= height && by > height) - i32::from(by <= height && ay > height);
+                let direction =
+                    i32::from(ay <= height && by > height) - i32::from(by <= height && ay > height);
                 (direction != 0).then(|| (ax + (height - ay) / (by - ay) * (bx - ax), direction))
             })
             .collect();
         crossings.sort_by(|(one, _), (other, _)| one.total_cmp(other));
-        // Inside is what the border goes around, however often: where a polygon crosses itself, more is black rather than less.
+        // Inside is what the border goes around, however often: where a polygon crosses itself, more is black
+        // rather than less.
         let mut winding = 0;
         let mut from = 0.0;
         for (x, direction) in crossings {
@@ -141,26 +149,39 @@ mod tests {
         let [red, green, blue] = &mut planes;
         mask.apply([red, green, blue], width);
         assert!(planes[0] == planes[1] && planes[1] == planes[2]);
-        planes[0].chunks(width).map(|row| row.iter().map(|pixel| if *pixel == 0 { '#' } else { '.' }).collect()).collect()
+        planes[0]
+            .chunks(width)
+            .map(|row| row.iter().map(|pixel| if *pixel == 0 { '#' } else { '.' }).collect())
+            .collect()
     }
 
-    const RULE: InputRule = InputRule { width: 12, height: 6, fit: Fit::Stretch, crop: None, grayscale: false, contrast: None };
+    const RULE: InputRule =
+        InputRule { width: 12, height: 6, fit: Fit::Stretch, crop: None, grayscale: false, contrast: None };
 
     #[test]
     fn an_area_is_black_with_what_is_smeared_and_no_more() {
         // A sixth of the size: a pixel takes from within half of itself.
         let rows = black(RULE, (72, 36), &[&[[0.25, 0.0], [0.5, 0.0], [0.5, 0.5], [0.25, 0.5]]]);
-        assert_eq!(rows, ["..#####.....", "..#####.....", "..#####.....", "..#####.....", "............", "............"]);
+        assert_eq!(
+            rows,
+            ["..#####.....", "..#####.....", "..#####.....", "..#####.....", "............", "............"]
+        );
         // At full size, two pixels more on each side.
         let rows = black(RULE, (12, 6), &[&[[0.5, 0.5], [0.5, 0.5], [0.5, 0.5]]]);
-        assert_eq!(rows, ["...######...", "...######...", "...######...", "...######...", "...######...", "...######..."]);
+        assert_eq!(
+            rows,
+            ["...######...", "...######...", "...######...", "...######...", "...######...", "...######..."]
+        );
     }
 
     #[test]
     fn a_letterbox_keeps_its_edges_and_what_was_cropped_away_is_no_concern() {
         let rule = InputRule { width: 6, height: 6, fit: Fit::Letterbox { fill: 1 }, ..RULE };
         let all: &[[f64; 2]] = &[[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0]];
-        assert_eq!(black(rule, (72, 36), &[all]), ["......", "######", "######", "######", "......", "......"]);
+        assert_eq!(
+            black(rule, (72, 36), &[all]),
+            ["......", "######", "######", "######", "......", "......"]
+        );
         let crop = crate::geometry::StaticCrop { x_min: 50.0, x_max: 100.0, y_min: 0.0, y_max: 100.0 };
         let left: &[[f64; 2]] = &[[0.0, 0.0], [0.4, 0.0], [0.4, 1.0], [0.0, 1.0]];
         let cropped = InputRule { crop: Some(crop), ..RULE };
@@ -179,7 +200,8 @@ mod tests {
         };
         let rule = InputRule { width: 40, height: 30, ..RULE };
         for _ in 0..300 {
-            let points: Vec<[f64; 2]> = (0..3 + (random() * 5.0) as usize).map(|_| [random(), random()]).collect();
+            let points: Vec<[f64; 2]> =
+                (0..3 + (random() * 5.0) as usize).map(|_| [random(), random()]).collect();
             let rows = black(rule, (400, 300), &[&points]);
             for _ in 0..200 {
                 let (x, y) = (random(), random());
@@ -188,7 +210,8 @@ mod tests {
                     .zip(points.iter().cycle().skip(1))
                     .map(|(a, b)| {
                         let is_left = (b[0] - a[0]) * (y - a[1]) - (x - a[0]) * (b[1] - a[1]) > 0.0;
-                        i32::from(a[1] <= y && b[1] > y && is_left) - i32::from(b[1] <= y && a[1] > y && !is_left)
+                        i32::from(a[1] <= y && b[1] > y && is_left)
+                            - i32::from(b[1] <= y && a[1] > y && !is_left)
                     })
                     .sum();
                 let pixel = rows[(y * 30.0) as usize].as_bytes()[(x * 40.0) as usize];

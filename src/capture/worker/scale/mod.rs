@@ -1,18 +1,20 @@
 //! From the decoder's planes straight into model input: crop, scale, colour and letterbox in one pass.
 //!
-//! The reference makes a full-size BGR picture and scales that (OpenCV's `INTER_LINEAR`: two taps per axis at half-pixel
-//! centres). Colour conversion is linear, so scaling the planes first and converting what is left gives the same picture
-//! up to rounding, at a tenth of the cost: chroma is taken where a full-size picture would have repeated it.
+//! The reference makes a full-size BGR picture and scales that (OpenCV's `INTER_LINEAR`: two taps per axis at
+//! half-pixel centres). Colour conversion is linear, so scaling the planes first and converting what is left
+//! gives the same picture up to rounding, at a tenth of the cost: chroma is taken where a full-size picture
+//! would have repeated it.
 //!
 //! ```text
 //! plane rows y0, y1 ──lerp──▶ one row of u16 ──two taps──▶ y, u, v of the output row (u16, 8 fractional bits) ──▶ R, G, B
 //! ```
 //!
-//! A picture that lies on its side is scaled as it lies, and only what is left is turned: a letterbox is that of the turned
-//! picture, and no full-size picture is turned.
+//! A picture that lies on its side is scaled as it lies, and only what is left is turned: a letterbox is that
+//! of the turned picture, and no full-size picture is turned.
 //!
-//! Tables are made once per size of frame, and nothing is allocated per frame. Contrast rules, which the reference applies
-//! before scaling, are applied to the scaled picture: the histogram they look at is that of the model's input.
+//! Tables are made once per size of frame, and nothing is allocated per frame. Contrast rules, which the
+//! reference applies before scaling, are applied to the scaled picture: the histogram they look at is that of
+//! the model's input.
 
 mod colour;
 mod contrast;
@@ -21,7 +23,7 @@ mod taps;
 mod turned;
 
 use super::picture::{Layout, Matrix, Picture, Range};
-use super::turn::Turn;
+use super::rotation::Rotation;
 use crate::error::{Error, Kind, Result};
 use crate::geometry::{Fit, InputRule, Placement, Polygon};
 use colour::Colours;
@@ -33,10 +35,10 @@ use taps::{ROW_SAMPLES, Row, Taps, Weighted};
 pub(super) struct Scaler {
     rule: InputRule,
     masks: Vec<Polygon>,
-    turn: Turn,
-    plan: Option<Plan>,
-    /// One per plane: the two source rows, mixed. Fixed at the full range of a u16 index, so that taps need no check;
-    /// only what a row really has is ever touched.
+    rotation: Rotation,
+    plan: Option<ScalePlan>,
+    /// One per plane: the two source rows, mixed. Fixed at the full range of a u16 index, so that taps need
+    /// no check; only what a row really has is ever touched.
     rows: [Box<Row>; 3],
     /// Y, U, V (or R, G, B) of one output row.
     line: [Vec<u16>; 3],
@@ -47,9 +49,9 @@ pub(super) struct Scaler {
 
 /// What is known once the size and kind of the pictures are.
 #[derive(Debug)]
-struct Plan {
+struct ScalePlan {
     kind: (u32, u32, Layout, Range, Matrix),
-    turn: Turn,
+    rotation: Rotation,
     /// Of the turned picture.
     placement: Placement,
     mask: Mask,
@@ -59,7 +61,8 @@ struct Plan {
     channels: [Option<(usize, Taps)>; 3],
     /// Per output row: the two source rows.
     vertical: Vec<Weighted>,
-    /// Per plane: the bytes of a row that are looked at, and how many luma rows share one of its rows, as a shift.
+    /// Per plane: the bytes of a row that are looked at, and how many luma rows share one of its rows, as a
+    /// shift.
     planes: [Option<(std::ops::Range<usize>, u32)>; 3],
     colours: Colours,
 }
@@ -69,7 +72,7 @@ impl Scaler {
         let row = || Box::new([0; ROW_SAMPLES]);
         let rows = [row(), row(), row()];
         let (line, lying, contrast) = (Default::default(), Vec::new(), contrast::Tables::new());
-        Scaler { rule, masks: Vec::new(), turn: Turn::None, plan: None, rows, line, lying, contrast }
+        Scaler { rule, masks: Vec::new(), rotation: Rotation::None, plan: None, rows, line, lying, contrast }
     }
 
     /// With these areas black in every picture.
@@ -78,22 +81,22 @@ impl Scaler {
     }
 
     /// From now on pictures are turned.
-    pub(super) fn set_turn(&mut self, turn: Turn) {
-        self.turn = turn;
+    pub(super) fn set_rotation(&mut self, rotation: Rotation) {
+        self.rotation = rotation;
     }
 
     /// How pictures are turned.
-    pub(super) fn turn(&self) -> Turn {
-        self.turn
+    pub(super) fn rotation(&self) -> Rotation {
+        self.rotation
     }
 
     /// Fills `out` (`InputRule::slot_bytes` long: planes R, G, B) from a picture.
     pub(super) fn scale(&mut self, picture: &Picture<'_>, out: &mut [u8]) -> Result<()> {
         picture.check()?;
         let kind = (picture.width, picture.height, picture.layout, picture.range, picture.matrix);
-        let plan = match self.plan.take().filter(|plan| plan.kind == kind && plan.turn == self.turn) {
+        let plan = match self.plan.take().filter(|plan| plan.kind == kind && plan.rotation == self.rotation) {
             Some(plan) => plan,
-            None => Plan::new(&self.rule, &self.masks, kind, self.turn)?,
+            None => ScalePlan::new(&self.rule, &self.masks, kind, self.rotation)?,
         };
         let plan = self.plan.insert(plan);
         let Placement { pad_x, pad_y, scaled_width, scaled_height, .. } = plan.placement;
@@ -107,7 +110,7 @@ impl Scaler {
         }
         self.line.iter_mut().for_each(|line| line.resize(plan.columns, 0));
         let start = top * width + left;
-        if plan.turn == Turn::None {
+        if plan.rotation == Rotation::None {
             plan.scale(picture, &mut self.rows, &mut self.line, [red, green, blue], start, width);
         } else {
             let pixels = columns * scaled_height as usize;
@@ -115,7 +118,13 @@ impl Scaler {
             let lying = planes(&mut self.lying, pixels)?;
             plan.scale(picture, &mut self.rows, &mut self.line, lying, 0, plan.columns);
             for (lying, out) in self.lying.chunks_exact(pixels).zip([&mut *red, &mut *green, &mut *blue]) {
-                turned::copy(plan.turn, lying, plan.columns, out.get_mut(start..).unwrap_or_default(), width);
+                turned::copy(
+                    plan.rotation,
+                    lying,
+                    plan.columns,
+                    out.get_mut(start..).unwrap_or_default(),
+                    width,
+                );
             }
         }
         plan.mask.apply([&mut *red, &mut *green, &mut *blue], width);
@@ -127,15 +136,20 @@ impl Scaler {
     }
 }
 
-impl Plan {
-    fn new(rule: &InputRule, masks: &[Polygon], kind: (u32, u32, Layout, Range, Matrix), turn: Turn) -> Result<Plan> {
+impl ScalePlan {
+    fn new(
+        rule: &InputRule,
+        masks: &[Polygon],
+        kind: (u32, u32, Layout, Range, Matrix),
+        rotation: Rotation,
+    ) -> Result<ScalePlan> {
         let (width, height, layout, range, matrix) = kind;
-        let (turned_width, turned_height) = turn.size(width, height);
-        let placement = rule
-            .place(turned_width, turned_height)
-            .ok_or_else(|| Error::new(Kind::SourceUnsupported, "the static crop leaves nothing of the picture"))?;
+        let (turned_width, turned_height) = rotation.size(width, height);
+        let placement = rule.place(turned_width, turned_height).ok_or_else(|| {
+            Error::new(Kind::SourceUnsupported, "the static crop leaves nothing of the picture")
+        })?;
         let mask = Mask::new(masks, &placement);
-        let lying = turned::lying(turn, &placement);
+        let lying = turned::lying(rotation, &placement);
         let horizontal = taps::weights(lying.crop_x, lying.crop_width, lying.columns);
         let vertical = taps::weights(lying.crop_y, lying.crop_height, lying.rows);
         let mut planes: [Option<(std::ops::Range<usize>, u32)>; 3] = [None, None, None];
@@ -156,10 +170,21 @@ impl Plan {
             }
         }
         let colours = Colours::new(layout, range, matrix);
-        Ok(Plan { kind, turn, placement, mask, columns: lying.columns as usize, channels, vertical, planes, colours })
+        Ok(ScalePlan {
+            kind,
+            rotation,
+            placement,
+            mask,
+            columns: lying.columns as usize,
+            channels,
+            vertical,
+            planes,
+            colours,
+        })
     }
 
-    /// Scales the picture as it lies into three planes whose rows are `stride` bytes apart, the first at `start`.
+    /// Scales the picture as it lies into three planes whose rows are `stride` bytes apart, the first at
+    /// `start`.
     fn scale(
         &self,
         picture: &Picture<'_>,

@@ -1,4 +1,5 @@
-//! Where each output sample comes from: two taps per axis at half-pixel centres, without antialiasing, as OpenCV does.
+//! Where each output sample comes from: two taps per axis at half-pixel centres, without antialiasing, as
+//! OpenCV does.
 
 use crate::capture::worker::picture::Plane;
 use std::ops::Range;
@@ -59,7 +60,8 @@ pub(super) struct Taps(Vec<Tap>);
 
 impl Taps {
     pub(super) fn new(weights: &[Weighted], position: impl Fn(u32) -> usize) -> Taps {
-        // A row has at most 3 × MAX_SIDE bytes, which fits; were it longer, the taps would read the row's last sample.
+        // A row has at most 3 × MAX_SIDE bytes, which fits; were it longer, the taps would read the row's
+        // last sample.
         let narrow = |x: u32| u16::try_from(position(x)).unwrap_or(u16::MAX);
         let tap = |w: &Weighted| Tap { first: narrow(w.first), second: narrow(w.second), weight: w.weight };
         Taps(weights.iter().map(tap).collect())
@@ -78,7 +80,8 @@ impl Taps {
     pub(super) fn apply(&self, row: &Row, line: &mut [u16]) {
         for (out, tap) in line.iter_mut().zip(&self.0) {
             // A u16 index is always inside a `Row`.
-            let (first, second) = (u32::from(row[usize::from(tap.first)]), u32::from(row[usize::from(tap.second)]));
+            let (first, second) =
+                (u32::from(row[usize::from(tap.first)]), u32::from(row[usize::from(tap.second)]));
             let weight = u32::from(tap.weight);
             *out = ((first * (u32::from(ONE) - weight) + second * weight) >> 8) as u16;
         }

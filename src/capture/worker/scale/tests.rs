@@ -5,8 +5,14 @@ use super::*;
 use crate::capture::worker::picture::Plane;
 use crate::geometry::{Contrast, StaticCrop};
 
-const RULE: InputRule =
-    InputRule { width: 32, height: 32, fit: Fit::Letterbox { fill: 114 }, crop: None, grayscale: false, contrast: None };
+const RULE: InputRule = InputRule {
+    width: 32,
+    height: 32,
+    fit: Fit::Letterbox { fill: 114 },
+    crop: None,
+    grayscale: false,
+    contrast: None,
+};
 
 const LAYOUTS: [Layout; 9] = [
     Layout::I420,
@@ -20,8 +26,8 @@ const LAYOUTS: [Layout; 9] = [
     Layout::Bgr24,
 ];
 
-/// A picture with soft structure (scaling is not tested by noise), no saturated colours (the full-size picture clips them
-/// before scaling, the fused pass after) and padded strides.
+/// A picture with soft structure (scaling is not tested by noise), no saturated colours (the full-size
+/// picture clips them before scaling, the fused pass after) and padded strides.
 fn planes(layout: Layout, width: u32, height: u32) -> [(Vec<u8>, usize); 3] {
     let mut seed = 0;
     layout.planes(width as usize, height as usize).map(|(row_bytes, rows)| {
@@ -29,7 +35,8 @@ fn planes(layout: Layout, width: u32, height: u32) -> [(Vec<u8>, usize); 3] {
         let stride = row_bytes + 7;
         let sample = |i: usize| {
             let (x, y) = ((i % stride) as f64, (i / stride) as f64);
-            (128.0 + 18.0 * (x * 0.07 + f64::from(seed)).sin() + 15.0 * (y * 0.09 * f64::from(seed)).cos()) as u8
+            (128.0 + 18.0 * (x * 0.07 + f64::from(seed)).sin() + 15.0 * (y * 0.09 * f64::from(seed)).cos())
+                as u8
         };
         ((0..stride * rows).map(sample).collect(), stride)
     })
@@ -49,7 +56,9 @@ fn picture<'a>(
 
 /// R, G, B of one pixel of the full-size picture, 0..=255, not rounded.
 fn pixel(picture: &Picture<'_>, x: usize, y: usize) -> [f64; 3] {
-    let at = |plane: usize, x: usize, y: usize| f64::from(picture.planes[plane].data[y * picture.planes[plane].stride + x]);
+    let at = |plane: usize, x: usize, y: usize| {
+        f64::from(picture.planes[plane].data[y * picture.planes[plane].stride + x])
+    };
     let [luma, u, v] = match picture.layout {
         Layout::I420 => [at(0, x, y), at(1, x / 2, y / 2), at(2, x / 2, y / 2)],
         Layout::I422 => [at(0, x, y), at(1, x / 2, y), at(2, x / 2, y)],
@@ -79,13 +88,15 @@ fn pixel(picture: &Picture<'_>, x: usize, y: usize) -> [f64; 3] {
 
 /// The whole rule, the slow way.
 fn twin(rule: &InputRule, picture: &Picture<'_>) -> Vec<f64> {
-    let Placement { crop_x, crop_y, crop_width, crop_height, pad_x, pad_y, scaled_width, scaled_height, .. } =
-        rule.place(picture.width, picture.height).unwrap();
+    let Placement {
+        crop_x, crop_y, crop_width, crop_height, pad_x, pad_y, scaled_width, scaled_height, ..
+    } = rule.place(picture.width, picture.height).unwrap();
     let fill = if let Fit::Letterbox { fill } = rule.fit { f64::from(fill) } else { 0.0 };
     let (width, height) = (rule.width as usize, rule.height as usize);
     let mut out = vec![fill; width * height * 3];
     let axis = |index: u32, from: u32, to: u32| {
-        let position = ((f64::from(index) + 0.5) * f64::from(from) / f64::from(to) - 0.5).clamp(0.0, f64::from(from - 1));
+        let position = ((f64::from(index) + 0.5) * f64::from(from) / f64::from(to) - 0.5)
+            .clamp(0.0, f64::from(from - 1));
         let first = position.floor() as usize;
         (first, (first + 1).min(from as usize - 1), position.fract())
     };
@@ -97,15 +108,18 @@ fn twin(rule: &InputRule, picture: &Picture<'_>) -> Vec<f64> {
             let corners = [at(x0, y0), at(x1, y0), at(x0, y1), at(x1, y1)];
             for channel in 0..3 {
                 let [a, b, c, d] = corners.map(|corner| corner[channel]);
-                let value = (a * (1.0 - right) + b * right) * (1.0 - down) + (c * (1.0 - right) + d * right) * down;
-                out[channel * width * height + (pad_y + row) as usize * width + (pad_x + column) as usize] = value;
+                let value =
+                    (a * (1.0 - right) + b * right) * (1.0 - down) + (c * (1.0 - right) + d * right) * down;
+                out[channel * width * height + (pad_y + row) as usize * width + (pad_x + column) as usize] =
+                    value;
             }
         }
     }
     out
 }
 
-/// Bounds of [`difference`], in steps of 255: the twin cuts products off before it mixes neighbours, the scaler mixes first.
+/// Bounds of [`difference`], in steps of 255: the twin cuts products off before it mixes neighbours, the
+/// scaler mixes first.
 const MOST: f64 = 2.5;
 const MEAN: f64 = 0.5;
 
@@ -113,8 +127,12 @@ const MEAN: f64 = 0.5;
 fn difference(rule: &InputRule, picture: &Picture<'_>) -> (f64, f64) {
     let mut out = vec![1; rule.slot_bytes()];
     Scaler::new(*rule).scale(picture, &mut out).unwrap();
-    let differences: Vec<f64> = out.iter().zip(twin(rule, picture)).map(|(a, b)| (f64::from(*a) - b).abs()).collect();
-    (differences.iter().copied().fold(0.0, f64::max), differences.iter().sum::<f64>() / differences.len() as f64)
+    let differences: Vec<f64> =
+        out.iter().zip(twin(rule, picture)).map(|(a, b)| (f64::from(*a) - b).abs()).collect();
+    (
+        differences.iter().copied().fold(0.0, f64::max),
+        differences.iter().sum::<f64>() / differences.len() as f64,
+    )
 }
 
 #[test]
@@ -130,7 +148,10 @@ fn every_layout_range_and_matrix_is_like_its_full_size_twin() {
                 let data = planes(layout, width, height);
                 let picture = picture(layout, width, height, &data, range, matrix);
                 let (most, mean) = difference(&RULE, &picture);
-                assert!(most <= MOST && mean <= MEAN, "{layout:?} {range:?} {matrix:?} {width}x{height}: {most} {mean}");
+                assert!(
+                    most <= MOST && mean <= MEAN,
+                    "{layout:?} {range:?} {matrix:?} {width}x{height}: {most} {mean}"
+                );
             }
         }
     }
@@ -139,12 +160,15 @@ fn every_layout_range_and_matrix_is_like_its_full_size_twin() {
 #[test]
 fn crops_and_stretching_are_like_their_twin() {
     let crop = Some(StaticCrop { x_min: 11.0, x_max: 87.0, y_min: 23.0, y_max: 95.0 });
-    for rule in
-        [InputRule { crop, ..RULE }, InputRule { crop, fit: Fit::Stretch, ..RULE }, InputRule { fit: Fit::Stretch, ..RULE }]
-    {
+    for rule in [
+        InputRule { crop, ..RULE },
+        InputRule { crop, fit: Fit::Stretch, ..RULE },
+        InputRule { fit: Fit::Stretch, ..RULE },
+    ] {
         for layout in LAYOUTS {
             let data = planes(layout, 75, 53);
-            let (most, mean) = difference(&rule, &picture(layout, 75, 53, &data, Range::Limited, Matrix::Bt601));
+            let (most, mean) =
+                difference(&rule, &picture(layout, 75, 53, &data, Range::Limited, Matrix::Bt601));
             assert!(most <= MOST && mean <= MEAN, "{rule:?} {layout:?}: {most} {mean}");
         }
     }
@@ -175,15 +199,22 @@ fn one_scaler_follows_a_change_of_size() {
 }
 
 /// A picture of half and full chroma, turned before it is scaled.
-fn turned_first(turn: Turn, layout: Layout, width: u32, height: u32, planes: &[(Vec<u8>, usize); 3]) -> [(Vec<u8>, usize); 3] {
+fn turned_first(
+    rotation: Rotation,
+    layout: Layout,
+    width: u32,
+    height: u32,
+    planes: &[(Vec<u8>, usize); 3],
+) -> [(Vec<u8>, usize); 3] {
     let sizes = layout.planes(width as usize, height as usize);
     std::array::from_fn(|plane| {
         let (columns, rows) = sizes[plane];
         let (data, stride) = &planes[plane];
-        let lying: Vec<u8> = data.chunks(*stride).take(rows).flat_map(|row| &row[..columns]).copied().collect();
-        let out_columns = if turn.exchanges_sides() { rows } else { columns };
+        let lying: Vec<u8> =
+            data.chunks(*stride).take(rows).flat_map(|row| &row[..columns]).copied().collect();
+        let out_columns = if rotation.exchanges_sides() { rows } else { columns };
         let mut out = vec![0; lying.len()];
-        turned::copy(turn, &lying, columns, &mut out, out_columns);
+        turned::copy(rotation, &lying, columns, &mut out, out_columns);
         (out, out_columns)
     })
 }
@@ -193,25 +224,27 @@ fn a_picture_that_lies_on_its_side_is_as_if_it_had_been_turned_first() {
     let crop = Some(StaticCrop { x_min: 10.0, x_max: 70.0, y_min: 25.0, y_max: 100.0 });
     let wide = InputRule { width: 48, height: 20, ..RULE };
     for rule in [RULE, wide, InputRule { crop, ..RULE }, InputRule { crop, fit: Fit::Stretch, ..wide }] {
-        for (turn, layout) in [Turn::Quarter, Turn::Half, Turn::ThreeQuarters]
+        for (rotation, layout) in [Rotation::Quarter, Rotation::Half, Rotation::ThreeQuarters]
             .into_iter()
-            .flat_map(|turn| [Layout::I420, Layout::I444, Layout::Gray].map(|layout| (turn, layout)))
+            .flat_map(|rotation| [Layout::I420, Layout::I444, Layout::Gray].map(|layout| (rotation, layout)))
         {
             let (width, height) = (80, 52);
             let data = planes(layout, width, height);
             let masks = [crate::geometry::Polygon(vec![[0.1, 0.2], [0.4, 0.1], [0.3, 0.6]])];
             let mut scaler = Scaler::new(rule).masked(&masks);
-            scaler.set_turn(turn);
+            scaler.set_rotation(rotation);
             let mut out = vec![0; rule.slot_bytes()];
-            scaler.scale(&picture(layout, width, height, &data, Range::Limited, Matrix::Bt601), &mut out).unwrap();
-            let data = turned_first(turn, layout, width, height, &data);
-            let (width, height) = turn.size(width, height);
+            scaler
+                .scale(&picture(layout, width, height, &data, Range::Limited, Matrix::Bt601), &mut out)
+                .unwrap();
+            let data = turned_first(rotation, layout, width, height, &data);
+            let (width, height) = rotation.size(width, height);
             let mut twin = vec![0; rule.slot_bytes()];
             let first = picture(layout, width, height, &data, Range::Limited, Matrix::Bt601);
             Scaler::new(rule).masked(&masks).scale(&first, &mut twin).unwrap();
             // Chroma lies between other pixels where a mirrored position is rounded.
             let most = out.iter().zip(&twin).map(|(a, b)| a.abs_diff(*b)).max();
-            assert!(most <= Some(3), "{turn:?} {layout:?} {rule:?}: {most:?}");
+            assert!(most <= Some(3), "{rotation:?} {layout:?} {rule:?}: {most:?}");
         }
     }
 }
@@ -230,7 +263,8 @@ fn short_planes_short_slots_and_empty_crops_are_errors() {
 #[test]
 fn what_lies_behind_a_mask_changes_nothing_anywhere() {
     // The left third and a part below, in the picture as it lies.
-    let hidden = |x: usize, y: usize, width: usize, height: usize| 3 * x < width || (2 * y > height && 2 * x < width);
+    let hidden =
+        |x: usize, y: usize, width: usize, height: usize| 3 * x < width || (2 * y > height && 2 * x < width);
     let rectangle = |left: f64, top: f64, right: f64, bottom: f64| {
         crate::geometry::Polygon(vec![[left, top], [right, top], [right, bottom], [left, bottom]])
     };
@@ -238,17 +272,21 @@ fn what_lies_behind_a_mask_changes_nothing_anywhere() {
     let contrasts = [None, Some(Contrast::Stretching), Some(Contrast::Histogram), Some(Contrast::Adaptive)];
     let large = InputRule { width: 256, height: 256, ..RULE };
     for rule in [RULE, large, InputRule { crop, fit: Fit::Stretch, ..RULE }] {
-        for (layout, contrast) in LAYOUTS.into_iter().flat_map(|layout| contrasts.map(|contrast| (layout, contrast))) {
+        for (layout, contrast) in
+            LAYOUTS.into_iter().flat_map(|layout| contrasts.map(|contrast| (layout, contrast)))
+        {
             let rule = InputRule { contrast, ..rule };
-            for turn in [Turn::None, Turn::Half] {
+            for rotation in [Rotation::None, Rotation::Half] {
                 let (width, height) = (120, 80);
-                let masks = match turn {
-                    Turn::None => [rectangle(0.0, 0.0, 1.0 / 3.0, 1.0), rectangle(0.0, 0.5, 0.5, 1.0)],
+                let masks = match rotation {
+                    Rotation::None => [rectangle(0.0, 0.0, 1.0 / 3.0, 1.0), rectangle(0.0, 0.5, 0.5, 1.0)],
                     _ => [rectangle(2.0 / 3.0, 0.0, 1.0, 1.0), rectangle(0.5, 0.0, 1.0, 0.5)],
                 };
                 let data = planes(layout, width, height);
                 let mut other = data.clone();
-                for (plane, (row_bytes, rows)) in other.iter_mut().zip(layout.planes(width as usize, height as usize)) {
+                for (plane, (row_bytes, rows)) in
+                    other.iter_mut().zip(layout.planes(width as usize, height as usize))
+                {
                     let (samples, stride) = plane;
                     for (x, y) in (0..rows).flat_map(|y| (0..row_bytes).map(move |x| (x, y))) {
                         // A pair of pixels that share a sample is hidden or not together: the edges are even.
@@ -259,12 +297,14 @@ fn what_lies_behind_a_mask_changes_nothing_anywhere() {
                 }
                 let scaled = |data: &[(Vec<u8>, usize); 3]| {
                     let mut scaler = Scaler::new(rule).masked(&masks);
-                    scaler.set_turn(turn);
+                    scaler.set_rotation(rotation);
                     let mut out = vec![0; rule.slot_bytes()];
-                    scaler.scale(&picture(layout, width, height, data, Range::Limited, Matrix::Bt601), &mut out).unwrap();
+                    scaler
+                        .scale(&picture(layout, width, height, data, Range::Limited, Matrix::Bt601), &mut out)
+                        .unwrap();
                     out
                 };
-                assert!(scaled(&data) == scaled(&other), "{turn:?} {layout:?} {rule:?}");
+                assert!(scaled(&data) == scaled(&other), "{rotation:?} {layout:?} {rule:?}");
             }
         }
     }

@@ -34,12 +34,17 @@ fn control_id(name: &str) -> Option<u32> {
     CONTROLS.iter().find(|(known, _)| *known == name).map(|(_, id)| *id)
 }
 
-/// Sets what can be set, in the order given: a camera takes an exposure only after `auto_exposure` was switched off.
+/// Sets what can be set, in the order given: a camera takes an exposure only after `auto_exposure` was
+/// switched off.
 pub(super) fn set(device: &Device, properties: &[Property]) {
     for property in properties {
         let Some(id) = control_id(&property.name) else { continue };
         if let Err(cause) = device.set_control(id, property.value) {
-            log::warn!("camera lacks or refuses a control property={} value={} cause=\"{cause}\"", property.name, property.value);
+            log::warn!(
+                "camera lacks or refuses a control property={} value={} cause=\"{cause}\"",
+                property.name,
+                property.value
+            );
         }
     }
 }
@@ -52,6 +57,10 @@ mod tests {
     fn names_are_those_of_opencv() {
         assert_eq!(control_id("brightness"), Some(0x0098_0900));
         assert_eq!(control_id("frame_width"), None);
-        assert!(CONTROLS.iter().all(|(name, _)| name.chars().all(|letter| letter.is_ascii_lowercase() || letter == '_')));
+        assert!(
+            CONTROLS
+                .iter()
+                .all(|(name, _)| name.chars().all(|letter| letter.is_ascii_lowercase() || letter == '_'))
+        );
     }
 }

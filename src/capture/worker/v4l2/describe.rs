@@ -5,7 +5,8 @@ use super::ioctl::{Device, capability};
 use std::fmt;
 use std::path::Path;
 
-/// Formats in which decoders take video (`linux/videodev2.h`), whole streams and single slices, and what people call them.
+/// Formats in which decoders take video (`linux/videodev2.h`), whole streams and single slices, and what
+/// people call them.
 const CODED: [(&[u8; 4], &str); 10] = [
     (b"H264", "H.264"),
     (b"AVC1", "H.264"),
@@ -55,7 +56,8 @@ struct Mode {
     fastest: Option<f64>,
 }
 
-/// Asks a device what it is. Errors: the system's, from a node that is absent, not ours to open, or no V4L2 device.
+/// Asks a device what it is. Errors: the system's, from a node that is absent, not ours to open, or no V4L2
+/// device.
 pub fn describe(path: &Path) -> Result<Description, std::io::Error> {
     let mut device = Device::open(path)?;
     let (capabilities, name) = device.capabilities()?;
@@ -65,7 +67,8 @@ pub fn describe(path: &Path) -> Result<Description, std::io::Error> {
 fn role(device: &Device, capabilities: u32) -> Role {
     if capabilities & capability::M2M != 0 {
         let taken = device.input_formats();
-        let mut codecs: Vec<&str> = CODED.iter().filter(|(fourcc, _)| taken.contains(fourcc)).map(|(_, name)| *name).collect();
+        let mut codecs: Vec<&str> =
+            CODED.iter().filter(|(fourcc, _)| taken.contains(fourcc)).map(|(_, name)| *name).collect();
         codecs.dedup();
         return if codecs.is_empty() { Role::Other } else { Role::Decoder(codecs) };
     }
@@ -122,7 +125,8 @@ mod tests {
     #[test]
     fn a_format_is_one_line() {
         let mode = |width, height, fastest| Mode { width, height, fastest };
-        let usual = Format { fourcc: *b"YUYV", modes: vec![mode(640, 480, Some(30.0)), mode(1280, 720, Some(9.99))] };
+        let usual =
+            Format { fourcc: *b"YUYV", modes: vec![mode(640, 480, Some(30.0)), mode(1280, 720, Some(9.99))] };
         assert_eq!(usual.to_string(), "YUYV 640x480 at 30, 1280x720 at 10 fps");
         let silent = Format { fourcc: *b"GREY", modes: vec![mode(640, 480, None)] };
         assert_eq!(silent.to_string(), "GREY 640x480");
@@ -134,7 +138,10 @@ mod tests {
 
     #[test]
     fn what_is_no_device_is_an_error() {
-        assert_eq!(describe(Path::new("/dev/null")).unwrap_err().raw_os_error(), Some(Errno::NOTTY.raw_os_error()));
+        assert_eq!(
+            describe(Path::new("/dev/null")).unwrap_err().raw_os_error(),
+            Some(Errno::NOTTY.raw_os_error())
+        );
         assert!(describe(Path::new("/dev/video-none")).is_err());
     }
 }

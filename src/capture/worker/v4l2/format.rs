@@ -6,7 +6,8 @@ use crate::capture::worker::picture::{Layout, Matrix, Picture, Plane, Range, che
 use crate::command::Property;
 use crate::error::{Error, Kind, Result};
 
-/// Values of [`PixelFormat`]'s colour fields (`linux/videodev2.h`) that mean something else than the default here.
+/// Values of [`PixelFormat`]'s colour fields (`linux/videodev2.h`) that mean something else than the default
+/// here.
 mod colour {
     pub(super) const COLORSPACE_REC709: u32 = 3;
     pub(super) const COLORSPACE_JPEG: u32 = 7;
@@ -25,8 +26,8 @@ pub(super) enum Content {
     Coded(Codec),
 }
 
-/// Formats that are understood, the dearest to us first: NV12 and YUYV need no decoder; JPEG costs a decoder and is what USB
-/// cameras need above 640x480 (see [`choose`]).
+/// Formats that are understood, the dearest to us first: NV12 and YUYV need no decoder; JPEG costs a decoder
+/// and is what USB cameras need above 640x480 (see [`choose`]).
 const FORMATS: [(&[u8; 4], Content); 12] = [
     (b"NV12", Content::Raw(Layout::Nv12)),
     // The same with planes that lie apart.
@@ -67,9 +68,12 @@ pub(super) struct Wish {
 impl Wish {
     /// From `frame_width`, `frame_height`, `fps` and `fourcc`; values that mean nothing are passed over.
     pub(super) fn of(properties: &[Property]) -> Wish {
-        let value = |name| properties.iter().rev().find(|property| property.name == name).map(|property| property.value);
-        let side =
-            |name, default| value(name).filter(|&side| (1.0..65_536.0).contains(&side)).map_or(default, |side| side as u32);
+        let value = |name| {
+            properties.iter().rev().find(|property| property.name == name).map(|property| property.value)
+        };
+        let side = |name, default| {
+            value(name).filter(|&side| (1.0..65_536.0).contains(&side)).map_or(default, |side| side as u32)
+        };
         Wish {
             width: side("frame_width", DEFAULT_SIZE.0),
             height: side("frame_height", DEFAULT_SIZE.1),
@@ -87,10 +91,16 @@ pub(super) fn content(fourcc: [u8; 4]) -> Option<Content> {
     FORMATS.iter().find(|(known, _)| **known == fourcc).map(|(_, content)| *content)
 }
 
-/// The format to ask for, of those that the camera offers. `fastest` tells the highest rate of a format at the wished size,
-/// `None` where the camera does not say: over USB 2 YUYV at 1080p runs at 5 frames per second and JPEG at 30.
-pub(super) fn choose(offered: &[[u8; 4]], wish: Wish, fastest: impl Fn([u8; 4]) -> Option<f64>) -> Result<[u8; 4]> {
-    let names = || offered.iter().map(|fourcc| fourcc.escape_ascii().to_string()).collect::<Vec<_>>().join(", ");
+/// The format to ask for, of those that the camera offers. `fastest` tells the highest rate of a format at
+/// the wished size, `None` where the camera does not say: over USB 2 YUYV at 1080p runs at 5 frames per
+/// second and JPEG at 30.
+pub(super) fn choose(
+    offered: &[[u8; 4]],
+    wish: Wish,
+    fastest: impl Fn([u8; 4]) -> Option<f64>,
+) -> Result<[u8; 4]> {
+    let names =
+        || offered.iter().map(|fourcc| fourcc.escape_ascii().to_string()).collect::<Vec<_>>().join(", ");
     if let Some(fourcc) = wish.fourcc {
         let known = content(fourcc).is_some() && offered.contains(&fourcc);
         let refusal = || {
@@ -106,7 +116,8 @@ pub(super) fn choose(offered: &[[u8; 4]], wish: Wish, fastest: impl Fn([u8; 4]) 
     let enough = wish.fps.unwrap_or(ENOUGH_FPS) * 0.99;
     let first = candidates.clone().next();
     let fast = candidates.find(|&fourcc| fastest(fourcc).is_none_or(|fps| fps >= enough));
-    fast.or(first).ok_or_else(|| Error::new(Kind::SourceUnsupported, format!("the camera offers only {}", names())))
+    fast.or(first)
+        .ok_or_else(|| Error::new(Kind::SourceUnsupported, format!("the camera offers only {}", names())))
 }
 
 /// How the buffers of a format that the driver gave become pictures.
@@ -127,7 +138,12 @@ impl Frames {
     /// Checks what came back from the driver: it may differ from what was asked in everything.
     pub(super) fn new(given: &Given) -> Result<Frames> {
         let Given { pixels: format, strides: apart } = given;
-        let insists = || Error::new(Kind::SourceUnsupported, format!("the camera insists on {}", format.fourcc.escape_ascii()));
+        let insists = || {
+            Error::new(
+                Kind::SourceUnsupported,
+                format!("the camera insists on {}", format.fourcc.escape_ascii()),
+            )
+        };
         let content = content(format.fourcc).ok_or_else(insists)?;
         check_size(format.width, format.height)?;
         let mut strides = [0; MAX_PARTS];
@@ -140,9 +156,10 @@ impl Frames {
             }
             for (number, (stride, (row_bytes, _))) in strides.iter_mut().zip(planes).enumerate() {
                 // In one piece of memory the chroma of I420 has half the stride.
-                let shared =
-                    usize::try_from(format.stride).unwrap_or(0) / if layout == Layout::I420 && number > 0 { 2 } else { 1 };
-                let own = apart.get(number).filter(|_| apart.len() > 1).and_then(|own| usize::try_from(*own).ok());
+                let shared = usize::try_from(format.stride).unwrap_or(0)
+                    / if layout == Layout::I420 && number > 0 { 2 } else { 1 };
+                let own =
+                    apart.get(number).filter(|_| apart.len() > 1).and_then(|own| usize::try_from(*own).ok());
                 // Some drivers say 0 for "no padding".
                 *stride = Some(own.unwrap_or(shared)).filter(|&stride| stride > 0).unwrap_or(row_bytes);
                 if *stride < row_bytes {
@@ -153,29 +170,42 @@ impl Frames {
         }
         // What a default means stands at V4L2_MAP_QUANTIZATION_DEFAULT and V4L2_MAP_YCBCR_ENC_DEFAULT.
         let range = match (format.quantization, format.colorspace) {
-            (colour::QUANTIZATION_FULL_RANGE, _) | (colour::QUANTIZATION_DEFAULT, colour::COLORSPACE_JPEG) => Range::Full,
+            (colour::QUANTIZATION_FULL_RANGE, _)
+            | (colour::QUANTIZATION_DEFAULT, colour::COLORSPACE_JPEG) => Range::Full,
             _ => Range::Limited,
         };
         let matrix = match (format.encoding, format.colorspace) {
-            (colour::ENCODING_709, _) | (colour::ENCODING_DEFAULT, colour::COLORSPACE_REC709) => Matrix::Bt709,
+            (colour::ENCODING_709, _) | (colour::ENCODING_DEFAULT, colour::COLORSPACE_REC709) => {
+                Matrix::Bt709
+            }
             _ => Matrix::Bt601,
         };
         let apart = apart.len() > 1;
         Ok(Frames { width: format.width, height: format.height, content, strides, apart, range, matrix })
     }
 
-    /// The picture in the pieces of a buffer that were cut to the bytes in use. In one piece, planes lie one after the other.
+    /// The picture in the pieces of a buffer that were cut to the bytes in use. In one piece, planes lie one
+    /// after the other.
     pub(super) fn picture<'a>(&self, layout: Layout, parts: [&'a [u8]; MAX_PARTS]) -> Result<Picture<'a>> {
         let rows = layout.planes(self.width as usize, self.height as usize);
         let mut planes = [Plane::default(); 3];
         let [mut rest, ..] = parts;
-        for (number, ((plane, stride), (_, count))) in planes.iter_mut().zip(self.strides).zip(rows).enumerate() {
+        for (number, ((plane, stride), (_, count))) in
+            planes.iter_mut().zip(self.strides).zip(rows).enumerate()
+        {
             let (this, next) = rest.split_at((stride * count).min(rest.len()));
             let data = if self.apart { parts.get(number).copied().unwrap_or_default() } else { this };
             *plane = Plane { data, stride };
             rest = next;
         }
-        let picture = Picture { width: self.width, height: self.height, layout, planes, range: self.range, matrix: self.matrix };
+        let picture = Picture {
+            width: self.width,
+            height: self.height,
+            layout,
+            planes,
+            range: self.range,
+            matrix: self.matrix,
+        };
         picture.check()?;
         Ok(picture)
     }
@@ -194,9 +224,11 @@ mod tests {
     #[test]
     fn wishes_are_read_and_nonsense_is_passed_over() {
         let mjpg = f64::from(u32::from_le_bytes(*b"MJPG"));
-        let wish = Wish::of(&[property("frame_width", 1920.0), property("fps", 25.0), property("fourcc", mjpg)]);
+        let wish =
+            Wish::of(&[property("frame_width", 1920.0), property("fps", 25.0), property("fourcc", mjpg)]);
         assert_eq!(wish, Wish { width: 1920, height: 480, fps: Some(25.0), fourcc: Some(*b"MJPG") });
-        let wish = Wish::of(&[property("frame_width", -5.0), property("fps", f64::NAN), property("fourcc", -1.0)]);
+        let wish =
+            Wish::of(&[property("frame_width", -5.0), property("fps", f64::NAN), property("fourcc", -1.0)]);
         assert_eq!(wish, Wish { width: 640, height: 480, fps: None, fourcc: None });
     }
 
@@ -209,7 +241,12 @@ mod tests {
         assert_eq!(choose(&offered, wish, usb2).unwrap(), *b"MJPG");
         assert_eq!(choose(&offered, wish, |_| Some(5.0)).unwrap(), *b"YUYV");
         assert_eq!(choose(&offered, Wish { fourcc: Some(*b"MJPG"), ..wish }, |_| None).unwrap(), *b"MJPG");
-        assert!(choose(&offered, Wish { fourcc: Some(*b"NV12"), ..wish }, |_| None).unwrap_err().message().contains("XXXX"));
+        assert!(
+            choose(&offered, Wish { fourcc: Some(*b"NV12"), ..wish }, |_| None)
+                .unwrap_err()
+                .message()
+                .contains("XXXX")
+        );
         assert_eq!(choose(&[*b"XXXX"], wish, |_| None).unwrap_err().kind(), Kind::SourceUnsupported);
     }
 

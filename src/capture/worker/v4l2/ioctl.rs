@@ -1,7 +1,8 @@
 //! The requests of V4L2 that a capture device needs, single-planar or multi-planar, as safe functions.
 //!
-//! Structures and numbers are those of `linux/videodev2.h`; padding and fields that nobody here reads are named `_`.
-//! What a driver writes is taken as plain numbers and bytes: nothing here fails on a value that nobody foresaw.
+//! Structures and numbers are those of `linux/videodev2.h`; padding and fields that nobody here reads are
+//! named `_`. What a driver writes is taken as plain numbers and bytes: nothing here fails on a value that
+//! nobody foresaw.
 #![allow(unsafe_code)] // Requests to a device and mapped buffers cannot be had from safe code.
 
 use rustix::event::{PollFd, PollFlags};
@@ -23,7 +24,8 @@ const CAPTURE: u32 = 1;
 const CAPTURE_PLANES: u32 = 9;
 /// `VIDEO_MAX_PLANES`.
 const MAX_PLANES: usize = 8;
-/// `V4L2_BUF_TYPE_VIDEO_OUTPUT`: what a decoder is given, with all planes in one buffer and with buffers of their own.
+/// `V4L2_BUF_TYPE_VIDEO_OUTPUT`: what a decoder is given, with all planes in one buffer and with buffers of
+/// their own.
 const OUTPUTS: [u32; 2] = [2, 10];
 /// `V4L2_MEMORY_MMAP`.
 const MAPPED: u32 = 1;
@@ -52,7 +54,8 @@ const CONTROL_DISABLED: u32 = 1;
 /// `V4L2_CTRL_TYPE_BOOLEAN`.
 const CONTROL_BOOLEAN: u32 = 2;
 
-/// Most entries that are read of a driver's list, and most buffers: a driver that never ends its list must not hold us.
+/// Most entries that are read of a driver's list, and most buffers: a driver that never ends its list must
+/// not hold us.
 const MAX_LISTED: u32 = 256;
 
 /// `struct v4l2_capability`.
@@ -371,13 +374,14 @@ impl Device {
     }
 
     fn request<const CODE: Opcode, T>(&self, value: &mut T) -> Result<()> {
-        // SAFETY: `CODE` is one of the constants above, each made for its `T`: plain data of the size that the kernel
-        // reads and writes, for which every pattern of bits is a value. The one pointer in it is that to the planes of a
-        // buffer, which `buffer` keeps alive and as long as it says.
+        // SAFETY: `CODE` is one of the constants above, each made for its `T`: plain data of the size that
+        // the kernel reads and writes, for which every pattern of bits is a value. The one pointer in it is
+        // that to the planes of a buffer, which `buffer` keeps alive and as long as it says.
         unsafe { ioctl(&self.fd, Updater::<CODE, T>::new(value)) }
     }
 
-    /// What this node can do, and the name of the device. One that gives pictures in planes is asked for them from here on.
+    /// What this node can do, and the name of the device. One that gives pictures in planes is asked for them
+    /// from here on.
     pub(super) fn capabilities(&mut self) -> Result<(u32, String)> {
         let mut raw = RawCapability {
             driver: [0; 16],
@@ -392,7 +396,9 @@ impl Device {
         // Those of this node where the driver tells them apart: a camera also has nodes for metadata.
         let apart = raw.capabilities & capability::DEVICE_CAPS != 0;
         let capabilities = if apart { raw.device_capabilities } else { raw.capabilities };
-        if capabilities & (capability::VIDEO_CAPTURE | capability::VIDEO_CAPTURE_MPLANE) == capability::VIDEO_CAPTURE_MPLANE {
+        if capabilities & (capability::VIDEO_CAPTURE | capability::VIDEO_CAPTURE_MPLANE)
+            == capability::VIDEO_CAPTURE_MPLANE
+        {
             self.kind = CAPTURE_PLANES;
         }
         // The kernel cuts names at 31 bytes, also in the middle of a character.
@@ -433,7 +439,13 @@ impl Device {
     /// The highest frame rate of a format at a size; `None` where the driver does not say.
     pub(super) fn fastest(&self, fourcc: [u8; 4], width: u32, height: u32) -> Option<f64> {
         let rates = (0..MAX_LISTED).map_while(|index| {
-            let mut raw = RawFrameInterval { index, pixel_format: fourcc, width, height, ..RawFrameInterval::default() };
+            let mut raw = RawFrameInterval {
+                index,
+                pixel_format: fourcc,
+                width,
+                height,
+                ..RawFrameInterval::default()
+            };
             self.request::<ENUM_FRAMEINTERVALS, _>(&mut raw).ok().map(|()| raw.shortest.rate())
         });
         rates.flatten().reduce(f64::max)
@@ -466,16 +478,24 @@ impl Device {
             _rest: [0; 8],
         };
         self.request::<S_FMT_OF_PLANES, _>(&mut raw)?;
-        let RawPlanesFormat { width, height, fourcc, colorspace, planes, count, encoding, quantization, .. } = raw.pixels;
+        let RawPlanesFormat {
+            width, height, fourcc, colorspace, planes, count, encoding, quantization, ..
+        } = raw.pixels;
         let strides: Vec<u32> = planes.iter().take(count.into()).map(|plane| plane.stride).collect();
         let stride = *strides.first().ok_or(Errno::BADMSG)?;
         let (encoding, quantization) = (encoding.into(), quantization.into());
-        let pixels = PixelFormat { stride, colorspace, encoding, quantization, ..PixelFormat::new(width, height, fourcc) };
+        let pixels = PixelFormat {
+            stride,
+            colorspace,
+            encoding,
+            quantization,
+            ..PixelFormat::new(width, height, fourcc)
+        };
         Ok(Given { pixels, strides })
     }
 
-    /// Asks for a frame rate, `per_1000_s` frames in 1000 seconds; answers the one that the driver gives, `None` where it
-    /// has no say.
+    /// Asks for a frame rate, `per_1000_s` frames in 1000 seconds; answers the one that the driver gives,
+    /// `None` where it has no say.
     pub(super) fn set_rate(&self, per_1000_s: u32) -> Option<f64> {
         let interval = Fraction { numerator: 1000, denominator: per_1000_s };
         let mut raw = RawParameters { kind: self.kind, capability: 0, _mode: 0, interval, _rest: [0; 184] };
@@ -503,7 +523,8 @@ impl Device {
 
     /// Has the driver make `count` buffers, or as many as it likes, and maps them.
     pub(super) fn map_buffers(&self, count: u32) -> Result<Vec<Buffer>> {
-        let mut raw = RawRequestBuffers { count, kind: self.kind, memory: MAPPED, _capabilities: 0, _flags: 0 };
+        let mut raw =
+            RawRequestBuffers { count, kind: self.kind, memory: MAPPED, _capabilities: 0, _flags: 0 };
         self.request::<REQBUFS, _>(&mut raw)?;
         (0..raw.count.min(MAX_LISTED)).map(|index| Buffer::map(self, index)).collect()
     }
@@ -513,8 +534,8 @@ impl Device {
         self.buffer::<QBUF>(index).map(drop)
     }
 
-    /// A request about a buffer; answers what the kernel says of it and of its planes. One that has no list of planes is
-    /// described as its first.
+    /// A request about a buffer; answers what the kernel says of it and of its planes. One that has no list
+    /// of planes is described as its first.
     fn buffer<const CODE: Opcode>(&self, index: u32) -> Result<(RawBuffer, [RawPlane; MAX_PLANES])> {
         let mut planes = [RawPlane::default(); MAX_PLANES];
         let mut raw = RawBuffer { index, kind: self.kind, memory: MAPPED, ..RawBuffer::default() };
@@ -523,7 +544,12 @@ impl Device {
         }
         self.request::<CODE, _>(&mut raw)?;
         if self.kind == CAPTURE {
-            planes[0] = RawPlane { bytes_used: raw.bytes_used, length: raw.length, place: raw.place, ..RawPlane::default() };
+            planes[0] = RawPlane {
+                bytes_used: raw.bytes_used,
+                length: raw.length,
+                place: raw.place,
+                ..RawPlane::default()
+            };
         }
         Ok((raw, planes))
     }
@@ -571,7 +597,10 @@ impl Buffer {
 
     /// What the driver has written into each piece.
     pub(super) fn planes(&self, filled: &Filled) -> impl Iterator<Item = &[u8]> {
-        self.0.iter().zip(filled.used).map(|(mapping, (from, to))| mapping.data(to).get(from as usize..).unwrap_or_default())
+        self.0
+            .iter()
+            .zip(filled.used)
+            .map(|(mapping, (from, to))| mapping.data(to).get(from as usize..).unwrap_or_default())
     }
 }
 
@@ -586,14 +615,17 @@ impl Mapping {
     fn new(device: &Device, plane: &RawPlane) -> Result<Mapping> {
         let (bytes, offset) = (plane.length as usize, u64::from(plane.place.offset()));
         // SAFETY: a fresh mapping at an address of the kernel's choice touches no memory that Rust knows of.
-        let start = unsafe { rustix::mm::mmap(std::ptr::null_mut(), bytes, ProtFlags::READ, MapFlags::SHARED, device, offset) }?;
+        let start = unsafe {
+            rustix::mm::mmap(std::ptr::null_mut(), bytes, ProtFlags::READ, MapFlags::SHARED, device, offset)
+        }?;
         Ok(Mapping { start: NonNull::new(start.cast()).ok_or(Errno::NOMEM)?, bytes })
     }
 
     /// The first `used` bytes, or all where there are fewer.
     fn data(&self, used: u32) -> &[u8] {
-        // SAFETY: mapped to be read for `self.bytes` bytes until `drop`. The caller holds the buffer, so the driver does not
-        // write into it; one that does so all the same changes bytes, each of which is valid whatever its value.
+        // SAFETY: mapped to be read for `self.bytes` bytes until `drop`. The caller holds the buffer, so the
+        // driver does not write into it; one that does so all the same changes bytes, each of which is valid
+        // whatever its value.
         let all = unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.bytes) };
         all.get(..used as usize).unwrap_or(all)
     }

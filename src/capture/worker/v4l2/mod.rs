@@ -32,7 +32,8 @@ struct Camera {
 
 /// Opens a camera by its device node, `/dev/videoN` or a link to one.
 ///
-/// Errors: `SourceConnection` when it is absent, busy or refused, `SourceUnsupported` when it is no camera or has no format that we know.
+/// Errors: `SourceConnection` when it is absent, busy or refused, `SourceUnsupported` when it is no camera or
+/// has no format that we know.
 pub(super) fn open(path: &Path, properties: &[Property]) -> Result<Box<dyn Source>> {
     let mut device = Device::open(path).map_err(refusal)?;
     let (capabilities, name) = device.capabilities().map_err(|errno| no_camera().because(errno))?;
@@ -46,7 +47,9 @@ pub(super) fn open(path: &Path, properties: &[Property]) -> Result<Box<dyn Sourc
     let buffers = device.map_buffers(BUFFERS).map_err(refusal)?;
     let Frames { width, height, content, .. } = frames;
     let path = path.display();
-    log::info!("event=camera_open device={path} name={name:?} width={width} height={height} content={content:?} fps={fps}");
+    log::info!(
+        "event=camera_open device={path} name={name:?} width={width} height={height} content={content:?} fps={fps}"
+    );
     let properties = SourceProperties {
         width: frames.width,
         height: frames.height,
@@ -116,14 +119,17 @@ impl Source for Camera {
         if let Some(index) = self.held.take() {
             self.device.queue(index).map_err(lost)?;
         }
-        let filled = match self.device.wait(IDLE).and_then(|filled| filled.then(|| self.device.dequeue()).transpose()) {
-            Ok(Some(filled)) => filled,
-            Ok(None) | Err(Errno::INTR | Errno::AGAIN) => return Ok(Grab::Idle),
-            Err(cause) => return Err(lost(cause)),
-        };
+        let filled =
+            match self.device.wait(IDLE).and_then(|filled| filled.then(|| self.device.dequeue()).transpose())
+            {
+                Ok(Some(filled)) => filled,
+                Ok(None) | Err(Errno::INTR | Errno::AGAIN) => return Ok(Grab::Idle),
+                Err(cause) => return Err(lost(cause)),
+            };
         self.held = Some(filled.index);
         let buffer = self.buffers.get(filled.index as usize).ok_or_else(|| lost(Errno::BADMSG))?;
-        // Also a picture that is too short for its size: over USB a part of one gets lost. If none is whole, that is a stall.
+        // Also a picture that is too short for its size: over USB a part of one gets lost. If none is whole,
+        // that is a stall.
         let mut parts = [&[][..]; MAX_PARTS];
         if !filled.damaged {
             parts.iter_mut().zip(buffer.planes(&filled)).for_each(|(part, plane)| *part = plane);
@@ -158,7 +164,9 @@ mod tests {
 
     #[test]
     fn what_is_no_camera_is_named() {
-        let absent = open(Path::new("/dev/video-none"), &[]).err().map(|error| (error.kind(), error.message().to_owned()));
+        let absent = open(Path::new("/dev/video-none"), &[])
+            .err()
+            .map(|error| (error.kind(), error.message().to_owned()));
         assert_eq!(absent, Some((Kind::SourceConnection, "there is no such device".to_owned())));
         let null = open(Path::new("/dev/null"), &[]).err().map(|error| error.kind());
         assert_eq!(null, Some(Kind::SourceUnsupported));

@@ -1,7 +1,9 @@
-//! Whether a graph makes sense: every value is made once and before it is read, and every shape follows from its operation.
+//! Whether a graph makes sense: every value is made once and before it is read, and every shape follows from
+//! its operation.
 //!
-//! What lies behind this check (layout, storage, lowering, the steps themselves) may rely on it; the rules stand here and nowhere
-//! else. A graph that breaks one is not refused by the process that has made it, only kept there.
+//! What lies behind this check (layout, storage, lowering, the steps themselves) may rely on it; the rules
+//! stand here and nowhere else. A graph that breaks one is not refused by the process that has made it, only
+//! kept there.
 
 use crate::infer::cnn::graph::{Conv, Graph, Linear, MAX_RANK, Node, Op, Taps, ValueId, Window, lengths};
 use crate::infer::cnn::import::{MAX_ELEMENTS, MAX_WINDOW};
@@ -30,7 +32,8 @@ pub(in crate::infer::cnn) fn check(graph: &Graph) -> Result<(), String> {
     for node in &graph.nodes {
         checker.node(node).map_err(|rule| format!("node {}: {rule}", node.name))?;
     }
-    let computed = |id: &ValueId| checker.made.get(id.0) == Some(&true) && graph.value(*id).constant.is_none();
+    let computed =
+        |id: &ValueId| checker.made.get(id.0) == Some(&true) && graph.value(*id).constant.is_none();
     match !graph.outputs.is_empty() && graph.outputs.iter().all(computed) {
         true => Ok(()),
         false => Err("an output that nothing makes".into()),
@@ -82,9 +85,15 @@ impl Checker<'_> {
         }
         let computed = matches!(
             &node.op,
-            Op::Linear(_) | Op::Normalize { .. } | Op::Reduce(_) | Op::Product(_) | Op::Attention(_) | Op::Sample { .. }
+            Op::Linear(_)
+                | Op::Normalize { .. }
+                | Op::Reduce(_)
+                | Op::Product(_)
+                | Op::Attention(_)
+                | Op::Sample { .. }
         );
-        let operands = if matches!(&node.op, Op::Linear(_) | Op::Normalize { .. }) { 1 } else { node.inputs.len() };
+        let operands =
+            if matches!(&node.op, Op::Linear(_) | Op::Normalize { .. }) { 1 } else { node.inputs.len() };
         if computed && (node.inputs.is_empty() || node.inputs.iter().take(operands).any(constant)) {
             return Err("an operand that is constant");
         }
@@ -109,14 +118,18 @@ fn follows(op: &Op, inputs: &[&[usize]], output: &[usize]) -> Option<bool> {
         Op::Activate(activation) => is_activation(*activation) && only()? == output,
         Op::Binary(_) => {
             let &[a, b] = inputs else { return None };
-            let side = |a: usize, b: usize, out: usize| out == a.max(b) && (a == out || a == 1) && (b == out || b == 1);
+            let side = |a: usize, b: usize, out: usize| {
+                out == a.max(b) && (a == out || a == 1) && (b == out || b == 1)
+            };
             let mut dims = a.iter().zip(b).zip(output);
             a.len() == output.len() && b.len() == output.len() && dims.all(|((a, b), out)| side(*a, *b, *out))
         }
         Op::Concat { axis } => {
             let whole = *output.get(*axis)?;
             let along: usize = inputs.iter().filter_map(|input| input.get(*axis)).sum();
-            !inputs.is_empty() && inputs.iter().all(|input| is_but_for(input, output, *axis, whole)) && along == whole
+            !inputs.is_empty()
+                && inputs.iter().all(|input| is_but_for(input, output, *axis, whole))
+                && along == whole
         }
         Op::Slice { axis, start, end } => {
             let input = only()?;
@@ -133,7 +146,8 @@ fn follows(op: &Op, inputs: &[&[usize]], output: &[usize]) -> Option<bool> {
             let input = only()?;
             let mut axes = order.clone();
             axes.sort_unstable();
-            axes.into_iter().eq(0..input.len()) && order.iter().map(|axis| input[*axis]).eq(output.iter().copied())
+            axes.into_iter().eq(0..input.len())
+                && order.iter().map(|axis| input[*axis]).eq(output.iter().copied())
         }
         Op::Softmax { axis } => *axis < output.len() && only()? == output,
         Op::Linear(linear) => linearly(linear, inputs, output)?,
@@ -166,7 +180,8 @@ fn follows(op: &Op, inputs: &[&[usize]], output: &[usize]) -> Option<bool> {
         }
         Op::Pad { before, after, .. } => {
             let input = only()?;
-            let sides = input.iter().zip(before).zip(after).map(|((dim, before), after)| dim + before + after);
+            let sides =
+                input.iter().zip(before).zip(after).map(|((dim, before), after)| dim + before + after);
             before.len() == input.len() && after.len() == input.len() && sides.eq(output.iter().copied())
         }
         Op::Foreign(_) | Op::ToBlocks | Op::FromBlocks => return None,
@@ -175,7 +190,8 @@ fn follows(op: &Op, inputs: &[&[usize]], output: &[usize]) -> Option<bool> {
 
 /// Whether matrices of `[batch, batch, rows, depth]` and `[batch, batch, depth, columns]` make such ones.
 fn multiplies([a0, a1, m, k]: [usize; 4], [b0, b1, depth, n]: [usize; 4], out: [usize; 4]) -> bool {
-    let side = |a: usize, b: usize, out: usize| out == a.max(b) && (a == out || a == 1) && (b == out || b == 1);
+    let side =
+        |a: usize, b: usize, out: usize| out == a.max(b) && (a == out || a == 1) && (b == out || b == 1);
     k == depth && side(a0, b0, out[0]) && side(a1, b1, out[1]) && [m, n] == out[2..]
 }
 
@@ -239,7 +255,8 @@ fn convolved(window: &Window, axis: usize, length: usize) -> Option<usize> {
     Some(room(window, axis, length)? / window.stride[axis] + 1)
 }
 
-/// Whether a pooling has so many outputs along an axis: the last window may reach beyond the padding (ceil_mode).
+/// Whether a pooling has so many outputs along an axis: the last window may reach beyond the padding
+/// (ceil_mode).
 fn pooled(window: &Window, axis: usize, length: usize, outputs: usize) -> bool {
     let Some(room) = room(window, axis, length) else { return false };
     let floor = room / window.stride[axis] + 1;
@@ -248,7 +265,9 @@ fn pooled(window: &Window, axis: usize, length: usize, outputs: usize) -> bool {
 
 fn are_taps(taps: &Taps, length: usize, outputs: usize) -> bool {
     let inside = |position: u32| (position as usize) < length;
-    let is_tap = |(first, second, weight): &(u32, u32, f32)| inside(*first) && inside(*second) && (0.0..=1.0).contains(weight);
+    let is_tap = |(first, second, weight): &(u32, u32, f32)| {
+        inside(*first) && inside(*second) && (0.0..=1.0).contains(weight)
+    };
     taps.len() == outputs && length.max(outputs) <= MAX_SIDE && taps.iter().all(is_tap)
 }
 

@@ -1,12 +1,14 @@
-//! A graph as bytes, without its weights: how the process that has read a stranger's model tells the service what to run.
+//! A graph as bytes, without its weights: how the process that has read a stranger's model tells the service
+//! what to run.
 //!
 //! ```text
 //! │ values │ each: shape, whether constant │ nodes │ each: name, operation, operands, results │ input │ outputs │
 //! ```
 //!
-//! The service believes none of it. A graph that was read is whole ([`read`]) and its shapes follow from its operations
-//! ([`check`]); everything else, the offsets of activations and weights above all, it works out for itself. Of the constants
-//! only the shapes are told: their content has been packed by the other process ([`super::packer`]).
+//! The service believes none of it. A graph that was read is whole ([`read`]) and its shapes follow from its
+//! operations ([`check`]); everything else, the offsets of activations and weights above all, it works out
+//! for itself. Of the constants only the shapes are told: their content has been packed by the other process
+//! ([`super::packer`]).
 
 mod check;
 mod read;
@@ -18,7 +20,8 @@ pub(super) use check::check;
 pub(super) use read::read;
 pub(super) use write::write;
 
-/// Changes with every change of the encoding. The two ends are the same executable unless it was replaced meanwhile.
+/// Changes with every change of the encoding. The two ends are the same executable unless it was replaced
+/// meanwhile.
 const VERSION: u32 = 2;
 /// Most values of a graph, and most nodes: the largest detector we know has about 4 000 nodes.
 const MAX_VALUES: usize = 40_000;

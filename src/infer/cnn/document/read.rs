@@ -1,10 +1,12 @@
-//! Bytes → graph. What comes out is whole: every index means something. Whether it makes sense, [`super::check`] says.
+//! Bytes → graph. What comes out is whole: every index means something. Whether it makes sense,
+//! [`super::check`] says.
 
 use super::{MAX_BYTES, MAX_LIST, MAX_NAME_BYTES, MAX_OPERANDS, MAX_OUTPUTS, MAX_VALUES, VERSION, tag};
 use crate::bytes::Reader;
 use crate::infer::cnn::constant::Constant;
 use crate::infer::cnn::graph::{
-    Attention, Axes, Conv, Graph, Linear, MAX_RANK, Node, Op, Product, Reduction, Taps, Value, ValueId, Window,
+    Attention, Axes, Conv, Graph, Linear, MAX_RANK, Node, Op, Product, Reduction, Taps, Value, ValueId,
+    Window,
 };
 use crate::infer::cnn::import::MAX_ELEMENTS;
 use crate::infer::cnn::kernels::{Activation, Binary, Residual};
@@ -45,7 +47,9 @@ fn read_node(reader: &mut Reader<'_>, values: usize) -> Option<Node> {
     let op = match reader.u8()? {
         tag::CONV => Op::Conv(Box::new(read_conv(reader)?)),
         tag::MAX_POOL => Op::MaxPool(read_window(reader)?),
-        tag::AVERAGE_POOL => Op::AveragePool { include_padding: reader.bool()?, window: read_window(reader)? },
+        tag::AVERAGE_POOL => {
+            Op::AveragePool { include_padding: reader.bool()?, window: read_window(reader)? }
+        }
         tag::GLOBAL_SUM => Op::GlobalSum,
         tag::RESIZE => Op::Resize { rows: read_taps(reader)?, columns: read_taps(reader)? },
         tag::ACTIVATE => Op::Activate(read_activation(reader)?),
@@ -59,7 +63,11 @@ fn read_node(reader: &mut Reader<'_>, values: usize) -> Option<Node> {
             _ => return None,
         }),
         tag::CONCAT => Op::Concat { axis: axis(reader)? },
-        tag::SLICE => Op::Slice { axis: axis(reader)?, start: reader.size(MAX_ELEMENTS)?, end: reader.size(MAX_ELEMENTS)? },
+        tag::SLICE => Op::Slice {
+            axis: axis(reader)?,
+            start: reader.size(MAX_ELEMENTS)?,
+            end: reader.size(MAX_ELEMENTS)?,
+        },
         tag::GATHER => Op::Gather { axis: axis(reader)?, indices: reader.sizes(MAX_LIST, MAX_ELEMENTS)? },
         tag::RESHAPE => Op::Reshape,
         tag::TRANSPOSE => Op::Transpose { order: reader.sizes(MAX_RANK, MAX_RANK)? },
@@ -74,11 +82,17 @@ fn read_node(reader: &mut Reader<'_>, values: usize) -> Option<Node> {
         })),
         tag::PRODUCT => {
             let scale = reader.f32()?;
-            Op::Product(Box::new(Product { left: read_axes(reader)?, right: read_axes(reader)?, out: read_axes(reader)?, scale }))
+            Op::Product(Box::new(Product {
+                left: read_axes(reader)?,
+                right: read_axes(reader)?,
+                out: read_axes(reader)?,
+                scale,
+            }))
         }
         tag::ATTENTION => {
             let scale = reader.f32()?;
-            let [query, key, value, out] = [read_axes(reader)?, read_axes(reader)?, read_axes(reader)?, read_axes(reader)?];
+            let [query, key, value, out] =
+                [read_axes(reader)?, read_axes(reader)?, read_axes(reader)?, read_axes(reader)?];
             Op::Attention(Box::new(Attention { query, key, value, out, scale }))
         }
         tag::NORMALIZE => Op::Normalize { epsilon: reader.f32()? },

@@ -14,7 +14,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use tract_onnx::prelude::TypedModel;
 
-/// The engine as another process would have it: from the document and the sealed weights alone. `None`: it cannot leave its process.
+/// The engine as another process would have it: from the document and the sealed weights alone. `None`: it
+/// cannot leave its process.
 pub(in crate::infer::cnn) fn elsewhere(model: &TypedModel, options: &Options) -> Option<Arc<dyn Engine>> {
     let here = Blueprint::new(model, &HashMap::new(), options).unwrap();
     let document = here.document()?;
@@ -37,7 +38,13 @@ fn small() -> Graph {
     let flat = graph.add_value("", vec![1, 5, 64]);
     let pair = |n| [n, n];
     let conv = Conv {
-        window: Window { kernel: pair(3), stride: pair(1), dilation: pair(1), before: pair(1), after: pair(1) },
+        window: Window {
+            kernel: pair(3),
+            stride: pair(1),
+            dilation: pair(1),
+            before: pair(1),
+            after: pair(1),
+        },
         groups: 1,
         weights: Constant::Packed([5, 3, 3, 3].into()),
         scale: vec![],
@@ -45,7 +52,12 @@ fn small() -> Graph {
         activation: Activation::Clip { low: 0.0, high: 6.0 },
         residual: None,
     };
-    graph.nodes.push(Node { name: "conv".into(), op: Op::Conv(Box::new(conv)), inputs: vec![input], outputs: vec![made] });
+    graph.nodes.push(Node {
+        name: "conv".into(),
+        op: Op::Conv(Box::new(conv)),
+        inputs: vec![input],
+        outputs: vec![made],
+    });
     graph.nodes.push(Node { name: "flat".into(), op: Op::Reshape, inputs: vec![made], outputs: vec![flat] });
     graph.inputs.push(input);
     graph.outputs.push(flat);
@@ -76,9 +88,13 @@ fn graphs_that_lie_are_told_by_the_rule_they_break() {
         ("a shape that does not follow", |g| conv(g).window.kernel = [5, 5]),
         ("a shape that does not follow", |g| conv(g).window.before = [1 << 20, 1]),
         ("a shape that does not follow", |g| conv(g).window.stride = [0, 1]),
-        ("a shape that does not follow", |g| conv(g).activation = Activation::Clip { low: f32::NAN, high: 1.0 }),
+        ("a shape that does not follow", |g| {
+            conv(g).activation = Activation::Clip { low: f32::NAN, high: 1.0 }
+        }),
         ("operands that its operation cannot", |g| conv(g).groups = 0),
-        ("operands that its operation cannot", |g| conv(g).weights = Constant::Packed([usize::MAX, 2, 3, 3].into())),
+        ("operands that its operation cannot", |g| {
+            conv(g).weights = Constant::Packed([usize::MAX, 2, 3, 3].into())
+        }),
         ("operands that its operation cannot", |g| g.nodes[0].inputs.clear()),
         ("not one result", |g| g.nodes[0].outputs.clear()),
         ("an operand that nothing makes", |g| g.nodes.swap(0, 1)),
@@ -117,10 +133,21 @@ fn tokens() -> Graph {
         residual: Some(Residual::AfterActivation),
     };
     let inputs = vec![input, bias, input];
-    graph.nodes.push(Node { name: "linear".into(), op: Op::Linear(Box::new(linear)), inputs, outputs: vec![made] });
+    graph.nodes.push(Node {
+        name: "linear".into(),
+        op: Op::Linear(Box::new(linear)),
+        inputs,
+        outputs: vec![made],
+    });
     let axes = [None, None, Some(1), Some(2)];
-    let attention = Op::Attention(Box::new(Attention { query: axes, key: axes, value: axes, out: axes, scale: 0.5 }));
-    graph.nodes.push(Node { name: "attention".into(), op: attention, inputs: vec![made; 3], outputs: vec![mixed] });
+    let attention =
+        Op::Attention(Box::new(Attention { query: axes, key: axes, value: axes, out: axes, scale: 0.5 }));
+    graph.nodes.push(Node {
+        name: "attention".into(),
+        op: attention,
+        inputs: vec![made; 3],
+        outputs: vec![mixed],
+    });
     graph.inputs.push(input);
     graph.outputs.push(mixed);
     graph
@@ -161,7 +188,8 @@ fn products_that_lie_are_told_by_the_rule_they_break() {
     }
 }
 
-/// Documents with single bytes changed: refused, or a plan that can be made and run. Nothing panics, nothing is out of bounds.
+/// Documents with single bytes changed: refused, or a plan that can be made and run. Nothing panics, nothing
+/// is out of bounds.
 #[test]
 fn damaged_documents_are_refused_or_run() {
     let mut random = Random::new(5);

@@ -6,9 +6,10 @@ use crate::infer::cnn::constant::Constant;
 use crate::infer::cnn::graph::{Conv, Graph, Node, Op, ValueId};
 use std::collections::HashMap;
 
-/// Where the elements of a chunk's input are gathered from, in the order (others before, anchors, others after).
+/// Where the elements of a chunk's input are gathered from, in the order (others before, anchors, others
+/// after).
 #[derive(Debug)]
-pub(super) struct Source {
+pub(super) struct ChunkSource {
     pub from: Gathered,
     pub view: View,
     /// How many of `view.others`, the slowest, come before the anchors.
@@ -27,13 +28,20 @@ pub(super) enum Gathered {
 #[derive(Debug, Default)]
 pub(super) struct Chunk {
     pub graph: Graph,
-    pub sources: Vec<Source>,
+    pub sources: Vec<ChunkSource>,
 }
 
-/// Rewrites what lies between the values marked `full`, which are computed for all anchors, and the outputs of `graph`.
-/// `None` where an output does not depend on each anchor by itself.
-pub(super) fn build(graph: &Graph, makers: &[Option<usize>], full: &[bool], anchor_axis: usize, level: Level) -> Option<Chunk> {
-    let mut builder = Builder { graph, makers, full, made: HashMap::new(), depth: 0, chunk: Chunk::default() };
+/// Rewrites what lies between the values marked `full`, which are computed for all anchors, and the outputs
+/// of `graph`. `None` where an output does not depend on each anchor by itself.
+pub(super) fn build(
+    graph: &Graph,
+    makers: &[Option<usize>],
+    full: &[bool],
+    anchor_axis: usize,
+    level: Level,
+) -> Option<Chunk> {
+    let mut builder =
+        Builder { graph, makers, full, made: HashMap::new(), depth: 0, chunk: Chunk::default() };
     for &output in &graph.outputs {
         let rank = graph.value(output).shape.len();
         let mut slab = Axes { base: vec![0; rank], anchors: Vec::new(), others: Vec::new() };
@@ -48,7 +56,8 @@ pub(super) fn build(graph: &Graph, makers: &[Option<usize>], full: &[bool], anch
 /// Deepest chain of nodes that is rewritten; heads have about twenty.
 const MAX_DEPTH: usize = 200;
 
-/// Most values of a chunk; heads have about fifty. A graph can be written whose chunk would double with every node.
+/// Most values of a chunk; heads have about fifty. A graph can be written whose chunk would double with every
+/// node.
 const MAX_VALUES: usize = 4096;
 
 struct Builder<'a> {
@@ -89,7 +98,8 @@ impl Builder<'_> {
         made
     }
 
-    /// Shape of a chunk's value: the fastest counter of the anchors runs over the chunk, the others stand still.
+    /// Shape of a chunk's value: the fastest counter of the anchors runs over the chunk, the others stand
+    /// still.
     fn shape(&self, shape: &[usize], slab: &Axes) -> Vec<usize> {
         let carrier = slab.anchors.last().map(|s| s.axis);
         let side = |(axis, &dim): (usize, &usize)| match slab.anchors.iter().any(|s| s.axis == axis) {
@@ -123,7 +133,7 @@ impl Builder<'_> {
             *term = Term { stride: 0, ..*term };
         }
         let shape = self.shape(dims, slab);
-        let source = Source { from: Gathered::Constant(constant), view, outer: self.outer(slab) };
+        let source = ChunkSource { from: Gathered::Constant(constant), view, outer: self.outer(slab) };
         Some(self.push(id, shape, source))
     }
 
@@ -131,7 +141,8 @@ impl Builder<'_> {
     fn with_others(&self, dims: &[usize], slab: &Axes) -> Axes {
         let free = |axis: &usize| !slab.anchors.iter().any(|s| s.axis == *axis);
         let others = (0..dims.len()).filter(free).map(|axis| Step { axis, count: dims[axis], by: 1 });
-        let base = slab.base.iter().zip(dims).map(|(&index, &dim)| if dim == 1 { 0 } else { index }).collect();
+        let base =
+            slab.base.iter().zip(dims).map(|(&index, &dim)| if dim == 1 { 0 } else { index }).collect();
         Axes { base, anchors: slab.anchors.clone(), others: others.collect() }
     }
 
@@ -153,11 +164,11 @@ impl Builder<'_> {
             before *= origin.view.others.get(outer)?.count;
             outer += 1;
         }
-        let source = Source { from: Gathered::Value(origin.value), view: origin.view, outer };
+        let source = ChunkSource { from: Gathered::Value(origin.value), view: origin.view, outer };
         (before == elements).then(|| self.push(id, shape, source))
     }
 
-    fn push(&mut self, id: ValueId, shape: Vec<usize>, source: Source) -> ValueId {
+    fn push(&mut self, id: ValueId, shape: Vec<usize>, source: ChunkSource) -> ValueId {
         let made = self.add_value(id, shape);
         self.chunk.graph.inputs.push(made);
         self.chunk.sources.push(source);
@@ -187,10 +198,13 @@ impl Builder<'_> {
         match &node.op {
             Op::Activate(_) => self.same(node, slab),
             Op::Softmax { axis } if free(*axis) => self.same(node, slab),
-            Op::Linear(linear) if free(last) && !linear.bias && linear.residual.is_none() => self.same(node, slab),
+            Op::Linear(linear) if free(last) && !linear.bias && linear.residual.is_none() => {
+                self.same(node, slab)
+            }
             Op::Conv(conv) if free(0) && free(1) && is_pointwise(conv) => self.same(node, slab),
             Op::Binary(_) => {
-                let inputs = node.inputs.iter().map(|&input| self.side(id, input, slab)).collect::<Option<_>>()?;
+                let inputs =
+                    node.inputs.iter().map(|&input| self.side(id, input, slab)).collect::<Option<_>>()?;
                 self.node(node, slab, node.op.clone(), inputs)
             }
             Op::Concat { axis } if free(*axis) => self.same(node, slab),
@@ -252,7 +266,11 @@ impl Builder<'_> {
             if anchors { others == 1 } else { others == input.shape[axis] && axes.base[axis] == 0 }
         };
         let Axes { base, anchors, .. } = &axes;
-        (0..input.shape.len()).all(covered).then(|| Axes { base: base.clone(), anchors: anchors.clone(), others: Vec::new() })
+        (0..input.shape.len()).all(covered).then(|| Axes {
+            base: base.clone(),
+            anchors: anchors.clone(),
+            others: Vec::new(),
+        })
     }
 }
 

@@ -1,6 +1,6 @@
 //! A head as it runs: scan, gather, the chunk's steps, and the outputs of the anchors that are kept.
 
-use super::chunk::{Chunk, Gathered, Source};
+use super::chunk::{Chunk, ChunkSource, Gathered};
 use super::scan::Scan;
 use super::view::Term;
 use super::{CHUNK, Draft, Found, Level, MAX_KEPT};
@@ -57,7 +57,7 @@ enum From {
 impl Chunk {
     /// Values of the graph that it reads.
     pub(super) fn gathered(&self) -> impl Iterator<Item = ValueId> {
-        let value = |source: &Source| match source.from {
+        let value = |source: &ChunkSource| match source.from {
             Gathered::Value(id) => Some(id),
             Gathered::Constant(_) => None,
         };
@@ -101,7 +101,12 @@ impl Head {
 
 impl LevelPlan {
     /// The plan, and the floats of its arena.
-    fn new(found: Found, storage: &Storage, target: Target, packer: &mut Packer<'_>) -> Option<(LevelPlan, usize)> {
+    fn new(
+        found: Found,
+        storage: &Storage,
+        target: Target,
+        packer: &mut Packer<'_>,
+    ) -> Option<(LevelPlan, usize)> {
         let Place::Blocks(blocks) = storage.places[found.scores.value.0] else { return None };
         let scan = Scan::new(blocks, &found.scores.view, found.scores.sigmoid)?;
         let Chunk { mut graph, sources } = found.chunk;
@@ -114,7 +119,11 @@ impl LevelPlan {
             Place::Plain(at) => Some(at),
             _ => None,
         };
-        let gathers = graph.inputs.iter().zip(sources).map(|(input, source)| Gather::new(source, storage, plain(input)?, packer));
+        let gathers = graph
+            .inputs
+            .iter()
+            .zip(sources)
+            .map(|(input, source)| Gather::new(source, storage, plain(input)?, packer));
         let level = LevelPlan {
             level: found.level,
             scan,
@@ -134,7 +143,7 @@ fn distances(terms: &[Term]) -> Vec<usize> {
 }
 
 impl Gather {
-    fn new(source: Source, storage: &Storage, to: usize, packer: &mut Packer<'_>) -> Option<Gather> {
+    fn new(source: ChunkSource, storage: &Storage, to: usize, packer: &mut Packer<'_>) -> Option<Gather> {
         let from = match source.from {
             Gathered::Constant(constant) => {
                 let at = pack(packer, &constant)?;
@@ -159,11 +168,16 @@ impl Gather {
             rest /= term.count;
         }
         let element = |at: usize| match &self.from {
-            From::Weights(range) => weights.get(range.clone()).and_then(|values| values.get(at)).copied().unwrap_or(f32::NAN),
+            From::Weights(range) => {
+                weights.get(range.clone()).and_then(|values| values.get(at)).copied().unwrap_or(f32::NAN)
+            }
             From::Plain(origin) => arena.read(origin + at..origin + at + 1)[0],
             From::Blocks(blocks) => {
-                let (channel, pixel) = (at / (blocks.height * blocks.width), at % (blocks.height * blocks.width));
-                let at = blocks.channel(channel) + pixel / blocks.width * blocks.row() + pixel % blocks.width * LANES;
+                let (channel, pixel) =
+                    (at / (blocks.height * blocks.width), at % (blocks.height * blocks.width));
+                let at = blocks.channel(channel)
+                    + pixel / blocks.width * blocks.row()
+                    + pixel % blocks.width * LANES;
                 arena.read(at..at + 1)[0]
             }
         };
@@ -186,7 +200,11 @@ impl HeadRun {
     /// `None` where there is no memory.
     pub(crate) fn new(head: &Head) -> Option<HeadRun> {
         let outputs = head.outputs.iter().map(|[before, after]| vec![0.0; before * after * head.most()]);
-        Some(HeadRun { arena: Arena::new(head.floats)?, kept: Vec::with_capacity(head.most()), outputs: outputs.collect() })
+        Some(HeadRun {
+            arena: Arena::new(head.floats)?,
+            kept: Vec::with_capacity(head.most()),
+            outputs: outputs.collect(),
+        })
     }
 
     /// The anchors of the last decoding, ascending.
@@ -200,10 +218,15 @@ impl HeadRun {
         self.outputs.get(index).and_then(|output| output.get(..floats)).unwrap_or_default()
     }
 
-    /// Decodes the anchors with a score from `lowest` on, after the body has run on `body`. False where there are too many.
+    /// Decodes the anchors with a score from `lowest` on, after the body has run on `body`. False where there
+    /// are too many.
     pub(crate) fn decode(&mut self, head: &Head, body: &Machine<'_>, lowest: f32) -> bool {
         self.kept.clear();
-        if !head.levels.iter().all(|level| level.scan.run(&body.arena, lowest, level.level.first, &mut self.kept)) {
+        if !head
+            .levels
+            .iter()
+            .all(|level| level.scan.run(&body.arena, lowest, level.level.first, &mut self.kept))
+        {
             return false;
         }
         for level in &head.levels {
@@ -224,15 +247,21 @@ impl HeadRun {
         let mut own = self.arena.whole();
         for (column, anchor) in self.kept.iter().skip(place).take(anchors).enumerate() {
             let anchor = (*anchor as usize).saturating_sub(level.level.first);
-            level.gathers.iter().for_each(|gather| gather.run((&body.arena, body.weights), &mut own, anchor, column));
+            level
+                .gathers
+                .iter()
+                .for_each(|gather| gather.run((&body.arena, body.weights), &mut own, anchor, column));
         }
         let mut machine = Machine { arena: own, worker: 0, kernels: body.kernels, weights: body.weights };
         for (_, step) in &level.steps {
             (0..step.items()).for_each(|item| step.run(&mut machine, item));
         }
-        for ((output, [before, after]), from) in self.outputs.iter_mut().zip(&head.outputs).zip(&level.outputs) {
+        for ((output, [before, after]), from) in
+            self.outputs.iter_mut().zip(&head.outputs).zip(&level.outputs)
+        {
             let source = machine.arena.read(*from..from + before * after * CHUNK);
-            let rows = output.chunks_exact_mut(self.kept.len() * after).zip(source.chunks_exact(CHUNK * after));
+            let rows =
+                output.chunks_exact_mut(self.kept.len() * after).zip(source.chunks_exact(CHUNK * after));
             for (target, source) in rows.take(*before) {
                 let range = place * after..(place + anchors) * after;
                 if let Some(target) = target.get_mut(range) {

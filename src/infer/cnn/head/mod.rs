@@ -1,7 +1,8 @@
-//! Heads: the end of a detector's graph, decoded only for anchors whose scores reach what the caller will look at.
+//! Heads: the end of a detector's graph, decoded only for anchors whose scores reach what the caller will
+//! look at.
 //!
-//! A detector says something about thousands of anchors, and a handful is looked at. Which, the scores tell, and before
-//! their sigmoid as well as after it, for it is monotone. So the graph is cut in two:
+//! A detector says something about thousands of anchors, and a handful is looked at. Which, the scores tell,
+//! and before their sigmoid as well as after it, for it is monotone. So the graph is cut in two:
 //!
 //! ```text
 //!   body (all anchors) ──▶ logits ──▶ scan: which reach the threshold?
@@ -9,9 +10,9 @@
 //!        └───────▶ values the end reads ───┘ many: the rest of the graph, as written ─▶ outputs of all
 //! ```
 //!
-//! `view` follows elements back through reshapes, transpositions, slices and concatenations; `chunk` rewrites the end for
-//! [`CHUNK`] anchors, levels (strides) by themselves; `scan` compares logits; `decode` does it all for a run. A graph whose
-//! end is not made anchor by anchor has no head, and is always computed in full.
+//! `view` follows elements back through reshapes, transpositions, slices and concatenations; `chunk` rewrites
+//! the end for [`CHUNK`] anchors, levels (strides) by themselves; `scan` compares logits; `decode` does it
+//! all for a run. A graph whose end is not made anchor by anchor has no head, and is always computed in full.
 
 mod chunk;
 mod decode;
@@ -26,7 +27,8 @@ use crate::infer::Scores;
 use chunk::Chunk;
 use view::{Origin, Term, View, origin};
 
-/// Anchors that are decoded together: a frame rarely keeps more on a level, and the steps' own cost is spread over them.
+/// Anchors that are decoded together: a frame rarely keeps more on a level, and the steps' own cost is spread
+/// over them.
 const CHUNK: usize = 32;
 /// Most levels of anchors; detectors have three or four.
 const MAX_LEVELS: usize = 8;
@@ -73,9 +75,11 @@ impl Finder<'_> {
         let all = self.anchors(graph)?;
         let mut levels = Vec::new();
         self.split(graph, Level { first: 0, count: all }, &mut levels, 0)?;
-        let origins = levels.iter().map(|level| self.origin(graph, *level).ok()).collect::<Option<Vec<_>>>()?;
+        let origins =
+            levels.iter().map(|level| self.origin(graph, *level).ok()).collect::<Option<Vec<_>>>()?;
         bare(graph, &origins);
-        let origins = levels.iter().map(|level| self.origin(graph, *level).ok()).collect::<Option<Vec<_>>>()?;
+        let origins =
+            levels.iter().map(|level| self.origin(graph, *level).ok()).collect::<Option<Vec<_>>>()?;
 
         let makers = graph.makers();
         let full = ancestors(graph, origins.iter().map(|o| o.value));
@@ -84,7 +88,8 @@ impl Finder<'_> {
             let chunk = chunk::build(graph, &makers, &full, self.scores.anchor_axis, level)?;
             found.push(Found { level, scores, chunk });
         }
-        let gathered = found.iter().flat_map(|f| f.chunk.gathered()).chain(found.iter().map(|f| f.scores.value));
+        let gathered =
+            found.iter().flat_map(|f| f.chunk.gathered()).chain(found.iter().map(|f| f.scores.value));
         graph.kept = gathered.collect();
         let body = body_first(graph);
         Some(Draft { levels: found, body })
@@ -93,12 +98,16 @@ impl Finder<'_> {
     /// How many anchors there are; all outputs must have so many along the axis.
     fn anchors(&self, graph: &Graph) -> Option<usize> {
         let Scores { output, anchor_axis, first, count } = *self.scores;
-        let shapes: Vec<&[usize]> = graph.outputs.iter().map(|&id| graph.value(id).shape.as_slice()).collect();
+        let shapes: Vec<&[usize]> =
+            graph.outputs.iter().map(|&id| graph.value(id).shape.as_slice()).collect();
         let &[1, a, b] = *shapes.get(output)? else { return None };
         let (anchors, values) = if anchor_axis == 1 { (a, b) } else { (b, a) };
-        let same = shapes.iter().all(|shape| shape.len() == 3 && shape[0] == 1 && shape[anchor_axis] == anchors);
-        let computed = graph.outputs.iter().all(|&id| !graph.value(id).foreign && graph.value(id).constant.is_none());
-        (same && computed && matches!(anchor_axis, 1 | 2) && count > 0 && first.checked_add(count)? <= values).then_some(anchors)
+        let same =
+            shapes.iter().all(|shape| shape.len() == 3 && shape[0] == 1 && shape[anchor_axis] == anchors);
+        let computed =
+            graph.outputs.iter().all(|&id| !graph.value(id).foreign && graph.value(id).constant.is_none());
+        (same && computed && matches!(anchor_axis, 1 | 2) && count > 0 && first.checked_add(count)? <= values)
+            .then_some(anchors)
     }
 
     /// Where the scores of a level come from.
@@ -152,7 +161,8 @@ impl Finder<'_> {
 /// Takes the sigmoid out of convolutions that make scores: their logits will do.
 fn bare(graph: &mut Graph, origins: &[Origin]) {
     let makers = graph.makers();
-    let mut convolutions: Vec<usize> = origins.iter().filter(|o| !o.sigmoid).filter_map(|o| makers[o.value.0]).collect();
+    let mut convolutions: Vec<usize> =
+        origins.iter().filter(|o| !o.sigmoid).filter_map(|o| makers[o.value.0]).collect();
     convolutions.sort_unstable();
     convolutions.dedup();
     for index in convolutions.into_iter().rev() {
@@ -186,7 +196,8 @@ fn ancestors(graph: &Graph, of: impl Iterator<Item = ValueId>) -> Vec<bool> {
 fn body_first(graph: &mut Graph) -> usize {
     let needed = ancestors(graph, graph.kept.iter().copied());
     let nodes = std::mem::take(&mut graph.nodes);
-    let (body, rest): (Vec<Node>, Vec<Node>) = nodes.into_iter().partition(|n| n.outputs.iter().any(|o| needed[o.0]));
+    let (body, rest): (Vec<Node>, Vec<Node>) =
+        nodes.into_iter().partition(|n| n.outputs.iter().any(|o| needed[o.0]));
     let count = body.len();
     graph.nodes = body.into_iter().chain(rest).collect();
     count

@@ -6,7 +6,8 @@ use crate::infer::cnn::kernels::arena::Part;
 use crate::infer::cnn::storage::Blocks;
 use std::ops::Range;
 
-/// How far a computed sigmoid may be from the true one, generously: anchors this close below the threshold are kept too.
+/// How far a computed sigmoid may be from the true one, generously: anchors this close below the threshold
+/// are kept too.
 const SIGMOID_ERROR: f32 = 1e-4;
 /// Pixels that are looked at together: their maxima stay in the first-level cache.
 const PIXELS: usize = 16;
@@ -27,7 +28,8 @@ pub(super) struct Scan {
 }
 
 impl Scan {
-    /// `None` where the scores of an anchor are not neighbouring channels of one pixel, or anchors not neighbouring pixels.
+    /// `None` where the scores of an anchor are not neighbouring channels of one pixel, or anchors not
+    /// neighbouring pixels.
     pub(super) fn new(blocks: Blocks, view: &View, sigmoid: bool) -> Option<Scan> {
         let axes = view.axes(&[1, blocks.channels, blocks.height, blocks.width])?;
         let &[_, first, top, left] = axes.base.as_slice() else { return None };
@@ -47,7 +49,8 @@ impl Scan {
         })
     }
 
-    /// What a logit must reach for its score to reach `lowest`; `None` where every anchor has to be looked at.
+    /// What a logit must reach for its score to reach `lowest`; `None` where every anchor has to be looked
+    /// at.
     fn threshold(&self, lowest: f32) -> Option<f32> {
         if !self.sigmoid {
             return (lowest > 0.0).then_some(lowest);
@@ -56,8 +59,8 @@ impl Scan {
         (score > 0.0).then(|| (score / (1.0 - score)).ln())
     }
 
-    /// Adds the anchors with a score from `lowest` on to `kept`, `first` being the level's first. False where that would be
-    /// more than `kept` has room for, or where it cannot be told.
+    /// Adds the anchors with a score from `lowest` on to `kept`, `first` being the level's first. False where
+    /// that would be more than `kept` has room for, or where it cannot be told.
     pub(super) fn run(&self, arena: &Part<'_>, lowest: f32, first: usize, kept: &mut Vec<u32>) -> bool {
         let Some(threshold) = self.threshold(lowest) else { return false };
         let rows: usize = self.outer.iter().map(|step| step.count).product();
@@ -84,13 +87,22 @@ impl Scan {
         })
     }
 
-    /// One bit for each of up to [`PIXELS`] neighbouring pixels: whether one of the channels reaches the threshold.
-    fn pixels(&self, arena: &Part<'_>, threshold: f32, channels: &Range<usize>, [y, x]: [usize; 2], pixels: usize) -> u32 {
+    /// One bit for each of up to [`PIXELS`] neighbouring pixels: whether one of the channels reaches the
+    /// threshold.
+    fn pixels(
+        &self,
+        arena: &Part<'_>,
+        threshold: f32,
+        channels: &Range<usize>,
+        [y, x]: [usize; 2],
+        pixels: usize,
+    ) -> u32 {
         let mut highest = [[f32::NEG_INFINITY; LANES]; PIXELS];
         for block in channels.start / LANES..channels.end.div_ceil(LANES) {
             let start = self.blocks.pixel(block, y, x);
             let source = arena.read(start..start + pixels * LANES);
-            let lanes = channels.start.saturating_sub(block * LANES)..(channels.end - block * LANES).min(LANES);
+            let lanes =
+                channels.start.saturating_sub(block * LANES)..(channels.end - block * LANES).min(LANES);
             for (highest, pixel) in highest.iter_mut().zip(source.chunks_exact(LANES)) {
                 if lanes.len() == LANES {
                     // a loop of known length becomes vector instructions; NaN is never the higher
@@ -101,8 +113,13 @@ impl Scan {
                 }
             }
         }
-        let reaches = |highest: &[f32; LANES]| highest.iter().map(|h| u32::from(*h >= threshold)).sum::<u32>() > 0;
-        highest.iter().take(pixels).enumerate().fold(0, |bits, (pixel, h)| bits | u32::from(reaches(h)) << pixel)
+        let reaches =
+            |highest: &[f32; LANES]| highest.iter().map(|h| u32::from(*h >= threshold)).sum::<u32>() > 0;
+        highest
+            .iter()
+            .take(pixels)
+            .enumerate()
+            .fold(0, |bits, (pixel, h)| bits | u32::from(reaches(h)) << pixel)
     }
 }
 
@@ -113,7 +130,8 @@ mod tests {
     use super::*;
     use crate::infer::cnn::kernels::arena::Arena;
 
-    /// A picture of 20 channels, 3 × 5 pixels, halo 1, where every channel of every pixel is `value(channel, y, x)`.
+    /// A picture of 20 channels, 3 × 5 pixels, halo 1, where every channel of every pixel is `value(channel,
+    /// y, x)`.
     fn picture(value: impl Fn(usize, usize, usize) -> f32) -> (Blocks, Arena) {
         let blocks = Blocks { at: 32, channels: 20, height: 3, width: 5, halo: 1 };
         let mut arena = Arena::new(32 + blocks.count() * blocks.block()).unwrap();
@@ -128,7 +146,11 @@ mod tests {
 
     /// All anchors of the picture, with channels 14 to 18.
     fn view() -> View {
-        View { base: 14 * 15, anchors: vec![Term { count: 15, stride: 1 }], others: vec![Term { count: 5, stride: 15 }] }
+        View {
+            base: 14 * 15,
+            anchors: vec![Term { count: 15, stride: 1 }],
+            others: vec![Term { count: 5, stride: 15 }],
+        }
     }
 
     #[test]
@@ -170,7 +192,8 @@ mod tests {
             anchors: vec![Term { count: 2, stride: 9 * 15 }, Term { count: 15, stride: 1 }],
             others: vec![Term { count: 1, stride: 15 }],
         };
-        let (blocks, mut arena) = picture(|c, y, x| if (c, y, x) == (13, 2, 3) || (c, y, x) == (4, 0, 1) { 1.0 } else { 0.0 });
+        let (blocks, mut arena) =
+            picture(|c, y, x| if (c, y, x) == (13, 2, 3) || (c, y, x) == (4, 0, 1) { 1.0 } else { 0.0 });
         let scan = Scan::new(blocks, &view, false).unwrap();
         let mut kept = Vec::with_capacity(8);
         assert!(scan.run(&arena.whole(), 0.5, 0, &mut kept));

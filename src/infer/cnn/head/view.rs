@@ -1,5 +1,5 @@
-//! Where the elements that belong to anchors lie in a tensor, and how that changes on the way back through operations that
-//! only move elements.
+//! Where the elements that belong to anchors lie in a tensor, and how that changes on the way back through
+//! operations that only move elements.
 
 use crate::infer::cnn::graph::{Graph, Node, Op, ValueId};
 use crate::infer::cnn::kernels::Activation;
@@ -12,8 +12,8 @@ pub(super) struct Term {
     pub stride: usize,
 }
 
-/// Elements of a row-major tensor: the one at `base + Σ anchor counters + Σ other counters`. The counters of each kind
-/// stand in order, the slowest first: together they count the anchors, and what every anchor has.
+/// Elements of a row-major tensor: the one at `base + Σ anchor counters + Σ other counters`. The counters of
+/// each kind stand in order, the slowest first: together they count the anchors, and what every anchor has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct View {
     pub base: usize,
@@ -66,7 +66,9 @@ fn split(term: Term, shape: &[usize], strides: &[usize], steps: &mut Vec<Step>) 
     let (mut count, mut stride) = (term.count, term.stride);
     let mut pieces = Vec::new();
     while count > 1 {
-        let fits = |axis: &usize| stride != 0 && stride.is_multiple_of(strides[*axis]) && stride / strides[*axis] < shape[*axis];
+        let fits = |axis: &usize| {
+            stride != 0 && stride.is_multiple_of(strides[*axis]) && stride / strides[*axis] < shape[*axis]
+        };
         let axis = (0..shape.len()).rev().find(fits)?;
         let by = stride / strides[axis];
         let on_axis = if (count - 1) * by < shape[axis] { count } else { shape[axis] / by };
@@ -91,7 +93,9 @@ impl Axes {
     /// Back to distances within a tensor of that shape.
     pub(super) fn view(&self, shape: &[usize]) -> View {
         let strides = row_major(shape);
-        let flat = |steps: &[Step]| steps.iter().map(|s| Term { count: s.count, stride: s.by * strides[s.axis] }).collect();
+        let flat = |steps: &[Step]| {
+            steps.iter().map(|s| Term { count: s.count, stride: s.by * strides[s.axis] }).collect()
+        };
         View {
             base: self.base.iter().zip(&strides).map(|(index, stride)| index * stride).sum(),
             anchors: flat(&self.anchors),
@@ -123,8 +127,8 @@ pub(super) struct Junction<'a> {
     pub axes: Axes,
 }
 
-/// Follows elements of `value` back through everything that only moves them, and through one sigmoid if allowed.
-/// `Err`: they come from several pieces of a concatenation.
+/// Follows elements of `value` back through everything that only moves them, and through one sigmoid if
+/// allowed. `Err`: they come from several pieces of a concatenation.
 pub(super) fn origin<'a>(
     graph: &'a Graph,
     makers: &[Option<usize>],
@@ -133,7 +137,8 @@ pub(super) fn origin<'a>(
     allow_sigmoid: bool,
 ) -> Result<Origin, Junction<'a>> {
     let mut at = Origin { value, view, sigmoid: false };
-    while let Some(node) = makers.get(at.value.0).copied().flatten().and_then(|maker| graph.nodes.get(maker)) {
+    while let Some(node) = makers.get(at.value.0).copied().flatten().and_then(|maker| graph.nodes.get(maker))
+    {
         if allow_sigmoid && !at.sigmoid && matches!(node.op, Op::Activate(Activation::Sigmoid)) {
             (at.value, at.sigmoid) = (node.inputs[0], true);
             continue;
@@ -246,8 +251,17 @@ mod tests {
         let mut graph = Graph::default();
         let pieces = [4, 3].map(|rows| graph.add_value("piece", vec![1, rows, 6]));
         let output = graph.add_value("whole", vec![1, 7, 6]);
-        graph.nodes.push(Node { name: "c".into(), op: Op::Concat { axis: 1 }, inputs: pieces.to_vec(), outputs: vec![output] });
-        let view = |first: usize, rows| View { base: first * 6, anchors: vec![term(6, 1)], others: vec![term(rows, 6)] };
+        graph.nodes.push(Node {
+            name: "c".into(),
+            op: Op::Concat { axis: 1 },
+            inputs: pieces.to_vec(),
+            outputs: vec![output],
+        });
+        let view = |first: usize, rows| View {
+            base: first * 6,
+            anchors: vec![term(6, 1)],
+            others: vec![term(rows, 6)],
+        };
         let found = origin(&graph, &graph.makers(), output, view(4, 3), true).ok().unwrap();
         assert_eq!((found.value, found.view), (pieces[1], view(0, 3)));
         assert!(origin(&graph, &graph.makers(), output, view(3, 2), true).is_err());

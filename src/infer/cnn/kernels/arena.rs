@@ -1,15 +1,20 @@
 //! The memory a run works in, and the checked way from its offsets to the kernels' pointers.
 //!
-//! The steps of a plan know offsets only. Each function here checks that the offsets lie inside the arena (or the
-//! weights), makes pointers of them and calls the kernel; a plan with a wrong offset panics instead of reading beyond.
+//! The steps of a plan know offsets only. Each function here checks that the offsets lie inside the arena (or
+//! the weights), makes pointers of them and calls the kernel; a plan with a wrong offset panics instead of
+//! reading beyond.
 //!
-//! Whoever works on an arena holds a [`Part`]. Within it the compiler sees to it that nothing is read that is being written.
-//! Several threads may work on one step at the same time, each with a part of its own: making those is the one thing here that is
-//! unsafe for the caller, and [`Arena::part`] says what it must vouch for. Tests have every part tell what it touched, and compare
-//! what the items of each step did (`cnn/tests/disjoint.rs`).
+//! Whoever works on an arena holds a [`Part`]. Within it the compiler sees to it that nothing is read that is
+//! being written. Several threads may work on one step at the same time, each with a part of its own: making
+//! those is the one thing here that is unsafe for the caller, and [`Arena::part`] says what it must vouch
+//! for. Tests have every part tell what it touched, and compare what the items of each step did
+//! (`cnn/tests/disjoint.rs`).
 #![allow(unsafe_code)] // one allocation that is shared between threads in disjoint parts
 
-use super::{Activation, Attended, Binary, ConvRow, Kernels, LANES, Normalized, Operand, PoolRow, Residual, ResizeRow, Tap};
+use super::{
+    Activation, Attended, Binary, ConvRow, Kernels, LANES, Normalized, Operand, PoolRow, Residual, ResizeRow,
+    Tap,
+};
 use super::{WinogradInput, WinogradOutput, WinogradWeights};
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::ops::Range;
@@ -56,9 +61,10 @@ impl Arena {
     /// One of several parts.
     ///
     /// # Safety
-    /// While several are there, nobody writes through one what somebody reads or writes through another. The items of one step
-    /// keep that: they write disjoint ranges and read nothing that another item writes (`step/*.rs` cut them by rows or blocks of
-    /// the output, scratch space is each worker's own), and no step's output overlaps what it reads (`storage.rs`).
+    /// While several are there, nobody writes through one what somebody reads or writes through another. The
+    /// items of one step keep that: they write disjoint ranges and read nothing that another item writes
+    /// (`step/*.rs` cut them by rows or blocks of the output, scratch space is each worker's own), and no
+    /// step's output overlaps what it reads (`storage.rs`).
     pub(crate) unsafe fn part(&self) -> Part<'_> {
         Part {
             arena: self,
@@ -127,8 +133,8 @@ impl<'a> Part<'a> {
     /// To read.
     pub(crate) fn read(&self, range: Range<usize>) -> &[f32] {
         let floats = range.len();
-        // SAFETY: inside the allocation, initialised; writing through this part needs it exclusively, and nobody writes it through
-        // another.
+        // SAFETY: inside the allocation, initialised; writing through this part needs it exclusively, and
+        // nobody writes it through another.
         unsafe { std::slice::from_raw_parts(self.from(range.start, floats), floats) }
     }
 
@@ -142,7 +148,8 @@ impl<'a> Part<'a> {
     /// To write.
     pub(crate) fn write(&mut self, range: Range<usize>) -> &mut [f32] {
         let floats = range.len();
-        // SAFETY: inside the allocation, initialised; this part is borrowed exclusively, and nobody touches it through another.
+        // SAFETY: inside the allocation, initialised; this part is borrowed exclusively, and nobody touches
+        // it through another.
         unsafe { std::slice::from_raw_parts_mut(self.to(range.start, floats), floats) }
     }
 
@@ -153,19 +160,24 @@ impl<'a> Part<'a> {
         unsafe { std::slice::from_raw_parts_mut(self.to(range.start, floats), floats) }
     }
 
-    /// Some ranges to read while others are written, none of which may overlap with any other (reads among themselves may).
+    /// Some ranges to read while others are written, none of which may overlap with any other (reads among
+    /// themselves may).
     pub(crate) fn split<const R: usize, const W: usize>(
         &mut self,
         reads: [Range<usize>; R],
         writes: [Range<usize>; W],
     ) -> ([&[f32]; R], [&mut [f32]; W]) {
-        let apart = |a: &Range<usize>, b: &Range<usize>| a.is_empty() || b.is_empty() || a.end <= b.start || b.end <= a.start;
+        let apart = |a: &Range<usize>, b: &Range<usize>| {
+            a.is_empty() || b.is_empty() || a.end <= b.start || b.end <= a.start
+        };
         for (index, write) in writes.iter().enumerate() {
             let free = reads.iter().chain(writes.iter().skip(index + 1)).all(|other| apart(write, other));
             assert!(free, "a step reads what it writes: {reads:?} {writes:?}");
         }
         // SAFETY: as in `read` and `write`; the ranges that are written overlap with nothing.
-        let reads = reads.map(|range| unsafe { std::slice::from_raw_parts(self.from(range.start, range.len()), range.len()) });
+        let reads = reads.map(|range| unsafe {
+            std::slice::from_raw_parts(self.from(range.start, range.len()), range.len())
+        });
         let writes = writes.map(|range| {
             // SAFETY: as above.
             unsafe { std::slice::from_raw_parts_mut(self.to(range.start, range.len()), range.len()) }
@@ -262,7 +274,9 @@ pub(crate) fn conv(kernels: &Kernels, part: &mut Part<'_>, job: &ConvJob, depthw
         width: job.width,
         blocks: job.blocks,
         activation: job.activation,
-        residual: job.residual.map_or(std::ptr::null(), |(at, block, _)| place(part, at, block, false).cast_const()),
+        residual: job
+            .residual
+            .map_or(std::ptr::null(), |(at, block, _)| place(part, at, block, false).cast_const()),
         residual_block: job.residual.map_or(0, |r| r.1),
         residual_order: job.residual.map_or(Residual::AfterActivation, |r| r.2),
     };
@@ -273,7 +287,8 @@ pub(crate) fn conv(kernels: &Kernels, part: &mut Part<'_>, job: &ConvJob, depthw
 /// Products of a Winograd tile.
 pub(crate) const FREQUENCIES: usize = 36;
 
-/// Transforms `tiles` neighbouring windows whose rows lie `row_stride` floats apart; products go `frequency` floats apart.
+/// Transforms `tiles` neighbouring windows whose rows lie `row_stride` floats apart; products go `frequency`
+/// floats apart.
 pub(crate) fn winograd_input(
     kernels: &Kernels,
     part: &mut Part<'_>,
@@ -293,7 +308,12 @@ pub(crate) fn winograd_input(
 }
 
 /// Transforms 3×3 kernels, nine vectors each, into factors that go `frequency` floats apart.
-pub(crate) fn winograd_weights(kernels: &Kernels, part: &mut Part<'_>, weights: &[f32], (output, frequency): (usize, usize)) {
+pub(crate) fn winograd_weights(
+    kernels: &Kernels,
+    part: &mut Part<'_>,
+    weights: &[f32],
+    (output, frequency): (usize, usize),
+) {
     let count = weights.len() / (9 * LANES);
     let output = part.to(output, (FREQUENCIES - 1) * frequency + count * LANES);
     let job = WinogradWeights { input: weights.as_ptr(), output, frequency, kernels: count };
@@ -319,8 +339,12 @@ pub(crate) struct WinogradJob<'a> {
 
 /// Transforms products back into pixels.
 pub(crate) fn winograd_output(kernels: &Kernels, part: &mut Part<'_>, job: &WinogradJob) {
-    assert!(job.bias.len() >= LANES && job.width <= 4 * job.tiles && (1..=4).contains(&job.rows), "not a tile's output");
-    let pixels = |at: usize, row: usize, is_written| part.pieces(at, [job.rows, row, job.width * LANES], is_written);
+    assert!(
+        job.bias.len() >= LANES && job.width <= 4 * job.tiles && (1..=4).contains(&job.rows),
+        "not a tile's output"
+    );
+    let pixels =
+        |at: usize, row: usize, is_written| part.pieces(at, [job.rows, row, job.width * LANES], is_written);
     let job = WinogradOutput {
         input: part.from(job.input, (FREQUENCIES - 1) * job.frequency + job.tiles * LANES),
         frequency: job.frequency,
@@ -371,7 +395,14 @@ pub(crate) fn resize(
 }
 
 /// `floats` elements (a multiple of [`LANES`]) through an activation; `from` may be `to`.
-pub(crate) fn activate(kernels: &Kernels, part: &mut Part<'_>, from: usize, to: usize, floats: usize, activation: Activation) {
+pub(crate) fn activate(
+    kernels: &Kernels,
+    part: &mut Part<'_>,
+    from: usize,
+    to: usize,
+    floats: usize,
+    activation: Activation,
+) {
     let (from, to) = (part.from(from, floats), part.to(to, floats));
     // SAFETY: the ranges were checked above; the table was chosen for this CPU.
     unsafe { (kernels.activate)(from, to, floats / LANES, activation) }
@@ -389,7 +420,14 @@ pub(crate) enum Side<'a> {
 }
 
 /// `floats` elements (a multiple of [`LANES`]) of `a op b`.
-pub(crate) fn binary(kernels: &Kernels, part: &mut Part<'_>, op: Binary, [a, b]: [Side; 2], to: usize, floats: usize) {
+pub(crate) fn binary(
+    kernels: &Kernels,
+    part: &mut Part<'_>,
+    op: Binary,
+    [a, b]: [Side; 2],
+    to: usize,
+    floats: usize,
+) {
     let side = |side: Side| match side {
         Side::Arena(at) => Operand { from: part.from(at, floats), step: LANES },
         Side::ArenaVector(at) => Operand { from: part.from(at, LANES), step: 0 },
@@ -426,7 +464,10 @@ pub(crate) fn normalize(
     epsilon: f32,
     [scale, bias]: [Option<&[f32]>; 2],
 ) {
-    assert!([scale, bias].into_iter().flatten().all(|values| values.len() >= length), "a scale or bias is too short");
+    assert!(
+        [scale, bias].into_iter().flatten().all(|values| values.len() >= length),
+        "a scale or bias is too short"
+    );
     let pointer = |values: Option<&[f32]>| values.map_or(std::ptr::null(), <[f32]>::as_ptr);
     let row = Normalized {
         from: part.from(from, length),

@@ -9,8 +9,8 @@ use std::arch::x86_64::*;
 #[derive(Clone, Copy)]
 pub(crate) struct Ymm(__m256, __m256);
 
-// SAFETY (every block below): the trait's contract says that the CPU has AVX2 and FMA (`Kernels::choose` has asked)
-// and that the pointers are good for LANES floats.
+// SAFETY (every block below): the trait's contract says that the CPU has AVX2 and FMA (`Kernels::choose` has
+// asked) and that the pointers are good for LANES floats.
 impl Lanes for Ymm {
     #[inline(always)]
     unsafe fn load(from: *const f32) -> Self {
@@ -63,7 +63,9 @@ impl Lanes for Ymm {
     #[inline(always)]
     unsafe fn mul_add(self, factor: Self, addend: Self) -> Self {
         // SAFETY: see above.
-        unsafe { Ymm(_mm256_fmadd_ps(self.0, factor.0, addend.0), _mm256_fmadd_ps(self.1, factor.1, addend.1)) }
+        unsafe {
+            Ymm(_mm256_fmadd_ps(self.0, factor.0, addend.0), _mm256_fmadd_ps(self.1, factor.1, addend.1))
+        }
     }
     #[inline(always)]
     unsafe fn round(self) -> Self {
@@ -80,7 +82,10 @@ impl Lanes for Ymm {
         // SAFETY: see above. 2^p is p + 127 in the exponent's place.
         unsafe {
             let two_to = |p: __m256| {
-                _mm256_castsi256_ps(_mm256_slli_epi32::<23>(_mm256_add_epi32(_mm256_cvtps_epi32(p), _mm256_set1_epi32(127))))
+                _mm256_castsi256_ps(_mm256_slli_epi32::<23>(_mm256_add_epi32(
+                    _mm256_cvtps_epi32(p),
+                    _mm256_set1_epi32(127),
+                )))
             };
             Ymm(_mm256_mul_ps(self.0, two_to(power.0)), _mm256_mul_ps(self.1, two_to(power.1)))
         }

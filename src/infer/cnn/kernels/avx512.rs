@@ -9,8 +9,8 @@ use std::arch::x86_64::*;
 #[derive(Clone, Copy)]
 pub(crate) struct Zmm(__m512);
 
-// SAFETY (every block below): the trait's contract says that the CPU has AVX-512F (`Kernels::choose` has asked) and
-// that the pointers are good for LANES floats.
+// SAFETY (every block below): the trait's contract says that the CPU has AVX-512F (`Kernels::choose` has
+// asked) and that the pointers are good for LANES floats.
 impl Lanes for Zmm {
     #[inline(always)]
     unsafe fn load(from: *const f32) -> Self {

@@ -71,8 +71,8 @@ pub(super) unsafe fn depthwise_tile<V: Lanes, const P: usize, const S: usize>(ro
     }
 }
 
-/// Stores a tile, then finishes it where it lies: an activation between the sums and the store would make the compiler
-/// spill the sums inside the loop above (measured: 45 instead of 97 GFLOP/s).
+/// Stores a tile, then finishes it where it lies: an activation between the sums and the store would make the
+/// compiler spill the sums inside the loop above (measured: 45 instead of 97 GFLOP/s).
 #[inline(always)]
 unsafe fn store<V: Lanes, const P: usize, const O: usize>(row: &ConvRow, x: usize, sums: &[[V; P]; O]) {
     // SAFETY: the row's contract.
@@ -140,7 +140,13 @@ pub(super) unsafe fn in_tiles(row: &ConvRow, tiles: &[Tile]) {
 
 /// See [`super::Kernels::activate`]; the vectors lie `step` floats apart.
 #[inline(always)]
-pub(super) unsafe fn activate<V: Lanes>(from: *const f32, to: *mut f32, vectors: usize, step: usize, activation: Activation) {
+pub(super) unsafe fn activate<V: Lanes>(
+    from: *const f32,
+    to: *mut f32,
+    vectors: usize,
+    step: usize,
+    activation: Activation,
+) {
     macro_rules! each {
         (|$x:ident| $result:expr) => {
             for i in 0..vectors {
@@ -173,7 +179,8 @@ pub(super) unsafe fn activate<V: Lanes>(from: *const f32, to: *mut f32, vectors:
             }
             Activation::Sigmoid => each!(|x| x.sigmoid()),
             Activation::HardSwish => {
-                let (zero, three, six, sixth) = (V::splat(0.0), V::splat(3.0), V::splat(6.0), V::splat(1.0 / 6.0));
+                let (zero, three, six, sixth) =
+                    (V::splat(0.0), V::splat(3.0), V::splat(6.0), V::splat(1.0 / 6.0));
                 each!(|x| x.mul(six.min(zero.max(x.add(three)))).mul(sixth))
             }
             Activation::Tanh => {

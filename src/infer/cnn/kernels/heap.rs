@@ -1,22 +1,24 @@
 //! What the C library keeps of freed memory.
 //!
-//! Loading a model frees several times its size, and glibc would keep most of it. musl, which the static binaries are linked
-//! with, gives large pieces back by itself.
+//! Loading a model frees several times its size, and glibc would keep most of it. musl, which the static
+//! binaries are linked with, gives large pieces back by itself.
 #![allow(unsafe_code)] // two functions of the C library
 
-/// Blocks of this size and larger go back to the system when they are freed, and a heap's free end when it is as long: glibc's own
-/// first values, which it otherwise raises with every large block that is freed (8 MB of NanoDet's parsing stayed).
+/// Blocks of this size and larger go back to the system when they are freed, and a heap's free end when it is
+/// as long: glibc's own first values, which it otherwise raises with every large block that is freed (8 MB of
+/// NanoDet's parsing stayed).
 const LITTLE_BYTES: i32 = 128 * 1024;
 /// As high as glibc raises them by itself for large blocks, and twice that for a heap's free end.
 const MUCH_BYTES: i32 = 32 * 1024 * 1024;
 
-/// Tells the C library, before the first model is loaded, not to learn from its loading that large blocks will be needed again.
+/// Tells the C library, before the first model is loaded, not to learn from its loading that large blocks
+/// will be needed again.
 pub(crate) fn keep_little() {
     keep(LITTLE_BYTES, LITTLE_BYTES);
 }
 
-/// Takes [`keep_little`] back, for an engine that allocates in every run: tract takes 120 ms instead of 76 for NanoDet when its
-/// tensors go back to the system each time.
+/// Takes [`keep_little`] back, for an engine that allocates in every run: tract takes 120 ms instead of 76
+/// for NanoDet when its tensors go back to the system each time.
 pub(crate) fn keep_much() {
     keep(MUCH_BYTES, 2 * MUCH_BYTES);
 }

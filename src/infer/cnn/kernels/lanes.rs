@@ -1,17 +1,19 @@
 //! One vector of [`LANES`] channels, whatever the machine calls it.
 //!
-//! A kernel is written once, over this trait, in `generic.rs`; `avx512.rs`, `avx2.rs`, `neon.rs` and `scalar.rs`
-//! give it registers. [`Scalar`](super::scalar::Scalar) is the twin that runs everywhere (and under Miri).
+//! A kernel is written once, over this trait, in `generic.rs`; `avx512.rs`, `avx2.rs`, `neon.rs` and
+//! `scalar.rs` give it registers. [`Scalar`](super::scalar::Scalar) is the twin that runs everywhere (and
+//! under Miri).
 #![allow(unsafe_code)] // the trait's methods are CPU instructions behind raw pointers
 
-/// Channels in one block: activations lie as `[block][row][column][LANES]`, so one vector is one pixel's block.
+/// Channels in one block: activations lie as `[block][row][column][LANES]`, so one vector is one pixel's
+/// block.
 pub(crate) const LANES: usize = 16;
 
 /// [`LANES`] 32-bit floats in registers.
 ///
 /// # Safety
-/// Every method may only be called on a CPU that has the instructions the implementor is written in. `load` and
-/// `store` need `LANES` readable (writable) floats at the pointer; no alignment is asked for.
+/// Every method may only be called on a CPU that has the instructions the implementor is written in. `load`
+/// and `store` need `LANES` readable (writable) floats at the pointer; no alignment is asked for.
 pub(crate) trait Lanes: Copy {
     unsafe fn load(from: *const f32) -> Self;
     unsafe fn store(self, to: *mut f32);
@@ -56,11 +58,14 @@ pub(crate) trait Lanes: Copy {
     unsafe fn erf(self) -> Self {
         // SAFETY: as above.
         unsafe {
-            // beyond ±3.92 it is ±1 to 3e-8; within, an odd rational function whose coefficients minimise the greatest error
+            // beyond ±3.92 it is ±1 to 3e-8; within, an odd rational function whose coefficients minimise the
+            // greatest error
             let x = Self::splat(3.92).min(Self::splat(-3.92).max(self));
             let square = x.mul(x);
             let mut above = Self::splat(2.034_719_8e-6);
-            for coefficient in [2.874_776_8e-4, 3.868_315e-3, 5.306_046e-2, 0.192_763_94, std::f32::consts::FRAC_2_SQRT_PI] {
+            for coefficient in
+                [2.874_776_8e-4, 3.868_315e-3, 5.306_046e-2, 0.192_763_94, std::f32::consts::FRAC_2_SQRT_PI]
+            {
                 above = above.mul_add(square, Self::splat(coefficient));
             }
             let mut below = Self::splat(3.807_038_5e-5);

@@ -1,8 +1,8 @@
 //! The inner loops, behind one table of functions that is chosen when the program runs.
 //!
-//! Everything here works on raw pointers into the arena, which the steps of the plan have checked once, when the plan
-//! was compiled: each row structure says what must be readable and writable. `generic.rs` holds the loops, written
-//! once over [`lanes::Lanes`].
+//! Everything here works on raw pointers into the arena, which the steps of the plan have checked once, when
+//! the plan was compiled: each row structure says what must be readable and writable. `generic.rs` holds the
+//! loops, written once over [`lanes::Lanes`].
 #![allow(unsafe_code)] // kernels run on raw pointers and CPU instructions by design
 
 pub(crate) mod arena;
@@ -91,11 +91,12 @@ pub(crate) struct Tap {
 
 /// One row of output pixels of one group of output blocks.
 ///
-/// Must hold when a kernel gets it: for each pixel `x < width` and each tap, `channels` floats are readable at
-/// `input + x·pixel_stride + offset`; `weights` holds `Σ channels · blocks · LANES` floats; `LANES` floats are readable at
-/// `bias + b·bias_block + x·bias_pixel` for `b < blocks`; `LANES` floats are writable at `output + b·output_block + x·output_pixel`,
-/// and readable at `residual + b·residual_block + x·output_pixel` unless `residual` is null. Nothing that is read is written, except that
-/// `bias` may be `output`: then the row is added to what lies there.
+/// Must hold when a kernel gets it: for each pixel `x < width` and each tap, `channels` floats are readable
+/// at `input + x·pixel_stride + offset`; `weights` holds `Σ channels · blocks · LANES` floats; `LANES` floats
+/// are readable at `bias + b·bias_block + x·bias_pixel` for `b < blocks`; `LANES` floats are writable at
+/// `output + b·output_block + x·output_pixel`, and readable at `residual + b·residual_block + x·output_pixel`
+/// unless `residual` is null. Nothing that is read is written, except that `bias` may be `output`: then the
+/// row is added to what lies there.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ConvRow<'a> {
     pub input: *const f32,
@@ -107,7 +108,8 @@ pub(crate) struct ConvRow<'a> {
     pub bias_pixel: usize,
     pub output: *mut f32,
     pub output_block: usize,
-    /// Floats from one pixel of output or shortcut to the next: `LANES` in blocks, the length of a row in a matrix.
+    /// Floats from one pixel of output or shortcut to the next: `LANES` in blocks, the length of a row in a
+    /// matrix.
     pub output_pixel: usize,
     pub width: usize,
     pub blocks: usize,
@@ -117,10 +119,11 @@ pub(crate) struct ConvRow<'a> {
     pub residual_order: Residual,
 }
 
-/// Neighbouring 6×6 input windows of one block, four columns apart, into the 36 products of Winograd's F(4×4, 3×3).
+/// Neighbouring 6×6 input windows of one block, four columns apart, into the 36 products of Winograd's F(4×4,
+/// 3×3).
 ///
-/// Readable: six rows of `4·tiles + 2` vectors, `row_stride` floats apart, at `input`; writable: `tiles` vectors at
-/// `output + f·frequency` for `f < 36`.
+/// Readable: six rows of `4·tiles + 2` vectors, `row_stride` floats apart, at `input`; writable: `tiles`
+/// vectors at `output + f·frequency` for `f < 36`.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct WinogradInput {
     pub input: *const f32,
@@ -130,11 +133,11 @@ pub(crate) struct WinogradInput {
     pub tiles: usize,
 }
 
-/// The way back: `tiles` × 36 products of one block into `rows` (≤ 4) rows of `width` (≤ `4·tiles`) output pixels, with
-/// bias, activation and shortcut.
+/// The way back: `tiles` × 36 products of one block into `rows` (≤ 4) rows of `width` (≤ `4·tiles`) output
+/// pixels, with bias, activation and shortcut.
 ///
-/// Readable: `tiles` vectors at `input + f·frequency`, one at `bias`, and `width` at `residual + r·residual_row` unless that
-/// is null; writable: `width` vectors at `output + r·row_stride` for `r < rows`.
+/// Readable: `tiles` vectors at `input + f·frequency`, one at `bias`, and `width` at `residual +
+/// r·residual_row` unless that is null; writable: `width` vectors at `output + r·row_stride` for `r < rows`.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct WinogradOutput {
     pub input: *const f32,
@@ -153,8 +156,8 @@ pub(crate) struct WinogradOutput {
 
 /// `kernels` 3×3 kernels of 16 output channels each into their 36 factors.
 ///
-/// Readable: `9 · kernels` vectors at `input`, row by row of a kernel, kernel by kernel; writable: `kernels` vectors at
-/// `output + f·frequency` for `f < 36`.
+/// Readable: `9 · kernels` vectors at `input`, row by row of a kernel, kernel by kernel; writable: `kernels`
+/// vectors at `output + f·frequency` for `f < 36`.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct WinogradWeights {
     pub input: *const f32,
@@ -163,9 +166,11 @@ pub(crate) struct WinogradWeights {
     pub kernels: usize,
 }
 
-/// A row of a matrix for normalisation over its `length` elements: `(x − mean) / √(variance + epsilon) · scale + bias`.
+/// A row of a matrix for normalisation over its `length` elements: `(x − mean) / √(variance + epsilon) ·
+/// scale + bias`.
 ///
-/// `length` floats are readable at `from`, and at `scale` and `bias` unless these are null; as many are writable at `to`.
+/// `length` floats are readable at `from`, and at `scale` and `bias` unless these are null; as many are
+/// writable at `to`.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Normalized {
     pub from: *const f32,
@@ -178,8 +183,8 @@ pub(crate) struct Normalized {
 
 /// Scores of attention: each row's become `e^(x − most)` in place, and `sums` the rows' sums of them.
 ///
-/// Vector `b` of row `r` lies at `scores + b·block + r·LANES`; a row has `length` scores. All of these are readable and
-/// writable (the last vector as a whole), and `rows` floats at `sums`.
+/// Vector `b` of row `r` lies at `scores + b·block + r·LANES`; a row has `length` scores. All of these are
+/// readable and writable (the last vector as a whole), and `rows` floats at `sums`.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Attended {
     pub scores: *mut f32,
@@ -191,8 +196,8 @@ pub(crate) struct Attended {
 
 /// One row of output pixels of one block of a pooling window.
 ///
-/// For pixel `x`, `rows × columns[x].1` vectors are readable at
-/// `input + r·row_stride + (columns[x].0 + k)·LANES`; `columns.len() · LANES` floats are writable at `output`.
+/// For pixel `x`, `rows × columns[x].1` vectors are readable at `input + r·row_stride + (columns[x].0 +
+/// k)·LANES`; `columns.len() · LANES` floats are writable at `output`.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct PoolRow<'a> {
     pub input: *const f32,
@@ -207,8 +212,8 @@ pub(crate) struct PoolRow<'a> {
 
 /// One row of output pixels of one block of a separable resize with two taps per axis.
 ///
-/// Two vectors are readable at `upper` and `lower` + `columns[x].0/.1 · LANES`; `columns.len() · LANES` floats are writable at
-/// `output`.
+/// Two vectors are readable at `upper` and `lower` + `columns[x].0/.1 · LANES`; `columns.len() · LANES`
+/// floats are writable at `output`.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ResizeRow<'a> {
     pub upper: *const f32,
@@ -248,7 +253,8 @@ pub(crate) struct Kernels {
     pub resize: unsafe fn(&ResizeRow),
     /// `to[i] = activation(from[i])` for `vectors · LANES` elements; `from` may be `to`.
     pub activate: unsafe fn(from: *const f32, to: *mut f32, vectors: usize, activation: Activation),
-    /// `to[i] = op(a[i], b[i·step])` for `vectors` vectors; the steps of `a` and `b` are 0 or 1 vectors; either may be `to`.
+    /// `to[i] = op(a[i], b[i·step])` for `vectors` vectors; the steps of `a` and `b` are 0 or 1 vectors;
+    /// either may be `to`.
     pub binary: unsafe fn(op: Binary, a: Operand, b: Operand, to: *mut f32, vectors: usize),
     /// Softmax down `length` vectors that lie `stride` floats apart, in place.
     pub softmax: unsafe fn(at: *mut f32, length: usize, stride: usize),

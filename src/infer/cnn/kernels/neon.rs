@@ -22,13 +22,15 @@ macro_rules! each {
     };
 }
 
-// SAFETY (every block below): every AArch64 CPU this project supports has NEON (the target's baseline); the trait's
-// contract says that the pointers are good for LANES floats.
+// SAFETY (every block below): every AArch64 CPU this project supports has NEON (the target's baseline); the
+// trait's contract says that the pointers are good for LANES floats.
 impl Lanes for Quad {
     #[inline(always)]
     unsafe fn load(from: *const f32) -> Self {
         // SAFETY: see above.
-        unsafe { Quad(vld1q_f32(from), vld1q_f32(from.add(4)), vld1q_f32(from.add(8)), vld1q_f32(from.add(12))) }
+        unsafe {
+            Quad(vld1q_f32(from), vld1q_f32(from.add(4)), vld1q_f32(from.add(8)), vld1q_f32(from.add(12)))
+        }
     }
     #[inline(always)]
     unsafe fn store(self, to: *mut f32) {
@@ -108,6 +110,6 @@ impl Lanes for Quad {
     }
 }
 
-// 20 sums (four registers each), four weights and a broadcast stay within 32 registers; with 24 sums the compiler spills
-// (seen in the disassembly; not measured on a board).
+// 20 sums (four registers each), four weights and a broadcast stay within 32 registers; with 24 sums the
+// compiler spills (seen in the disassembly; not measured on a board).
 instance::instantiate!(Quad, "neon", NEON, true, [1 2 3 4 5], [], [1 2 3 4 5 6], "neon");

@@ -1,5 +1,5 @@
-//! Every table of kernels this machine can run against the scalar one. Needs nothing but this folder, so that it also runs
-//! under qemu for another architecture.
+//! Every table of kernels this machine can run against the scalar one. Needs nothing but this folder, so that
+//! it also runs under qemu for another architecture.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use super::arena::{self, Arena, ConvJob, FREQUENCIES, Part, Side, Start, Weights, WinogradJob};
@@ -30,7 +30,11 @@ fn compare(floats: usize, what: &str, work: impl Fn(&Kernels, &mut Part<'_>)) {
         let mut found = filled(floats);
         work(kernels, &mut found.whole());
         for (at, (f, e)) in found.whole().read(0..floats).iter().zip(expected).enumerate() {
-            assert!((f - e).abs() <= TOLERANCE * range, "{} {what} at {at}: {f} instead of {e}", kernels.name);
+            assert!(
+                (f - e).abs() <= TOLERANCE * range,
+                "{} {what} at {at}: {f} instead of {e}",
+                kernels.name
+            );
         }
     }
 }
@@ -45,51 +49,59 @@ fn convolutions_of_every_width_and_stride() {
         for pixel_stride in [1, 2, 16, 32, 48] {
             for (blocks, depthwise) in [(1, false), (2, false), (1, true)] {
                 let start = |bias| if width % 3 == 0 { Start::Output } else { Start::Bias(bias) };
-                compare(80_000, &format!("width {width} stride {pixel_stride} blocks {blocks} {depthwise}"), |kernels, arena| {
-                    if blocks > kernels.conv_blocks {
-                        // the same two blocks, one after the other, with their own weights
-                        for block in 0..blocks {
-                            let own: Vec<f32> = weights
-                                .chunks(blocks * LANES)
-                                .flat_map(|k| &k[block * LANES..(block + 1) * LANES])
-                                .copied()
-                                .collect();
-                            let job = ConvJob {
-                                input,
-                                pixel_stride,
-                                taps: &taps,
-                                reach: 5_016,
-                                weights: Weights::Packed(&own),
-                                start: start(&bias[block * LANES..]),
-                                output: output + block * 2_000,
-                                output_block: 2_000,
-                                output_pixel: LANES,
-                                width,
-                                blocks: 1,
-                                activation: Activation::Silu,
-                                residual: Some((residual + block * 2_000, 2_000, Residual::AfterActivation)),
-                            };
-                            arena::conv(kernels, arena, &job, depthwise);
+                compare(
+                    80_000,
+                    &format!("width {width} stride {pixel_stride} blocks {blocks} {depthwise}"),
+                    |kernels, arena| {
+                        if blocks > kernels.conv_blocks {
+                            // the same two blocks, one after the other, with their own weights
+                            for block in 0..blocks {
+                                let own: Vec<f32> = weights
+                                    .chunks(blocks * LANES)
+                                    .flat_map(|k| &k[block * LANES..(block + 1) * LANES])
+                                    .copied()
+                                    .collect();
+                                let job = ConvJob {
+                                    input,
+                                    pixel_stride,
+                                    taps: &taps,
+                                    reach: 5_016,
+                                    weights: Weights::Packed(&own),
+                                    start: start(&bias[block * LANES..]),
+                                    output: output + block * 2_000,
+                                    output_block: 2_000,
+                                    output_pixel: LANES,
+                                    width,
+                                    blocks: 1,
+                                    activation: Activation::Silu,
+                                    residual: Some((
+                                        residual + block * 2_000,
+                                        2_000,
+                                        Residual::AfterActivation,
+                                    )),
+                                };
+                                arena::conv(kernels, arena, &job, depthwise);
+                            }
+                            return;
                         }
-                        return;
-                    }
-                    let job = ConvJob {
-                        input,
-                        pixel_stride,
-                        taps: &taps,
-                        reach: 5_016,
-                        weights: Weights::Packed(&weights),
-                        start: start(&bias),
-                        output,
-                        output_block: 2_000,
-                        output_pixel: LANES,
-                        width,
-                        blocks,
-                        activation: Activation::Silu,
-                        residual: Some((residual, 2_000, Residual::AfterActivation)),
-                    };
-                    arena::conv(kernels, arena, &job, depthwise);
-                });
+                        let job = ConvJob {
+                            input,
+                            pixel_stride,
+                            taps: &taps,
+                            reach: 5_016,
+                            weights: Weights::Packed(&weights),
+                            start: start(&bias),
+                            output,
+                            output_block: 2_000,
+                            output_pixel: LANES,
+                            width,
+                            blocks,
+                            activation: Activation::Silu,
+                            residual: Some((residual, 2_000, Residual::AfterActivation)),
+                        };
+                        arena::conv(kernels, arena, &job, depthwise);
+                    },
+                );
             }
         }
     }
@@ -138,7 +150,11 @@ fn a_sigmoid_is_exact_to_a_millionth() {
             arena.write(0..LANES).fill(x);
             arena::activate(kernels, &mut arena, 0, 32, LANES, Activation::Sigmoid);
             let (found, exact) = (f64::from(arena.read(32..33)[0]), 1.0 / (1.0 + (-f64::from(x)).exp()));
-            assert!((found - exact).abs() <= 1e-6 * exact, "{} sigmoid({x}) = {found}, not {exact}", kernels.name);
+            assert!(
+                (found - exact).abs() <= 1e-6 * exact,
+                "{} sigmoid({x}) = {found}, not {exact}",
+                kernels.name
+            );
         }
     }
 }
@@ -147,11 +163,15 @@ fn a_sigmoid_is_exact_to_a_millionth() {
 fn pooling_and_resizing() {
     let columns = [(0, 2), (0, 3), (1, 3), (2, 1)];
     for average in [None, Some(0), Some(9)] {
-        compare(4_000, "pool", |kernels, arena| arena::pool(kernels, arena, (0, 3, 100), &columns, 2_000, average));
+        compare(4_000, "pool", |kernels, arena| {
+            arena::pool(kernels, arena, (0, 3, 100), &columns, 2_000, average)
+        });
     }
     let columns = [(0, 0, 0.0), (0, 1, 0.25), (1, 2, 0.75)];
     for weight in [0.0, 0.5] {
-        compare(4_000, "resize", |kernels, arena| arena::resize(kernels, arena, (0, 500, weight), &columns, 2_000));
+        compare(4_000, "resize", |kernels, arena| {
+            arena::resize(kernels, arena, (0, 500, weight), &columns, 2_000)
+        });
     }
 }
 
@@ -186,7 +206,8 @@ fn winograd_is_a_convolution() {
         arena::winograd_output(kernels, &mut arena, &job);
         let mut untouched = filled(30_000);
         let untouched = untouched.whole();
-        for (y, x, lane) in (0..4).flat_map(|y| (0..8).flat_map(move |x| (0..LANES).map(move |l| (y, x, l)))) {
+        for (y, x, lane) in (0..4).flat_map(|y| (0..8).flat_map(move |x| (0..LANES).map(move |l| (y, x, l))))
+        {
             let at = 20_000 + y * 8 * LANES + x * LANES + lane;
             let found = arena.read(at..at + 1)[0];
             if x == 7 {
@@ -196,7 +217,11 @@ fn winograd_is_a_convolution() {
             let source = untouched.read(0..6 * row);
             let pixel = |dy: usize, dx: usize| source[(y + dy) * row + (x + dx) * LANES + lane];
             let exact = 0.5 + (0..9).map(|k| kernel[k] * pixel(k / 3, k % 3)).sum::<f32>();
-            assert!((found - exact).abs() < 1e-4, "{} at {y},{x},{lane}: {found} instead of {exact}", kernels.name);
+            assert!(
+                (found - exact).abs() < 1e-4,
+                "{} at {y},{x},{lane}: {found} instead of {exact}",
+                kernels.name
+            );
         }
     }
 }
@@ -210,8 +235,9 @@ fn a_part_reads_nothing_that_it_writes() {
     let ([read, nothing], [one, two]) = part.split([0..2, 5..5], [2..6, 6..8]);
     assert_eq!((read, nothing.len(), &*one, two.len()), (&[1.0, 2.0][..], 0, &[1.0, 2.0, 3.0, 4.0][..], 2));
     for (reads, writes) in [([0..3], [2..4, 8..9]), ([0..1], [2..4, 3..5])] {
-        let overlap =
-            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| part.split(reads.clone(), writes.clone()).0.len()));
+        let overlap = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            part.split(reads.clone(), writes.clone()).0.len()
+        }));
         assert!(overlap.is_err(), "{reads:?} {writes:?}");
     }
     let outside = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| part.read(60..65).len()));
@@ -245,7 +271,11 @@ fn the_error_function_and_what_is_made_of_it_are_exact_to_a_millionth() {
                 (Activation::Gelu, exact * (1.0 + erf(exact / std::f64::consts::SQRT_2)) / 2.0),
                 (
                     Activation::GeluTanh,
-                    exact * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (exact + 0.044715 * exact.powi(3))).tanh()) / 2.0,
+                    exact
+                        * (1.0
+                            + ((2.0 / std::f64::consts::PI).sqrt() * (exact + 0.044715 * exact.powi(3)))
+                                .tanh())
+                        / 2.0,
                 ),
                 (Activation::Cube, exact.powi(3)),
                 (Activation::Sqrt, exact.abs().sqrt()),
@@ -253,7 +283,8 @@ fn the_error_function_and_what_is_made_of_it_are_exact_to_a_millionth() {
                 (Activation::Reciprocal, 1.0 / exact.abs()),
             ];
             for (activation, exact) in cases.into_iter().filter(|(_, exact)| exact.is_finite()) {
-                let positive = matches!(activation, Activation::Sqrt | Activation::Rsqrt | Activation::Reciprocal);
+                let positive =
+                    matches!(activation, Activation::Sqrt | Activation::Rsqrt | Activation::Reciprocal);
                 arena.write(0..LANES).fill(if positive { x.abs() } else { x });
                 arena::activate(kernels, &mut arena, 0, 32, LANES, activation);
                 let found = f64::from(arena.read(32..33)[0]);
@@ -278,8 +309,10 @@ fn rows_are_normalised_as_by_double_precision() {
                 let numbers = [scale.then_some(&numbers[..]), bias.then_some(&numbers[..])];
                 arena::normalize(kernels, &mut arena, (0, 1_000, length), 1e-3, numbers);
                 for (i, (x, found)) in row.iter().zip(arena.read(1_000..1_000 + length)).enumerate() {
-                    let number = |some: Option<&[f32]>, none: f64| some.map_or(none, |numbers| f64::from(numbers[i]));
-                    let exact = (x - mean) / (variance + 1e-3).sqrt() * number(numbers[0], 1.0) + number(numbers[1], 0.0);
+                    let number =
+                        |some: Option<&[f32]>, none: f64| some.map_or(none, |numbers| f64::from(numbers[i]));
+                    let exact = (x - mean) / (variance + 1e-3).sqrt() * number(numbers[0], 1.0)
+                        + number(numbers[1], 0.0);
                     let close = (f64::from(*found) - exact).abs() <= 2e-6 * exact.abs().max(4.0);
                     assert!(close, "{} {length} at {i}: {found}, not {exact}", kernels.name);
                 }
@@ -297,7 +330,12 @@ fn rows_are_normalised_as_by_double_precision() {
                     kernels.name
                 );
             }
-            assert_eq!(arena.read(2_000 + length..2_000 + length + LANES), before, "{} {length}: behind the row", kernels.name);
+            assert_eq!(
+                arena.read(2_000 + length..2_000 + length + LANES),
+                before,
+                "{} {length}: behind the row",
+                kernels.name
+            );
         }
     }
 }
@@ -312,7 +350,9 @@ fn attention_weighs_each_row_by_itself() {
             let mut arena = arena.whole();
             let at = |row: usize, key: usize| key / LANES * block + row * LANES + key % LANES;
             let scores: Vec<Vec<f64>> = (0..ROWS)
-                .map(|row| (0..length).map(|key| f64::from(arena.read(at(row, key)..at(row, key) + 1)[0])).collect())
+                .map(|row| {
+                    (0..length).map(|key| f64::from(arena.read(at(row, key)..at(row, key) + 1)[0])).collect()
+                })
                 .collect();
             arena::attend(kernels, &mut arena, (0, block, 3_000), ROWS, length);
             for (row, scores) in scores.iter().enumerate() {
@@ -320,10 +360,19 @@ fn attention_weighs_each_row_by_itself() {
                 let weights: Vec<f64> = scores.iter().map(|x| (x - most).exp()).collect();
                 for (key, exact) in weights.iter().enumerate() {
                     let found = f64::from(arena.read(at(row, key)..at(row, key) + 1)[0]);
-                    assert!((found - exact).abs() <= 1e-6 * exact, "{} {length} {row} {key}: {found}, not {exact}", kernels.name);
+                    assert!(
+                        (found - exact).abs() <= 1e-6 * exact,
+                        "{} {length} {row} {key}: {found}, not {exact}",
+                        kernels.name
+                    );
                 }
-                let (found, exact) = (f64::from(arena.read(3_000 + row..3_001 + row)[0]), weights.iter().sum::<f64>());
-                assert!((found - exact).abs() <= 1e-6 * exact, "{} {length}: sum {found}, not {exact}", kernels.name);
+                let (found, exact) =
+                    (f64::from(arena.read(3_000 + row..3_001 + row)[0]), weights.iter().sum::<f64>());
+                assert!(
+                    (found - exact).abs() <= 1e-6 * exact,
+                    "{} {length}: sum {found}, not {exact}",
+                    kernels.name
+                );
             }
         }
     }

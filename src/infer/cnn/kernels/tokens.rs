@@ -1,6 +1,7 @@
 //! What transformers do along the rows of a matrix: softmax, layer normalisation, the softmax of attention.
 //!
-//! A row is summed in the same order on any number of threads: lane by lane, then the lanes one after the other.
+//! A row is summed in the same order on any number of threads: lane by lane, then the lanes one after the
+//! other.
 #![allow(unsafe_code)] // raw pointers, as the structures in `mod.rs` describe them
 
 use super::lanes::{LANES, Lanes};

@@ -1,4 +1,5 @@
-//! Winograd's F(4×4, 3×3): 6×6 windows, 3×3 kernels and 4×4 outputs to and from the 36 places where they are multiplied.
+//! Winograd's F(4×4, 3×3): 6×6 windows, 3×3 kernels and 4×4 outputs to and from the 36 places where they are
+//! multiplied.
 #![allow(unsafe_code)] // raw pointers, as the structures in `mod.rs` describe them
 #![allow(clippy::needless_range_loop)] // rows of a square are taken across its columns
 
@@ -60,7 +61,14 @@ pub(super) unsafe fn input<V: Lanes>(job: &WinogradInput) {
             }
             let to = job.output.add(tile * LANES);
             for y in 0..6 {
-                let row = forward([columns[0][y], columns[1][y], columns[2][y], columns[3][y], columns[4][y], columns[5][y]]);
+                let row = forward([
+                    columns[0][y],
+                    columns[1][y],
+                    columns[2][y],
+                    columns[3][y],
+                    columns[4][y],
+                    columns[5][y],
+                ]);
                 for (x, value) in row.iter().enumerate() {
                     value.store(to.add((y * 6 + x) * job.frequency));
                 }
@@ -87,7 +95,14 @@ pub(super) unsafe fn output<V: Lanes>(job: &WinogradOutput) {
             }
             let width = job.width.saturating_sub(4 * tile).min(4);
             for y in 0..job.rows.min(4) {
-                let row = backward([columns[0][y], columns[1][y], columns[2][y], columns[3][y], columns[4][y], columns[5][y]]);
+                let row = backward([
+                    columns[0][y],
+                    columns[1][y],
+                    columns[2][y],
+                    columns[3][y],
+                    columns[4][y],
+                    columns[5][y],
+                ]);
                 let to = job.output.add(y * job.row_stride + 4 * tile * LANES);
                 for (x, value) in row.iter().enumerate().take(width) {
                     value.add(bias).store(to.add(x * LANES));
@@ -96,7 +111,8 @@ pub(super) unsafe fn output<V: Lanes>(job: &WinogradOutput) {
         }
         for y in 0..job.rows.min(4) {
             let to = job.output.add(y * job.row_stride);
-            let residual = (!job.residual.is_null()).then(|| (job.residual.add(y * job.residual_row), job.residual_order));
+            let residual = (!job.residual.is_null())
+                .then(|| (job.residual.add(y * job.residual_row), job.residual_order));
             finish::<V>(to, job.width, LANES, job.activation, residual);
         }
     }

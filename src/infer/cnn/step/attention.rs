@@ -1,4 +1,5 @@
-//! Attention: two products with a softmax between them, some rows at a time, so that the scores of all rows are never there together.
+//! Attention: two products with a softmax between them, some rows at a time, so that the scores of all rows
+//! are never there together.
 
 use super::Machine;
 use super::matrix::{Matrices, Multiplied, Output, Panels, ZEROS, band_rows, multiply, pack_rows, taps};
@@ -75,7 +76,8 @@ impl Layout {
     }
 }
 
-/// Floats from one block of scores to the next: not a power of two, or a row's blocks would displace each other from the cache.
+/// Floats from one block of scores to the next: not a power of two, or a row's blocks would displace each
+/// other from the cache.
 fn score_block(band_rows: usize) -> usize {
     (band_rows | 1) * LANES
 }
@@ -97,7 +99,8 @@ impl Attention {
         let blocks = kernels.conv_blocks;
         let bands = size.rows.div_ceil(layout.band_rows);
         // each part packs keys and values again: no more of them than the workers need
-        let parts = if workers < 2 { 1 } else { (2 * workers).div_ceil(size.batch[0] * size.batch[1]).min(bands) };
+        let parts =
+            if workers < 2 { 1 } else { (2 * workers).div_ceil(size.batch[0] * size.batch[1]).min(bands) };
         Some(Attention {
             query,
             key,
@@ -150,7 +153,14 @@ impl Attention {
         let Layout { band_rows, keys, values, queries, scores, made, sums, .. } = self.layout;
         let rows = band * band_rows..((band + 1) * band_rows).min(self.size.rows);
         let (block, score_block) = (band_rows * LANES, score_block(band_rows));
-        pack_rows(arena, (&self.query, batch), rows.clone(), self.size.depth, self.scale, (scratch + queries, block));
+        pack_rows(
+            arena,
+            (&self.query, batch),
+            rows.clone(),
+            self.size.depth,
+            self.scale,
+            (scratch + queries, block),
+        );
         for panel in self.keys.each() {
             let job = Multiplied {
                 rows: scratch + queries,
@@ -159,7 +169,11 @@ impl Attention {
                 weights: Weights::Made(scratch + keys + panel.at, panel.floats),
                 bias: &ZEROS,
                 blocks: panel.blocks,
-                output: Output { at: scratch + scores + panel.first * score_block, block: score_block, row: LANES },
+                output: Output {
+                    at: scratch + scores + panel.first * score_block,
+                    block: score_block,
+                    row: LANES,
+                },
                 activation: Activation::Identity,
                 residual: None,
             };
@@ -182,12 +196,16 @@ impl Attention {
         }
         let [.., row, column] = self.out.steps;
         let columns = self.size.columns;
-        let reads = [scratch + made..scratch + made + blocks_for(columns) * block, scratch + sums..scratch + sums + rows.len()];
+        let reads = [
+            scratch + made..scratch + made + blocks_for(columns) * block,
+            scratch + sums..scratch + sums + rows.len(),
+        ];
         for (r, row_index) in rows.enumerate() {
             let at = self.out.at + self.out.matrix(batch) + row_index * row;
             if column != 1 {
                 for c in 0..columns {
-                    let ([made, sums], [to]) = arena.split(reads.clone(), [at + c * column..at + c * column + 1]);
+                    let ([made, sums], [to]) =
+                        arena.split(reads.clone(), [at + c * column..at + c * column + 1]);
                     to.fill(made[c / LANES * block + r * LANES + c % LANES] / sums[r]);
                 }
                 continue;

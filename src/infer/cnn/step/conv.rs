@@ -9,15 +9,16 @@ use crate::infer::cnn::packer::Packer;
 use crate::infer::cnn::storage::Blocks;
 use std::ops::Range;
 
-/// Floats of input that a band of rows may touch: half of a 1 MiB second-level cache, the other half is for the weights.
+/// Floats of input that a band of rows may touch: half of a 1 MiB second-level cache, the other half is for
+/// the weights.
 const BAND_FLOATS: usize = 128 * 1024;
 
 /// Where a convolution reads.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::infer::cnn) enum Source {
     Blocks(Blocks),
-    /// `[channels][height][width]`, no border. The rows of a window are laid out with a border (`row` floats each) in
-    /// `scratch` first; every band has a part of it.
+    /// `[channels][height][width]`, no border. The rows of a window are laid out with a border (`row` floats
+    /// each) in `scratch` first; every band has a part of it.
     Planes {
         at: usize,
         channels: usize,
@@ -63,7 +64,11 @@ pub(in crate::infer::cnn) struct ConvStep {
 
 impl ConvStep {
     /// Floats of scratch space that a convolution over planes needs: a window of rows for each band.
-    pub(in crate::infer::cnn) fn scratch(conv: &Conv, [channels, _, width]: [usize; 3], output_height: usize) -> usize {
+    pub(in crate::infer::cnn) fn scratch(
+        conv: &Conv,
+        [channels, _, width]: [usize; 3],
+        output_height: usize,
+    ) -> usize {
         output_height.div_ceil(BAND_PLANE_ROWS) * channels * conv.window.kernel[0] * plane_row(conv, width)
     }
 
@@ -77,7 +82,8 @@ impl ConvStep {
         packer: &mut Packer<'_>,
     ) -> Option<ConvStep> {
         let &[o, per_group, ..] = conv.weights.shape() else { return None };
-        let depthwise = per_group == 1 && conv.groups == o && matches!(source, Source::Blocks(b) if b.channels == o);
+        let depthwise =
+            per_group == 1 && conv.groups == o && matches!(source, Source::Blocks(b) if b.channels == o);
         let window = &conv.window;
         let mut step = ConvStep {
             source,
@@ -101,7 +107,8 @@ impl ConvStep {
             let blocks = if depthwise { 1 } else { conv_blocks.min(output.count() - first) };
             let channels = first * LANES..((first + blocks) * LANES).min(o);
             // input channels that any of these output channels reads
-            let inputs = (channels.start / out_per_group) * per_group..((channels.end - 1) / out_per_group + 1) * per_group;
+            let inputs = (channels.start / out_per_group) * per_group
+                ..((channels.end - 1) / out_per_group + 1) * per_group;
             let taps_start = step.taps.len();
             let mut reach = 0;
             let mut push = |taps: &mut Vec<Tap>, offset: usize, length: usize| -> Option<()> {
@@ -113,7 +120,8 @@ impl ConvStep {
                 Source::Blocks(input) if depthwise => {
                     for ky in 0..kh {
                         for kx in 0..kw {
-                            let offset = ky * window.dilation[0] * input.row() + kx * window.dilation[1] * LANES;
+                            let offset =
+                                ky * window.dilation[0] * input.row() + kx * window.dilation[1] * LANES;
                             push(&mut step.taps, offset, LANES)?;
                         }
                     }
@@ -124,8 +132,13 @@ impl ConvStep {
                         let to = inputs.end.min((block + 1) * LANES);
                         for ky in 0..kh {
                             for kx in 0..kw {
-                                let place = ky * window.dilation[0] * input.row() + kx * window.dilation[1] * LANES;
-                                push(&mut step.taps, block * input.block() + place + from % LANES, to - from)?;
+                                let place =
+                                    ky * window.dilation[0] * input.row() + kx * window.dilation[1] * LANES;
+                                push(
+                                    &mut step.taps,
+                                    block * input.block() + place + from % LANES,
+                                    to - from,
+                                )?;
                             }
                         }
                     }
@@ -138,13 +151,16 @@ impl ConvStep {
                             if window.dilation[1] == 1 {
                                 push(&mut step.taps, offset, kw)?;
                             } else {
-                                (0..kw).try_for_each(|kx| push(&mut step.taps, offset + kx * window.dilation[1], 1))?;
+                                (0..kw).try_for_each(|kx| {
+                                    push(&mut step.taps, offset + kx * window.dilation[1], 1)
+                                })?;
                             }
                         }
                     }
                 }
             }
-            let packing = Packing { conv, first, blocks, depthwise, planes: matches!(source, Source::Planes { .. }) };
+            let packing =
+                Packing { conv, first, blocks, depthwise, planes: matches!(source, Source::Planes { .. }) };
             let vectors = if depthwise { kh * kw } else { inputs.len() * kh * kw };
             let weights = packer.take(vectors * blocks * LANES, |room| packing.write(room, inputs))?;
             let bias = packer.take(blocks * LANES, |room| {
@@ -168,7 +184,9 @@ impl ConvStep {
     fn rows_per_band(&self, kernel_rows: usize) -> usize {
         let Source::Blocks(input) = self.source else { return BAND_PLANE_ROWS.min(self.output.height) };
         let per_row = self.stride[0] * input.row() * if self.depthwise { 1 } else { input.count() };
-        (BAND_FLOATS / per_row.max(1)).saturating_sub(kernel_rows).clamp(MIN_BAND_ROWS, self.output.height.max(MIN_BAND_ROWS))
+        (BAND_FLOATS / per_row.max(1))
+            .saturating_sub(kernel_rows)
+            .clamp(MIN_BAND_ROWS, self.output.height.max(MIN_BAND_ROWS))
     }
 
     /// Bands of rows.
@@ -235,7 +253,9 @@ impl ConvStep {
         for index in 0..rows {
             let to = scratch + index * row;
             let (channel, ky) = (index / self.window[0], index % self.window[0]);
-            let source = (y * self.stride[0] + ky * self.dilation_rows).checked_sub(self.before[0]).filter(|&r| r < height);
+            let source = (y * self.stride[0] + ky * self.dilation_rows)
+                .checked_sub(self.before[0])
+                .filter(|&r| r < height);
             machine.arena.write(to..to + row).fill(0.0);
             if let Some(source) = source {
                 let from = at + (channel * height + source) * width;
@@ -252,8 +272,8 @@ impl ConvStep {
     }
 }
 
-/// How the weights of one group of output blocks are laid: a vector per block, channel and place of the window, in the order
-/// of the taps.
+/// How the weights of one group of output blocks are laid: a vector per block, channel and place of the
+/// window, in the order of the taps.
 struct Packing<'a> {
     conv: &'a Conv,
     /// First output block.
@@ -267,7 +287,9 @@ impl Packing<'_> {
     /// Writes the weights of `inputs`, the input channels that any of the group's output channels reads.
     fn write(&self, room: &mut [f32], inputs: Range<usize>) -> Option<()> {
         let conv = self.conv;
-        let (&[o, per_group, kh, kw], weights) = (conv.weights.shape(), conv.weights.floats()?) else { return None };
+        let (&[o, per_group, kh, kw], weights) = (conv.weights.shape(), conv.weights.floats()?) else {
+            return None;
+        };
         let (places, out_per_group) = (kh * kw, o / conv.groups);
         // per lane: where the weights of its output channel begin, its first input channel, and its scale
         let lanes: Vec<_> = (self.first * LANES..((self.first + self.blocks) * LANES).min(o))

@@ -36,7 +36,11 @@ pub(in crate::infer::cnn) struct Operands {
 
 impl Linear {
     /// Floats of scratch space for all workers.
-    pub(in crate::infer::cnn) fn scratch(linear: &graph::Linear, rows: usize, (kernels, workers): (&Kernels, usize)) -> usize {
+    pub(in crate::infer::cnn) fn scratch(
+        linear: &graph::Linear,
+        rows: usize,
+        (kernels, workers): (&Kernels, usize),
+    ) -> usize {
         let Some([depth, _]) = linear.size() else { return 0 };
         worker_floats(depth, product_rows(kernels, workers, rows, depth)) * workers.max(1)
     }
@@ -68,7 +72,10 @@ impl Linear {
         })?;
         let bias = packer.take(blocks_for(columns) * LANES, |room| {
             let scale = linear.scale.iter().copied().chain(std::iter::repeat(1.0));
-            room.iter_mut().zip(bias.unwrap_or_default()).zip(scale).for_each(|((to, bias), scale)| *to = bias * scale);
+            room.iter_mut()
+                .zip(bias.unwrap_or_default())
+                .zip(scale)
+                .for_each(|((to, bias), scale)| *to = bias * scale);
             Some(())
         })?;
         let band_rows = product_rows(kernels, workers, rows, depth);
@@ -103,7 +110,14 @@ impl Linear {
         let Panels { depth, columns, .. } = self.panels;
         let scratch = self.scratch + machine.worker * worker_floats(depth, self.band_rows);
         let spill = scratch + blocks_for(depth) * self.band_rows * LANES;
-        pack_rows(&mut machine.arena, (&self.from, [0, 0]), rows.clone(), depth, 1.0, (scratch, self.band_rows * LANES));
+        pack_rows(
+            &mut machine.arena,
+            (&self.from, [0, 0]),
+            rows.clone(),
+            depth,
+            1.0,
+            (scratch, self.band_rows * LANES),
+        );
         for panel in self.panels.each() {
             let width = panel.blocks * LANES;
             let whole = panel.columns(columns) == width;
@@ -117,7 +131,9 @@ impl Linear {
                 rows: scratch,
                 count: rows.len(),
                 taps: &self.taps,
-                weights: Weights::Packed(&machine.weights[self.weights + panel.at..self.weights + panel.at + panel.floats]),
+                weights: Weights::Packed(
+                    &machine.weights[self.weights + panel.at..self.weights + panel.at + panel.floats],
+                ),
                 bias: &machine.weights[bias..bias + width],
                 blocks: panel.blocks,
                 output,

@@ -1,8 +1,9 @@
-//! Matrices laid out for the dense kernel, which computes products as pointwise convolutions: a row is a pixel, a column a channel.
+//! Matrices laid out for the dense kernel, which computes products as pointwise convolutions: a row is a
+//! pixel, a column a channel.
 //!
-//! The left side of a product is copied, some rows at a time, into blocks of 16 columns (what the kernel reads as pixels that lie
-//! side by side); the right side into panels of as many columns as the kernel computes at once. Constant right sides are packed when
-//! the plan is made.
+//! The left side of a product is copied, some rows at a time, into blocks of 16 columns (what the kernel
+//! reads as pixels that lie side by side); the right side into panels of as many columns as the kernel
+//! computes at once. Constant right sides are packed when the plan is made.
 
 use crate::infer::cnn::kernels::arena::{ConvJob, Part, Start, Weights, conv};
 use crate::infer::cnn::kernels::{Activation, Kernels, LANES, Residual, Tap};
@@ -42,8 +43,15 @@ pub(super) fn tile_rows(kernels: &Kernels) -> usize {
     kernels.conv_pixels[kernels.conv_blocks.clamp(1, 2) - 1].max(1)
 }
 
-/// Rows of a band: whole tiles, within the cache, and as many bands for each worker where there are enough rows.
-pub(super) fn band_rows(kernels: &Kernels, workers: usize, rows: usize, floats_per_row: usize, floats: usize) -> usize {
+/// Rows of a band: whole tiles, within the cache, and as many bands for each worker where there are enough
+/// rows.
+pub(super) fn band_rows(
+    kernels: &Kernels,
+    workers: usize,
+    rows: usize,
+    floats_per_row: usize,
+    floats: usize,
+) -> usize {
     let tile = tile_rows(kernels);
     let most = (floats / floats_per_row.max(1) / tile).max(1) * tile;
     let bands = rows.div_ceil(most).next_multiple_of(workers.max(1));
@@ -58,7 +66,8 @@ pub(super) fn product_rows(kernels: &Kernels, workers: usize, rows: usize, depth
 /// How the kernel finds a row's `depth` columns: blocks of them lie `block` floats apart.
 pub(super) fn taps(depth: usize, block: usize) -> Option<Vec<Tap>> {
     let tap = |b: usize| {
-        let (offset, channels) = (u32::try_from(b * block).ok()?, u32::try_from((depth - b * LANES).min(LANES)).ok()?);
+        let (offset, channels) =
+            (u32::try_from(b * block).ok()?, u32::try_from((depth - b * LANES).min(LANES)).ok()?);
         Some(Tap { offset, channels })
     };
     (0..blocks_for(depth)).map(tap).collect()
@@ -115,7 +124,8 @@ impl Panels {
         }
     }
 
-    /// Lays a matrix with these floats between its rows and columns, from the beginning of `source` on, into `target`.
+    /// Lays a matrix with these floats between its rows and columns, from the beginning of `source` on, into
+    /// `target`.
     pub(super) fn pack(self, source: &[f32], [row, column]: [usize; 2], target: &mut [f32]) -> Option<()> {
         for panel in self.each() {
             let target = target.get_mut(panel.at..panel.at + panel.floats)?;
@@ -136,7 +146,8 @@ impl Panels {
             for (block, first) in (0..panel.blocks).zip((0..).map(|block| first + block * LANES * column)) {
                 let columns = (columns - block * LANES).min(LANES);
                 // checked once, for the loops below are long
-                let source = source.get(first..first + (columns - 1) * column + (self.depth - 1) * row + 1)?;
+                let source =
+                    source.get(first..first + (columns - 1) * column + (self.depth - 1) * row + 1)?;
                 for (k, to) in target.chunks_exact_mut(width).enumerate() {
                     let to = &mut to[block * LANES..(block + 1) * LANES];
                     for (lane, to) in to.iter_mut().enumerate() {

@@ -1,5 +1,5 @@
-//! The steps of a plan. A step is cut into items that touch disjoint parts of its output, so that several threads may
-//! work on it; one thread alone does them in order.
+//! The steps of a plan. A step is cut into items that touch disjoint parts of its output, so that several
+//! threads may work on it; one thread alone does them in order.
 
 pub(super) mod attention;
 pub(super) mod conv;

@@ -6,7 +6,8 @@ use crate::infer::cnn::kernels::arena::{self, Side};
 use crate::infer::cnn::kernels::{Activation, Binary, LANES};
 use crate::infer::cnn::storage::Blocks;
 
-/// Windows of one axis: for each output position the first input position inside the picture and how many follow.
+/// Windows of one axis: for each output position the first input position inside the picture and how many
+/// follow.
 fn windows(window: &Window, axis: usize, length: usize, outputs: usize) -> Vec<(u32, u32)> {
     let (kernel, stride, before) = (window.kernel[axis], window.stride[axis], window.before[axis]);
     let range = |o: usize| {
@@ -27,7 +28,12 @@ pub(in crate::infer::cnn) struct Pool {
 }
 
 impl Pool {
-    pub(in crate::infer::cnn) fn new(window: &Window, input: Blocks, output: Blocks, average: Option<bool>) -> Pool {
+    pub(in crate::infer::cnn) fn new(
+        window: &Window,
+        input: Blocks,
+        output: Blocks,
+        average: Option<bool>,
+    ) -> Pool {
         let size = (window.kernel[0] * window.kernel[1]) as u32;
         Pool {
             rows: windows(window, 0, input.height, output.height),
@@ -44,7 +50,14 @@ impl Pool {
         let (input, output) = (&self.input, &self.output);
         for (y, &(first, rows)) in self.rows.iter().enumerate() {
             let from = (input.pixel(block, first as usize, 0), rows as usize, input.row());
-            arena::pool(machine.kernels, &mut machine.arena, from, &self.columns, output.pixel(block, y, 0), self.average);
+            arena::pool(
+                machine.kernels,
+                &mut machine.arena,
+                from,
+                &self.columns,
+                output.pixel(block, y, 0),
+                self.average,
+            );
         }
         clear_halo(machine, output, block);
     }
@@ -90,7 +103,13 @@ impl Resize {
         let line = |y: u32| self.input.pixel(block, y as usize, 0);
         for (y, &(upper, lower, weight)) in self.rows.iter().enumerate() {
             let lines = (line(upper), line(lower), weight);
-            arena::resize(machine.kernels, &mut machine.arena, lines, &self.columns, self.output.pixel(block, y, 0));
+            arena::resize(
+                machine.kernels,
+                &mut machine.arena,
+                lines,
+                &self.columns,
+                self.output.pixel(block, y, 0),
+            );
         }
         clear_halo(machine, &self.output, block);
     }
@@ -144,7 +163,9 @@ impl Elementwise {
             let side = |term: &Term| match term {
                 Term::Picture(blocks) => Side::Arena(blocks.pixel(block, y, 0)),
                 Term::Pixel(blocks) => Side::ArenaVector(blocks.pixel(block, 0, 0)),
-                Term::Channels(at) => Side::Vector(machine.weights.get(at + block * LANES..).unwrap_or_default()),
+                Term::Channels(at) => {
+                    Side::Vector(machine.weights.get(at + block * LANES..).unwrap_or_default())
+                }
             };
             let sides = [side(&self.terms[0]), side(&self.terms[1])];
             let (to, floats) = (self.output.pixel(block, y, 0), self.output.width * LANES);
@@ -200,7 +221,8 @@ impl ToBlocks {
         let channels = block * LANES..((block + 1) * LANES).min(output.channels);
         for y in 0..output.height {
             let to = output.pixel(block, y, 0);
-            let ([source], [target]) = machine.arena.split([self.from.arena(floats)], [to..to + output.width * LANES]);
+            let ([source], [target]) =
+                machine.arena.split([self.from.arena(floats)], [to..to + output.width * LANES]);
             let source = self.from.values(source, machine.weights, floats);
             target.fill(0.0);
             for channel in channels.clone() {

@@ -45,7 +45,8 @@ impl Elementwise {
         let ([left, right], [left_span, right_span]) = (self.sides, self.spans);
         let reads = [left.arena(left_span), right.arena(right_span)];
         let ([a, b], [target]) = machine.arena.split(reads, [self.to..self.to + self.floats]);
-        let (a, b) = (left.values(a, machine.weights, left_span), right.values(b, machine.weights, right_span));
+        let (a, b) =
+            (left.values(a, machine.weights, left_span), right.values(b, machine.weights, right_span));
         self.walk.runs(|[x, y, to], length, [step_a, step_b, step]| {
             macro_rules! each {
                 (|$x:ident, $y:ident| $result:expr) => {
@@ -53,15 +54,24 @@ impl Elementwise {
                         // the common cases as plain loops, which the compiler turns into vector instructions
                         (1, 1, 1) => {
                             let sides = a[x..x + length].iter().zip(&b[y..y + length]);
-                            target[to..to + length].iter_mut().zip(sides).for_each(|(t, (&$x, &$y))| *t = $result);
+                            target[to..to + length]
+                                .iter_mut()
+                                .zip(sides)
+                                .for_each(|(t, (&$x, &$y))| *t = $result);
                         }
                         (1, 0, 1) => {
                             let $y = b[y];
-                            target[to..to + length].iter_mut().zip(&a[x..x + length]).for_each(|(t, &$x)| *t = $result);
+                            target[to..to + length]
+                                .iter_mut()
+                                .zip(&a[x..x + length])
+                                .for_each(|(t, &$x)| *t = $result);
                         }
                         (0, 1, 1) => {
                             let $x = a[x];
-                            target[to..to + length].iter_mut().zip(&b[y..y + length]).for_each(|(t, &$y)| *t = $result);
+                            target[to..to + length]
+                                .iter_mut()
+                                .zip(&b[y..y + length])
+                                .for_each(|(t, &$y)| *t = $result);
                         }
                         _ => {
                             for i in 0..length {
@@ -107,7 +117,8 @@ impl Softmax {
                 arena::softmax(kernels, arena, self.to + outer * length * inner + column, length, inner);
             }
         }
-        // columns that do not fill a vector are collected: across `outer` too, for the last axis has only one column each
+        // columns that do not fill a vector are collected: across `outer` too, for the last axis has only one
+        // column each
         let rest = inner - whole;
         let all = self.outer * rest;
         let place = |index: usize| self.to + index / rest * length * inner + whole + index % rest;

@@ -107,7 +107,8 @@ impl Product {
                     if column == 1 {
                         arena.copy(from..from + panel.columns(columns), to);
                     } else {
-                        (0..panel.columns(columns)).for_each(|c| arena.copy(from + c..from + c + 1, to + c * column));
+                        (0..panel.columns(columns))
+                            .for_each(|c| arena.copy(from + c..from + c + 1, to + c * column));
                     }
                 }
             }

@@ -95,8 +95,14 @@ impl Reduce {
                     // a NaN stays one
                     let most = |a: f32, b: f32| if b > a || b.is_nan() { b } else { a };
                     let mut found = [f32::NEG_INFINITY; SEVERAL];
-                    whole.iter().for_each(|some| found.iter_mut().zip(some).for_each(|(a, b)| *a = most(*a, *b)));
-                    found.iter().chain(rest).copied().fold(f32::NEG_INFINITY, |a, b| if a.is_nan() { a } else { most(a, b) })
+                    whole
+                        .iter()
+                        .for_each(|some| found.iter_mut().zip(some).for_each(|(a, b)| *a = most(*a, *b)));
+                    found
+                        .iter()
+                        .chain(rest)
+                        .copied()
+                        .fold(f32::NEG_INFINITY, |a, b| if a.is_nan() { a } else { most(a, b) })
                 }
             };
         }

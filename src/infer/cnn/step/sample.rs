@@ -39,7 +39,8 @@ impl Sample {
             // beyond the picture there are zeros; what is no number lies nowhere
             let (mut taps, mut count) = ([(0, 0.0); 4], 0);
             for (dy, dx) in [(0.0, 0.0), (0.0, 1.0), (1.0, 0.0), (1.0, 1.0)] {
-                let inside = |at: f32, length: usize| (at >= 0.0 && at < length as f32).then_some(at as usize);
+                let inside =
+                    |at: f32, length: usize| (at >= 0.0 && at < length as f32).then_some(at as usize);
                 if let (Some(row), Some(column)) = (inside(top + dy, height), inside(left + dx, width)) {
                     let share = |part: f32, step: f32| if step > 0.0 { part } else { 1.0 - part };
                     taps[count] = (row * width + column, share(below, dy) * share(right, dx));
@@ -47,7 +48,8 @@ impl Sample {
                 }
             }
             for (channel, plane) in picture.chunks_exact(plane).enumerate() {
-                target[channel * places + place] = taps[..count].iter().map(|(at, share)| plane[*at] * share).sum();
+                target[channel * places + place] =
+                    taps[..count].iter().map(|(at, share)| plane[*at] * share).sum();
             }
         }
     }

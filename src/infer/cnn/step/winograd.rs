@@ -1,13 +1,14 @@
-//! 3×3 convolutions of stride 1 after Winograd, F(4×4, 3×3): a 6×6 window gives 4×4 outputs with 36 multiplications per
-//! channel pair instead of 144. The products are sums over channels, which the direct convolution's kernel computes.
+//! 3×3 convolutions of stride 1 after Winograd, F(4×4, 3×3): a 6×6 window gives 4×4 outputs with 36
+//! multiplications per channel pair instead of 144. The products are sums over channels, which the direct
+//! convolution's kernel computes.
 //!
 //! ```text
 //! input windows ─▶ products[36][input block][tile][LANES] ─▶ sums[36][output block][tile][LANES] ─▶ output pixels
 //!                                   3×3 kernels ─▶ factors ──┘
 //! ```
-//! A chunk of tiles goes through all stages while it is in cache, a few output blocks at a time. The 36 factors of a kernel
-//! take four times its room: of small layers they are kept, of large ones made anew for every chunk, which costs less than
-//! to read them from beyond the second-level cache.
+//! A chunk of tiles goes through all stages while it is in cache, a few output blocks at a time. The 36
+//! factors of a kernel take four times its room: of small layers they are kept, of large ones made anew for
+//! every chunk, which costs less than to read them from beyond the second-level cache.
 
 use super::Machine;
 use crate::infer::cnn::graph::Conv;
@@ -25,7 +26,8 @@ const TILE: usize = 4;
 const WINDOW: usize = 6;
 /// Weights of a kernel.
 pub(in crate::infer::cnn) const KERNEL: usize = 9;
-/// Floats of products and sums of one chunk: half of a 1 MiB second-level cache; the factors pass through the rest.
+/// Floats of products and sums of one chunk: half of a 1 MiB second-level cache; the factors pass through the
+/// rest.
 const CHUNK_FLOATS: usize = 128 * 1024;
 /// Tiles of a chunk: a multiple of the widest register tile (14), so that its rows are cut evenly.
 const CHUNK_UNIT: usize = 14;
@@ -49,7 +51,8 @@ const SPREAD: [[f64; 3]; 6] = [
 struct Group {
     first: usize,
     blocks: usize,
-    /// Kept: `[36][input channel][block][LANES]` factors; otherwise `[input channel][block][9][LANES]` weights.
+    /// Kept: `[36][input channel][block][LANES]` factors; otherwise `[input channel][block][9][LANES]`
+    /// weights.
     weights: usize,
 }
 
@@ -99,22 +102,30 @@ pub(in crate::infer::cnn) struct Cut {
 }
 
 impl Cut {
-    /// For so many input channels and `[height, width]` output pixels. `group`: output blocks that are computed together;
-    /// `kept`: whether the factors are.
-    pub(in crate::infer::cnn) fn new(inputs: usize, output: [usize; 2], group: usize, workers: usize, kept: bool) -> Cut {
+    /// For so many input channels and `[height, width]` output pixels. `group`: output blocks that are
+    /// computed together; `kept`: whether the factors are.
+    pub(in crate::infer::cnn) fn new(
+        inputs: usize,
+        output: [usize; 2],
+        group: usize,
+        workers: usize,
+        kept: bool,
+    ) -> Cut {
         let per_tile = FREQUENCIES * (blocks_for(inputs) + group) * LANES;
         let all: usize = tiles(output).iter().product();
-        let fitting = (CHUNK_FLOATS / per_tile / CHUNK_UNIT).max(if kept { 1 } else { SPREAD_UNITS }) * CHUNK_UNIT;
+        let fitting =
+            (CHUNK_FLOATS / per_tile / CHUNK_UNIT).max(if kept { 1 } else { SPREAD_UNITS }) * CHUNK_UNIT;
         // chunks of the same size, as many for each worker
         let chunks = all.div_ceil(fitting).max(1).next_multiple_of(workers.max(1));
         let chunk = all.div_ceil(chunks);
-        let factors = if kept { 0 } else { FREQUENCIES * factors_apart(inputs.min(SLICE_BLOCKS * LANES), group) };
+        let factors =
+            if kept { 0 } else { FREQUENCIES * factors_apart(inputs.min(SLICE_BLOCKS * LANES), group) };
         Cut { chunk, scratch: chunk * per_tile + WINDOW * WINDOW * LANES + factors }
     }
 }
 
-/// Floats from the factors of one product to the next: a power of two would make all of them fall on the same few lines of
-/// the first-level cache.
+/// Floats from the factors of one product to the next: a power of two would make all of them fall on the same
+/// few lines of the first-level cache.
 fn factors_apart(channels: usize, blocks: usize) -> usize {
     (channels * blocks + 1) * LANES
 }
@@ -188,7 +199,8 @@ impl Winograd {
             let blocks = conv_blocks.min(output.count() - first);
             let per_kernel = if kept { FREQUENCIES } else { KERNEL };
             let length = inputs * blocks * LANES;
-            let weights = packer.take(per_kernel * length, |room| pack(conv, room, first..first + blocks, kept))?;
+            let weights =
+                packer.take(per_kernel * length, |room| pack(conv, room, first..first + blocks, kept))?;
             groups.push(Group { first, blocks, weights });
             first += blocks;
         }
@@ -245,7 +257,13 @@ impl Winograd {
     }
 
     /// Products of a chunk of tiles → sums of a group of output blocks.
-    fn multiply(&self, machine: &mut Machine<'_>, group: &Group, tiles: usize, [products, sums, factors]: [usize; 3]) {
+    fn multiply(
+        &self,
+        machine: &mut Machine<'_>,
+        group: &Group,
+        tiles: usize,
+        [products, sums, factors]: [usize; 3],
+    ) {
         let block = self.chunk * LANES;
         let bias = self.bias + self.output.count() * LANES;
         let slice_blocks = if self.kept { self.taps.len() } else { SLICE_BLOCKS };
@@ -310,7 +328,9 @@ impl Winograd {
         let block_floats = self.chunk * LANES;
         let frequency = input.count() * block_floats;
         // windows that reach beyond the border are copied into one with zeros
-        let whole = |tile: usize, axis: usize, length: usize| tile * TILE + WINDOW <= length + self.before[axis] + input.halo;
+        let whole = |tile: usize, axis: usize, length: usize| {
+            tile * TILE + WINDOW <= length + self.before[axis] + input.halo
+        };
         let inside = if whole(run.row, 0, input.height) {
             (0..run.tiles).take_while(|t| whole(run.column + t, 1, input.width)).count()
         } else {
@@ -321,7 +341,13 @@ impl Winograd {
             let corner = input.pixel(block, 0, 0) + run.row * TILE * input.row() + run.column * TILE * LANES;
             let corner = corner - self.before[0] * input.row() - self.before[1] * LANES;
             if inside > 0 {
-                winograd_input(machine.kernels, &mut machine.arena, (corner, input.row()), (to, frequency), inside);
+                winograd_input(
+                    machine.kernels,
+                    &mut machine.arena,
+                    (corner, input.row()),
+                    (to, frequency),
+                    inside,
+                );
             }
             for tile in inside..run.tiles {
                 self.copy_window(machine, block, [run.row, run.column + tile], window);
@@ -366,7 +392,10 @@ impl Winograd {
                 rows,
                 width,
                 activation: self.activation,
-                residual: self.residual.as_ref().map(|(blocks, order)| (blocks.pixel(block, y, x), blocks.row(), *order)),
+                residual: self
+                    .residual
+                    .as_ref()
+                    .map(|(blocks, order)| (blocks.pixel(block, y, x), blocks.row(), *order)),
             };
             winograd_output(machine.kernels, &mut machine.arena, &job);
             output.clear_border(&mut machine.arena, block, y..y + rows, x == 0, x + width == output.width);

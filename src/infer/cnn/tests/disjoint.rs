@@ -1,5 +1,5 @@
-//! What `Arena::part` promises, looked at: the items of a step, which threads may work on at the same time, write nothing that
-//! another one reads or writes.
+//! What `Arena::part` promises, looked at: the items of a step, which threads may work on at the same time,
+//! write nothing that another one reads or writes.
 
 use super::*;
 use crate::infer::cnn::kernels::arena::Touched;
@@ -43,11 +43,13 @@ fn common(a: &[Range<usize>], b: &[Range<usize>]) -> Option<usize> {
 type Floats = (Vec<Range<usize>>, Vec<Range<usize>>);
 
 fn floats(touched: Vec<Touched>) -> Floats {
-    let written = touched.iter().filter(|touched| touched.is_written).map(|touched| touched.floats.clone()).collect();
+    let written =
+        touched.iter().filter(|touched| touched.is_written).map(|touched| touched.floats.clone()).collect();
     (joined(written), joined(touched.into_iter().map(|touched| touched.floats).collect()))
 }
 
-/// Runs every item of every step as two different workers, and compares each with each. How many steps had several items.
+/// Runs every item of every step as two different workers, and compares each with each. How many steps had
+/// several items.
 pub(super) fn check(plan: Arc<Plan>, what: &str) -> usize {
     let mut run = CnnRun::new(plan.clone()).unwrap();
     run.input().fill(0.5);
@@ -90,7 +92,7 @@ fn items_of_a_step_share_nothing_that_is_written() {
             let options = Options {
                 cpu: Some(kernels.name.to_owned()),
                 threads: 2 + seed as usize % 2,
-                way: Way::ALL.get(seed as usize % 5).copied(),
+                way: Algorithm::ALL.get(seed as usize % 5).copied(),
                 scores: None,
             };
             if let Ok(plan) = build(&graph.model, &options) {

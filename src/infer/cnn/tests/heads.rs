@@ -8,7 +8,8 @@ use crate::infer::family::{Family, Outputs, Scratch};
 use crate::infer::{Engine, Run, Scores, Thresholds};
 use std::sync::Arc;
 
-/// Largest difference between the two ways, relative to the largest value: steps on fewer pixels sum in the same order.
+/// Largest difference between the two ways, relative to the largest value: steps on fewer pixels sum in the
+/// same order.
 const TOLERANCE: f32 = 1e-6;
 
 struct Detector {
@@ -48,7 +49,9 @@ fn values(output: &[f32], axis: usize, held: usize, place: usize) -> Vec<f32> {
 /// The best score of each anchor.
 fn best(run: &dyn Run, scores: &Scores, anchors: usize) -> Vec<f32> {
     let of = |anchor| values(run.output(scores.output), scores.anchor_axis, anchors, anchor);
-    let best = |values: Vec<f32>| values[scores.first..scores.first + scores.count].iter().copied().fold(f32::MIN, f32::max);
+    let best = |values: Vec<f32>| {
+        values[scores.first..scores.first + scores.count].iter().copied().fold(f32::MIN, f32::max)
+    };
     (0..anchors).map(|anchor| best(of(anchor))).collect()
 }
 
@@ -58,13 +61,27 @@ fn detections(family: Family, engine: &dyn Engine, run: &dyn Run, confidence: f3
     let thresholds = Thresholds { confidence, iou: 0.5, max_detections: 300, class_agnostic: false };
     family.detect(&outputs, &thresholds, &mut scratch);
     let bits = |c: &crate::infer::candidate::Candidate| {
-        [c.left.to_bits(), c.top.to_bits(), c.right.to_bits(), c.bottom.to_bits(), c.score.to_bits(), c.class_id, c.order]
+        [
+            c.left.to_bits(),
+            c.top.to_bits(),
+            c.right.to_bits(),
+            c.bottom.to_bits(),
+            c.score.to_bits(),
+            c.class_id,
+            c.order,
+        ]
     };
     scratch.candidates.iter().map(bits).collect()
 }
 
 /// What the second run says of the anchors that it kept is what the first, which kept all, says of them.
-fn kept_agree(engine: &dyn Engine, [whole, some]: [&dyn Run; 2], scores: &Scores, tolerance: f32, what: &str) {
+fn kept_agree(
+    engine: &dyn Engine,
+    [whole, some]: [&dyn Run; 2],
+    scores: &Scores,
+    tolerance: f32,
+    what: &str,
+) {
     let (axis, kept) = (scores.anchor_axis, some.kept().unwrap());
     for (index, shape) in engine.output_shapes().iter().enumerate() {
         let range = whole.output(index).iter().fold(1f32, |m, v| m.max(v.abs()));
@@ -72,8 +89,12 @@ fn kept_agree(engine: &dyn Engine, [whole, some]: [&dyn Run; 2], scores: &Scores
             let expected = values(whole.output(index), axis, shape[axis], *anchor as usize);
             let found = values(some.output(index), axis, kept.len(), place);
             assert_eq!(found.len(), expected.len(), "{what}");
-            let close = |(f, e): (&f32, &f32)| (f - e).abs() <= tolerance * range || (f.is_nan() && e.is_nan());
-            assert!(found.iter().zip(&expected).all(close), "{what}: anchor {anchor}: {found:?} instead of {expected:?}");
+            let close =
+                |(f, e): (&f32, &f32)| (f - e).abs() <= tolerance * range || (f.is_nan() && e.is_nan());
+            assert!(
+                found.iter().zip(&expected).all(close),
+                "{what}: anchor {anchor}: {found:?} instead of {expected:?}"
+            );
         }
     }
 }
@@ -108,7 +129,8 @@ fn anchors_that_pass_are_decoded_alike(detector: &Detector, kernels: &Kernels, t
             let missing = (0..anchors).find(|a| best[*a] >= threshold && !kept.contains(&(*a as u32)));
             assert_eq!(missing, None, "{what}: an anchor that reaches {threshold} was left out");
             kept_agree(&*engine, [&*all, &*some], &scores, TOLERANCE, &what);
-            let [expected, found] = [&all, &some].map(|run| detections(detector.family, &*engine, &**run, threshold));
+            let [expected, found] =
+                [&all, &some].map(|run| detections(detector.family, &*engine, &**run, threshold));
             assert_eq!(found, expected, "{what}: detections from {threshold} on");
         }
     }
@@ -135,7 +157,8 @@ fn heads_leave_to_the_body_what_the_scores_need() {
     ] {
         let detector = Detector { path, side, family };
         let (_, scores) = detector.compile(Kernels::choose(Some("scalar")).unwrap(), 1);
-        let plan = build(&model(path, side), &Options { scores: Some(scores), ..Options::default() }).unwrap();
+        let plan =
+            build(&model(path, side), &Options { scores: Some(scores), ..Options::default() }).unwrap();
         assert!(plan.head.is_some() && plan.body < plan.steps.len(), "{path}");
         // nothing but convolutions: no sigmoid, no softmax, no copy of all anchors
         let kinds: Vec<_> = plan.steps[..plan.body].iter().map(|(_, step)| step.name()).collect();
@@ -182,7 +205,8 @@ fn random_graphs_with_heads_agree_with_tract_and_with_themselves() {
         let kernels: Vec<_> = Kernels::ALL.iter().filter(|k| (k.available)()).collect();
         let kernels = kernels[seed as usize % kernels.len()];
         let what = format!("{} seed {seed}: {scores:?} {}", kernels.name, graph.story);
-        let options = Options { cpu: Some(kernels.name.to_owned()), scores: Some(scores), ..Options::default() };
+        let options =
+            Options { cpu: Some(kernels.name.to_owned()), scores: Some(scores), ..Options::default() };
         let engine = compile(&graph.model, &options).unwrap_or_else(|e| panic!("{what}: {e}"));
         let (mut whole, mut some) = (engine.new_run().unwrap(), engine.new_run().unwrap());
         let input = fill(&mut *whole, &mut Random::new(seed));

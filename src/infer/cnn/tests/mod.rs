@@ -1,4 +1,5 @@
-//! The engine against tract: random graphs on every kind of CPU this machine has, and the models in the repository.
+//! The engine against tract: random graphs on every kind of CPU this machine has, and the models in the
+//! repository.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod disjoint;
@@ -9,14 +10,16 @@ mod ways;
 
 use super::document::tests::elsewhere;
 use super::kernels::{Kernels, LANES};
-use super::{Options, Way, allow_threads, compile};
+use super::{Algorithm, Options, allow_threads, compile};
 use crate::infer::Run;
 use random::{Graph, Random};
 use tract_onnx::prelude::*;
 
-/// Graphs per kind of CPU; each takes a millisecond or two, most of it tract's. `make fuzz` asks for more, see [`seeds`].
+/// Graphs per kind of CPU; each takes a millisecond or two, most of it tract's. `make fuzz` asks for more,
+/// see [`seeds`].
 const GRAPHS: u64 = 1000;
-/// One graph in so many is also compared with the tract engine, whose optimiser is several times slower than its runs.
+/// One graph in so many is also compared with the tract engine, whose optimiser is several times slower than
+/// its runs.
 const TRACT_EVERY: u64 = 4;
 /// Says how many graphs to make for each kind of CPU instead of [`GRAPHS`].
 const COUNT_VARIABLE: &str = "WEIR_FUZZ_GRAPHS";
@@ -64,7 +67,7 @@ fn random_graphs(kernels: &'static Kernels, seeds: std::ops::Range<u64>) {
         let options = Options {
             cpu: Some(kernels.name.to_owned()),
             threads: 1 + seed as usize % 3,
-            way: Way::ALL.get(seed as usize % 5).copied(),
+            way: Algorithm::ALL.get(seed as usize % 5).copied(),
             scores: None,
         };
         let engine = match compile(&graph.model, &options) {
@@ -105,7 +108,11 @@ fn tract_engine_agrees(model: &TypedModel, input: &[f32], expected: &[Vec<f32>],
 
 /// The seeds to try: from `first` on, unless the environment says otherwise.
 fn seeds(first: u64) -> std::ops::Range<u64> {
-    let number = |name| std::env::var(name).ok().map(|text: String| text.parse::<u64>().expect("a number of graphs or a seed"));
+    let number = |name| {
+        std::env::var(name)
+            .ok()
+            .map(|text: String| text.parse::<u64>().expect("a number of graphs or a seed"))
+    };
     let first = number(SEED_VARIABLE).unwrap_or(first);
     first..first + number(COUNT_VARIABLE).unwrap_or(GRAPHS)
 }
@@ -143,7 +150,10 @@ const MODEL_BYTES: u64 = 256 << 20;
 fn model(path: &str, side: usize) -> TypedModel {
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
     // As the service reads it: some operators are built there and not by tract.
-    crate::infer::onnx::Graph::read_file(&path, MODEL_BYTES, MODEL_BYTES).unwrap().into_typed(side, side, MODEL_BYTES).unwrap()
+    crate::infer::onnx::Graph::read_file(&path, MODEL_BYTES, MODEL_BYTES)
+        .unwrap()
+        .into_typed(side, side, MODEL_BYTES)
+        .unwrap()
 }
 
 #[test]

@@ -41,7 +41,8 @@ impl Random {
 }
 
 impl Random {
-    /// Weights that keep values of order one, as trained ones do: a clip must not hide a large number's rounding.
+    /// Weights that keep values of order one, as trained ones do: a clip must not hide a large number's
+    /// rounding.
     pub(super) fn weights(&mut self, shape: &[usize; 4]) -> Tensor {
         let scale = 1.0 / (shape[1..].iter().product::<usize>() as f32).sqrt();
         let values: Vec<f32> = (0..shape.iter().product()).map(|_| self.float() * scale).collect();
@@ -122,7 +123,8 @@ impl Graph {
             5 => self.pool(picture),
             6 => self.activation(at),
             7 => {
-                let partner = self.pictures.iter().rev().find(|p| p.size == picture.size && p.at != at).copied();
+                let partner =
+                    self.pictures.iter().rev().find(|p| p.size == picture.size && p.at != at).copied();
                 let Some(partner) = partner else { return };
                 let swap = self.random.below(2) == 0;
                 let sides = if swap { [partner.at, at] } else { [at, partner.at] };
@@ -138,7 +140,8 @@ impl Graph {
             }
             9 => {
                 let same = |p: &&Picture| p.size[1..] == picture.size[1..] && p.size[0] < 80;
-                let mut parts: Vec<OutletId> = self.pictures.iter().rev().filter(same).take(3).map(|p| p.at).collect();
+                let mut parts: Vec<OutletId> =
+                    self.pictures.iter().rev().filter(same).take(3).map(|p| p.at).collect();
                 if self.random.below(2) == 0 {
                     parts.reverse();
                 }
@@ -151,18 +154,30 @@ impl Graph {
             10 => {
                 let axis = self.random.pick(&[1, 1, 1, 2, 3]);
                 let length = [1, c, h, w][axis];
-                let start =
-                    if self.random.below(2) == 0 { self.random.below(length) } else { self.random.below(length) / 16 * 16 };
+                let start = if self.random.below(2) == 0 {
+                    self.random.below(length)
+                } else {
+                    self.random.below(length) / 16 * 16
+                };
                 let end = start + 1 + self.random.below(length - start);
-                self.wire(format!("slice {at:?} axis {axis} {start}..{end}"), ops::array::Slice::new(axis, start, end), &[at])
+                self.wire(
+                    format!("slice {at:?} axis {axis} {start}..{end}"),
+                    ops::array::Slice::new(axis, start, end),
+                    &[at],
+                )
             }
             11 => {
                 let axis = self.random.pick(&[1, 1, 2, 3]);
                 let length = [1, c, h, w][axis];
-                let indices: Vec<i64> =
-                    (0..1 + self.random.below(2 * length)).map(|_| self.random.below(length) as i64).collect();
+                let indices: Vec<i64> = (0..1 + self.random.below(2 * length))
+                    .map(|_| self.random.below(length) as i64)
+                    .collect();
                 let indices = self.constant(Tensor::from_shape(&[indices.len()], &indices).unwrap());
-                self.wire(format!("gather {at:?} axis {axis}"), ops::array::Gather { axis, output_type: None }, &[at, indices])
+                self.wire(
+                    format!("gather {at:?} axis {axis}"),
+                    ops::array::Gather { axis, output_type: None },
+                    &[at, indices],
+                )
             }
             12 => self.resize(picture),
             13 => self.squeeze(picture),
@@ -172,16 +187,26 @@ impl Graph {
                 let value = self.random.pick(&[0.0, 0.5, f32::NEG_INFINITY]);
                 // infinities only where a maximum takes them away again
                 let mode = ops::array::PadMode::Constant(Tensor::from(value).into_arc_tensor());
-                let padded = self.wire(format!("pad {at:?} {pads:?} {value}"), ops::array::Pad { pads, mode }, &[at]);
+                let padded =
+                    self.wire(format!("pad {at:?} {pads:?} {value}"), ops::array::Pad { pads, mode }, &[at]);
                 if value.is_finite() {
                     padded
                 } else {
-                    let spec = PoolSpec::new(DataFormat::NCHW, tvec!(3, 3), PaddingSpec::Valid, None, None, c, c);
-                    let [_, _, ph, pw] = self.model.outlet_fact(padded).unwrap().shape.as_concrete().unwrap()[..] else { return };
+                    let spec =
+                        PoolSpec::new(DataFormat::NCHW, tvec!(3, 3), PaddingSpec::Valid, None, None, c, c);
+                    let [_, _, ph, pw] =
+                        self.model.outlet_fact(padded).unwrap().shape.as_concrete().unwrap()[..]
+                    else {
+                        return;
+                    };
                     if ph < 3 || pw < 3 {
                         return;
                     }
-                    self.wire(format!("maxpool {padded:?}"), MaxPool { pool_spec: spec, with_index_outputs: None }, &[padded])
+                    self.wire(
+                        format!("maxpool {padded:?}"),
+                        MaxPool { pool_spec: spec, with_index_outputs: None },
+                        &[padded],
+                    )
                 }
             }
             _ => self.shuffle(picture),
@@ -196,12 +221,20 @@ impl Graph {
         let common = r.below(3) != 0;
         let k = r.pick(&[1, 3, 3, 5]);
         let kernel: TVec<usize> = if common { tvec!(k, k) } else { pair(r, &[1, 2, 3, 4, 5]) };
-        let stride: TVec<usize> =
-            if common { r.pick(&[tvec!(1, 1), tvec!(1, 1), tvec!(2, 2)].each_ref()).clone() } else { pair(r, &[1, 2, 3]) };
+        let stride: TVec<usize> = if common {
+            r.pick(&[tvec!(1, 1), tvec!(1, 1), tvec!(2, 2)].each_ref()).clone()
+        } else {
+            pair(r, &[1, 2, 3])
+        };
         let dilation = if common { tvec!(1, 1) } else { pair(r, &[1, 2]) };
-        let (before, after) =
-            if common { (tvec!(k / 2, k / 2), tvec!(k / 2, k / 2)) } else { (pair(r, &[0, 1, 2, 3]), pair(r, &[0, 1, 2, 3])) };
-        let fits = |axis: usize, length: usize| length + before[axis] + after[axis] > (kernel[axis] - 1) * dilation[axis];
+        let (before, after) = if common {
+            (tvec!(k / 2, k / 2), tvec!(k / 2, k / 2))
+        } else {
+            (pair(r, &[0, 1, 2, 3]), pair(r, &[0, 1, 2, 3]))
+        };
+        let fits = |axis: usize, length: usize| {
+            length + before[axis] + after[axis] > (kernel[axis] - 1) * dilation[axis]
+        };
         if !fits(0, h) || !fits(1, w) {
             return at;
         }
@@ -218,8 +251,15 @@ impl Graph {
         };
         let weights = r.weights(&[out, c / groups, kernel[0], kernel[1]]);
         let bias = r.tensor(&[out]);
-        let spec =
-            PoolSpec::new(DataFormat::NCHW, kernel, PaddingSpec::Explicit(before, after), Some(dilation), Some(stride), c, out);
+        let spec = PoolSpec::new(
+            DataFormat::NCHW,
+            kernel,
+            PaddingSpec::Explicit(before, after),
+            Some(dilation),
+            Some(stride),
+            c,
+            out,
+        );
         let what = format!("conv {at:?} {spec:?} groups {groups}");
         let (weights, bias) = (self.constant(weights), self.constant(bias));
         let op = Conv { pool_spec: spec, kernel_fmt: KernelFormat::OIHW, group: groups, q_params: None };
@@ -255,7 +295,8 @@ impl Graph {
     }
 
     fn activation(&mut self, at: OutletId) -> OutletId {
-        let zero = |g: &mut Graph, value: f32| g.constant(Tensor::from_shape(&[1, 1, 1, 1], &[value]).unwrap());
+        let zero =
+            |g: &mut Graph, value: f32| g.constant(Tensor::from_shape(&[1, 1, 1, 1], &[value]).unwrap());
         match self.random.below(9) {
             0 => self.wire(format!("sigmoid {at:?}"), ops::nn::sigmoid(), &[at]),
             1 => self.wire(format!("leaky {at:?}"), ops::nn::leaky_relu(0.1), &[at]),
@@ -343,7 +384,11 @@ impl Graph {
         match self.random.below(5) {
             0 => at,
             1 => {
-                let flat = self.wire(format!("flatten {at:?}"), AxisOp::Reshape(2, dims(&[h, w]), dims(&[h * w])), &[at]);
+                let flat = self.wire(
+                    format!("flatten {at:?}"),
+                    AxisOp::Reshape(2, dims(&[h, w]), dims(&[h * w])),
+                    &[at],
+                );
                 self.wire(format!("move {flat:?}"), AxisOp::Move(1, 2), &[flat])
             }
             2 => {

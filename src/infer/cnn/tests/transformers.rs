@@ -1,4 +1,5 @@
-//! Random layers of transformers against tract: what they are folded into, their numbers, and the same bits on any number of threads.
+//! Random layers of transformers against tract: what they are folded into, their numbers, and the same bits
+//! on any number of threads.
 
 use super::*;
 use crate::infer::cnn::build;
@@ -68,7 +69,11 @@ impl Layers {
         let sum = self.wire(Reduce { axes: tvec!(2), reducer: Reducer::Sum }, &[x]);
         let divided = self.random.below(2) == 0;
         let number = self.number(if divided { length as f32 } else { 1.0 / length as f32 });
-        if divided { self.wire(ops::math::div(), &[sum, number]) } else { self.wire(ops::math::mul(), &[sum, number]) }
+        if divided {
+            self.wire(ops::math::div(), &[sum, number])
+        } else {
+            self.wire(ops::math::mul(), &[sum, number])
+        }
     }
 
     fn norm(&mut self, x: OutletId) -> OutletId {
@@ -136,7 +141,8 @@ impl Layers {
         let product = || EinSum::new("abmk,abkn->abmn".parse().unwrap(), f32::datum_type());
         let scores = self.wire(product(), &[query, key]);
         let scores = if early { scores } else { self.wire(ops::math::mul(), &[number, scores]) };
-        let weights = self.wire(Softmax { axes: tvec!(3), quant_output_dt: None, kind: SoftmaxKind::Softmax }, &[scores]);
+        let weights = self
+            .wire(Softmax { axes: tvec!(3), quant_output_dt: None, kind: SoftmaxKind::Softmax }, &[scores]);
         let mixed = self.wire(product(), &[weights, value]);
         let mixed = self.wire(AxisOp::Move(1, 2), &[mixed]);
         let [_, _, heads, dim] = self.shape(mixed)[..] else { panic!("not four axes") };
@@ -197,10 +203,15 @@ fn layers_of_transformers_agree_with_tract() {
                 let plan = build(&model, &options).unwrap_or_else(|e| panic!("{what}: {e}"));
                 for &(name, count) in &steps {
                     let found = plan.steps.iter().filter(|(_, step)| step.name() == name).count();
-                    let all: Vec<_> = plan.steps.iter().map(|(node, step)| format!("{node} {}", step.name())).collect();
+                    let all: Vec<_> =
+                        plan.steps.iter().map(|(node, step)| format!("{node} {}", step.name())).collect();
                     assert_eq!(found, count, "{what}: steps called {name} of {all:?}");
                 }
-                let engine = if threads == 2 { elsewhere(&model, &options).unwrap() } else { compile(&model, &options).unwrap() };
+                let engine = if threads == 2 {
+                    elsewhere(&model, &options).unwrap()
+                } else {
+                    compile(&model, &options).unwrap()
+                };
                 let mut run = engine.new_run().unwrap();
                 let input = fill(&mut *run, &mut Random::new(seed + 1));
                 run.execute().unwrap();
@@ -258,7 +269,10 @@ fn pictures_are_sampled_as_tract_does() {
         run.execute().unwrap();
         let expected = oracle(&model, &input).remove(0);
         for (at, (found, expected)) in run.output(0).iter().zip(&expected).enumerate() {
-            assert!((found - expected).abs() <= CLOSE, "{align_corners} element {at}: {found} instead of {expected}");
+            assert!(
+                (found - expected).abs() <= CLOSE,
+                "{align_corners} element {at}: {found} instead of {expected}"
+            );
         }
     }
 }

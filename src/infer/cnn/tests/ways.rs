@@ -1,6 +1,7 @@
-//! Every way to compute a 3×3 convolution gives its result, and Winograd's rounding stays far below what matters.
+//! Every way to compute a 3×3 convolution gives its result, and Winograd's rounding stays far below what
+//! matters.
 
-use super::super::choice::Way;
+use super::super::choice::Algorithm;
 use super::super::kernels::Kernels;
 use super::random::Random;
 use super::{Options, compile, fill};
@@ -8,8 +9,8 @@ use tract_onnx::prelude::*;
 use tract_onnx::tract_core::ops::cnn::{Conv, KernelFormat, PaddingSpec, PoolSpec};
 use tract_onnx::tract_core::ops::nn::DataFormat;
 
-/// Input and output channels of all 3×3 layers of NanoDet, YOLOv8n, YOLO11n and YOLOv5s, with a size of map each: the error comes
-/// from the sums over channels, so that the map need not be as large as theirs.
+/// Input and output channels of all 3×3 layers of NanoDet, YOLOv8n, YOLO11n and YOLOv5s, with a size of map
+/// each: the error comes from the sums over channels, so that the map need not be as large as theirs.
 const LAYERS: &[[usize; 4]] = &[
     [8, 16, 13, 13],
     [16, 8, 9, 11],
@@ -52,8 +53,13 @@ fn winograd_errs_by_less_than_a_hundred_thousandth_on_every_layer() {
     for (index, &shape) in LAYERS.iter().enumerate() {
         let model = convolution(shape, &mut Random::new(index as u64));
         for kernels in Kernels::ALL.iter().filter(|k| (k.available)()) {
-            let results = Way::ALL.map(|way| {
-                let options = Options { cpu: Some(kernels.name.to_owned()), threads: 1, way: Some(way), ..Options::default() };
+            let results = Algorithm::ALL.map(|way| {
+                let options = Options {
+                    cpu: Some(kernels.name.to_owned()),
+                    threads: 1,
+                    way: Some(way),
+                    ..Options::default()
+                };
                 let engine = compile(&model, &options).unwrap();
                 let mut run = engine.new_run().unwrap();
                 fill(&mut *run, &mut Random::new(7));
@@ -62,7 +68,7 @@ fn winograd_errs_by_less_than_a_hundred_thousandth_on_every_layer() {
             });
             let [direct, kept, remade] = &results;
             let range = direct.iter().fold(0f32, |m, v| m.max(v.abs()));
-            for (way, found) in [(Way::Kept, kept), (Way::Remade, remade)] {
+            for (way, found) in [(Algorithm::Kept, kept), (Algorithm::Remade, remade)] {
                 assert_ne!(direct, found, "{} {shape:?}: {way:?} was not taken", kernels.name);
                 let error = direct.iter().zip(found).fold(0f32, |m, (a, b)| m.max((a - b).abs())) / range;
                 assert!(error < MOST_ERROR, "{} {shape:?} {way:?}: {error:e}", kernels.name);

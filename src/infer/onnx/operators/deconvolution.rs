@@ -65,15 +65,24 @@ impl ConvTranspose {
         for list in [&self.strides, &self.dilations, &self.output_padding].into_iter().flatten() {
             ensure!(list.len() == rank, "ConvTranspose: {} numbers for {rank} axes", list.len());
         }
-        ensure!(self.pads.as_ref().is_none_or(|pads| pads.len() == 2 * rank), "ConvTranspose: pads for other axes");
+        ensure!(
+            self.pads.as_ref().is_none_or(|pads| pads.len() == 2 * rank),
+            "ConvTranspose: pads for other axes"
+        );
         // onnxruntime also takes the whole shape, batch and channels included
-        let wanted = self.output_shape.as_ref().map(|shape| shape.get(shape.len().saturating_sub(rank)..).unwrap_or_default());
+        let wanted = self
+            .output_shape
+            .as_ref()
+            .map(|shape| shape.get(shape.len().saturating_sub(rank)..).unwrap_or_default());
         ensure!(wanted.is_none_or(|shape| shape.len() == rank), "ConvTranspose: output_shape for other axes");
         ensure!(input.len() == rank, "ConvTranspose: {} axes of a kernel of {rank}", input.len());
         (0..rank)
             .map(|axis| {
-                let one = |list: &Option<Vec<usize>>, absent: usize| list.as_ref().map_or(absent, |list| list[axis]);
-                let (stride, dilation, extra) = (one(&self.strides, 1), one(&self.dilations, 1), one(&self.output_padding, 0));
+                let one = |list: &Option<Vec<usize>>, absent: usize| {
+                    list.as_ref().map_or(absent, |list| list[axis])
+                };
+                let (stride, dilation, extra) =
+                    (one(&self.strides, 1), one(&self.dilations, 1), one(&self.output_padding, 0));
                 ensure!(input[axis] > 0 && kernel[axis] > 0, "ConvTranspose of nothing");
                 let terms = stride.checked_mul(input[axis] - 1).zip(dilation.checked_mul(kernel[axis] - 1));
                 let whole = terms.and_then(|(a, b)| a.checked_add(b)?.checked_add(1)?.checked_add(extra));
@@ -90,12 +99,22 @@ impl ConvTranspose {
                     let half = total / 2;
                     let before = if self.padding == Padding::SameUpper { half } else { total - half };
                     // where more is wanted than there is, the rest is added at the end
-                    return Ok(Axis { before, after: total - before, extra: extra + (output + total - whole), output });
+                    return Ok(Axis {
+                        before,
+                        after: total - before,
+                        extra: extra + (output + total - whole),
+                        output,
+                    });
                 }
                 let pads = self.pads.as_ref().filter(|_| self.padding == Padding::Explicit);
                 let (before, after) = pads.map_or((0, 0), |pads| (pads[axis], pads[axis + rank]));
                 let output = whole.checked_sub(before + after).filter(|output| *output > 0);
-                Ok(Axis { before, after, extra, output: output.context("ConvTranspose: nothing is left of the output")? })
+                Ok(Axis {
+                    before,
+                    after,
+                    extra,
+                    output: output.context("ConvTranspose: nothing is left of the output")?,
+                })
             })
             .collect()
     }
@@ -120,9 +139,14 @@ impl Expansion for ConvTranspose {
         s.equals(&inputs[0].rank, &outputs[0].rank)?;
         s.equals(&inputs[0].shape[0], &outputs[0].shape[0])?;
         s.given_2(&inputs[0].shape, &inputs[1].shape, move |s, x, w| {
-            let fixed = |shape: TVec<TDim>| shape.iter().map(|dim| dim.to_usize().ok()).collect::<Option<Vec<usize>>>();
+            let fixed = |shape: TVec<TDim>| {
+                shape.iter().map(|dim| dim.to_usize().ok()).collect::<Option<Vec<usize>>>()
+            };
             let (Some(x), Some(w)) = (fixed(x), fixed(w)) else { return Ok(()) };
-            ensure!(x.len() > 2 && w.len() == x.len() && x[1] == w[0], "ConvTranspose: weights {w:?} for an input {x:?}");
+            ensure!(
+                x.len() > 2 && w.len() == x.len() && x[1] == w[0],
+                "ConvTranspose: weights {w:?} for an input {x:?}"
+            );
             ensure!(w[0] % self.group == 0, "ConvTranspose: {} channels in {} groups", w[0], self.group);
             let mut shape: TVec<TDim> = tvec!(x[0].to_dim(), (w[1] * self.group).to_dim());
             shape.extend(self.axes(&x[2..], &w[2..])?.iter().map(|axis| axis.output.to_dim()));
@@ -144,12 +168,20 @@ impl Expansion for ConvTranspose {
             let zero = Tensor::zero_scalar_dt(model.outlet_fact(inputs[0])?.datum_type)?;
             model.add_const(format!("{prefix}.bias"), zero)?
         };
-        let padding = PaddingSpec::Explicit(axes.iter().map(|a| a.before).collect(), axes.iter().map(|a| a.after).collect());
+        let padding = PaddingSpec::Explicit(
+            axes.iter().map(|a| a.before).collect(),
+            axes.iter().map(|a| a.after).collect(),
+        );
         let (inner, outer) = (weights[0], weights[1] * self.group);
         let list = |list: &Option<Vec<usize>>| list.as_ref().map(|list| TVec::from_slice(list));
         let (dilations, strides) = (list(&self.dilations), list(&self.strides));
-        let spec = PoolSpec::new(DataFormat::NCHW, weights[2..].into(), padding, dilations, strides, inner, outer);
+        let spec =
+            PoolSpec::new(DataFormat::NCHW, weights[2..].into(), padding, dilations, strides, inner, outer);
         let extra = axes.iter().map(|axis| axis.extra).collect();
-        model.wire_node(prefix, Deconv::new(spec, KernelFormat::OIHW, extra, self.group), &[inputs[0], kernel[0], bias])
+        model.wire_node(
+            prefix,
+            Deconv::new(spec, KernelFormat::OIHW, extra, self.group),
+            &[inputs[0], kernel[0], bias],
+        )
     }
 }

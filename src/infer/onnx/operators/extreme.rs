@@ -1,4 +1,5 @@
-//! ReduceMax and ReduceMin: tract begins with the lowest finite number, so that nothing but infinities gives that.
+//! ReduceMax and ReduceMin: tract begins with the lowest finite number, so that nothing but infinities gives
+//! that.
 
 use super::{Built, axis_of, known_integers, modern, rewired};
 use std::hash::Hash;
@@ -25,10 +26,16 @@ pub(super) fn build(ctx: &ParsingContext, node: &NodeProto) -> Built {
     rewired(modern(ctx, node), parameters, wire)
 }
 
-fn wire(parameters: &Parameters, name: &str, model: &mut TypedModel, inputs: &[OutletId]) -> TractResult<TVec<OutletId>> {
+fn wire(
+    parameters: &Parameters,
+    name: &str,
+    model: &mut TypedModel,
+    inputs: &[OutletId],
+) -> TractResult<TVec<OutletId>> {
     let fact = model.outlet_fact(inputs[0])?;
     let (rank, datum_type) = (fact.rank(), fact.datum_type);
-    let given = inputs.get(1).map_or(Ok(vec![]), |axes| known_integers(model, *axes, "which axes to reduce"))?;
+    let given =
+        inputs.get(1).map_or(Ok(vec![]), |axes| known_integers(model, *axes, "which axes to reduce"))?;
     let mut axes = given.into_iter().map(|axis| axis_of(axis, rank)).collect::<TractResult<Vec<usize>>>()?;
     if axes.is_empty() && !parameters.nothing {
         axes = (0..rank).collect();
@@ -40,7 +47,8 @@ fn wire(parameters: &Parameters, name: &str, model: &mut TypedModel, inputs: &[O
         let axes = axes.iter().map(|axis| *axis as i64).collect();
         return Reduce::new(Some(axes), parameters.keep, reducer).wire(name, model, &inputs[..1]);
     }
-    let mut wire = model.wire_node(name, Extreme { axes: axes.clone(), highest: parameters.highest }, &inputs[..1])?;
+    let mut wire =
+        model.wire_node(name, Extreme { axes: axes.clone(), highest: parameters.highest }, &inputs[..1])?;
     if !parameters.keep {
         for axis in axes.into_iter().rev() {
             wire = model.wire_node(format!("{name}.without{axis}"), AxisOp::Rm(axis), &wire)?;
@@ -58,7 +66,11 @@ struct Extreme {
 
 impl Extreme {
     fn shape<D: Clone + From<usize>>(&self, input: &[D]) -> TVec<D> {
-        input.iter().enumerate().map(|(axis, dim)| if self.axes.contains(&axis) { D::from(1) } else { dim.clone() }).collect()
+        input
+            .iter()
+            .enumerate()
+            .map(|(axis, dim)| if self.axes.contains(&axis) { D::from(1) } else { dim.clone() })
+            .collect()
     }
 
     fn better(&self, kept: f32, value: f32) -> f32 {

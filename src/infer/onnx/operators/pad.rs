@@ -38,7 +38,12 @@ pub(super) fn build(ctx: &ParsingContext, node: &NodeProto) -> Built {
     rewired(modern(ctx, &plain), parameters, wire)
 }
 
-fn wire(parameters: &Parameters, name: &str, model: &mut TypedModel, inputs: &[OutletId]) -> TractResult<TVec<OutletId>> {
+fn wire(
+    parameters: &Parameters,
+    name: &str,
+    model: &mut TypedModel,
+    inputs: &[OutletId],
+) -> TractResult<TVec<OutletId>> {
     let shape = fixed_shape(model, inputs[0])?;
     let rank = shape.len();
     let given = known_integers(model, inputs[1], "how much to pad")?;
@@ -60,7 +65,8 @@ fn wire(parameters: &Parameters, name: &str, model: &mut TypedModel, inputs: &[O
         let (start, end) = ((-before).max(0) as usize, shape[axis] as i64 - (-after).max(0));
         ensure!(end >= start as i64, "Pad takes more off axis {axis} than there is");
         if start > 0 || end < shape[axis] as i64 {
-            wire = model.wire_node(format!("{name}.cut{axis}"), Slice::new(axis, start, end as usize), &wire)?;
+            wire =
+                model.wire_node(format!("{name}.cut{axis}"), Slice::new(axis, start, end as usize), &wire)?;
         }
     }
     let pads: Vec<(usize, usize)> =
@@ -77,7 +83,8 @@ fn wire(parameters: &Parameters, name: &str, model: &mut TypedModel, inputs: &[O
     if let Some(taken) = longest {
         let fits = |axis: usize| {
             let (before, after) = pads[axis];
-            let room = if parameters.mode == Mode::Edge { usize::MAX } else { left[axis].saturating_sub(taken) };
+            let room =
+                if parameters.mode == Mode::Edge { usize::MAX } else { left[axis].saturating_sub(taken) };
             (before.max(after) == 0) || (left[axis] > 0 && before.max(after) <= room)
         };
         ensure!((0..rank).all(fits), "Pad with mode {:?} by more than there is", parameters.mode);
@@ -100,7 +107,12 @@ fn wire(parameters: &Parameters, name: &str, model: &mut TypedModel, inputs: &[O
 }
 
 /// What goes over one side comes in from the other.
-fn wrap(name: &str, model: &mut TypedModel, input: OutletId, pads: &[(usize, usize)]) -> TractResult<TVec<OutletId>> {
+fn wrap(
+    name: &str,
+    model: &mut TypedModel,
+    input: OutletId,
+    pads: &[(usize, usize)],
+) -> TractResult<TVec<OutletId>> {
     let mut wire = tvec!(input);
     for (axis, &(before, after)) in pads.iter().enumerate() {
         let length = fixed_shape(model, wire[0])?[axis];

@@ -99,14 +99,18 @@ impl Pool {
     fn axis(&self, axis: usize, input: usize) -> TractResult<Axis> {
         let (kernel, stride, dilation) = (self.kernel[axis], self.strides[axis], self.dilations[axis]);
         let too_large = "a window that is too large";
-        let field = dilation.checked_mul(kernel - 1).and_then(|reach| reach.checked_add(1)).context(too_large)?;
+        let field =
+            dilation.checked_mul(kernel - 1).and_then(|reach| reach.checked_add(1)).context(too_large)?;
         let (before, after) = match self.padding {
             Padding::Valid => (0, 0),
             Padding::Explicit => (self.pads[axis], self.pads[axis + self.kernel.len()]),
             Padding::SameUpper | Padding::SameLower => {
                 let windows = input.div_ceil(stride);
-                let reach =
-                    windows.saturating_sub(1).checked_mul(stride).and_then(|n| n.checked_add(kernel)).context(too_large)?;
+                let reach = windows
+                    .saturating_sub(1)
+                    .checked_mul(stride)
+                    .and_then(|n| n.checked_add(kernel))
+                    .context(too_large)?;
                 let total = reach.saturating_sub(input);
                 let half = total / 2;
                 if self.padding == Padding::SameUpper { (half, total - half) } else { (total - half, half) }
@@ -125,15 +129,21 @@ impl Pool {
     }
 
     fn axes(&self, input: &[usize]) -> TractResult<Vec<Axis>> {
-        ensure!(input.len() == self.kernel.len(), "a window of {} axes on an input of {}", self.kernel.len(), input.len());
+        ensure!(
+            input.len() == self.kernel.len(),
+            "a window of {} axes on an input of {}",
+            self.kernel.len(),
+            input.len()
+        );
         input.iter().enumerate().map(|(axis, size)| self.axis(axis, *size)).collect()
     }
 
     /// How many elements each window has along an axis, what lies beyond the padding left out.
     fn counts(&self, axis: usize, input: usize, place: Axis) -> Vec<f32> {
         let end = input + place.before + place.after;
-        let taps =
-            |window: usize| (0..self.kernel[axis]).map(move |tap| window * self.strides[axis] + tap * self.dilations[axis]);
+        let taps = |window: usize| {
+            (0..self.kernel[axis]).map(move |tap| window * self.strides[axis] + tap * self.dilations[axis])
+        };
         (0..place.output).map(|window| taps(window).filter(|at| *at < end).count() as f32).collect()
     }
 }
@@ -188,13 +198,15 @@ impl Expansion for Pool {
                 inputs,
             );
         }
-        // padding counts, and what lies beyond it does not: each window is divided by its own number of elements
+        // padding counts, and what lies beyond it does not: each window is divided by its own number of
+        // elements
         let sum = SumPool { pool_spec, count_include_pad: true, normalize: false };
         let sum = model.wire_node(format!("{prefix}.sum"), sum, inputs)?;
         let mut divisor = vec![1f32];
         for (axis, place) in axes.iter().enumerate() {
             let counts = self.counts(axis, shape[axis + 2], *place);
-            divisor = divisor.iter().flat_map(|outer| counts.iter().map(move |count| outer * count)).collect();
+            divisor =
+                divisor.iter().flat_map(|outer| counts.iter().map(move |count| outer * count)).collect();
         }
         let dims: Vec<usize> = [1, 1].into_iter().chain(axes.iter().map(|axis| axis.output)).collect();
         let divisor = Tensor::from_shape(&dims, &divisor)?;

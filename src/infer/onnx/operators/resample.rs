@@ -62,7 +62,9 @@ impl EvalOp for Resample {
         let datum_type = input.datum_type();
         let mut shape: TVec<usize> = input.shape().into();
         let fits = |(axis, taps): &(usize, Taps)| {
-            shape.get(*axis).is_some_and(|length| taps.iter().flatten().all(|(position, _)| (*position as usize) < *length))
+            shape.get(*axis).is_some_and(|length| {
+                taps.iter().flatten().all(|(position, _)| (*position as usize) < *length)
+            })
         };
         ensure!(self.axes.iter().all(fits), "Resize of a value of shape {shape:?}");
         let floats = input.cast_to::<f32>()?;

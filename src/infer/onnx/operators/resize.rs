@@ -1,5 +1,5 @@
-//! Resize and Upsample: which input positions each output position reads, with onnxruntime's arithmetic in 32-bit floats, for
-//! half a rounding decides which neighbour is the nearest.
+//! Resize and Upsample: which input positions each output position reads, with onnxruntime's arithmetic in
+//! 32-bit floats, for half a rounding decides which neighbour is the nearest.
 
 use super::resample::{Resample, Taps};
 use super::{Built, axis_of, fixed_shape, known, known_integers};
@@ -66,15 +66,17 @@ pub(super) fn build(ctx: &ParsingContext, node: &NodeProto) -> Built {
         "cubic" if !old => Mode::Cubic,
         other => bail!("Resize with mode {other} is not supported"),
     };
-    let coordinates = match word("coordinate_transformation_mode", if old { "asymmetric" } else { "half_pixel" })?.as_str() {
-        "half_pixel" => Coordinates::HalfPixel,
-        "half_pixel_symmetric" => Coordinates::HalfPixelSymmetric,
-        "pytorch_half_pixel" => Coordinates::PytorchHalfPixel,
-        "align_corners" => Coordinates::AlignCorners,
-        "asymmetric" => Coordinates::Asymmetric,
-        "tf_half_pixel_for_nn" => Coordinates::TfHalfPixel,
-        other => bail!("Resize with coordinate_transformation_mode {other} is not supported"),
-    };
+    let coordinates =
+        match word("coordinate_transformation_mode", if old { "asymmetric" } else { "half_pixel" })?.as_str()
+        {
+            "half_pixel" => Coordinates::HalfPixel,
+            "half_pixel_symmetric" => Coordinates::HalfPixelSymmetric,
+            "pytorch_half_pixel" => Coordinates::PytorchHalfPixel,
+            "align_corners" => Coordinates::AlignCorners,
+            "asymmetric" => Coordinates::Asymmetric,
+            "tf_half_pixel_for_nn" => Coordinates::TfHalfPixel,
+            other => bail!("Resize with coordinate_transformation_mode {other} is not supported"),
+        };
     let rounding = match word("nearest_mode", if old { "simple" } else { "round_prefer_floor" })?.as_str() {
         "simple" if old => Rounding::Simple,
         "round_prefer_floor" => Rounding::PreferFloor,
@@ -89,7 +91,10 @@ pub(super) fn build(ctx: &ParsingContext, node: &NodeProto) -> Built {
         "not_smaller" => Aspect::NotSmaller,
         other => bail!("Resize with keep_aspect_ratio_policy {other} is not supported"),
     };
-    ensure!(node.get_attr_opt::<i64>("antialias")?.unwrap_or(0) == 0, "Resize with antialias is not supported");
+    ensure!(
+        node.get_attr_opt::<i64>("antialias")?.unwrap_or(0) == 0,
+        "Resize with antialias is not supported"
+    );
     let mut inputs = optional_inputs(node).skip(if old { 1 } else { 2 });
     let op = Resize {
         mode,
@@ -120,19 +125,28 @@ impl Resize {
         if let Some(scales) = scales.filter(|scales| scales.len() > 0) {
             let scales = scales.cast_to::<f32>()?;
             let scales = scales.try_as_plain_ram()?.as_slice::<f32>()?;
-            ensure!(scales.len() == axes.len(), "Resize with {} scales for {} axes", scales.len(), axes.len());
+            ensure!(
+                scales.len() == axes.len(),
+                "Resize with {} scales for {} axes",
+                scales.len(),
+                axes.len()
+            );
             for (&axis, &scale) in axes.iter().zip(scales) {
                 ensure!(scale > 0.0 && scale.is_finite(), "Resize by a factor of {scale}");
                 let exact = input[axis] as f32 * scale;
                 let length = exact.floor();
                 // ONNX's text counts the fraction of the last pixel, onnxruntime does not
                 let agreed = self.coordinates != Coordinates::AlignCorners || exact == length || scale == 1.0;
-                ensure!(agreed, "Resize with align_corners and a factor that gives no whole length is not supported");
+                ensure!(
+                    agreed,
+                    "Resize with align_corners and a factor that gives no whole length is not supported"
+                );
                 ensure!(length <= MAX_LENGTH, "Resize to a length of {length}");
                 result[axis] = (scale, length as usize);
             }
         } else {
-            let sizes = sizes.filter(|sizes| sizes.len() > 0).context("Resize with neither scales nor sizes")?;
+            let sizes =
+                sizes.filter(|sizes| sizes.len() > 0).context("Resize with neither scales nor sizes")?;
             let sizes = sizes.cast_to::<i64>()?;
             let sizes = sizes.try_as_plain_ram()?.as_slice::<i64>()?;
             ensure!(sizes.len() == axes.len(), "Resize with {} sizes for {} axes", sizes.len(), axes.len());
@@ -143,7 +157,10 @@ impl Resize {
                 Aspect::NotSmaller => ratios.reduce(f32::max),
             };
             for (&axis, &size) in axes.iter().zip(sizes) {
-                ensure!(size > 0 && size as f32 <= MAX_LENGTH && input[axis] > 0, "Resize to a length of {size}");
+                ensure!(
+                    size > 0 && size as f32 <= MAX_LENGTH && input[axis] > 0,
+                    "Resize to a length of {size}"
+                );
                 result[axis] = match common {
                     None => (size as f32 / input[axis] as f32, size as usize),
                     Some(scale) => (scale, (scale * input[axis] as f32).round() as usize),
@@ -184,7 +201,11 @@ impl Resize {
                     let position = position.clamp(0.0, last);
                     let first = position.floor();
                     let share = position - first;
-                    if share == 0.0 { vec![(at(first), 1.0)] } else { vec![(at(first), 1.0 - share), (at(first + 1.0), share)] }
+                    if share == 0.0 {
+                        vec![(at(first), 1.0)]
+                    } else {
+                        vec![(at(first), 1.0 - share), (at(first + 1.0), share)]
+                    }
                 }
                 Mode::Cubic => {
                     let first = position.floor();
@@ -245,12 +266,14 @@ impl Expansion for Resize {
         check_output_arity(outputs, 1)?;
         s.equals(&inputs[0].datum_type, &outputs[0].datum_type)?;
         s.equals(&inputs[0].rank, &outputs[0].rank)?;
-        let finish = move |s: &mut Solver<'r>, shape: &[TDim], scales: Option<&Tensor>, sizes: Option<&Tensor>| {
-            let shape = shape.iter().map(|dim| dim.to_usize().ok()).collect::<Option<Vec<usize>>>();
-            let Some(shape) = shape else { return Ok(()) };
-            let output: TVec<TDim> = self.sizes(&shape, scales, sizes)?.iter().map(|(_, length)| length.to_dim()).collect();
-            s.equals(&outputs[0].shape, output)
-        };
+        let finish =
+            move |s: &mut Solver<'r>, shape: &[TDim], scales: Option<&Tensor>, sizes: Option<&Tensor>| {
+                let shape = shape.iter().map(|dim| dim.to_usize().ok()).collect::<Option<Vec<usize>>>();
+                let Some(shape) = shape else { return Ok(()) };
+                let output: TVec<TDim> =
+                    self.sizes(&shape, scales, sizes)?.iter().map(|(_, length)| length.to_dim()).collect();
+                s.equals(&outputs[0].shape, output)
+            };
         s.given(&inputs[0].shape, move |s, shape| match (self.scales, self.sizes) {
             (Some(scales), sizes) => s.given(&inputs[scales].value, move |s, scales| {
                 let shape = shape.clone();
@@ -261,15 +284,21 @@ impl Expansion for Resize {
                     _ => finish(s, &shape, Some(&scales), None),
                 }
             }),
-            (None, Some(sizes)) => s.given(&inputs[sizes].value, move |s, sizes| finish(s, &shape, None, Some(&sizes))),
+            (None, Some(sizes)) => {
+                s.given(&inputs[sizes].value, move |s, sizes| finish(s, &shape, None, Some(&sizes)))
+            }
             (None, None) => Ok(()),
         })
     }
 
     fn wire(&self, prefix: &str, model: &mut TypedModel, inputs: &[OutletId]) -> TractResult<TVec<OutletId>> {
         let input = fixed_shape(model, inputs[0])?;
-        let scales = self.scales.map(|index| known(model, inputs[index], "the scales of Resize")).transpose()?;
-        let sizes = self.sizes.map(|index| known_integers(model, inputs[index], "the sizes of Resize")).transpose()?;
+        let scales =
+            self.scales.map(|index| known(model, inputs[index], "the scales of Resize")).transpose()?;
+        let sizes = self
+            .sizes
+            .map(|index| known_integers(model, inputs[index], "the sizes of Resize"))
+            .transpose()?;
         let sizes = sizes.map(|sizes| tensor1(&sizes));
         let result = self.sizes(&input, scales.as_deref(), sizes.as_ref())?;
         let mut axes = Vec::new();

@@ -47,7 +47,8 @@ pub(super) fn log_softmax(ctx: &ParsingContext, node: &NodeProto) -> Built {
     rewired(original(ctx, node), parameters, |&(axis, to_the_end), name, model, inputs| {
         let rank = model.outlet_fact(inputs[0])?.rank();
         let first = axis_of(axis, rank)?;
-        let axes: Vec<i64> = if to_the_end { (first as i64..rank as i64).collect() } else { vec![first as i64] };
+        let axes: Vec<i64> =
+            if to_the_end { (first as i64..rank as i64).collect() } else { vec![first as i64] };
         let reduce = |what: Reducer| Reduce::new(Some(axes.clone()), true, what);
         let highest = reduce(Reducer::Max).wire(&format!("{name}.max"), model, inputs)?;
         let shifted = model.wire_node(format!("{name}.shifted"), math::sub(), &[inputs[0], highest[0]])?;
@@ -68,21 +69,25 @@ pub(super) fn global_lp_pool(ctx: &ParsingContext, node: &NodeProto) -> Built {
         let root = constant(model, format!("{name}.root"), 1.0 / p as f32, inputs[0])?;
         let size = model.wire_node(format!("{name}.abs"), math::abs(), inputs)?;
         let power = model.wire_node(format!("{name}.pow"), math::pow(), &[size[0], exponent])?;
-        let sum =
-            Reduce::new(Some((2..rank as i64).collect()), true, Reducer::Sum).wire(&format!("{name}.sum"), model, &power)?;
+        let sum = Reduce::new(Some((2..rank as i64).collect()), true, Reducer::Sum).wire(
+            &format!("{name}.sum"),
+            model,
+            &power,
+        )?;
         model.wire_node(name, math::pow(), &[sum[0], root])
     })
 }
 
-/// The remainder with the divisor's sign, or with `fmod` the dividend's. tract takes the sides for each other where the left
-/// one is the shorter, and has no signs for numbers that it holds for shapes.
+/// The remainder with the divisor's sign, or with `fmod` the dividend's. tract takes the sides for each other
+/// where the left one is the shorter, and has no signs for numbers that it holds for shapes.
 pub(super) fn modulo(ctx: &ParsingContext, node: &NodeProto) -> Built {
     let truncated = node.get_attr_opt::<i64>("fmod")? == Some(1);
     rewired(original(ctx, node), truncated, |&truncated, name, model, inputs| {
         let types = [model.outlet_fact(inputs[0])?.datum_type, model.outlet_fact(inputs[1])?.datum_type];
         let common = types[0].common_super_type(types[1]).context("Mod of values of different types")?;
         // products of 32-bit numbers do not overflow there
-        let work = if common.is_integer() || common == TDim::datum_type() { i64::datum_type() } else { common };
+        let work =
+            if common.is_integer() || common == TDim::datum_type() { i64::datum_type() } else { common };
         let wires = wire_rank_broadcast(name, model, inputs)?;
         let mut wires = wire_cast(name, model, &wires, work)?;
         let shapes = [&*model.outlet_fact(wires[0])?.shape, &*model.outlet_fact(wires[1])?.shape];
@@ -98,15 +103,17 @@ pub(super) fn modulo(ctx: &ParsingContext, node: &NodeProto) -> Built {
         }
         // where the signs of remainder and divisor differ
         let signs = model.wire_node(format!("{name}.signs"), math::mul(), &[rest[0], wires[1]])?;
-        let differ = model.wire_node(format!("{name}.differ"), TypedBinOp(comp_lt(), None), &[signs[0], zero])?;
+        let differ =
+            model.wire_node(format!("{name}.differ"), TypedBinOp(comp_lt(), None), &[signs[0], zero])?;
         let turned = model.wire_node(format!("{name}.turned"), math::add(), &[rest[0], wires[1]])?;
         let result = model.wire_node(format!("{name}.iff"), Iff, &[differ[0], turned[0], rest[0]])?;
         model.wire_node(name, cast::cast(common), &result)
     })
 }
 
-/// A cast to 64-bit integers gives those. tract makes of every one a value of the type in which it counts shapes, which is no
-/// number to calculate with: it has no sign for a remainder, and other operators refuse it.
+/// A cast to 64-bit integers gives those. tract makes of every one a value of the type in which it counts
+/// shapes, which is no number to calculate with: it has no sign for a remainder, and other operators refuse
+/// it.
 pub(super) fn cast(ctx: &ParsingContext, node: &NodeProto) -> Built {
     let (op, closures) = original(ctx, node)?;
     if node.get_attr::<DatumType>("to")? != i64::datum_type() {
@@ -138,7 +145,9 @@ impl Expansion for ToIntegers {
     ) -> InferenceResult {
         check_input_arity(inputs, 1)?;
         check_output_arity(outputs, 1)?;
-        s.given(&inputs[0].datum_type, |s, input| s.equals(&outputs[0].datum_type, Self::output_type(input)))?;
+        s.given(&inputs[0].datum_type, |s, input| {
+            s.equals(&outputs[0].datum_type, Self::output_type(input))
+        })?;
         s.equals(&outputs[0].rank, &inputs[0].rank)?;
         s.equals(&outputs[0].shape, &inputs[0].shape)
     }

@@ -131,7 +131,10 @@ impl Reader<'_> {
                 return self.text(prefix.eq_ignore_ascii_case("r")).map(Literal::Text);
             }
         }
-        let end = self.rest.find([',', ':', ']', '}', ')', '[', '{', '(', '"', '\'', '\n']).unwrap_or(self.rest.len());
+        let end = self
+            .rest
+            .find([',', ':', ']', '}', ')', '[', '{', '(', '"', '\'', '\n'])
+            .unwrap_or(self.rest.len());
         let (word, rest) = self.rest.split_at(end);
         self.rest = rest;
         let word = word.trim();
@@ -181,7 +184,8 @@ impl Reader<'_> {
                 text.push(char::from_u32(code)?);
             }
             digit @ '0'..='7' => {
-                let more: String = self.rest.chars().take(2).take_while(|c| ('0'..='7').contains(c)).collect();
+                let more: String =
+                    self.rest.chars().take(2).take_while(|c| ('0'..='7').contains(c)).collect();
                 self.rest = self.rest.get(more.len()..)?;
                 text.push(char::from_u32(u32::from_str_radix(&format!("{digit}{more}"), 8).ok()?)?);
             }
@@ -194,7 +198,8 @@ impl Reader<'_> {
 
     /// A number of exactly so many hexadecimal digits.
     fn hexadecimal(&mut self, count: usize) -> Option<u32> {
-        let digits = self.rest.get(..count).filter(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()))?;
+        let digits =
+            self.rest.get(..count).filter(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()))?;
         self.rest = self.rest.get(count..)?;
         u32::from_str_radix(digits, 16).ok()
     }

@@ -1,6 +1,6 @@
 //! From a model id to detections, as the service does it.
 
-use super::super::Settings;
+use super::super::TensorRtSettings;
 use super::standin::{Machine, SIDE};
 use crate::error::Kind;
 use crate::geometry::Placement;
@@ -11,8 +11,13 @@ use std::cell::RefCell;
 use std::path::Path;
 use std::sync::Arc;
 
-fn settings(tensorrt: Settings, folder: &Path, engine: EngineChoice) -> registry::Settings {
-    registry::Settings { tensorrt, models_dirs: vec![folder.to_owned()], engine, ..registry::Settings::default() }
+fn settings(tensorrt: TensorRtSettings, folder: &Path, engine: EngineChoice) -> registry::RegistrySettings {
+    registry::RegistrySettings {
+        tensorrt,
+        models_dirs: vec![folder.to_owned()],
+        engine,
+        ..registry::RegistrySettings::default()
+    }
 }
 
 /// Every pixel of slot `n` is `n`.
@@ -29,7 +34,14 @@ fn job(model: &Arc<Model>, source: u32, slot: u32) -> Job {
     let placement: Placement = model.rule().place(side, side).unwrap();
     let thresholds = Thresholds { confidence: 0.4, iou: 0.3, max_detections: 300, class_agnostic: false };
     let ticket = Ticket { turn: 0, source, slot };
-    Job { ticket, model: model.clone(), pixels: Arc::new(Flat), placement, thresholds, detections: Vec::new() }
+    Job {
+        ticket,
+        model: model.clone(),
+        pixels: Arc::new(Flat),
+        placement,
+        thresholds,
+        detections: Vec::new(),
+    }
 }
 
 #[test]
@@ -66,7 +78,8 @@ fn without_a_gpu_the_cpu_does_it_unless_told_otherwise() {
     let assets = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/assets");
     let toy = Machine::new(8, "");
     std::fs::copy(assets.join("toy.onnx"), toy.path("weights.onnx")).unwrap();
-    let environment = r#"{"PREPROCESSING": "{\"resize\": {\"width\": 320, \"height\": 320, \"format\": \"Stretch to\"}}"}"#;
+    let environment =
+        r#"{"PREPROCESSING": "{\"resize\": {\"width\": 320, \"height\": 320, \"format\": \"Stretch to\"}}"}"#;
     std::fs::write(toy.path("environment.json"), environment).unwrap();
     std::fs::write(toy.path("class_names.txt"), "red\ngreen\nblue").unwrap();
     let id = toy.folder().display().to_string();

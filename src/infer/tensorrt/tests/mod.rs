@@ -7,7 +7,7 @@ mod standin;
 
 use self::standin::{MAJORS, Machine, SIDE, is_running};
 use super::cuda::Device;
-use super::{Request, Settings, compile, describe};
+use super::{Request, TensorRtSettings, compile, describe};
 use crate::error::{Error, Kind, Result};
 use crate::infer::Engine;
 use crate::infer::onnx::{Description, Graph};
@@ -21,14 +21,14 @@ use std::time::{Duration, Instant};
 const BUDGET_BYTES: u64 = 1 << 30;
 
 impl Machine {
-    fn settings(&self) -> Settings {
-        Settings {
+    fn settings(&self) -> TensorRtSettings {
+        TensorRtSettings {
             libraries: Some(self.folder().to_owned()),
             trtexec: self.path("trtexec"),
             // Longer than a slow machine takes, shorter than anybody waits.
             build_timeout: Duration::from_secs(60),
             batch_wait: Duration::from_secs(10),
-            ..Settings::default()
+            ..TensorRtSettings::default()
         }
     }
 }
@@ -41,9 +41,14 @@ fn load_while(machine: &Machine, model: &Path, building: &dyn Fn() -> Result<()>
     load_with(model, &machine.settings(), building)
 }
 
-fn load_with(model: &Path, settings: &Settings, building: &dyn Fn() -> Result<()>) -> Result<Arc<dyn Engine>> {
+fn load_with(
+    model: &Path,
+    settings: &TensorRtSettings,
+    building: &dyn Fn() -> Result<()>,
+) -> Result<Arc<dyn Engine>> {
     let graph = Graph::read(&mut File::open(model).unwrap(), BUDGET_BYTES).unwrap();
-    let request = Request { weights: model, width: SIDE, height: SIDE, budget_bytes: BUDGET_BYTES, settings, building };
+    let request =
+        Request { weights: model, width: SIDE, height: SIDE, budget_bytes: BUDGET_BYTES, settings, building };
     compile(&Description::of(&graph), &request)
 }
 
@@ -99,7 +104,11 @@ fn several_pictures_run_together_where_the_model_leaves_that_open() {
                 run.execute().unwrap();
                 for frame in 0..frames {
                     run.select_frame(frame);
-                    assert_eq!(run.output(0), expected(frame as f32 / 4.0), "TensorRT {major} {modes} {frame} of {frames}");
+                    assert_eq!(
+                        run.output(0),
+                        expected(frame as f32 / 4.0),
+                        "TensorRT {major} {modes} {frame} of {frames}"
+                    );
                 }
             }
             // One more than the plan was made for is outside every buffer.
@@ -232,7 +241,7 @@ fn a_plan_is_kept_and_what_is_wrong_with_it_is_found() {
     assert_eq!(foreign.builds(), 1);
 
     // The same model for other settings.
-    let settings = Settings { half: false, ..machine.settings() };
+    let settings = TensorRtSettings { half: false, ..machine.settings() };
     load_with(&model, &settings, &|| Ok(())).unwrap();
     assert_eq!(machine.builds(), 3);
     assert_eq!(machine.files("plan").len(), 1, "the older plan has gone");
@@ -254,13 +263,17 @@ fn trtexec_is_told_what_its_version_understands() {
         let arguments = machine.arguments();
         assert_eq!(arguments[0], format!("--onnx={}", model.display()));
         assert!(arguments[1].starts_with("--saveEngine="));
-        let shapes = ["--minShapes=images:1x3x32x32", "--optShapes=images:4x3x32x32", "--maxShapes=images:4x3x32x32"];
+        let shapes =
+            ["--minShapes=images:1x3x32x32", "--optShapes=images:4x3x32x32", "--maxShapes=images:4x3x32x32"];
         assert_eq!(arguments[2..].join(" "), format!("{flags} {}", shapes.join(" ")));
         let environment = std::fs::read_to_string(machine.path("environment")).unwrap();
         // What the shell of the stand-in adds, and what is passed on; keys and tokens would be neither.
         let of_shell = ["PWD", "OLDPWD", "SHLVL", "_"];
         for name in environment.lines().filter_map(|line| line.split_once('=')).map(|(name, _)| name) {
-            assert!(of_shell.contains(&name) || super::build::INHERITED_VARIABLES.contains(&name), "{environment}");
+            assert!(
+                of_shell.contains(&name) || super::build::INHERITED_VARIABLES.contains(&name),
+                "{environment}"
+            );
         }
     }
     let machine = Machine::new(10, "");
@@ -280,7 +293,7 @@ fn a_build_that_fails_says_why_and_leaves_nothing() {
     load(&machine, &machine.model(Some(1))).unwrap();
 
     let machine = Machine::new(10, "");
-    let settings = Settings { trtexec: machine.path("no-trtexec"), ..machine.settings() };
+    let settings = TensorRtSettings { trtexec: machine.path("no-trtexec"), ..machine.settings() };
     let said = refused(load_with(&machine.model(Some(1)), &settings, &|| Ok(())));
     assert!(said.contains("no-trtexec cannot be started to build a plan"), "{said}");
 }
@@ -288,7 +301,7 @@ fn a_build_that_fails_says_why_and_leaves_nothing() {
 #[test]
 fn a_build_ends_with_its_time_and_with_those_who_wait() {
     let machine = Machine::new(10, "hang");
-    let settings = Settings { build_timeout: Duration::from_millis(300), ..machine.settings() };
+    let settings = TensorRtSettings { build_timeout: Duration::from_millis(300), ..machine.settings() };
     let said = refused(load_with(&machine.model(Some(1)), &settings, &|| Ok(())));
     assert!(said.contains("did not finish within 0.3 s (tensorrt.build_timeout_s)"), "{said}");
 
@@ -321,7 +334,8 @@ fn check_says_what_there_is() {
     assert_eq!(cuda, "no CUDA: the NVIDIA driver finds no GPU");
 }
 
-/// The one part that can be tried where there is a GPU and no TensorRT: `cargo test --lib cuda_driver -- --nocapture`.
+/// The one part that can be tried where there is a GPU and no TensorRT: `cargo test --lib cuda_driver --
+/// --nocapture`.
 #[test]
 fn cuda_driver_of_this_machine_copies_there_and_back() {
     use super::cuda::{DeviceBuffer, PinnedBuffer, Stream};

@@ -1,4 +1,5 @@
-//! `POST /initialise`: the body's way to a command, refused where and as the reference's framework refuses it.
+//! `POST /initialise`: the body's way to a command, refused where and as the reference's framework refuses
+//! it.
 
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::{Body, Bytes, Incoming};
@@ -11,22 +12,32 @@ use crate::command::init::document;
 use crate::error::{Error, Kind, Result};
 use crate::json::{self, Fault, Reason, Style, Value, Writer};
 use crate::proto::http::respond::{self, HttpReply};
-use crate::proto::http::settings::Settings;
+use crate::proto::http::settings::HttpSettings;
 use crate::proto::http::workflow;
 
 /// What was read, or the reply that says why not.
 pub(super) type Refused<T> = std::result::Result<T, Box<HttpReply>>;
 
-/// Reads, decodes and validates; the reply to send if that fails, the command or what the manager would refuse otherwise.
-pub(super) async fn read(headers: &HeaderMap, body: Incoming, settings: &Settings) -> Refused<Result<Command>> {
+/// Reads, decodes and validates; the reply to send if that fails, the command or what the manager would
+/// refuse otherwise.
+pub(super) async fn read(
+    headers: &HeaderMap,
+    body: Incoming,
+    settings: &HttpSettings,
+) -> Refused<Result<Command>> {
     let bytes = collect(body, settings).await?;
     let document = decode(headers, &bytes)?;
-    let message = validate::initialise(document.as_ref()).map_err(|faults| Box::new(validate::reply(&faults)))?;
+    let message =
+        validate::initialise(document.as_ref()).map_err(|faults| Box::new(validate::reply(&faults)))?;
     Ok(document::read(&message).map(|init| Command::Init(Box::new(init))))
 }
 
 /// The same for a source that is only tried.
-pub(super) async fn read_source(headers: &HeaderMap, body: Incoming, settings: &Settings) -> Refused<Result<Command>> {
+pub(super) async fn read_source(
+    headers: &HeaderMap,
+    body: Incoming,
+    settings: &HttpSettings,
+) -> Refused<Result<Command>> {
     let bytes = collect(body, settings).await?;
     let document = decode(headers, &bytes)?;
     let message = validate::source(document.as_ref()).map_err(|faults| Box::new(validate::reply(&faults)))?;
@@ -34,7 +45,11 @@ pub(super) async fn read_source(headers: &HeaderMap, body: Incoming, settings: &
 }
 
 /// The same for the newer API: a workflow, and no framework that checks its form.
-pub(super) async fn read_workflow(headers: &HeaderMap, body: Incoming, settings: &Settings) -> Refused<Result<Command>> {
+pub(super) async fn read_workflow(
+    headers: &HeaderMap,
+    body: Incoming,
+    settings: &HttpSettings,
+) -> Refused<Result<Command>> {
     let bytes = collect(body, settings).await?;
     let document = decode(headers, &bytes)?;
     let missing = || Error::new(Kind::InvalidValue, "the body must be a JSON object");
@@ -43,7 +58,11 @@ pub(super) async fn read_workflow(headers: &HeaderMap, body: Incoming, settings:
 }
 
 /// `excluded_fields` of a `consume`, whose body may be missing.
-pub(super) async fn read_excluded(headers: &HeaderMap, body: Incoming, settings: &Settings) -> Refused<Vec<String>> {
+pub(super) async fn read_excluded(
+    headers: &HeaderMap,
+    body: Incoming,
+    settings: &HttpSettings,
+) -> Refused<Vec<String>> {
     let bytes = collect(body, settings).await?;
     let document = decode(headers, &bytes)?;
     let fields = document.as_ref().and_then(Value::as_object).and_then(|body| body.get("excluded_fields"));
@@ -51,10 +70,14 @@ pub(super) async fn read_excluded(headers: &HeaderMap, body: Incoming, settings:
     Ok(fields.iter().filter_map(Value::as_str).map(str::to_owned).collect())
 }
 
-async fn collect(body: Incoming, settings: &Settings) -> Refused<Bytes> {
+async fn collect(body: Incoming, settings: &HttpSettings) -> Refused<Bytes> {
     let limit = settings.rules.max_message_bytes;
-    let too_large =
-        || Box::new(respond::detail(StatusCode::PAYLOAD_TOO_LARGE, &format!("Request body is larger than {limit} bytes")));
+    let too_large = || {
+        Box::new(respond::detail(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            &format!("Request body is larger than {limit} bytes"),
+        ))
+    };
     // What says that it is too large need not be waited for.
     if usize::try_from(body.size_hint().lower()).map_or(true, |bytes| bytes > limit) {
         return Err(too_large());
@@ -62,8 +85,12 @@ async fn collect(body: Incoming, settings: &Settings) -> Refused<Bytes> {
     match within(settings.rules.message_timeout, Limited::new(body, limit).collect()).await {
         Some(Ok(collected)) => Ok(collected.to_bytes()),
         Some(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
-        Some(Err(_)) => Err(Box::new(respond::detail(StatusCode::BAD_REQUEST, "There was an error parsing the body"))),
-        None => Err(Box::new(respond::detail(StatusCode::REQUEST_TIMEOUT, "Request body did not arrive in time"))),
+        Some(Err(_)) => {
+            Err(Box::new(respond::detail(StatusCode::BAD_REQUEST, "There was an error parsing the body")))
+        }
+        None => {
+            Err(Box::new(respond::detail(StatusCode::REQUEST_TIMEOUT, "Request body did not arrive in time")))
+        }
     }
 }
 
@@ -91,7 +118,9 @@ fn is_json(headers: &HeaderMap) -> bool {
     let Some(declared) = headers.get(header::CONTENT_TYPE) else { return true };
     let Ok(declared) = declared.to_str() else { return false };
     let essence = declared.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    essence.strip_prefix("application/").is_some_and(|subtype| subtype == "json" || subtype.ends_with("+json"))
+    essence
+        .strip_prefix("application/")
+        .is_some_and(|subtype| subtype == "json" || subtype.ends_with("+json"))
 }
 
 fn malformed(fault: Fault) -> HttpReply {

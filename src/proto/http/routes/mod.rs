@@ -18,14 +18,14 @@ use hyper::http::uri::Authority;
 use hyper::{HeaderMap, Method, Request, StatusCode, Version};
 
 use super::respond::{self, HttpReply};
-use super::settings::{Client, Settings};
+use super::settings::{Client, HttpSettings};
 use crate::command::{Command, Execute, PipelineId, Reply};
 use crate::error::{Error, Kind, Result};
 use crate::feed::{Feed, Listen};
 use crate::proto::access::Scope;
+use crate::proto::access_control::Outcome;
 use crate::proto::audit::{self, Caller};
-use crate::proto::connections::Seat;
-use crate::proto::gate::Outcome;
+use crate::proto::connections::ConnectionSlot;
 use crate::proto::pipeline_id::parse_pipeline_id;
 use crate::proto::who::Who;
 use std::rc::Rc;
@@ -41,7 +41,7 @@ const ONCE: [header::HeaderName; 2] = [header::HOST, header::AUTHORIZATION];
 pub(super) async fn answer<E: Execute + Listen>(
     request: Request<Incoming>,
     commands: &E,
-    settings: &Settings,
+    settings: &HttpSettings,
     client: &Client,
 ) -> HttpReply {
     // A client that sends many requests at once gets one answer in each turn of the loop, as everybody else.
@@ -55,7 +55,10 @@ pub(super) async fn answer<E: Execute + Listen>(
     let caller = forwarded.as_ref().unwrap_or(&client.caller);
     // No page reaches a Unix socket, and to who shows a certificate we have shown ours, which bears our name.
     if caller.must_show().is_some() && !is_our_host(&head, &settings.hosts) {
-        return respond::detail(StatusCode::MISDIRECTED_REQUEST, "This server does not answer to that host name");
+        return respond::detail(
+            StatusCode::MISDIRECTED_REQUEST,
+            "This server does not answer to that host name",
+        );
     }
     if head.method == Method::OPTIONS
         && let Some(headers) = settings.cors.preflight(&head.headers)
@@ -65,29 +68,46 @@ pub(super) async fn answer<E: Execute + Listen>(
         settings.cors.mark(&head.headers, reply.headers_mut());
         return reply;
     }
-    let mut reply = match find(head.uri.path()).filter(|found| !matches!(found.route, Route::Home) || pages::is_browser(&head)) {
+    let mut reply = match find(head.uri.path())
+        .filter(|found| !matches!(found.route, Route::Home) || pages::is_browser(&head))
+    {
         Some(route) if route.entry.allow.split(", ").any(|method| method == head.method.as_str()) => {
-            let gate = &settings.rules.gate;
-            let is_strange = route.entry.scope == Some(Scope::Control) && !settings.cors.may_change(&head.headers);
-            let admitted = route.entry.scope.map_or(Ok(Who::Anyone), |scope| gate.admit(caller, bearer(&head.headers), scope));
+            let access_control = &settings.rules.access_control;
+            let is_strange =
+                route.entry.scope == Some(Scope::Control) && !settings.cors.may_change(&head.headers);
+            let admitted = route
+                .entry
+                .scope
+                .map_or(Ok(Who::Anyone), |scope| access_control.admit(caller, bearer(&head.headers), scope));
             let admitted = admitted.and_then(|who| {
                 let message = "A page of another origin may change nothing here; http.cors_origins names those that may";
                 if is_strange { Err(Error::new(Kind::Forbidden, message)) } else { Ok(who) }
             });
-            let changing =
-                head.uri.path().split('/').find_map(audit::named).filter(|_| route.entry.scope == Some(Scope::Control));
+            let changing = head
+                .uri
+                .path()
+                .split('/')
+                .find_map(audit::named)
+                .filter(|_| route.entry.scope == Some(Scope::Control));
             match admitted {
                 Ok(who) => {
                     if route.entry.scope.is_some() {
-                        client.seat.admitted();
+                        client.slot.admitted();
                     }
-                    let door =
-                        Door { commands, settings, seat: &client.seat, socket: client.socket.as_ref(), caller, who, changing };
-                    door.dispatch(route.route, &head, body).await
+                    let endpoint = Endpoint {
+                        commands,
+                        settings,
+                        slot: &client.slot,
+                        socket: client.socket.as_ref(),
+                        caller,
+                        who,
+                        changing,
+                    };
+                    endpoint.dispatch(route.route, &head, body).await
                 }
                 Err(error) => {
                     if let Some(name) = changing {
-                        gate.audit.refused(caller, name, &error);
+                        access_control.audit.refused(caller, name, &error);
                     }
                     respond::failure(&error)
                 }
@@ -98,14 +118,17 @@ pub(super) async fn answer<E: Execute + Listen>(
             reply.headers_mut().insert(header::ALLOW, HeaderValue::from_static(route.entry.allow));
             reply
         }
-        None => slash_redirect(&head.uri).unwrap_or_else(|| respond::detail(StatusCode::NOT_FOUND, "Not Found")),
+        None => {
+            slash_redirect(&head.uri).unwrap_or_else(|| respond::detail(StatusCode::NOT_FOUND, "Not Found"))
+        }
     };
     settings.cors.mark(&head.headers, reply.headers_mut());
     if head.headers.contains_key(header::TRANSFER_ENCODING) {
-        // Had there been a length too, a server before us might see another end of this request (RFC 9112, 6.1).
+        // Had there been a length too, a server before us might see another end of this request (RFC 9112,
+        // 6.1).
         reply.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
-    settings.rules.gate.count(match reply.status().as_u16() {
+    settings.rules.access_control.count(match reply.status().as_u16() {
         ..400 => Outcome::HttpSuccess,
         400..500 => Outcome::HttpRefused,
         500.. => Outcome::HttpFailure,
@@ -126,10 +149,14 @@ fn is_our_host(head: &Parts, hosts: &[String]) -> bool {
     }
     // Before HTTP/1.1 there was no such field; every browser sends it.
     let Some(named) = head.headers.get(header::HOST) else { return head.version < Version::HTTP_11 };
-    let Some(authority) = named.to_str().ok().and_then(|host| host.parse::<Authority>().ok()) else { return false };
+    let Some(authority) = named.to_str().ok().and_then(|host| host.parse::<Authority>().ok()) else {
+        return false;
+    };
     let host = authority.host();
     let is_address = host.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>().is_ok();
-    is_address || host.eq_ignore_ascii_case("localhost") || hosts.iter().any(|ours| ours.eq_ignore_ascii_case(host))
+    is_address
+        || host.eq_ignore_ascii_case("localhost")
+        || hosts.iter().any(|ours| ours.eq_ignore_ascii_case(host))
 }
 
 /// A known path with slashes too many at its end is sent to the path without.
@@ -148,18 +175,19 @@ fn slash_redirect(uri: &hyper::Uri) -> Option<HttpReply> {
 /// Results without the outputs that the client does not want.
 fn without(reply: Reply, excluded: &[String]) -> Reply {
     match reply {
-        Reply::Results { outputs, turn } if !excluded.is_empty() => {
-            Reply::Results { outputs: outputs.iter().filter(|name| !excluded.contains(name)).cloned().collect(), turn }
-        }
+        Reply::Results { outputs, turn } if !excluded.is_empty() => Reply::Results {
+            outputs: outputs.iter().filter(|name| !excluded.contains(name)).cloned().collect(),
+            turn,
+        },
         reply => reply,
     }
 }
 
 /// What a route needs to carry out its command.
-struct Door<'a, E> {
+struct Endpoint<'a, E> {
     commands: &'a E,
-    settings: &'a Settings,
-    seat: &'a Rc<Seat>,
+    settings: &'a HttpSettings,
+    slot: &'a Rc<ConnectionSlot>,
     /// The client's connection, where that is one over TCP.
     socket: Option<&'a TcpStream>,
     caller: &'a Caller,
@@ -168,7 +196,7 @@ struct Door<'a, E> {
     changing: Option<&'static str>,
 }
 
-impl<E: Execute + Listen> Door<'_, E> {
+impl<E: Execute + Listen> Endpoint<'_, E> {
     async fn dispatch(&self, route: Route<'_>, head: &Parts, body: Incoming) -> HttpReply {
         let (headers, query) = (&head.headers, head.uri.query());
         match route {
@@ -181,33 +209,44 @@ impl<E: Execute + Listen> Door<'_, E> {
                 Ok(command) => self.run(command, None).await,
                 Err(reply) => self.unread(*reply),
             },
-            Route::InitialiseWorkflow => match initialise::read_workflow(headers, body, self.settings).await {
-                Ok(command) => self.run(command, None).await,
-                Err(reply) => self.unread(*reply),
-            },
-            Route::Consume(id) => match (parse_pipeline_id(id), initialise::read_excluded(headers, body, self.settings).await) {
-                (_, Err(reply)) => *reply,
-                (Err(error), _) => respond::failure(&error),
-                (Ok(id), Ok(excluded)) => {
-                    let reply = self.settings.rules.gate.execute(self.commands, Command::Consume(id)).await;
-                    let shown = reply.map(|reply| respond::success(Some(id), &without(reply, &excluded)));
-                    shown.unwrap_or_else(|error| respond::failure(&error))
+            Route::InitialiseWorkflow => {
+                match initialise::read_workflow(headers, body, self.settings).await {
+                    Ok(command) => self.run(command, None).await,
+                    Err(reply) => self.unread(*reply),
                 }
-            },
+            }
+            Route::Consume(id) => {
+                match (parse_pipeline_id(id), initialise::read_excluded(headers, body, self.settings).await) {
+                    (_, Err(reply)) => *reply,
+                    (Err(error), _) => respond::failure(&error),
+                    (Ok(id), Ok(excluded)) => {
+                        let reply = self
+                            .settings
+                            .rules
+                            .access_control
+                            .execute(self.commands, Command::Consume(id))
+                            .await;
+                        let shown = reply.map(|reply| respond::success(Some(id), &without(reply, &excluded)));
+                        shown.unwrap_or_else(|error| respond::failure(&error))
+                    }
+                }
+            }
             Route::Events(id) => match parse_pipeline_id(id).and_then(|id| self.listen(&[id])) {
-                Ok(feeds) => respond::events(feeds, false, self.seat.clone()),
+                Ok(feeds) => respond::events(feeds, false, self.slot.clone()),
                 Err(error) => respond::failure(&error),
             },
             Route::EventsOf => match self.listen_to_all(query) {
-                Ok(feeds) => respond::events(feeds, true, self.seat.clone()),
+                Ok(feeds) => respond::events(feeds, true, self.slot.clone()),
                 Err(error) => respond::failure(&error),
             },
             Route::Snapshot(id) => self.snapshot(id, query).await,
             Route::Live(id) => self.live(id, query).await,
             Route::Peek => self.peek(headers, body).await,
             Route::Health => observe::health(),
-            Route::Ready => observe::readiness(self.commands, &self.settings.rules.gate).await,
-            Route::Metrics => metrics::answer(self.commands, &self.settings.rules.gate, headers).await,
+            Route::Ready => observe::readiness(self.commands, &self.settings.rules.access_control).await,
+            Route::Metrics => {
+                metrics::answer(self.commands, &self.settings.rules.access_control, headers).await
+            }
             Route::Models => self.run(Ok(Command::Models), None).await,
             Route::Device => self.run(Ok(Command::Device), None).await,
             Route::Home => pages::home(headers),
@@ -223,7 +262,10 @@ impl<E: Execute + Listen> Door<'_, E> {
         let mut ids = Vec::new();
         for (name, value) in url::form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
             if name != "pipeline" {
-                return Err(wrong(format!("There is no parameter {}; name pipelines with pipeline=ID", name.escape_debug())));
+                return Err(wrong(format!(
+                    "There is no parameter {}; name pipelines with pipeline=ID",
+                    name.escape_debug()
+                )));
             }
             let id = parse_pipeline_id(&value)?;
             if !ids.contains(&id) {
@@ -231,14 +273,20 @@ impl<E: Execute + Listen> Door<'_, E> {
             }
         }
         if ids.is_empty() || ids.len() > MAX_HEARD {
-            return Err(wrong(format!("Name 1 to {MAX_HEARD} pipelines with pipeline=ID, not {}", ids.len())));
+            return Err(wrong(format!(
+                "Name 1 to {MAX_HEARD} pipelines with pipeline=ID, not {}",
+                ids.len()
+            )));
         }
         self.listen(&ids)
     }
 
     fn listen(&self, ids: &[PipelineId]) -> Result<Vec<(PipelineId, Feed)>> {
-        if !self.seat.may_stream() {
-            return Err(Error::new(Kind::Crowded, "Three quarters of the connections (limits.connections) listen already"));
+        if !self.slot.may_stream() {
+            return Err(Error::new(
+                Kind::Crowded,
+                "Three quarters of the connections (limits.connections) listen already",
+            ));
         }
         ids.iter().map(|id| Ok((*id, self.commands.listen(*id)?))).collect()
     }
@@ -246,7 +294,7 @@ impl<E: Execute + Listen> Door<'_, E> {
     /// The reply to what could not be read, with its audit line.
     fn unread(&self, reply: HttpReply) -> HttpReply {
         if let Some(name) = self.changing {
-            self.settings.rules.gate.audit.unread(self.caller, &self.who, name);
+            self.settings.rules.access_control.audit.unread(self.caller, &self.who, name);
         }
         reply
     }
@@ -261,11 +309,16 @@ impl<E: Execute + Listen> Door<'_, E> {
     /// What a command answers, or the reply that says why it failed.
     async fn outcome(&self, command: Result<Command>) -> std::result::Result<Reply, Box<HttpReply>> {
         let command = command.map_err(|error| Box::new(self.unread(respond::failure(&error))))?;
-        self.seat.busy();
-        let outcome = self.settings.rules.gate.carry_out(self.commands, command, self.caller, &self.who).await;
-        self.seat.idle();
+        self.slot.busy();
+        let outcome = self
+            .settings
+            .rules
+            .access_control
+            .carry_out(self.commands, command, self.caller, &self.who)
+            .await;
+        self.slot.idle();
         outcome.map_err(|error| {
-            log::debug!("door=http event=failure error={error}");
+            log::debug!("listener=http event=failure error={error}");
             Box::new(respond::failure(&error))
         })
     }

@@ -3,7 +3,7 @@
 use hyper::StatusCode;
 
 use crate::command::{Command, Execute};
-use crate::proto::gate::Gate;
+use crate::proto::access_control::AccessControl;
 use crate::proto::http::respond::{self, HttpReply};
 
 /// `GET /healthz`: the event loop turns.
@@ -12,12 +12,16 @@ pub(super) fn health() -> HttpReply {
 }
 
 /// `GET /readyz`: commands are carried out, and sources can be opened.
-pub(super) async fn readiness<E: Execute>(commands: &E, gate: &Gate) -> HttpReply {
+pub(super) async fn readiness<E: Execute>(commands: &E, access_control: &AccessControl) -> HttpReply {
     if let Some(why) = commands.fault() {
         // Of this machine alone: no secrets.
-        return respond::body(StatusCode::SERVICE_UNAVAILABLE, "text/plain; charset=utf-8", format!("not ready: {why}\n"));
+        return respond::body(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "text/plain; charset=utf-8",
+            format!("not ready: {why}\n"),
+        );
     }
-    match gate.execute(commands, Command::List).await {
+    match access_control.execute(commands, Command::List).await {
         Ok(_) => respond::body(StatusCode::OK, "text/plain; charset=utf-8", "ready\n"),
         Err(_) => respond::body(StatusCode::SERVICE_UNAVAILABLE, "text/plain; charset=utf-8", "not ready\n"),
     }

@@ -1,4 +1,5 @@
-//! What the binary carries to be read: the page, and the OpenAPI document with a page that shows it, without any network.
+//! What the binary carries to be read: the page, and the OpenAPI document with a page that shows it, without
+//! any network.
 
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::http::request::Parts;
@@ -14,7 +15,8 @@ const DOCS: &str = include_str!("../docs.html");
 /// Whether a person's browser asks to see something: it names HTML, which clients of an API do not.
 pub(super) fn is_browser(head: &Parts) -> bool {
     let accepted = head.headers.get(header::ACCEPT).and_then(|accepted| accepted.to_str().ok());
-    matches!(head.method, Method::GET | Method::HEAD) && accepted.is_some_and(|types| types.contains("text/html"))
+    matches!(head.method, Method::GET | Method::HEAD)
+        && accepted.is_some_and(|types| types.contains("text/html"))
 }
 
 /// `GET /` of a browser.
@@ -28,8 +30,10 @@ pub(super) fn home(headers: &HeaderMap) -> HttpReply {
 /// `GET /page/{name}`
 pub(super) fn file(name: &str, headers: &HeaderMap) -> HttpReply {
     let Some(file) = File::find(name) else { return respond::detail(StatusCode::NOT_FOUND, "Not Found") };
-    let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok()).unwrap_or_default();
-    let is_known = text(header::IF_NONE_MATCH).split(',').any(|tag| tag.trim().trim_start_matches("W/") == file.tag);
+    let text =
+        |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok()).unwrap_or_default();
+    let is_known =
+        text(header::IF_NONE_MATCH).split(',').any(|tag| tag.trim().trim_start_matches("W/") == file.tag);
     let unpacks = text(header::ACCEPT_ENCODING).split(',').any(|coding| {
         let mut parts = coding.split(';').map(str::trim);
         let named = parts.next().is_some_and(|name| name.eq_ignore_ascii_case("gzip"));
@@ -44,7 +48,8 @@ pub(super) fn file(name: &str, headers: &HeaderMap) -> HttpReply {
     let same_site = header::HeaderName::from_static("cross-origin-opener-policy");
     for (name, value) in [
         (header::ETAG, file.tag),
-        // Asked again each time, which costs a 304: after an update of the service no browser mixes old files with new ones.
+        // Asked again each time, which costs a 304: after an update of the service no browser mixes old files
+        // with new ones.
         (header::CACHE_CONTROL, "no-cache"),
         (header::CONTENT_SECURITY_POLICY, web::POLICY),
         (header::REFERRER_POLICY, "no-referrer"),
@@ -67,9 +72,10 @@ pub(super) fn openapi() -> HttpReply {
 /// `GET /docs` and `GET /redoc`
 pub(super) fn docs() -> HttpReply {
     let mut reply = respond::body(StatusCode::OK, "text/html; charset=utf-8", DOCS);
-    let policy =
-        "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; frame-ancestors 'none'";
-    for (name, value) in [(hyper::header::CONTENT_SECURITY_POLICY, policy), (hyper::header::REFERRER_POLICY, "no-referrer")] {
+    let policy = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; frame-ancestors 'none'";
+    for (name, value) in
+        [(hyper::header::CONTENT_SECURITY_POLICY, policy), (hyper::header::REFERRER_POLICY, "no-referrer")]
+    {
         reply.headers_mut().insert(name, hyper::header::HeaderValue::from_static(value));
     }
     reply

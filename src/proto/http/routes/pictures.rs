@@ -8,7 +8,7 @@ use hyper::{HeaderMap, StatusCode};
 
 use super::initialise::Refused;
 use super::validate::query::Query;
-use super::{Door, initialise};
+use super::{Endpoint, initialise};
 use crate::capture::MIN_PICTURE_WIDTH;
 use crate::clock::within;
 use crate::command::{Execute, Reply};
@@ -16,21 +16,22 @@ use crate::error::{Error, Kind};
 use crate::feed::Listen;
 use crate::proto::http::live::Live;
 use crate::proto::http::respond::{self, HttpReply};
-use crate::proto::http::settings::Settings;
+use crate::proto::http::settings::HttpSettings;
 use crate::proto::pipeline_id::parse_pipeline_id;
 use crate::view::{Shown, Viewer, Wish};
 
 /// Longest wait for a picture of a source that seems to be there: slow cameras send one in several seconds.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Pictures in a second unless asked for otherwise, and at most: what a person sees as moving, and what cameras have.
+/// Pictures in a second unless asked for otherwise, and at most: what a person sees as moving, and what
+/// cameras have.
 const USUAL_FPS: f64 = 10.0;
 const MAX_FPS: f64 = 30.0;
 /// And at least: one in a minute.
 const MIN_FPS: f64 = 1.0 / 60.0;
 
-/// What the kernel keeps of live pictures that a client has not taken (it doubles this): a large picture or two. Left to itself, it
-/// takes megabytes, and over a slow line everything is seen half a minute late.
+/// What the kernel keeps of live pictures that a client has not taken (it doubles this): a large picture or
+/// two. Left to itself, it takes megabytes, and over a slow line everything is seen half a minute late.
 const SEND_BUFFER_BYTES: usize = 128 << 10;
 
 const FRAME_ID: HeaderName = HeaderName::from_static("x-frame-id");
@@ -48,16 +49,18 @@ struct Asked {
 fn read(query: Option<&str>, largest: u32) -> Refused<Asked> {
     let mut query = Query::new(query);
     let source = query.integer("source", 0, 0, u32::MAX.into());
-    let width = query.integer("width", largest.into(), MIN_PICTURE_WIDTH.into(), u32::MAX.into()).min(largest.into());
+    let width =
+        query.integer("width", largest.into(), MIN_PICTURE_WIDTH.into(), u32::MAX.into()).min(largest.into());
     let has_boxes = query.boolean("boxes", false);
     let fps = query.number("fps", USUAL_FPS, MIN_FPS).min(MAX_FPS);
     query.end()?;
     // In their ranges by now.
-    let (source, width) = (u32::try_from(source).unwrap_or(u32::MAX), u16::try_from(width).unwrap_or(u16::MAX));
+    let (source, width) =
+        (u32::try_from(source).unwrap_or(u32::MAX), u16::try_from(width).unwrap_or(u16::MAX));
     Ok(Asked { source, wish: Wish { width, has_boxes }, interval: Duration::from_secs_f64(1.0 / fps) })
 }
 
-impl<E: Execute + Listen> Door<'_, E> {
+impl<E: Execute + Listen> Endpoint<'_, E> {
     /// `GET /pipelines/{pipeline_id}/snapshot.jpg`
     pub(super) async fn snapshot(&self, id: &str, query: Option<&str>) -> HttpReply {
         match self.first(id, query).await {
@@ -68,7 +71,7 @@ impl<E: Execute + Listen> Door<'_, E> {
 
     /// `GET /pipelines/{pipeline_id}/live.mjpeg`
     pub(super) async fn live(&self, id: &str, query: Option<&str>) -> HttpReply {
-        if !self.seat.may_stream() {
+        if !self.slot.may_stream() {
             let text = "Three quarters of the connections (limits.connections) listen already";
             return respond::failure(&Error::new(Kind::Crowded, text));
         }
@@ -78,7 +81,7 @@ impl<E: Execute + Listen> Door<'_, E> {
                     // One that refuses is as late as its kernel likes.
                     let _ = rustix::net::sockopt::set_socket_send_buffer_size(socket, SEND_BUFFER_BYTES);
                 }
-                let live = Live::new(viewer, shown, interval, self.seat.clone());
+                let live = Live::new(viewer, shown, interval, self.slot.clone());
                 let mut reply = respond::live(live);
                 protect(reply.headers_mut(), self.settings);
                 reply
@@ -94,9 +97,9 @@ impl<E: Execute + Listen> Door<'_, E> {
         let largest = self.settings.picture_width.ok_or_else(|| refused(off()))?;
         let Asked { source, wish, interval } = read(query, largest)?;
         let mut viewer = self.commands.look(id, source, wish).map_err(refused)?;
-        self.seat.busy();
+        self.slot.busy();
         let shown = within(PATIENCE, viewer.next()).await;
-        self.seat.idle();
+        self.slot.idle();
         match shown {
             Some(Some(shown)) => Ok((viewer, shown, interval)),
             Some(None) | None => Err(refused(self.commands.unseen(id, source))),
@@ -124,8 +127,9 @@ fn off() -> Error {
     Error::new(Kind::Forbidden, "Pictures are turned off (http.pictures = false)")
 }
 
-fn picture(shown: &Shown, settings: &Settings) -> HttpReply {
-    let mut reply = respond::body(StatusCode::OK, "image/jpeg", hyper::body::Bytes::from_owner(shown.jpeg.clone()));
+fn picture(shown: &Shown, settings: &HttpSettings) -> HttpReply {
+    let mut reply =
+        respond::body(StatusCode::OK, "image/jpeg", hyper::body::Bytes::from_owner(shown.jpeg.clone()));
     let headers = reply.headers_mut();
     headers.insert(FRAME_ID, HeaderValue::from(shown.frame_id));
     if let Ok(time) = HeaderValue::try_from(shown.timestamp.iso_local().to_string()) {
@@ -137,8 +141,9 @@ fn picture(shown: &Shown, settings: &Settings) -> HttpReply {
     reply
 }
 
-/// Nobody keeps a picture, and no page of another origin puts it into itself, unless it may ask for everything else, too.
-fn protect(headers: &mut HeaderMap, settings: &Settings) {
+/// Nobody keeps a picture, and no page of another origin puts it into itself, unless it may ask for
+/// everything else, too.
+fn protect(headers: &mut HeaderMap, settings: &HttpSettings) {
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     let policy = if settings.cors.origins.is_empty() { "same-origin" } else { "cross-origin" };
     headers.insert(RESOURCE_POLICY, HeaderValue::from_static(policy));
@@ -151,7 +156,9 @@ mod tests {
 
     #[test]
     fn a_query_is_read_with_its_limits_and_what_is_wrong_is_said() {
-        let read = |query: &str| read(Some(query), 1280).map(|asked| (asked.source, asked.wish, asked.interval.as_millis()));
+        let read = |query: &str| {
+            read(Some(query), 1280).map(|asked| (asked.source, asked.wish, asked.interval.as_millis()))
+        };
         let wish = |width, has_boxes| Wish { width, has_boxes };
         for (query, expected) in [
             ("", (0, wish(1280, false), 100)),
@@ -161,9 +168,23 @@ mod tests {
         ] {
             assert_eq!(read(query).ok(), Some(expected), "{query}");
         }
-        for query in ["source=-1", "source=x", "width=0", "width=15", "width=9.5", "boxes=2", "fps=0", "fps=nan", "fps=x", "fps="]
-        {
-            assert_eq!(read(query).err().map(|reply| reply.status()), Some(StatusCode::UNPROCESSABLE_ENTITY), "{query}");
+        for query in [
+            "source=-1",
+            "source=x",
+            "width=0",
+            "width=15",
+            "width=9.5",
+            "boxes=2",
+            "fps=0",
+            "fps=nan",
+            "fps=x",
+            "fps=",
+        ] {
+            assert_eq!(
+                read(query).err().map(|reply| reply.status()),
+                Some(StatusCode::UNPROCESSABLE_ENTITY),
+                "{query}"
+            );
         }
     }
 }

@@ -1,4 +1,5 @@
-//! The table of routes: the one place that says what paths there are, who may ask and what the OpenAPI document says of them.
+//! The table of routes: the one place that says what paths there are, who may ask and what the OpenAPI
+//! document says of them.
 
 use crate::command::{Command, PipelineId};
 use crate::proto::access::Scope;
@@ -52,7 +53,8 @@ pub(super) struct Entry {
     pub path: &'static str,
     /// The methods it takes, as the `allow` header names them.
     pub allow: &'static str,
-    /// What a client must be allowed; `None` for what everybody may read: it is the same in every copy of the program.
+    /// What a client must be allowed; `None` for what everybody may read: it is the same in every copy of the
+    /// program.
     pub scope: Option<Scope>,
     /// What it means for the segment in [`PIPELINE`]'s place.
     route: for<'a> fn(&'a str) -> Route<'a>,
@@ -130,19 +132,28 @@ const COMMAND: &[Refusal] = &[
 const ABSENT: &[Refusal] = &[refusal(404, "No such pipeline, or no such model.")];
 const UNUSABLE: &[Refusal] = &[refusal(400, "A value that cannot be used, or a body that cannot be read.")];
 /// What has a body.
-const BODY: &[Refusal] = &[refusal(408, "The body did not arrive in time."), refusal(413, "The body is too large.")];
-const MISSHAPEN: &[Refusal] =
-    &[Refusal { status: 422, words: "The body does not have the right form.", schema: Some("HTTPValidationError") }];
-const NO_JSON: &[Refusal] = &[Refusal { status: 422, words: "The body is no JSON.", schema: Some("HTTPValidationError") }];
+const BODY: &[Refusal] =
+    &[refusal(408, "The body did not arrive in time."), refusal(413, "The body is too large.")];
+const MISSHAPEN: &[Refusal] = &[Refusal {
+    status: 422,
+    words: "The body does not have the right form.",
+    schema: Some("HTTPValidationError"),
+}];
+const NO_JSON: &[Refusal] =
+    &[Refusal { status: 422, words: "The body is no JSON.", schema: Some("HTTPValidationError") }];
 const NEVER: &[Refusal] = &[Refusal {
     status: 422,
     words: "Never sent for a path; clients generated from the reference's document know it.",
     schema: Some("HTTPValidationError"),
 }];
 /// What no command answers.
-const TOKEN: &[Refusal] =
-    &[refusal(401, "No token, or a wrong one."), refusal(403, "The token has not the scope."), refusal(429, GUESSED)];
-const LISTEN: &[Refusal] = &[refusal(404, "No such pipeline."), refusal(503, "As many clients listen as may.")];
+const TOKEN: &[Refusal] = &[
+    refusal(401, "No token, or a wrong one."),
+    refusal(403, "The token has not the scope."),
+    refusal(429, GUESSED),
+];
+const LISTEN: &[Refusal] =
+    &[refusal(404, "No such pipeline."), refusal(503, "As many clients listen as may.")];
 const NO_PICTURE: &[Refusal] = &[
     refusal(404, "No such pipeline, or no such source in it."),
     Refusal { status: 422, words: "A parameter that cannot be used.", schema: Some("HTTPValidationError") },
@@ -194,7 +205,12 @@ const NOT_READY: &[Refusal] = &[Refusal { status: 503, words: "No.", schema: Non
 const READ: Option<Scope> = Some(Scope::Read);
 const CONTROL: Option<Scope> = Some(Scope::Control);
 
-const fn get(path: &'static str, scope: Option<Scope>, route: for<'a> fn(&'a str) -> Route<'a>, operation: Operation) -> Entry {
+const fn get(
+    path: &'static str,
+    scope: Option<Scope>,
+    route: for<'a> fn(&'a str) -> Route<'a>,
+    operation: Operation,
+) -> Entry {
     Entry { path, allow: "GET", scope, route, operation: Some(operation) }
 }
 
@@ -577,7 +593,9 @@ fn fits<'a>(form: &str, path: &'a str) -> Option<&'a str> {
         match (form.next(), segments.next()) {
             (None, None) => return Some(id),
             // An escaped slash would be one in the id, and an id is one segment.
-            (Some(PIPELINE | FILE), Some(segment)) if !segment.is_empty() && !segment.to_ascii_lowercase().contains("%2f") => {
+            (Some(PIPELINE | FILE), Some(segment))
+                if !segment.is_empty() && !segment.to_ascii_lowercase().contains("%2f") =>
+            {
                 id = segment
             }
             (Some(word), Some(segment)) if word == segment && word != PIPELINE && word != FILE => {}
@@ -601,9 +619,11 @@ mod tests {
     fn paths_are_found_by_their_form() {
         let id = |path: &str| {
             find(path).map(|found| match found.route {
-                Route::Ask(_, id) | Route::Change(_, id) | Route::Consume(id) | Route::Events(id) | Route::Page(id) => {
-                    id.to_owned()
-                }
+                Route::Ask(_, id)
+                | Route::Change(_, id)
+                | Route::Consume(id)
+                | Route::Events(id)
+                | Route::Page(id) => id.to_owned(),
                 _ => String::new(),
             })
         };

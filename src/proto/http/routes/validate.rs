@@ -1,7 +1,9 @@
-//! Judges the body of `/initialise` as the reference's framework does (pydantic in its lax mode) and turns it into the
-//! message the TCP door would have received. What there is to judge stands in `command/init/fields.rs`.
+//! Judges the body of `/initialise` as the reference's framework does (pydantic in its lax mode) and turns it
+//! into the message the TCP listener would have received. What there is to judge stands in
+//! `command/init/fields.rs`.
 //!
-//! All faults are listed, in the order of the fields; a field that may be of several types lists one fault for each.
+//! All faults are listed, in the order of the fields; a field that may be of several types lists one fault
+//! for each.
 
 mod convert;
 mod fault;
@@ -72,7 +74,9 @@ impl<'a> Check<'a> {
     fn fields(&mut self, fields: &'static [Field], given: &'a Object, message: &mut Object) {
         for field in fields {
             let taken = self.at(Loc::Key(field.name), |check| check.field(field, given));
-            message.extend(taken.filter(|_| field.presence != Presence::Ignored).map(|value| (field.name, value)));
+            message.extend(
+                taken.filter(|_| field.presence != Presence::Ignored).map(|value| (field.name, value)),
+            );
         }
     }
 
@@ -93,13 +97,17 @@ impl<'a> Check<'a> {
 
     fn judge(&mut self, kind: Kind, value: &'a Value) -> Option<Value> {
         match kind {
-            Kind::Text | Kind::Secret | Kind::Host | Kind::Word { .. } | Kind::Constant(_) => self.take(value, text),
+            Kind::Text | Kind::Secret | Kind::Host | Kind::Word { .. } | Kind::Constant(_) => {
+                self.take(value, text)
+            }
             Kind::Boolean => self.take(value, boolean),
             Kind::Integer { .. } => self.take(value, integer),
             Kind::Number | Kind::Seconds { .. } => self.take(value, number),
             Kind::Rate => self.rate(value),
             Kind::Texts => self.texts(value),
-            Kind::Object { fields, .. } => self.object(value, |check, given, object| check.fields(fields, given, object)),
+            Kind::Object { fields, .. } => {
+                self.object(value, |check, given, object| check.fields(fields, given, object))
+            }
             Kind::References { .. } => self.references(value),
             Kind::Properties { .. } => self.properties(value),
             Kind::Masks { .. } => self.take(value, list),
@@ -111,7 +119,11 @@ impl<'a> Check<'a> {
         convert(value).inspect_err(|refusal| self.refuse(value, *refusal)).ok()
     }
 
-    fn object(&mut self, value: &'a Value, judge: impl FnOnce(&mut Self, &'a Object, &mut Object)) -> Option<Value> {
+    fn object(
+        &mut self,
+        value: &'a Value,
+        judge: impl FnOnce(&mut Self, &'a Object, &mut Object),
+    ) -> Option<Value> {
         let Value::Object(given) = value else {
             self.refuse(value, convert::MODEL);
             return None;
@@ -125,17 +137,21 @@ impl<'a> Check<'a> {
     fn sinks(&mut self, value: &'a Value) -> Option<Value> {
         let Value::Array(values) = value else { return self.object(value, Self::sink) };
         let judged = values.iter().enumerate();
-        let list: Vec<_> =
-            judged.map(|(index, value)| self.at(Loc::Index(index), |check| check.object(value, Self::sink))).collect();
+        let list: Vec<_> = judged
+            .map(|(index, value)| self.at(Loc::Index(index), |check| check.object(value, Self::sink)))
+            .collect();
         list.into_iter().collect::<Option<_>>().map(Value::Array)
     }
 
-    /// The sink that the body names; the reference's where it names none that is known, for the manager to refuse.
+    /// The sink that the body names; the reference's where it names none that is known, for the manager to
+    /// refuse.
     fn sink(&mut self, given: &'a Object, sink: &mut Object) {
         const KIND: &Field = &Field::required(sink::TYPE, Kind::Text, "");
         let named = given.get(sink::TYPE).and_then(Value::as_str);
         let offered = || sink::KINDS.iter().filter(|kind| kind.is_offered);
-        let Some(kind) = offered().find(|kind| Some(kind.name) == named).or_else(|| offered().next()) else { return };
+        let Some(kind) = offered().find(|kind| Some(kind.name) == named).or_else(|| offered().next()) else {
+            return;
+        };
         let name = match given.get(sink::TYPE) {
             None => Some(Value::from(kind.name)),
             Some(_) => self.at(Loc::Key(sink::TYPE), |check| check.field(KIND, given)),
@@ -187,7 +203,9 @@ impl<'a> Check<'a> {
             return None;
         };
         let judged = values.iter().enumerate();
-        let list: Vec<_> = judged.map(|(index, value)| self.at(Loc::Index(index), |check| check.take(value, text))).collect();
+        let list: Vec<_> = judged
+            .map(|(index, value)| self.at(Loc::Index(index), |check| check.take(value, text)))
+            .collect();
         list.into_iter().collect::<Option<_>>().map(Value::Array)
     }
 
@@ -290,7 +308,9 @@ mod tests {
 
     #[test]
     fn defaults_are_filled_in_and_unknown_fields_left_out() {
-        let body = format!(r#"{{"type":"x","model_id":"a/1","video_reference":"v",{SINK},"api_key":null,"other":[]}}"#);
+        let body = format!(
+            r#"{{"type":"x","model_id":"a/1","video_reference":"v",{SINK},"api_key":null,"other":[]}}"#
+        );
         let expected = r#"{"model_id":"a/1","video_reference":"v","sink_configuration":{"type":"udp_sink","host":"h","port":1},"model_configuration":{"type":"object-detection"}}"#;
         assert_eq!(message(&body), expected);
     }

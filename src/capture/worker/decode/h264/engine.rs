@@ -60,8 +60,15 @@ impl Engine {
     }
 
     /// The slices among `units` of `data`.
-    pub(super) fn decode(&mut self, data: &[u8], units: &[Range<usize>], sps: Option<&Sps>, stamp: Stamp) -> Step {
-        let slices = slices(data, units).filter_map(|place| data.get(place.start.checked_sub(SHORT_START_CODE)?..place.end));
+    pub(super) fn decode(
+        &mut self,
+        data: &[u8],
+        units: &[Range<usize>],
+        sps: Option<&Sps>,
+        stamp: Stamp,
+    ) -> Step {
+        let slices = slices(data, units)
+            .filter_map(|place| data.get(place.start.checked_sub(SHORT_START_CODE)?..place.end));
         match self {
             Engine::Fast(engine) => {
                 let mut frame = None;

@@ -8,7 +8,8 @@ use rust_h264::decoder::{ChromaFormat, Decoder, Frame};
 use rust_h264::error::DecodeError;
 use rust_h264::nal::parse_annex_b;
 
-/// That decoder and the stamp of the access unit it works on: with fields, a picture is only complete when the next begins.
+/// That decoder and the stamp of the access unit it works on: with fields, a picture is only complete when
+/// the next begins.
 pub(super) struct Fallback {
     decoder: Decoder,
     pending: Stamp,
@@ -37,7 +38,12 @@ impl Fallback {
     }
 
     /// Order count and picture: of this access unit, or with fields of the one before. Slices in Annex B.
-    pub(super) fn decode<'a>(&mut self, slices: impl Iterator<Item = &'a [u8]>, sps: Option<&Sps>, stamp: Stamp) -> Step {
+    pub(super) fn decode<'a>(
+        &mut self,
+        slices: impl Iterator<Item = &'a [u8]>,
+        sps: Option<&Sps>,
+        stamp: Stamp,
+    ) -> Step {
         let mut picture = None;
         let mut refused = None;
         for unit in slices.flat_map(parse_annex_b) {

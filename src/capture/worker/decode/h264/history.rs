@@ -3,8 +3,8 @@
 use crate::capture::worker::decode::annexb::nal_places;
 use std::ops::Range;
 
-/// Bytes that are kept: ten seconds between key frames at 3 Mbit/s. Where more lies between two, a decoder that takes over waits
-/// for the next random access point.
+/// Bytes that are kept: ten seconds between key frames at 3 Mbit/s. Where more lies between two, a decoder
+/// that takes over waits for the next random access point.
 const MAX_BYTES: usize = 4 * 1024 * 1024;
 
 /// Access units in a row, one after the other in one buffer that is used again and again.

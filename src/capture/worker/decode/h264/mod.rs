@@ -1,7 +1,8 @@
-//! H.264. `rusty_h264-decoder` does the common case (4:2:0, 8 bit, frames); `rust_h264`, half as fast, does what that one refuses
-//! (fields, 10 bit, 4:2:2, gray, explicit weights) or does wrong (long-term references, samples that are not compressed, lost
-//! references). Which of them, parameter sets and slices say before the first picture that needs it; where that comes late, the
-//! second decoder decodes again what came since decoding could begin.
+//! H.264. `rusty_h264-decoder` does the common case (4:2:0, 8 bit, frames); `rust_h264`, half as fast, does
+//! what that one refuses (fields, 10 bit, 4:2:2, gray, explicit weights) or does wrong (long-term references,
+//! samples that are not compressed, lost references). Which of them, parameter sets and slices say before the
+//! first picture that needs it; where that comes late, the second decoder decodes again what came since
+//! decoding could begin.
 
 mod engine;
 mod fallback;
@@ -38,8 +39,9 @@ const PICTURE_PARAMETERS: u8 = 8;
 /// Most NAL units of an access unit that are looked at: a slice for each macroblock of 8K.
 const MAX_UNITS: usize = 140_000;
 
-/// After so many pictures a stream that refreshes its picture bit by bit, and does not say where, counts as whole. Encoders
-/// refresh every 1 to 10 seconds; this is 20 at 25 fps, and longer than the longest distance of key frames that cameras offer.
+/// After so many pictures a stream that refreshes its picture bit by bit, and does not say where, counts as
+/// whole. Encoders refresh every 1 to 10 seconds; this is 20 at 25 fps, and longer than the longest distance
+/// of key frames that cameras offer.
 const REFRESH_PICTURES: u32 = 500;
 
 /// Decoder of one H.264 stream.
@@ -57,7 +59,8 @@ pub(super) struct H264 {
     marked: bool,
     /// See [`Decoder::passed`].
     passed: u64,
-    /// Where the NAL units of the present access unit lie. Kept, so that a steady stream allocates nothing here.
+    /// Where the NAL units of the present access unit lie. Kept, so that a steady stream allocates nothing
+    /// here.
     units: Vec<Range<usize>>,
     /// For the second decoder, while the first one decodes.
     history: History,
@@ -197,8 +200,8 @@ impl H264 {
         (header.frame_num != last && header.frame_num != next).then_some(Beyond::Loss)
     }
 
-    /// Whether the second decoder could go on from a damaged picture, for which it shows what it has and which it lets others refer to;
-    /// the first one refuses all that refers to it.
+    /// Whether the second decoder could go on from a damaged picture, for which it shows what it has and
+    /// which it lets others refer to; the first one refuses all that refers to it.
     fn can_conceal(&self) -> bool {
         #[cfg(test)]
         if self.alone {
@@ -208,7 +211,13 @@ impl H264 {
     }
 
     /// Begins at this picture, or goes on. False: it passes by undecoded.
-    fn enter(&mut self, data: &[u8], header: Option<&SliceHeader>, stamp: &mut Stamp, output: &mut Output<'_>) -> Result<bool> {
+    fn enter(
+        &mut self,
+        data: &[u8],
+        header: Option<&SliceHeader>,
+        stamp: &mut Stamp,
+        output: &mut Output<'_>,
+    ) -> Result<bool> {
         let key = self.kinds(data).any(|kind| kind == SLICE_OF_KEY_FRAME);
         if self.progress == Progress::Steady && !key {
             return Ok(true);
@@ -245,11 +254,16 @@ impl H264 {
                 if !self.prime(&sps, header)? {
                     return Ok(false);
                 }
-                said.map_or(Target::Pictures(REFRESH_PICTURES), |further| Target::FrameNum { present: header.frame_num, further })
+                said.map_or(Target::Pictures(REFRESH_PICTURES), |further| Target::FrameNum {
+                    present: header.frame_num,
+                    further,
+                })
             }
         };
         stamp.recovers = match target {
-            Target::FrameNum { further, .. } => further == 0 && (header.reference || access == Some(RandomAccess::Open)),
+            Target::FrameNum { further, .. } => {
+                further == 0 && (header.reference || access == Some(RandomAccess::Open))
+            }
             Target::Pictures(left) => left == 0,
         };
         self.progress = if stamp.recovers { Progress::Steady } else { Progress::Recovering(target) };
@@ -377,7 +391,9 @@ impl Decoder for H264 {
                 self.passed += u64::from(unit.shown);
             }
             Err(refusal) if refusal.unsupported && !self.proven => return Err(unsupported(&refusal)),
-            Err(refusal) => return Err(Error::new(Kind::Undecodable, "H.264 picture is damaged").because(refusal.cause)),
+            Err(refusal) => {
+                return Err(Error::new(Kind::Undecodable, "H.264 picture is damaged").because(refusal.cause));
+            }
         }
         while let Some((order, picture)) = self.reorder.due() {
             self.show(order, &picture, output)?;

@@ -44,7 +44,17 @@ impl Pps {
         }
         bits.skip(2)?;
         let redundant = bits.flag()?;
-        Some(Pps { id, sps, cabac, order_of_fields, references, weighted, weighted_b, redundant, slice_groups: groups > 0 })
+        Some(Pps {
+            id,
+            sps,
+            cabac,
+            order_of_fields,
+            references,
+            weighted,
+            weighted_b,
+            redundant,
+            slice_groups: groups > 0,
+        })
     }
 
     /// Asks for tools that the fast decoder lacks: slice groups, explicit weights for B.
@@ -93,7 +103,10 @@ mod tests {
     fn sets_of_x264() {
         // Main profile with weights for P: `68 ef 38 80` and Baseline: `68 ce 38 80`, as found in files.
         let main = Pps::parse(&[0x68, 0xef, 0x38, 0x80]).unwrap();
-        assert_eq!((main.id, main.sps, main.cabac, main.weighted, main.weighted_b), (0, 0, true, true, false));
+        assert_eq!(
+            (main.id, main.sps, main.cabac, main.weighted, main.weighted_b),
+            (0, 0, true, true, false)
+        );
         let baseline = Pps::parse(&[0x68, 0xce, 0x38, 0x80]).unwrap();
         assert_eq!((baseline.cabac, baseline.references, baseline.redundant), (false, [1, 1], false));
     }

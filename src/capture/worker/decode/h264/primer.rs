@@ -1,9 +1,11 @@
-//! Gray reference pictures, for streams that are joined where the references of the first pictures are missing.
+//! Gray reference pictures, for streams that are joined where the references of the first pictures are
+//! missing.
 //!
-//! Neither decoder decodes a picture whose references it has never seen, and an encoder that refreshes the picture bit by bit
-//! sends no other. So the memory is filled with pictures of our own, numbered as the missing ones would be: macroblocks of
-//! intra 16×16 prediction from no neighbour and without residual, which is gray (§8.3.3.3). They have a picture parameter set
-//! of their own, without CABAC, and need a byte a macroblock.
+//! Neither decoder decodes a picture whose references it has never seen, and an encoder that refreshes the
+//! picture bit by bit sends no other. So the memory is filled with pictures of our own, numbered as the
+//! missing ones would be: macroblocks of intra 16×16 prediction from no neighbour and without residual, which
+//! is gray (§8.3.3.3). They have a picture parameter set of their own, without CABAC, and need a byte a
+//! macroblock.
 
 use super::slice::SliceHeader;
 use super::sps::Sps;
@@ -59,11 +61,13 @@ impl Writer {
     }
 }
 
-/// As many pictures as `sps` keeps for reference, each an access unit in Annex B, that may stand right before the picture that
-/// `first` begins. The first brings the parameter set with it. `free`: a number that no picture parameter set has.
+/// As many pictures as `sps` keeps for reference, each an access unit in Annex B, that may stand right before
+/// the picture that `first` begins. The first brings the parameter set with it. `free`: a number that no
+/// picture parameter set has.
 pub(super) fn pictures(sps: &Sps, first: &SliceHeader, free: u8) -> Vec<Vec<u8>> {
     let count = sps.coding.references.max(1);
-    let mut pictures: Vec<Vec<u8>> = (1..=count).rev().map(|before| picture(sps, first, free, before)).collect();
+    let mut pictures: Vec<Vec<u8>> =
+        (1..=count).rev().map(|before| picture(sps, first, free, before)).collect();
     if let Some(picture) = pictures.first_mut() {
         let mut set = parameters(free, sps.coding.id);
         set.append(picture);
@@ -149,6 +153,9 @@ mod tests {
     fn the_set_and_the_headers_are_read_back() {
         let set = parameters(255, 3);
         let pps = Pps::parse(nal_units(&set).next().unwrap()).unwrap();
-        assert_eq!((pps.id, pps.sps, pps.cabac, pps.slice_groups, pps.redundant), (255, 3, false, false, false));
+        assert_eq!(
+            (pps.id, pps.sps, pps.cabac, pps.slice_groups, pps.redundant),
+            (255, 3, false, false, false)
+        );
     }
 }

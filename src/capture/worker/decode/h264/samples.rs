@@ -1,9 +1,9 @@
 //! Finds samples that were written into a slice as they are (macroblocks of type I_PCM, §7.3.5).
 //!
-//! The fast decoder filters the edges of such macroblocks too strongly. To know for sure where they are would mean to decode the
-//! slice; but their 384 bytes are samples of a picture, and neighbours in a picture are alike, while everything else in a slice
-//! is compressed and looks random. What is found by mistake costs time and nothing else. Macroblocks of one colour are not
-//! found; encoders have shorter ways to write those.
+//! The fast decoder filters the edges of such macroblocks too strongly. To know for sure where they are would
+//! mean to decode the slice; but their 384 bytes are samples of a picture, and neighbours in a picture are
+//! alike, while everything else in a slice is compressed and looks random. What is found by mistake costs
+//! time and nothing else. Macroblocks of one colour are not found; encoders have shorter ways to write those.
 
 /// Samples of such a macroblock: 16 × 16 of luma, twice 8 × 8 of chroma.
 const SAMPLES: usize = 384;
@@ -11,8 +11,8 @@ const SAMPLES: usize = 384;
 /// Bytes that are looked at together.
 const BLOCK: usize = 32;
 
-/// Mean difference of neighbours that a picture stays below. Of random bytes it is 85, and over 64 of them never below this (nine
-/// standard deviations).
+/// Mean difference of neighbours that a picture stays below. Of random bytes it is 85, and over 64 of them
+/// never below this (nine standard deviations).
 const MAX_DIFFERENCE: u32 = 16;
 
 /// Neighbours among 64 that differ: a run of one value is the compressed form of "nothing happens".
@@ -38,7 +38,8 @@ fn difference(block: &[u8]) -> u32 {
 
 /// Some run of 64 bytes around the block at `start` looks like samples.
 fn confirmed(unit: &[u8], start: usize) -> bool {
-    let around = unit.get(start.saturating_sub(BLOCK)..(start + 2 * BLOCK).min(unit.len())).unwrap_or_default();
+    let around =
+        unit.get(start.saturating_sub(BLOCK)..(start + 2 * BLOCK).min(unit.len())).unwrap_or_default();
     around.windows(2 * BLOCK).any(|run| {
         let changes = run.iter().zip(run.iter().skip(1)).filter(|(one, other)| one != other).count();
         difference(run) < MAX_DIFFERENCE * 2 * BLOCK as u32

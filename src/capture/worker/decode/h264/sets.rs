@@ -1,4 +1,5 @@
-//! The parameter sets of a stream. They are kept as bytes too: a decoder that takes over has seen none of them.
+//! The parameter sets of a stream. They are kept as bytes too: a decoder that takes over has seen none of
+//! them.
 
 use super::pps::Pps;
 use super::sps::Sps;
@@ -63,7 +64,8 @@ impl Sets {
 
     /// All of them as Annex B.
     pub(super) fn annex_b(&self) -> Vec<u8> {
-        let units = self.sequence.values().map(|(_, unit)| unit).chain(self.picture.values().map(|(_, unit)| unit));
+        let units =
+            self.sequence.values().map(|(_, unit)| unit).chain(self.picture.values().map(|(_, unit)| unit));
         units.flat_map(|unit| START_CODE.iter().chain(unit)).copied().collect()
     }
 }

@@ -32,8 +32,8 @@ pub(super) struct SliceHeader {
 }
 
 impl SliceHeader {
-    /// Parses a NAL unit of type 1 or 5, header byte included; `sets` gives the parameter sets of a picture parameter set's
-    /// number. `None`: damaged, or a parameter set is missing.
+    /// Parses a NAL unit of type 1 or 5, header byte included; `sets` gives the parameter sets of a picture
+    /// parameter set's number. `None`: damaged, or a parameter set is missing.
     pub(super) fn parse(unit: &[u8], sets: impl Fn(u8) -> Option<(Sps, Pps)>) -> Option<SliceHeader> {
         let header = *unit.first()?;
         let (idr, reference) = (header & 0x1f == 5, header & 0x60 != 0);
@@ -70,7 +70,8 @@ impl SliceHeader {
         if pps.redundant {
             bits.unsigned()?;
         }
-        let mut found = SliceHeader { pps: pps.id, frame_num, field, order, reference, long_term: false, reset: false };
+        let mut found =
+            SliceHeader { pps: pps.id, frame_num, field, order, reference, long_term: false, reset: false };
         if !reference {
             return Some(found);
         }

@@ -20,7 +20,8 @@ pub(crate) struct Sps {
     pub(in crate::capture::worker::decode) depth: Depth,
     /// No fields: every picture is a frame.
     pub(crate) frames_only: bool,
-    /// 4:2:0, 8 bit, no fields, nothing cropped at the left or top, no order type 1 with B pictures: what the fast decoder takes.
+    /// 4:2:0, 8 bit, no fields, nothing cropped at the left or top, no order type 1 with B pictures: what the
+    /// fast decoder takes.
     pub(crate) plain: bool,
     pub(super) coding: Coding,
 }
@@ -125,7 +126,8 @@ impl Sps {
         let (width, height) = window.crop(width, height, chroma, fields)?;
 
         let intra_only = constraints >> 4 & 1 == 1 && matches!(profile, 44 | 86 | 100 | 110 | 122 | 244);
-        // A baseline stream has no B-frames, and order type 2 says that output order is decoding order (§8.2.1.3).
+        // A baseline stream has no B-frames, and order type 2 says that output order is decoding order
+        // (§8.2.1.3).
         let depth = if profile == 66 || order_type == 2 || intra_only {
             Depth::Known(0)
         } else {
@@ -268,8 +270,8 @@ mod tests {
 
     /// x264, high profile, 640x360, 25 fps, two B-frames, BT.709 limited: as found in a file made by ffmpeg.
     const X264_HIGH: &[u8] = &[
-        0x67, 0x64, 0x00, 0x1e, 0xac, 0xd9, 0x40, 0xa0, 0x2f, 0xf9, 0x70, 0x11, 0x00, 0x00, 0x03, 0x00, 0x01, 0x00, 0x00, 0x03,
-        0x00, 0x32, 0x0f, 0x16, 0x2d, 0x96,
+        0x67, 0x64, 0x00, 0x1e, 0xac, 0xd9, 0x40, 0xa0, 0x2f, 0xf9, 0x70, 0x11, 0x00, 0x00, 0x03, 0x00, 0x01,
+        0x00, 0x00, 0x03, 0x00, 0x32, 0x0f, 0x16, 0x2d, 0x96,
     ];
 
     #[test]

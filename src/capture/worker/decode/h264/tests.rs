@@ -29,7 +29,11 @@ fn what_the_fast_decoder_does_wrong_goes_to_the_second_one() {
     // In the first picture; in the third.
     for name in ["pcm.h264", "long-term.h264"] {
         assert_exact(name, |_| {});
-        assert_ne!(sums_of(&mut H264::new_without_second(), &units(name)), expected(name), "{name}: is it needed still?");
+        assert_ne!(
+            sums_of(&mut H264::new_without_second(), &units(name)),
+            expected(name),
+            "{name}: is it needed still?"
+        );
     }
 }
 
@@ -96,8 +100,12 @@ fn a_stream_without_b_frames_is_not_delayed() {
 
 #[test]
 fn range_and_matrix_come_from_the_stream() {
-    assert_exact("full-709.mp4", |picture| assert_eq!((picture.range, picture.matrix), (Range::Full, Matrix::Bt709)));
-    assert_exact("main.mp4", |picture| assert_eq!((picture.range, picture.matrix), (Range::Limited, Matrix::Bt601)));
+    assert_exact("full-709.mp4", |picture| {
+        assert_eq!((picture.range, picture.matrix), (Range::Full, Matrix::Bt709))
+    });
+    assert_exact("main.mp4", |picture| {
+        assert_eq!((picture.range, picture.matrix), (Range::Limited, Matrix::Bt601))
+    });
 }
 
 impl H264 {
@@ -114,7 +122,8 @@ impl H264 {
     }
 }
 
-/// Decodes a stream that does not begin with a key frame: the number of pictures that pass unseen, which no decoder can make.
+/// Decodes a stream that does not begin with a key frame: the number of pictures that pass unseen, which no
+/// decoder can make.
 fn assert_begins(name: &str, passed: u64) {
     assert_eq!(assert_exact(name, |_| {}).passed, passed, "{name}");
 }

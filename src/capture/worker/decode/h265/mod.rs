@@ -20,8 +20,8 @@ pub(super) const SEQUENCE_PARAMETERS: u8 = 33;
 /// Slices of pictures; what lies between those that are defined is reserved.
 const PICTURES: std::ops::RangeInclusive<u8> = 0..=31;
 
-/// Pictures that begin a sequence whose order counts start anew: broken links and IDR. Clean random access does so only where
-/// decoding begins.
+/// Pictures that begin a sequence whose order counts start anew: broken links and IDR. Clean random access
+/// does so only where decoding begins.
 const SEQUENCE_BEGINS: std::ops::RangeInclusive<u8> = 16..=20;
 
 /// Random access points.
@@ -36,11 +36,12 @@ const SEQUENCE_ENDS: std::ops::RangeInclusive<u8> = 36..=37;
 /// An access unit delimiter. It ends the picture before it, which else would come out with the next one.
 const DELIMITER: [u8; 7] = [0, 0, 0, 1, 35 << 1, 1, 0x50];
 
-/// The end of a sequence, as if it stood in the stream: the decoder then takes clean random access as a beginning.
+/// The end of a sequence, as if it stood in the stream: the decoder then takes clean random access as a
+/// beginning.
 const END_OF_SEQUENCE: [u8; 6] = [0, 0, 0, 1, 36 << 1, 1];
 
-/// Most memory of one picture's planes and tables, bytes. 8K in 10 bits needs about 260 MB, with all of its chroma 460 MB; whether
-/// the worker may have as much is asked before (`memory.rs`).
+/// Most memory of one picture's planes and tables, bytes. 8K in 10 bits needs about 260 MB, with all of its
+/// chroma 460 MB; whether the worker may have as much is asked before (`memory.rs`).
 const MAX_PICTURE_BYTES: u64 = 512 * 1024 * 1024;
 
 /// Decoder of one H.265 stream.
@@ -65,7 +66,8 @@ pub(super) struct H265 {
 
 impl H265 {
     pub(super) fn new() -> Self {
-        let limits = DecodeLimits { max_picture_pixels: MAX_PIXELS, max_picture_memory_bytes: MAX_PICTURE_BYTES };
+        let limits =
+            DecodeLimits { max_picture_pixels: MAX_PIXELS, max_picture_memory_bytes: MAX_PICTURE_BYTES };
         H265 {
             decoder: rust_h265::Decoder::with_limits(limits),
             sps: None,
@@ -111,7 +113,9 @@ impl H265 {
     /// Begins at this picture, or goes on. False: it passes by undecoded.
     fn enter(&mut self, data: &[u8], kind: u8, output: &mut Output<'_>) -> Result<bool> {
         let begins = BEGINS.contains(&kind);
-        if begins && (self.waiting || self.ended || self.gate == Gate::Shut || SEQUENCE_BEGINS.contains(&kind)) {
+        if begins
+            && (self.waiting || self.ended || self.gate == Gate::Shut || SEQUENCE_BEGINS.contains(&kind))
+        {
             self.finish(output)?;
             if !SEQUENCE_BEGINS.contains(&kind) {
                 self.end_sequence();
@@ -121,7 +125,9 @@ impl H265 {
         } else if begins {
             self.skips_leading = false;
         } else if self.waiting {
-            let Some(RandomAccess::Gradual(further)) = random_access::h265(nal_units(data)) else { return Ok(false) };
+            let Some(RandomAccess::Gradual(further)) = random_access::h265(nal_units(data)) else {
+                return Ok(false);
+            };
             self.finish(output)?;
             (self.waiting, self.recovery, self.gate) = (false, Some(further), Gate::Shut);
         }
@@ -141,7 +147,12 @@ impl H265 {
         let layout = match frame.chroma_format_idc {
             1 => Layout::I420,
             3 => Layout::I444,
-            _ => return Err(Error::new(Kind::SourceUnsupported, "H.265 stream is not supported: chroma format")),
+            _ => {
+                return Err(Error::new(
+                    Kind::SourceUnsupported,
+                    "H.265 stream is not supported: chroma format",
+                ));
+            }
         };
         let depth = frame.bit_depth;
         let planes = [frame.y, frame.u, frame.v].map(|plane| match plane {
@@ -153,7 +164,10 @@ impl H265 {
             self.gate = Gate::From(order.saturating_add(further));
         }
         let (range, matrix) = self.sps.map_or_else(Default::default, |sps| (sps.range, sps.matrix));
-        self.reorder.push(order, Decoded { width: frame.width, height: frame.height, layout, planes, range, matrix, stamp });
+        self.reorder.push(
+            order,
+            Decoded { width: frame.width, height: frame.height, layout, planes, range, matrix, stamp },
+        );
         Ok(())
     }
 

@@ -69,7 +69,8 @@ impl Sps {
             sample_bytes: if deep { 2 } else { 1 },
             half_samples: parameters::half_samples(chroma),
         };
-        let mut sps = Sps { width, height, fps: None, range: Range::Limited, matrix: Matrix::Bt601, reorder, frames };
+        let mut sps =
+            Sps { width, height, fps: None, range: Range::Limited, matrix: Matrix::Bt601, reorder, frames };
         // Damaged or cut-short usability information says nothing; the picture is still good.
         let _ = skip_tools(&mut bits, order_bits).and_then(|()| sps.usability(&mut bits));
         Some(sps)

@@ -1,4 +1,5 @@
-//! The Huffman tables that Motion JPEG leaves out (ITU-T T.81 Annex K.3): many USB cameras and AVI writers do not repeat them in each frame.
+//! The Huffman tables that Motion JPEG leaves out (ITU-T T.81 Annex K.3): many USB cameras and AVI writers do
+//! not repeat them in each frame.
 
 use std::borrow::Cow;
 

@@ -29,8 +29,8 @@ pub(crate) fn size(data: &[u8]) -> Option<(u32, u32)> {
     decoder.info().map(|info| (u32::from(info.width), u32::from(info.height)))
 }
 
-/// Bytes that decoding a JPEG picture needs, its data included: it is decoded to its last colour, and in several passes every
-/// coefficient is kept meanwhile. `None`: it has no frame header.
+/// Bytes that decoding a JPEG picture needs, its data included: it is decoded to its last colour, and in
+/// several passes every coefficient is kept meanwhile. `None`: it has no frame header.
 pub(super) fn decoding_bytes(data: &[u8]) -> Option<u64> {
     const PROGRESSIVE: u8 = 0xc2;
     let mut at = 2;
@@ -40,7 +40,8 @@ pub(super) fn decoding_bytes(data: &[u8]) -> Option<u64> {
             0xff => at += 1,
             0xc0..=0xc3 | 0xc5..=0xc7 | 0xc9..=0xcb | 0xcd..=0xcf => {
                 let &[_, h1, h2, w1, w2, components] = data.get(at + 4..)?.first_chunk::<6>()?;
-                let pixels = u64::from(u16::from_be_bytes([w1, w2])) * u64::from(u16::from_be_bytes([h1, h2]));
+                let pixels =
+                    u64::from(u16::from_be_bytes([w1, w2])) * u64::from(u16::from_be_bytes([h1, h2]));
                 let components = u64::from(components);
                 let coefficients = if marker == PROGRESSIVE { 2 * components } else { 0 };
                 return Some(pixels * (components.max(1) + coefficients) + 2 * data.len() as u64);
@@ -55,7 +56,8 @@ impl Decoder for Jpeg {
         let damaged = |cause| Error::new(Kind::Undecodable, "JPEG picture is damaged").because(cause);
         let data = huffman::complete(unit.data);
         let side = MAX_SIDE as usize;
-        let options = DecoderOptions::default().set_max_width(side).set_max_height(side).jpeg_set_max_scans(MAX_SCANS);
+        let options =
+            DecoderOptions::default().set_max_width(side).set_max_height(side).jpeg_set_max_scans(MAX_SCANS);
         let mut decoder = JpegDecoder::new_with_options(ZCursor::new(data.as_ref()), options);
         decoder.decode_headers().map_err(|error| damaged(format!("{error:?}")))?;
         let gray = decoder.info().is_some_and(|info| info.components == 1);
@@ -113,7 +115,8 @@ mod tests {
         Ok(seen.unwrap())
     }
 
-    /// Mean absolute difference from what ffmpeg makes of it: the inverse DCT is not the same to the last bit.
+    /// Mean absolute difference from what ffmpeg makes of it: the inverse DCT is not the same to the last
+    /// bit.
     fn difference(got: &[u8], want: &[u8]) -> f64 {
         assert_eq!(got.len(), want.len());
         got.iter().zip(want).map(|(a, b)| f64::from(a.abs_diff(*b))).sum::<f64>() / got.len() as f64

@@ -12,7 +12,8 @@ pub(super) struct Header {
     pub(super) id: Id,
     /// Bytes of the header itself.
     pub(super) bytes: usize,
-    /// Bytes of the payload; `None`: the writer did not know, the element ends where one begins that cannot be inside.
+    /// Bytes of the payload; `None`: the writer did not know, the element ends where one begins that cannot
+    /// be inside.
     pub(super) size: Option<u64>,
 }
 
@@ -25,7 +26,8 @@ pub(super) fn header(data: &[u8]) -> Option<Header> {
     Some(Header { id: be(id)?.try_into().ok()?, bytes: id_bytes + size_bytes, size })
 }
 
-/// A number of variable length and its length in bytes; `None` inside: all its bits are set, which means "unknown".
+/// A number of variable length and its length in bytes; `None` inside: all its bits are set, which means
+/// "unknown".
 pub(super) fn number(data: &[u8]) -> Option<(Option<u64>, usize)> {
     let first = *data.first()?;
     let bytes = usize::try_from(first.leading_zeros()).ok()? + 1;
@@ -57,13 +59,15 @@ pub(super) fn float(bytes: &[u8]) -> Option<f64> {
     }
 }
 
-/// The elements that lie one after the other in `data`; ends at the first damaged one, and cuts one that claims too much.
+/// The elements that lie one after the other in `data`; ends at the first damaged one, and cuts one that
+/// claims too much.
 pub(super) fn children(data: &[u8]) -> impl Iterator<Item = (Id, &[u8])> {
     let mut rest = data;
     std::iter::from_fn(move || {
         let header = header(rest)?;
         let body = rest.get(header.bytes..)?;
-        let size = header.size.and_then(|size| usize::try_from(size).ok()).unwrap_or(usize::MAX).min(body.len());
+        let size =
+            header.size.and_then(|size| usize::try_from(size).ok()).unwrap_or(usize::MAX).min(body.len());
         let (payload, next) = body.split_at(size);
         rest = next;
         Some((header.id, payload))
@@ -83,7 +87,10 @@ mod tests {
     #[test]
     fn headers_of_every_length() {
         assert_eq!(header(&[0xa3, 0x81, 5]), Some(Header { id: 0xa3, bytes: 2, size: Some(1) }));
-        assert_eq!(header(&[0x1f, 0x43, 0xb6, 0x75, 0xff]), Some(Header { id: 0x1f43_b675, bytes: 5, size: None }));
+        assert_eq!(
+            header(&[0x1f, 0x43, 0xb6, 0x75, 0xff]),
+            Some(Header { id: 0x1f43_b675, bytes: 5, size: None })
+        );
         let long = [0x18, 0x53, 0x80, 0x67, 1, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff];
         assert_eq!(header(&long), Some(Header { id: 0x1853_8067, bytes: 12, size: None }));
         assert_eq!(header(&long[..11]), None);

@@ -26,7 +26,13 @@ impl BlockHeader {
         let (track, bytes) = number(block)?;
         let time = i16::from_be_bytes(*block.get(bytes..)?.first_chunk()?);
         let flags = *block.get(bytes + 2)?;
-        Some(BlockHeader { track: track?, time, is_invisible: flags & 8 != 0, lacing: flags >> 1 & 3, bytes: bytes + 3 })
+        Some(BlockHeader {
+            track: track?,
+            time,
+            is_invisible: flags & 8 != 0,
+            lacing: flags >> 1 & 3,
+            bytes: bytes + 3,
+        })
     }
 
     /// Where in the block its frames lie. Of a damaged lace, what can be told.
@@ -109,7 +115,12 @@ mod tests {
 
     #[test]
     fn laces_that_claim_too_much_are_none() {
-        for block in [&[0x81, 0, 0, 2, 1, 200, 7][..], &[0x81, 0, 0, 6, 1, 0x90, 7], &[0x81, 0, 0, 2], &[0x81, 0, 0, 4, 255]] {
+        for block in [
+            &[0x81, 0, 0, 2, 1, 200, 7][..],
+            &[0x81, 0, 0, 6, 1, 0x90, 7],
+            &[0x81, 0, 0, 2],
+            &[0x81, 0, 0, 4, 255],
+        ] {
             let header = BlockHeader::parse(block).unwrap();
             assert!(header.frames(block).iter().all(|range| range.end <= block.len()));
         }

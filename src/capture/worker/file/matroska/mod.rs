@@ -1,5 +1,6 @@
-//! Matroska and WebM (RFC 9559). Elements are walked one after the other where they lie; of a file that was never closed,
-//! whose sizes nobody knew or that is damaged in the middle, everything that can be told is read.
+//! Matroska and WebM (RFC 9559). Elements are walked one after the other where they lie; of a file that was
+//! never closed, whose sizes nobody knew or that is damaged in the middle, everything that can be told is
+//! read.
 
 mod ebml;
 mod lace;
@@ -8,8 +9,8 @@ mod track;
 use super::medium::{Medium, Rate, Window};
 use super::picture_facts;
 use crate::capture::worker::decode::AccessUnit;
+use crate::capture::worker::rotation::Rotation;
 use crate::capture::worker::source::{Grab, Source};
-use crate::capture::worker::turn::Turn;
 use crate::command::SourceProperties;
 use crate::error::{Error, Kind, Result};
 use ebml::{Header, Id, be, child, float};
@@ -29,8 +30,9 @@ const SIMPLE_BLOCK: Id = 0xa3;
 const BLOCK_GROUP: Id = 0xa0;
 const BLOCK: Id = 0xa1;
 
-/// What else lies beside clusters, in them and in block groups: seek head, cues, tags, attachments, chapters, void, checksum;
-/// position, size of the one before, silent tracks, encrypted blocks; additions, duration, references, priority, state, slices.
+/// What else lies beside clusters, in them and in block groups: seek head, cues, tags, attachments, chapters,
+/// void, checksum; position, size of the one before, silent tracks, encrypted blocks; additions, duration,
+/// references, priority, state, slices.
 const PASSED: [Id; 18] = [
     0x114d_9b74,
     0x1c53_bb6b,
@@ -58,7 +60,8 @@ const DURATION: Id = 0x4489;
 /// Nanoseconds of a tick where the file does not say.
 const USUAL_TIMESTAMP_SCALE: u64 = 1_000_000;
 
-/// Largest description of the tracks that is taken. Honest ones, with fonts' and codecs' private bytes, stay below 64 KiB.
+/// Largest description of the tracks that is taken. Honest ones, with fonts' and codecs' private bytes, stay
+/// below 64 KiB.
 const MAX_TRACKS_BYTES: u64 = 4 * 1024 * 1024;
 
 /// Largest information about the file that is taken.
@@ -67,7 +70,8 @@ const MAX_INFO_BYTES: u64 = 64 * 1024;
 /// Most elements between two frames: blocks of other tracks, and what lies between clusters.
 const MAX_PASSED_ELEMENTS: usize = 1_000_000;
 
-/// As many frames are counted where the file does not say how many there are: nine hours at 30 fps, a second's work.
+/// As many frames are counted where the file does not say how many there are: nine hours at 30 fps, a
+/// second's work.
 const MAX_COUNTED_FRAMES: u64 = 1_000_000;
 
 /// Blocks that are looked at to choose between several tracks with pictures.
@@ -101,7 +105,8 @@ impl Matroska {
         walk.rewind();
         let properties = walk.window.medium.properties(0, 0, 0, Rate(0.0));
         let (block, waiting, packet) = (Vec::new(), VecDeque::new(), Vec::new());
-        let mut file = Matroska { walk, track, properties, leads: true, block, waiting, is_invisible: false, packet };
+        let mut file =
+            Matroska { walk, track, properties, leads: true, block, waiting, is_invisible: false, packet };
         // The first picture knows its size, and often its rate, better than the container.
         let first = if file.advance()? { picture_facts(file.track.codec, &file.packet) } else { None };
         file.restart()?;
@@ -129,7 +134,8 @@ impl Matroska {
             if counted.frames >= MAX_COUNTED_FRAMES {
                 let (all, read) = (self.walk.window.medium.bytes() as f64, self.walk.at as f64);
                 let part = (all / read.max(1.0)).max(1.0);
-                counted.last = counted.first.saturating_add(((counted.last - counted.first) as f64 * part) as i64);
+                counted.last =
+                    counted.first.saturating_add(((counted.last - counted.first) as f64 * part) as i64);
                 counted.frames = (counted.frames as f64 * part) as u64;
                 break;
             }
@@ -151,7 +157,8 @@ impl Matroska {
                 continue;
             };
             let Some(frame) = self.block.get(range).filter(|frame| !frame.is_empty()) else { continue };
-            // A frame that cannot be unpacked is handed on as it is, so that it counts as one that cannot be decoded.
+            // A frame that cannot be unpacked is handed on as it is, so that it counts as one that cannot be
+            // decoded.
             let frame = self.track.unpack(frame).unwrap_or(frame.into());
             let leads = std::mem::take(&mut self.leads);
             match &self.track.nal {
@@ -167,7 +174,8 @@ impl Matroska {
     }
 }
 
-/// Of several tracks the first that has more than one picture (a cover has one, a track that was never written none), or any.
+/// Of several tracks the first that has more than one picture (a cover has one, a track that was never
+/// written none), or any.
 fn choose(walk: &mut Walk, mut tracks: Vec<Track>) -> Result<Track> {
     let numbers: Vec<u64> = tracks.iter().map(|track| track.number).collect();
     let mut pictures = vec![0_u32; numbers.len()];
@@ -189,8 +197,8 @@ impl Source for Matroska {
         self.properties
     }
 
-    fn turn(&self) -> Option<Turn> {
-        self.track.turn
+    fn rotation(&self) -> Option<Rotation> {
+        self.track.rotation
     }
 
     fn grab(&mut self) -> Result<Grab<'_>> {
@@ -242,8 +250,9 @@ struct Found {
     bytes: u64,
 }
 
-/// Goes from element to element. What contains the frames (segment, cluster, block group) is entered, everything else
-/// passed: ends of elements, which a file that was not closed does not know, are never needed.
+/// Goes from element to element. What contains the frames (segment, cluster, block group) is entered,
+/// everything else passed: ends of elements, which a file that was not closed does not know, are never
+/// needed.
 struct Walk {
     window: Window,
     at: u64,
@@ -259,9 +268,11 @@ impl Walk {
         (self.at, self.cluster_time) = (0, 0);
     }
 
-    /// Goes on to the first cluster and takes note of what stands before it; beyond it only where no tracks did.
+    /// Goes on to the first cluster and takes note of what stands before it; beyond it only where no tracks
+    /// did.
     fn description(&mut self) -> Result<Description> {
-        let mut found = Description { tracks: Vec::new(), nanoseconds_per_tick: USUAL_TIMESTAMP_SCALE, seconds: 0.0 };
+        let mut found =
+            Description { tracks: Vec::new(), nanoseconds_per_tick: USUAL_TIMESTAMP_SCALE, seconds: 0.0 };
         for _ in 0..MAX_PASSED_ELEMENTS {
             let Some((header, payload)) = self.step()? else { break };
             match (header.id, header.size) {
@@ -291,7 +302,10 @@ impl Walk {
             }
         }
         if found.tracks.is_empty() {
-            return Err(Error::new(Kind::SourceConnection, "the Matroska file is damaged: it describes no tracks"));
+            return Err(Error::new(
+                Kind::SourceConnection,
+                "the Matroska file is damaged: it describes no tracks",
+            ));
         }
         Ok(found)
     }
@@ -303,27 +317,37 @@ impl Walk {
             let (SIMPLE_BLOCK | BLOCK, Some(bytes)) = (element.id, element.size) else { continue };
             let header = BlockHeader::parse(self.window.bytes(payload, MAX_BLOCK_HEADER_BYTES)?);
             if let Some(header) = header.filter(|header| tracks.contains(&header.track)) {
-                let time = i64::try_from(self.cluster_time).unwrap_or(i64::MAX).saturating_add(i64::from(header.time));
+                let time = i64::try_from(self.cluster_time)
+                    .unwrap_or(i64::MAX)
+                    .saturating_add(i64::from(header.time));
                 return Ok(Some(Found { header, time, at: payload, bytes }));
             }
         }
         Ok(None)
     }
 
-    /// The element at the present place and where its payload begins; goes on into it or past it. `None`: the end.
+    /// The element at the present place and where its payload begins; goes on into it or past it. `None`: the
+    /// end.
     fn step(&mut self) -> Result<Option<(Header, u64)>> {
         while let Some(header) = self.header_at(self.at)? {
             let payload = self.at + header.bytes as u64;
             let after = header.size.map(|size| payload.saturating_add(size));
             match (header.id, after) {
                 // Longer than the file: cut short here, or damaged.
-                (id, Some(after)) if after > self.window.medium.bytes() && ![SEGMENT, CLUSTER, BLOCK_GROUP].contains(&id) => {
+                (id, Some(after))
+                    if after > self.window.medium.bytes()
+                        && ![SEGMENT, CLUSTER, BLOCK_GROUP].contains(&id) =>
+                {
                     self.at = self.next_cluster(self.at + 1)?;
                     continue;
                 }
                 (SEGMENT | CLUSTER | BLOCK_GROUP, _) | (_, None) => self.at = payload,
-                (EBML | INFO | TRACKS | TRACK_ENTRY | CLUSTER_TIME | SIMPLE_BLOCK | BLOCK, Some(after)) => self.at = after,
-                (id, Some(after)) if PASSED.contains(&id) || self.is_place_of_element(after)? => self.at = after,
+                (EBML | INFO | TRACKS | TRACK_ENTRY | CLUSTER_TIME | SIMPLE_BLOCK | BLOCK, Some(after)) => {
+                    self.at = after
+                }
+                (id, Some(after)) if PASSED.contains(&id) || self.is_place_of_element(after)? => {
+                    self.at = after
+                }
                 // No element: the next cluster is found by its id.
                 _ => {
                     self.at = self.next_cluster(self.at + 1)?;
@@ -359,7 +383,18 @@ impl Walk {
         if at >= self.window.medium.bytes() {
             return Ok(at == self.window.medium.bytes());
         }
-        let known = [EBML, SEGMENT, INFO, TRACKS, TRACK_ENTRY, CLUSTER, CLUSTER_TIME, SIMPLE_BLOCK, BLOCK_GROUP, BLOCK];
+        let known = [
+            EBML,
+            SEGMENT,
+            INFO,
+            TRACKS,
+            TRACK_ENTRY,
+            CLUSTER,
+            CLUSTER_TIME,
+            SIMPLE_BLOCK,
+            BLOCK_GROUP,
+            BLOCK,
+        ];
         let header = ebml::header(self.window.bytes(at, ebml::MAX_HEADER_BYTES)?);
         Ok(header.is_some_and(|header| known.contains(&header.id) || PASSED.contains(&header.id)))
     }
@@ -392,7 +427,11 @@ mod tests {
         for name in ["h264.mkv", "h265.mkv"] {
             assert_exact(name, |_| {});
             let properties = file::open(&asset(&format!("clips/{name}"))).unwrap().properties();
-            assert_eq!((properties.width, properties.height, properties.total_frames), (192, 144, 25), "{name}");
+            assert_eq!(
+                (properties.width, properties.height, properties.total_frames),
+                (192, 144, 25),
+                "{name}"
+            );
             assert!((properties.fps - 25.0).abs() < 0.01 && properties.is_file, "{name}");
         }
     }

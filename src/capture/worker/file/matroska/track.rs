@@ -6,7 +6,7 @@ use crate::capture::worker::file::avi::BITMAP_INFO_BYTES;
 use crate::capture::worker::file::medium::MAX_PACKET_BYTES;
 use crate::capture::worker::file::nal::NalFormat;
 use crate::capture::worker::file::{fourcc, packing_missing};
-use crate::capture::worker::turn::Turn;
+use crate::capture::worker::rotation::Rotation;
 use crate::error::{Error, Kind, Result};
 use std::borrow::Cow;
 
@@ -56,17 +56,19 @@ pub(super) struct Track {
     pub(super) size: (u32, u32),
     /// Nanoseconds from one frame to the next.
     pub(super) default_duration: Option<u64>,
-    pub(super) turn: Option<Turn>,
+    pub(super) rotation: Option<Rotation>,
     /// In the order in which they are undone.
     packings: Vec<Packing>,
     is_enabled: bool,
 }
 
 impl Track {
-    /// The video tracks of `Tracks` that can be decoded, those that are switched on first; an error where there are none.
+    /// The video tracks of `Tracks` that can be decoded, those that are switched on first; an error where
+    /// there are none.
     pub(super) fn candidates(tracks: &[u8]) -> Result<Vec<Track>> {
         const IS_VIDEO: u64 = 1;
-        let entries = children(tracks).filter(|(id, entry)| *id == TRACK_ENTRY && uint(entry, TYPE) == Some(IS_VIDEO));
+        let entries =
+            children(tracks).filter(|(id, entry)| *id == TRACK_ENTRY && uint(entry, TYPE) == Some(IS_VIDEO));
         let (mut found, mut problem) = (Vec::new(), None);
         for (_, entry) in entries.take(MAX_VIDEO_TRACKS) {
             match Track::parse(entry) {
@@ -100,7 +102,9 @@ impl Track {
             nal,
             size: (side(PIXEL_WIDTH), side(PIXEL_HEIGHT)),
             default_duration: uint(entry, DEFAULT_DURATION).filter(|&nanoseconds| nanoseconds > 0),
-            turn: roll.map(|roll| Turn::from_degrees(-roll)).filter(|turn| *turn != Turn::None),
+            rotation: roll
+                .map(|roll| Rotation::from_degrees(-roll))
+                .filter(|rotation| *rotation != Rotation::None),
             packings,
             is_enabled: uint(entry, IS_ENABLED) != Some(0),
         })
@@ -172,7 +176,9 @@ fn packings(entry: &[u8]) -> Result<(Vec<Packing>, Vec<Packing>)> {
             0 => Packing::Zlib,
             1 => return Err(packing_missing("compressed with bzip2")),
             2 => return Err(packing_missing("compressed with LZO")),
-            3 => Packing::HeaderStripping(child(compression, COMPRESSION_SETTINGS).unwrap_or_default().to_vec()),
+            3 => Packing::HeaderStripping(
+                child(compression, COMPRESSION_SETTINGS).unwrap_or_default().to_vec(),
+            ),
             other => return Err(packing_missing(format!("compressed by method {other}"))),
         };
         let scope = uint(encoding, ENCODING_SCOPE).unwrap_or(FRAMES);
@@ -214,12 +220,20 @@ mod tests {
     }
 
     fn entry(codec: &[u8], private: &[u8], more: &[Vec<u8>]) -> Vec<u8> {
-        let fields = [element(NUMBER, &[1]), element(TYPE, &[1]), element(CODEC_ID, codec), element(CODEC_PRIVATE, private)];
+        let fields = [
+            element(NUMBER, &[1]),
+            element(TYPE, &[1]),
+            element(CODEC_ID, codec),
+            element(CODEC_PRIVATE, private),
+        ];
         element(TRACK_ENTRY, &[fields.concat(), more.concat()].concat())
     }
 
     fn encodings(each: &[&[Vec<u8>]]) -> Vec<u8> {
-        element(ENCODINGS, &each.iter().flat_map(|fields| element(ENCODING, &fields.concat())).collect::<Vec<_>>())
+        element(
+            ENCODINGS,
+            &each.iter().flat_map(|fields| element(ENCODING, &fields.concat())).collect::<Vec<_>>(),
+        )
     }
 
     fn bitmap(letters: &[u8; 4], extra: &[u8]) -> Vec<u8> {
@@ -238,11 +252,17 @@ mod tests {
     fn packings_are_undone_from_the_last_to_the_first() {
         let stripped = [
             element(ENCODING_ORDER, &[0]),
-            element(COMPRESSION, &[element(COMPRESSION_METHOD, &[3]), element(COMPRESSION_SETTINGS, &[0xff, 0xd8])].concat()),
+            element(
+                COMPRESSION,
+                &[element(COMPRESSION_METHOD, &[3]), element(COMPRESSION_SETTINGS, &[0xff, 0xd8])].concat(),
+            ),
         ];
         let zlib = [element(ENCODING_ORDER, &[1]), element(ENCODING_SCOPE, &[3]), element(COMPRESSION, &[])];
-        let track =
-            only(&entry(b"V_MJPEG", &miniz_oxide::deflate::compress_to_vec_zlib(&[], 6), &[encodings(&[&stripped, &zlib])]));
+        let track = only(&entry(
+            b"V_MJPEG",
+            &miniz_oxide::deflate::compress_to_vec_zlib(&[], 6),
+            &[encodings(&[&stripped, &zlib])],
+        ));
         let track = track.unwrap();
         let stored = miniz_oxide::deflate::compress_to_vec_zlib(&[1, 2, 3], 6);
         assert_eq!(track.unpack(&stored).unwrap().as_ref(), [0xff, 0xd8, 1, 2, 3]);
@@ -261,8 +281,13 @@ mod tests {
 
     #[test]
     fn the_roll_of_the_projection_turns_the_picture_against_the_clock() {
-        let roll = |degrees: f32| element(VIDEO, &element(PROJECTION, &element(PROJECTION_ROLL, &degrees.to_be_bytes())));
-        let turned = |degrees| only(&entry(b"V_MJPEG", &[], &[roll(degrees)])).unwrap().turn;
-        assert_eq!((turned(90.0), turned(-90.0), turned(0.0)), (Some(Turn::ThreeQuarters), Some(Turn::Quarter), None));
+        let roll = |degrees: f32| {
+            element(VIDEO, &element(PROJECTION, &element(PROJECTION_ROLL, &degrees.to_be_bytes())))
+        };
+        let turned = |degrees| only(&entry(b"V_MJPEG", &[], &[roll(degrees)])).unwrap().rotation;
+        assert_eq!(
+            (turned(90.0), turned(-90.0), turned(0.0)),
+            (Some(Rotation::ThreeQuarters), Some(Rotation::Quarter), None)
+        );
     }
 }

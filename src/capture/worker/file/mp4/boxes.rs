@@ -29,7 +29,8 @@ pub(super) fn children(data: &[u8]) -> impl Iterator<Item = (BoxKind, &[u8])> {
         let remaining = u64::try_from(rest.len()).ok()?;
         let (header_bytes, total) = box_size(rest, remaining)?;
         let kind = *rest.get(4..)?.first_chunk()?;
-        // A last box that claims more than there is, is cut: some writers get the size of the outermost ones wrong.
+        // A last box that claims more than there is, is cut: some writers get the size of the outermost ones
+        // wrong.
         let total = usize::try_from(total).unwrap_or(usize::MAX).min(rest.len());
         let (this, next) = rest.split_at(total);
         rest = next;
@@ -54,7 +55,8 @@ mod tests {
 
     #[test]
     fn nested_boxes_are_found_and_damaged_ones_end_the_search() {
-        let mut data = vec![0, 0, 0, 20, b'o', b'u', b't', b'e', 0, 0, 0, 12, b'i', b'n', b'n', b'e', 1, 2, 3, 4];
+        let mut data =
+            vec![0, 0, 0, 20, b'o', b'u', b't', b'e', 0, 0, 0, 12, b'i', b'n', b'n', b'e', 1, 2, 3, 4];
         assert_eq!(descend(&data, &[b"oute", b"inne"]), Some(&[1, 2, 3, 4][..]));
         data[11] = 7;
         assert_eq!(descend(&data, &[b"oute", b"inne"]), None);

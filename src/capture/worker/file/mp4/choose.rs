@@ -7,7 +7,7 @@ use super::table::SampleTable;
 use super::{Fragments, Medium, Track, edits, next_fragment};
 use crate::capture::worker::file::fourcc;
 use crate::capture::worker::file::number::be32;
-use crate::capture::worker::turn::Turn;
+use crate::capture::worker::rotation::Rotation;
 use crate::error::{Error, Kind, Result};
 
 /// A track that was chosen, and what was counted on the way.
@@ -27,11 +27,13 @@ struct Candidate {
     is_enabled: bool,
 }
 
-/// The video track that people mean: of those that can be decoded the first that is switched on, holds more than one
-/// picture (a cover holds one, a track that was set up and never written none) and is no other track's list of chapters.
+/// The video track that people mean: of those that can be decoded the first that is switched on, holds more
+/// than one picture (a cover holds one, a track that was set up and never written none) and is no other
+/// track's list of chapters.
 pub(super) fn track(medium: &Medium, movie: &[u8]) -> Result<Chosen> {
     let mut problem = None;
-    let chapters: Vec<u32> = tracks(movie).filter_map(|trak| descend(trak, &[b"tref", b"chap"])).flat_map(numbers).collect();
+    let chapters: Vec<u32> =
+        tracks(movie).filter_map(|trak| descend(trak, &[b"tref", b"chap"])).flat_map(numbers).collect();
     let mut best: Option<((bool, bool, bool, bool), Chosen)> = None;
     for trak in tracks(movie) {
         if !descend(trak, &[b"mdia", b"hdlr"]).is_some_and(codec::is_video) {
@@ -99,20 +101,29 @@ fn candidate(movie: &[u8], trak: &[u8], chapters: &[u32]) -> Result<Candidate> {
     Ok(Candidate { is_chapters: chapters.contains(&track.id), is_enabled, track })
 }
 
-fn track_of(movie: &[u8], trak: &[u8], stbl: &[u8], formats: Vec<Result<SampleFormat>>, header: &[u8]) -> Option<Track> {
+fn track_of(
+    movie: &[u8],
+    trak: &[u8],
+    stbl: &[u8],
+    formats: Vec<Result<SampleFormat>>,
+    header: &[u8],
+) -> Option<Track> {
     let id = be32(header, if header.first() == Some(&1) { 20 } else { 12 })?;
     let timescale = timescale(descend(trak, &[b"mdia", b"mdhd"])?)?;
     let defaults = child(movie, b"mvex").map_or_else(Defaults::default, |mvex| Defaults::new(mvex, id));
     let movie_header = child(movie, b"mvhd");
     let movie_scale = movie_header.and_then(self::timescale).unwrap_or(timescale);
-    let edits = descend(trak, &[b"edts", b"elst"]).map(|elst| edits(elst, movie_scale, timescale)).unwrap_or_default();
+    let edits = descend(trak, &[b"edts", b"elst"])
+        .map(|elst| edits(elst, movie_scale, timescale))
+        .unwrap_or_default();
     let table = SampleTable::new(movie, stbl)?;
-    Some(Track { id, formats, turn: turn(header, movie_header), timescale, table, defaults, edits })
+    Some(Track { id, formats, rotation: rotation(header, movie_header), timescale, table, defaults, edits })
 }
 
-/// How the matrices of the track header (ISO/IEC 14496-12 §8.3.2) and of the movie header (§8.2.2) together turn the
-/// picture. Telephones write the first. Only its first row is looked at, as OpenCV does: what a mirror does is left out.
-fn turn(track_header: &[u8], movie_header: Option<&[u8]>) -> Turn {
+/// How the matrices of the track header (ISO/IEC 14496-12 §8.3.2) and of the movie header (§8.2.2) together
+/// turn the picture. Telephones write the first. Only its first row is looked at, as OpenCV does: what a
+/// mirror does is left out.
+fn rotation(track_header: &[u8], movie_header: Option<&[u8]>) -> Rotation {
     // Where the matrix a b u c d v x y w lies: dates and durations are longer in version 1.
     let matrix = |header: &[u8], place: usize| {
         let at = place + if header.first() == Some(&1) { 12 } else { 0 };
@@ -124,7 +135,7 @@ fn turn(track_header: &[u8], movie_header: Option<&[u8]>) -> Turn {
     const ONE: [f64; 4] = [1.0, 0.0, 0.0, 1.0];
     let [a, b, ..] = matrix(track_header, OF_TRACK).unwrap_or(ONE);
     let [e, f, g, h] = movie_header.and_then(|header| matrix(header, OF_MOVIE)).unwrap_or(ONE);
-    Turn::from_degrees((a * f + b * h).atan2(a * e + b * g).to_degrees())
+    Rotation::from_degrees((a * f + b * h).atan2(a * e + b * g).to_degrees())
 }
 
 /// Time scale of `mdhd` or `mvhd`: they begin alike. Ticks per second.
@@ -145,20 +156,20 @@ mod tests {
     }
 
     #[test]
-    fn both_matrices_turn() {
+    fn both_matrices_rotation() {
         let (none, quarter, half, back) = ([1, 0, 0, 1], [0, 1, -1, 0], [-1, 0, 0, -1], [0, -1, 1, 0]);
         for (track, movie, turned) in [
-            (none, none, Turn::None),
-            (quarter, none, Turn::Quarter),
-            (half, none, Turn::Half),
-            (back, none, Turn::ThreeQuarters),
-            (none, quarter, Turn::Quarter),
-            (quarter, quarter, Turn::Half),
-            (quarter, back, Turn::None),
+            (none, none, Rotation::None),
+            (quarter, none, Rotation::Quarter),
+            (half, none, Rotation::Half),
+            (back, none, Rotation::ThreeQuarters),
+            (none, quarter, Rotation::Quarter),
+            (quarter, quarter, Rotation::Half),
+            (quarter, back, Rotation::None),
         ] {
-            assert_eq!(turn(&header(40, track), Some(&header(36, movie))), turned, "{track:?} {movie:?}");
+            assert_eq!(rotation(&header(40, track), Some(&header(36, movie))), turned, "{track:?} {movie:?}");
         }
-        assert_eq!(turn(&header(40, quarter)[..50], None), Turn::None);
-        assert_eq!(turn(&header(40, quarter), None), Turn::Quarter);
+        assert_eq!(rotation(&header(40, quarter)[..50], None), Rotation::None);
+        assert_eq!(rotation(&header(40, quarter), None), Rotation::Quarter);
     }
 }

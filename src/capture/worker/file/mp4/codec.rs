@@ -47,8 +47,10 @@ fn sample_format(kind: &[u8; 4], entry: &[u8]) -> Result<SampleFormat> {
         Codec::H265 => Some(configuration(b"hvcC")),
         Codec::Jpeg => None,
     };
-    let size =
-        |at| be16(entry, at).ok_or_else(|| Error::new(Kind::SourceConnection, "the MP4 file's sample description is damaged"));
+    let size = |at| {
+        be16(entry, at)
+            .ok_or_else(|| Error::new(Kind::SourceConnection, "the MP4 file's sample description is damaged"))
+    };
     Ok(SampleFormat { codec, width: size(24)?, height: size(26)?, nal })
 }
 

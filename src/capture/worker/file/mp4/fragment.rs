@@ -18,8 +18,9 @@ pub(super) struct Defaults {
 impl Defaults {
     /// The `trex` of a track in `mvex`.
     pub(super) fn new(mvex: &[u8], track: u32) -> Defaults {
-        let trex =
-            children(mvex).find(|(kind, payload)| kind == b"trex" && be32(payload, 4) == Some(track)).map(|(_, payload)| payload);
+        let trex = children(mvex)
+            .find(|(kind, payload)| kind == b"trex" && be32(payload, 4) == Some(track))
+            .map(|(_, payload)| payload);
         let field = |at| trex.and_then(|trex| be32(trex, at)).unwrap_or(0);
         Defaults { description: field(8), duration: field(12), size: field(16) }
     }
@@ -42,9 +43,17 @@ impl Fields<'_> {
     }
 }
 
-/// The samples of one track in a fragment, in decoding order, appended to `samples`.
-/// `moof` is the payload of the box that begins at byte `start` of the file; `time` the decoding time where the fragment does not say, updated.
-pub(super) fn read(moof: &[u8], start: u64, track: u32, defaults: Defaults, time: &mut i64, samples: &mut Vec<Sample>) {
+/// The samples of one track in a fragment, in decoding order, appended to `samples`. `moof` is the payload of
+/// the box that begins at byte `start` of the file; `time` the decoding time where the fragment does not say,
+/// updated.
+pub(super) fn read(
+    moof: &[u8],
+    start: u64,
+    track: u32,
+    defaults: Defaults,
+    time: &mut i64,
+    samples: &mut Vec<Sample>,
+) {
     for (kind, traf) in children(moof) {
         if kind == *b"traf" {
             let _ = read_track(traf, start, track, defaults, time, samples);
@@ -53,7 +62,14 @@ pub(super) fn read(moof: &[u8], start: u64, track: u32, defaults: Defaults, time
 }
 
 /// `None`: damaged, or another track; what was read before stays.
-fn read_track(traf: &[u8], start: u64, track: u32, defaults: Defaults, time: &mut i64, samples: &mut Vec<Sample>) -> Option<()> {
+fn read_track(
+    traf: &[u8],
+    start: u64,
+    track: u32,
+    defaults: Defaults,
+    time: &mut i64,
+    samples: &mut Vec<Sample>,
+) -> Option<()> {
     let header = child(traf, b"tfhd")?;
     if be32(header, 4)? != track {
         return None;

@@ -1,6 +1,8 @@
-//! MP4 and MOV (ISO/IEC 14496-12), whole and fragmented. Samples are read one at a time where they lie; only the movie box is in memory.
+//! MP4 and MOV (ISO/IEC 14496-12), whole and fragmented. Samples are read one at a time where they lie; only
+//! the movie box is in memory.
 //!
-//! Written for this project because the readers that exist load every sample table and loop for ever on some damaged files.
+//! Written for this project because the readers that exist load every sample table and loop for ever on some
+//! damaged files.
 
 mod boxes;
 mod choose;
@@ -11,8 +13,8 @@ mod table;
 use super::number::{be32, be64};
 use super::{Medium, Rate, packing_missing, stream_facts};
 use crate::capture::worker::decode::AccessUnit;
+use crate::capture::worker::rotation::Rotation;
 use crate::capture::worker::source::{Grab, Source};
-use crate::capture::worker::turn::Turn;
 use crate::command::SourceProperties;
 use crate::error::{Error, Kind, Result};
 use boxes::{box_size, child};
@@ -27,7 +29,8 @@ const MAX_MOVIE_BYTES: u64 = 96 * 1024 * 1024;
 /// Largest fragment box that is taken: 65 536 samples with all their fields need 1 MiB.
 const MAX_FRAGMENT_BYTES: u64 = 4 * 1024 * 1024;
 
-/// Most boxes at the top of a file that are passed: a day in fragments of half a second has 345 600 (`moof` and `mdat`).
+/// Most boxes at the top of a file that are passed: a day in fragments of half a second has 345 600 (`moof`
+/// and `mdat`).
 const MAX_TOP_BOXES: usize = 1_000_000;
 
 /// Most parts of an edit list that are looked at. Cameras and editors write one or two.
@@ -57,7 +60,7 @@ struct Track {
     id: u32,
     /// Which the samples name by number.
     formats: Vec<Result<SampleFormat>>,
-    turn: Turn,
+    rotation: Rotation,
     /// Ticks per second.
     timescale: u32,
     table: SampleTable,
@@ -88,7 +91,8 @@ impl Mp4 {
         }
         let fps = if ticks == 0 { 0.0 } else { timed as f64 * f64::from(track.timescale) / ticks as f64 };
         let format = track.formats.iter().find_map(|format| format.as_ref().ok());
-        let facts = format.and_then(|format| stream_facts(format.codec, &format.nal.as_ref()?.parameter_sets));
+        let facts =
+            format.and_then(|format| stream_facts(format.codec, &format.nal.as_ref()?.parameter_sets));
         let declared = format.map_or((0, 0), |format| (u32::from(format.width), u32::from(format.height)));
         let (width, height) = facts.map_or(declared, |facts| (facts.width, facts.height));
         let properties = medium.properties(width, height, frames, Rate(fps));
@@ -127,9 +131,9 @@ impl Source for Mp4 {
         self.properties
     }
 
-    fn turn(&self) -> Option<Turn> {
+    fn rotation(&self) -> Option<Rotation> {
         // A matrix always stands there: one that turns nothing is as if nothing had been said.
-        Some(self.track.turn).filter(|turn| *turn != Turn::None)
+        Some(self.track.rotation).filter(|rotation| *rotation != Rotation::None)
     }
 
     fn grab(&mut self) -> Result<Grab<'_>> {
@@ -153,7 +157,8 @@ impl Source for Mp4 {
                 }
             };
             let edits = &self.track.edits;
-            let shown = edits.is_empty() || edits.iter().any(|&(start, end)| (start..end).contains(&sample.presentation));
+            let shown = edits.is_empty()
+                || edits.iter().any(|&(start, end)| (start..end).contains(&sample.presentation));
             return Ok(Grab::Packet(format.codec, AccessUnit { data, shown }));
         }
         Ok(Grab::End)
@@ -167,14 +172,17 @@ impl Source for Mp4 {
     }
 }
 
-/// Kind, offset, header bytes and total bytes of the box at `at`; `None` at the end of the file and where it is damaged.
+/// Kind, offset, header bytes and total bytes of the box at `at`; `None` at the end of the file and where it
+/// is damaged.
 fn top_box(medium: &Medium, at: u64) -> Result<Option<(boxes::BoxKind, u64, u64)>> {
     let mut header = [0; 16];
     let got = medium.read_at(at, &mut header)?;
     let header = header.get(..got).unwrap_or_default();
     let remaining = medium.bytes().saturating_sub(at);
     let kind = header.get(4..).and_then(|rest| rest.first_chunk().copied());
-    Ok(kind.and_then(|kind| box_size(header, remaining).map(|(header_bytes, total)| (kind, header_bytes, total))))
+    Ok(kind.and_then(|kind| {
+        box_size(header, remaining).map(|(header_bytes, total)| (kind, header_bytes, total))
+    }))
 }
 
 /// The payload of the movie box.
@@ -185,7 +193,10 @@ fn read_movie(medium: &Medium) -> Result<Vec<u8>> {
         if kind == *b"moov" {
             let length = total - header_bytes;
             if length > MAX_MOVIE_BYTES {
-                return Err(Error::new(Kind::SourceUnsupported, "the tables of the MP4 file are larger than 96 MiB"));
+                return Err(Error::new(
+                    Kind::SourceUnsupported,
+                    "the tables of the MP4 file are larger than 96 MiB",
+                ));
             }
             let mut movie = Vec::new();
             if !medium.read(at + header_bytes, length, &mut movie)? {
@@ -199,7 +210,10 @@ fn read_movie(medium: &Medium) -> Result<Vec<u8>> {
         let Some(next) = at.checked_add(total) else { break };
         at = next;
     }
-    Err(Error::new(Kind::SourceConnection, "the MP4 file has no movie box: it was cut short or is still being written"))
+    Err(Error::new(
+        Kind::SourceConnection,
+        "the MP4 file has no movie box: it was cut short or is still being written",
+    ))
 }
 
 /// The parts of `elst` that show something, in the track's time scale.
@@ -215,21 +229,32 @@ fn edits(elst: &[u8], movie_scale: u32, timescale: u32) -> Vec<(i64, i64)> {
         Some((duration, start))
     };
     let mut parts = Vec::new();
-    for (duration, start) in (0..MAX_EDITS.min(usize::try_from(count).unwrap_or(MAX_EDITS))).map_while(entry) {
+    for (duration, start) in (0..MAX_EDITS.min(usize::try_from(count).unwrap_or(MAX_EDITS))).map_while(entry)
+    {
         // A start of -1 is an empty part: it delays, and shows nothing.
         if start < 0 {
             continue;
         }
-        // The movie's ticks are coarser than the track's: one more of them, so that no last frame is lost to rounding.
+        // The movie's ticks are coarser than the track's: one more of them, so that no last frame is lost to
+        // rounding.
         let ticks = (u128::from(duration) + 1) * u128::from(timescale) / u128::from(movie_scale);
-        let end = if duration == 0 { i64::MAX } else { start.saturating_add(i64::try_from(ticks).unwrap_or(i64::MAX)) };
+        let end = if duration == 0 {
+            i64::MAX
+        } else {
+            start.saturating_add(i64::try_from(ticks).unwrap_or(i64::MAX))
+        };
         parts.push((start, end));
     }
     parts
 }
 
 /// The samples of the next fragment, appended to `found`. False at the end of the file.
-fn next_fragment(medium: &Medium, track: &Track, fragments: &mut Fragments, found: &mut Vec<Sample>) -> Result<bool> {
+fn next_fragment(
+    medium: &Medium,
+    track: &Track,
+    fragments: &mut Fragments,
+    found: &mut Vec<Sample>,
+) -> Result<bool> {
     for _ in 0..MAX_TOP_BOXES {
         let start = fragments.next;
         let Some((kind, header_bytes, total)) = top_box(medium, start)? else { return Ok(false) };

@@ -1,4 +1,5 @@
-//! The sample table of a track (`stbl`), read where it lies: nothing is unpacked, so a day of video costs no more than its tables.
+//! The sample table of a track (`stbl`), read where it lies: nothing is unpacked, so a day of video costs no
+//! more than its tables.
 
 use super::boxes::child;
 use crate::capture::worker::file::number::{be32, be64};
@@ -43,8 +44,9 @@ pub(super) struct SampleTable {
     wide: bool,
 }
 
-/// Where the sizes of the samples stand. (Which of them are key frames, `stss` says, and is not asked: writers leave it out,
-/// leave it empty and copy it into cuts that it does not fit. The pictures themselves say it better.)
+/// Where the sizes of the samples stand. (Which of them are key frames, `stss` says, and is not asked:
+/// writers leave it out, leave it empty and copy it into cuts that it does not fit. The pictures themselves
+/// say it better.)
 #[derive(Debug, Clone)]
 enum Sizes {
     /// `stsz`: all the same, bytes.
@@ -78,7 +80,8 @@ impl Sizes {
                 let fields = movie.get(each.range.clone()).filter(|_| sample < each.count)?;
                 let byte = |at: usize| fields.get(at).copied().map(u32::from);
                 match bits {
-                    4 => byte(sample / 2).map(|pair| if sample.is_multiple_of(2) { pair >> 4 } else { pair & 15 }),
+                    4 => byte(sample / 2)
+                        .map(|pair| if sample.is_multiple_of(2) { pair >> 4 } else { pair & 15 }),
                     8 => byte(sample),
                     _ => Some(byte(sample * 2)? << 8 | byte(sample * 2 + 1)?),
                 }
@@ -91,7 +94,8 @@ impl SampleTable {
     /// Finds the tables of `stbl`, a part of `movie`. `None`: one that must be there is not.
     pub(super) fn new(movie: &[u8], stbl: &[u8]) -> Option<SampleTable> {
         let entries = |payload: &[u8], header: usize, entry_bits: usize| {
-            // Both are parts of the same allocation: the difference is where this table begins in the movie box.
+            // Both are parts of the same allocation: the difference is where this table begins in the movie
+            // box.
             let start = payload.as_ptr().addr() - movie.as_ptr().addr() + header;
             let claimed = usize::try_from(be32(payload, header - 4)?).ok()?;
             let count = claimed.min(payload.len().saturating_sub(header) * 8 / entry_bits);
@@ -121,15 +125,14 @@ impl SampleTable {
 
     /// Sum of all samples' durations in the track's time scale, and how many samples have one.
     pub(super) fn duration(&self, movie: &[u8]) -> (u64, u64) {
-        (0..self.times.count).filter_map(|run| Some((self.times.get(movie, run, 8, 0)?, self.times.get(movie, run, 8, 4)?))).fold(
-            (0, 0),
-            |(ticks, samples), (count, delta)| {
+        (0..self.times.count)
+            .filter_map(|run| Some((self.times.get(movie, run, 8, 0)?, self.times.get(movie, run, 8, 4)?)))
+            .fold((0, 0), |(ticks, samples), (count, delta)| {
                 (
                     u64::from(count).saturating_mul(u64::from(delta)).saturating_add(ticks),
                     u64::from(count).saturating_add(samples),
                 )
-            },
-        )
+            })
     }
 }
 
@@ -199,7 +202,9 @@ impl SampleCursor {
             self.chunk += 1;
             (self.in_chunk, self.bytes_in_chunk) = (0, 0);
             let next_run_begins = table.chunks.get(movie, self.chunk_run + 1, 12, 0);
-            if next_run_begins.is_some_and(|first| usize::try_from(first).is_ok_and(|first| first <= self.chunk + 1)) {
+            if next_run_begins
+                .is_some_and(|first| usize::try_from(first).is_ok_and(|first| first <= self.chunk + 1))
+            {
                 self.chunk_run += 1;
             }
         }
@@ -264,7 +269,8 @@ mod tests {
         // Two samples in the first chunk, then one, then two of another description.
         let data = stbl(&[3, 1, 2, 1, 2, 1, 1, 3, 2, 2], sizes());
         let samples = walk(&data);
-        let sample = |offset, size, presentation, description| Sample { offset, size, presentation, description };
+        let sample =
+            |offset, size, presentation, description| Sample { offset, size, presentation, description };
         assert_eq!(
             samples,
             [
@@ -281,8 +287,12 @@ mod tests {
     #[test]
     fn compact_sizes_of_every_width() {
         let compact = |bits: u32, fields: &[u32]| table_box(b"stz2", &[&[bits, 5], fields].concat());
-        let walked =
-            |sizes| walk(&stbl(&[3, 1, 2, 1, 2, 1, 1, 3, 2, 1], sizes)).iter().map(|sample| sample.size).collect::<Vec<_>>();
+        let walked = |sizes| {
+            walk(&stbl(&[3, 1, 2, 1, 2, 1, 1, 3, 2, 1], sizes))
+                .iter()
+                .map(|sample| sample.size)
+                .collect::<Vec<_>>()
+        };
         assert_eq!(walked(compact(4, &[0x1234_5000])), [1, 2, 3, 4, 5]);
         assert_eq!(walked(compact(8, &[0x0102_fffe, 0x0500_0000])), [1, 2, 255, 254, 5]);
         assert_eq!(walked(compact(16, &[0x0100_0002, 0xffff_0004, 0x0005_0000])), [256, 2, 65_535, 4, 5]);

@@ -2,7 +2,7 @@
 
 use crate::capture::worker::clips::{assert_exact, asset, decode_all};
 use crate::capture::worker::file;
-use crate::capture::worker::turn::Turn;
+use crate::capture::worker::rotation::Rotation;
 use crate::error::Kind;
 
 #[test]
@@ -21,9 +21,18 @@ fn properties_are_those_that_opencv_reports() {
         ("clips/fragmented.mp4", 192, 144, 25, 25.0),
     ] {
         let properties = file::open(&asset(name)).unwrap().properties();
-        assert_eq!((properties.width, properties.height, properties.total_frames), (width, height, frames), "{name}");
+        assert_eq!(
+            (properties.width, properties.height, properties.total_frames),
+            (width, height, frames),
+            "{name}"
+        );
         assert!((properties.fps - fps).abs() < 1e-9 && properties.is_file, "{name} {}", properties.fps);
-        let modified = std::fs::metadata(asset(name)).unwrap().modified().unwrap().duration_since(std::time::UNIX_EPOCH).unwrap();
+        let modified = std::fs::metadata(asset(name))
+            .unwrap()
+            .modified()
+            .unwrap()
+            .duration_since(std::time::UNIX_EPOCH)
+            .unwrap();
         let created = properties.timestamp_created.unwrap().micros() as f64 / 1e6;
         assert!((modified.as_secs_f64() - frames as f64 / fps - created).abs() < 1e-3, "{name}");
     }
@@ -49,20 +58,21 @@ fn the_matrix_of_a_file_says_how_it_is_turned() {
     let original = std::fs::read(asset("clips/baseline.mp4")).unwrap();
     let matrix = original.windows(4).position(|kind| kind == b"tkhd").unwrap() + 4 + 40;
     let minus = ONE.wrapping_neg();
-    for (turn, [a, b, c, d]) in [
+    for (rotation, [a, b, c, d]) in [
         (None, [ONE, 0, 0, ONE]),
-        (Some(Turn::Quarter), [0, ONE, minus, 0]),
-        (Some(Turn::Half), [minus, 0, 0, minus]),
-        (Some(Turn::ThreeQuarters), [0, minus, ONE, 0]),
+        (Some(Rotation::Quarter), [0, ONE, minus, 0]),
+        (Some(Rotation::Half), [minus, 0, 0, minus]),
+        (Some(Rotation::ThreeQuarters), [0, minus, ONE, 0]),
     ] {
         let mut bytes = original.clone();
         for (place, value) in [(0, a), (1, b), (3, c), (4, d)] {
             bytes[matrix + place * 4..][..4].copy_from_slice(&value.to_be_bytes());
         }
-        let file = std::env::temp_dir().join(format!("weir-test-turned-{}-{turn:?}.mp4", std::process::id()));
+        let file =
+            std::env::temp_dir().join(format!("weir-test-turned-{}-{rotation:?}.mp4", std::process::id()));
         std::fs::write(&file, bytes).unwrap();
         let opened = file::open(&file);
         std::fs::remove_file(&file).unwrap();
-        assert_eq!(opened.unwrap().turn(), turn);
+        assert_eq!(opened.unwrap().rotation(), rotation);
     }
 }

@@ -1,5 +1,6 @@
-//! MPEG transport streams (ISO/IEC 13818-1): `.ts`, `.m2ts` (192-byte packets with a time code before each) and 204-byte
-//! packets with error correction behind each. What the video's packets carry is one elementary stream, cut as a raw one is.
+//! MPEG transport streams (ISO/IEC 13818-1): `.ts`, `.m2ts` (192-byte packets with a time code before each)
+//! and 204-byte packets with error correction behind each. What the video's packets carry is one elementary
+//! stream, cut as a raw one is.
 
 mod section;
 
@@ -19,8 +20,8 @@ const SYNC: u8 = 0x47;
 /// Bytes from one packet to the next: plain, with a time code before each, with error correction behind each.
 const STRIDES: [usize; 3] = [PACKET_BYTES, 192, 204];
 
-/// So many packets in a row must begin where they should before a file is taken for a transport stream, or for one again
-/// after damage. By chance that is one file in four thousand million.
+/// So many packets in a row must begin where they should before a file is taken for a transport stream, or
+/// for one again after damage. By chance that is one file in four thousand million.
 const MIN_PACKETS: usize = 4;
 
 /// Packets that are read at a time.
@@ -35,7 +36,8 @@ const MAX_PIDS: usize = 64;
 /// Presentation times from which the rate is measured where the stream does not say it.
 const MEASURED_TIMES: usize = 64;
 
-/// Offset of the first packet and distance of the packets in what a file begins with; `None`: no transport stream.
+/// Offset of the first packet and distance of the packets in what a file begins with; `None`: no transport
+/// stream.
 pub(super) fn layout(head: &[u8]) -> Option<(usize, usize)> {
     STRIDES.into_iter().find_map(|stride| Some((in_sync(head, stride)?, stride)))
 }
@@ -45,7 +47,8 @@ fn in_sync(data: &[u8], stride: usize) -> Option<usize> {
     // As many as are there, of a short file; one alone proves nothing.
     let enough = |first: usize| {
         let mut starts = (first..data.len()).step_by(stride).take(MIN_PACKETS);
-        starts.clone().count() >= MIN_PACKETS.min(data.len() / stride).max(2) && starts.all(|at| data.get(at) == Some(&SYNC))
+        starts.clone().count() >= MIN_PACKETS.min(data.len() / stride).max(2)
+            && starts.all(|at| data.get(at) == Some(&SYNC))
     };
     (0..stride.min(data.len())).find(|&first| enough(first))
 }
@@ -71,7 +74,11 @@ pub(super) struct TransportStream {
 
 impl TransportStream {
     /// Finds the video. The codec is `None` where the tables do not say it or are missing.
-    pub(super) fn open(medium: Medium, first: usize, stride: usize) -> Result<(TransportStream, Option<Codec>)> {
+    pub(super) fn open(
+        medium: Medium,
+        first: usize,
+        stride: usize,
+    ) -> Result<(TransportStream, Option<Codec>)> {
         let first = first as u64;
         let mut stream = TransportStream {
             medium,
@@ -99,8 +106,8 @@ impl TransportStream {
         while self.at < MAX_BEFORE_TABLES_BYTES && self.read_chunk()? {
             let chunk = std::mem::take(&mut self.chunk);
             for packet in packets(&chunk, self.stride) {
-                let is_picture =
-                    packet.payload.starts_with(&[0, 0, 1]) && matches!(packet.payload.get(3), Some(0xe0..=0xef | 0xfd));
+                let is_picture = packet.payload.starts_with(&[0, 0, 1])
+                    && matches!(packet.payload.get(3), Some(0xe0..=0xef | 0xfd));
                 // Of an encrypted one nobody knows.
                 let is_picture = packet.begins_unit && (is_picture || packet.is_encrypted);
                 if is_picture && with_pictures.len() < MAX_PIDS && !with_pictures.contains(&packet.pid) {
@@ -112,7 +119,8 @@ impl TransportStream {
             }
             self.chunk = chunk;
             // The first is as a rule the one; where it stays empty, the others are looked at in the end.
-            if let Some((pid, codec)) = tables.videos().next().filter(|(pid, _)| with_pictures.contains(pid)) {
+            if let Some((pid, codec)) = tables.videos().next().filter(|(pid, _)| with_pictures.contains(pid))
+            {
                 return Ok((pid, Some(codec)));
             }
         }
@@ -132,7 +140,8 @@ impl TransportStream {
         self.chunk.resize(CHUNK_PACKETS * self.stride, 0);
         let got = self.medium.read_at(self.at, &mut self.chunk)?;
         self.chunk.truncate(got);
-        let in_order = self.chunk.chunks(self.stride).take_while(|packet| packet.first() == Some(&SYNC)).count();
+        let in_order =
+            self.chunk.chunks(self.stride).take_while(|packet| packet.first() == Some(&SYNC)).count();
         let mut passed = (in_order * self.stride).min(got);
         if passed == 0 {
             // Bytes were lost, or are damage: up to where packets follow each other again.
@@ -243,7 +252,8 @@ impl Packet<'_> {
     fn parse(data: &[u8]) -> Option<Packet<'_>> {
         let data = data.get(..PACKET_BYTES)?;
         let [sync, first, second, flags] = *data.first_chunk()?;
-        let (is_damaged, is_encrypted, has_payload) = (first & 0x80 != 0, flags & 0xc0 != 0, flags & 0x10 != 0);
+        let (is_damaged, is_encrypted, has_payload) =
+            (first & 0x80 != 0, flags & 0xc0 != 0, flags & 0x10 != 0);
         if sync != SYNC || is_damaged || !has_payload {
             return None;
         }
@@ -280,10 +290,17 @@ fn presentation_time(packet: &[u8]) -> Option<u64> {
     }
     let [a, b, c, d, e] = *packet.get(9..)?.first_chunk()?;
     let bits = |byte: u8, mask: u8, shift: u32| u64::from(byte & mask) << shift;
-    Some(bits(a >> 1, 7, 30) | bits(b, 0xff, 22) | bits(c >> 1, 0x7f, 15) | bits(d, 0xff, 7) | bits(e >> 1, 0x7f, 0))
+    Some(
+        bits(a >> 1, 7, 30)
+            | bits(b, 0xff, 22)
+            | bits(c >> 1, 0x7f, 15)
+            | bits(d, 0xff, 7)
+            | bits(e >> 1, 0x7f, 0),
+    )
 }
 
-/// The codec that a stream type of the program map means. An error names the one that we lack; `None`: no video.
+/// The codec that a stream type of the program map means. An error names the one that we lack; `None`: no
+/// video.
 fn codec_of(stream_type: u8, registration: Option<&[u8]>) -> Result<Option<Codec>> {
     Ok(match stream_type {
         0x1b => Some(Codec::H264),

@@ -94,10 +94,14 @@ impl Tables {
 /// The program maps that a section of the program association names.
 fn map_pids(section: &[u8]) -> impl Iterator<Item = u16> {
     const TABLE_ID: u8 = 0;
-    let entries = section.get(8..section.len().saturating_sub(4)).filter(|_| section.first() == Some(&TABLE_ID));
+    let entries =
+        section.get(8..section.len().saturating_sub(4)).filter(|_| section.first() == Some(&TABLE_ID));
     let entries = entries.unwrap_or_default().as_chunks::<4>().0;
     // Program 0 is the network's own table.
-    entries.iter().filter(|entry| entry[..2] != [0, 0]).map(|entry| u16::from_be_bytes([entry[2] & 0x1f, entry[3]]))
+    entries
+        .iter()
+        .filter(|entry| entry[..2] != [0, 0])
+        .map(|entry| u16::from_be_bytes([entry[2] & 0x1f, entry[3]]))
 }
 
 /// The videos of a program map. `None`: no program map.

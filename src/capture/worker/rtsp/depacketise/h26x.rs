@@ -1,8 +1,8 @@
 //! NAL units out of packets, and access units out of NAL units.
 //!
-//! Where a unit ends, three things say: the marker of its last packet, the time stamp of the next one, and the next one's
-//! first slice. Cameras get each of them wrong. The marker is believed, because it costs no delay, until a slice of the
-//! same picture follows one; the other two always hold.
+//! Where a unit ends, three things say: the marker of its last packet, the time stamp of the next one, and
+//! the next one's first slice. Cameras get each of them wrong. The marker is believed, because it costs no
+//! delay, until a slice of the same picture follows one; the other two always hold.
 
 use super::{Finished, MAX_UNIT_BYTES, Unit};
 use crate::capture::worker::decode::Codec;
@@ -74,7 +74,12 @@ impl Assembler {
         &self.parameters
     }
 
-    pub(super) fn push(&mut self, packet: &Packet<'_>, missing: u32, out: &mut Finished) -> Result<(), PacketLoss> {
+    pub(super) fn push(
+        &mut self,
+        packet: &Packet<'_>,
+        missing: u32,
+        out: &mut Finished,
+    ) -> Result<(), PacketLoss> {
         if missing > 0 {
             self.spoil_fragment();
             self.damaged = true;
@@ -110,8 +115,11 @@ impl Assembler {
                 let mut taken = Ok(());
                 while let Some((length, after)) = rest.split_first_chunk::<2>() {
                     let length = usize::from(u16::from_be_bytes(*length));
-                    let Some((nal, after)) = after.split_at_checked(length) else { return Err(PacketLoss::Payload) };
-                    taken = taken.and(if nal.is_empty() { Err(PacketLoss::Payload) } else { self.nal(nal, out) });
+                    let Some((nal, after)) = after.split_at_checked(length) else {
+                        return Err(PacketLoss::Payload);
+                    };
+                    taken =
+                        taken.and(if nal.is_empty() { Err(PacketLoss::Payload) } else { self.nal(nal, out) });
                     rest = after;
                 }
                 taken
@@ -135,7 +143,12 @@ impl Assembler {
                     49 => {
                         let (&head, piece) = rest.split_first().ok_or(refused)?;
                         let header = [first & 0x81 | (head & 0x3f) << 1, second];
-                        Ok(Payload::Fragment { start: head & 0x80 != 0, end: head & 0x40 != 0, header, piece })
+                        Ok(Payload::Fragment {
+                            start: head & 0x80 != 0,
+                            end: head & 0x40 != 0,
+                            header,
+                            piece,
+                        })
                     }
                     _ => Err(refused),
                 }
@@ -148,7 +161,12 @@ impl Assembler {
                     28 => {
                         let (&head, piece) = rest.split_first().ok_or(refused)?;
                         let header = [first & 0xe0 | head & 0x1f, 0];
-                        Ok(Payload::Fragment { start: head & 0x80 != 0, end: head & 0x40 != 0, header, piece })
+                        Ok(Payload::Fragment {
+                            start: head & 0x80 != 0,
+                            end: head & 0x40 != 0,
+                            header,
+                            piece,
+                        })
                     }
                     _ => Err(refused),
                 }
@@ -160,7 +178,14 @@ impl Assembler {
         if self.codec == Codec::H265 { 2 } else { 1 }
     }
 
-    fn piece(&mut self, start: bool, end: bool, header: [u8; 2], piece: &[u8], out: &mut Finished) -> Result<(), PacketLoss> {
+    fn piece(
+        &mut self,
+        start: bool,
+        end: bool,
+        header: [u8; 2],
+        piece: &[u8],
+        out: &mut Finished,
+    ) -> Result<(), PacketLoss> {
         let mut lost = Ok(());
         if start {
             if matches!(self.fragment, Fragment::Open(_)) {
@@ -257,7 +282,8 @@ impl Assembler {
         }
     }
 
-    /// A NAL unit lies whole in the unit, from `at` on. Some servers put a whole access unit where one NAL unit belongs.
+    /// A NAL unit lies whole in the unit, from `at` on. Some servers put a whole access unit where one NAL
+    /// unit belongs.
     fn complete(&mut self, at: usize, out: &mut Finished) {
         let nal = self.unit.get(at..).unwrap_or_default();
         if self.overflown || self.is_slice(nal) || start_code(nal).is_none() {
@@ -265,7 +291,8 @@ impl Assembler {
         }
         let all = [&START_CODE, nal].concat();
         self.unit.truncate(at - START_CODE.len());
-        for nal in nal_units(&all).filter(|nal| self.has_meaning(nal)).map(<[u8]>::to_vec).collect::<Vec<_>>() {
+        for nal in nal_units(&all).filter(|nal| self.has_meaning(nal)).map(<[u8]>::to_vec).collect::<Vec<_>>()
+        {
             self.begin(nal.get(..3).unwrap_or(&nal), out);
             self.append(&START_CODE);
             self.append(&nal);
@@ -314,7 +341,9 @@ impl Assembler {
         let mut unit = Unit { data: whole, timestamp: self.timestamp, damaged };
         match own {
             Some(own) => self.parameters = own,
-            None if !self.parameters.is_empty() && (!self.primed || random_access(self.codec, &unit.data).is_some()) => {
+            None if !self.parameters.is_empty()
+                && (!self.primed || random_access(self.codec, &unit.data).is_some()) =>
+            {
                 unit.data.splice(0..0, self.parameters.iter().copied());
             }
             None => {}
@@ -375,7 +404,8 @@ mod tests {
         }
 
         fn push_after(&mut self, missing: u32, timestamp: u32, marker: bool, payload: &[u8]) -> &mut Self {
-            let packet = Packet { kind: 96, marker, sequence: 0, timestamp, sender: 1, extension: None, payload };
+            let packet =
+                Packet { kind: 96, marker, sequence: 0, timestamp, sender: 1, extension: None, payload };
             self.refused.extend(self.assembler.push(&packet, missing, &mut self.out).err());
             self
         }
@@ -421,7 +451,11 @@ mod tests {
     fn fragments_and_what_is_missing_of_them() {
         let mut stream = Stream::new(Codec::H264, &[]);
         let (start, middle, end) = ([0x7c, 0x85, 0x88], [0x7c, 0x05, 9], [0x7c, 0x45, 10]);
-        stream.push(1, false, &start).push(1, false, &[0x7c, 0x05]).push(1, false, &middle).push(1, true, &end);
+        stream
+            .push(1, false, &start)
+            .push(1, false, &[0x7c, 0x05])
+            .push(1, false, &middle)
+            .push(1, true, &end);
         assert_eq!(stream.units(), [whole(1, &[&[0x65, 0x88, 9, 10]])]);
         assert_eq!(stream.refused, []);
         // Without a beginning; without an end; with another in between.
@@ -433,7 +467,9 @@ mod tests {
         assert_eq!(stream.units(), [Unit { damaged: true, ..whole(6, &[&P]) }]);
         stream.push(7, false, &start).push(7, false, &start).push(7, true, &end);
         assert_eq!(stream.units(), [Unit { damaged: true, ..whole(7, &[&[0x65, 0x88, 10]]) }]);
-        assert!(stream.refused.iter().all(|cause| *cause == PacketLoss::Fragment) && stream.refused.len() == 4);
+        assert!(
+            stream.refused.iter().all(|cause| *cause == PacketLoss::Fragment) && stream.refused.len() == 4
+        );
         stream.push_after(2, 8, false, &start).push_after(1, 8, true, &end).push(9, true, &P);
         assert_eq!(stream.units(), [Unit { damaged: true, ..whole(9, &[&P]) }]);
     }
@@ -467,7 +503,10 @@ mod tests {
     fn parameter_sets_of_the_description_until_the_stream_has_its_own() {
         let mut stream = Stream::new(Codec::H264, &[&SPS, &PPS]);
         stream.push(1, true, &P).push(2, true, &IDR).push(3, true, &P);
-        assert_eq!(stream.units(), [whole(1, &[&SPS, &PPS, &P]), whole(2, &[&SPS, &PPS, &IDR]), whole(3, &[&P])]);
+        assert_eq!(
+            stream.units(),
+            [whole(1, &[&SPS, &PPS, &P]), whole(2, &[&SPS, &PPS, &IDR]), whole(3, &[&P])]
+        );
         let other = [0x67, 9, 9];
         stream.push(4, false, &other).push(4, false, &PPS).push(4, true, &IDR).push(5, true, &IDR);
         assert_eq!(stream.units(), [whole(4, &[&other, &PPS, &IDR]), whole(5, &[&other, &PPS, &IDR])]);
@@ -483,7 +522,11 @@ mod tests {
         stream.push(1, true, &[&START_CODE, &glued[..]].concat());
         assert_eq!(stream.units(), expected);
         let (first, second) = glued.split_at(5);
-        stream.push(1, false, &[&[0x7c, 0x87], &first[1..]].concat()).push(1, true, &[&[0x7c, 0x47], second].concat());
+        stream.push(1, false, &[&[0x7c, 0x87], &first[1..]].concat()).push(
+            1,
+            true,
+            &[&[0x7c, 0x47], second].concat(),
+        );
         assert_eq!(stream.units(), expected);
     }
 
@@ -493,7 +536,11 @@ mod tests {
         let (vps, sps, pps) = ([0x40, 1, 1], [0x42, 1, 2], [0x44, 1, 3]);
         let (idr, p) = ([0x26, 1, 0x80, 4], [0x02, 1, 0x80, 5]);
         let aggregate = [&[0x60, 1, 0, 3][..], &vps, &[0, 3], &sps, &[0, 3], &pps].concat();
-        stream.push(1, false, &aggregate).push(1, false, &[0x62, 1, 0x93, 0x80]).push(1, true, &[0x62, 1, 0x53, 4]);
+        stream.push(1, false, &aggregate).push(1, false, &[0x62, 1, 0x93, 0x80]).push(
+            1,
+            true,
+            &[0x62, 1, 0x53, 4],
+        );
         stream.push(2, true, &p).push(3, false, &[0x7e, 1, 0]).push(3, false, &[0x26]).push(3, true, &p);
         assert_eq!(stream.units(), [whole(1, &[&vps, &sps, &pps, &idr]), whole(2, &[&p]), whole(3, &[&p])]);
         assert_eq!(stream.refused, [PacketLoss::Payload; 2]);

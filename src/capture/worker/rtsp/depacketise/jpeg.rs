@@ -1,11 +1,13 @@
-//! JPEG out of packets (RFC 2435): the headers are not sent, they are written here from what each packet says.
+//! JPEG out of packets (RFC 2435): the headers are not sent, they are written here from what each packet
+//! says.
 
 use super::{Finished, MAX_UNIT_BYTES, Unit};
 use crate::capture::worker::rtsp::rtp::Packet;
 use crate::command::PacketLoss;
 
-/// Profile of the header extension in which a first packet brings headers of the picture itself, for what RFC 2435 cannot say: pictures
-/// of more than 2040 pixels, other tables (ONVIF Streaming Specification, "JPEG over RTP"). It is the marker that begins a picture.
+/// Profile of the header extension in which a first packet brings headers of the picture itself, for what RFC
+/// 2435 cannot say: pictures of more than 2040 pixels, other tables (ONVIF Streaming Specification, "JPEG
+/// over RTP"). It is the marker that begins a picture.
 const OWN_HEADERS: u16 = 0xffd8;
 
 /// Typical quantisation tables (ITU-T T.81 Annex K.1): luminance and chrominance, row by row.
@@ -82,11 +84,19 @@ impl OwnHeaders {
                 continue;
             }
             let Some(&[l1, l2]) = after.first_chunk() else { break };
-            let Some((segment, next)) = rest.split_at_checked(2 + usize::from(u16::from_be_bytes([l1, l2]))) else { break };
+            let Some((segment, next)) = rest.split_at_checked(2 + usize::from(u16::from_be_bytes([l1, l2])))
+            else {
+                break;
+            };
             match marker {
                 0xc0..=0xc2 if own.components.is_empty() && segment.len() >= 10 => {
-                    own.components =
-                        segment.get(10..).unwrap_or_default().chunks_exact(3).map(|component| component[0]).take(4).collect();
+                    own.components = segment
+                        .get(10..)
+                        .unwrap_or_default()
+                        .chunks_exact(3)
+                        .map(|component| component[0])
+                        .take(4)
+                        .collect();
                 }
                 0xdb => own.has_tables = true,
                 0xc4 | 0xdd => {}
@@ -106,7 +116,15 @@ impl OwnHeaders {
 
 impl Assembler {
     pub(super) fn new(size: Option<(u32, u32)>) -> Assembler {
-        Assembler { size, known: vec![None; 128], picture: Vec::new(), timestamp: 0, next: None, damaged: false, sizeless: 0 }
+        Assembler {
+            size,
+            known: vec![None; 128],
+            picture: Vec::new(),
+            timestamp: 0,
+            next: None,
+            damaged: false,
+            sizeless: 0,
+        }
     }
 
     /// See [`super::Depacketiser::sizeless`].
@@ -114,7 +132,12 @@ impl Assembler {
         self.sizeless
     }
 
-    pub(super) fn push(&mut self, packet: &Packet<'_>, missing: u32, out: &mut Finished) -> Result<(), PacketLoss> {
+    pub(super) fn push(
+        &mut self,
+        packet: &Packet<'_>,
+        missing: u32,
+        out: &mut Finished,
+    ) -> Result<(), PacketLoss> {
         if missing > 0 {
             self.damaged = true;
         }
@@ -135,7 +158,10 @@ impl Assembler {
             rest = self.begin(kind & 63, quality, (width, height), restart, &own, rest)?;
             (self.next, self.timestamp) = (Some(0), packet.timestamp);
         }
-        if self.next != Some(offset) || packet.timestamp != self.timestamp || self.picture.len() + rest.len() > MAX_UNIT_BYTES {
+        if self.next != Some(offset)
+            || packet.timestamp != self.timestamp
+            || self.picture.len() + rest.len() > MAX_UNIT_BYTES
+        {
             // Without what stands before it, a fragment is nothing.
             self.next = None;
             return Err(PacketLoss::Fragment);
@@ -148,7 +174,11 @@ impl Assembler {
                 self.picture.extend_from_slice(&[0xff, 0xd9]);
             }
             let data = std::mem::replace(&mut self.picture, out.buffer());
-            out.units.push_back(Unit { data, timestamp: packet.timestamp, damaged: std::mem::take(&mut self.damaged) });
+            out.units.push_back(Unit {
+                data,
+                timestamp: packet.timestamp,
+                damaged: std::mem::take(&mut self.damaged),
+            });
         }
         Ok(())
     }
@@ -224,7 +254,9 @@ impl Assembler {
                 return Err(refused);
             }
         };
-        let (Ok(width), Ok(height)) = (u16::try_from(width), u16::try_from(height)) else { return Err(refused) };
+        let (Ok(width), Ok(height)) = (u16::try_from(width), u16::try_from(height)) else {
+            return Err(refused);
+        };
         match kind {
             0 => Ok((width, height, 0x21)),
             1 => Ok((width, height, 0x22)),
@@ -239,7 +271,8 @@ impl Assembler {
             return if quality == 0 { Err(refused) } else { Ok((Some(scaled(quality)), rest)) };
         };
         let (&[_, precision, l1, l2], after) = rest.split_first_chunk::<4>().ok_or(refused)?;
-        let (data, after) = after.split_at_checked(usize::from(u16::from_be_bytes([l1, l2]))).ok_or(refused)?;
+        let (data, after) =
+            after.split_at_checked(usize::from(u16::from_be_bytes([l1, l2]))).ok_or(refused)?;
         let known = self.known.get_mut(usize::from(index)).ok_or(refused)?;
         if data.is_empty() {
             return Ok((known.clone().filter(|_| quality != TABLES_OF_ONE_PICTURE), after));
@@ -270,8 +303,17 @@ mod tests {
     use super::*;
     use crate::capture::worker::decode::jpeg_size;
 
-    fn push(assembler: &mut Assembler, out: &mut Finished, marker: bool, payload: &[u8]) -> Result<(), PacketLoss> {
-        assembler.push(&Packet { kind: 26, marker, sequence: 0, timestamp: 1, sender: 1, extension: None, payload }, 0, out)
+    fn push(
+        assembler: &mut Assembler,
+        out: &mut Finished,
+        marker: bool,
+        payload: &[u8],
+    ) -> Result<(), PacketLoss> {
+        assembler.push(
+            &Packet { kind: 26, marker, sequence: 0, timestamp: 1, sender: 1, extension: None, payload },
+            0,
+            out,
+        )
     }
 
     #[test]
@@ -290,25 +332,39 @@ mod tests {
     fn tables_are_remembered_by_quality() {
         let (mut assembler, mut out) = (Assembler::new(None), Finished::default());
         let head = [0, 0, 0, 0, 1, 200, 8, 6];
-        assert_eq!(push(&mut assembler, &mut out, true, &[&head[..], &[0, 0, 0, 0, 9]].concat()), Err(PacketLoss::Payload));
-        push(&mut assembler, &mut out, true, &[&head[..], &[0, 0, 0, 128], &[5; 128], &[9]].concat()).unwrap();
+        assert_eq!(
+            push(&mut assembler, &mut out, true, &[&head[..], &[0, 0, 0, 0, 9]].concat()),
+            Err(PacketLoss::Payload)
+        );
+        push(&mut assembler, &mut out, true, &[&head[..], &[0, 0, 0, 128], &[5; 128], &[9]].concat())
+            .unwrap();
         push(&mut assembler, &mut out, true, &[&head[..], &[0, 0, 0, 0, 9]].concat()).unwrap();
         assert_eq!(out.units[0], out.units[1]);
         // A single table, and one of 16 bits.
         push(&mut assembler, &mut out, true, &[&head[..], &[0, 0, 0, 64], &[5; 64], &[9]].concat()).unwrap();
         assert_eq!(out.units[2], out.units[1]);
-        push(&mut assembler, &mut out, true, &[&head[..], &[0, 1, 0, 192], &[5; 192], &[9]].concat()).unwrap();
+        push(&mut assembler, &mut out, true, &[&head[..], &[0, 1, 0, 192], &[5; 192], &[9]].concat())
+            .unwrap();
         assert_eq!(out.units[3].data[2..7], [0xff, 0xdb, 0, 131, 0x10]);
     }
 
     #[test]
     fn a_fragment_without_what_stands_before_it_is_nothing() {
         let (mut assembler, mut out) = (Assembler::new(None), Finished::default());
-        assert_eq!(push(&mut assembler, &mut out, true, &[0, 0, 0, 9, 1, 50, 8, 6, 1]), Err(PacketLoss::Fragment));
+        assert_eq!(
+            push(&mut assembler, &mut out, true, &[0, 0, 0, 9, 1, 50, 8, 6, 1]),
+            Err(PacketLoss::Fragment)
+        );
         push(&mut assembler, &mut out, false, &[0, 0, 0, 0, 1, 50, 8, 6, 1, 2]).unwrap();
-        assert_eq!(push(&mut assembler, &mut out, true, &[0, 0, 0, 9, 1, 50, 8, 6, 1]), Err(PacketLoss::Fragment));
+        assert_eq!(
+            push(&mut assembler, &mut out, true, &[0, 0, 0, 9, 1, 50, 8, 6, 1]),
+            Err(PacketLoss::Fragment)
+        );
         assert_eq!(push(&mut assembler, &mut out, true, &[0, 0, 0]), Err(PacketLoss::Payload));
-        assert_eq!(push(&mut assembler, &mut out, true, &[0, 0, 0, 0, 9, 50, 8, 6, 1]), Err(PacketLoss::Payload));
+        assert_eq!(
+            push(&mut assembler, &mut out, true, &[0, 0, 0, 0, 9, 50, 8, 6, 1]),
+            Err(PacketLoss::Payload)
+        );
         assert!(out.units.is_empty());
     }
 
@@ -322,7 +378,15 @@ mod tests {
         let (mut assembler, mut out) = (Assembler::new(None), Finished::default());
         let payload = [0, 0, 0, 0, 1, 255, 0, 0, 0, 0, 0, 0, 5];
         let extension = Some((OWN_HEADERS, headers.as_slice()));
-        let packet = Packet { kind: 26, marker: true, sequence: 0, timestamp: 1, sender: 1, extension, payload: &payload };
+        let packet = Packet {
+            kind: 26,
+            marker: true,
+            sequence: 0,
+            timestamp: 1,
+            sender: 1,
+            extension,
+            payload: &payload,
+        };
         assembler.push(&packet, 0, &mut out).unwrap();
         let scan = [0xff, 0xda, 0, 8, 1, 9, 0, 0, 63, 0, 5, 0xff, 0xd9];
         assert_eq!(out.units[0].data, [&[0xff, 0xd8][..], &table, &frame, &scan].concat());
@@ -338,8 +402,10 @@ mod tests {
     #[test]
     fn sides_that_count_on_from_nothing_are_those_of_the_description() {
         let mut out = Finished::default();
-        push(&mut Assembler::new(Some((2560, 1440))), &mut out, true, &[0, 0, 0, 0, 1, 50, 64, 180, 1]).unwrap();
-        push(&mut Assembler::new(Some((2560, 1440))), &mut out, true, &[0, 0, 0, 0, 1, 50, 80, 60, 1]).unwrap();
+        push(&mut Assembler::new(Some((2560, 1440))), &mut out, true, &[0, 0, 0, 0, 1, 50, 64, 180, 1])
+            .unwrap();
+        push(&mut Assembler::new(Some((2560, 1440))), &mut out, true, &[0, 0, 0, 0, 1, 50, 80, 60, 1])
+            .unwrap();
         assert_eq!(jpeg_size(&out.units[0].data), Some((2560, 1440)));
         assert_eq!(jpeg_size(&out.units[1].data), Some((640, 480)));
     }

@@ -1,7 +1,8 @@
 //! Packets → access units: H.264 (RFC 6184), H.265 (RFC 7798), JPEG (RFC 2435).
 //!
-//! Not retina's: its depacketisers end a session at the first packet that breaks a rule, and have no bound on what a server
-//! makes them keep. Here a packet that cannot be used costs itself, by name, and a unit has a largest size.
+//! Not retina's: its depacketisers end a session at the first packet that breaks a rule, and have no bound on
+//! what a server makes them keep. Here a packet that cannot be used costs itself, by name, and a unit has a
+//! largest size.
 
 mod h26x;
 mod jpeg;
@@ -12,7 +13,8 @@ use crate::capture::worker::decode::{Codec, H264Parameters, H265Parameters, jpeg
 use crate::command::PacketLoss;
 use std::collections::VecDeque;
 
-/// Largest access unit, bytes: more than any camera's, as for parts of Motion JPEG. With what waits, below 48 MiB.
+/// Largest access unit, bytes: more than any camera's, as for parts of Motion JPEG. With what waits, below 48
+/// MiB.
 pub(super) const MAX_UNIT_BYTES: usize = 16 * 1024 * 1024;
 
 /// Buffers that are kept to be used again.

@@ -47,7 +47,8 @@ pub(super) struct Wire {
 }
 
 impl Wire {
-    /// The first thing in `bytes` and its length; `None`: more must come. `ours`: the channel that packets are expected on.
+    /// The first thing in `bytes` and its length; `None`: more must come. `ours`: the channel that packets
+    /// are expected on.
     ///
     /// Errors: a message beyond its limits, or no RTSP at all.
     pub(super) fn next(&mut self, bytes: &[u8], ours: u8) -> Result<Option<(Item, usize)>> {
@@ -61,9 +62,10 @@ impl Wire {
                     let length = usize::from(u16::from_be_bytes([l1, l2]));
                     match rest.get(PACKET_HEADER_BYTES..PACKET_HEADER_BYTES + length) {
                         // A length that leads into the middle of something is found out there.
-                        Some(_) => {
-                            Some((Item::Packet { channel, at: blank + PACKET_HEADER_BYTES }, PACKET_HEADER_BYTES + length))
-                        }
+                        Some(_) => Some((
+                            Item::Packet { channel, at: blank + PACKET_HEADER_BYTES },
+                            PACKET_HEADER_BYTES + length,
+                        )),
                         None => return Ok(None),
                     }
                 }
@@ -93,7 +95,8 @@ impl Wire {
         Ok(Some((Item::Garbage, blank + length)))
     }
 
-    /// The message that `bytes` begin with and whose body has not come whole: its head and where its body begins.
+    /// The message that `bytes` begin with and whose body has not come whole: its head and where its body
+    /// begins.
     pub(super) fn partial(bytes: &[u8]) -> Option<(Head, usize)> {
         let blank = bytes.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
         let rest = bytes.get(blank..).unwrap_or_default();
@@ -105,7 +108,8 @@ impl Wire {
     }
 
     fn message(&self, rest: &[u8], before: usize) -> Result<Option<(Item, usize)>> {
-        let too_long = || Error::new(Kind::SourceConnection, "the server's answer is longer than any should be");
+        let too_long =
+            || Error::new(Kind::SourceConnection, "the server's answer is longer than any should be");
         let Some((head, length)) = parse_head(rest).map_err(|_| too_long())? else { return Ok(None) };
         let body = head.content_length().unwrap_or(0);
         if body > MAX_BODY_BYTES {
@@ -117,7 +121,8 @@ impl Wire {
     }
 }
 
-/// Whether this is an answer (`RTSP/1.0 200 OK`) or a request (`OPTIONS * RTSP/1.0`); `None`: too little of it has come.
+/// Whether this is an answer (`RTSP/1.0 200 OK`) or a request (`OPTIONS * RTSP/1.0`); `None`: too little of
+/// it has come.
 fn begins_message(bytes: &[u8]) -> Option<bool> {
     let line = bytes.split(|byte| *byte == b'\n').next().unwrap_or_default();
     let word = line.iter().take_while(|byte| byte.is_ascii_uppercase() || **byte == b'_').count();
@@ -147,7 +152,9 @@ fn resume(bytes: &[u8], ours: u8) -> usize {
         _ => false,
     };
     let answer = |rest: &[u8]| rest.starts_with(b"RTSP/") || (rest.len() < 5 && b"RTSP/".starts_with(rest));
-    (0..bytes.len()).find(|at| bytes.get(*at..).is_some_and(|rest| packet(rest) || answer(rest))).unwrap_or(bytes.len())
+    (0..bytes.len())
+        .find(|at| bytes.get(*at..).is_some_and(|rest| packet(rest) || answer(rest)))
+        .unwrap_or(bytes.len())
 }
 
 #[cfg(test)]

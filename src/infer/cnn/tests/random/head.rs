@@ -1,4 +1,5 @@
-//! Random ends of detectors: what every anchor says, in the orders and with the operations that exports have, and others.
+//! Random ends of detectors: what every anchor says, in the orders and with the operations that exports have,
+//! and others.
 
 use super::{Graph, Picture};
 use crate::infer::Scores;
@@ -70,7 +71,8 @@ impl Graph {
             0 if values > 1 => {
                 // two branches
                 let (first, picture_of_second) = (1 + self.random.below(values - 1), picture);
-                let parts = [self.pointwise(picture, first), self.pointwise(picture_of_second, values - first)];
+                let parts =
+                    [self.pointwise(picture, first), self.pointwise(picture_of_second, values - first)];
                 self.wire(format!("branches {parts:?}"), ops::array::TypedConcat { axis: 1 }, &parts)
             }
             _ => self.pointwise(picture, values),
@@ -92,7 +94,11 @@ impl Graph {
         let anchors = self.model.outlet_fact(all).unwrap().shape.as_concrete().unwrap()[2];
         let slice = |graph: &mut Graph, from: usize, length: usize| {
             let what = format!("slice {all:?} from {from}");
-            graph.wire(what, ops::array::Slice { axis: 1, start: from.to_dim(), end: (from + length).to_dim() }, &[all])
+            graph.wire(
+                what,
+                ops::array::Slice { axis: 1, start: from.to_dim(), end: (from + length).to_dim() },
+                &[all],
+            )
         };
         let scores = slice(self, boxes, count);
         let scores = match self.random.below(4) {
@@ -108,7 +114,8 @@ impl Graph {
                 made = self.wire("softmax".into(), op, &[made]);
             }
             for _ in 0..self.random.below(3) {
-                let shape = self.random.pick(&[[1, 1, anchors], [1, boxes, anchors], [1, boxes, 1], [1, 1, 1]]);
+                let shape =
+                    self.random.pick(&[[1, 1, anchors], [1, boxes, anchors], [1, boxes, 1], [1, 1, 1]]);
                 let tensor = self.random.tensor(&shape);
                 let constant = self.constant(tensor);
                 let sides = if self.random.below(2) == 0 { [made, constant] } else { [constant, made] };

@@ -41,7 +41,10 @@ fn document() -> Value {
         }
     }
     let mut schemas = Object::default();
-    requests::schemas().into_iter().chain(replies::schemas()).for_each(|(name, schema)| schemas.push(name, schema));
+    requests::schemas()
+        .into_iter()
+        .chain(replies::schemas())
+        .for_each(|(name, schema)| schemas.push(name, schema));
     object! {
         "openapi": "3.1.0",
         "info": object! {
@@ -80,7 +83,10 @@ fn described(entry: &Entry, operation: &Operation) -> Value {
         out.push("parameters", Value::Array(operation.query.iter().map(parameter_of_query).collect()));
     }
     if let Some(schema) = operation.body {
-        out.push("requestBody", object! { "required": true, "content": content("application/json", reference(schema)) });
+        out.push(
+            "requestBody",
+            object! { "required": true, "content": content("application/json", reference(schema)) },
+        );
     }
     let mut responses = Object::default();
     responses.push("200", succeeded(operation));
@@ -125,12 +131,17 @@ fn parameter_of_query(parameter: &Parameter) -> Value {
 
 fn succeeded(operation: &Operation) -> Value {
     let (words, body) = match operation.success {
-        Success::Json(schema) => ("The command was carried out.", content("application/json", reference(schema))),
-        Success::Text(words) => (words, content("text/plain", object! { "type": "string" })),
-        Success::Picture => ("The picture.", content("image/jpeg", object! { "type": "string", "format": "binary" })),
-        Success::Live => {
-            ("The pictures.", content("multipart/x-mixed-replace", object! { "type": "string", "format": "binary" }))
+        Success::Json(schema) => {
+            ("The command was carried out.", content("application/json", reference(schema)))
         }
+        Success::Text(words) => (words, content("text/plain", object! { "type": "string" })),
+        Success::Picture => {
+            ("The picture.", content("image/jpeg", object! { "type": "string", "format": "binary" }))
+        }
+        Success::Live => (
+            "The pictures.",
+            content("multipart/x-mixed-replace", object! { "type": "string", "format": "binary" }),
+        ),
         Success::Events => ("The events.", content("text/event-stream", replies::event())),
     };
     let mut out = Object::default();
@@ -160,7 +171,9 @@ fn reference(schema: &str) -> Value {
 
 /// `pipeline_id` → `Pipeline Id`, as the reference titles its fields.
 fn title(name: &str) -> String {
-    let word = |word: &str| word.get(..1).unwrap_or_default().to_ascii_uppercase() + word.get(1..).unwrap_or_default();
+    let word = |word: &str| {
+        word.get(..1).unwrap_or_default().to_ascii_uppercase() + word.get(1..).unwrap_or_default()
+    };
     name.split('_').map(word).collect::<Vec<_>>().join(" ")
 }
 

@@ -9,8 +9,14 @@ pub(super) fn schemas() -> [(&'static str, Value); 11] {
         ("CommandContext", context()),
         ("CommandResponse", response("CommandResponse", [])),
         ("ListPipelinesResponse", response("ListPipelinesResponse", [("pipelines", ids())])),
-        ("InferencePipelineStatusResponse", response("InferencePipelineStatusResponse", [("report", report())])),
-        ("ConsumePipelineResponse", response("ConsumePipelineResponse", [("outputs", outputs()), ("frames_metadata", frames())])),
+        (
+            "InferencePipelineStatusResponse",
+            response("InferencePipelineStatusResponse", [("report", report())]),
+        ),
+        (
+            "ConsumePipelineResponse",
+            response("ConsumePipelineResponse", [("outputs", outputs()), ("frames_metadata", frames())]),
+        ),
         ("HistoryResponse", response("HistoryResponse", [("history", history())])),
         ("ModelsResponse", response("ModelsResponse", [("models", models())])),
         ("DeviceResponse", response("DeviceResponse", [("device", device())])),
@@ -109,12 +115,16 @@ fn history() -> Value {
     whole(&[
         ("interval_s", integer("How long a step is.")),
         ("frames_per_second", object! { "type": "array", "items": object! { "type": "number" } }),
-        ("latency_s", object! { "type": "array", "description": "`null`: no frame.", "items": object! { "anyOf": latency } }),
+        (
+            "latency_s",
+            object! { "type": "array", "description": "`null`: no frame.", "items": object! { "anyOf": latency } },
+        ),
     ])
 }
 
 fn models() -> Value {
-    let model = whole(&[("model_id", string("What a pipeline may name.")), ("bytes", integer("Of its weights."))]);
+    let model =
+        whole(&[("model_id", string("What a pipeline may name.")), ("bytes", integer("Of its weights."))]);
     object! { "type": "array", "title": "Models", "items": model }
 }
 
@@ -132,7 +142,10 @@ fn device() -> Value {
     let pipeline = whole(&[
         ("pipeline_id", string("Its id.")),
         ("model_id", string("The model it asked for.")),
-        ("is_declared", object! { "type": "boolean", "description": "A file of the configuration asks for it." }),
+        (
+            "is_declared",
+            object! { "type": "boolean", "description": "A file of the configuration asks for it." },
+        ),
     ]);
     let fact = whole(&[("name", string("In a word.")), ("text", string("What was found."))]);
     let resident = list![object! { "type": "integer" }, object! { "type": "null" }];
@@ -144,7 +157,10 @@ fn device() -> Value {
         ("inference_threads", integer("Frames that are inferred at once.")),
         ("memory_limit_bytes", integer("What pipelines and models may reserve.")),
         ("memory_reserved_bytes", integer("The most that they may come to need.")),
-        ("resident_bytes", object! { "anyOf": resident, "description": "Of the service without its capture workers." }),
+        (
+            "resident_bytes",
+            object! { "anyOf": resident, "description": "Of the service without its capture workers." },
+        ),
         ("max_pipelines", integer("Pipelines at most.")),
         ("models", object! { "type": "array", "description": "In use.", "items": model }),
         ("pipelines", object! { "type": "array", "description": "In order of creation.", "items": pipeline }),

@@ -58,8 +58,11 @@ fn members(name: &'static str, fields: &[Field]) -> Value {
 fn members_of(name: &'static str, fields: &[Field]) -> Object {
     let mut properties = Object::default();
     properties.extend(fields.iter().map(|field| (field.name, described(field))));
-    let required: Vec<Value> =
-        fields.iter().filter(|field| field.presence == Presence::Required).map(|field| Value::from(field.name)).collect();
+    let required: Vec<Value> = fields
+        .iter()
+        .filter(|field| field.presence == Presence::Required)
+        .map(|field| Value::from(field.name))
+        .collect();
     let mut schema = Object::default();
     schema.push("title", Value::from(name));
     if !required.is_empty() {
@@ -87,7 +90,10 @@ fn described(field: &Field) -> Value {
             out.push("type", Value::from("string"));
             out.push("minLength", Value::Integer(1));
             out.push("maxLength", Value::Integer(253));
-            out.push("anyOf", list![object! { "pattern": NAME_PATTERN }, object! { "pattern": ADDRESS_PATTERN }]);
+            out.push(
+                "anyOf",
+                list![object! { "pattern": NAME_PATTERN }, object! { "pattern": ADDRESS_PATTERN }],
+            );
         }
         (_, mut forms) => {
             if may_be_null {
@@ -103,8 +109,9 @@ fn described(field: &Field) -> Value {
         }
     }
     if let Kind::Integer { least, most: Some(most) } = field.kind {
-        description +=
-            &format!(", {least} to {most}, as an integer or, as the reference takes it, as text that holds one; true is 1.");
+        description += &format!(
+            ", {least} to {most}, as an integer or, as the reference takes it, as text that holds one; true is 1."
+        );
     }
     out.push("title", Value::from(title(field.name)));
     out.push("description", Value::from(description));
@@ -139,12 +146,15 @@ fn forms(field: &Field) -> Vec<Value> {
             object! { "type": "string", "pattern": r"^[0-9]{1,4}(\.[0-9]{1,6})?$" },
         ],
         Kind::Word { words, .. } => {
-            vec![object! { "type": "string", "enum": words.iter().map(|word| Value::from(*word)).collect::<Vec<_>>() }]
+            vec![
+                object! { "type": "string", "enum": words.iter().map(|word| Value::from(*word)).collect::<Vec<_>>() },
+            ]
         }
         Kind::Texts => vec![object! { "type": "array", "items": text() }],
         Kind::Object { schema, .. } => vec![reference(schema)],
         Kind::Sink => {
-            let kinds = || sink::KINDS.iter().filter(|kind| kind.is_offered).map(|kind| reference(kind.schema));
+            let kinds =
+                || sink::KINDS.iter().filter(|kind| kind.is_offered).map(|kind| reference(kind.schema));
             let items = object! { "anyOf": kinds().collect::<Vec<_>>() };
             let list = object! { "type": "array", "minItems": 1, "maxItems": sink::MAX_SINKS as i128, "items": items };
             kinds().chain([list]).collect()
@@ -163,7 +173,8 @@ fn forms(field: &Field) -> Vec<Value> {
         Kind::Masks { most } => {
             let fraction = object! { "type": "number", "minimum": 0, "maximum": 1 };
             let corner = object! { "type": "array", "minItems": 2, "maxItems": 2, "items": fraction };
-            let polygon = object! { "type": "array", "minItems": 3, "maxItems": MAX_POINTS as i128, "items": corner };
+            let polygon =
+                object! { "type": "array", "minItems": 3, "maxItems": MAX_POINTS as i128, "items": corner };
             let one = object! { "type": "array", "maxItems": MAX_POLYGONS as i128, "items": polygon };
             let each = object! { "anyOf": list![one.clone(), object! { "type": "null" }] };
             vec![one, object! { "type": "array", "minItems": 1, "maxItems": most as i128, "items": each }]
@@ -199,7 +210,10 @@ fn integer(least: i128, most: Option<i128>) -> Vec<Value> {
         return vec![Value::Object(whole), text, object! { "type": "boolean" }];
     }
     let digits = most.map_or(6, |most| most.to_string().len()).saturating_sub(2);
-    let mut forms = vec![Value::Object(whole), object! { "type": "string", "pattern": format!("^[1-9][0-9]{{0,{digits}}}$") }];
+    let mut forms = vec![
+        Value::Object(whole),
+        object! { "type": "string", "pattern": format!("^[1-9][0-9]{{0,{digits}}}$") },
+    ];
     if least <= 1 {
         forms.push(object! { "const": true });
     }
@@ -217,12 +231,14 @@ fn constant(text: &'static str) -> Value {
 }
 
 /// Host names, and IPv4 addresses.
-const NAME_PATTERN: &str = r"^(?=.*[^0-9.])[A-Za-z0-9_][A-Za-z0-9_-]{0,62}(\.[A-Za-z0-9_][A-Za-z0-9_-]{0,62})*\.?$";
+const NAME_PATTERN: &str =
+    r"^(?=.*[^0-9.])[A-Za-z0-9_][A-Za-z0-9_-]{0,62}(\.[A-Za-z0-9_][A-Za-z0-9_-]{0,62})*\.?$";
 const ADDRESS_PATTERN: &str =
     r"^((25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])\.){3}(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])\.?$";
 
 fn lax_boolean() -> Value {
-    let words = ["0", "1", "f", "false", "n", "no", "off", "on", "t", "true", "y", "yes"].map(Value::from).to_vec();
+    let words =
+        ["0", "1", "f", "false", "n", "no", "off", "on", "t", "true", "y", "yes"].map(Value::from).to_vec();
     object! {
         "title": "Boolean",
         "description": "A boolean, or what the reference takes for one: 0, 1 and the usual words, in any case.",
@@ -277,11 +293,15 @@ fn workflow_request() -> Value {
     let video = "`video_reference` and, as in PipelineInitialisationRequest, max_fps, the two strategies, video_source_properties and \
                  batch_collection_timeout.";
     let turns = match memory::RESULTS_BUFFER_SIZE.kind {
-        Kind::Integer { least, most: Some(most) } => object! { "type": "integer", "minimum": least, "maximum": most },
+        Kind::Integer { least, most: Some(most) } => {
+            object! { "type": "integer", "minimum": least, "maximum": most }
+        }
         _ => object! { "type": "integer" },
     };
     let timeout = match memory::CONSUMPTION_TIMEOUT.kind {
-        Kind::Seconds { most, .. } => object! { "type": "number", "exclusiveMinimum": 0, "maximum": most as i128 },
+        Kind::Seconds { most, .. } => {
+            object! { "type": "number", "exclusiveMinimum": 0, "maximum": most as i128 }
+        }
         _ => object! { "type": "number" },
     };
     let sink = object! { "type": "object", "properties": object! { "results_buffer_size": object! { "anyOf": or_null(turns) } } };

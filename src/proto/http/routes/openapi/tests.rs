@@ -2,7 +2,8 @@ use super::*;
 use crate::json::parse_str;
 use std::path::Path;
 
-/// The document as it was when somebody last looked at it. `WEIR_BLESS=1 cargo test --lib openapi` writes it anew.
+/// The document as it was when somebody last looked at it. `WEIR_BLESS=1 cargo test --lib openapi` writes it
+/// anew.
 const GOLDEN: &str = "src/proto/http/routes/openapi/golden.json";
 
 #[test]
@@ -15,9 +16,15 @@ fn the_document_is_the_one_that_was_looked_at() {
         std::fs::write(&path, &made).unwrap();
     }
     let golden = std::fs::read_to_string(path).unwrap();
-    let version = |text: &str| text.replace(&format!("\"version\": \"{}\"", env!("CARGO_PKG_VERSION")), "\"version\": \"…\"");
-    let first = version(&made).lines().zip(version(&golden).lines()).position(|(made, golden)| made != golden);
-    assert!(first.is_none() && made.lines().count() == golden.lines().count(), "{GOLDEN} differs from line {first:?} on");
+    let version = |text: &str| {
+        text.replace(&format!("\"version\": \"{}\"", env!("CARGO_PKG_VERSION")), "\"version\": \"…\"")
+    };
+    let first =
+        version(&made).lines().zip(version(&golden).lines()).position(|(made, golden)| made != golden);
+    assert!(
+        first.is_none() && made.lines().count() == golden.lines().count(),
+        "{GOLDEN} differs from line {first:?} on"
+    );
 }
 
 fn indent(value: &Value, depth: usize, out: &mut String) {
@@ -74,7 +81,8 @@ fn the_document_has_the_reference_s_paths_and_schemas() {
     }
     for schema in keys(&theirs, &["components", "schemas"]) {
         let path = ["components", "schemas", &schema, "properties"];
-        let ours: Vec<_> = keys(&ours, &path).into_iter().filter(|key| !BEYOND.contains(&key.as_str())).collect();
+        let ours: Vec<_> =
+            keys(&ours, &path).into_iter().filter(|key| !BEYOND.contains(&key.as_str())).collect();
         assert_eq!(ours, keys(&theirs, &path), "{schema}");
     }
 }
@@ -85,7 +93,8 @@ fn every_reference_leads_somewhere_and_every_link_to_an_operation() {
     let document = document();
     text.value(&document);
     let text = String::from_utf8(text.finish()).unwrap();
-    let schemas = document.as_object().unwrap().get("components").unwrap().as_object().unwrap().get("schemas").unwrap();
+    let schemas =
+        document.as_object().unwrap().get("components").unwrap().as_object().unwrap().get("schemas").unwrap();
     for part in text.split("\"#/components/schemas/").skip(1) {
         let name = part.split('"').next().unwrap();
         assert!(schemas.as_object().unwrap().get(name).is_some(), "{name}");

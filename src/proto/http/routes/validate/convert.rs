@@ -10,26 +10,39 @@ pub(super) struct Refusal {
 }
 
 pub(super) const MISSING: Refusal = Refusal { kind: "missing", text: "Field required" };
-pub(super) const MODEL: Refusal =
-    Refusal { kind: "model_attributes_type", text: "Input should be a valid dictionary or object to extract fields from" };
+pub(super) const MODEL: Refusal = Refusal {
+    kind: "model_attributes_type",
+    text: "Input should be a valid dictionary or object to extract fields from",
+};
 pub(super) const LIST: Refusal = Refusal { kind: "list_type", text: "Input should be a valid list" };
 pub(super) const DICT: Refusal = Refusal { kind: "dict_type", text: "Input should be a valid dictionary" };
 const STRING: Refusal = Refusal { kind: "string_type", text: "Input should be a valid string" };
 const INT: Refusal = Refusal { kind: "int_type", text: "Input should be a valid integer" };
-const INT_TEXT: Refusal =
-    Refusal { kind: "int_parsing", text: "Input should be a valid integer, unable to parse string as an integer" };
-const INT_FRACTION: Refusal =
-    Refusal { kind: "int_from_float", text: "Input should be a valid integer, got a number with a fractional part" };
+const INT_TEXT: Refusal = Refusal {
+    kind: "int_parsing",
+    text: "Input should be a valid integer, unable to parse string as an integer",
+};
+const INT_FRACTION: Refusal = Refusal {
+    kind: "int_from_float",
+    text: "Input should be a valid integer, got a number with a fractional part",
+};
 const FLOAT: Refusal = Refusal { kind: "float_type", text: "Input should be a valid number" };
-const FLOAT_TEXT: Refusal =
-    Refusal { kind: "float_parsing", text: "Input should be a valid number, unable to parse string as a number" };
+const FLOAT_TEXT: Refusal = Refusal {
+    kind: "float_parsing",
+    text: "Input should be a valid number, unable to parse string as a number",
+};
 const BOOL: Refusal = Refusal { kind: "bool_type", text: "Input should be a valid boolean" };
-const BOOL_VALUE: Refusal = Refusal { kind: "bool_parsing", text: "Input should be a valid boolean, unable to interpret input" };
+const BOOL_VALUE: Refusal =
+    Refusal { kind: "bool_parsing", text: "Input should be a valid boolean, unable to interpret input" };
 
-pub(super) const TOO_SMALL: Refusal =
-    Refusal { kind: "greater_than_equal", text: "Input should be greater than or equal to the least that is allowed" };
-pub(super) const TOO_LARGE: Refusal =
-    Refusal { kind: "less_than_equal", text: "Input should be less than or equal to the most that is allowed" };
+pub(super) const TOO_SMALL: Refusal = Refusal {
+    kind: "greater_than_equal",
+    text: "Input should be greater than or equal to the least that is allowed",
+};
+pub(super) const TOO_LARGE: Refusal = Refusal {
+    kind: "less_than_equal",
+    text: "Input should be less than or equal to the most that is allowed",
+};
 
 /// A list, whose items others judge.
 pub(super) fn list(value: &Value) -> Result<Value, Refusal> {

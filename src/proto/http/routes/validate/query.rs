@@ -22,10 +22,18 @@ impl Query {
     /// Of several parameters of one name the last counts.
     pub(in crate::proto::http::routes) fn new(query: Option<&str>) -> Query {
         let pairs = url::form_urlencoded::parse(query.unwrap_or_default().as_bytes()).take(MAX_PARAMETERS);
-        Query { given: pairs.map(|(name, value)| (name.into_owned(), value.into_owned())).collect(), faults: Vec::new() }
+        Query {
+            given: pairs.map(|(name, value)| (name.into_owned(), value.into_owned())).collect(),
+            faults: Vec::new(),
+        }
     }
 
-    fn judge<T>(&mut self, name: &'static str, usual: T, judge: impl FnOnce(&Value) -> Result<T, Refusal>) -> T {
+    fn judge<T>(
+        &mut self,
+        name: &'static str,
+        usual: T,
+        judge: impl FnOnce(&Value) -> Result<T, Refusal>,
+    ) -> T {
         let Some((_, text)) = self.given.iter().rev().find(|(given, _)| given == name) else { return usual };
         match judge(&Value::from(text.as_str())) {
             Ok(value) => value,
@@ -37,7 +45,13 @@ impl Query {
     }
 
     /// An integer from `least` to `most`.
-    pub(in crate::proto::http::routes) fn integer(&mut self, name: &'static str, usual: i128, least: i128, most: i128) -> i128 {
+    pub(in crate::proto::http::routes) fn integer(
+        &mut self,
+        name: &'static str,
+        usual: i128,
+        least: i128,
+        most: i128,
+    ) -> i128 {
         self.judge(name, usual, |value| match integer(value)? {
             Value::Integer(number) if number < least => Err(convert::TOO_SMALL),
             Value::Integer(number) if number > most => Err(convert::TOO_LARGE),
@@ -47,7 +61,12 @@ impl Query {
     }
 
     /// A number of `least` or more.
-    pub(in crate::proto::http::routes) fn number(&mut self, name: &'static str, usual: f64, least: f64) -> f64 {
+    pub(in crate::proto::http::routes) fn number(
+        &mut self,
+        name: &'static str,
+        usual: f64,
+        least: f64,
+    ) -> f64 {
         self.judge(name, usual, |value| match number(value)?.as_f64() {
             Some(number) if number >= least => Ok(number),
             _ => Err(convert::TOO_SMALL),

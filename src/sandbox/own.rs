@@ -1,4 +1,5 @@
-//! What the service keeps to itself. A child runs as the same user: what protects the service from it is here.
+//! What the service keeps to itself. A child runs as the same user: what protects the service from it is
+//! here.
 
 use std::ffi::{CStr, c_char};
 
@@ -7,8 +8,8 @@ unsafe extern "C" {
     static environ: *const *mut c_char;
 }
 
-/// Nobody but root looks into this process from now on: not at its memory, its environment or its descriptors, by `/proc`
-/// or `ptrace`. It leaves no core file either.
+/// Nobody but root looks into this process from now on: not at its memory, its environment or its
+/// descriptors, by `/proc` or `ptrace`. It leaves no core file either.
 pub fn keep_to_itself() {
     let behaviour = rustix::process::DumpableBehavior::NotDumpable;
     if let Err(errno) = rustix::process::set_dumpable_behavior(behaviour) {
@@ -16,18 +17,19 @@ pub fn keep_to_itself() {
     }
 }
 
-/// Overwrites the values of these variables where the kernel shows them (`/proc/PID/environ`); afterwards they are set and
-/// empty. For the start of the program, once they have been read.
+/// Overwrites the values of these variables where the kernel shows them (`/proc/PID/environ`); afterwards
+/// they are set and empty. For the start of the program, once they have been read.
 ///
 /// Does nothing when there are other threads: one of them might read them.
 pub fn wipe_environment(names: &[&str]) {
     if !is_only_thread() {
         return log::warn!("event=sandbox_degraded part=environment error=\"there are threads already\"");
     }
-    // SAFETY: there is no other thread that could change the environment or read it meanwhile (looked at just now; nothing
-    // here starts one). `environ` is null or an array of pointers that ends with a null pointer, each to a string that ends
-    // with a zero byte, by the C library's contract (POSIX environ(7)). Each string is our own writable memory: the kernel's
-    // copy on the stack, or the C library's. Only bytes before the final zero are written, so they stay strings.
+    // SAFETY: there is no other thread that could change the environment or read it meanwhile (looked at just
+    // now; nothing here starts one). `environ` is null or an array of pointers that ends with a null pointer,
+    // each to a string that ends with a zero byte, by the C library's contract (POSIX environ(7)). Each
+    // string is our own writable memory: the kernel's copy on the stack, or the C library's. Only bytes
+    // before the final zero are written, so they stay strings.
     unsafe {
         let mut entry = environ;
         while !entry.is_null() && !(*entry).is_null() {
@@ -61,7 +63,7 @@ mod tests {
     /// A test of its own process: the environment belongs to all threads, and libtest has some.
     #[test]
     fn with_other_threads_the_environment_is_left_alone() {
-        let name = "confine::own::tests::with_other_threads_the_environment_is_left_alone";
+        let name = "sandbox::own::tests::with_other_threads_the_environment_is_left_alone";
         if std::env::var_os(INSIDE).is_some() {
             let (stop, stopped) = std::sync::mpsc::channel::<()>();
             let other = std::thread::spawn(move || stopped.recv());

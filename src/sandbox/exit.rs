@@ -17,8 +17,12 @@ impl std::fmt::Display for Exit {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match *self {
             Exit::Code(code) => write!(f, "exit code {code}"),
-            Exit::Signal(signal) if signal == Signal::SYS.as_raw() => f.write_str("stopped by its system-call filter"),
-            Exit::Signal(signal) if signal == Signal::ABORT.as_raw() => f.write_str("aborted: memory limit or fault"),
+            Exit::Signal(signal) if signal == Signal::SYS.as_raw() => {
+                f.write_str("stopped by its system-call filter")
+            }
+            Exit::Signal(signal) if signal == Signal::ABORT.as_raw() => {
+                f.write_str("aborted: memory limit or fault")
+            }
             Exit::Signal(signal) if signal == Signal::KILL.as_raw() => f.write_str("killed"),
             Exit::Signal(signal) => write!(f, "ended by signal {signal}"),
             Exit::Unknown => f.write_str("ended"),

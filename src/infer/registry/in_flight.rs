@@ -1,7 +1,7 @@
 //! One load that several wait for.
 //!
-//! A thread carries the load out; any number of callers on the event loop wait for it. When the last of them is gone the
-//! thread is told to stop.
+//! A thread carries the load out; any number of callers on the event loop wait for it. When the last of them
+//! is gone the thread is told to stop.
 
 use super::Progress;
 use crate::error::{Error, Kind, Result};
@@ -31,7 +31,7 @@ impl Watch for Nobody {
 }
 
 /// A load under way.
-pub(super) struct Flight<T> {
+pub(super) struct InFlight<T> {
     state: Mutex<State<T>>,
 }
 
@@ -48,15 +48,22 @@ struct State<T> {
 
 /// One caller's interest in a load; the load ends when all are dropped.
 pub(super) struct Ticket<T> {
-    flight: Arc<Flight<T>>,
+    in_flight: Arc<InFlight<T>>,
 }
 
-impl<T: Clone> Flight<T> {
+impl<T: Clone> InFlight<T> {
     /// A load with its first waiter.
-    pub(super) fn start() -> (Arc<Flight<T>>, Ticket<T>) {
-        let state = State { progress: None, reports: 0, outcome: None, waiters: 1, abandoned: false, wakers: Vec::new() };
-        let flight = Arc::new(Flight { state: Mutex::new(state) });
-        (flight.clone(), Ticket { flight })
+    pub(super) fn start() -> (Arc<InFlight<T>>, Ticket<T>) {
+        let state = State {
+            progress: None,
+            reports: 0,
+            outcome: None,
+            waiters: 1,
+            abandoned: false,
+            wakers: Vec::new(),
+        };
+        let in_flight = Arc::new(InFlight { state: Mutex::new(state) });
+        (in_flight.clone(), Ticket { in_flight })
     }
 
     /// Another waiter; `None` when the load was abandoned already.
@@ -66,7 +73,7 @@ impl<T: Clone> Flight<T> {
             return None;
         }
         state.waiters += 1;
-        Some(Ticket { flight: self.clone() })
+        Some(Ticket { in_flight: self.clone() })
     }
 
     /// The end of the load.
@@ -86,7 +93,7 @@ impl<T: Clone> Flight<T> {
     }
 }
 
-impl<T> Flight<T> {
+impl<T> InFlight<T> {
     fn lock(&self) -> MutexGuard<'_, State<T>> {
         // Only assignments happen under the lock: poisoned or not, the state is whole.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -99,7 +106,7 @@ impl<T> Flight<T> {
     }
 }
 
-impl<T> Watch for Flight<T> {
+impl<T> Watch for InFlight<T> {
     fn wanted(&self) -> Result<()> {
         match self.lock().abandoned {
             true => Err(Error::new(Kind::ShuttingDown, "nobody waits for the model any more")),
@@ -123,10 +130,12 @@ impl<T: Clone> Ticket<T> {
         let mut seen = 0;
         poll_fn(|context| {
             let (news, outcome) = {
-                let mut state = self.flight.lock();
+                let mut state = self.in_flight.lock();
                 let news = if state.reports == seen { None } else { state.progress };
                 seen = state.reports;
-                if state.outcome.is_none() && !state.wakers.iter().any(|waker| waker.will_wake(context.waker())) {
+                if state.outcome.is_none()
+                    && !state.wakers.iter().any(|waker| waker.will_wake(context.waker()))
+                {
                     state.wakers.push(context.waker().clone());
                 }
                 (news, state.outcome.clone())
@@ -145,11 +154,11 @@ impl<T: Clone> Ticket<T> {
 
 impl<T> Drop for Ticket<T> {
     fn drop(&mut self) {
-        let mut state = self.flight.lock();
+        let mut state = self.in_flight.lock();
         state.waiters -= 1;
         if state.waiters == 0 {
             state.abandoned = true;
-            // The thread may hold the flight a moment longer: it must not hold the model.
+            // The thread may hold the load in flight a moment longer: it must not hold the model.
             let outcome = state.outcome.take();
             drop(state);
             drop(outcome);
@@ -167,15 +176,16 @@ mod tests {
 
     #[test]
     fn everybody_gets_the_outcome_and_the_progress() {
-        let (flight, first) = Flight::start();
-        let second = flight.join().unwrap();
+        let (in_flight, first) = InFlight::start();
+        let second = in_flight.join().unwrap();
         let thread = std::thread::spawn(move || {
-            flight.report(HALF).unwrap();
-            flight.finish(Ok(7));
+            in_flight.report(HALF).unwrap();
+            in_flight.finish(Ok(7));
         });
         let seen = RefCell::new(Vec::new());
-        let wait =
-            |ticket: Ticket<i32>| smol::block_on(async move { ticket.outcome(&|news| seen.borrow_mut().push(news)).await });
+        let wait = |ticket: Ticket<i32>| {
+            smol::block_on(async move { ticket.outcome(&|news| seen.borrow_mut().push(news)).await })
+        };
         assert_eq!(wait(first).unwrap(), 7);
         thread.join().unwrap();
         assert_eq!(smol::block_on(second.outcome(&|_| ())).unwrap(), 7);
@@ -183,20 +193,20 @@ mod tests {
 
     #[test]
     fn errors_keep_kind_and_message() {
-        let (flight, ticket) = Flight::<()>::start();
-        flight.finish(Err(Error::new(Kind::ApiNotFound, "no such model")));
+        let (in_flight, ticket) = InFlight::<()>::start();
+        in_flight.finish(Err(Error::new(Kind::ApiNotFound, "no such model")));
         let error = smol::block_on(ticket.outcome(&|_| ())).unwrap_err();
         assert_eq!((error.kind(), error.message()), (Kind::ApiNotFound, "no such model"));
     }
 
     #[test]
     fn a_load_ends_with_its_last_waiter() {
-        let (flight, first) = Flight::<()>::start();
-        let second = flight.join().unwrap();
+        let (in_flight, first) = InFlight::<()>::start();
+        let second = in_flight.join().unwrap();
         drop(first);
-        assert!(flight.report(HALF).is_ok());
+        assert!(in_flight.report(HALF).is_ok());
         drop(second);
-        assert!(flight.report(HALF).is_err());
-        assert!(flight.join().is_none());
+        assert!(in_flight.report(HALF).is_err());
+        assert!(in_flight.join().is_none());
     }
 }

@@ -1,13 +1,15 @@
-//! The system-call filter of a child (seccomp, Linux 3.17 and newer). `docs/confinement.md` has the same lists with the reason
-//! for each entry, and `tests/process/confinement.rs` compares both with what live children can do.
+//! The system-call filter of a child (seccomp, Linux 3.17 and newer). `docs/confinement.md` has the same
+//! lists with the reason for each entry, and `tests/process/confinement.rs` compares both with what live
+//! children can do.
 //!
-//! Two answers, because two mistakes are possible. What no child ever needs and every intruder does (running a program,
-//! looking into another process, loading a module) kills it. What nobody foresaw (a call that a new libc makes) fails with
-//! EPERM, which code meets every day: a filter that is a little too narrow must not cost a camera.
+//! Two answers, because two mistakes are possible. What no child ever needs and every intruder does (running
+//! a program, looking into another process, loading a module) kills it. What nobody foresaw (a call that a
+//! new libc makes) fails with EPERM, which code meets every day: a filter that is a little too narrow must
+//! not cost a camera.
 
 use seccompiler::{
-    BpfProgram, Error, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
-    apply_filter_all_threads,
+    BpfProgram, Error, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
+    SeccompRule, apply_filter_all_threads,
 };
 use std::collections::BTreeMap;
 
@@ -38,7 +40,8 @@ const FATAL: &[i64] = &[
     libc::SYS_memfd_create,
 ];
 
-/// Calls that every child may make whatever their arguments: memory, waiting, time, threads, and what is open already.
+/// Calls that every child may make whatever their arguments: memory, waiting, time, threads, and what is open
+/// already.
 const FREE: &[i64] = &[
     libc::SYS_read,
     libc::SYS_readv,
@@ -124,8 +127,12 @@ impl When {
         let bits = |bits: i32| u64::from(bits.cast_unsigned());
         let (argument, length, comparison, value) = match self {
             When::Is(argument, value) => (argument, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, bits(value)),
-            When::Without(argument, mask) => (argument, SeccompCmpArgLen::Dword, SeccompCmpOp::MaskedEq(bits(mask)), 0),
-            When::With(argument, mask) => (argument, SeccompCmpArgLen::Dword, SeccompCmpOp::MaskedEq(bits(mask)), bits(mask)),
+            When::Without(argument, mask) => {
+                (argument, SeccompCmpArgLen::Dword, SeccompCmpOp::MaskedEq(bits(mask)), 0)
+            }
+            When::With(argument, mask) => {
+                (argument, SeccompCmpArgLen::Dword, SeccompCmpOp::MaskedEq(bits(mask)), bits(mask))
+            }
             When::Masked(argument, mask, value) => {
                 (argument, SeccompCmpArgLen::Dword, SeccompCmpOp::MaskedEq(bits(mask)), bits(value))
             }
@@ -163,8 +170,9 @@ impl Filter {
             .allow(libc::SYS_prlimit64, &[When::Is(0, 0), When::Null(2)])
             // Names of threads.
             .allow(libc::SYS_prctl, &[When::Is(0, libc::PR_SET_NAME)])
-            // What is open: flags and copies. Not its owner or signal (F_SETOWN, F_SETSIG, O_ASYNC): by these a descriptor that
-            // is shared would kill whoever writes to it next. No leases, locks or seals either.
+            // What is open: flags and copies. Not its owner or signal (F_SETOWN, F_SETSIG, O_ASYNC): by these
+            // a descriptor that is shared would kill whoever writes to it next. No leases, locks or seals
+            // either.
             .allow(libc::SYS_fcntl, &[When::Is(1, libc::F_DUPFD)])
             .allow(libc::SYS_fcntl, &[When::Is(1, libc::F_DUPFD_CLOEXEC)])
             .allow(libc::SYS_fcntl, &[When::Is(1, libc::F_GETFD)])
@@ -189,7 +197,9 @@ impl Filter {
     /// Also these requests to descriptors.
     #[allow(clippy::unnecessary_cast)] // `Ioctl` is a c_int on musl
     pub fn ioctl(self, requests: &[libc::Ioctl]) -> Filter {
-        requests.iter().fold(self, |filter, request| filter.allow(libc::SYS_ioctl, &[When::Is(1, *request as i32)]))
+        requests
+            .iter()
+            .fold(self, |filter, request| filter.allow(libc::SYS_ioctl, &[When::Is(1, *request as i32)]))
     }
 
     /// Also files: to read only. Which ones, [`super::files`] says.
@@ -225,13 +235,20 @@ impl Filter {
                 SeccompRule::new(conditions).map_err(Error::Backend)
             };
             // A list without claims always holds.
-            let rules =
-                if lists.iter().any(Vec::is_empty) { Vec::new() } else { lists.iter().map(rule).collect::<Result<_, _>>()? };
+            let rules = if lists.iter().any(Vec::is_empty) {
+                Vec::new()
+            } else {
+                lists.iter().map(rule).collect::<Result<_, _>>()?
+            };
             allowed.insert(*call, rules);
         }
         let programs = [
             compile(always(FATAL), SeccompAction::Allow, SeccompAction::KillProcess)?,
-            compile(always(&[libc::SYS_clone3]), SeccompAction::Allow, SeccompAction::Errno(libc::ENOSYS.cast_unsigned()))?,
+            compile(
+                always(&[libc::SYS_clone3]),
+                SeccompAction::Allow,
+                SeccompAction::Errno(libc::ENOSYS.cast_unsigned()),
+            )?,
             // Last: it may forbid installing another.
             compile(allowed, SeccompAction::Errno(libc::EPERM.cast_unsigned()), SeccompAction::Allow)?,
         ];
@@ -261,7 +278,7 @@ mod tests {
 
     #[test]
     fn what_is_not_allowed_is_refused_and_what_only_intruders_do_kills() {
-        let name = "confine::filter::tests::what_is_not_allowed_is_refused_and_what_only_intruders_do_kills";
+        let name = "sandbox::filter::tests::what_is_not_allowed_is_refused_and_what_only_intruders_do_kills";
         if std::env::var_os(INSIDE).is_some() {
             let (socket, _other) = std::os::unix::net::UnixStream::pair().unwrap();
             Filter::computing().reading_files().narrowing().install().unwrap();
@@ -269,7 +286,10 @@ mod tests {
             assert!(std::fs::read("/proc/self/statm").is_ok());
             assert!(std::fs::write(std::env::temp_dir().join("weir-test-filter"), "x").is_err());
             assert!(rustix::fs::fcntl_setfl(&socket, rustix::fs::OFlags::NONBLOCK).is_ok());
-            assert!(rustix::fs::fcntl_setfl(&socket, rustix::fs::OFlags::from_bits_retain(libc::O_ASYNC as u32)).is_err());
+            assert!(
+                rustix::fs::fcntl_setfl(&socket, rustix::fs::OFlags::from_bits_retain(libc::O_ASYNC as u32))
+                    .is_err()
+            );
             let init = rustix::process::Pid::from_raw(1).unwrap();
             assert_eq!(rustix::process::test_kill_process(init), Err(rustix::io::Errno::PERM));
             assert!(std::thread::spawn(|| ()).join().is_ok());
@@ -282,7 +302,8 @@ mod tests {
             std::process::exit(0);
         }
         let test = std::env::current_exe().unwrap();
-        let inside = Command::new(test).args([name, "--exact", "--nocapture"]).env(INSIDE, "1").output().unwrap();
+        let inside =
+            Command::new(test).args([name, "--exact", "--nocapture"]).env(INSIDE, "1").output().unwrap();
         assert_eq!(inside.status.signal(), Some(libc::SIGSYS), "{inside:?}");
     }
 

@@ -1,17 +1,17 @@
-//! The two doors of a running service, wherever it runs: in a process of this machine or in a guest.
+//! The two listeners of a running service, wherever it runs: in a process of this machine or in a guest.
 
 use super::{Json, http, tcp, wait_for};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
 /// Where a service listens, and what it says.
-pub struct Doors {
+pub struct Listeners {
     pub tcp: SocketAddr,
     pub http: SocketAddr,
     pub log: Arc<Mutex<Vec<String>>>,
 }
 
-impl Doors {
+impl Listeners {
     /// One command over TCP; the whole reply.
     pub fn ask(&self, request: &Json) -> Json {
         tcp::command(self.tcp, request)

@@ -1,8 +1,9 @@
-//! How fast the doors answer: `cargo bench --bench doors [-- --seconds N]`.
+//! How fast the listeners answer: `cargo bench --bench listeners [-- --seconds N]`.
 //!
-//! Starts the real binary on free ports of the loopback and asks it from a few threads, in turn: idle, with four pipelines
-//! running, and with four pipelines while models load one after the other. Over TCP each request has a connection of its
-//! own, as the protocol wants; over HTTP connections stay open. Prints a line for each.
+//! Starts the real binary on free ports of the loopback and asks it from a few threads, in turn: idle, with
+//! four pipelines running, and with four pipelines while models load one after the other. Over TCP each
+//! request has a connection of its own, as the protocol wants; over HTTP connections stay open. Prints a line
+//! for each.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, unreachable_pub)] // a bench fails by panicking
 
@@ -27,12 +28,19 @@ const HTTP_CLIENTS: usize = 8;
 
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
-    let after = arguments.iter().position(|argument| argument == "--seconds").and_then(|at| arguments.get(at + 1));
-    let time = Duration::from_secs_f64(after.map_or(SECONDS, |seconds| seconds.parse().expect("--seconds takes a number")));
+    let after =
+        arguments.iter().position(|argument| argument == "--seconds").and_then(|at| arguments.get(at + 1));
+    let time = Duration::from_secs_f64(
+        after.map_or(SECONDS, |seconds| seconds.parse().expect("--seconds takes a number")),
+    );
     let assets = support::root().join("assets");
     let weir = Weir::start_with(|command| {
-        let models =
-            command.get_envs().find(|(name, _)| *name == "WEIR_MODELS_DIR").and_then(|(_, value)| value).unwrap().to_owned();
+        let models = command
+            .get_envs()
+            .find(|(name, _)| *name == "WEIR_MODELS_DIR")
+            .and_then(|(_, value)| value)
+            .unwrap()
+            .to_owned();
         command
             .env("WEIR_MODELS_DIR", std::env::join_paths([models.into(), assets.clone()]).unwrap())
             .env("LOG_LEVEL", "WARNING");
@@ -41,14 +49,26 @@ fn main() {
     let list = tcp::frame(b"{\"type\": \"list_pipelines\"}");
     let get = b"GET /list_pipelines HTTP/1.1\r\nhost: localhost\r\n\r\n".to_vec();
     let both = |state: &str| {
-        measure(pid, &format!("list_pipelines, TCP, {TCP_CLIENTS} clients, {state}"), TCP_CLIENTS, time, || {
+        measure(
+            pid,
+            &format!("list_pipelines, TCP, {TCP_CLIENTS} clients, {state}"),
+            TCP_CLIENTS,
+            time,
+            || one_each(weir.tcp, &list),
+        );
+        measure(pid, &format!("list_pipelines, TCP, 1 client, {state}"), 1, time, || {
             one_each(weir.tcp, &list)
         });
-        measure(pid, &format!("list_pipelines, TCP, 1 client, {state}"), 1, time, || one_each(weir.tcp, &list));
-        measure(pid, &format!("list_pipelines, HTTP keep-alive, {HTTP_CLIENTS} clients, {state}"), HTTP_CLIENTS, time, || {
+        measure(
+            pid,
+            &format!("list_pipelines, HTTP keep-alive, {HTTP_CLIENTS} clients, {state}"),
+            HTTP_CLIENTS,
+            time,
+            || keep_alive(weir.http, &get),
+        );
+        measure(pid, &format!("list_pipelines, HTTP keep-alive, 1 client, {state}"), 1, time, || {
             keep_alive(weir.http, &get)
         });
-        measure(pid, &format!("list_pipelines, HTTP keep-alive, 1 client, {state}"), 1, time, || keep_alive(weir.http, &get));
     };
     both("idle");
 
@@ -69,7 +89,8 @@ fn main() {
     let status = tcp::frame(format!(r#"{{"type": "status", "pipeline_id": "{}"}}"#, ids[0]).as_bytes());
     measure(pid, "status, TCP, 1 client, 4 pipelines", 1, time, || one_each(weir.tcp, &status));
 
-    // The bundled NanoDet is read, checked, optimised and packed again and again: with no pipeline left it is forgotten.
+    // The bundled NanoDet is read, checked, optimised and packed again and again: with no pipeline left it is
+    // forgotten.
     let done = AtomicBool::new(false);
     let nanodet = init(&assets.join("nanodet-coco-416.onnx").display().to_string());
     std::thread::scope(|scope| {
@@ -114,9 +135,15 @@ fn keep_alive(address: SocketAddr, request: &[u8]) -> impl FnMut() + Send {
     }
 }
 
-/// Asks from `clients` threads for `time`; prints requests per second, the times' quantiles, and what a request cost
-/// the service itself, which other tenants of the machine disturb least.
-fn measure<Ask: FnMut() + Send>(pid: u32, what: &str, clients: usize, time: Duration, client: impl Fn() -> Ask) {
+/// Asks from `clients` threads for `time`; prints requests per second, the times' quantiles, and what a
+/// request cost the service itself, which other tenants of the machine disturb least.
+fn measure<Ask: FnMut() + Send>(
+    pid: u32,
+    what: &str,
+    clients: usize,
+    time: Duration,
+    client: impl Fn() -> Ask,
+) {
     let asks: Vec<Ask> = (0..clients).map(|_| client()).collect();
     let (start, cpu) = (Instant::now(), cpu_seconds(pid));
     let mut micros: Vec<u32> = std::thread::scope(|scope| {
@@ -153,6 +180,7 @@ fn measure<Ask: FnMut() + Send>(pid: u32, what: &str, clients: usize, time: Dura
 fn cpu_seconds(pid: u32) -> f64 {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
     let after_name = stat.rsplit_once(')').unwrap().1;
-    let ticks: u64 = after_name.split_whitespace().skip(11).take(2).map(|field| field.parse::<u64>().unwrap()).sum();
+    let ticks: u64 =
+        after_name.split_whitespace().skip(11).take(2).map(|field| field.parse::<u64>().unwrap()).sum();
     ticks as f64 / rustix::param::clock_ticks_per_second() as f64
 }

@@ -1,7 +1,8 @@
-//! The end of a child on kernels, and in containers, without pidfds (Linux before 5.4, or `pidfd_open` denied).
+//! The end of a child on kernels, and in containers, without pidfds (Linux before 5.4, or `pidfd_open`
+//! denied).
 //!
-//! A thread per child waits for it. It looks before it reaps, and both reaping and killing hold one lock, so a process id is
-//! never signalled that may belong to another process by then.
+//! A thread per child waits for it. It looks before it reaps, and both reaping and killing hold one lock, so
+//! a process id is never signalled that may belong to another process by then.
 
 use super::exit::Exit;
 use crate::error::{Result, system};
@@ -33,10 +34,12 @@ impl Reaper {
             .spawn(move || {
                 until_ended(pid);
                 let mut alive = shared.lock().unwrap_or_else(PoisonError::into_inner);
-                let status = rustix::process::waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
+                let status =
+                    rustix::process::waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
                 *alive = None;
                 // Nobody may be interested any more.
-                let _ = sender.try_send(status.ok().flatten().map_or(Exit::Unknown, |status| Exit::of(&status)));
+                let _ =
+                    sender.try_send(status.ok().flatten().map_or(Exit::Unknown, |status| Exit::of(&status)));
             })
             .map_err(system("starting a thread that waits for a child"))?;
         Ok(Reaper { pid: alive, ended })

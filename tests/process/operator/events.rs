@@ -81,8 +81,9 @@ fn a_sink_that_cannot_be_found_or_does_not_listen_is_told_of_once() {
         assert_eq!(lines(&weir, id).iter().filter(|line| line.contains(event)).count(), 1, "{}", weir.log());
     }
     let page = weir.get("/metrics").body;
-    let line =
-        page.lines().find(|line| line.starts_with(&format!("weir_pipeline_datagrams_refused_total{{pipeline=\"{refused}\"")));
+    let line = page.lines().find(|line| {
+        line.starts_with(&format!("weir_pipeline_datagrams_refused_total{{pipeline=\"{refused}\""))
+    });
     let count: f64 = line.and_then(|line| line.rsplit_once(' ')?.1.parse().ok()).unwrap();
     assert!(count >= 1.0, "{page}");
 }

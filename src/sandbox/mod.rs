@@ -1,7 +1,7 @@
 //! Child processes that read bytes of strangers: how they are started, watched and locked in.
 //!
-//! A child is this very executable under a hidden subcommand. What is the same for all of them is here; what one kind needs
-//! beyond that (its files, its sockets, its stages) is said where the kind lives:
+//! A child is this very executable under a hidden subcommand. What is the same for all of them is here; what
+//! one kind needs beyond that (its files, its sockets, its stages) is said where the kind lives:
 //!
 //! * [`spawn`]: starting children, burying them, and what is said beside them
 //! * [`said`]: their standard error is data: bounded, and written as their own lines

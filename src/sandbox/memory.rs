@@ -1,8 +1,8 @@
 //! A child's limits of memory, raised from outside.
 //!
-//! A child sets its own limits before the first byte from outside: those that hold ("soft") and those up to which they may be
-//! raised ("hard"). It cannot raise them itself, its filter allows no such call; the service does it, for a child of the same user
-//! and up to the hard limits without any privilege.
+//! A child sets its own limits before the first byte from outside: those that hold ("soft") and those up to
+//! which they may be raised ("hard"). It cannot raise them itself, its filter allows no such call; the
+//! service does it, for a child of the same user and up to the hard limits without any privilege.
 
 use rustix::io::Errno;
 use rustix::process::{Pid, Resource, Rlimit};
@@ -15,7 +15,9 @@ pub(super) fn raise(pid: Pid, by: u64) -> Result<(), Errno> {
     for (resource, number) in [(Resource::As, libc::RLIMIT_AS), (Resource::Data, libc::RLIMIT_DATA)] {
         let mut present = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
         // SAFETY: no new limit is given, and the present one is written into a structure of ours.
-        if unsafe { libc::prlimit(pid.as_raw_nonzero().get(), number, std::ptr::null(), &raw mut present) } != 0 {
+        if unsafe { libc::prlimit(pid.as_raw_nonzero().get(), number, std::ptr::null(), &raw mut present) }
+            != 0
+        {
             return Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO));
         }
         if present.rlim_cur == libc::RLIM_INFINITY {
@@ -54,7 +56,8 @@ mod tests {
             .spawn()
             .unwrap();
         let mut ready = String::new();
-        std::io::BufRead::read_line(&mut std::io::BufReader::new(child.stdout.take().unwrap()), &mut ready).unwrap();
+        std::io::BufRead::read_line(&mut std::io::BufReader::new(child.stdout.take().unwrap()), &mut ready)
+            .unwrap();
         let pid = Pid::from_child(&child);
         assert_eq!(data(child.id()), ("33554432".into(), "67108864".into()));
         raise(pid, 1 << 20).unwrap();

@@ -2,7 +2,7 @@
 
 /// By how much a picture is turned, clockwise, before anybody looks at it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub enum Turn {
+pub enum Rotation {
     /// It is shown as it lies.
     #[default]
     None,
@@ -17,14 +17,14 @@ pub enum Turn {
 /// Degrees from a quarter turn that still count as one: files round.
 const TOLERANCE_DEGREES: f64 = 1.0;
 
-impl Turn {
+impl Rotation {
     /// The turn of so many degrees, clockwise. One that is no multiple of 90 is none, as in OpenCV.
-    pub(super) fn from_degrees(degrees: f64) -> Turn {
+    pub(super) fn from_degrees(degrees: f64) -> Rotation {
         let degrees = degrees.rem_euclid(360.0);
-        [(90.0, Turn::Quarter), (180.0, Turn::Half), (270.0, Turn::ThreeQuarters)]
+        [(90.0, Rotation::Quarter), (180.0, Rotation::Half), (270.0, Rotation::ThreeQuarters)]
             .into_iter()
             .find(|(wanted, _)| (degrees - wanted).abs() <= TOLERANCE_DEGREES)
-            .map_or(Turn::None, |(_, turn)| turn)
+            .map_or(Rotation::None, |(_, rotation)| rotation)
     }
 
     /// Width and height of a picture once it is turned.
@@ -34,7 +34,7 @@ impl Turn {
 
     /// Width becomes height.
     pub(super) fn exchanges_sides(self) -> bool {
-        matches!(self, Turn::Quarter | Turn::ThreeQuarters)
+        matches!(self, Rotation::Quarter | Rotation::ThreeQuarters)
     }
 }
 
@@ -44,19 +44,19 @@ mod tests {
 
     #[test]
     fn degrees_of_every_sign_and_none_between() {
-        for (degrees, turn) in [
-            (0.0, Turn::None),
-            (90.0, Turn::Quarter),
-            (-270.0, Turn::Quarter),
-            (180.2, Turn::Half),
-            (-90.0, Turn::ThreeQuarters),
-            (359.5, Turn::None),
-            (45.0, Turn::None),
-            (f64::NAN, Turn::None),
+        for (degrees, rotation) in [
+            (0.0, Rotation::None),
+            (90.0, Rotation::Quarter),
+            (-270.0, Rotation::Quarter),
+            (180.2, Rotation::Half),
+            (-90.0, Rotation::ThreeQuarters),
+            (359.5, Rotation::None),
+            (45.0, Rotation::None),
+            (f64::NAN, Rotation::None),
         ] {
-            assert_eq!(Turn::from_degrees(degrees), turn, "{degrees}");
+            assert_eq!(Rotation::from_degrees(degrees), rotation, "{degrees}");
         }
-        assert_eq!(Turn::ThreeQuarters.size(640, 480), (480, 640));
-        assert_eq!(Turn::Half.size(640, 480), (640, 480));
+        assert_eq!(Rotation::ThreeQuarters.size(640, 480), (480, 640));
+        assert_eq!(Rotation::Half.size(640, 480), (640, 480));
     }
 }

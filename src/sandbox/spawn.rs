@@ -1,8 +1,9 @@
 //! Starts child processes, and buries those that nobody waits for.
 //!
-//! All of it happens on one thread that lives as long as any [`Spawner`]: the kernel sends the parent-death signal when
-//! the *thread* that forked ends, so a child started from a short-lived thread would die with it. Forking off the event
-//! loop also keeps its ~1 ms away from everybody's `status`. What a child says and asks for is heard there too.
+//! All of it happens on one thread that lives as long as any [`Spawner`]: the kernel sends the parent-death
+//! signal when the *thread* that forked ends, so a child started from a short-lived thread would die with it.
+//! Forking off the event loop also keeps its ~1 ms away from everybody's `status`. What a child says and asks
+//! for is heard there too.
 
 use super::exit::Exit;
 use super::memory;
@@ -25,13 +26,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// Variables that every child inherits. Keys and tokens of the service never reach one.
 const INHERITED_VARIABLES: [&str; 1] = ["RUST_BACKTRACE"];
 
-/// glibc gives every thread that allocates an arena of its own, 64 MiB of address space (128 while it makes it), whenever
-/// that thread first allocates: a child's limit of address space must not depend on when that is. One arena serves the
-/// few threads of a child, of which one works. Other C libraries do not know the variable.
+/// glibc gives every thread that allocates an arena of its own, 64 MiB of address space (128 while it makes
+/// it), whenever that thread first allocates: a child's limit of address space must not depend on when that
+/// is. One arena serves the few threads of a child, of which one works. Other C libraries do not know the
+/// variable.
 const ONE_ARENA: (&str, &str) = ("MALLOC_ARENA_MAX", "1");
 
-/// What runs on the spawner's thread beside a child, from its start on; it ends by itself when the child does (its end of a
-/// socket closes). It must not block.
+/// What runs on the spawner's thread beside a child, from its start on; it ends by itself when the child does
+/// (its end of a socket closes). It must not block.
 pub type Beside = Box<dyn FnOnce(u32) -> Pin<Box<dyn Future<Output = ()>>> + Send>;
 
 /// [`Beside`] of what an `async fn` does.
@@ -57,13 +59,14 @@ pub struct Order {
 
 enum Job {
     Start { order: Order, reply: Sender<Result<Process>> },
-    Bury(Async<OwnedFd>),
+    Reap(Async<OwnedFd>),
 }
 
 /// Starts child processes; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Spawner {
-    /// Not bounded here: there is at most one job per child, and children are bounded by the table of pipelines.
+    /// Not bounded here: there is at most one job per child, and children are bounded by the table of
+    /// pipelines.
     jobs: Sender<Job>,
     fault: Arc<Mutex<Option<String>>>,
 }
@@ -100,7 +103,8 @@ impl Spawner {
     }
 }
 
-/// Not the path of the executable where that can be helped: an upgrade may replace the file while the service runs.
+/// Not the path of the executable where that can be helped: an upgrade may replace the file while the service
+/// runs.
 fn own_executable() -> PathBuf {
     let link = PathBuf::from("/proc/self/exe");
     if link.exists() {
@@ -112,7 +116,12 @@ fn own_executable() -> PathBuf {
     std::path::absolute(told).unwrap_or_else(|_| told.to_owned())
 }
 
-async fn serve(executable: &Path, jobs: WeakSender<Job>, queue: Receiver<Job>, fault: &Mutex<Option<String>>) {
+async fn serve(
+    executable: &Path,
+    jobs: WeakSender<Job>,
+    queue: Receiver<Job>,
+    fault: &Mutex<Option<String>>,
+) {
     let tasks = smol::LocalExecutor::new();
     note(fault, trial(executable));
     tasks
@@ -125,7 +134,7 @@ async fn serve(executable: &Path, jobs: WeakSender<Job>, queue: Receiver<Job>, f
                         // Whoever asked may have given up meanwhile: then dropping the process kills it.
                         let _ = reply.try_send(started);
                     }
-                    Job::Bury(handle) => tasks.spawn(bury(handle)).detach(),
+                    Job::Reap(handle) => tasks.spawn(reap(handle)).detach(),
                 }
             }
         })
@@ -155,11 +164,21 @@ fn trial(executable: &Path) -> std::result::Result<(), String> {
     started.map(|_| ()).map_err(|error| format!("cannot start {}: {error}", executable.display()))
 }
 
-fn start<'a>(executable: &Path, jobs: &WeakSender<Job>, order: Order, tasks: &smol::LocalExecutor<'a>) -> Result<Process> {
+fn start<'a>(
+    executable: &Path,
+    jobs: &WeakSender<Job>,
+    order: Order,
+    tasks: &smol::LocalExecutor<'a>,
+) -> Result<Process> {
     let jobs = jobs.upgrade().ok_or_else(|| Error::new(Kind::ShuttingDown, "the service is stopping"))?;
     let Order { command: name, about, stdin, stdout, variables, beside } = order;
     let mut command = Command::new(executable);
-    command.arg(name).stdin(Stdio::from(stdin)).stdout(Stdio::from(stdout)).stderr(Stdio::piped()).env_clear();
+    command
+        .arg(name)
+        .stdin(Stdio::from(stdin))
+        .stdout(Stdio::from(stdout))
+        .stderr(Stdio::piped())
+        .env_clear();
     // However the service was told.
     command.env(logging::LEVEL_VARIABLE, logging::level());
     command.env(ONE_ARENA.0, ONE_ARENA.1);
@@ -207,9 +226,9 @@ fn handle(child: &Child) -> Result<Handle> {
     let pid = Pid::from_raw(child.id().cast_signed());
     let pid = pid.ok_or_else(|| Error::new(Kind::System, "a child process without a number"))?;
     match rustix::process::pidfd_open(pid, PidfdFlags::empty()) {
-        Ok(handle) if can_wait(&handle) => {
-            Async::new_nonblocking(handle).map(Handle::Pidfd).map_err(system("opening a handle on a child process"))
-        }
+        Ok(handle) if can_wait(&handle) => Async::new_nonblocking(handle)
+            .map(Handle::Pidfd)
+            .map_err(system("opening a handle on a child process")),
         // Too old, or denied: whatever the reason, a thread does as well.
         _ => Reaper::start(pid).map(Handle::Reaper),
     }
@@ -241,7 +260,9 @@ impl Process {
         match &self.handle {
             Some(Handle::Pidfd(handle)) => {
                 let sent = rustix::process::pidfd_send_signal(handle.get_ref(), Signal::KILL);
-                if let (Err(Errno::NOSYS | Errno::PERM), Some(pid)) = (sent, Pid::from_raw(self.pid.cast_signed())) {
+                if let (Err(Errno::NOSYS | Errno::PERM), Some(pid)) =
+                    (sent, Pid::from_raw(self.pid.cast_signed()))
+                {
                     // Denied. Not reaped yet, so the id still means this process.
                     let _ = rustix::process::kill_process(pid, Signal::KILL);
                 }
@@ -258,7 +279,9 @@ impl Process {
         match (&self.handle, Pid::from_raw(self.pid.cast_signed())) {
             // Not reaped yet, so the id still means this process.
             (Some(Handle::Pidfd(_)), Some(pid)) => memory::raise(pid, by),
-            (Some(Handle::Reaper(reaper)), _) => reaper.with_pid(|pid| memory::raise(pid, by)).unwrap_or(Err(Errno::SRCH)),
+            (Some(Handle::Reaper(reaper)), _) => {
+                reaper.with_pid(|pid| memory::raise(pid, by)).unwrap_or(Err(Errno::SRCH))
+            }
             _ => Err(Errno::SRCH),
         }
     }
@@ -280,7 +303,7 @@ impl Drop for Process {
         self.kill();
         if let Some(Handle::Pidfd(handle)) = self.handle.take() {
             // Fails only when the spawner thread is gone, and then this whole process is ending.
-            let _ = self.jobs.try_send(Job::Bury(handle));
+            let _ = self.jobs.try_send(Job::Reap(handle));
         }
     }
 }
@@ -288,7 +311,10 @@ impl Drop for Process {
 /// Waits for the end of a process and takes its exit status, which removes it from the process table.
 async fn wait(handle: &Async<OwnedFd>) -> Exit {
     loop {
-        match rustix::process::waitid(WaitId::PidFd(handle.as_fd()), WaitIdOptions::EXITED | WaitIdOptions::NOHANG) {
+        match rustix::process::waitid(
+            WaitId::PidFd(handle.as_fd()),
+            WaitIdOptions::EXITED | WaitIdOptions::NOHANG,
+        ) {
             Ok(Some(status)) => return Exit::of(&status),
             Err(error) if error != Errno::INTR => return Exit::Unknown,
             _ => {}
@@ -299,6 +325,6 @@ async fn wait(handle: &Async<OwnedFd>) -> Exit {
     }
 }
 
-async fn bury(handle: Async<OwnedFd>) {
+async fn reap(handle: Async<OwnedFd>) {
     wait(&handle).await;
 }

@@ -1,8 +1,9 @@
 //! Threads that help a run when nobody else needs them: one camera then gets all cores.
 //!
-//! A process may compute on so many threads at once ([`allow_threads`], set by the pool). A run that starts while fewer
-//! runs are under way asks helpers to join it; they stay for the whole run, for waking a thread for every step would cost
-//! more than most steps take. Between steps they spin, and leave as soon as another run wants their core.
+//! A process may compute on so many threads at once ([`allow_threads`], set by the pool). A run that starts
+//! while fewer runs are under way asks helpers to join it; they stay for the whole run, for waking a thread
+//! for every step would cost more than most steps take. Between steps they spin, and leave as soon as another
+//! run wants their core.
 #![allow(unsafe_code)] // parts of one arena for several threads, see `Team::machine`
 
 use super::kernels::arena::{Arena, Part};
@@ -25,25 +26,26 @@ const MOST_LATE_STEPS: usize = 2;
 /// Runs without helpers after that; at 30 frames per second, two seconds.
 const RUNS_ALONE: usize = 60;
 
-/// Says on how many threads the models of this process may compute at once; helpers are started for all but one, and
-/// never ended; they give way as the calling thread does. Calling it again can only raise the number.
+/// Says on how many threads the models of this process may compute at once; helpers are started for all but
+/// one, and never ended; they give way as the calling thread does. Calling it again can only raise the
+/// number.
 pub fn allow_threads(threads: usize) {
-    CREW.grow(threads.min(MAX_TEAM));
+    HELPERS.grow(threads.min(MAX_TEAM));
 }
 
 /// Threads that runs compiled from now on may use.
 pub(crate) fn allowed_threads() -> usize {
-    CREW.size.load(Ordering::Relaxed).max(1)
+    HELPERS.size.load(Ordering::Relaxed).max(1)
 }
 
-static CREW: Crew = Crew {
+static HELPERS: Helpers = Helpers {
     size: AtomicUsize::new(1),
     running: AtomicUsize::new(0),
     waiting: Mutex::new(Waiting { idle: 0, offers: heapless::Deque::new() }),
     offered: Condvar::new(),
 };
 
-struct Crew {
+struct Helpers {
     /// Threads that may compute at once, helpers and callers together.
     size: AtomicUsize,
     /// Runs under way.
@@ -59,7 +61,7 @@ struct Waiting {
     offers: heapless::Deque<Arc<Team>, MAX_TEAM>,
 }
 
-impl Crew {
+impl Helpers {
     fn lock(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -144,8 +146,8 @@ impl Team {
         if taken.is_ok() {
             // counted also where the item panics: the caller must not wait for ever
             let _done = Done(&self.finished);
-            // SAFETY: each number is one worker's, each item is taken once, and who waits for the step sees it finished before any
-            // other begins.
+            // SAFETY: each number is one worker's, each item is taken once, and who waits for the step sees
+            // it finished before any other begins.
             step.run(&mut unsafe { self.machine(worker) }, item);
         }
         Some(index)
@@ -154,8 +156,8 @@ impl Team {
     /// What worker number `worker` works on.
     ///
     /// # Safety
-    /// As [`Arena::part`] says: for one item of the present step, that nobody else has taken, by the only worker of that number;
-    /// or between two steps, by the only one who is there.
+    /// As [`Arena::part`] says: for one item of the present step, that nobody else has taken, by the only
+    /// worker of that number; or between two steps, by the only one who is there.
     unsafe fn machine(&self, worker: usize) -> Machine<'_> {
         // SAFETY: passed on.
         let arena = unsafe { self.arena.part() };
@@ -209,7 +211,8 @@ impl Lead {
 
     /// The arena while no run is under way.
     pub(super) fn arena(&mut self) -> Part<'_> {
-        // SAFETY: this is the team's only lead; helpers work on steps only, and there are none before `gather`.
+        // SAFETY: this is the team's only lead; helpers work on steps only, and there are none before
+        // `gather`.
         unsafe { self.0.arena.part() }
     }
 
@@ -225,19 +228,19 @@ impl Lead {
         let team = &self.0;
         team.failed.store(false, Ordering::Relaxed);
         team.over.store(false, Ordering::Release);
-        let running = CREW.running.fetch_add(1, Ordering::Relaxed) + 1;
+        let running = HELPERS.running.fetch_add(1, Ordering::Relaxed) + 1;
         team.late.store(0, Ordering::Relaxed);
         let alone = team.alone.load(Ordering::Relaxed);
         team.alone.store(alone.saturating_sub(1), Ordering::Relaxed);
-        let free = CREW.size.load(Ordering::Relaxed).min(team.plan.target.workers).saturating_sub(running);
+        let free = HELPERS.size.load(Ordering::Relaxed).min(team.plan.target.workers).saturating_sub(running);
         if free > 0 && alone == 0 {
-            let mut waiting = CREW.lock();
+            let mut waiting = HELPERS.lock();
             for _ in 0..free.min(waiting.idle) {
                 if waiting.offers.push_back(team.clone()).is_err() {
                     break;
                 }
                 waiting.idle -= 1;
-                CREW.offered.notify_one();
+                HELPERS.offered.notify_one();
             }
         }
         Gathered { team }
@@ -299,7 +302,7 @@ impl Drop for Gathered<'_> {
         while std::thread::panicking() && self.team.workers.load(Ordering::Acquire) != 1 {
             wait_a_little(&mut spins);
         }
-        CREW.running.fetch_sub(1, Ordering::Relaxed);
+        HELPERS.running.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

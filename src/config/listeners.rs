@@ -1,4 +1,4 @@
-//! What the two doors can be told: who may come in, what they may reach, how much and how long.
+//! What the two listeners can be told: who may come in, what they may reach, how much and how long.
 
 use crate::command::Secret;
 use crate::proto::reach::DEFAULT_SCHEMES;
@@ -9,8 +9,8 @@ use std::path::PathBuf;
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Access {
-    /// Lines of `NAME SCOPE TOKEN` with the scope `read` or `control`; read again on SIGHUP. Empty: none. The systemd
-    /// credential `weir.tokens` is read too.
+    /// Lines of `NAME SCOPE TOKEN` with the scope `read` or `control`; read again on SIGHUP. Empty: none. The
+    /// systemd credential `weir.tokens` is read too.
     pub tokens_file: PathBuf,
     /// Listen beyond loopback although nobody has to show a token or certificate. Flag: --insecure.
     pub insecure: bool,
@@ -27,7 +27,8 @@ pub struct Tls {
     pub certificate: PathBuf,
     /// Private key, PEM.
     pub key: PathBuf,
-    /// CA whose clients need no token, PEM. Without any token, clients must have its certificate. Empty: none.
+    /// CA whose clients need no token, PEM. Without any token, clients must have its certificate. Empty:
+    /// none.
     pub client_ca: PathBuf,
 }
 
@@ -37,10 +38,12 @@ pub struct Tls {
 pub struct Sources {
     /// Schemes of URLs.
     pub schemes: Vec<String>,
-    /// Hosts of URLs: names, `*.domain`, addresses, networks (`10.0.0.0/8`); empty: any. Names in references are not resolved
-    /// for this list; where they lead, and redirects, are held against it when a worker is connected.
+    /// Hosts of URLs: names, `*.domain`, addresses, networks (`10.0.0.0/8`); empty: any. Names in references
+    /// are not resolved for this list; where they lead, and redirects, are held against it when a worker is
+    /// connected.
     pub hosts: Vec<String>,
-    /// Folders below which files may be read. Empty: any file while both ports are bound to loopback, else none.
+    /// Folders below which files may be read. Empty: any file while both ports are bound to loopback, else
+    /// none.
     pub dirs: Vec<PathBuf>,
 }
 
@@ -56,8 +59,8 @@ impl Default for Sources {
 pub struct Sinks {
     /// As `sources.hosts`.
     pub hosts: Vec<String>,
-    /// Messages in memory that wait for the broker or for one address of HTTP, bytes; the oldest go first. A minute of four
-    /// cameras with 15 frames a second has some 4 MB.
+    /// Messages in memory that wait for the broker or for one address of HTTP, bytes; the oldest go first. A
+    /// minute of four cameras with 15 frames a second has some 4 MB.
     pub memory_bytes: usize,
     /// The same on the disk, where there is a state directory, bytes; 0: none are written there.
     pub disk_bytes: u64,
@@ -79,7 +82,9 @@ impl Sinks {
     pub(super) fn fault(&self) -> Option<String> {
         let range = MIN_SINK_MEMORY_BYTES..=MAX_SINK_MEMORY_BYTES;
         if !range.contains(&self.memory_bytes) {
-            return Some(format!("sinks.memory_bytes must be from {MIN_SINK_MEMORY_BYTES} to {MAX_SINK_MEMORY_BYTES}"));
+            return Some(format!(
+                "sinks.memory_bytes must be from {MIN_SINK_MEMORY_BYTES} to {MAX_SINK_MEMORY_BYTES}"
+            ));
         }
         let is_small = (1..MIN_SINK_MEMORY_BYTES as u64).contains(&self.disk_bytes);
         is_small.then(|| format!("sinks.disk_bytes must be 0 or {MIN_SINK_MEMORY_BYTES} at least"))
@@ -89,12 +94,12 @@ impl Sinks {
 /// hyper reads into a buffer of this size at least.
 pub(super) const MIN_HEAD_BYTES: usize = 8 << 10;
 
-/// How much and how long a client may; each door counts for itself.
+/// How much and how long a client may; each listener counts for itself.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
-    /// Connections. More wait; one that is idle meanwhile goes, those without a token first. A quarter is kept free of
-    /// listeners to events.
+    /// Connections. More wait; one that is idle meanwhile goes, those without a token first. A quarter is
+    /// kept free of listeners to events.
     pub connections: usize,
     /// Connections of one address that is not loopback.
     pub connections_per_address: usize,

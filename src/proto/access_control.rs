@@ -1,4 +1,5 @@
-//! What both doors do between a command and its execution: may this client, may this pipeline, and not for ever.
+//! What both listeners do between a command and its execution: may this client, may this pipeline, and not
+//! for ever.
 
 use std::cell::Cell;
 use std::net::{IpAddr, Ipv4Addr};
@@ -17,9 +18,9 @@ use crate::error::{Error, Kind, Result};
 /// Unless configured: the first download of a large model over a slow line is the longest known.
 const DEFAULT_COMMAND_TIMEOUT: Duration = Duration::from_secs(600);
 
-/// The rules that hold at both doors.
+/// The rules that hold at both listeners.
 #[derive(Debug)]
-pub struct Gate {
+pub struct AccessControl {
     /// Who may say what.
     pub access: Access,
     /// What `init` may reach.
@@ -48,23 +49,31 @@ pub(super) enum Outcome {
 
 /// The labels of each [`Outcome`], in its order.
 const OUTCOMES: [&str; 5] = [
-    "door=\"tcp\",outcome=\"success\"",
-    "door=\"tcp\",outcome=\"failure\"",
-    "door=\"http\",outcome=\"success\"",
-    "door=\"http\",outcome=\"refused\"",
-    "door=\"http\",outcome=\"failure\"",
+    "listener=\"tcp\",outcome=\"success\"",
+    "listener=\"tcp\",outcome=\"failure\"",
+    "listener=\"http\",outcome=\"success\"",
+    "listener=\"http\",outcome=\"refused\"",
+    "listener=\"http\",outcome=\"failure\"",
 ];
 
-impl Default for Gate {
+impl Default for AccessControl {
     fn default() -> Self {
-        Gate::new(Access::default(), Reach::default(), None, DEFAULT_COMMAND_TIMEOUT)
+        AccessControl::new(Access::default(), Reach::default(), None, DEFAULT_COMMAND_TIMEOUT)
     }
 }
 
-impl Gate {
+impl AccessControl {
     /// These rules, with nothing counted yet.
     pub fn new(access: Access, reach: Reach, tls: Option<Tls>, command_timeout: Duration) -> Self {
-        Gate { access, reach, tls, opened: Wall::now(), counts: Default::default(), command_timeout, audit: Audit::default() }
+        AccessControl {
+            access,
+            reach,
+            tls,
+            opened: Wall::now(),
+            counts: Default::default(),
+            command_timeout,
+            audit: Audit::default(),
+        }
     }
 
     /// One more request has been answered.
@@ -98,7 +107,9 @@ impl Gate {
         match (&caller.proved, caller.from) {
             (Some(who), _) => Ok(who.clone()),
             // Without an address there is nobody to count failures of: only Unix sockets have none.
-            (None, from) => self.access.check(from.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)), token, scope),
+            (None, from) => {
+                self.access.check(from.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)), token, scope)
+            }
         }
     }
 
@@ -127,6 +138,8 @@ impl Gate {
             }
             commands.execute(command).await
         };
-        within(self.command_timeout, work).await.unwrap_or_else(|| Err(Error::new(Kind::TimedOut, "timed out")))
+        within(self.command_timeout, work)
+            .await
+            .unwrap_or_else(|| Err(Error::new(Kind::TimedOut, "timed out")))
     }
 }

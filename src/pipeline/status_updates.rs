@@ -1,7 +1,7 @@
 //! The updates of one pipeline, written by its tasks and read by `status`.
 
+use super::event_log::EventLog;
 use super::statistics::Updates;
-use super::story::Story;
 use crate::clock::{Clock, SystemClock, Wall};
 use crate::command::{Context, Event, PipelineId, Severity, SourceState, Update};
 use crate::error::Error;
@@ -16,7 +16,7 @@ const LOADING_INTERVAL: Duration = Duration::from_millis(250);
 
 /// See the module. Single-threaded, like everything on the event loop.
 #[derive(Debug)]
-pub(super) struct Journal {
+pub(super) struct StatusUpdates {
     updates: RefCell<Updates>,
     /// Who gets each update as it is written, and the detections too.
     pub(super) listeners: Listeners,
@@ -24,18 +24,18 @@ pub(super) struct Journal {
     loading: RefCell<Option<(Update, Instant)>>,
     clock: SystemClock,
     /// The same for who reads the log.
-    pub(super) story: Story,
+    pub(super) event_log: EventLog,
 }
 
-impl Journal {
+impl StatusUpdates {
     /// Nothing has happened yet.
-    pub(super) fn new(pipeline: PipelineId) -> Journal {
-        Journal {
+    pub(super) fn new(pipeline: PipelineId) -> StatusUpdates {
+        StatusUpdates {
             updates: RefCell::default(),
             listeners: Listeners::default(),
             loading: RefCell::default(),
             clock: SystemClock,
-            story: Story::new(pipeline),
+            event_log: EventLog::new(pipeline),
         }
     }
 
@@ -50,15 +50,18 @@ impl Journal {
         self.publish(self.updates.borrow_mut().push(when, Severity::Info, Context::Source, event));
     }
 
-    /// The model could not be run, or a source could not be opened for the first time (the reference reports both so).
+    /// The model could not be run, or a source could not be opened for the first time (the reference reports
+    /// both so).
     pub(super) fn inference_error(&self, error: &Error) {
-        let event = Event::InferenceError { error_type: error.kind().class(), message: error.message().to_owned() };
+        let event =
+            Event::InferenceError { error_type: error.kind().class(), message: error.message().to_owned() };
         self.error(Context::Pipeline, event);
     }
 
     /// A payload was lost.
     pub(super) fn dispatch_error(&self, error: &Error) {
-        let event = Event::DispatchError { error_type: error.kind().class(), message: error.message().to_owned() };
+        let event =
+            Event::DispatchError { error_type: error.kind().class(), message: error.message().to_owned() };
         self.error(Context::Pipeline, event);
     }
 
@@ -71,11 +74,21 @@ impl Journal {
     /// A source is played otherwise than asked for. Said once while it is so.
     pub(super) fn notice(&self, source_id: u32, message: String) {
         let event = Event::SourceNotice { source_id, message };
-        self.publish(self.updates.borrow_mut().push_folded(self.clock.wall(), Severity::Warning, Context::Source, event));
+        self.publish(self.updates.borrow_mut().push_folded(
+            self.clock.wall(),
+            Severity::Warning,
+            Context::Source,
+            event,
+        ));
     }
 
     fn error(&self, context: Context, event: Event) {
-        self.publish(self.updates.borrow_mut().push_folded(self.clock.wall(), Severity::Error, context, event));
+        self.publish(self.updates.borrow_mut().push_folded(
+            self.clock.wall(),
+            Severity::Error,
+            context,
+            event,
+        ));
     }
 
     /// Passes an update on to those who listen.
@@ -89,12 +102,21 @@ impl Journal {
     pub(super) fn loading(&self, progress: Progress) {
         let Progress { stage, bytes, total } = progress;
         let event = Event::ModelLoading { stage: stage.as_str(), bytes, total_bytes: total };
-        let update =
-            Update { timestamp: self.clock.wall(), severity: Severity::Info, event, context: Context::Pipeline, count: 1 };
+        let update = Update {
+            timestamp: self.clock.wall(),
+            severity: Severity::Info,
+            event,
+            context: Context::Pipeline,
+            count: 1,
+        };
         let mut loading = self.loading.borrow_mut();
         let now = self.clock.now();
         let told = match &*loading {
-            Some((before, told)) if is_same_stage(before, &update) && now.duration_since(*told) < LOADING_INTERVAL => *told,
+            Some((before, told))
+                if is_same_stage(before, &update) && now.duration_since(*told) < LOADING_INTERVAL =>
+            {
+                *told
+            }
             _ => {
                 self.publish(&update);
                 now

@@ -1,7 +1,8 @@
 //! What a child writes to its standard error: data of a process that may have been taken over, not our log.
 //!
-//! It is read from a pipe, bounded in lines and bytes, and written as that child's own lines: one line each, quoted, with the
-//! child's name before it. Whatever it writes, it can neither begin a line, nor steer a terminal, nor fill the log.
+//! It is read from a pipe, bounded in lines and bytes, and written as that child's own lines: one line each,
+//! quoted, with the child's name before it. Whatever it writes, it can neither begin a line, nor steer a
+//! terminal, nor fill the log.
 
 use async_io::{Async, Timer};
 use log::Level;
@@ -9,7 +10,8 @@ use std::fmt::Write as _;
 use std::process::ChildStderr;
 use std::time::{Duration, Instant};
 
-/// Longest line that is passed on, bytes; the rest of a longer one is left out. Our own lines have a tenth of it.
+/// Longest line that is passed on, bytes; the rest of a longer one is left out. Our own lines have a tenth of
+/// it.
 const MAX_LINE_BYTES: usize = 1024;
 
 /// Lines that a child may write at once: a panic with its backtrace has some forty.
@@ -21,7 +23,8 @@ const LINES_PER_SECOND: f64 = 10.0;
 /// Bytes of one read: what a pipe holds by default.
 const READ_BYTES: usize = 64 << 10;
 
-/// After a read whose lines were not all passed on. With [`READ_BYTES`]: a child that floods costs 1.3 MB/s of reading.
+/// After a read whose lines were not all passed on. With [`READ_BYTES`]: a child that floods costs 1.3 MB/s
+/// of reading.
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// Reads to the end of the pipe. `child`: what its lines begin with (`capture pid=7 source="…"`).
@@ -29,7 +32,9 @@ pub(super) async fn follow(pipe: Async<ChildStderr>, child: String) {
     let mut said = Said::new(&child);
     let mut buffer = vec![0; READ_BYTES];
     loop {
-        let read = pipe.read_with(|pipe| rustix::io::read(pipe, &mut buffer[..]).map_err(std::io::Error::from)).await;
+        let read = pipe
+            .read_with(|pipe| rustix::io::read(pipe, &mut buffer[..]).map_err(std::io::Error::from))
+            .await;
         let bytes = match read {
             Ok(0) => break,
             Ok(count) => buffer.get(..count).unwrap_or_default(),
@@ -82,7 +87,10 @@ impl<'a> Said<'a> {
     fn end(&mut self, write: &mut impl FnMut(Level, &str)) {
         self.finish(write);
         if self.lost > self.told {
-            write(Level::Warn, &format!("event=child_lines_left_out child={} lines={}", self.child, self.lost));
+            write(
+                Level::Warn,
+                &format!("event=child_lines_left_out child={} lines={}", self.child, self.lost),
+            );
         }
     }
 
@@ -97,7 +105,10 @@ impl<'a> Said<'a> {
                 self.budget.0 -= 1.0;
                 if self.lost > self.told {
                     self.told = self.lost;
-                    write(Level::Warn, &format!("event=child_lines_left_out child={} lines={}", self.child, self.lost));
+                    write(
+                        Level::Warn,
+                        &format!("event=child_lines_left_out child={} lines={}", self.child, self.lost),
+                    );
                 }
                 write(level, &format!("event=child_said child={} line=\"{}\"", self.child, quoted(text)));
             } else {
@@ -108,8 +119,8 @@ impl<'a> Said<'a> {
     }
 }
 
-/// The syslog priority that our own logger puts before a child's line, and the rest; what has none is a warning (a panic, an
-/// abort of a library).
+/// The syslog priority that our own logger puts before a child's line, and the rest; what has none is a
+/// warning (a panic, an abort of a library).
 fn priority(line: &[u8]) -> (Level, &[u8]) {
     match line {
         [b'<', digit @ b'0'..=b'7', b'>', rest @ ..] => {
@@ -125,8 +136,8 @@ fn priority(line: &[u8]) -> (Level, &[u8]) {
     }
 }
 
-/// One line that ends where it seems to: no control characters, none that reorder or hide what stands around them, and
-/// quotation marks escaped.
+/// One line that ends where it seems to: no control characters, none that reorder or hide what stands around
+/// them, and quotation marks escaped.
 fn quoted(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len());
     for character in String::from_utf8_lossy(bytes).chars() {
@@ -135,7 +146,9 @@ fn quoted(bytes: &[u8]) -> String {
                 // Writing to a String cannot fail.
                 let _ = write!(text, "\\{character}");
             }
-            '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' => text.push('?'),
+            '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' => {
+                text.push('?')
+            }
             _ if character.is_control() => text.push(' '),
             _ => text.push(character),
         }

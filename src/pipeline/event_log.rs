@@ -1,5 +1,5 @@
-//! What a pipeline goes through, for the log: one line for each turn of events, with pipeline and source, and not more of
-//! them than [`Throttle`] lets through for each source.
+//! What a pipeline goes through, for the log: one line for each turn of events, with pipeline and source, and
+//! not more of them than [`Throttle`] lets through for each source.
 
 use crate::command::{MAX_SOURCES, PipelineId};
 use crate::error::Error;
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 /// See the module. Single-threaded, like everything on the event loop.
 #[derive(Debug)]
-pub(super) struct Story {
+pub(super) struct EventLog {
     pipeline: PipelineId,
     /// One per source, and the last for the pipeline itself.
     throttles: RefCell<[Option<Throttle>; MAX_SOURCES + 1]>,
@@ -26,10 +26,10 @@ pub(super) struct Story {
 /// After so long without a refusal somebody listens again: machines do not answer every datagram with one.
 const REFUSAL_LASTS: Duration = Duration::from_secs(5);
 
-impl Story {
+impl EventLog {
     /// Nothing has happened yet.
-    pub(super) fn new(pipeline: PipelineId) -> Story {
-        Story {
+    pub(super) fn new(pipeline: PipelineId) -> EventLog {
+        EventLog {
             pipeline,
             throttles: RefCell::default(),
             has_sent: Cell::new(0),
@@ -77,14 +77,22 @@ impl Story {
     /// Nobody listens at the sink's address.
     pub(super) fn refused(&self, source: u32) {
         if self.refused.replace(Some(Instant::now())).is_none() {
-            self.tell_of(Level::Warn, source, format_args!("event=sink_refused error=\"nobody listens on the sink's port\""));
+            self.tell_of(
+                Level::Warn,
+                source,
+                format_args!("event=sink_refused error=\"nobody listens on the sink's port\""),
+            );
         }
     }
 
     /// The sink has not taken them.
     pub(super) fn unsent(&self, source: u32, error: &Error) {
         if self.failing.get().is_none() {
-            self.tell_of(Level::Warn, source, format_args!("event=sink_failed error={:?}", error.to_string()));
+            self.tell_of(
+                Level::Warn,
+                source,
+                format_args!("event=sink_failed error={:?}", error.to_string()),
+            );
         }
         self.failing.set(Some(self.failing.get().unwrap_or(0).saturating_add(1)));
     }
@@ -97,23 +105,23 @@ mod tests {
 
     #[test]
     fn a_sink_that_fails_for_hours_is_told_of_once_and_counted() {
-        let story = Story::new(PipelineId::nil());
+        let event_log = EventLog::new(PipelineId::nil());
         for _ in 0..10_000 {
-            story.unsent(0, &Error::new(Kind::Sink, "no route"));
+            event_log.unsent(0, &Error::new(Kind::Sink, "no route"));
         }
-        assert_eq!(story.failing.get(), Some(10_000));
-        story.sent(0);
-        assert_eq!((story.failing.get(), story.has_sent.get()), (None, 1));
+        assert_eq!(event_log.failing.get(), Some(10_000));
+        event_log.sent(0);
+        assert_eq!((event_log.failing.get(), event_log.has_sent.get()), (None, 1));
         // Whatever the index, nothing panics.
-        story.sent(u32::MAX);
-        story.tell_of(Level::Info, u32::MAX, format_args!("event=x"));
+        event_log.sent(u32::MAX);
+        event_log.tell_of(Level::Info, u32::MAX, format_args!("event=x"));
     }
 
     #[test]
     fn one_source_that_flaps_does_not_silence_the_others() {
-        let story = Story::new(PipelineId::nil());
-        let written = (0..1000).filter(|_| story.admit(0).is_some()).count();
+        let event_log = EventLog::new(PipelineId::nil());
+        let written = (0..1000).filter(|_| event_log.admit(0).is_some()).count();
         assert!((1..50).contains(&written), "{written}");
-        assert!(story.admit(1).is_some() && story.admit(MAX_SOURCES).is_some());
+        assert!(event_log.admit(1).is_some() && event_log.admit(MAX_SOURCES).is_some());
     }
 }

@@ -1,6 +1,7 @@
 //! What weir needs of the kernel, or of the container that stands before it, and what it does without.
 //!
-//! Everything is tried, not looked up: a container can deny what its kernel has. `docs/confinement.md` has the same list.
+//! Everything is tried, not looked up: a container can deny what its kernel has. `docs/confinement.md` has
+//! the same list.
 
 use super::files;
 use rustix::event::{EventfdFlags, epoll};
@@ -31,8 +32,14 @@ pub fn needs() -> Vec<Need> {
         need("event loops (epoll, eventfd)", yes(event_loop()), None),
         need(
             "/proc",
-            if std::path::Path::new("/proc/self/exe").exists() { Ok("yes".into()) } else { Err("not mounted".into()) },
-            Some("children have no limit of address space, and an upgrade of the program while it runs stops new ones"),
+            if std::path::Path::new("/proc/self/exe").exists() {
+                Ok("yes".into())
+            } else {
+                Err("not mounted".into())
+            },
+            Some(
+                "children have no limit of address space, and an upgrade of the program while it runs stops new ones",
+            ),
         ),
         need(
             "system-call filters (seccomp, Linux 3.17)",
@@ -45,7 +52,8 @@ pub fn needs() -> Vec<Need> {
             Some("a thread for each child waits for its end"),
         ),
     ];
-    let landlock = files::version().map(|version| format!("version {version}")).ok_or_else(|| "not there".to_owned());
+    let landlock =
+        files::version().map(|version| format!("version {version}")).ok_or_else(|| "not there".to_owned());
     needs.push(need(
         "rules for files (Landlock, Linux 5.13)",
         landlock,
@@ -68,7 +76,8 @@ fn sealed_memory() -> Result<(), Errno> {
 }
 
 fn packet_sockets() -> Result<(), Errno> {
-    rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).map(|_| ())
+    rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+        .map(|_| ())
 }
 
 fn event_loop() -> Result<(), Errno> {
@@ -77,10 +86,14 @@ fn event_loop() -> Result<(), Errno> {
     epoll::add(&epoll, &event, epoll::EventData::new_u64(0), epoll::EventFlags::IN)
 }
 
-/// Also that they can be waited for: this process is no child of itself, and a kernel that understands the question says so.
+/// Also that they can be waited for: this process is no child of itself, and a kernel that understands the
+/// question says so.
 fn process_handles() -> Result<(), Errno> {
     let handle = rustix::process::pidfd_open(rustix::process::getpid(), PidfdFlags::empty())?;
-    match rustix::process::waitid(WaitId::PidFd(handle.as_fd()), WaitIdOptions::EXITED | WaitIdOptions::NOHANG) {
+    match rustix::process::waitid(
+        WaitId::PidFd(handle.as_fd()),
+        WaitIdOptions::EXITED | WaitIdOptions::NOHANG,
+    ) {
         Ok(_) | Err(Errno::CHILD) => Ok(()),
         Err(errno) => Err(errno),
     }

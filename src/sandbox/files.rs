@@ -1,11 +1,12 @@
 //! Which files a child may open (Landlock, Linux 5.13 and newer).
 //!
-//! Beside files, newer kernels deny it TCP ports (6.7) and, to what is not of its own kind, signals and abstract sockets
-//! (6.12). All of that is a second lock: the first is the system-call filter, which every kernel has.
+//! Beside files, newer kernels deny it TCP ports (6.7) and, to what is not of its own kind, signals and
+//! abstract sockets (6.12). All of that is a second lock: the first is the system-call filter, which every
+//! kernel has.
 
 use landlock::{
-    ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetError,
-    RulesetStatus, Scope, path_beneath_rules,
+    ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, Ruleset, RulesetAttr, RulesetCreatedAttr,
+    RulesetError, RulesetStatus, Scope, path_beneath_rules,
 };
 use std::path::Path;
 
@@ -41,8 +42,8 @@ pub struct Files<'a> {
 }
 
 impl Files<'_> {
-    /// From here on this thread, and threads that it starts, open nothing else. What is open stays open. `false`: the kernel
-    /// has no Landlock. Irrevocable.
+    /// From here on this thread, and threads that it starts, open nothing else. What is open stays open.
+    /// `false`: the kernel has no Landlock. Irrevocable.
     pub fn only(self) -> Result<bool, RulesetError> {
         let device = AccessFs::ReadFile | AccessFs::WriteFile | AccessFs::IoctlDev;
         let mut rules = Ruleset::default()
@@ -74,12 +75,14 @@ mod tests {
         // Rules hold for the thread that makes them.
         let confined = std::thread::spawn(move || {
             let video = asset("short.mp4");
-            if !(Files { read: &[&video], devices: &[Path::new("/dev/null")], ports: false }).only().unwrap() {
+            if !(Files { read: &[&video], devices: &[Path::new("/dev/null")], ports: false }).only().unwrap()
+            {
                 return println!("this kernel has no Landlock");
             }
             assert!(File::open(&video).is_ok());
             assert!(File::options().read(true).write(true).open("/dev/null").is_ok());
-            let refused = |opened: std::io::Result<File>| opened.unwrap_err().kind() == ErrorKind::PermissionDenied;
+            let refused =
+                |opened: std::io::Result<File>| opened.unwrap_err().kind() == ErrorKind::PermissionDenied;
             assert!(refused(File::open(asset("long.mp4"))));
             assert!(refused(File::open("/etc/passwd")));
             assert!(refused(File::open("/proc/self/status")));
