@@ -5,7 +5,8 @@
 //! services too.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs as _};
+use std::time::Duration;
 
 /// The addresses of the loopback interface in the order in which they are tried. IPv4 first, as the
 /// reference's clients and servers listen there.
@@ -28,6 +29,18 @@ pub fn addresses(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     // The one place: clippy.toml forbids it elsewhere, where `localhost` would depend on a file.
     #[expect(clippy::disallowed_methods)]
     Ok((host, port).to_socket_addrs()?.collect())
+}
+
+/// Connects to the first address of `host` that answers, each within `timeout`: not for the event loop.
+pub fn connect(host: &str, port: u16, timeout: Duration) -> io::Result<TcpStream> {
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    for address in addresses(host, port)? {
+        match TcpStream::connect_timeout(&address, timeout) {
+            Ok(stream) => return Ok(stream),
+            Err(cause) => last = cause,
+        }
+    }
+    Err(last)
 }
 
 /// [`addresses`] for the event loop: a thread waits meanwhile, also when the answer is no longer waited for.

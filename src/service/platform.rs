@@ -9,7 +9,6 @@ use crate::outbound::Proxies;
 use crate::sandbox::kernel;
 use std::fmt::Write;
 use std::fs;
-use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -266,19 +265,8 @@ fn registry(config: &Config) -> String {
 
 /// Whether somebody listens there.
 fn reached(host: &str, port: u16, named: &str) -> String {
-    let reached =
-        crate::resolve::addresses(host, port).map_err(|cause| cause.to_string()).and_then(|addresses| {
-            let mut last = "the name has no address".to_owned();
-            for address in addresses {
-                match TcpStream::connect_timeout(&address, CONNECT_TIMEOUT) {
-                    Ok(_) => return Ok(()),
-                    Err(cause) => last = cause.to_string(),
-                }
-            }
-            Err(last)
-        });
-    match reached {
-        Ok(()) => format!("{named} reachable"),
+    match crate::resolve::connect(host, port, CONNECT_TIMEOUT) {
+        Ok(_) => format!("{named} reachable"),
         Err(why) => format!("{named} NOT reachable: {why}; models in the cache and local ones work"),
     }
 }

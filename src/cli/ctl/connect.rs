@@ -125,14 +125,7 @@ fn dial(address: &str) -> io::Result<TcpStream> {
         .ok_or_else(|| {
             io::Error::new(io::ErrorKind::InvalidInput, "it is no HOST:PORT, and `unix:` is not before it")
         })?;
-    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    for place in resolve::addresses(host, port)? {
-        match TcpStream::connect_timeout(&place, CONNECT_TIMEOUT) {
-            Ok(stream) => return Ok(stream),
-            Err(cause) => last = cause,
-        }
-    }
-    Err(last)
+    resolve::connect(host, port, CONNECT_TIMEOUT)
 }
 
 /// One message with its length before it, one reply.

@@ -112,7 +112,7 @@ const ROGUES: [(&str, Behaviour); 9] = [
     ("closes at once", |_, _| {}),
     ("drips its answer", |mut stream, over| {
         let _ = packet(&mut stream);
-        // One byte a second, and never the last.
+        // The beginning of it, and then nothing.
         for byte in b"\x20\xff" {
             if over.load(Ordering::SeqCst) || stream.write_all(&[*byte]).is_err() {
                 return;

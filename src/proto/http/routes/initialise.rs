@@ -25,8 +25,7 @@ pub(super) async fn read(
     body: Incoming,
     settings: &HttpSettings,
 ) -> Refused<Result<Command>> {
-    let bytes = collect(body, settings).await?;
-    let document = decode(headers, &bytes)?;
+    let document = document_of(headers, body, settings).await?;
     let message =
         validate::initialise(document.as_ref()).map_err(|faults| Box::new(validate::reply(&faults)))?;
     Ok(document::read(&message).map(|init| Command::Init(Box::new(init))))
@@ -38,8 +37,7 @@ pub(super) async fn read_source(
     body: Incoming,
     settings: &HttpSettings,
 ) -> Refused<Result<Command>> {
-    let bytes = collect(body, settings).await?;
-    let document = decode(headers, &bytes)?;
+    let document = document_of(headers, body, settings).await?;
     let message = validate::source(document.as_ref()).map_err(|faults| Box::new(validate::reply(&faults)))?;
     Ok(document::read_source(&message).map(|source| Command::Peek(Box::new(source))))
 }
@@ -50,8 +48,7 @@ pub(super) async fn read_workflow(
     body: Incoming,
     settings: &HttpSettings,
 ) -> Refused<Result<Command>> {
-    let bytes = collect(body, settings).await?;
-    let document = decode(headers, &bytes)?;
+    let document = document_of(headers, body, settings).await?;
     let missing = || Error::new(Kind::InvalidValue, "the body must be a JSON object");
     let init = document.as_ref().and_then(Value::as_object).ok_or_else(missing).and_then(workflow::read);
     Ok(init.map(|init| Command::Init(Box::new(init))))
@@ -63,11 +60,16 @@ pub(super) async fn read_excluded(
     body: Incoming,
     settings: &HttpSettings,
 ) -> Refused<Vec<String>> {
-    let bytes = collect(body, settings).await?;
-    let document = decode(headers, &bytes)?;
+    let document = document_of(headers, body, settings).await?;
     let fields = document.as_ref().and_then(Value::as_object).and_then(|body| body.get("excluded_fields"));
     let Some(Value::Array(fields)) = fields else { return Ok(Vec::new()) };
     Ok(fields.iter().filter_map(Value::as_str).map(str::to_owned).collect())
+}
+
+/// What a body says; `None`: it is empty, or `null`.
+async fn document_of(headers: &HeaderMap, body: Incoming, settings: &HttpSettings) -> Refused<Option<Value>> {
+    let bytes = collect(body, settings).await?;
+    decode(headers, &bytes)
 }
 
 async fn collect(body: Incoming, settings: &HttpSettings) -> Refused<Bytes> {

@@ -161,37 +161,27 @@ const NO_PICTURE: &[Refusal] = &[
 ];
 const NO_SOURCE: &[Refusal] = &[refusal(502, "The source cannot be opened or shows nothing, and why.")];
 
-const SNAPSHOT: &[Parameter] = &[
-    Parameter { name: "source", kind: "integer", least: Some(0.0), words: "Index of the source; absent: 0." },
-    Parameter {
-        name: "width",
-        kind: "integer",
-        least: Some(16.0),
-        words: "Pixels at most; absent, or more than `http.picture_width`: that. The aspect is kept, and nothing enlarged.",
-    },
-    Parameter {
-        name: "boxes",
-        kind: "boolean",
-        least: None,
-        words: "Whether boxes, names and scores are drawn in (`1`); absent: no.",
-    },
-];
+const SOURCE: Parameter =
+    Parameter { name: "source", kind: "integer", least: Some(0.0), words: "Index of the source; absent: 0." };
+const WIDTH: Parameter = Parameter {
+    name: "width",
+    kind: "integer",
+    least: Some(16.0),
+    words: "Pixels at most; absent, or more than `http.picture_width`: that. The aspect is kept, and nothing enlarged.",
+};
+const BOXES: Parameter = Parameter {
+    name: "boxes",
+    kind: "boolean",
+    least: None,
+    words: "Whether boxes, names and scores are drawn in (`1`); absent: no.",
+};
+const SNAPSHOT: &[Parameter] = &[SOURCE, WIDTH, BOXES];
 const PIPELINES: &[Parameter] =
     &[Parameter { name: "pipeline", kind: "ids", least: None, words: "Ids that initialise answered." }];
 const LIVE: &[Parameter] = &[
-    Parameter { name: "source", kind: "integer", least: Some(0.0), words: "Index of the source; absent: 0." },
-    Parameter {
-        name: "width",
-        kind: "integer",
-        least: Some(16.0),
-        words: "Pixels at most; absent, or more than `http.picture_width`: that. The aspect is kept, and nothing enlarged.",
-    },
-    Parameter {
-        name: "boxes",
-        kind: "boolean",
-        least: None,
-        words: "Whether boxes, names and scores are drawn in (`1`); absent: no.",
-    },
+    SOURCE,
+    WIDTH,
+    BOXES,
     Parameter {
         name: "fps",
         kind: "number",
