@@ -298,6 +298,11 @@ fn capture_settings(config: &Config, listeners: Vec<SocketAddr>) -> Result<captu
         network: Arc::new(capture::Network { hosts, listeners }),
         picture_width: if config.http.pictures { config.http.picture_width } else { 0 },
         tls: CameraTls::load(&config.capture.camera_certificates, &config.capture.insecure_cameras)?,
+        decoders: capture::DecoderSettings {
+            // `Config::check` has seen both.
+            choice: capture::DecoderChoice::from_name(&config.capture.decoder).unwrap_or_default(),
+            names: config.capture.decoder_names.clone(),
+        },
     })
 }
 

@@ -155,3 +155,20 @@ if want gray.jpg; then # ffmpeg writes no JPEG of one component: cjpeg does
     cjpeg -quality 90 -outfile gray.jpg gray.pgm; rm gray.pgm
     ffmpeg -v error -y -i gray.jpg -pix_fmt gray -f rawvideo gray.jpg.raw
 fi
+
+# What a decoder that is not ours must decode before it is trusted: beside its code, with the CRC-32 of its pictures for known/mod.rs.
+known() { # EXT FORMAT ENCODER-OPTIONS…
+    local file=../../../src/capture/worker/decode/known/picture.$1 format=$2; shift 2
+    ffmpeg -v error -y -f lavfi -i "testsrc2=size=320x240:rate=25" -frames:v 6 -pix_fmt yuv420p "$@" -f "$format" "$file"
+    ffmpeg -v error -i "$file" -f rawvideo -pix_fmt yuv420p - | python3 -c "
+import sys, zlib
+while frame := sys.stdin.buffer.read(320 * 240 * 3 // 2):
+    print('$file 0x%08x' % zlib.crc32(frame))
+"
+}
+if want known; then
+    known h264 h264 -c:v libx264 -profile:v main -preset slower -crf 38 -bsf:v filter_units=remove_types=6 \
+        -x264-params aud=1:keyint=25:bframes=2:b-pyramid=none:b-adapt=0:scenecut=0:threads=1:ref=2
+    known h265 hevc -c:v libx265 -preset slower -crf 38 -bsf:v filter_units=remove_types=39-40 \
+        -x265-params aud=1:keyint=25:bframes=2:b-adapt=0:scenecut=0:pools=none:frame-threads=1:info=0:log-level=none:open-gop=0:b-pyramid=0
+fi

@@ -35,7 +35,7 @@ use crate::command::{Filling, PacketLosses, SourceProperties};
 use crate::error::{Error, Kind, Result};
 use backlog::Backlog;
 use control::Control;
-use decode::{AccessUnit, Codec, Decoder};
+use decode::{AccessUnit, Codec, Decoder, Decoders};
 use picture::Picture;
 use pictures::Keeper;
 use reference::Opened;
@@ -69,6 +69,7 @@ pub fn run() -> u8 {
         dial::use_service(line);
     }
     let request = &start.request;
+    let Ok(decoders) = load_decoders(&start, &socket) else { return 1 };
     sandbox::at_start(&start);
     // Before the limits, which count from what is mapped already, and before there is a second thread.
     let ring = RingWriter::open(ring, request.slots, request.rule.slot_bytes());
@@ -78,7 +79,21 @@ pub fn run() -> u8 {
     let pictures = pictures.and_then(Result::ok).map(|buffer| (buffer, width));
     let control = Control::start(socket, request.slots, request.muted, &start.settings, pictures);
     let Ok(mut control) = control else { return 1 };
-    end(&mut control, |control| capture(&start, ring?, control))
+    end(&mut control, |control| capture(&start, ring?, decoders, control))
+}
+
+/// Before the worker is locked in: libraries and devices are opened then or never.
+fn load_decoders(start: &Start, socket: &OwnedFd) -> Result<Decoders> {
+    let settings = &start.settings.decoders;
+    // What comes over HTTP, or from a camera of this machine, is JPEG or not coded at all.
+    let may_be_coded = match Place::of(&start.request.reference) {
+        Place::File(_) | Place::Loop(_) | Place::Rtsp(_) => true,
+        Place::Device(_) | Place::Http(_) | Place::Unknown(_) => false,
+    };
+    if start.request.only_builtin || !may_be_coded {
+        return Ok(Decoders::builtin());
+    }
+    Decoders::load(settings, &mut |kind| control::say_decoder(socket, kind))
 }
 
 /// Works to the end, and says how that was. Returns the exit code.
@@ -107,7 +122,7 @@ fn inherited() -> Result<(OwnedFd, OwnedFd), rustix::io::Errno> {
     Ok((socket, ring))
 }
 
-fn capture(start: &Start, ring: RingWriter, control: &mut Control) -> Result<()> {
+fn capture(start: &Start, ring: RingWriter, decoders: Decoders, control: &mut Control) -> Result<()> {
     let request = &start.request;
     sandbox::before_open(start)?;
     // RTSP does so itself, after its two halves have met.
@@ -130,6 +145,7 @@ fn capture(start: &Start, ring: RingWriter, control: &mut Control) -> Result<()>
         control.say_notice(notice)?;
     }
     let mut session = Session::new(start, control, ring, &properties, endless);
+    session.decoders = decoders;
     session.frames.scaler.set_rotation(rotation.unwrap_or_default());
     session.rotation_is_fixed = source.rotation().is_some();
     let ending = session.run(&mut *source);
@@ -152,6 +168,7 @@ struct Session<'a> {
     open_timeout: Duration,
     /// A packet has come.
     begun: bool,
+    decoders: Decoders,
     decoder: Option<(Codec, Box<dyn Decoder>)>,
     backlog: Backlog,
     /// Since when the decoder waits for a picture that decoding may begin at.
@@ -180,6 +197,7 @@ impl<'a> Session<'a> {
             slow: stall_timeout(start.settings.stall_timeout, properties.fps) > start.settings.stall_timeout,
             open_timeout: start.settings.open_timeout,
             begun: false,
+            decoders: Decoders::builtin(),
             decoder: None,
             backlog: Backlog::new(),
             no_key_frame_since: None,
@@ -301,9 +319,10 @@ impl<'a> Session<'a> {
         if !self.backlog.push(codec, unit) {
             self.make_room(codec, unit)?;
             // What it says about the stream is kept; that it passes by is counted above.
-            let decoder = decoder_for(&mut self.decoder, codec);
+            let decoder = self.decoder_for(codec)?;
             decoder.pass(&AccessUnit { shown: false, ..*unit });
-            self.frames.skip(decoder.passed());
+            let passed = decoder.passed();
+            self.frames.skip(passed);
         }
         while let Some(kept) = self.backlog.surplus() {
             self.decode_unseen(kept)?;
@@ -329,7 +348,7 @@ impl<'a> Session<'a> {
 
     fn decode_unseen(&mut self, kept: backlog::Kept) -> Result<()> {
         if kept.first {
-            decoder_for(&mut self.decoder, kept.codec).lost();
+            self.decoder_for(kept.codec)?.lost();
         }
         let decoded = self.decode(kept.codec, &AccessUnit { data: &kept.data, shown: false });
         self.backlog.done(kept);
@@ -345,7 +364,8 @@ impl<'a> Session<'a> {
             self.frames.scaler.set_rotation(rotation);
         }
         self.make_room(codec, unit)?;
-        let decoder = decoder_for(&mut self.decoder, codec);
+        self.decoder_for(codec)?;
+        let Some((_, decoder)) = &mut self.decoder else { return Ok(()) };
         let frames = &mut self.frames;
         let (began, mut delivering) = (Instant::now(), Duration::ZERO);
         let decoded = decoder.decode(unit, Wall::now(), &mut |picture, timestamp| {
@@ -355,6 +375,10 @@ impl<'a> Session<'a> {
             delivered
         });
         self.backlog.measure(began.elapsed().saturating_sub(delivering));
+        if let Some(news) = decoder.news() {
+            frames.control.say_notice(&news)?;
+            frames.control.say_decoder(decoder.kind())?;
+        }
         frames.skip(decoder.passed());
         let waits = decoder.waiting();
         self.silence.before_key += u64::from(waits);
@@ -376,6 +400,23 @@ impl<'a> Session<'a> {
         }
     }
 
+    /// The decoder of a stream; a new one where the codec changes.
+    fn decoder_for(&mut self, codec: Codec) -> Result<&mut dyn Decoder> {
+        let decoder = match self.decoder.take().filter(|(other, _)| *other == codec) {
+            Some((_, decoder)) => decoder,
+            None => {
+                let control = &mut *self.frames.control;
+                let decoder = self.decoders.open(codec, &mut |kind| control.say_decoder(kind))?;
+                if let Some(news) = self.decoders.news() {
+                    control.say_notice(&news)?;
+                }
+                decoder
+            }
+        };
+        let (_, decoder) = self.decoder.insert((codec, decoder));
+        Ok(decoder.as_mut())
+    }
+
     fn flush(&mut self) -> Result<()> {
         let Some((_, decoder)) = &mut self.decoder else { return Ok(()) };
         let frames = &mut self.frames;
@@ -386,15 +427,6 @@ impl<'a> Session<'a> {
             result => result,
         }
     }
-}
-
-/// The decoder of a stream; a new one where the codec changes.
-fn decoder_for(current: &mut Option<(Codec, Box<dyn Decoder>)>, codec: Codec) -> &mut dyn Decoder {
-    if current.as_ref().is_some_and(|(other, _)| *other != codec) {
-        *current = None;
-    }
-    let (_, decoder) = current.get_or_insert_with(|| (codec, decode::open(codec)));
-    decoder.as_mut()
 }
 
 /// Silence after which a source counts as frozen. One that declares a frame every few seconds (a snapshot
@@ -587,6 +619,7 @@ mod tests {
             network: Default::default(),
             picture_width: 0,
             tls: crate::capture::CameraTls::default(),
+            decoders: Default::default(),
         };
         let rule = InputRule {
             width: 32,
@@ -606,6 +639,7 @@ mod tests {
             filling: None,
             file_max_fps: None,
             muted: false,
+            only_builtin: false,
         };
         let start = Start { parent: 0, settings, trust: crate::capture::Trust::Machine, request };
         let (_ring, file) = crate::capture::Ring::create(2, rule.slot_bytes()).unwrap();

@@ -3,11 +3,15 @@
 
 pub(crate) mod annexb;
 mod bits;
+mod choose;
 mod decoded;
+mod entrance;
+mod foreign;
 mod gate;
 mod h264;
 mod h265;
 mod jpeg;
+mod known;
 mod memory;
 mod orientation;
 mod parameters;
@@ -15,6 +19,7 @@ mod part;
 mod random_access;
 mod reorder;
 
+pub(super) use choose::Decoders;
 pub(crate) use h264::Sps as H264Parameters;
 pub(crate) use h265::Sps as H265Parameters;
 pub(crate) use jpeg::size as jpeg_size;
@@ -23,6 +28,7 @@ pub(crate) use orientation::orientation;
 pub(crate) use part::Part;
 pub(crate) use random_access::{RandomAccess, random_access};
 
+use crate::capture::DecoderKind;
 use crate::capture::worker::picture::Picture;
 use crate::clock::Wall;
 use crate::error::Result;
@@ -39,6 +45,11 @@ pub enum Codec {
 }
 
 impl Codec {
+    /// It comes as NAL units behind start codes.
+    pub(crate) fn has_nal_units(self) -> bool {
+        matches!(self, Codec::H264 | Codec::H265)
+    }
+
     /// The name people use.
     pub fn name(self) -> &'static str {
         match self {
@@ -91,9 +102,24 @@ pub trait Decoder {
     /// End of the stream: outputs what reordering held back. The decoder may be used again from the next
     /// random access point on.
     fn flush(&mut self, output: &mut Output<'_>) -> Result<()>;
+
+    /// Whose code decodes by now.
+    fn kind(&self) -> DecoderKind {
+        DecoderKind::Builtin
+    }
+
+    /// What people should know of this decoder, once: that another one had to take over.
+    fn news(&mut self) -> Option<String> {
+        None
+    }
 }
 
-/// A decoder for a stream of that codec.
+/// Our own decoder for a stream of that codec; `None`: there is none.
+fn builtin(codec: Codec) -> Option<Box<dyn Decoder>> {
+    Some(open(codec))
+}
+
+/// Our own decoder for a stream of that codec.
 pub fn open(codec: Codec) -> Box<dyn Decoder> {
     match codec {
         Codec::H264 => Box::new(h264::H264::new()),
