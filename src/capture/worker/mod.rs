@@ -39,6 +39,7 @@ use decode::{AccessUnit, Codec, Decoder, Decoders};
 use picture::Picture;
 use pictures::Keeper;
 use reference::Opened;
+use sandbox::Confinement;
 use scale::Scaler;
 use silence::Silence;
 use source::{Grab, Source};
@@ -69,8 +70,11 @@ pub fn run() -> u8 {
         dial::use_service(line);
     }
     let request = &start.request;
+    let before = sandbox::data_bytes();
     let Ok(decoders) = load_decoders(&start, &socket) else { return 1 };
+    let library_bytes = sandbox::data_bytes().saturating_sub(before);
     sandbox::at_start(&start);
+    let confinement = Confinement { library_bytes, asks_devices: decoders.asks_devices() };
     // Before the limits, which count from what is mapped already, and before there is a second thread.
     let ring = RingWriter::open(ring, request.slots, request.rule.slot_bytes());
     let width = start.settings.picture_width;
@@ -79,7 +83,7 @@ pub fn run() -> u8 {
     let pictures = pictures.and_then(Result::ok).map(|buffer| (buffer, width));
     let control = Control::start(socket, request.slots, request.muted, &start.settings, pictures);
     let Ok(mut control) = control else { return 1 };
-    end(&mut control, |control| capture(&start, ring?, decoders, control))
+    end(&mut control, |control| capture(&start, ring?, decoders, &confinement, control))
 }
 
 /// Before the worker is locked in: libraries and devices are opened then or never.
@@ -122,15 +126,21 @@ fn inherited() -> Result<(OwnedFd, OwnedFd), rustix::io::Errno> {
     Ok((socket, ring))
 }
 
-fn capture(start: &Start, ring: RingWriter, decoders: Decoders, control: &mut Control) -> Result<()> {
+fn capture(
+    start: &Start,
+    ring: RingWriter,
+    decoders: Decoders,
+    confinement: &Confinement,
+    control: &mut Control,
+) -> Result<()> {
     let request = &start.request;
-    sandbox::before_open(start)?;
+    sandbox::before_open(start, confinement)?;
     // RTSP does so itself, after its two halves have met.
     if !matches!(Place::of(&request.reference), Place::Rtsp(_)) {
-        sandbox::before_first_byte(start);
+        sandbox::before_first_byte(start, confinement);
     }
-    let Opened { mut source, endless, rotation } = reference::open(start, control)?;
-    sandbox::after_open(start);
+    let Opened { mut source, endless, rotation } = reference::open(start, confinement, control)?;
+    sandbox::after_open(start, confinement);
     let mut properties = source.properties();
     (properties.width, properties.height) =
         rotation.unwrap_or_default().size(properties.width, properties.height);

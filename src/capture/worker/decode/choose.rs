@@ -2,13 +2,18 @@
 //! picture; builtin where none does.
 
 use super::foreign::{Foreign, Guarded};
+use super::libavcodec::{Libavcodec, Library};
 use super::{Codec, Decoder, builtin, known};
 use crate::capture::{DecoderChoice, DecoderKind, DecoderSettings};
 use crate::error::{Error, Kind, Result};
 
 /// The decoders that one worker may use.
 pub(in crate::capture::worker) struct Decoders {
-    settings: DecoderSettings,
+    choice: DecoderChoice,
+    library: Result<&'static Library, String>,
+    /// Of the board, by name: opened before the worker is locked in, which they would not be allowed to do
+    /// after it.
+    of_board: Vec<(Codec, Box<dyn Foreign>)>,
     /// What people should know: why another decoder is used than was asked for.
     news: Option<String>,
 }
@@ -19,16 +24,65 @@ pub(in crate::capture::worker) type Tell<'a> = dyn FnMut(DecoderKind) -> Result<
 impl Decoders {
     /// Nothing but our own.
     pub(in crate::capture::worker) fn builtin() -> Decoders {
-        let settings = DecoderSettings { choice: DecoderChoice::Builtin, names: Vec::new() };
-        Decoders { settings, news: None }
+        let library = Err("it was not asked for".to_owned());
+        Decoders { choice: DecoderChoice::Builtin, library, of_board: Vec::new(), news: None }
     }
 
     /// Opens what must be opened before the worker is locked in, and before it has a second thread.
+    ///
+    /// Errors: what `tell` says.
     pub(in crate::capture::worker) fn load(
         settings: &DecoderSettings,
-        _tell: &mut Tell<'_>,
+        tell: &mut Tell<'_>,
     ) -> Result<Decoders> {
-        Ok(Decoders { settings: settings.clone(), news: None })
+        let mut decoders = Decoders { choice: settings.choice, ..Decoders::builtin() };
+        let by_name = settings.choice != DecoderChoice::Builtin && !settings.names.is_empty();
+        if by_name || matches!(settings.choice, DecoderChoice::Auto | DecoderChoice::Libavcodec) {
+            tell(DecoderKind::Libavcodec)?;
+            decoders.library = Library::open();
+            if by_name {
+                decoders.open_by_name(&settings.names);
+            }
+            tell(DecoderKind::Builtin)?;
+        }
+        Ok(decoders)
+    }
+
+    /// One decoder of the board for each codec: the first of the names that decodes a known picture.
+    fn open_by_name(&mut self, names: &[String]) {
+        for name in names {
+            let codec = Codec::of_decoder(name);
+            if self.of_board.iter().any(|(other, _)| Some(*other) == codec) {
+                continue;
+            }
+            let opened = codec.ok_or_else(|| "it is for a codec that weir does not know".to_owned());
+            let opened = opened.and_then(|codec| {
+                let library = self.library.clone()?;
+                known::check(&mut *Libavcodec::of_board(library, name)?, codec)?;
+                // Few drivers begin anew after an end as they began at first.
+                Ok((codec, Libavcodec::of_board(library, name)?))
+            });
+            match opened {
+                Ok(decoder) => self.of_board.push(decoder),
+                Err(why) => {
+                    log::warn!("event=decoder_unavailable decoder={name} error={why:?}");
+                    self.news =
+                        Some(format!("decoder {name} of capture.decoder_names cannot be used ({why})"));
+                }
+            }
+        }
+    }
+
+    /// Whether a decoder needs to ask devices that it has opened, by requests that only its driver knows.
+    pub(in crate::capture::worker) fn asks_devices(&self) -> bool {
+        !self.of_board.is_empty()
+    }
+
+    /// Whether there is a decoder for a codec.
+    pub(in crate::capture::worker) fn can_open(&self, codec: Codec) -> bool {
+        builtin(codec).is_some()
+            || self.of_board.iter().any(|(other, _)| *other == codec)
+            || self.library.as_ref().is_ok_and(|library| library.decodes(codec))
     }
 
     /// A decoder for a stream of that codec.
@@ -40,13 +94,15 @@ impl Decoders {
         tell: &mut Tell<'_>,
     ) -> Result<Box<dyn Decoder>> {
         if codec != Codec::Jpeg {
+            if let Some(place) = self.of_board.iter().position(|(other, _)| *other == codec) {
+                let (_, foreign) = self.of_board.remove(place);
+                tell(foreign.kind())?;
+                return Ok(guarded(codec, foreign));
+            }
             for kind in self.candidates() {
                 tell(*kind)?;
                 match self.foreign(*kind, codec) {
-                    Ok(foreign) => {
-                        log::debug!("event=decoder codec={} decoder=\"{}\"", codec.name(), foreign.name());
-                        return Ok(Box::new(Guarded::new(codec, foreign)));
-                    }
+                    Ok(foreign) => return Ok(guarded(codec, foreign)),
                     Err(why) => self.refuse(*kind, codec, &why),
                 }
             }
@@ -59,7 +115,7 @@ impl Decoders {
 
     /// What is tried before builtin, in order.
     fn candidates(&self) -> &'static [DecoderKind] {
-        match self.settings.choice {
+        match self.choice {
             DecoderChoice::Builtin => &[],
             DecoderChoice::Auto => &[DecoderKind::V4l2, DecoderKind::Libavcodec],
             DecoderChoice::Libavcodec => &[DecoderKind::Libavcodec],
@@ -69,22 +125,21 @@ impl Decoders {
 
     /// A decoder of that kind that has decoded a known picture; else why there is none.
     fn foreign(&mut self, kind: DecoderKind, codec: Codec) -> Result<Box<dyn Foreign>, String> {
-        let opened: Result<Box<dyn Foreign>, String> = match kind {
-            DecoderKind::Builtin => Err("it is our own".to_owned()),
-            DecoderKind::Libavcodec | DecoderKind::V4l2 => {
-                Err(format!("{} is not in this build yet", kind.name()))
-            }
+        let mut foreign = match kind {
+            DecoderKind::Builtin => return Err("it is our own".to_owned()),
+            DecoderKind::Libavcodec => Libavcodec::open(self.library.clone()?, codec)?,
+            DecoderKind::V4l2 => return Err("v4l2 is not in this build yet".to_owned()),
         };
-        let mut foreign = opened?;
         known::check(foreign.as_mut(), codec)?;
         Ok(foreign)
     }
 
-    /// One that was asked for by name is missed; what `auto` does not find is not worth a word.
+    /// What was asked for by name and cannot be had is worth a word to people; what `auto` does not find is
+    /// not, but what is there and fails is.
     fn refuse(&mut self, kind: DecoderKind, codec: Codec, why: &str) {
         let (name, codec) = (kind.name(), codec.name());
-        if self.settings.choice == DecoderChoice::Auto {
-            return log::debug!("event=decoder_unavailable decoder={name} codec={codec} error={why:?}");
+        if self.choice == DecoderChoice::Auto {
+            return log::info!("event=decoder_unavailable decoder={name} codec={codec} error={why:?}");
         }
         log::warn!("event=decoder_unavailable decoder={name} codec={codec} error={why:?}");
         self.news =
@@ -95,4 +150,9 @@ impl Decoders {
     pub(in crate::capture::worker) fn news(&mut self) -> Option<String> {
         self.news.take()
     }
+}
+
+fn guarded(codec: Codec, foreign: Box<dyn Foreign>) -> Box<dyn Decoder> {
+    log::info!("event=decoder codec={} decoder=\"{}\"", codec.name(), foreign.name());
+    Box::new(Guarded::new(codec, foreign))
 }

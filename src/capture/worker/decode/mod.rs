@@ -12,6 +12,8 @@ mod h264;
 mod h265;
 mod jpeg;
 mod known;
+#[cfg_attr(target_env = "musl", path = "libavcodec/absent.rs")]
+mod libavcodec;
 mod memory;
 mod orientation;
 mod parameters;
@@ -48,6 +50,15 @@ impl Codec {
     /// It comes as NAL units behind start codes.
     pub(crate) fn has_nal_units(self) -> bool {
         matches!(self, Codec::H264 | Codec::H265)
+    }
+
+    /// What a decoder of libavcodec is for, by its name as FFmpeg forms them: `CODEC_DEVICE`.
+    fn of_decoder(name: &str) -> Option<Codec> {
+        match name.split_once('_').map_or(name, |(codec, _)| codec) {
+            "h264" => Some(Codec::H264),
+            "hevc" => Some(Codec::H265),
+            _ => None,
+        }
     }
 
     /// The name people use.
