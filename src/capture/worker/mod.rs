@@ -29,7 +29,7 @@ pub mod v4l2;
 use crate::capture::ipc::{ALIVE_INTERVAL, RingWriter, Start};
 use crate::capture::place::Place;
 use crate::capture::shown;
-use crate::capture::{Event, Frame, Progress, Request};
+use crate::capture::{DecoderSettings, Event, Frame, Progress, Request};
 use crate::clock::Wall;
 use crate::command::{Filling, PacketLosses, SourceProperties};
 use crate::error::{Error, Kind, Result};
@@ -100,6 +100,11 @@ fn load_decoders(start: &Start, socket: &OwnedFd) -> Result<Decoders> {
     Decoders::load(settings, &mut |kind| control::say_decoder(socket, kind))
 }
 
+/// What this machine has to decode with beyond what is builtin, a fact a line, for `weir check`.
+pub fn decoders(settings: &DecoderSettings) -> Vec<String> {
+    Decoders::describe(settings)
+}
+
 /// Works to the end, and says how that was. Returns the exit code.
 fn end(control: &mut Control, work: impl FnOnce(&mut Control) -> Result<()>) -> u8 {
     // A decoder that panics on a damaged stream is one error of one source. (A build that aborts is seen by
@@ -139,7 +144,7 @@ fn capture(
     if !matches!(Place::of(&request.reference), Place::Rtsp(_)) {
         sandbox::before_first_byte(start, confinement);
     }
-    let Opened { mut source, endless, rotation } = reference::open(start, confinement, control)?;
+    let Opened { mut source, endless, rotation } = reference::open(start, confinement, &decoders, control)?;
     sandbox::after_open(start, confinement);
     let mut properties = source.properties();
     (properties.width, properties.height) =

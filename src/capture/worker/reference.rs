@@ -1,7 +1,7 @@
 //! How what a `video_reference` names is opened.
 
 use super::control::Control;
-use super::decode::orientation;
+use super::decode::{Decoders, orientation};
 use super::rotation::Rotation;
 use super::sandbox::Confinement;
 use super::source::{Grab, Source};
@@ -25,12 +25,18 @@ pub(super) struct Opened {
 const LOOKED_AT: usize = 32;
 
 /// Opens what the request names.
-pub(super) fn open(start: &Start, confinement: &Confinement, control: &Control) -> Result<Opened> {
+pub(super) fn open(
+    start: &Start,
+    confinement: &Confinement,
+    decoders: &Decoders,
+    control: &Control,
+) -> Result<Opened> {
     let reference = &start.request.reference;
     let unsupported = |what: String| Err(Error::new(Kind::SourceUnsupported, what));
+    let decodes = |codec| decoders.can_open(codec);
     let (opened, endless) = match Place::of(reference) {
-        Place::File(path) => (file::open(&path), false),
-        Place::Loop(path) => (file::open(&path), true),
+        Place::File(path) => (file::open_for(&path, &decodes), false),
+        Place::Loop(path) => (file::open_for(&path, &decodes), true),
         Place::Rtsp(url) => (rtsp::open(&url, start, confinement, control), false),
         Place::Unknown(scheme) => (unsupported(format!("{scheme}:// is not supported")), false),
         Place::Device(path) => (v4l2::open(&path, &start.request.properties), false),

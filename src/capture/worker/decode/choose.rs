@@ -109,8 +109,35 @@ impl Decoders {
         }
         tell(DecoderKind::Builtin)?;
         builtin(codec).ok_or_else(|| {
+            // Files are asked before; this is one that changes its codec.
             Error::new(Kind::SourceUnsupported, format!("nothing here decodes {}", codec.name()))
         })
+    }
+
+    /// What this machine has beyond what is builtin, a fact a line.
+    pub(in crate::capture::worker) fn describe(settings: &DecoderSettings) -> Vec<String> {
+        let mut decoders = match Decoders::load(settings, &mut |_| Ok(())) {
+            Ok(decoders) => decoders,
+            Err(error) => return vec![error.to_string()],
+        };
+        let mut facts: Vec<String> = decoders.news().into_iter().collect();
+        let of_board = std::mem::take(&mut decoders.of_board);
+        facts.extend(of_board.iter().map(|(codec, foreign)| format!("{}: {}", foreign.name(), codec.name())));
+        let kinds: Vec<DecoderKind> =
+            decoders.candidates().iter().copied().filter(|kind| *kind == DecoderKind::Libavcodec).collect();
+        for kind in kinds {
+            if let Err(why) = &decoders.library {
+                facts.push(format!("no {} ({why})", kind.name()));
+                continue;
+            }
+            for codec in Codec::ALL.into_iter().filter(|codec| *codec != Codec::Jpeg) {
+                facts.push(match decoders.foreign(kind, codec) {
+                    Ok(foreign) => format!("{}: {}", foreign.name(), codec.name()),
+                    Err(why) => format!("{}: no {} ({why})", kind.name(), codec.name()),
+                });
+            }
+        }
+        facts
     }
 
     /// What is tried before builtin, in order.

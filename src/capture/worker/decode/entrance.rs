@@ -3,39 +3,30 @@
 
 use super::Codec;
 use super::annexb::{h264_type, h265_type, nal_units};
+use super::entry::Entry;
 use super::h264::Entrance as H264;
 use super::h265::Entrance as H265;
+use super::random_access::random_access;
 use crate::capture::worker::picture::{Matrix, Range};
-
-/// What becomes of an access unit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Entry {
-    /// It holds no picture.
-    Sets,
-    /// It passes by undecoded.
-    Pass,
-    /// It is decoded.
-    Decode {
-        /// Decoding begins anew here; `true`: nothing of what follows is wrong.
-        begins: Option<bool>,
-        /// This picture is right, and all that are shown after it.
-        recovers: bool,
-        /// It gives a picture of its own: it is no second field.
-        own_picture: bool,
-    },
-}
 
 /// By codec.
 pub(super) enum Entrance {
     H264(Box<H264>),
     H265(H265),
+    /// What begins at its key frames and nowhere else.
+    Other {
+        codec: Codec,
+        waiting: bool,
+        is_clean: bool,
+    },
 }
 
 impl Entrance {
     pub(super) fn new(codec: Codec) -> Entrance {
         match codec {
             Codec::H265 => Entrance::H265(H265::default()),
-            Codec::H264 | Codec::Jpeg => Entrance::H264(Box::default()),
+            Codec::H264 => Entrance::H264(Box::default()),
+            codec => Entrance::Other { codec, waiting: true, is_clean: false },
         }
     }
 
@@ -44,6 +35,14 @@ impl Entrance {
         match self {
             Entrance::H264(entrance) => entrance.enter(data),
             Entrance::H265(entrance) => entrance.enter(data, shut),
+            Entrance::Other { codec, waiting, is_clean } => {
+                *is_clean = random_access(*codec, data).is_some();
+                if *waiting && !*is_clean {
+                    return Entry::Pass;
+                }
+                let begins = std::mem::take(waiting).then_some(true);
+                Entry::Decode { begins, recovers: false, own_picture: true }
+            }
         }
     }
 
@@ -52,6 +51,7 @@ impl Entrance {
         match self {
             Entrance::H264(entrance) => entrance.is_clean,
             Entrance::H265(entrance) => entrance.is_clean,
+            Entrance::Other { is_clean, .. } => *is_clean,
         }
     }
 
@@ -60,6 +60,7 @@ impl Entrance {
         match self {
             Entrance::H264(entrance) => entrance.lose(),
             Entrance::H265(entrance) => entrance.waiting = true,
+            Entrance::Other { waiting, .. } => *waiting = true,
         }
     }
 
@@ -67,6 +68,7 @@ impl Entrance {
         match self {
             Entrance::H264(entrance) => entrance.is_waiting(),
             Entrance::H265(entrance) => entrance.waiting,
+            Entrance::Other { waiting, .. } => *waiting,
         }
     }
 
@@ -75,15 +77,17 @@ impl Entrance {
         match self {
             Entrance::H264(entrance) => entrance.sps.map(|sps| (sps.range, sps.matrix)),
             Entrance::H265(entrance) => entrance.sps.map(|sps| (sps.range, sps.matrix)),
+            Entrance::Other { .. } => None,
         }
     }
 
     /// Whether there is a picture in a unit.
     pub(super) fn holds_picture(&self, data: &[u8]) -> bool {
-        nal_units(data).any(|unit| match self {
-            Entrance::H264(_) => matches!(h264_type(unit), 1 | 5),
-            Entrance::H265(_) => h265_type(unit) <= 31,
-        })
+        match self {
+            Entrance::H264(_) => nal_units(data).any(|unit| matches!(h264_type(unit), 1 | 5)),
+            Entrance::H265(_) => nal_units(data).any(|unit| h265_type(unit) <= 31),
+            Entrance::Other { .. } => true,
+        }
     }
 
     /// Whether a NAL unit matters to pictures after its own: parameter sets, and ends of sequences.
@@ -91,6 +95,7 @@ impl Entrance {
         match self {
             Entrance::H264(_) => matches!(h264_type(unit), 7 | 8 | 10 | 11 | 13 | 15),
             Entrance::H265(_) => matches!(h265_type(unit), 32..=34 | 36 | 37),
+            Entrance::Other { .. } => false,
         }
     }
 }

@@ -7,7 +7,8 @@
 
 use super::annexb::{START_CODE, nal_units};
 use super::decoded::Stamp;
-use super::entrance::{Entrance, Entry};
+use super::entrance::Entrance;
+use super::entry::Entry;
 use super::{AccessUnit, Codec, Decoder, Output, builtin};
 use crate::capture::DecoderKind;
 use crate::capture::worker::picture::{Matrix, Picture, Range};
@@ -61,9 +62,7 @@ pub(super) trait Foreign {
 pub(super) enum Fault {
     /// This one unit is damaged.
     Damaged(String),
-    /// The stream is one that weir does not take.
-    Unsupported(String),
-    /// The decoder itself is of no use any more.
+    /// The decoder is of no use for this stream any more: it does not do what the stream needs, or is gone.
     Lost(String),
     /// What [`Take`] said.
     Output(Error),
@@ -95,6 +94,10 @@ pub(super) struct Guarded {
     /// Those, and a unit after them.
     joined: Vec<u8>,
     kept: Kept,
+    /// A picture has come out.
+    proven: bool,
+    /// Why the builtin decoder has taken over.
+    refusal: Option<String>,
     passed: u64,
     news: Option<String>,
 }
@@ -112,6 +115,8 @@ impl Guarded {
             sets: Vec::new(),
             joined: Vec::new(),
             kept: Kept::default(),
+            proven: false,
+            refusal: None,
             passed: 0,
             news: None,
         }
@@ -178,7 +183,7 @@ impl Guarded {
             let range = self.entrance.colours();
             self.pending.push_back(Pending { tag, stamp, range, told: false });
         }
-        if self.foreign.can_vanish() {
+        if self.foreign.can_vanish() || !self.proven {
             self.kept.push(&self.sets, unit.data, tag, stamp);
         }
         let data = if self.sets.is_empty() {
@@ -191,8 +196,12 @@ impl Guarded {
             &self.joined
         };
         let Guarded { foreign, pending, shut, passed, .. } = self;
+        let waiting = pending.len();
         let decoded =
             foreign.decode(data, tag, &mut |picture, tag| show(pending, shut, passed, picture, tag, output));
+        if self.pending.len() < waiting {
+            self.prove();
+        }
         while let Some(oldest) = self.pending.front().filter(|oldest| oldest.tag + MAX_LAG < tag) {
             self.passed += u64::from(oldest.stamp.shown && !oldest.told);
             self.pending.pop_front();
@@ -213,6 +222,13 @@ impl Guarded {
         }
     }
 
+    /// A picture has come out: what was kept in case that none does goes.
+    fn prove(&mut self) {
+        if !std::mem::replace(&mut self.proven, true) && !self.foreign.can_vanish() {
+            self.kept.begin();
+        }
+    }
+
     fn answer(&mut self, ran: Result<(), Fault>, output: &mut Output<'_>) -> Result<()> {
         match ran {
             Ok(()) => Ok(()),
@@ -221,10 +237,6 @@ impl Guarded {
                 let message = format!("{} picture is damaged", self.codec.name());
                 Err(Error::new(Kind::Undecodable, message).because(cause))
             }
-            Err(Fault::Unsupported(cause)) => Err(Error::new(
-                Kind::SourceUnsupported,
-                format!("{} stream is not supported: {cause}", self.codec.name()),
-            )),
             Err(Fault::Lost(cause)) => self.fall_back(&cause, output),
         }
     }
@@ -234,21 +246,35 @@ impl Guarded {
         let (codec, name) = (self.codec.name(), self.foreign.name());
         log::warn!("event=decoder_lost codec={codec} decoder=\"{name}\" error={cause:?}");
         self.news = Some(format!("{name} failed ({cause}): the builtin decoder goes on"));
-        let Some(mut builtin) = builtin(self.codec) else {
-            let message = format!("{name} failed, and nothing else here decodes {codec}");
-            return Err(Error::new(Kind::SourceUnsupported, message).because(cause));
+        let Some(builtin) = builtin(self.codec) else {
+            let message = format!("{codec} stream is not supported: {name}: {cause}");
+            return Err(Error::new(Kind::SourceUnsupported, message));
         };
+        self.builtin = Some(builtin);
+        self.refusal = Some(format!("{name}: {cause}"));
+        let pending = std::mem::take(&mut self.pending);
         for (data, tag, stamp) in std::mem::take(&mut self.kept).units {
-            let shown = stamp.shown && self.pending.iter().any(|pending| pending.tag == tag);
-            let unit = AccessUnit { data: &data, shown };
-            match builtin.decode(&unit, stamp.time, output) {
+            let shown = stamp.shown && pending.iter().any(|pending| pending.tag == tag);
+            match self.decode_builtin(&AccessUnit { data: &data, shown }, stamp.time, output) {
                 Err(error) if error.kind() == Kind::Undecodable => {}
                 decoded => decoded?,
             }
         }
-        self.pending.clear();
-        self.builtin = Some(builtin);
         Ok(())
+    }
+
+    /// What neither takes, both say.
+    fn decode_builtin(
+        &mut self,
+        unit: &AccessUnit<'_>,
+        timestamp: Wall,
+        output: &mut Output<'_>,
+    ) -> Result<()> {
+        let Some(builtin) = &mut self.builtin else { return Ok(()) };
+        builtin.decode(unit, timestamp, output).map_err(|error| match &self.refusal {
+            Some(refusal) if error.kind() == Kind::SourceUnsupported => error.because(refusal.clone()),
+            _ => error,
+        })
     }
 }
 
@@ -280,8 +306,8 @@ fn show(
 
 impl Decoder for Guarded {
     fn decode(&mut self, unit: &AccessUnit<'_>, timestamp: Wall, output: &mut Output<'_>) -> Result<()> {
-        if let Some(builtin) = &mut self.builtin {
-            return builtin.decode(unit, timestamp, output);
+        if self.builtin.is_some() {
+            return self.decode_builtin(unit, timestamp, output);
         }
         let ran = self.run(unit, timestamp, output);
         self.answer(ran, output)

@@ -8,7 +8,7 @@ use super::{
     Target,
 };
 use crate::capture::worker::decode::annexb::{h264_type, nal_units};
-use crate::capture::worker::decode::entrance::Entry;
+use crate::capture::worker::decode::entry::Entry;
 use crate::capture::worker::decode::random_access::{self, RandomAccess};
 
 /// See the module.

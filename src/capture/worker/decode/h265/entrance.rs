@@ -3,7 +3,7 @@
 
 use super::{BEGINS, PICTURES, SEQUENCE_BEGINS, SEQUENCE_ENDS, SEQUENCE_PARAMETERS, SKIPPED_LEADING, Sps};
 use crate::capture::worker::decode::annexb::{h265_type, nal_units};
-use crate::capture::worker::decode::entrance::Entry;
+use crate::capture::worker::decode::entry::Entry;
 use crate::capture::worker::decode::random_access::{self, RandomAccess};
 
 /// See the module.

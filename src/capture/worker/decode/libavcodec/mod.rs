@@ -34,6 +34,11 @@ fn decoders(codec: Codec) -> &'static [&'static str] {
         Codec::H264 => &["h264"],
         Codec::H265 => &["hevc"],
         Codec::Jpeg => &["mjpeg"],
+        Codec::Mpeg4 => &["mpeg4"],
+        Codec::Vp8 => &["vp8"],
+        Codec::Vp9 => &["vp9"],
+        // Its own `av1` only serves hardware.
+        Codec::Av1 => &["libdav1d", "libaom-av1"],
     }
 }
 
@@ -125,7 +130,7 @@ impl Foreign for Libavcodec {
         // A unit that is damaged may still set others free.
         let received = self.receive(take);
         match (sent, received) {
-            (_, Err(fault @ (Fault::Output(_) | Fault::Lost(_) | Fault::Unsupported(_)))) => Err(fault),
+            (_, Err(fault @ (Fault::Output(_) | Fault::Lost(_)))) => Err(fault),
             (Err(Code::AGAIN | Code::END), _) => Err(Fault::Lost("it takes no more units".to_owned())),
             (Err(code), _) => Err(self.fault(code)),
             (Ok(()), Ok(true)) => Err(Fault::Lost("it says that the stream is over".to_owned())),
@@ -180,13 +185,14 @@ fn give(
         Some((last, layout, range)) if *last == format => (*layout, *range),
         _ => {
             let name = frame.format_name();
-            let (layout, range) =
-                frame.layout().ok_or_else(|| Fault::Unsupported(format!("pixel format {name}")))?;
+            let (layout, range) = frame
+                .layout()
+                .ok_or_else(|| Fault::Lost(format!("pictures of pixel format {name} cannot be scaled")))?;
             *known = Some((format, layout, range));
             (layout, range)
         }
     };
-    let (width, height) = frame.size().map_err(Fault::Unsupported)?;
+    let (width, height) = frame.size().map_err(Fault::Lost)?;
     let mut planes = [Plane::default(); 3];
     let sizes = layout.planes(width as usize, height as usize);
     for (index, (plane, (row_bytes, rows))) in planes.iter_mut().zip(sizes).enumerate() {
