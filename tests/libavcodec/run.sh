@@ -14,10 +14,10 @@ mirror=${WEIR_DEBIAN_MIRROR:-http://deb.debian.org/debian}
 work=target/libavcodec
 mkdir -p "$work"
 
-declare -A MAJOR=([bullseye]=58 [bookworm]=59 [trixie]=61)
+declare -A MAJOR=([bullseye]=58 [bookworm]=59 [trixie]=61 [sid]=63)
 
 say() { printf 'libavcodec: %s\n' "$*"; }
-glibc() { "$1" --version 2>/dev/null | sed -n '1s/.* \([0-9.]*\)\.$/\1/p;1s/.* \([0-9.]*\)$/\1/p' | head -1; }
+glibc() { grep -aoE 'release version [0-9]+\.[0-9]+' "$1" | head -1 | sed 's/.* //'; }
 
 # What the builtin decoders refuse. Lossless, so that small clips have all their tools; made once.
 made=$work/made
@@ -75,8 +75,8 @@ for suite in "$@"; do
   # All libraries in one folder; without those of libc where this machine's own loader is used.
   libraries=$work/$suite.libraries
   rm -rf "$libraries"; mkdir -p "$libraries"
-  find "$PWD/$root/lib" "$PWD/$root/usr/lib" -path '*-linux-gnu/*' -name '*.so*' -exec ln -sf -t "$libraries" {} + 2>/dev/null
-  loader=$(find -L "$root/lib64" "$root/usr/lib64" -name 'ld-linux-*' 2>/dev/null | head -1)
+  find "$PWD/$root/lib" "$PWD/$root/usr/lib" -path '*-linux-gnu/*' -name '*.so*' -exec ln -sf -t "$libraries" {} + 2>/dev/null || true
+  loader=$(find -L "$root/lib64" "$root/usr/lib64" -name 'ld-linux-*' 2>/dev/null | head -1 || true)
   run=("$loader" --library-path "$libraries" "$weir")
   here=$(ldd --version | sed -n '1s/.* //p') there=$(glibc "$libraries/libc.so.6")
   if [ -z "$there" ] || [ "$(printf '%s\n' "$here" "$there" | sort -V | tail -1)" = "$here" ]; then

@@ -184,6 +184,8 @@ struct Session<'a> {
     /// A packet has come.
     begun: bool,
     decoders: Decoders,
+    /// Words that may still be said of them: the service bears few of one worker.
+    notices: u32,
     decoder: Option<(Codec, Box<dyn Decoder>)>,
     backlog: Backlog,
     /// Since when the decoder waits for a picture that decoding may begin at.
@@ -213,6 +215,7 @@ impl<'a> Session<'a> {
             open_timeout: start.settings.open_timeout,
             begun: false,
             decoders: Decoders::builtin(),
+            notices: 2,
             decoder: None,
             backlog: Backlog::new(),
             no_key_frame_since: None,
@@ -272,7 +275,7 @@ impl<'a> Session<'a> {
                         return self.ended();
                     }
                     source.restart()?;
-                    self.decoder = None;
+                    self.decoder = self.decoder.take().filter(|(_, decoder)| decoder.outlives_its_stream());
                     continue;
                 }
                 Grab::Packet(codec, unit) if muted => self.keep(codec, &unit)?,
@@ -391,7 +394,10 @@ impl<'a> Session<'a> {
         });
         self.backlog.measure(began.elapsed().saturating_sub(delivering));
         if let Some(news) = decoder.news() {
-            frames.control.say_notice(&news)?;
+            if self.notices > 0 {
+                self.notices -= 1;
+                frames.control.say_notice(&news)?;
+            }
             frames.control.say_decoder(decoder.kind())?;
         }
         frames.skip(decoder.passed());
@@ -422,7 +428,10 @@ impl<'a> Session<'a> {
             None => {
                 let control = &mut *self.frames.control;
                 let decoder = self.decoders.open(codec, &mut |kind| control.say_decoder(kind))?;
-                if let Some(news) = self.decoders.news() {
+                if let Some(news) = self.decoders.news()
+                    && self.notices > 0
+                {
+                    self.notices -= 1;
                     control.say_notice(&news)?;
                 }
                 decoder

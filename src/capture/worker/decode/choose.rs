@@ -18,6 +18,19 @@ pub(in crate::capture::worker) struct Decoders {
     news: Option<String>,
 }
 
+/// Why a decoder is not used.
+struct Refusal {
+    why: String,
+    /// It is there, and does not do what it should.
+    is_fault: bool,
+}
+
+impl From<String> for Refusal {
+    fn from(why: String) -> Refusal {
+        Refusal { why, is_fault: false }
+    }
+}
+
 /// Told whose code runs next, before it runs.
 pub(in crate::capture::worker) type Tell<'a> = dyn FnMut(DecoderKind) -> Result<()> + 'a;
 
@@ -103,7 +116,7 @@ impl Decoders {
                 tell(*kind)?;
                 match self.foreign(*kind, codec) {
                     Ok(foreign) => return Ok(guarded(codec, foreign)),
-                    Err(why) => self.refuse(*kind, codec, &why),
+                    Err(refusal) => self.refuse(*kind, codec, &refusal),
                 }
             }
         }
@@ -133,7 +146,7 @@ impl Decoders {
             for codec in Codec::ALL.into_iter().filter(|codec| *codec != Codec::Jpeg) {
                 facts.push(match decoders.foreign(kind, codec) {
                     Ok(foreign) => format!("{}: {}", foreign.name(), codec.name()),
-                    Err(why) => format!("{}: no {} ({why})", kind.name(), codec.name()),
+                    Err(Refusal { why, .. }) => format!("{}: no {} ({why})", kind.name(), codec.name()),
                 });
             }
         }
@@ -151,26 +164,25 @@ impl Decoders {
     }
 
     /// A decoder of that kind that has decoded a known picture; else why there is none.
-    fn foreign(&mut self, kind: DecoderKind, codec: Codec) -> Result<Box<dyn Foreign>, String> {
+    fn foreign(&mut self, kind: DecoderKind, codec: Codec) -> Result<Box<dyn Foreign>, Refusal> {
         let mut foreign = match kind {
-            DecoderKind::Builtin => return Err("it is our own".to_owned()),
+            DecoderKind::Builtin => return Err("it is our own".to_owned().into()),
             DecoderKind::Libavcodec => Libavcodec::open(self.library.clone()?, codec)?,
-            DecoderKind::V4l2 => return Err("v4l2 is not in this build yet".to_owned()),
+            DecoderKind::V4l2 => return Err("v4l2 is not in this build yet".to_owned().into()),
         };
-        known::check(foreign.as_mut(), codec)?;
+        known::check(foreign.as_mut(), codec).map_err(|why| Refusal { why, is_fault: true })?;
         Ok(foreign)
     }
 
     /// What was asked for by name and cannot be had is worth a word to people; what `auto` does not find is
     /// not, but what is there and fails is.
-    fn refuse(&mut self, kind: DecoderKind, codec: Codec, why: &str) {
+    fn refuse(&mut self, kind: DecoderKind, codec: Codec, Refusal { why, is_fault }: &Refusal) {
         let (name, codec) = (kind.name(), codec.name());
-        if self.choice == DecoderChoice::Auto {
-            return log::info!("event=decoder_unavailable decoder={name} codec={codec} error={why:?}");
+        if self.choice == DecoderChoice::Auto && !is_fault {
+            return log::debug!("event=decoder_unavailable decoder={name} codec={codec} error={why:?}");
         }
         log::warn!("event=decoder_unavailable decoder={name} codec={codec} error={why:?}");
-        self.news =
-            Some(format!("capture.decoder = \"{name}\" cannot be used for {codec} ({why}): builtin decodes"));
+        self.news = Some(format!("decoder {name} cannot be used for {codec} ({why}): the next one decodes"));
     }
 
     /// See [`Decoder::news`].

@@ -88,6 +88,8 @@ pub(super) struct Guarded {
     /// Nothing that comes out can be right yet.
     shut: bool,
     next_tag: u64,
+    /// Something has gone in since it was drained or reset.
+    has_begun: bool,
     pending: VecDeque<Pending>,
     /// What passed by undecoded and is needed: parameter sets, ends of sequences.
     sets: Vec<u8>,
@@ -111,6 +113,7 @@ impl Guarded {
             entrance: Entrance::new(codec),
             shut: true,
             next_tag: 0,
+            has_begun: false,
             pending: VecDeque::new(),
             sets: Vec::new(),
             joined: Vec::new(),
@@ -139,6 +142,7 @@ impl Guarded {
     fn finish(&mut self, output: &mut Output<'_>) -> Result<(), Fault> {
         let Guarded { foreign, pending, shut, passed, .. } = self;
         let drained = foreign.drain(&mut |picture, tag| show(pending, shut, passed, picture, tag, output));
+        self.has_begun = false;
         self.forget();
         drained
     }
@@ -163,7 +167,7 @@ impl Guarded {
             Entry::Decode { begins, recovers, own_picture } => (begins, recovers, own_picture),
         };
         if let Some(is_whole) = begins {
-            if self.next_tag > 0 {
+            if self.has_begun {
                 self.finish(output)?;
             }
             self.shut = !is_whole;
@@ -178,6 +182,7 @@ impl Guarded {
         }
         let tag = self.next_tag;
         self.next_tag += 1;
+        self.has_begun = true;
         let stamp = Stamp { time: timestamp, shown: unit.shown, recovers };
         if own_picture {
             let range = self.entrance.colours();
@@ -323,7 +328,9 @@ impl Decoder for Guarded {
         self.shut = true;
         self.forget();
         self.kept.begin();
-        if let Err(fault) = self.foreign.reset() {
+        if std::mem::take(&mut self.has_begun)
+            && let Err(fault) = self.foreign.reset()
+        {
             // The next unit that is decoded says so again.
             log::debug!("event=decoder_not_reset error={fault:?}");
         }
@@ -349,10 +356,14 @@ impl Decoder for Guarded {
         if let Some(builtin) = &mut self.builtin {
             return builtin.flush(output);
         }
-        let finished = self.finish(output);
+        let finished = if self.has_begun { self.finish(output) } else { Ok(()) };
         self.entrance.lose();
         self.shut = true;
         self.answer(finished, output)
+    }
+
+    fn outlives_its_stream(&self) -> bool {
+        true
     }
 
     fn kind(&self) -> DecoderKind {
@@ -386,5 +397,74 @@ impl Kept {
         } else {
             self.units.push(([sets, data].concat(), tag, stamp));
         }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::capture::worker::clips::{asset, decode_all_by};
+    use crate::capture::worker::decode::open;
+    use crate::capture::worker::decode::own::Own;
+    use crate::capture::worker::file;
+
+    const CLIPS: [&str; 6] =
+        ["main.mp4", "high-pyramid.mp4", "h265.mp4", "cut-open.h264", "cut-refresh.h264", "interlaced.mp4"];
+
+    /// Checksums, units of pictures, and how many passed.
+    fn decode(name: &str, open: &mut dyn FnMut(Codec) -> Box<dyn Decoder>) -> (Vec<u32>, Vec<i64>, u64) {
+        let mut source = file::open(&asset(&format!("clips/{name}"))).unwrap();
+        let decoded = decode_all_by(source.as_mut(), open, |_| {}).unwrap();
+        (decoded.checksums, decoded.packets, decoded.passed)
+    }
+
+    fn guarded(codec: Codec, lost_at: u64, can_vanish: bool) -> Box<dyn Decoder> {
+        let mut own = Own::new(codec, |_, _| {});
+        (own.lost_at, own.can_vanish) = (lost_at, can_vanish);
+        Box::new(Guarded::new(codec, Box::new(own)))
+    }
+
+    #[test]
+    fn a_decoder_that_is_not_ours_gives_what_ours_gives() {
+        for name in CLIPS {
+            let ours = decode(name, &mut open);
+            assert_eq!(decode(name, &mut |codec| guarded(codec, u64::MAX, false)), ours, "{name}");
+        }
+    }
+
+    #[test]
+    fn one_that_is_lost_anywhere_costs_no_picture() {
+        for name in CLIPS {
+            let (checksums, units, _) = decode(name, &mut open);
+            for lost_at in [0, 1, 5, 11, 12, 17] {
+                let (got, of, _) = decode(name, &mut |codec| guarded(codec, lost_at, true));
+                assert_eq!((got, of), (checksums.clone(), units.clone()), "{name}, lost at {lost_at}");
+            }
+        }
+    }
+
+    #[test]
+    fn one_that_cannot_vanish_and_does_costs_the_pictures_before_the_next_key_frame() {
+        // Key frames are 12 pictures apart.
+        let (checksums, ..) = decode("baseline.mp4", &mut open);
+        let (got, ..) = decode("baseline.mp4", &mut |codec| guarded(codec, 5, false));
+        assert_eq!(got, [&checksums[..5], &checksums[12..]].concat());
+        // Before its first picture nothing is lost.
+        let (got, ..) = decode("baseline.mp4", &mut |codec| guarded(codec, 0, false));
+        assert_eq!(got, checksums);
+    }
+
+    #[test]
+    fn it_says_once_who_took_over() {
+        let mut source = file::open(&asset("clips/main.mp4")).unwrap();
+        let mut decoder = guarded(Codec::H264, 3, true);
+        let mut news = Vec::new();
+        while let crate::capture::worker::source::Grab::Packet(_, unit) = source.grab().unwrap() {
+            decoder.decode(&unit, Wall::from_micros(0), &mut |_, _| Ok(())).unwrap();
+            news.extend(decoder.news());
+        }
+        assert_eq!(news, ["own failed (unplugged): the builtin decoder goes on"]);
+        assert_eq!(decoder.kind(), DecoderKind::Builtin);
     }
 }

@@ -17,6 +17,8 @@ mod known;
 mod libavcodec;
 mod memory;
 mod orientation;
+#[cfg(test)]
+mod own;
 mod parameters;
 mod part;
 mod random_access;
@@ -143,6 +145,11 @@ pub trait Decoder {
     /// Whose code decodes by now.
     fn kind(&self) -> DecoderKind {
         DecoderKind::Builtin
+    }
+
+    /// It is kept when its stream begins anew: there may be no second one.
+    fn outlives_its_stream(&self) -> bool {
+        false
     }
 
     /// What people should know of this decoder, once: that another one had to take over.

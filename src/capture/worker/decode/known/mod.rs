@@ -130,65 +130,11 @@ fn sum(picture: &Picture<'_>) -> u32 {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::capture::DecoderKind;
-    use crate::capture::worker::decode::foreign::Take;
-    use crate::capture::worker::decode::{AccessUnit, Decoder, open};
+    use crate::capture::worker::decode::own::Own;
     use crate::capture::worker::picture::{Matrix, Range};
-    use crate::clock::Wall;
-    use crate::error::Kind;
-
-    /// Our own decoder as if it were not ours; `spoil` may do wrong.
-    struct Own<F>(Box<dyn Decoder>, F);
-
-    impl<F: FnMut(&mut Vec<u8>, &mut u64)> Own<F> {
-        fn pass_on(&mut self, unit: Option<(&[u8], u64)>, take: &mut Take<'_>) -> Result<(), Fault> {
-            let Own(decoder, spoil) = self;
-            let mut output = |picture: &Picture<'_>, stamp: Wall| {
-                let mut luma = picture.planes[0].data.to_vec();
-                let mut tag = u64::try_from(stamp.micros()).unwrap();
-                spoil(&mut luma, &mut tag);
-                let mut spoilt = *picture;
-                spoilt.planes[0].data = &luma;
-                take(&spoilt, tag)
-            };
-            let decoded = match unit {
-                Some((data, tag)) => {
-                    let stamp = Wall::from_micros(i64::try_from(tag).unwrap());
-                    decoder.decode(&AccessUnit { data, shown: true }, stamp, &mut output)
-                }
-                None => decoder.flush(&mut output),
-            };
-            decoded.map_err(|error| match error.kind() {
-                Kind::Undecodable => Fault::Damaged(error.to_string()),
-                _ => Fault::Output(error),
-            })
-        }
-    }
-
-    impl<F: FnMut(&mut Vec<u8>, &mut u64)> Foreign for Own<F> {
-        fn kind(&self) -> DecoderKind {
-            DecoderKind::Libavcodec
-        }
-        fn name(&self) -> &str {
-            "own"
-        }
-        fn decode(&mut self, data: &[u8], tag: u64, take: &mut Take<'_>) -> Result<(), Fault> {
-            self.pass_on(Some((data, tag)), take)
-        }
-        fn drain(&mut self, take: &mut Take<'_>) -> Result<(), Fault> {
-            self.pass_on(None, take)
-        }
-        fn reset(&mut self) -> Result<(), Fault> {
-            self.0.lost();
-            Ok(())
-        }
-        fn can_vanish(&self) -> bool {
-            true
-        }
-    }
 
     fn checked(codec: Codec, spoil: impl FnMut(&mut Vec<u8>, &mut u64)) -> Result<(), String> {
-        check(&mut Own(open(codec), spoil), codec)
+        check(&mut Own::new(codec, spoil), codec)
     }
 
     #[test]

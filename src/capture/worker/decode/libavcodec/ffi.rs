@@ -162,7 +162,10 @@ impl Library {
             match Library::open_version(major, avutil) {
                 Ok(Some(library)) => return Ok(Box::leak(Box::new(library))),
                 Ok(None) => {}
-                Err(why) => reasons.push(why),
+                Err(why) => {
+                    log::info!("event=library_refused error={why:?}");
+                    reasons.push(why);
+                }
             }
         }
         if reasons.is_empty() {

@@ -84,6 +84,96 @@ fn pictures_and_stamps_are_those_of_the_builtin_decoders() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// By `ffmpeg -map 0:v:0 -fps_mode passthrough -f framecrc`.
+const NOT_BUILTIN: [(&str, [u32; 10]); 3] = [
+    (
+        "vp8.webm",
+        [
+            0xf0de_67a3,
+            0xf059_677f,
+            0x4000_66ca,
+            0x5d11_669d,
+            0x2365_6681,
+            0x5457_6686,
+            0xe501_6679,
+            0x25b6_6681,
+            0x8eb9_66bd,
+            0xb2ae_66b4,
+        ],
+    ),
+    (
+        "mpeg4.mp4",
+        [
+            0xfb94_68ad,
+            0x9961_6817,
+            0xe212_675a,
+            0x4f7d_677b,
+            0x4af0_673b,
+            0x13ee_6715,
+            0x4ea7_66f1,
+            0xe004_66ec,
+            0xa189_66aa,
+            0xd931_668d,
+        ],
+    ),
+    (
+        "h264-444.mp4",
+        [
+            0x126b_37f2,
+            0x126b_37f2,
+            0xfb96_346a,
+            0xc422_3394,
+            0x3acc_32e0,
+            0xecdc_32d9,
+            0xe2d7_3509,
+            0xe593_36e6,
+            0x9e0a_3a07,
+            0x9e0a_3a07,
+        ],
+    ),
+];
+
+#[test]
+fn what_is_not_builtin_is_decoded_to_the_bit() {
+    for (name, expected) in NOT_BUILTIN {
+        let path = asset(&format!("clips/{name}"));
+        let mut source = file::open_for(&path, &|codec| library().decodes(codec)).expect(name);
+        for _ in 0..2 {
+            let decoded = decode_all_by(source.as_mut(), &mut open, |_| {}).expect(name);
+            assert_eq!((decoded.checksums.as_slice(), decoded.undecodable), (&expected[..], 0), "{name}");
+            source.restart().unwrap();
+        }
+    }
+}
+
+/// Every clip, damaged: it ends, and pictures are whole (`decode_all_by` checks each).
+#[test]
+fn damage_costs_pictures_and_nothing_else() {
+    let mut state = 1_u32;
+    let mut dice = |below: usize| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 8) as usize % below
+    };
+    let scratch = std::env::temp_dir().join(format!("weir-libavcodec-{}", std::process::id()));
+    for name in ["raw.h264", "raw.h265", "interlaced.mp4", "h265-10.mp4"] {
+        let original = std::fs::read(asset(&format!("clips/{name}"))).unwrap();
+        let mut pictures = 0;
+        for _ in 0..10 {
+            let mut bytes = original.clone();
+            for _ in 0..8 {
+                let place = dice(bytes.len());
+                bytes[place] ^= 1 << dice(8);
+            }
+            std::fs::write(&scratch, bytes).unwrap();
+            let Ok(mut source) = file::open(&scratch) else { continue };
+            pictures += decode_all_by(source.as_mut(), &mut open, |_| {})
+                .map_or(0, |decoded| decoded.checksums.len());
+        }
+        assert!(pictures > 50, "{name}: {pictures} pictures");
+    }
+    let _ = std::fs::remove_file(scratch);
+}
+
 #[test]
 fn formats_are_known_by_their_names() {
     assert_eq!(layout("yuvj422p"), Some((Layout::I422, Range::Full)));
