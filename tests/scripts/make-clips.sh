@@ -63,6 +63,12 @@ encode high10.mp4     "$S" "${X[@]}" -pix_fmt yuv420p10le -bf 2
 encode high422.mp4    "$S" "${X[@]}" -pix_fmt yuv422p -bf 2
 encode gray.mp4       "$S" "${X[@]}" -pix_fmt gray -bf 2
 encode interlaced.mp4 "$S" "${X[@]}" -flags:v +ildct+ilme+bitexact -x264-params tff=1 -bf 2
+if want pyramid-silent.h264; then # nothing says how far pictures are reordered
+    ffmpeg -v error -y -i high-pyramid.mp4 -map_metadata -1 -fflags +bitexact -c copy -f h264 pyramid.scratch
+    python3 ../../scripts/silent-h264.py pyramid.scratch pyramid-silent.h264
+    rm pyramid.scratch
+    sums pyramid-silent.h264
+fi
 # H.265.
 H=(-c:v libx265 -g 12 -b:v 200k)
 encode h265.mp4       "$S" "${H[@]}" -pix_fmt yuv420p -x265-params log-level=none:bframes=3

@@ -97,7 +97,9 @@ fn load_decoders(start: &Start, socket: &OwnedFd) -> Result<Decoders> {
     if start.request.only_builtin || !may_be_coded {
         return Ok(Decoders::builtin());
     }
-    Decoders::load(settings, &mut |kind| control::say_decoder(socket, kind))
+    let decoders = Decoders::load(settings, &mut |kind| control::say_decoder(socket, kind))?;
+    let is_file = matches!(Place::of(&start.request.reference), Place::File(_) | Place::Loop(_));
+    Ok(if is_file { decoders.of_file() } else { decoders })
 }
 
 /// What this machine has to decode with beyond what is builtin, a fact a line, for `weir check`.

@@ -10,6 +10,8 @@ use crate::error::{Error, Kind, Result};
 /// The decoders that one worker may use.
 pub(in crate::capture::worker) struct Decoders {
     choice: DecoderChoice,
+    /// Nobody minds that pictures come late.
+    is_file: bool,
     library: Result<&'static Library, String>,
     /// Of the board, by name: opened before the worker is locked in, which they would not be allowed to do
     /// after it.
@@ -38,7 +40,7 @@ impl Decoders {
     /// Nothing but our own.
     pub(in crate::capture::worker) fn builtin() -> Decoders {
         let library = Err("it was not asked for".to_owned());
-        Decoders { choice: DecoderChoice::Builtin, library, of_board: Vec::new(), news: None }
+        Decoders { choice: DecoderChoice::Builtin, is_file: false, library, of_board: Vec::new(), news: None }
     }
 
     /// Opens what must be opened before the worker is locked in, and before it has a second thread.
@@ -59,6 +61,11 @@ impl Decoders {
             tell(DecoderKind::Builtin)?;
         }
         Ok(decoders)
+    }
+
+    /// The same for a source that is a file.
+    pub(in crate::capture::worker) fn of_file(self) -> Decoders {
+        Decoders { is_file: true, ..self }
     }
 
     /// One decoder of the board for each codec: the first of the names that decodes a known picture.
@@ -167,7 +174,7 @@ impl Decoders {
     fn foreign(&mut self, kind: DecoderKind, codec: Codec) -> Result<Box<dyn Foreign>, Refusal> {
         let mut foreign = match kind {
             DecoderKind::Builtin => return Err("it is our own".to_owned().into()),
-            DecoderKind::Libavcodec => Libavcodec::open(self.library.clone()?, codec)?,
+            DecoderKind::Libavcodec => Libavcodec::open(self.library.clone()?, codec, self.is_file)?,
             DecoderKind::V4l2 => return Err("v4l2 is not in this build yet".to_owned().into()),
         };
         known::check(foreign.as_mut(), codec).map_err(|why| Refusal { why, is_fault: true })?;
