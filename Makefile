@@ -111,6 +111,15 @@ bus: ## Ten minutes of four cameras over Debian's Mosquitto, which is killed and
 yocto: ## Check the Yocto layer: oelint-adv and its agreement with this tree
 	yocto/check.sh
 
+# SUITES="bullseye bookworm trixie" says whose.
+.PHONY: libavcodec
+libavcodec: export SUITES ?= bullseye bookworm trixie
+libavcodec: ## Every clip through the libavcodec of Debian 11, 12 and 13 (250 MB from Debian's mirrors, unpacked below target/)
+	scripts/setup.sh build test bare
+	cargo build --locked
+	cargo test --locked --lib libavcodec
+	tests/libavcodec/run.sh target/debug/weir $$SUITES
+
 peer: ## The same requests to Roboflow's own programs (inference-cpu from PyPI, 1.5 GB) and to weir, shapes compared
 	scripts/setup.sh build test
 	cargo build --locked

@@ -301,7 +301,16 @@ fn capture_settings(config: &Config, listeners: Vec<SocketAddr>) -> Result<captu
         network: Arc::new(capture::Network { hosts, listeners }),
         picture_width: if config.http.pictures { config.http.picture_width } else { 0 },
         tls: CameraTls::load(&config.capture.camera_certificates, &config.capture.insecure_cameras)?,
+        decoders: decoder_settings(config),
     })
+}
+
+fn decoder_settings(config: &Config) -> capture::DecoderSettings {
+    capture::DecoderSettings {
+        // `Config::check` has seen both.
+        choice: capture::DecoderChoice::from_name(&config.capture.decoder).unwrap_or_default(),
+        names: config.capture.decoder_names.clone(),
+    }
 }
 
 /// What the model registry is told; `weir check` needs the same.

@@ -88,9 +88,11 @@ fn decoding_needs_what_the_parameter_sets_announce() {
         "h265.mp4",
         "h265-10.mp4",
     ] {
+        let builtin =
+            weir::capture::DecoderSettings { choice: weir::capture::DecoderChoice::Builtin, names: vec![] };
         let before = HELD.get();
         PEAK.set(before);
-        let decoding = weir::capture::worker::bench::decode(&clips.join(name), |_| Ok(())).unwrap();
+        let decoding = weir::capture::worker::bench::decode(&clips.join(name), &builtin, |_| Ok(())).unwrap();
         let peak = u64::try_from(PEAK.get() - before).unwrap();
         let needed = decoding.needed_bytes.unwrap();
         println!("{name}: {peak} of {needed} bytes");

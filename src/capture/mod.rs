@@ -8,6 +8,7 @@
 //! they share. A worker opens no socket: it asks the service, which looks at `network` and hands connections
 //! over.
 
+mod decoder;
 mod ipc;
 mod network;
 mod parent;
@@ -17,6 +18,7 @@ mod trust;
 pub mod worker;
 
 pub use crate::sandbox::Spawner;
+pub use decoder::{DecoderChoice, DecoderKind, DecoderSettings, MAX_DECODER_NAMES, is_decoder_name};
 pub use ipc::Ring;
 pub use network::Network;
 pub use parent::{Probe, Worker};
@@ -67,6 +69,8 @@ pub struct CaptureSettings {
     pub picture_width: u32,
     /// Who vouches for the certificates of cameras.
     pub tls: CameraTls,
+    /// By whom pictures are decoded.
+    pub decoders: DecoderSettings,
 }
 
 /// One source for one worker.
@@ -90,6 +94,8 @@ pub struct Request {
     pub file_max_fps: Option<f64>,
     /// Start muted.
     pub muted: bool,
+    /// Decode with nothing but what is builtin: other decoders have ended workers of this source.
+    pub only_builtin: bool,
 }
 
 /// What a worker tells its parent, checked.

@@ -2,6 +2,7 @@
 
 use super::usage;
 use crate::capture::worker::bench as decoding;
+use crate::capture::{DecoderChoice, DecoderSettings};
 use crate::clock::within;
 use crate::command::{Command, Execute, Init, SourceReference};
 use crate::config::Config;
@@ -45,6 +46,7 @@ struct Request {
     input: Option<PathBuf>,
     dump: Option<PathBuf>,
     sums: bool,
+    decoders: DecoderSettings,
 }
 
 /// Runs one bench.
@@ -84,6 +86,7 @@ impl Request {
             input: None,
             dump: None,
             sums: false,
+            decoders: DecoderSettings { choice: DecoderChoice::Builtin, names: Vec::new() },
         };
         while let Some(argument) = parser.next()? {
             match argument {
@@ -107,6 +110,12 @@ impl Request {
                 Arg::Long("input") => request.input = Some(parser.value()?.into()),
                 Arg::Long("dump") => request.dump = Some(parser.value()?.into()),
                 Arg::Long("sums") => request.sums = true,
+                Arg::Long("decoder") => {
+                    request.decoders.choice = parser.value()?.parse_with(|name| {
+                        DecoderChoice::from_name(name).ok_or("auto, builtin, libavcodec or v4l2")
+                    })?;
+                }
+                Arg::Long("decoder-name") => request.decoders.names.push(parser.value()?.string()?),
                 Arg::Short('h') | Arg::Long("help") => {
                     request.what = "help".to_owned();
                     return Ok(request);
@@ -165,11 +174,11 @@ fn bench_decode(request: &Request) -> Result<ExitCode> {
     let file = request.file.as_deref().ok_or_else(|| usage("weir bench decode FILE"))?;
     super::existing(file)?;
     if !request.sums {
-        println!("{}", decoding::decode(file, |_| Ok(()))?.to_json());
+        println!("{}", decoding::decode(file, &request.decoders, |_| Ok(()))?.to_json());
         return Ok(ExitCode::SUCCESS);
     }
     let mut number = 0;
-    let decoding = decoding::decode(file, |picture| {
+    let decoding = decoding::decode(file, &request.decoders, |picture| {
         println!("{}", decoding::framecrc_line(number, picture));
         number += 1;
         Ok(())

@@ -14,7 +14,9 @@ pub use listeners::{Access, Limits, Sinks, Sources, Tls};
 pub use mqtt::Mqtt;
 pub use tensorrt::TensorRt;
 
-use crate::capture::{MAX_PICTURE_WIDTH, MIN_PICTURE_WIDTH, MIN_WORKER_BYTES};
+use crate::capture::{
+    DecoderChoice, MAX_DECODER_NAMES, MAX_PICTURE_WIDTH, MIN_PICTURE_WIDTH, MIN_WORKER_BYTES, is_decoder_name,
+};
 use crate::command::Secret;
 use crate::error::{Error, Kind, Result};
 use crate::infer::EngineChoice;
@@ -199,6 +201,13 @@ pub struct Capture {
     pub key_frame_timeout_s: f64,
     /// RTSP over UDP instead of TCP where the reference does not say.
     pub rtsp_udp: bool,
+    /// Who decodes H.264 and H.265: `builtin`; `libavcodec`, FFmpeg's library where it is installed (not in
+    /// static binaries); `v4l2`, the board's own; `auto`, what of these passes its check, the cheapest first.
+    /// Builtin is what all of them fall back to.
+    pub decoder: String,
+    /// libavcodec's decoders for the hardware of this board, by name (`h264_v4l2m2m`, `hevc_rkmpp`): tried in
+    /// order before all others; 8 at most.
+    pub decoder_names: Vec<String>,
     /// `HOST=FILE`: certificates (PEM) that alone vouch for this `rtsps://` or `https://` camera: its own, or
     /// its authority's.
     pub camera_certificates: Vec<String>,
@@ -309,6 +318,8 @@ impl Default for Capture {
             stall_timeout_s: 5.0,
             key_frame_timeout_s: 15.0,
             rtsp_udp: false,
+            decoder: "auto".into(),
+            decoder_names: Vec::new(),
             camera_certificates: Vec::new(),
             insecure_cameras: Vec::new(),
         }
@@ -443,6 +454,20 @@ impl Config {
             let message = format!(
                 "capture.worker_memory_bytes must be {MIN_WORKER_BYTES} at least: no decoder starts with less"
             );
+            return Err(Error::new(Kind::Configuration, message));
+        }
+        let capture = &self.capture;
+        if DecoderChoice::from_name(&capture.decoder).is_none() {
+            let message =
+                format!("capture.decoder = {:?} is none of auto, builtin, libavcodec, v4l2", capture.decoder);
+            return Err(Error::new(Kind::Configuration, message));
+        }
+        if capture.decoder_names.len() > MAX_DECODER_NAMES {
+            let message = format!("capture.decoder_names has more than {MAX_DECODER_NAMES} names");
+            return Err(Error::new(Kind::Configuration, message));
+        }
+        if let Some(name) = capture.decoder_names.iter().find(|name| !is_decoder_name(name)) {
+            let message = format!("capture.decoder_names: {name:?} is no name of a decoder");
             return Err(Error::new(Kind::Configuration, message));
         }
         let width = self.http.picture_width;

@@ -59,6 +59,7 @@ impl Peeks {
             filling: None,
             file_max_fps: None,
             muted: false,
+            only_builtin: false,
         };
         // A client that goes away drops the worker, which ends it.
         let worker = Worker::start(&shared.spawner, &shared.capture, request).await?;

@@ -35,6 +35,10 @@ use std::time::{Duration, Instant};
 /// read for ever. One that gave nothing at all, for a reason of its own, is read once.
 const MAX_FILE_ATTEMPTS: u32 = 3;
 
+/// Workers that may die, or hang, while they decode by what is not our own code (libavcodec, a driver); then
+/// this source is decoded by what is builtin, until its pipeline ends.
+const MAX_DECODER_DEATHS: u32 = 2;
+
 /// Between two probes of a camera that does not answer, each of which may take longer than this: a camera is
 /// opened again within 0.5 s after it answers, however rare the attempts have become.
 const PROBE_INTERVAL: Duration = Duration::from_millis(250);
@@ -94,6 +98,8 @@ pub(super) struct Source {
     opened: Cell<u32>,
     /// A frame has come since it was opened last.
     has_frames: Cell<bool>,
+    /// See [`MAX_DECODER_DEATHS`].
+    decoder_deaths: Cell<u32>,
     /// The loop has ended: no frame will come any more.
     over: Cell<bool>,
     properties: Cell<Option<SourceProperties>>,
@@ -150,6 +156,7 @@ impl Source {
             muted: Cell::new(muted),
             opened: Cell::new(0),
             has_frames: Cell::new(false),
+            decoder_deaths: Cell::new(0),
             over: Cell::new(false),
             properties: Cell::new(None),
             strategies: Cell::new(given),
@@ -180,6 +187,7 @@ impl Source {
             let furthest = self.last_frame_id.get();
             let end = self.connect(plan).await;
             let is_file = self.properties.get().is_some_and(|properties| properties.is_file);
+            let is_decoders_fault = self.count_decoder_death();
             self.release_worker().await;
             let (lost, error) = match end {
                 End::Finished => return self.finish(),
@@ -188,8 +196,9 @@ impl Source {
             };
             let has_played = self.last_frame_id.get() > furthest;
             file_attempts = match error.kind() {
-                // Memory may be given back.
+                // Memory may be given back; and the next decoder is another one soon.
                 Kind::Exhausted => file_attempts,
+                _ if is_decoders_fault => file_attempts,
                 _ if has_played => 0,
                 Kind::Worker | Kind::System => file_attempts + 1,
                 _ if self.figures.borrow().frames == 0 => MAX_FILE_ATTEMPTS,
@@ -245,6 +254,7 @@ impl Source {
             filling: self.given.0,
             file_max_fps: plan.file_max_fps,
             muted: self.muted.get(),
+            only_builtin: self.decoder_deaths.get() >= MAX_DECODER_DEATHS,
         };
         self.figures.borrow_mut().workers += 1;
         let worker = match Worker::start(&plan.spawner, &plan.capture, request).await {
@@ -298,6 +308,32 @@ impl Source {
                 capture::Event::Failed(error) => return ended(error),
             }
         }
+    }
+
+    /// Whether the worker that has just ended did so inside a decoder that is not our own.
+    fn count_decoder_death(&self) -> bool {
+        let blamed = self.worker.borrow().as_ref().and_then(|worker| worker.died_in());
+        let Some(kind) = blamed else { return false };
+        let deaths = self.decoder_deaths.get() + 1;
+        self.decoder_deaths.set(deaths);
+        let (decoder, reference) = (kind.name(), &self.wanted.reference);
+        self.tell(
+            Level::Warn,
+            format_args!(
+                "event=worker_died_in_decoder reference={reference} decoder={decoder} deaths={deaths}"
+            ),
+        );
+        if deaths == MAX_DECODER_DEATHS {
+            let message = format!(
+                "{deaths} workers died while {decoder} decoded this source: from now on the builtin decoder does"
+            );
+            self.tell(
+                Level::Warn,
+                format_args!("event=decoder_given_up reference={reference} decoder={decoder}"),
+            );
+            self.status_updates.notice(self.id, message);
+        }
+        true
     }
 
     /// A worker gets what the pictures of its source need, if it may have that much and all together have it.

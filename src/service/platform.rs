@@ -1,5 +1,6 @@
 //! What `weir check` says about the machine: what is there, and what it means for weir.
 
+use crate::capture;
 use crate::capture::worker::v4l2::{self, Role};
 use crate::clock::{self, Wall};
 use crate::config::Config;
@@ -71,6 +72,9 @@ pub fn report(config: &Config) -> String {
     }
     for file in decoder_files(Path::new("/dev")).into_iter().chain(decoder_libraries(&LIBRARY_FOLDERS)) {
         line("decoder", &format!("{} {UNUSED}", file.display()));
+    }
+    for found in capture::worker::decoders(&super::decoder_settings(config)) {
+        line("decoder", &found);
     }
     for driver in drivers(&DRIVER_FILES) {
         line("driver", &driver);

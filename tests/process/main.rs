@@ -11,6 +11,7 @@ mod bus;
 mod cameras;
 mod capture;
 mod confinement;
+mod decoders;
 mod goldens;
 mod hostile;
 mod models;

@@ -13,7 +13,7 @@ encode() { # NAME.EXT SOURCE OUTPUT-OPTIONS…
     local file=$1 source=$2; shift 2
     want "$file" || return 0
     ffmpeg -v error -y -f lavfi -i "$source" -map_metadata -1 -fflags +bitexact -flags:v +bitexact "$@" "$file"
-    case $file in *.webm | mpeg4.*) ;; *) sums "$file" ;; esac
+    case $file in *.webm | mpeg4.* | h264-444.*) ;; *) sums "$file" ;; esac
 }
 remux() { # NAME.EXT FROM OPTIONS…: options before -i come first, up to --
     local file=$1 from=$2; shift 2
@@ -63,6 +63,12 @@ encode high10.mp4     "$S" "${X[@]}" -pix_fmt yuv420p10le -bf 2
 encode high422.mp4    "$S" "${X[@]}" -pix_fmt yuv422p -bf 2
 encode gray.mp4       "$S" "${X[@]}" -pix_fmt gray -bf 2
 encode interlaced.mp4 "$S" "${X[@]}" -flags:v +ildct+ilme+bitexact -x264-params tff=1 -bf 2
+if want pyramid-silent.h264; then # nothing says how far pictures are reordered
+    ffmpeg -v error -y -i high-pyramid.mp4 -map_metadata -1 -fflags +bitexact -c copy -f h264 pyramid.scratch
+    python3 ../../scripts/silent-h264.py pyramid.scratch pyramid-silent.h264
+    rm pyramid.scratch
+    sums pyramid-silent.h264
+fi
 # H.265.
 H=(-c:v libx265 -g 12 -b:v 200k)
 encode h265.mp4       "$S" "${H[@]}" -pix_fmt yuv420p -x265-params log-level=none:bframes=3
@@ -139,7 +145,8 @@ if want mjpeg.avi; then # with sound beside it; its frames are not compared
     ffmpeg -v error -y -f lavfi -i testsrc2=size=64x48:rate=10:duration=1 -f lavfi -i sine=duration=1 -fflags +bitexact -flags:v +bitexact \
         -c:v mjpeg -q:v 5 -c:a pcm_u8 -ar 8000 mjpeg.avi
 fi
-# Codecs that we lack.
+# What the builtin decoders lack; the checksums stand in decode/libavcodec/tests.rs.
+encode h264-444.mp4   "testsrc2=size=62x46:rate=10:duration=1" -c:v libx264 -pix_fmt yuv444p -bf 2
 encode vp8.webm       "testsrc2=size=64x48:rate=10:duration=1" -c:v libvpx -b:v 50k
 encode mpeg4.mp4      "testsrc2=size=64x48:rate=10:duration=1" -c:v mpeg4
 
@@ -154,4 +161,21 @@ if want gray.jpg; then # ffmpeg writes no JPEG of one component: cjpeg does
     ffmpeg -v error -y -f lavfi -i gradients=size=64x48:rate=1:duration=1:seed=3 -frames:v 1 -pix_fmt gray gray.pgm
     cjpeg -quality 90 -outfile gray.jpg gray.pgm; rm gray.pgm
     ffmpeg -v error -y -i gray.jpg -pix_fmt gray -f rawvideo gray.jpg.raw
+fi
+
+# What a decoder that is not ours must decode before it is trusted: beside its code, with the CRC-32 of its pictures for known/mod.rs.
+known() { # EXT FORMAT ENCODER-OPTIONS…
+    local file=../../../src/capture/worker/decode/known/picture.$1 format=$2; shift 2
+    ffmpeg -v error -y -f lavfi -i "testsrc2=size=320x240:rate=25" -frames:v 6 -pix_fmt yuv420p "$@" -f "$format" "$file"
+    ffmpeg -v error -i "$file" -f rawvideo -pix_fmt yuv420p - | python3 -c "
+import sys, zlib
+while frame := sys.stdin.buffer.read(320 * 240 * 3 // 2):
+    print('$file 0x%08x' % zlib.crc32(frame))
+"
+}
+if want known; then
+    known h264 h264 -c:v libx264 -profile:v main -preset slower -crf 38 -bsf:v filter_units=remove_types=6 \
+        -x264-params aud=1:keyint=25:bframes=2:b-pyramid=none:b-adapt=0:scenecut=0:threads=1:ref=2
+    known h265 hevc -c:v libx265 -preset slower -crf 38 -bsf:v filter_units=remove_types=39-40 \
+        -x265-params aud=1:keyint=25:bframes=2:b-adapt=0:scenecut=0:pools=none:frame-threads=1:info=0:log-level=none:open-gop=0:b-pyramid=0
 fi

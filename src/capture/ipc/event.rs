@@ -2,7 +2,7 @@
 
 use super::MAX_TEXT_BYTES;
 use super::bytes::{Reader, Writer};
-use crate::capture::{Drawn, Event, Frame, MAX_SIDE, Progress};
+use crate::capture::{DecoderKind, Drawn, Event, Frame, MAX_SIDE, Progress};
 use crate::clock::Wall;
 use crate::command::{PacketLoss, PacketLosses, SourceProperties};
 use crate::error::{Error, Kind};
@@ -15,6 +15,7 @@ const FAILED: u8 = 5;
 const NOTICE: u8 = 6;
 const PICTURE: u8 = 7;
 const MEMORY: u8 = 8;
+const DECODER: u8 = 9;
 
 /// Highest rate that a source may declare, frames per second. What is above or no number at all counts as
 /// unknown (0).
@@ -69,6 +70,18 @@ pub(in crate::capture) fn write_notice(out: &mut Writer, message: &str) {
 
 pub(in crate::capture) fn write_memory_needed(out: &mut Writer, bytes: u64) {
     out.begin(MEMORY).u64(bytes);
+}
+
+/// From here on this one decodes, and is to blame if the worker says no last word.
+pub(in crate::capture) fn write_decoder(out: &mut Writer, kind: DecoderKind) {
+    out.begin(DECODER).u8(kind.code());
+}
+
+/// What [`write_decoder`] wrote; `None`: the message says something else. The parent keeps it to itself.
+pub(in crate::capture) fn read_decoder(message: &[u8]) -> Option<DecoderKind> {
+    let (DECODER, mut fields) = Reader::open(message)? else { return None };
+    let kind = DecoderKind::from_code(fields.u8()?)?;
+    fields.end(kind)
 }
 
 pub(in crate::capture) fn write_ended(out: &mut Writer) {
@@ -195,7 +208,11 @@ mod tests {
         assert!(matches!(read_event(out.message()), Some(Event::Notice(got)) if got == "over UDP"));
         write_memory_needed(&mut out, u64::MAX);
         assert!(matches!(read_event(out.message()), Some(Event::Memory(u64::MAX))));
+        write_decoder(&mut out, DecoderKind::Libavcodec);
+        assert_eq!(read_decoder(out.message()), Some(DecoderKind::Libavcodec));
+        assert!(read_event(out.message()).is_none());
         write_ended(&mut out);
+        assert_eq!(read_decoder(out.message()), None);
         assert!(matches!(read_event(out.message()), Some(Event::Ended)));
     }
 
@@ -237,9 +254,10 @@ mod tests {
         for length in (0..64).cycle().take(20_000) {
             let mut message: Vec<u8> = (0..length).map(|_| random()).collect();
             if let Some([version, tag]) = message.first_chunk_mut::<2>() {
-                (*version, *tag) = (super::super::VERSION, *tag % 9);
+                (*version, *tag) = (super::super::VERSION, *tag % 10);
             }
             let _ = read_event(&message);
+            let _ = read_decoder(&message);
             let _ = super::super::read_order(&message);
         }
     }

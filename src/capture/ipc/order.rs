@@ -2,6 +2,7 @@
 
 use super::bytes::{Reader, Writer};
 use super::{MAX_PROPERTIES, MAX_REFERENCE_BYTES, MAX_TEXT_BYTES};
+use crate::capture::decoder::{DecoderChoice, DecoderSettings, MAX_DECODER_NAME_BYTES, MAX_DECODER_NAMES};
 use crate::capture::shown::{MAX_LABEL_BYTES, MAX_MARKINGS, Marking, WIDTHS};
 use crate::capture::trust::{MAX_CERTIFICATE_BYTES, MAX_CERTIFICATES};
 use crate::capture::{CameraTls, CaptureSettings, Request, Trust};
@@ -80,6 +81,7 @@ pub(in crate::capture) fn write_start(
     }
     out.u32(settings.picture_width).bool(settings.rtsp_udp).text(&settings.user_agent, MAX_TEXT_BYTES);
     write_trust(out, &settings.tls.of(&request.reference))?;
+    write_decoders(out, &settings.decoders)?;
     match &request.reference {
         SourceReference::Device(index) => out.u8(0).u32(*index),
         SourceReference::Text(text) if text.len() <= MAX_REFERENCE_BYTES => {
@@ -101,7 +103,7 @@ pub(in crate::capture) fn write_start(
     // Position + 1, 0 for none: five strategies fit a byte.
     out.u8(request.filling.and_then(filling).and_then(|index| u8::try_from(index + 1).ok()).unwrap_or(0));
     out.bool(request.file_max_fps.is_some()).f64(request.file_max_fps.unwrap_or(0.0));
-    out.bool(request.muted);
+    out.bool(request.muted).bool(request.only_builtin);
     Some(())
 }
 
@@ -135,6 +137,26 @@ fn read_trust(fields: &mut Reader<'_>) -> Option<Trust> {
         }
         _ => None,
     }
+}
+
+/// `None`: more names than there may be.
+fn write_decoders(out: &mut Writer, decoders: &DecoderSettings) -> Option<()> {
+    if decoders.names.len() > MAX_DECODER_NAMES {
+        return None;
+    }
+    out.u8(decoders.choice.code()).u8(u8::try_from(decoders.names.len()).ok()?);
+    decoders.names.iter().for_each(|name| _ = out.text(name, MAX_DECODER_NAME_BYTES));
+    Some(())
+}
+
+fn read_decoders(fields: &mut Reader<'_>) -> Option<DecoderSettings> {
+    let choice = DecoderChoice::from_code(fields.u8()?)?;
+    let count = usize::from(fields.u8()?);
+    if count > MAX_DECODER_NAMES {
+        return None;
+    }
+    let names = (0..count).map(|_| fields.text(MAX_DECODER_NAME_BYTES).map(str::to_owned));
+    Some(DecoderSettings { choice, names: names.collect::<Option<_>>()? })
 }
 
 /// `None`: more of them, or of their corners, than there may be.
@@ -276,6 +298,7 @@ fn read_start(fields: &mut Reader<'_>) -> Option<Start> {
     let rtsp_udp = fields.bool()?;
     let user_agent = fields.text(MAX_TEXT_BYTES)?.to_owned();
     let trust = read_trust(fields)?;
+    let decoders = read_decoders(fields)?;
     let settings = CaptureSettings {
         worker_memory_bytes,
         worker_memory_max_bytes,
@@ -289,6 +312,7 @@ fn read_start(fields: &mut Reader<'_>) -> Option<Start> {
         picture_width,
         // A worker has one source, whose part of it `trust` is.
         tls: CameraTls::default(),
+        decoders,
     };
     let reference = match fields.u8()? {
         0 => SourceReference::Device(fields.u32()?),
@@ -314,9 +338,19 @@ fn read_start(fields: &mut Reader<'_>) -> Option<Start> {
     };
     let (limited, fps) = (fields.bool()?, fields.f64()?);
     let file_max_fps = limited.then_some(fps);
-    let muted = fields.bool()?;
-    let request =
-        Request { reference, properties, masks, rule, slots, first_frame_id, filling, file_max_fps, muted };
+    let (muted, only_builtin) = (fields.bool()?, fields.bool()?);
+    let request = Request {
+        reference,
+        properties,
+        masks,
+        rule,
+        slots,
+        first_frame_id,
+        filling,
+        file_max_fps,
+        muted,
+        only_builtin,
+    };
     Some(Start { parent, settings, trust, request })
 }
 
@@ -362,6 +396,10 @@ mod tests {
                 certificates: vec![("cam".into(), std::sync::Arc::new(vec![vec![1, 2], vec![3]]))],
                 insecure: Vec::new(),
             },
+            decoders: DecoderSettings {
+                choice: DecoderChoice::Libavcodec,
+                names: vec!["h264_v4l2m2m".into(), "hevc_v4l2m2m".into()],
+            },
         };
         let request = Request {
             reference: SourceReference::Text("rtsp://u:p@cam/ä".into()),
@@ -383,6 +421,7 @@ mod tests {
             filling: Some(Filling::AdaptiveDropLatest),
             file_max_fps: Some(10.0),
             muted: true,
+            only_builtin: true,
         };
         (settings, request)
     }

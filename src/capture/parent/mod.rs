@@ -11,11 +11,11 @@ use crate::capture::ipc::{self, ALIVE_INTERVAL, Writer};
 use crate::capture::network::Named;
 use crate::capture::place::{self, Place};
 use crate::capture::shown::WIDTHS;
-use crate::capture::{CaptureSettings, Drawn, Event, Frame, Marking, Request, Ring};
+use crate::capture::{CaptureSettings, DecoderKind, Drawn, Event, Frame, Marking, Request, Ring};
 use crate::clock::within;
 use crate::command::SourceReference;
 use crate::error::{Error, Kind, Result, system};
-use crate::sandbox::{self, Order, Process, Spawner};
+use crate::sandbox::{self, Exit, Order, Process, Spawner};
 use async_io::{Async, Timer};
 use dial::Dial;
 use futures_lite::FutureExt;
@@ -24,6 +24,7 @@ use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
 };
+use rustix::process::Signal;
 use std::cell::RefCell;
 use std::io::IoSlice;
 use std::mem::MaybeUninit;
@@ -44,6 +45,12 @@ const MAX_NOTICES: u32 = 4;
 
 /// How often one worker may ask for more memory: a source that announces larger pictures again and again.
 const MAX_RAISES: u32 = 16;
+
+/// How often one worker may say that another decoder decodes: a stream that changes its codec again and again.
+const MAX_DECODERS: u32 = 64;
+
+/// Where the loader looks for libraries, if the service was told: libavcodec is the worker's to open.
+const LIBRARY_PATH: &str = "LD_LIBRARY_PATH";
 
 /// Most signs of life in [`ALIVE_WINDOW`]. A worker sends about one per second.
 const MAX_ALIVE_PER_WINDOW: u32 = 64;
@@ -82,6 +89,11 @@ struct State {
     alive_window: Instant,
     alive_count: u32,
     noticed: u32,
+    /// Who decodes, as the worker says, and how often it said so.
+    decoder: (DecoderKind, u32),
+    /// It ended, or had to be ended, without a last word; and whether somebody's signal did that.
+    died: bool,
+    was_ended: bool,
     raises: u32,
     /// Bytes of memory: what the worker may use, and whether it has been told.
     memory: (u64, bool),
@@ -94,6 +106,12 @@ struct State {
     /// The same: in which widths frames are kept for pictures.
     widths: (Widths, Widths),
     message: Writer,
+}
+
+/// What one message says.
+enum Said {
+    Event(Event),
+    Decoder(DecoderKind),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -136,7 +154,7 @@ impl Worker {
             about: format!("source=\"{}\"", request.reference.redacted()),
             stdin: child,
             stdout: file,
-            variables: &[],
+            variables: &[LIBRARY_PATH],
             beside,
         };
         let process = spawner.spawn(order).await?;
@@ -155,6 +173,9 @@ impl Worker {
             alive_window: now,
             alive_count: 0,
             noticed: 0,
+            decoder: (DecoderKind::Builtin, 0),
+            died: false,
+            was_ended: false,
             raises: 0,
             memory: (settings.worker_memory_bytes, true),
             slots: vec![Slot::Worker; ring.slots() as usize],
@@ -189,7 +210,11 @@ impl Worker {
         }
         let event = match self.receive().await {
             Ok(event) => event,
-            Err(error) => Event::Failed(error),
+            Err(error) => {
+                let mut state = self.state.borrow_mut();
+                state.died = !state.was_ended;
+                Event::Failed(error)
+            }
         };
         if matches!(event, Event::Ended | Event::Failed(_)) {
             let mut state = self.state.borrow_mut();
@@ -206,12 +231,13 @@ impl Worker {
         loop {
             self.flush();
             match self.take_message() {
-                Ok(Some(Event::Picture(drawn)))
+                Ok(Some(Said::Decoder(kind))) => self.state.borrow_mut().note_decoder(kind)?,
+                Ok(Some(Said::Event(Event::Picture(drawn))))
                     if !self.pictures.as_ref().is_some_and(|pictures| pictures.announced(&drawn)) =>
                 {
                     return Err(broke_protocol("a picture that nobody asked for"));
                 }
-                Ok(Some(event)) => return self.state.borrow_mut().check(event),
+                Ok(Some(Said::Event(event))) => return self.state.borrow_mut().check(event),
                 Ok(None) => return Err(broke_protocol("a message that is none")),
                 Err(Errno::AGAIN | Errno::INTR) => self.wait().await?,
                 Err(Errno::CONNRESET | Errno::PIPE) => return Err(self.obituary().await),
@@ -221,13 +247,17 @@ impl Worker {
     }
 
     /// Takes one message off the socket, if there is one. Not async: the buffer shall not live in a future.
-    fn take_message(&self) -> std::result::Result<Option<Event>, Errno> {
+    fn take_message(&self) -> std::result::Result<Option<Said>, Errno> {
         // A message longer than the buffer is cut, and then does not parse.
         let mut message = [0; ipc::MAX_EVENT_BYTES];
         let (length, _) = rustix::net::recv(self.socket.get_ref(), &mut message[..], RecvFlags::DONTWAIT)?;
         match length {
             0 => Err(Errno::PIPE),
-            _ => Ok(ipc::read_event(message.get(..length).unwrap_or_default())),
+            _ => {
+                let message = message.get(..length).unwrap_or_default();
+                let decoder = ipc::read_decoder(message).map(Said::Decoder);
+                Ok(decoder.or_else(|| ipc::read_event(message).map(Said::Event)))
+            }
         }
     }
 
@@ -267,9 +297,22 @@ impl Worker {
         let process = self.state.borrow_mut().process.take();
         let Some(mut process) = process else { return Error::new(Kind::Worker, "capture worker ended") };
         match within(REAP_TIMEOUT, process.ended()).await {
-            Some(exit) => Error::new(Kind::Worker, format!("capture worker ended early ({exit})")),
+            Some(exit) => {
+                // By whoever looks after this machine; a fault of its own has other signals.
+                let asked = [Signal::KILL, Signal::TERM].map(|signal| Exit::Signal(signal.as_raw()));
+                self.state.borrow_mut().was_ended = asked.contains(&exit);
+                Error::new(Kind::Worker, format!("capture worker ended early ({exit})"))
+            }
             None => Error::new(Kind::Worker, "capture worker closed its socket and lives on"),
         }
+    }
+
+    /// What decoded when the worker ended without a last word, or had to be ended: `None` where that was our
+    /// own code, or it said why it ended, or somebody's signal ended it.
+    pub fn died_in(&self) -> Option<DecoderKind> {
+        let state = self.state.borrow();
+        let (decoder, _) = state.decoder;
+        (state.died && decoder != DecoderKind::Builtin).then_some(decoder)
     }
 
     /// Where its frames are.
@@ -432,6 +475,16 @@ impl Worker {
 impl State {
     fn has_unsent(&self) -> bool {
         self.returning > 0 || self.muted.0 != self.muted.1 || self.widths.0 != self.widths.1 || !self.memory.1
+    }
+
+    /// Who decodes from here on.
+    fn note_decoder(&mut self, kind: DecoderKind) -> Result<()> {
+        self.last_heard = Instant::now();
+        self.decoder = (kind, self.decoder.1 + 1);
+        if self.decoder.1 > MAX_DECODERS {
+            return Err(broke_protocol("too many messages"));
+        }
+        Ok(())
     }
 
     /// Whether an event may come now. What a worker says is not believed but checked.

@@ -2,9 +2,11 @@
 //! process.
 
 use crate::capture::worker::checksum;
+use crate::capture::worker::decode::{Decoder, Decoders};
 use crate::capture::worker::picture::Picture;
 use crate::capture::worker::source::Grab;
 use crate::capture::worker::{decode, file};
+use crate::capture::{DecoderKind, DecoderSettings};
 use crate::clock::{Wall, process_cpu_time};
 use crate::error::{Kind, Result};
 use std::path::Path;
@@ -21,6 +23,8 @@ pub struct Decoding {
     pub passed: u64,
     /// Bytes that decoding was expected to need by the stream's first parameter sets.
     pub needed_bytes: Option<u64>,
+    /// Whose code decoded last.
+    pub decoder: DecoderKind,
     /// Pixels.
     pub width: u32,
     /// Pixels.
@@ -34,29 +38,39 @@ pub struct Decoding {
 impl Decoding {
     /// One line of JSON.
     pub fn to_json(&self) -> String {
-        let Decoding { frames, undecodable, passed, needed_bytes, width, height, wall, cpu } = self;
+        let Decoding { frames, undecodable, passed, needed_bytes, decoder, width, height, wall, cpu } = self;
         let seconds = wall.as_secs_f64();
         let fps = if seconds > 0.0 { *frames as f64 / seconds } else { 0.0 };
         format!(
-            "{{\"frames\": {frames}, \"undecodable\": {undecodable}, \"passed\": {passed}, \"needed_bytes\": {}, \"width\": {width}, \"height\": {height}, \"wall_s\": {seconds:.3}, \"cpu_s\": {:.3}, \"fps\": {fps:.1}}}",
+            "{{\"frames\": {frames}, \"undecodable\": {undecodable}, \"passed\": {passed}, \"needed_bytes\": {}, \"decoder\": \"{}\", \"width\": {width}, \"height\": {height}, \"wall_s\": {seconds:.3}, \"cpu_s\": {:.3}, \"fps\": {fps:.1}}}",
             needed_bytes.map_or_else(|| "null".to_owned(), |bytes| bytes.to_string()),
+            decoder.name(),
             cpu.as_secs_f64()
         )
     }
 }
 
-/// Decodes a file from start to end; `look` sees every picture.
-pub fn decode(path: &Path, mut look: impl FnMut(&Picture<'_>) -> Result<()>) -> Result<Decoding> {
+/// Decodes a file from start to end by what the settings allow; `look` sees every picture. What loading a
+/// library takes is not counted.
+pub fn decode(
+    path: &Path,
+    settings: &DecoderSettings,
+    mut look: impl FnMut(&Picture<'_>) -> Result<()>,
+) -> Result<Decoding> {
+    let mut decoders = Decoders::load(settings, &mut |_| Ok(()))?.of_file();
     let (began, cpu_before) = (Instant::now(), process_cpu_time());
-    let mut source = file::open(path)?;
+    let mut source = file::open_for(path, &|codec| decoders.can_open(codec))?;
     let properties = source.properties();
     let (mut frames, mut undecodable, mut passed) = (0, 0, 0);
-    let (mut decoder, mut needed_bytes) = (None, None);
+    let (mut decoder, mut needed_bytes): (Option<Box<dyn Decoder>>, _) = (None, None);
     loop {
         match source.grab()? {
             Grab::Packet(codec, unit) => {
                 needed_bytes = needed_bytes.or_else(|| decode::decoding_bytes(codec, unit.data));
-                let (_, decoder) = decoder.get_or_insert_with(|| (codec, decode::open(codec)));
+                let decoder = match &mut decoder {
+                    Some(decoder) => decoder,
+                    none => none.insert(decoders.open(codec, &mut |_| Ok(()))?),
+                };
                 let decoded = decoder.decode(&unit, Wall::now(), &mut |picture, _| {
                     frames += 1;
                     look(picture)
@@ -75,7 +89,7 @@ pub fn decode(path: &Path, mut look: impl FnMut(&Picture<'_>) -> Result<()>) -> 
             Grab::End => break,
         }
     }
-    if let Some((_, decoder)) = &mut decoder {
+    if let Some(decoder) = &mut decoder {
         decoder.flush(&mut |picture, _| {
             frames += 1;
             look(picture)
@@ -88,6 +102,7 @@ pub fn decode(path: &Path, mut look: impl FnMut(&Picture<'_>) -> Result<()>) -> 
         undecodable,
         passed,
         needed_bytes,
+        decoder: decoder.map_or(DecoderKind::Builtin, |decoder| decoder.kind()),
         width: properties.width,
         height: properties.height,
         wall,
@@ -106,11 +121,13 @@ pub fn framecrc_line(number: u64, picture: &Picture<'_>) -> String {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::capture::DecoderChoice;
     use crate::capture::worker::clips::asset;
 
     #[test]
     fn every_frame_is_counted() {
-        let decoding = decode(&asset("clips/main.mp4"), |_| Ok(())).unwrap();
+        let builtin = DecoderSettings { choice: DecoderChoice::Builtin, names: Vec::new() };
+        let decoding = decode(&asset("clips/main.mp4"), &builtin, |_| Ok(())).unwrap();
         assert_eq!(
             (decoding.frames, decoding.undecodable, decoding.width, decoding.height),
             (25, 0, 192, 144)

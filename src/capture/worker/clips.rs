@@ -2,7 +2,7 @@
 //! (`tests/scripts/make-clips.sh`).
 
 use crate::capture::worker::checksum::checksum;
-use crate::capture::worker::decode::{self, Decoder};
+use crate::capture::worker::decode::{self, Codec, Decoder};
 use crate::capture::worker::file;
 use crate::capture::worker::picture::Picture;
 use crate::capture::worker::source::{Grab, Source};
@@ -28,8 +28,20 @@ pub(crate) struct Decoded {
     pub(crate) delay: usize,
 }
 
+/// Makes decoders.
+pub(crate) type Open<'a> = dyn FnMut(Codec) -> Box<dyn Decoder> + 'a;
+
 /// Decodes a source to its end. Undecodable packets are counted; other errors end it.
-pub(crate) fn decode_all(source: &mut dyn Source, mut look: impl FnMut(&Picture<'_>)) -> Result<Decoded> {
+pub(crate) fn decode_all(source: &mut dyn Source, look: impl FnMut(&Picture<'_>)) -> Result<Decoded> {
+    decode_all_by(source, &mut decode::open, look)
+}
+
+/// The same by other decoders.
+pub(crate) fn decode_all_by(
+    source: &mut dyn Source,
+    open: &mut Open<'_>,
+    mut look: impl FnMut(&Picture<'_>),
+) -> Result<Decoded> {
     let mut decoder: Option<Box<dyn Decoder>> = None;
     let mut decoded = Decoded::default();
     let mut output = |picture: &Picture<'_>, stamp: Wall, decoded: &mut Decoded| {
@@ -41,7 +53,7 @@ pub(crate) fn decode_all(source: &mut dyn Source, mut look: impl FnMut(&Picture<
     for packet in 0.. {
         match source.grab()? {
             Grab::Packet(codec, unit) => {
-                let decoder = decoder.get_or_insert_with(|| decode::open(codec));
+                let decoder = decoder.get_or_insert_with(|| open(codec));
                 let mut take = |picture: &Picture<'_>, stamp: Wall| {
                     output(picture, stamp, &mut decoded);
                     Ok(())
@@ -73,18 +85,28 @@ pub(crate) fn decode_all(source: &mut dyn Source, mut look: impl FnMut(&Picture<
 }
 
 /// Decodes a clip and demands the very frames that ffmpeg shows.
-pub(crate) fn assert_exact(name: &str, mut look: impl FnMut(&Picture<'_>)) -> Decoded {
+pub(crate) fn assert_exact(name: &str, look: impl FnMut(&Picture<'_>)) -> Decoded {
+    assert_exact_by(name, &mut decode::open, look)
+}
+
+/// The same by other decoders.
+pub(crate) fn assert_exact_by(
+    name: &str,
+    open: &mut Open<'_>,
+    mut look: impl FnMut(&Picture<'_>),
+) -> Decoded {
     let expected =
         std::fs::read_to_string(asset(&format!("clips/{name}.crc"))).expect("checksums are checked in");
     let parse = |line: &str| u32::from_str_radix(line.trim_start_matches("0x"), 16).expect("hexadecimal");
     let expected: Vec<u32> = expected.lines().map(parse).collect();
     let mut source = file::open(&asset(&format!("clips/{name}"))).expect(name);
-    let decoded = decode_all(source.as_mut(), &mut look).expect(name);
+    let decoded = decode_all_by(source.as_mut(), open, &mut look).expect(name);
     assert_eq!(decoded.undecodable, 0, "{name}");
     let wrong = decoded.checksums.iter().zip(&expected).filter(|(got, want)| got != want).count();
     assert_eq!((decoded.checksums.len(), wrong), (expected.len(), 0), "{name}: frames, frames that differ");
     // Once more from the start, with the same decoder state rules that a looping stream has.
     source.restart().expect(name);
-    assert_eq!(decode_all(source.as_mut(), look).expect(name).checksums, expected, "{name}, second time");
+    let again = decode_all_by(source.as_mut(), open, look).expect(name);
+    assert_eq!(again.checksums, expected, "{name}, second time");
     decoded
 }

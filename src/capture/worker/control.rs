@@ -5,7 +5,7 @@
 
 use super::pictures::Pictures;
 use crate::capture::ipc::{self, ALIVE_INTERVAL, Order, RingWriter, Start, Writer};
-use crate::capture::{CaptureSettings, Event, Frame, Progress};
+use crate::capture::{CaptureSettings, DecoderKind, Event, Frame, Progress};
 use crate::command::SourceProperties;
 use crate::error::{Error, Kind, Result, system};
 use rustix::event::{PollFd, PollFlags};
@@ -54,6 +54,8 @@ pub(super) struct Control {
     pictures: Option<Arc<Pictures>>,
     /// The counters as the parent knows them, and since when.
     told: (Progress, Instant),
+    /// Who decodes, as the parent knows it.
+    decoder: Option<DecoderKind>,
 }
 
 /// What comes with the first message.
@@ -87,6 +89,24 @@ pub(super) fn receive_start(socket: &OwnedFd) -> Result<(Box<Start>, Descriptors
             Ok((start, Descriptors { pictures, line: descriptors.next() }))
         }
         _ => Err(Error::new(Kind::Worker, "the first message is no order to start")),
+    }
+}
+
+/// Says who decodes from here on, before there is a [`Control`].
+pub(super) fn say_decoder(socket: &OwnedFd, kind: DecoderKind) -> Result<()> {
+    let mut message = Writer::new();
+    ipc::write_decoder(&mut message, kind);
+    send(socket, &message)
+}
+
+/// Blocks while the parent does not read: there is nothing better to do then. A parent that is gone ends us.
+fn send(socket: &OwnedFd, message: &Writer) -> Result<()> {
+    loop {
+        match rustix::net::send(socket, message.message(), SendFlags::NOSIGNAL) {
+            Ok(_) => return Ok(()),
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(system("speaking to the service")(errno.into())),
+        }
     }
 }
 
@@ -129,6 +149,7 @@ impl Control {
             last_said: Instant::now(),
             pictures,
             told: (Progress::default(), Instant::now()),
+            decoder: None,
         })
     }
 
@@ -179,6 +200,15 @@ impl Control {
     /// The source is open.
     pub(super) fn say_opened(&mut self, properties: &SourceProperties) -> Result<()> {
         ipc::write_opened(&mut self.message, properties);
+        self.send()
+    }
+
+    /// Who decodes from here on, if that has changed.
+    pub(super) fn say_decoder(&mut self, kind: DecoderKind) -> Result<()> {
+        if self.decoder.replace(kind) == Some(kind) {
+            return Ok(());
+        }
+        ipc::write_decoder(&mut self.message, kind);
         self.send()
     }
 
@@ -250,17 +280,9 @@ impl Control {
         self.send()
     }
 
-    /// Blocks while the parent does not read: there is nothing better to do then. A parent that is gone ends
-    /// us.
     fn send(&mut self) -> Result<()> {
         self.last_said = Instant::now();
-        loop {
-            match rustix::net::send(&*self.socket, self.message.message(), SendFlags::NOSIGNAL) {
-                Ok(_) => return Ok(()),
-                Err(Errno::INTR) => {}
-                Err(errno) => return Err(system("speaking to the service")(errno.into())),
-            }
-        }
+        send(&self.socket, &self.message)
     }
 }
 

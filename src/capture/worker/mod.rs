@@ -29,16 +29,17 @@ pub mod v4l2;
 use crate::capture::ipc::{ALIVE_INTERVAL, RingWriter, Start};
 use crate::capture::place::Place;
 use crate::capture::shown;
-use crate::capture::{Event, Frame, Progress, Request};
+use crate::capture::{DecoderSettings, Event, Frame, Progress, Request};
 use crate::clock::Wall;
 use crate::command::{Filling, PacketLosses, SourceProperties};
 use crate::error::{Error, Kind, Result};
 use backlog::Backlog;
 use control::Control;
-use decode::{AccessUnit, Codec, Decoder};
+use decode::{AccessUnit, Codec, Decoder, Decoders};
 use picture::Picture;
 use pictures::Keeper;
 use reference::Opened;
+use sandbox::Confinement;
 use scale::Scaler;
 use silence::Silence;
 use source::{Grab, Source};
@@ -69,7 +70,11 @@ pub fn run() -> u8 {
         dial::use_service(line);
     }
     let request = &start.request;
+    let before = sandbox::data_bytes();
+    let Ok(decoders) = load_decoders(&start, &socket) else { return 1 };
+    let library_bytes = sandbox::data_bytes().saturating_sub(before);
     sandbox::at_start(&start);
+    let confinement = Confinement { library_bytes, asks_devices: decoders.asks_devices() };
     // Before the limits, which count from what is mapped already, and before there is a second thread.
     let ring = RingWriter::open(ring, request.slots, request.rule.slot_bytes());
     let width = start.settings.picture_width;
@@ -78,7 +83,28 @@ pub fn run() -> u8 {
     let pictures = pictures.and_then(Result::ok).map(|buffer| (buffer, width));
     let control = Control::start(socket, request.slots, request.muted, &start.settings, pictures);
     let Ok(mut control) = control else { return 1 };
-    end(&mut control, |control| capture(&start, ring?, control))
+    end(&mut control, |control| capture(&start, ring?, decoders, &confinement, control))
+}
+
+/// Before the worker is locked in: libraries and devices are opened then or never.
+fn load_decoders(start: &Start, socket: &OwnedFd) -> Result<Decoders> {
+    let settings = &start.settings.decoders;
+    // What comes over HTTP, or from a camera of this machine, is JPEG or not coded at all.
+    let may_be_coded = match Place::of(&start.request.reference) {
+        Place::File(_) | Place::Loop(_) | Place::Rtsp(_) => true,
+        Place::Device(_) | Place::Http(_) | Place::Unknown(_) => false,
+    };
+    if start.request.only_builtin || !may_be_coded {
+        return Ok(Decoders::builtin());
+    }
+    let decoders = Decoders::load(settings, &mut |kind| control::say_decoder(socket, kind))?;
+    let is_file = matches!(Place::of(&start.request.reference), Place::File(_) | Place::Loop(_));
+    Ok(if is_file { decoders.of_file() } else { decoders })
+}
+
+/// What this machine has to decode with beyond what is builtin, a fact a line, for `weir check`.
+pub fn decoders(settings: &DecoderSettings) -> Vec<String> {
+    Decoders::describe(settings)
 }
 
 /// Works to the end, and says how that was. Returns the exit code.
@@ -107,15 +133,21 @@ fn inherited() -> Result<(OwnedFd, OwnedFd), rustix::io::Errno> {
     Ok((socket, ring))
 }
 
-fn capture(start: &Start, ring: RingWriter, control: &mut Control) -> Result<()> {
+fn capture(
+    start: &Start,
+    ring: RingWriter,
+    decoders: Decoders,
+    confinement: &Confinement,
+    control: &mut Control,
+) -> Result<()> {
     let request = &start.request;
-    sandbox::before_open(start)?;
+    sandbox::before_open(start, confinement)?;
     // RTSP does so itself, after its two halves have met.
     if !matches!(Place::of(&request.reference), Place::Rtsp(_)) {
-        sandbox::before_first_byte(start);
+        sandbox::before_first_byte(start, confinement);
     }
-    let Opened { mut source, endless, rotation } = reference::open(start, control)?;
-    sandbox::after_open(start);
+    let Opened { mut source, endless, rotation } = reference::open(start, confinement, &decoders, control)?;
+    sandbox::after_open(start, confinement);
     let mut properties = source.properties();
     (properties.width, properties.height) =
         rotation.unwrap_or_default().size(properties.width, properties.height);
@@ -130,6 +162,7 @@ fn capture(start: &Start, ring: RingWriter, control: &mut Control) -> Result<()>
         control.say_notice(notice)?;
     }
     let mut session = Session::new(start, control, ring, &properties, endless);
+    session.decoders = decoders;
     session.frames.scaler.set_rotation(rotation.unwrap_or_default());
     session.rotation_is_fixed = source.rotation().is_some();
     let ending = session.run(&mut *source);
@@ -152,6 +185,9 @@ struct Session<'a> {
     open_timeout: Duration,
     /// A packet has come.
     begun: bool,
+    decoders: Decoders,
+    /// Words that may still be said of them: the service bears few of one worker.
+    notices: u32,
     decoder: Option<(Codec, Box<dyn Decoder>)>,
     backlog: Backlog,
     /// Since when the decoder waits for a picture that decoding may begin at.
@@ -180,6 +216,8 @@ impl<'a> Session<'a> {
             slow: stall_timeout(start.settings.stall_timeout, properties.fps) > start.settings.stall_timeout,
             open_timeout: start.settings.open_timeout,
             begun: false,
+            decoders: Decoders::builtin(),
+            notices: 2,
             decoder: None,
             backlog: Backlog::new(),
             no_key_frame_since: None,
@@ -239,7 +277,7 @@ impl<'a> Session<'a> {
                         return self.ended();
                     }
                     source.restart()?;
-                    self.decoder = None;
+                    self.decoder = self.decoder.take().filter(|(_, decoder)| decoder.outlives_its_stream());
                     continue;
                 }
                 Grab::Packet(codec, unit) if muted => self.keep(codec, &unit)?,
@@ -301,9 +339,10 @@ impl<'a> Session<'a> {
         if !self.backlog.push(codec, unit) {
             self.make_room(codec, unit)?;
             // What it says about the stream is kept; that it passes by is counted above.
-            let decoder = decoder_for(&mut self.decoder, codec);
+            let decoder = self.decoder_for(codec)?;
             decoder.pass(&AccessUnit { shown: false, ..*unit });
-            self.frames.skip(decoder.passed());
+            let passed = decoder.passed();
+            self.frames.skip(passed);
         }
         while let Some(kept) = self.backlog.surplus() {
             self.decode_unseen(kept)?;
@@ -329,7 +368,7 @@ impl<'a> Session<'a> {
 
     fn decode_unseen(&mut self, kept: backlog::Kept) -> Result<()> {
         if kept.first {
-            decoder_for(&mut self.decoder, kept.codec).lost();
+            self.decoder_for(kept.codec)?.lost();
         }
         let decoded = self.decode(kept.codec, &AccessUnit { data: &kept.data, shown: false });
         self.backlog.done(kept);
@@ -345,7 +384,8 @@ impl<'a> Session<'a> {
             self.frames.scaler.set_rotation(rotation);
         }
         self.make_room(codec, unit)?;
-        let decoder = decoder_for(&mut self.decoder, codec);
+        self.decoder_for(codec)?;
+        let Some((_, decoder)) = &mut self.decoder else { return Ok(()) };
         let frames = &mut self.frames;
         let (began, mut delivering) = (Instant::now(), Duration::ZERO);
         let decoded = decoder.decode(unit, Wall::now(), &mut |picture, timestamp| {
@@ -355,6 +395,13 @@ impl<'a> Session<'a> {
             delivered
         });
         self.backlog.measure(began.elapsed().saturating_sub(delivering));
+        if let Some(news) = decoder.news() {
+            if self.notices > 0 {
+                self.notices -= 1;
+                frames.control.say_notice(&news)?;
+            }
+            frames.control.say_decoder(decoder.kind())?;
+        }
         frames.skip(decoder.passed());
         let waits = decoder.waiting();
         self.silence.before_key += u64::from(waits);
@@ -376,6 +423,26 @@ impl<'a> Session<'a> {
         }
     }
 
+    /// The decoder of a stream; a new one where the codec changes.
+    fn decoder_for(&mut self, codec: Codec) -> Result<&mut dyn Decoder> {
+        let decoder = match self.decoder.take().filter(|(other, _)| *other == codec) {
+            Some((_, decoder)) => decoder,
+            None => {
+                let control = &mut *self.frames.control;
+                let decoder = self.decoders.open(codec, &mut |kind| control.say_decoder(kind))?;
+                if let Some(news) = self.decoders.news()
+                    && self.notices > 0
+                {
+                    self.notices -= 1;
+                    control.say_notice(&news)?;
+                }
+                decoder
+            }
+        };
+        let (_, decoder) = self.decoder.insert((codec, decoder));
+        Ok(decoder.as_mut())
+    }
+
     fn flush(&mut self) -> Result<()> {
         let Some((_, decoder)) = &mut self.decoder else { return Ok(()) };
         let frames = &mut self.frames;
@@ -386,15 +453,6 @@ impl<'a> Session<'a> {
             result => result,
         }
     }
-}
-
-/// The decoder of a stream; a new one where the codec changes.
-fn decoder_for(current: &mut Option<(Codec, Box<dyn Decoder>)>, codec: Codec) -> &mut dyn Decoder {
-    if current.as_ref().is_some_and(|(other, _)| *other != codec) {
-        *current = None;
-    }
-    let (_, decoder) = current.get_or_insert_with(|| (codec, decode::open(codec)));
-    decoder.as_mut()
 }
 
 /// Silence after which a source counts as frozen. One that declares a frame every few seconds (a snapshot
@@ -587,6 +645,7 @@ mod tests {
             network: Default::default(),
             picture_width: 0,
             tls: crate::capture::CameraTls::default(),
+            decoders: Default::default(),
         };
         let rule = InputRule {
             width: 32,
@@ -606,6 +665,7 @@ mod tests {
             filling: None,
             file_max_fps: None,
             muted: false,
+            only_builtin: false,
         };
         let start = Start { parent: 0, settings, trust: crate::capture::Trust::Machine, request };
         let (_ring, file) = crate::capture::Ring::create(2, rule.slot_bytes()).unwrap();

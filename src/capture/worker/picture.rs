@@ -16,7 +16,7 @@ pub struct Plane<'a> {
     pub stride: usize,
 }
 
-/// How samples lie in the planes. Eight bits per sample; decoders reduce what is deeper.
+/// How samples lie in the planes. What is deeper than eight bits counts by its upper eight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Layout {
     /// Y, U, V; chroma halved both ways, rounded up.
@@ -29,6 +29,15 @@ pub enum Layout {
     Gray,
     /// Y, then U and V interleaved; chroma halved both ways, rounded up.
     Nv12,
+    /// The same with two bytes a sample, little-endian: the upper one is what counts.
+    P010,
+    /// Y, U, V, two bytes a sample, little-endian, of which the lower `depth` bits are used: 9 to 16.
+    Deep {
+        /// Size of U and V.
+        chroma: Chroma,
+        /// Bits.
+        depth: u8,
+    },
     /// One plane: Y0 U Y1 V for two pixels.
     Yuyv,
     /// One plane: U Y0 V Y1 for two pixels.
@@ -37,6 +46,31 @@ pub enum Layout {
     Rgb24,
     /// One plane: B G R.
     Bgr24,
+}
+
+/// Size of the chroma planes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Chroma {
+    /// Halved both ways, rounded up.
+    Half,
+    /// Halved horizontally, rounded up.
+    HalfWidth,
+    /// That of luma.
+    Whole,
+    /// There is none.
+    None,
+}
+
+impl Chroma {
+    /// The layout of the same planes with a byte a sample.
+    pub fn layout(self) -> Layout {
+        match self {
+            Chroma::Half => Layout::I420,
+            Chroma::HalfWidth => Layout::I422,
+            Chroma::Whole => Layout::I444,
+            Chroma::None => Layout::Gray,
+        }
+    }
 }
 
 impl Layout {
@@ -51,6 +85,10 @@ impl Layout {
             Layout::I444 => [(width, height); 3],
             Layout::Gray => [(width, height), none, none],
             Layout::Nv12 => [(width, height), (half_width * 2, half_height), none],
+            Layout::P010 => [(width * 2, height), (half_width * 4, half_height), none],
+            Layout::Deep { chroma, .. } => {
+                chroma.layout().planes(width, height).map(|(samples, rows)| (samples * 2, rows))
+            }
             Layout::Yuyv | Layout::Uyvy => [(half_width * 4, height), none, none],
             Layout::Rgb24 | Layout::Bgr24 => [(width * 3, height), none, none],
         }
@@ -162,5 +200,9 @@ mod tests {
         assert_eq!(Layout::I420.planes(5, 3), [(5, 3), (3, 2), (3, 2)]);
         assert_eq!(Layout::Nv12.planes(5, 3), [(5, 3), (6, 2), (0, 0)]);
         assert_eq!(Layout::Yuyv.planes(5, 3)[0], (12, 3));
+        assert_eq!(Layout::P010.planes(5, 3), [(10, 3), (12, 2), (0, 0)]);
+        let deep = |chroma| Layout::Deep { chroma, depth: 10 }.planes(5, 3);
+        assert_eq!(deep(Chroma::Half), [(10, 3), (6, 2), (6, 2)]);
+        assert_eq!(deep(Chroma::None), [(10, 3), (0, 0), (0, 0)]);
     }
 }

@@ -1,8 +1,9 @@
 //! How what a `video_reference` names is opened.
 
 use super::control::Control;
-use super::decode::orientation;
+use super::decode::{Decoders, orientation};
 use super::rotation::Rotation;
+use super::sandbox::Confinement;
 use super::source::{Grab, Source};
 use super::{file, http, rtsp, v4l2};
 use crate::capture::ipc::Start;
@@ -24,13 +25,19 @@ pub(super) struct Opened {
 const LOOKED_AT: usize = 32;
 
 /// Opens what the request names.
-pub(super) fn open(start: &Start, control: &Control) -> Result<Opened> {
+pub(super) fn open(
+    start: &Start,
+    confinement: &Confinement,
+    decoders: &Decoders,
+    control: &Control,
+) -> Result<Opened> {
     let reference = &start.request.reference;
     let unsupported = |what: String| Err(Error::new(Kind::SourceUnsupported, what));
+    let decodes = |codec| decoders.can_open(codec);
     let (opened, endless) = match Place::of(reference) {
-        Place::File(path) => (file::open(&path), false),
-        Place::Loop(path) => (file::open(&path), true),
-        Place::Rtsp(url) => (rtsp::open(&url, start, control), false),
+        Place::File(path) => (file::open_for(&path, &decodes), false),
+        Place::Loop(path) => (file::open_for(&path, &decodes), true),
+        Place::Rtsp(url) => (rtsp::open(&url, start, confinement, control), false),
         Place::Unknown(scheme) => (unsupported(format!("{scheme}:// is not supported")), false),
         Place::Device(path) => (v4l2::open(&path, &start.request.properties), false),
         Place::Http(url) => (http::open(&url, start, control), false),

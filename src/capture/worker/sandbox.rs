@@ -24,6 +24,15 @@ const MAX_OPEN_FILES: u64 = 64;
 /// character sets. Read, never written.
 const LIBRARIES_BYTES: u64 = 16 << 20;
 
+/// What a worker's decoders need beyond what all need.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Confinement {
+    /// What libraries that are open already have mapped to write to.
+    pub(super) library_bytes: u64,
+    /// Devices that are open are asked by requests that only their drivers know.
+    pub(super) asks_devices: bool,
+}
+
 /// Before any other thread exists.
 pub(super) fn at_start(start: &Start) {
     // Linux before 6.4 tells this by a file of /proc, which is out of reach from here on.
@@ -51,7 +60,7 @@ fn only(files: Files<'_>) {
 }
 
 /// Before the first byte from outside is read.
-pub(super) fn before_open(start: &Start) -> Result<()> {
+pub(super) fn before_open(start: &Start, confinement: &Confinement) -> Result<()> {
     // SIGTERM, not SIGKILL: a camera with a single session is still told TEARDOWN when the service crashed.
     rustix::process::set_parent_process_death_signal(Some(Signal::TERM))
         .map_err(|errno| system("binding the worker to its parent")(errno.into()))?;
@@ -68,7 +77,8 @@ pub(super) fn before_open(start: &Start) -> Result<()> {
     // the libraries that libc opens later, so its limit counts from here. Threads add no arenas to it
     // (`spawn::ONE_ARENA`). What lies between that and the most only the service can allow: no filter lets a
     // worker do so.
-    limit("data", Resource::Data, memory, most);
+    let libraries = confinement.library_bytes;
+    limit("data", Resource::Data, memory.saturating_add(libraries), most.saturating_add(libraries));
     match address_space() {
         Some(present) => {
             let base = present.saturating_add(LIBRARIES_BYTES);
@@ -85,8 +95,8 @@ pub(super) fn before_open(start: &Start) -> Result<()> {
 }
 
 /// The last thing before the source is opened: from here on only what opening needs.
-pub(super) fn before_first_byte(start: &Start) {
-    let opening = Filter::computing();
+pub(super) fn before_first_byte(start: &Start, confinement: &Confinement) {
+    let opening = computing(confinement);
     let place = Place::of(&start.request.reference);
     if matches!(place, Place::Rtsp(_)) {
         only(Files::default());
@@ -100,13 +110,19 @@ pub(super) fn before_first_byte(start: &Start) {
 }
 
 /// Once the source is open: what decoding and reading need, and nothing else.
-pub(super) fn after_open(start: &Start) {
+pub(super) fn after_open(start: &Start, confinement: &Confinement) {
     match Place::of(&start.request.reference) {
-        Place::Device(_) => install(&of_devices(Filter::computing())),
-        Place::File(_) | Place::Loop(_) => install(&Filter::computing()),
+        Place::Device(_) => install(&of_devices(computing(confinement))),
+        Place::File(_) | Place::Loop(_) => install(&computing(confinement)),
         // They needed nothing more to be opened.
         Place::Rtsp(_) | Place::Http(_) | Place::Unknown(_) => {}
     }
+}
+
+/// What all need, and any request to devices that are open where decoders of the board work.
+fn computing(confinement: &Confinement) -> Filter {
+    let filter = Filter::computing();
+    if confinement.asks_devices { filter.allow(libc::SYS_ioctl, &[]) } else { filter }
 }
 
 fn install(filter: &Filter) {
@@ -135,8 +151,18 @@ fn of_devices(filter: Filter) -> Filter {
 
 /// Bytes of address space in use.
 fn address_space() -> Option<u64> {
+    statm(0)
+}
+
+/// Bytes of it that can be written to; 0: unknown.
+pub(super) fn data_bytes() -> u64 {
+    statm(5).unwrap_or(0)
+}
+
+/// A figure of /proc/self/statm, in bytes.
+fn statm(column: usize) -> Option<u64> {
     let pages = std::fs::read_to_string(STATM).ok()?;
-    let pages: u64 = pages.split(' ').next()?.parse().ok()?;
+    let pages: u64 = pages.split(' ').nth(column)?.trim().parse().ok()?;
     pages.checked_mul(rustix::param::page_size() as u64)
 }
 

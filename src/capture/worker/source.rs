@@ -34,6 +34,11 @@ pub trait Source {
     /// `timestamp_created` is then the file's mtime less its duration.
     fn properties(&self) -> SourceProperties;
 
+    /// What the container says of its codec; `None`: it does not say, or it is one that always is decoded.
+    fn codec(&self) -> Option<Codec> {
+        None
+    }
+
     /// How the container wants its pictures turned; `None`: it does not say.
     fn rotation(&self) -> Option<Rotation> {
         None

@@ -179,7 +179,21 @@ const MODELS: &[Command] = &[
     kind("remove", "NAME", "take one away that models add has put there", &[OWN_MODELS, GENERAL]),
 ];
 
-const DECODE: &[Opt] = &[flag("sums", "print one line per frame as ffmpeg -f framecrc does, to compare")];
+const DECODE: &[Opt] = &[
+    flag("sums", "print one line per frame as ffmpeg -f framecrc does, to compare"),
+    valued(
+        "decoder",
+        "DECODER",
+        OneOf(&["auto", "builtin", "libavcodec", "v4l2"]),
+        "who decodes, as capture.decoder says it (default builtin)",
+    ),
+    valued(
+        "decoder-name",
+        "NAME",
+        Something,
+        "a decoder of libavcodec by name, tried first; may be repeated",
+    ),
+];
 
 const ENGINE: &[Opt] = &[
     valued("model", "FILE", File, "a folder of the cache's layout, or an .onnx file"),

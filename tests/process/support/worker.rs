@@ -35,6 +35,7 @@ pub fn settings() -> CaptureSettings {
         network: Default::default(),
         picture_width: 1280,
         tls: Default::default(),
+        decoders: Default::default(),
     }
 }
 
@@ -49,6 +50,7 @@ pub fn request(reference: impl Into<String>) -> Request {
         filling: None,
         file_max_fps: None,
         muted: false,
+        only_builtin: false,
     }
 }
 

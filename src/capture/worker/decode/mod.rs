@@ -3,18 +3,28 @@
 
 pub(crate) mod annexb;
 mod bits;
+mod choose;
 mod decoded;
+mod entrance;
+mod entry;
+mod foreign;
 mod gate;
 mod h264;
 mod h265;
 mod jpeg;
+mod known;
+#[cfg_attr(target_env = "musl", path = "libavcodec/absent.rs")]
+mod libavcodec;
 mod memory;
 mod orientation;
+#[cfg(test)]
+mod own;
 mod parameters;
 mod part;
 mod random_access;
 mod reorder;
 
+pub(super) use choose::Decoders;
 pub(crate) use h264::Sps as H264Parameters;
 pub(crate) use h265::Sps as H265Parameters;
 pub(crate) use jpeg::size as jpeg_size;
@@ -23,6 +33,7 @@ pub(crate) use orientation::orientation;
 pub(crate) use part::Part;
 pub(crate) use random_access::{RandomAccess, random_access};
 
+use crate::capture::DecoderKind;
 use crate::capture::worker::picture::Picture;
 use crate::clock::Wall;
 use crate::error::Result;
@@ -36,15 +47,54 @@ pub enum Codec {
     H265,
     /// Baseline or progressive JPEG, one picture per packet (also "Motion JPEG").
     Jpeg,
+    /// ISO/IEC 14496-2, start codes, its headers before each key frame. Only libavcodec decodes it.
+    Mpeg4,
+    /// A frame as in a container. Only libavcodec decodes it.
+    Vp8,
+    /// A superframe as in a container. Only libavcodec decodes it.
+    Vp9,
+    /// A temporal unit as in a container. Only libavcodec decodes it, where it was built with dav1d or libaom.
+    Av1,
 }
 
 impl Codec {
+    /// Every one.
+    pub(crate) const ALL: [Codec; 7] =
+        [Codec::H264, Codec::H265, Codec::Jpeg, Codec::Mpeg4, Codec::Vp8, Codec::Vp9, Codec::Av1];
+
+    /// It comes as NAL units behind start codes.
+    pub(crate) fn has_nal_units(self) -> bool {
+        matches!(self, Codec::H264 | Codec::H265)
+    }
+
+    /// It comes behind start codes, with headers that a container may keep apart.
+    pub(crate) fn has_start_codes(self) -> bool {
+        matches!(self, Codec::H264 | Codec::H265 | Codec::Mpeg4)
+    }
+
+    /// What a decoder of libavcodec is for, by its name as FFmpeg forms them: `CODEC_DEVICE`.
+    fn of_decoder(name: &str) -> Option<Codec> {
+        match name.split_once('_').map_or(name, |(codec, _)| codec) {
+            "h264" => Some(Codec::H264),
+            "hevc" => Some(Codec::H265),
+            "mpeg4" => Some(Codec::Mpeg4),
+            "vp8" => Some(Codec::Vp8),
+            "vp9" => Some(Codec::Vp9),
+            "av1" => Some(Codec::Av1),
+            _ => None,
+        }
+    }
+
     /// The name people use.
     pub fn name(self) -> &'static str {
         match self {
             Codec::H264 => "H.264",
             Codec::H265 => "H.265",
             Codec::Jpeg => "JPEG",
+            Codec::Mpeg4 => "MPEG-4 Part 2",
+            Codec::Vp8 => "VP8",
+            Codec::Vp9 => "VP9",
+            Codec::Av1 => "AV1",
         }
     }
 }
@@ -91,13 +141,36 @@ pub trait Decoder {
     /// End of the stream: outputs what reordering held back. The decoder may be used again from the next
     /// random access point on.
     fn flush(&mut self, output: &mut Output<'_>) -> Result<()>;
+
+    /// Whose code decodes by now.
+    fn kind(&self) -> DecoderKind {
+        DecoderKind::Builtin
+    }
+
+    /// It is kept when its stream begins anew: there may be no second one.
+    fn outlives_its_stream(&self) -> bool {
+        false
+    }
+
+    /// What people should know of this decoder, once: that another one had to take over.
+    fn news(&mut self) -> Option<String> {
+        None
+    }
 }
 
-/// A decoder for a stream of that codec.
-pub fn open(codec: Codec) -> Box<dyn Decoder> {
-    match codec {
+/// Our own decoder for a stream of that codec; `None`: there is none.
+pub fn builtin(codec: Codec) -> Option<Box<dyn Decoder>> {
+    Some(match codec {
         Codec::H264 => Box::new(h264::H264::new()),
         Codec::Jpeg => Box::new(jpeg::Jpeg::default()),
         Codec::H265 => Box::new(h265::H265::new()),
-    }
+        Codec::Mpeg4 | Codec::Vp8 | Codec::Vp9 | Codec::Av1 => return None,
+    })
+}
+
+/// The same where there is one.
+#[cfg(test)]
+#[allow(clippy::expect_used)]
+pub(crate) fn open(codec: Codec) -> Box<dyn Decoder> {
+    builtin(codec).expect("a codec that is builtin")
 }

@@ -15,7 +15,7 @@ pub(crate) fn orientation(codec: Codec, unit: &[u8]) -> Option<Rotation> {
     let before_picture = nal_units_before(unit, |unit| match codec {
         Codec::H264 => (1..=5).contains(&h264_type(unit)),
         Codec::H265 => h265_type(unit) <= 31,
-        Codec::Jpeg => true,
+        _ => true,
     });
     let messages = before_picture.filter_map(|unit| match codec {
         Codec::H264 if h264_type(unit) == 6 => unit.get(1..),

@@ -32,7 +32,7 @@ impl Part {
                 32..=35 | 39 | 41..=44 | 48..=55 => Part::Leads,
                 _ => Part::Continues,
             },
-            Codec::Jpeg => Part::Continues,
+            _ => Part::Continues,
         }
     }
 }

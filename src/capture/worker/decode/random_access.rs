@@ -36,7 +36,62 @@ pub(crate) fn random_access(codec: Codec, data: &[u8]) -> Option<RandomAccess> {
         Codec::H264 => h264(nal_units(data)),
         Codec::H265 => h265(nal_units(data)),
         Codec::Jpeg => Some(RandomAccess::Clean),
+        Codec::Mpeg4 => mpeg4_key(data).then_some(RandomAccess::Clean),
+        Codec::Vp8 => data.first().is_some_and(|byte| byte & 1 == 0).then_some(RandomAccess::Clean),
+        Codec::Vp9 => vp9_key(data).then_some(RandomAccess::Clean),
+        Codec::Av1 => av1_sequence(data).then_some(RandomAccess::Clean),
     }
+}
+
+/// Whether the first picture is coded by itself: `vop_coding_type` of what begins with 00 00 01 B6 (ISO/IEC
+/// 14496-2 §6.2.5).
+fn mpeg4_key(data: &[u8]) -> bool {
+    const PICTURE: u8 = 0xb6;
+    nal_units(data)
+        .find(|unit| unit.first() == Some(&PICTURE))
+        .and_then(|unit| unit.get(1))
+        .is_some_and(|byte| byte >> 6 == 0)
+}
+
+/// `frame_type` of an uncompressed header (VP9 bitstream specification §6.2).
+fn vp9_key(data: &[u8]) -> bool {
+    let is_key = |bits: &mut Bits<'_>| {
+        let (marker, profile) = (bits.bits(2)?, bits.bits(2)?);
+        if profile == 3 {
+            bits.skip(1)?;
+        }
+        let shows_existing = bits.flag()?;
+        Some(marker == 2 && !shows_existing && !bits.flag()?)
+    };
+    is_key(&mut Bits::new(data)).unwrap_or(false)
+}
+
+/// Whether a temporal unit has a sequence header: key frames, and only those, have one before them (AV1
+/// specification §5.3, §7.5).
+fn av1_sequence(data: &[u8]) -> bool {
+    const SEQUENCE_HEADER: u8 = 1;
+    let mut rest = data;
+    while let Some((&header, mut after)) = rest.split_first() {
+        if header >> 3 & 0xf == SEQUENCE_HEADER {
+            return true;
+        }
+        if header & 4 != 0 {
+            after = after.get(1..).unwrap_or_default();
+        }
+        if header & 2 == 0 {
+            return false;
+        }
+        let (mut size, mut bytes) = (0_usize, 0_usize);
+        for &byte in after.iter().take(8) {
+            size |= usize::from(byte & 0x7f) << (7 * bytes);
+            bytes += 1;
+            if byte & 0x80 == 0 {
+                break;
+            }
+        }
+        rest = bytes.checked_add(size).and_then(|end| after.get(end..)).unwrap_or_default();
+    }
+    false
 }
 
 /// Of H.264: the first picture in `units` decides (two fields may share an access unit).
@@ -152,6 +207,28 @@ mod tests {
         for nothing in [&[p][..], &[], &[at_once], &[&[0x67, 1, 2]], &[&[0x41]], &[&[6, 255, 255]]] {
             assert_eq!(of(nothing), None);
         }
+    }
+
+    #[test]
+    fn other_codecs_begin_at_their_key_frames() {
+        let begins = |codec, data: &[u8]| random_access(codec, data).is_some();
+        // An I picture behind its headers, a P picture.
+        assert!(begins(Codec::Mpeg4, &[0, 0, 1, 0xb0, 1, 0, 0, 1, 0xb6, 0x10, 0x60]));
+        assert!(!begins(Codec::Mpeg4, &[0, 0, 1, 0xb6, 0x56, 0x60]));
+        assert!(!begins(Codec::Mpeg4, &[0, 0, 1, 0xb6]));
+        assert!(begins(Codec::Vp8, &[0x10, 2, 0, 0x9d, 1, 0x2a]) && !begins(Codec::Vp8, &[0x31, 2]));
+        // Marker 2, profile 0, shows none that exists, key; and each of these otherwise.
+        assert!(begins(Codec::Vp9, &[0b1000_0010, 0x49]));
+        for other in [0b1000_0110, 0b1000_1000, 0b0100_0000] {
+            assert!(!begins(Codec::Vp9, &[other, 0x49]), "{other:b}");
+        }
+        // A temporal delimiter, a sequence header; a delimiter, a frame.
+        assert!(begins(Codec::Av1, &[0x12, 0, 0x0a, 1, 0]));
+        assert!(!begins(Codec::Av1, &[0x12, 0, 0x32, 1, 0]));
+        for codec in [Codec::Mpeg4, Codec::Vp8, Codec::Vp9, Codec::Av1] {
+            assert!(!begins(codec, &[]));
+        }
+        assert!(!begins(Codec::Av1, &[0x12, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff]));
     }
 
     #[test]

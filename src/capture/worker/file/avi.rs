@@ -43,7 +43,7 @@ pub(super) struct Avi {
     first: u64,
     /// No picture has been read since the start.
     leads: bool,
-    /// `Some` for H.264 and H.265.
+    /// `Some` for what has start codes.
     nal: Option<NalFormat>,
     /// A chunk as it lies in the file.
     raw: Vec<u8>,
@@ -81,7 +81,7 @@ impl Avi {
                 problem.unwrap_or_else(|| Error::new(Kind::SourceUnsupported, "the AVI file holds no video"))
             );
         };
-        let nal = (codec != Codec::Jpeg).then(|| NalFormat::annex_b_unless_recorded(codec, &stream.extra));
+        let nal = codec.has_start_codes().then(|| NalFormat::annex_b_unless_recorded(codec, &stream.extra));
         let mut frames = u64::from(stream.frames);
         let properties = medium.properties(stream.width, stream.height, frames, Rate(stream.fps));
         let chunks = Chunks { medium, stream: digits, next: first };
@@ -124,6 +124,10 @@ impl Avi {
 impl Source for Avi {
     fn properties(&self) -> SourceProperties {
         self.properties
+    }
+
+    fn codec(&self) -> Option<Codec> {
+        Some(self.codec)
     }
 
     fn grab(&mut self) -> Result<Grab<'_>> {

@@ -95,7 +95,7 @@ pub(super) fn lies_in(data: &[u8]) -> bool {
     match codec {
         Codec::H264 => has(&|unit| h264_type(unit) == 8) && has(&|unit| matches!(h264_type(unit), 1 | 5)),
         Codec::H265 => has(&|unit| h265_type(unit) == 34) && has(&|unit| h265_type(unit) <= 21),
-        Codec::Jpeg => false,
+        _ => false,
     }
 }
 

@@ -251,7 +251,11 @@ impl Picture {
             WITH_COMPOSITION_TIME => 8,
             _ => return Ok(None),
         };
-        let codec = fourcc::codec(letters)?;
+        // Others have more kinds of packets, which are not read here.
+        let codec = match fourcc::codec(letters)? {
+            codec @ (Codec::H264 | Codec::H265) => codec,
+            other => return Err(fourcc::missing(other.name())),
+        };
         Ok(Some(Picture { codec, is_configuration: kind == CONFIGURATION, header_bytes }))
     }
 }

@@ -13,12 +13,16 @@ pub(super) fn codec(letters: &[u8]) -> Result<Codec, Error> {
         b"jpeg" | b"mjpg" | b"mjpa" | b"avrn" | b"avdj" | b"adjv" | b"dmb1" | b"qivg" | b"ijpg" | b"jpgl" => {
             Ok(Codec::Jpeg)
         }
+        b"mp4v" | b"fmp4" | b"xvid" | b"divx" | b"dx50" | b"mp4s" => Ok(Codec::Mpeg4),
+        b"vp80" | b"vp08" => Ok(Codec::Vp8),
+        b"vp90" | b"vp09" => Ok(Codec::Vp9),
+        b"av01" => Ok(Codec::Av1),
         other => Err(missing(name(other))),
     }
 }
 
-/// A codec that we do not have.
-pub(super) fn missing(name: impl std::fmt::Display) -> Error {
+/// A codec that nothing here decodes; those that are named always are.
+pub(in crate::capture::worker) fn missing(name: impl std::fmt::Display) -> Error {
     Error::new(
         Kind::SourceUnsupported,
         format!("video codec {name} is not supported (H.264, H.265 and JPEG are)"),
@@ -28,11 +32,7 @@ pub(super) fn missing(name: impl std::fmt::Display) -> Error {
 /// What people call the codecs that they meet most and we lack.
 fn name(letters: &[u8]) -> String {
     let name = match letters {
-        b"av01" => "AV1",
-        b"vp80" | b"vp08" => "VP8",
-        b"vp90" | b"vp09" => "VP9",
         b"vvc1" | b"vvi1" => "H.266",
-        b"mp4v" | b"fmp4" | b"xvid" | b"divx" | b"dx50" | b"mp4s" => "MPEG-4 Part 2",
         b"div3" | b"mp43" | b"mp42" | b"mpg4" => "Microsoft MPEG-4",
         b"mpg1" | b"mpeg" => "MPEG-1 video",
         b"mpg2" | b"mp2v" | b"m2v1" | b"hdv2" | b"hdv3" => "MPEG-2 video",
@@ -60,7 +60,8 @@ mod tests {
         assert_eq!(codec(b"H264").unwrap(), Codec::H264);
         assert_eq!(codec(b"hev1").unwrap(), Codec::H265);
         assert_eq!(codec(b"MJPG").unwrap(), Codec::Jpeg);
-        assert!(codec(b"XVID").unwrap_err().message().contains("MPEG-4 Part 2"));
+        assert_eq!(codec(b"XVID").unwrap(), Codec::Mpeg4);
+        assert!(codec(b"WMV3").unwrap_err().message().contains("Windows Media Video"));
         assert!(codec(&[0xff, b'a', b'b', b'c']).unwrap_err().message().contains("\\xffabc"));
     }
 }

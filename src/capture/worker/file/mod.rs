@@ -12,7 +12,7 @@ mod nal;
 mod number;
 mod ts;
 
-use crate::capture::worker::decode::{Codec, H264Parameters, H265Parameters, jpeg_size};
+use crate::capture::worker::decode::{Codec, H264Parameters, H265Parameters, builtin, jpeg_size};
 use crate::capture::worker::picture::check_size;
 use crate::capture::worker::source::Source;
 use crate::command::SourceProperties;
@@ -27,7 +27,15 @@ use ts::TransportStream;
 /// Errors: `SourceConnection` when it cannot be read or is damaged, `SourceUnsupported` when it is no video,
 /// or its codec or the way in which it is packed is one that we lack.
 pub fn open(path: &Path) -> Result<Box<dyn Source>> {
+    open_for(path, &|codec| builtin(codec).is_some())
+}
+
+/// The same where `decodes` says which codecs there are decoders for.
+pub(super) fn open_for(path: &Path, decodes: &dyn Fn(Codec) -> bool) -> Result<Box<dyn Source>> {
     let source = open_container(path)?;
+    if let Some(codec) = source.codec().filter(|codec| !decodes(*codec)) {
+        return Err(fourcc::missing(codec.name()));
+    }
     match source.properties() {
         SourceProperties { width: 0, .. } | SourceProperties { height: 0, .. } => Err(Error::new(
             Kind::SourceLost,
@@ -158,7 +166,7 @@ fn stream_facts(codec: Codec, stream: &[u8]) -> Option<StreamFacts> {
             height: sps.height,
             fps: sps.fps,
         }),
-        Codec::Jpeg => None,
+        _ => None,
     }
 }
 

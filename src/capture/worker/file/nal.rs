@@ -1,4 +1,5 @@
-//! How the NAL units of H.264 and H.265 lie in the samples of a container, and how a sample becomes Annex B.
+//! How the NAL units of H.264 and H.265 lie in the samples of a container, and how a sample becomes Annex B;
+//! and what else has start codes and keeps its headers apart (MPEG-4 Part 2).
 
 use super::number::be16;
 use crate::capture::worker::decode::{Codec, annexb, random_access};
@@ -25,7 +26,7 @@ impl NalFormat {
         match codec {
             Codec::H264 => NalFormat::from_avcc(configuration),
             Codec::H265 => NalFormat::from_hvcc(configuration),
-            Codec::Jpeg => NalFormat { length_bytes: None, parameter_sets: Vec::new() },
+            _ => NalFormat { length_bytes: None, parameter_sets: Vec::new() },
         }
     }
 

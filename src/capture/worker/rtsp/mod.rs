@@ -22,7 +22,7 @@ use crate::capture::worker::control::Control;
 use crate::capture::worker::decode::{AccessUnit, Codec};
 use crate::capture::worker::net::ASKING_STACK_BYTES;
 use crate::capture::worker::picture::check_size;
-use crate::capture::worker::sandbox;
+use crate::capture::worker::sandbox::{self, Confinement};
 use crate::capture::worker::source::{Grab, IDLE, Source};
 use crate::command::{PacketLosses, SourceProperties};
 use crate::error::{Error, Kind, Result, system};
@@ -128,7 +128,12 @@ impl Line {
 }
 
 /// Opens an RTSP source.
-pub(super) fn open(url: &str, start: &Start, control: &Control) -> Result<Box<dyn Source>> {
+pub(super) fn open(
+    url: &str,
+    start: &Start,
+    confinement: &Confinement,
+    control: &Control,
+) -> Result<Box<dyn Source>> {
     let address = Address::parse(url, start.settings.rtsp_udp)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
@@ -142,7 +147,7 @@ pub(super) fn open(url: &str, start: &Start, control: &Control) -> Result<Box<dy
         let settings = &start.settings;
         let silent = || Error::new(Kind::SourceConnection, "the camera does not answer");
         let opening = async {
-            let played = timeout(settings.open_timeout, play(address, start, &group));
+            let played = timeout(settings.open_timeout, play(address, start, confinement, &group));
             let line = line.insert(played.await.map_err(|_| silent())??);
             look(line, settings.open_timeout).await
         };
@@ -187,7 +192,12 @@ enum Step {
 }
 
 /// DESCRIBE, following redirects; SETUP of the first video stream; PLAY.
-async fn play(mut address: Address, start: &Start, group: &Arc<SessionGroup>) -> Result<Line> {
+async fn play(
+    mut address: Address,
+    start: &Start,
+    confinement: &Confinement,
+    group: &Arc<SessionGroup>,
+) -> Result<Line> {
     let (mut player, url) = Player::open().await?;
     let options = SessionOptions::default()
         .user_agent(start.settings.user_agent.clone())
@@ -206,7 +216,7 @@ async fn play(mut address: Address, start: &Start, group: &Arc<SessionGroup>) ->
         Poll::Pending => player.poll_request(context),
     });
     let request = request.await?;
-    sandbox::before_first_byte(start);
+    sandbox::before_first_byte(start, confinement);
     let mut relay = Relay::open(&address, &start.trust, player).await?;
     relay.pass_on(&request)?;
     let mut hops = 0;

@@ -137,8 +137,8 @@ fn codec(section: &Section<'_>, kind: u8) -> Result<(Codec, u32), String> {
 fn media(section: &Section<'_>, kind: u8, codec: Codec, clock_hz: u32) -> Media {
     let format = section.of_kind("fmtp", kind).unwrap_or_default();
     let parameters = match codec {
-        Codec::Jpeg => Vec::new(),
-        codec => parameters(codec, format),
+        Codec::H264 | Codec::H265 => parameters(codec, format),
+        _ => Vec::new(),
     };
     let fps = ["framerate", "x-framerate"].iter().find_map(|name| section.get(name)).and_then(number);
     Media {
@@ -212,7 +212,8 @@ fn plain(session: &Section<'_>, section: &Section<'_>, media: &Media, base: &str
     let name = match media.codec {
         Codec::H264 => "H264",
         Codec::H265 => "H265",
-        Codec::Jpeg => "JPEG",
+        // `codec` gives no others.
+        _ => "JPEG",
     };
     format!(
         "v=0\r\no=- 0 0 IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\n{}m=video 0 RTP/AVP {kind}\r\na=rtpmap:{kind} {name}/{VIDEO_CLOCK_HZ}\r\n{}",

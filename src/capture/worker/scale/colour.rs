@@ -4,7 +4,7 @@
 //! factors × 8192, the upper half of each product, each cut off. It is up to two steps darker than exact
 //! arithmetic, and models see the same picture.
 
-use crate::capture::worker::picture::{Layout, Matrix, Range};
+use crate::capture::worker::picture::{Chroma as ChromaSize, Layout, Matrix, Range};
 
 /// What to do with the three channels of an output row.
 #[derive(Debug, Clone, Copy)]
@@ -63,7 +63,7 @@ impl Colours {
         };
         match layout {
             Layout::Rgb24 | Layout::Bgr24 => Colours::Rgb,
-            Layout::Gray => Colours::Gray(luma),
+            Layout::Gray | Layout::Deep { chroma: ChromaSize::None, .. } => Colours::Gray(luma),
             _ => Colours::Yuv(luma, chroma),
         }
     }

@@ -64,6 +64,8 @@ struct ScalePlan {
     /// Per plane: the bytes of a row that are looked at, and how many luma rows share one of its rows, as a
     /// shift.
     planes: [Option<(std::ops::Range<usize>, u32)>; 3],
+    /// Of samples of two bytes, by how much they are above eight bits.
+    excess: Option<u32>,
     colours: Colours,
 }
 
@@ -169,6 +171,10 @@ impl ScalePlan {
                 taps.shift(range.start);
             }
         }
+        let excess = match layout {
+            Layout::Deep { depth, .. } => Some(u32::from(depth).saturating_sub(8)),
+            _ => None,
+        };
         let colours = Colours::new(layout, range, matrix);
         Ok(ScalePlan {
             kind,
@@ -179,6 +185,7 @@ impl ScalePlan {
             channels,
             vertical,
             planes,
+            excess,
             colours,
         })
     }
@@ -197,7 +204,10 @@ impl ScalePlan {
         for (row, weighted) in self.vertical.iter().enumerate() {
             for ((plane, mixed), wanted) in picture.planes.iter().zip(&mut *rows).zip(&self.planes) {
                 if let Some((bytes, shift)) = wanted {
-                    taps::mix_rows(plane, bytes, *weighted, *shift, mixed);
+                    match self.excess {
+                        None => taps::mix_rows(plane, bytes, *weighted, *shift, mixed),
+                        Some(excess) => taps::mix_deep_rows(plane, bytes, *weighted, *shift, excess, mixed),
+                    }
                 }
             }
             for (channel, line) in self.channels.iter().zip(&mut *lines) {
@@ -242,6 +252,9 @@ fn samples(layout: Layout) -> [Option<Samples>; 3] {
         Layout::I444 => [at(0, 1, 0, 0, 0), at(1, 1, 0, 0, 0), at(2, 1, 0, 0, 0)],
         Layout::Gray => [at(0, 1, 0, 0, 0), None, None],
         Layout::Nv12 => [at(0, 1, 0, 0, 0), at(1, 2, 0, 1, 1), at(1, 2, 1, 1, 1)],
+        Layout::P010 => [at(0, 2, 1, 0, 0), at(1, 4, 1, 1, 1), at(1, 4, 3, 1, 1)],
+        // Positions count samples: of two bytes each, which become one when rows are mixed.
+        Layout::Deep { chroma, .. } => samples(chroma.layout()),
         Layout::Yuyv => [at(0, 2, 0, 0, 0), at(0, 4, 1, 1, 0), at(0, 4, 3, 1, 0)],
         Layout::Uyvy => [at(0, 2, 1, 0, 0), at(0, 4, 0, 1, 0), at(0, 4, 2, 1, 0)],
         Layout::Rgb24 => [at(0, 3, 0, 0, 0), at(0, 3, 1, 0, 0), at(0, 3, 2, 0, 0)],

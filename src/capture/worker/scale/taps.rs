@@ -102,3 +102,29 @@ pub(super) fn mix_rows(plane: &Plane<'_>, bytes: &Range<usize>, rows: Weighted, 
         *out = u16::from(*first) * keep + u16::from(*second) * weight;
     }
 }
+
+/// The same for samples of two bytes, little-endian, of which the upper eight bits count: `excess` is what
+/// they have beyond those. `samples` counts samples.
+pub(super) fn mix_deep_rows(
+    plane: &Plane<'_>,
+    samples: &Range<usize>,
+    rows: Weighted,
+    shift: u32,
+    excess: u32,
+    mixed: &mut Row,
+) {
+    let row = |index: u32| {
+        let start = (index >> shift) as usize * plane.stride;
+        plane.data.get(start + samples.start * 2..start + samples.end * 2)
+    };
+    // Present: `Picture::check` has measured the planes.
+    let (Some(first), Some(second)) = (row(rows.first), row(rows.second)) else { return };
+    let (keep, weight) = (ONE - rows.weight, rows.weight);
+    let (first, second) = (first.as_chunks::<2>().0, second.as_chunks::<2>().0);
+    // A sample above its own depth counts as the highest.
+    let upper = |bytes: &[u8; 2]| (u16::from_le_bytes(*bytes) >> excess).min(u16::from(u8::MAX));
+    for ((out, first), second) in mixed.iter_mut().zip(first).zip(second) {
+        // At most 255 × 256.
+        *out = upper(first) * keep + upper(second) * weight;
+    }
+}

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
-use crate::capture::worker::picture::Plane;
+use crate::capture::worker::picture::{Chroma, Plane};
 use crate::geometry::{Contrast, StaticCrop};
 
 const RULE: InputRule = InputRule {
@@ -69,6 +69,7 @@ fn pixel(picture: &Picture<'_>, x: usize, y: usize) -> [f64; 3] {
         Layout::Uyvy => [at(0, 2 * x + 1, y), at(0, x / 2 * 4, y), at(0, x / 2 * 4 + 2, y)],
         Layout::Rgb24 => return [at(0, 3 * x, y), at(0, 3 * x + 1, y), at(0, 3 * x + 2, y)],
         Layout::Bgr24 => return [at(0, 3 * x + 2, y), at(0, 3 * x + 1, y), at(0, 3 * x, y)],
+        Layout::P010 | Layout::Deep { .. } => unreachable!("compared with what has eight bits"),
     };
     let (luma, chroma) = match picture.range {
         Range::Limited => (((luma - 16.0) * 255.0 / 219.0).floor(), 255.0 / 224.0),
@@ -308,4 +309,39 @@ fn what_lies_behind_a_mask_changes_nothing_anywhere() {
             }
         }
     }
+}
+
+/// A picture of eight bits with two bytes a sample: `bits` makes the sample, whose lower bits are dirt.
+fn widened(planes: &[(Vec<u8>, usize); 3], bits: impl Fn(u16, u16) -> u16) -> [(Vec<u8>, usize); 3] {
+    planes.each_ref().map(|(data, stride)| {
+        let wide = data
+            .iter()
+            .zip(0_u16..)
+            .flat_map(|(sample, number)| bits(u16::from(*sample), number.wrapping_mul(31)).to_le_bytes());
+        (wide.collect(), stride * 2)
+    })
+}
+
+#[test]
+fn what_is_deeper_than_eight_bits_is_scaled_as_its_upper_eight() {
+    let scaled = |picture: &Picture<'_>| {
+        let mut out = vec![0; RULE.slot_bytes()];
+        Scaler::new(RULE).scale(picture, &mut out).unwrap();
+        out
+    };
+    let (range, matrix) = (Range::Limited, Matrix::Bt601);
+    for chroma in [Chroma::Half, Chroma::HalfWidth, Chroma::Whole, Chroma::None] {
+        let narrow = planes(chroma.layout(), 67, 45);
+        let expected = scaled(&picture(chroma.layout(), 67, 45, &narrow, range, matrix));
+        for depth in [9_u8, 10, 12, 16] {
+            let wide =
+                widened(&narrow, |sample, dirt| sample << (depth - 8) | dirt & ((1 << (depth - 8)) - 1));
+            let layout = Layout::Deep { chroma, depth };
+            assert_eq!(scaled(&picture(layout, 67, 45, &wide, range, matrix)), expected, "{layout:?}");
+        }
+    }
+    let narrow = planes(Layout::Nv12, 67, 45);
+    let expected = scaled(&picture(Layout::Nv12, 67, 45, &narrow, range, matrix));
+    let wide = widened(&narrow, |sample, dirt| sample << 8 | dirt & 0xc0);
+    assert_eq!(scaled(&picture(Layout::P010, 67, 45, &wide, range, matrix)), expected);
 }

@@ -5,6 +5,7 @@
 //! decoding could begin.
 
 mod engine;
+mod entrance;
 mod fallback;
 mod history;
 mod pps;
@@ -14,6 +15,7 @@ mod sets;
 mod slice;
 mod sps;
 
+pub(super) use entrance::Entrance;
 pub(crate) use sps::Sps;
 
 use super::annexb::{h264_type, nal_places};

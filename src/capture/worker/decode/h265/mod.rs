@@ -1,7 +1,9 @@
 //! H.265 with `rust_h265`: Main and Main 10, 4:2:0 and 4:4:4. What is deeper than eight bits is reduced.
 
+mod entrance;
 mod sps;
 
+pub(super) use entrance::Entrance;
 pub(crate) use sps::Sps;
 
 use super::annexb::{h265_type, nal_units};

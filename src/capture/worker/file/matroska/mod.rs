@@ -8,7 +8,7 @@ mod track;
 
 use super::medium::{Medium, Rate, Window};
 use super::picture_facts;
-use crate::capture::worker::decode::AccessUnit;
+use crate::capture::worker::decode::{AccessUnit, Codec};
 use crate::capture::worker::rotation::Rotation;
 use crate::capture::worker::source::{Grab, Source};
 use crate::command::SourceProperties;
@@ -195,6 +195,10 @@ fn choose(walk: &mut Walk, mut tracks: Vec<Track>) -> Result<Track> {
 impl Source for Matroska {
     fn properties(&self) -> SourceProperties {
         self.properties
+    }
+
+    fn codec(&self) -> Option<Codec> {
+        Some(self.track.codec)
     }
 
     fn rotation(&self) -> Option<Rotation> {

@@ -126,11 +126,17 @@ fn format(id: &str, private: &[u8]) -> Result<(Codec, Option<NalFormat>)> {
         "V_MPEG4/ISO/AVC" => Ok((Codec::H264, Some(NalFormat::new(Codec::H264, private)))),
         "V_MPEGH/ISO/HEVC" => Ok((Codec::H265, Some(NalFormat::new(Codec::H265, private)))),
         "V_MJPEG" => Ok((Codec::Jpeg, None)),
+        "V_VP8" => Ok((Codec::Vp8, None)),
+        "V_VP9" => Ok((Codec::Vp9, None)),
+        "V_AV1" => Ok((Codec::Av1, None)),
+        "V_MPEG4/ISO/SP" | "V_MPEG4/ISO/ASP" | "V_MPEG4/ISO/AP" => {
+            Ok((Codec::Mpeg4, Some(NalFormat::annex_b_unless_recorded(Codec::Mpeg4, private))))
+        }
         // A track that follows the rules of AVI: a BITMAPINFOHEADER, then what the codec adds.
         "V_MS/VFW/FOURCC" => {
             let codec = fourcc::codec(private.get(16..20).unwrap_or(b"none"))?;
             let extra = private.get(BITMAP_INFO_BYTES..).unwrap_or_default();
-            Ok((codec, (codec != Codec::Jpeg).then(|| NalFormat::annex_b_unless_recorded(codec, extra))))
+            Ok((codec, codec.has_start_codes().then(|| NalFormat::annex_b_unless_recorded(codec, extra))))
         }
         // A sample description of QuickTime: size, four letters.
         "V_QUICKTIME" => match fourcc::codec(private.get(4..8).unwrap_or(b"none"))? {
@@ -138,12 +144,8 @@ fn format(id: &str, private: &[u8]) -> Result<(Codec, Option<NalFormat>)> {
             _ => Err(packing_missing("a QuickTime track in Matroska")),
         },
         other => Err(fourcc::missing(match other {
-            "V_VP8" => "VP8",
-            "V_VP9" => "VP9",
-            "V_AV1" => "AV1",
             "V_MPEG1" => "MPEG-1 video",
             "V_MPEG2" => "MPEG-2 video",
-            "V_MPEG4/ISO/SP" | "V_MPEG4/ISO/ASP" | "V_MPEG4/ISO/AP" => "MPEG-4 Part 2",
             "V_MPEG4/MS/V3" => "Microsoft MPEG-4",
             "V_UNCOMPRESSED" => "uncompressed video",
             "V_FFV1" => "FFV1",
@@ -244,8 +246,8 @@ mod tests {
     fn tracks_that_follow_the_rules_of_avi() {
         let track = only(&entry(b"V_MS/VFW/FOURCC", &bitmap(b"H264", &[0, 0, 0, 1, 0x67]), &[])).unwrap();
         assert_eq!((track.codec, track.nal.unwrap().parameter_sets), (Codec::H264, vec![0, 0, 1, 0x67]));
-        let error = only(&entry(b"V_MS/VFW/FOURCC", &bitmap(b"XVID", &[]), &[])).unwrap_err();
-        assert!(error.message().contains("MPEG-4 Part 2"), "{error}");
+        let error = only(&entry(b"V_MS/VFW/FOURCC", &bitmap(b"WMV3", &[]), &[])).unwrap_err();
+        assert!(error.message().contains("Windows Media Video"), "{error}");
     }
 
     #[test]

@@ -13,6 +13,9 @@ const MAX_DESCRIPTIONS: usize = 64;
 /// Bytes of a visual sample entry before its child boxes, header not counted (ISO/IEC 14496-12 §12.1.3).
 const VISUAL_ENTRY_BYTES: usize = 78;
 
+/// `objectTypeIndication` of MPEG-4 Part 2 in an `esds` box.
+const OBJECT_TYPE_MPEG4: u8 = 0x20;
+
 /// `objectTypeIndication` of JPEG in an `esds` box (ISO/IEC 14496-1, registered types).
 const OBJECT_TYPE_JPEG: u8 = 0x6c;
 
@@ -24,7 +27,7 @@ pub(super) struct SampleFormat {
     pub(super) width: u16,
     /// Pixels, as the container says.
     pub(super) height: u16,
-    /// `Some` for H.264 and H.265.
+    /// `Some` for what has start codes.
     pub(super) nal: Option<NalFormat>,
 }
 
@@ -37,7 +40,13 @@ pub(super) fn sample_formats(stsd: &[u8]) -> Vec<Result<SampleFormat>> {
 fn sample_format(kind: &[u8; 4], entry: &[u8]) -> Result<SampleFormat> {
     let inner = entry.get(VISUAL_ENTRY_BYTES..).unwrap_or_default();
     let codec = match kind {
-        b"mp4v" if child(inner, b"esds").and_then(object_type) == Some(OBJECT_TYPE_JPEG) => Codec::Jpeg,
+        b"mp4v" => match child(inner, b"esds").and_then(object_type) {
+            Some(OBJECT_TYPE_JPEG) => Codec::Jpeg,
+            Some(OBJECT_TYPE_MPEG4) | None => Codec::Mpeg4,
+            Some(0x60..=0x65) => return Err(fourcc::missing("MPEG-2 video")),
+            Some(0x6a) => return Err(fourcc::missing("MPEG-1 video")),
+            Some(other) => return Err(fourcc::missing(format!("of object type {other:#x}"))),
+        },
         b"encv" => return Err(packing_missing("encrypted")),
         kind => fourcc::codec(kind)?,
     };
@@ -45,7 +54,12 @@ fn sample_format(kind: &[u8; 4], entry: &[u8]) -> Result<SampleFormat> {
     let nal = match codec {
         Codec::H264 => Some(configuration(b"avcC")),
         Codec::H265 => Some(configuration(b"hvcC")),
-        Codec::Jpeg => None,
+        // Its headers lie in the description of the stream.
+        Codec::Mpeg4 => {
+            let headers = child(inner, b"esds").and_then(specific_info).unwrap_or_default();
+            Some(NalFormat::annex_b_unless_recorded(codec, headers))
+        }
+        _ => None,
     };
     let size = |at| {
         be16(entry, at)
@@ -54,8 +68,20 @@ fn sample_format(kind: &[u8; 4], entry: &[u8]) -> Result<SampleFormat> {
     Ok(SampleFormat { codec, width: size(24)?, height: size(26)?, nal })
 }
 
-/// `objectTypeIndication` of an `esds` box: the first byte of the descriptor with tag 4.
+/// `objectTypeIndication` of an `esds` box: the first byte of its decoder configuration.
 fn object_type(esds: &[u8]) -> Option<u8> {
+    decoder_configuration(esds)?.first().copied()
+}
+
+/// What the codec itself adds: headers. It follows 13 bytes of the decoder configuration.
+fn specific_info(esds: &[u8]) -> Option<&[u8]> {
+    const SPECIFIC_INFO: u8 = 5;
+    let configuration = decoder_configuration(esds)?.get(13..)?;
+    sized_descriptor(configuration, SPECIFIC_INFO)
+}
+
+/// Payload of the descriptor with tag 4, and what follows it.
+fn decoder_configuration(esds: &[u8]) -> Option<&[u8]> {
     const ES_DESCRIPTOR: u8 = 3;
     const DECODER_DESCRIPTOR: u8 = 4;
     let mut rest = descriptor(esds.get(4..)?, ES_DESCRIPTOR)?;
@@ -71,7 +97,15 @@ fn object_type(esds: &[u8]) -> Option<u8> {
     if flags & 0x20 != 0 {
         rest = rest.get(2..)?;
     }
-    descriptor(rest, DECODER_DESCRIPTOR)?.first().copied()
+    descriptor(rest, DECODER_DESCRIPTOR)
+}
+
+/// The same without what follows it; of one that is cut short, what is there.
+fn sized_descriptor(data: &[u8], tag: u8) -> Option<&[u8]> {
+    let payload = descriptor(data, tag)?;
+    let lengths = data.get(1..data.len() - payload.len())?;
+    let length = lengths.iter().fold(0_usize, |length, byte| length << 7 | usize::from(byte & 0x7f));
+    payload.get(..length.min(payload.len()))
 }
 
 /// Payload of an MPEG-4 descriptor: tag, length of up to four bytes with a continuation bit, payload.

@@ -12,7 +12,7 @@ mod table;
 
 use super::number::{be32, be64};
 use super::{Medium, Rate, packing_missing, stream_facts};
-use crate::capture::worker::decode::AccessUnit;
+use crate::capture::worker::decode::{AccessUnit, Codec};
 use crate::capture::worker::rotation::Rotation;
 use crate::capture::worker::source::{Grab, Source};
 use crate::command::SourceProperties;
@@ -129,6 +129,10 @@ impl Mp4 {
 impl Source for Mp4 {
     fn properties(&self) -> SourceProperties {
         self.properties
+    }
+
+    fn codec(&self) -> Option<Codec> {
+        self.track.formats.iter().find_map(|format| Some(format.as_ref().ok()?.codec))
     }
 
     fn rotation(&self) -> Option<Rotation> {

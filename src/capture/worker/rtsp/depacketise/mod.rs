@@ -127,7 +127,7 @@ impl Depacketiser {
                 let sps = H265Parameters::find(data).or_else(|| H265Parameters::find(parameters))?;
                 Some((sps.width, sps.height, sps.fps))
             }
-            Codec::Jpeg => jpeg_size(data).map(|(width, height)| (width, height, None)),
+            _ => jpeg_size(data).map(|(width, height)| (width, height, None)),
         }
     }
 }
