@@ -33,6 +33,12 @@ vm: ## The static binaries in machines with a real kernel's cameras: x86-64, the
 	tests/vm/run.sh x86_64
 	tests/vm/run.sh aarch64
 
+.PHONY: m2m
+m2m: ## Stateful V4L2 decoders in a machine with the kernel's own test codec, built from Debian's sources (x86-64, minutes)
+	scripts/setup.sh build vm m2m
+	cargo test --locked --test process --no-run
+	WEIR_M2M=1 timeout 900 cargo test --locked --test process m2m:: -- --nocapture
+
 licences: ## Licence and advisory check of all dependencies (deny.toml)
 	scripts/check-dependencies.py
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs the system packages that building, testing or packaging needs. Debian 12/13 and Ubuntu 22.04 or newer.
 #
-#   scripts/setup.sh build|test|page|bench|cross|package|vm|nspawn|bare ...
+#   scripts/setup.sh build|test|page|bench|cross|package|vm|m2m|nspawn|bare ...
 #
 # Says what it will do before it does it, installs only what is missing, and does nothing the second time.
 # Works as root and through sudo. On another distribution it names what it would have installed and goes on.
@@ -21,6 +21,8 @@ esac
 PAGE=(chromium chromium-driver curl openssl python3)
 # vm: machines of both architectures.
 VM=(qemu-system-x86 qemu-system-arm python3)
+# m2m: modules for the guest's kernel, and a clip for it.
+M2M=(make gcc binutils dpkg-dev xz-utils python3 ffmpeg)
 # bench: an HTTP load generator.
 BENCH=(wrk python3 ffmpeg)
 # cross: the cross compiler itself (zig) comes from PyPI, see cross/build.sh.
@@ -48,6 +50,7 @@ for set in "$@"; do
     cross) wanted+=("${CROSS[@]}") ;;
     package) wanted+=("${PACKAGE[@]}") ;;
     vm) wanted+=("${VM[@]}") ;;
+    m2m) wanted+=("${M2M[@]}") ;;
     nspawn) wanted+=("${NSPAWN[@]}") ;;
     bare) wanted+=("${BARE[@]}") ;;
     *) say "unknown set: $set"; exit 64 ;;

@@ -310,6 +310,7 @@ fn decoder_settings(config: &Config) -> capture::DecoderSettings {
         // `Config::check` has seen both.
         choice: capture::DecoderChoice::from_name(&config.capture.decoder).unwrap_or_default(),
         names: config.capture.decoder_names.clone(),
+        unchecked: !config.capture.decoder_check,
     }
 }
 

@@ -88,8 +88,10 @@ fn decoding_needs_what_the_parameter_sets_announce() {
         "h265.mp4",
         "h265-10.mp4",
     ] {
-        let builtin =
-            weir::capture::DecoderSettings { choice: weir::capture::DecoderChoice::Builtin, names: vec![] };
+        let builtin = weir::capture::DecoderSettings {
+            choice: weir::capture::DecoderChoice::Builtin,
+            ..Default::default()
+        };
         let before = HELD.get();
         PEAK.set(before);
         let decoding = weir::capture::worker::bench::decode(&clips.join(name), &builtin, |_| Ok(())).unwrap();

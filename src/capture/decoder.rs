@@ -56,6 +56,9 @@ pub struct DecoderSettings {
     pub choice: DecoderChoice,
     /// Decoders of libavcodec by name (`h264_v4l2m2m`), tried in order before all others.
     pub names: Vec<String>,
+    /// A decoder that [`DecoderChoice::V4l2`] asks for is used though it does not decode known pictures to the
+    /// last bit.
+    pub unchecked: bool,
 }
 
 /// Whether a text can be a decoder's name: letters, digits, `_`, `-`.

@@ -86,7 +86,7 @@ impl Request {
             input: None,
             dump: None,
             sums: false,
-            decoders: DecoderSettings { choice: DecoderChoice::Builtin, names: Vec::new() },
+            decoders: DecoderSettings { choice: DecoderChoice::Builtin, ..DecoderSettings::default() },
         };
         while let Some(argument) = parser.next()? {
             match argument {

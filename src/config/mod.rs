@@ -208,6 +208,9 @@ pub struct Capture {
     /// libavcodec's decoders for the hardware of this board, by name (`h264_v4l2m2m`, `hevc_rkmpp`): tried in
     /// order before all others; 8 at most.
     pub decoder_names: Vec<String>,
+    /// A decoder of the board must decode a few known pictures to the last bit. `false`: one that
+    /// `capture.decoder = "v4l2"` asks for need not. `auto` checks always.
+    pub decoder_check: bool,
     /// `HOST=FILE`: certificates (PEM) that alone vouch for this `rtsps://` or `https://` camera: its own, or
     /// its authority's.
     pub camera_certificates: Vec<String>,
@@ -320,6 +323,7 @@ impl Default for Capture {
             rtsp_udp: false,
             decoder: "auto".into(),
             decoder_names: Vec::new(),
+            decoder_check: true,
             camera_certificates: Vec::new(),
             insecure_cameras: Vec::new(),
         }

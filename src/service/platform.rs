@@ -168,8 +168,8 @@ fn devices(class: &Path, dev: &Path) -> Vec<(&'static str, String)> {
                             facts.push(("format", format!("{path} not understood: {}", others.join(", "))));
                         }
                     }
-                    Role::Decoder(codecs) => {
-                        facts.push(("decoder", format!("{path} {name}: {} {UNUSED}", codecs.join(", "))));
+                    Role::Decoder(decoder) => {
+                        facts.push(("decoder", format!("{path} {name} {}", described(decoder))));
                     }
                     Role::Other => {
                         facts.push(("device", format!("{path} {name}: neither camera nor decoder")))
@@ -180,16 +180,28 @@ fn devices(class: &Path, dev: &Path) -> Vec<(&'static str, String)> {
                 // What it is cannot be asked then; the kernel tells everybody its name.
                 let name = read(entry.join("name")).unwrap_or_default();
                 let is_decoder = DECODER_NAMES.iter().any(|part| name.to_ascii_lowercase().contains(part));
-                let (kind, unused) =
-                    if is_decoder { ("decoder", format!(" {UNUSED}")) } else { ("camera", String::new()) };
+                let kind = if is_decoder { "decoder" } else { "camera" };
                 facts.push((
                     kind,
-                    format!("{path} {}{unused}, cannot be opened: {cause}", name.trim().escape_debug()),
+                    format!("{path} {}, cannot be opened: {cause}", name.trim().escape_debug()),
                 ));
             }
         }
     }
     facts
+}
+
+/// `(driver D): H.264, gives NV12: H.264 passes`.
+fn described(decoder: v4l2::Decoder) -> String {
+    let v4l2::Decoder { driver, coded, raw, unusable, judged } = decoder;
+    let judged = judged.into_iter().map(|(codec, verdict)| match verdict {
+        Ok(()) => format!("{codec} passes"),
+        Err(why) => format!("{codec} not used: {why}"),
+    });
+    let verdict =
+        unusable.map_or_else(|| judged.collect::<Vec<_>>().join("; "), |why| format!("not used: {why}"));
+    let (driver, raw) = (driver.escape_debug(), raw.join(", "));
+    format!("(driver {driver}): {}, gives {raw}: {verdict}", coded.join(", "))
 }
 
 /// Decoders that are no V4L2 devices.

@@ -14,6 +14,7 @@ mod confinement;
 mod decoders;
 mod goldens;
 mod hostile;
+mod m2m;
 mod models;
 mod observe;
 mod operator;

@@ -146,6 +146,7 @@ fn write_decoders(out: &mut Writer, decoders: &DecoderSettings) -> Option<()> {
     }
     out.u8(decoders.choice.code()).u8(u8::try_from(decoders.names.len()).ok()?);
     decoders.names.iter().for_each(|name| _ = out.text(name, MAX_DECODER_NAME_BYTES));
+    out.bool(decoders.unchecked);
     Some(())
 }
 
@@ -156,7 +157,8 @@ fn read_decoders(fields: &mut Reader<'_>) -> Option<DecoderSettings> {
         return None;
     }
     let names = (0..count).map(|_| fields.text(MAX_DECODER_NAME_BYTES).map(str::to_owned));
-    Some(DecoderSettings { choice, names: names.collect::<Option<_>>()? })
+    let names = names.collect::<Option<_>>()?;
+    Some(DecoderSettings { choice, names, unchecked: fields.bool()? })
 }
 
 /// `None`: more of them, or of their corners, than there may be.
@@ -399,6 +401,7 @@ mod tests {
             decoders: DecoderSettings {
                 choice: DecoderChoice::Libavcodec,
                 names: vec!["h264_v4l2m2m".into(), "hevc_v4l2m2m".into()],
+                unchecked: true,
             },
         };
         let request = Request {

@@ -2,13 +2,15 @@
 //! process.
 
 use crate::capture::worker::checksum;
+use crate::capture::worker::decode::stateful::{Failure, Stateful};
 use crate::capture::worker::decode::{Decoder, Decoders};
 use crate::capture::worker::picture::Picture;
 use crate::capture::worker::source::Grab;
+use crate::capture::worker::v4l2::m2m::Node;
 use crate::capture::worker::{decode, file};
 use crate::capture::{DecoderKind, DecoderSettings};
 use crate::clock::{Wall, process_cpu_time};
-use crate::error::{Kind, Result};
+use crate::error::{Error, Kind, Result};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -110,6 +112,39 @@ pub fn decode(
     })
 }
 
+/// Decodes units of a codec that the kernel knows by four letters, by the stateful decoder at a device node;
+/// `look` sees every picture. How many pictures were damaged.
+///
+/// Errors: `SourceConnection`: it cannot be opened; `SourceUnsupported`: it is no such decoder, or fails; what
+/// `look` says.
+pub fn decode_on<'a>(
+    device: &Path,
+    coded: [u8; 4],
+    units: impl Iterator<Item = &'a [u8]>,
+    mut look: impl FnMut(&Picture<'_>) -> Result<()>,
+) -> Result<u64> {
+    let unusable = |why: String| Error::new(Kind::SourceUnsupported, format!("the decoder fails: {why}"));
+    let node = Node::open(device)
+        .map_err(|errno| Error::new(Kind::SourceConnection, "the device cannot be opened").because(errno))?
+        .ok_or_else(|| unusable("it is none".to_owned()))?;
+    let mut decoder = Stateful::new(coded, node);
+    let mut damaged = 0;
+    let mut judge = |decoded| match decoded {
+        Err(Failure::Damaged) => {
+            damaged += 1;
+            Ok(())
+        }
+        Err(Failure::Lost(why)) => Err(unusable(why)),
+        Err(Failure::Output(error)) => Err(error),
+        Ok(()) => Ok(()),
+    };
+    for (tag, unit) in (0..).zip(units) {
+        judge(decoder.decode(unit, tag, &mut |picture, _| look(picture)))?;
+    }
+    judge(decoder.drain(&mut |picture, _| look(picture)))?;
+    Ok(damaged)
+}
+
 /// The line that ffmpeg's `-f framecrc` prints for a picture, the `number`th from 0 of a stream with one tick
 /// to a frame. Planes of eight bits: what is coded deeper is cut to its upper eight.
 pub fn framecrc_line(number: u64, picture: &Picture<'_>) -> String {
@@ -126,7 +161,7 @@ mod tests {
 
     #[test]
     fn every_frame_is_counted() {
-        let builtin = DecoderSettings { choice: DecoderChoice::Builtin, names: Vec::new() };
+        let builtin = DecoderSettings { choice: DecoderChoice::Builtin, ..DecoderSettings::default() };
         let decoding = decode(&asset("clips/main.mp4"), &builtin, |_| Ok(())).unwrap();
         assert_eq!(
             (decoding.frames, decoding.undecodable, decoding.width, decoding.height),

@@ -74,7 +74,8 @@ pub fn run() -> u8 {
     let Ok(decoders) = load_decoders(&start, &socket) else { return 1 };
     let library_bytes = sandbox::data_bytes().saturating_sub(before);
     sandbox::at_start(&start);
-    let confinement = Confinement { library_bytes, asks_devices: decoders.asks_devices() };
+    let (asks_devices, has_decoders) = (decoders.asks_devices(), decoders.has_devices());
+    let confinement = Confinement { library_bytes, asks_devices, has_decoders };
     // Before the limits, which count from what is mapped already, and before there is a second thread.
     let ring = RingWriter::open(ring, request.slots, request.rule.slot_bytes());
     let width = start.settings.picture_width;

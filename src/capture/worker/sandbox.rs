@@ -11,6 +11,7 @@
 use crate::capture::ipc::Start;
 use crate::capture::place::Place;
 use crate::capture::shown;
+use crate::capture::worker::v4l2::m2m;
 use crate::error::{Error, Kind, Result, system};
 use crate::sandbox::files::Files;
 use crate::sandbox::filter::{Filter, When};
@@ -31,6 +32,8 @@ pub(super) struct Confinement {
     pub(super) library_bytes: u64,
     /// Devices that are open are asked by requests that only their drivers know.
     pub(super) asks_devices: bool,
+    /// Decoders of the kernel are open, whose requests are known.
+    pub(super) has_decoders: bool,
 }
 
 /// Before any other thread exists.
@@ -119,10 +122,16 @@ pub(super) fn after_open(start: &Start, confinement: &Confinement) {
     }
 }
 
-/// What all need, and any request to devices that are open where decoders of the board work.
+/// What all need, and requests to devices that are open: any where decoders of the board work through a library,
+/// a few where the kernel's own are used.
+#[allow(clippy::unnecessary_cast)] // `Ioctl` is a c_int on musl
 fn computing(confinement: &Confinement) -> Filter {
     let filter = Filter::computing();
-    if confinement.asks_devices { filter.allow(libc::SYS_ioctl, &[]) } else { filter }
+    if confinement.asks_devices {
+        return filter.allow(libc::SYS_ioctl, &[]);
+    }
+    let requests = if confinement.has_decoders { &m2m::REQUESTS[..] } else { &[] };
+    filter.ioctl(&requests.iter().map(|request| *request as libc::Ioctl).collect::<Vec<_>>())
 }
 
 fn install(filter: &Filter) {

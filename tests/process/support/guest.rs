@@ -76,9 +76,15 @@ impl Guest {
     /// a static one). `None`, with the reason on standard error, where this machine has no emulator or no
     /// Debian kernel.
     pub fn boot() -> Option<Guest> {
+        Guest::boot_with(&[])
+    }
+
+    /// The same with more files: the host's, and where they lie in the guest. `weir.toml` is the service's
+    /// configuration there.
+    pub fn boot_with(files: &[(PathBuf, &str)]) -> Option<Guest> {
         let architecture = Architecture::wanted();
         let folder = Folder::new();
-        let (vmlinuz, initramfs) = image(architecture, folder.path())?;
+        let (vmlinuz, initramfs) = image(architecture, folder.path(), files)?;
         let (program, machine) = architecture.qemu();
         let qmp = folder.path().join("qmp");
         let forward = |port| format!(",hostfwd=tcp:127.0.0.1:0-:{port}");
@@ -217,8 +223,40 @@ impl Drop for UsbCamera {
     }
 }
 
+/// Where what is made for guests of this architecture is kept.
+fn cache(architecture: Architecture) -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join("vm").join(architecture.debian())
+}
+
+/// Modules of the kernel's test codec, built for the guest's kernel; `None`, with the reason on standard error,
+/// where that cannot be done.
+pub fn codec_modules() -> Option<[PathBuf; 3]> {
+    let architecture = Architecture::wanted();
+    if architecture != Architecture::X86_64 || std::env::consts::ARCH != "x86_64" {
+        eprintln!("SKIPPED: modules are only built for the machine's own architecture, x86-64");
+        return None;
+    }
+    let kernel = cache(architecture);
+    let out = Path::new(env!("CARGO_TARGET_TMPDIR")).join("vicodec");
+    let mut build = Command::new(root().join("tests/vm/vicodec.py"));
+    build.arg("--kernel").arg(&kernel).arg("--out").arg(&out);
+    let made = process::output(&mut build);
+    if made.status.code() == Some(UNAVAILABLE) {
+        eprintln!("SKIPPED: {}", String::from_utf8_lossy(&made.stdout));
+        return None;
+    }
+    assert!(made.status.success(), "tests/vm/vicodec.py failed: {}", String::from_utf8_lossy(&made.stderr));
+    Some(["v4l2-mem2mem", "vicodec", "vicodec-h264"].map(|name| out.join(format!("{name}.ko"))))
+}
+
+/// Fetches the guest's kernel, where that was not done yet; see [`Guest::boot`].
+pub fn kernel() -> Option<()> {
+    let folder = Folder::new();
+    image(Architecture::wanted(), folder.path(), &[]).map(drop)
+}
+
 /// Kernel and initramfs.
-fn image(architecture: Architecture, folder: &Path) -> Option<(PathBuf, PathBuf)> {
+fn image(architecture: Architecture, folder: &Path, files: &[(PathBuf, &str)]) -> Option<(PathBuf, PathBuf)> {
     let (emulator, _) = architecture.qemu();
     if Command::new(emulator).arg("--version").stdout(Stdio::null()).status().is_err() {
         eprintln!("SKIPPED: no {emulator} (scripts/setup.sh vm)");
@@ -228,12 +266,17 @@ fn image(architecture: Architecture, folder: &Path) -> Option<(PathBuf, PathBuf)
     std::fs::create_dir(&models).unwrap();
     lay_out_toy(&models);
     let binary = std::env::var_os("WEIR_VM_BINARY").unwrap_or_else(|| env!("CARGO_BIN_EXE_weir").into());
-    let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("vm").join(architecture.debian());
+    let cache = cache(architecture);
     let initramfs = folder.join("initramfs");
     let mut image = Command::new(root().join("tests/vm/image.py"));
     image
         .args(["--arch", architecture.debian(), "--add"])
         .arg(format!("{}=models", models.display()))
+        .args(
+            files
+                .iter()
+                .flat_map(|(host, guest)| ["--add".to_owned(), format!("{}={guest}", host.display())]),
+        )
         .arg("--binary")
         .arg(binary)
         .arg("--cache")

@@ -1,6 +1,7 @@
 //! Which decoder a stream is given: what the configuration allows, in order, the first that decodes a known
 //! picture; builtin where none does.
 
+use super::board::Devices;
 use super::foreign::{Foreign, Guarded};
 use super::libavcodec::{Libavcodec, Library};
 use super::{Codec, Decoder, builtin, known};
@@ -16,8 +17,14 @@ pub(in crate::capture::worker) struct Decoders {
     /// Of the board, by name: opened before the worker is locked in, which they would not be allowed to do
     /// after it.
     of_board: Vec<(Codec, Box<dyn Foreign>)>,
+    /// The kernel's, opened before as well.
+    devices: Devices,
+    /// Of those: one that was asked for need not decode a known picture.
+    unchecked: bool,
     /// What people should know: why another decoder is used than was asked for.
     news: Option<String>,
+    /// What they were told last: once is enough, however often a stream begins anew.
+    told: Option<String>,
 }
 
 /// Why a decoder is not used.
@@ -39,8 +46,16 @@ pub(in crate::capture::worker) type Tell<'a> = dyn FnMut(DecoderKind) -> Result<
 impl Decoders {
     /// Nothing but our own.
     pub(in crate::capture::worker) fn builtin() -> Decoders {
-        let library = Err("it was not asked for".to_owned());
-        Decoders { choice: DecoderChoice::Builtin, is_file: false, library, of_board: Vec::new(), news: None }
+        Decoders {
+            choice: DecoderChoice::Builtin,
+            is_file: false,
+            library: Err("it was not asked for".to_owned()),
+            of_board: Vec::new(),
+            devices: Devices::default(),
+            unchecked: false,
+            news: None,
+            told: None,
+        }
     }
 
     /// Opens what must be opened before the worker is locked in, and before it has a second thread.
@@ -51,6 +66,12 @@ impl Decoders {
         tell: &mut Tell<'_>,
     ) -> Result<Decoders> {
         let mut decoders = Decoders { choice: settings.choice, ..Decoders::builtin() };
+        decoders.unchecked = settings.unchecked && settings.choice == DecoderChoice::V4l2;
+        if matches!(settings.choice, DecoderChoice::Auto | DecoderChoice::V4l2) {
+            tell(DecoderKind::V4l2)?;
+            decoders.devices = Devices::open();
+            tell(DecoderKind::Builtin)?;
+        }
         let by_name = settings.choice != DecoderChoice::Builtin && !settings.names.is_empty();
         if by_name || matches!(settings.choice, DecoderChoice::Auto | DecoderChoice::Libavcodec) {
             tell(DecoderKind::Libavcodec)?;
@@ -98,6 +119,11 @@ impl Decoders {
         !self.of_board.is_empty()
     }
 
+    /// Whether a decoder of the kernel is open, whose requests are known.
+    pub(in crate::capture::worker) fn has_devices(&self) -> bool {
+        !self.devices.is_empty()
+    }
+
     /// Whether there is a decoder for a codec.
     pub(in crate::capture::worker) fn can_open(&self, codec: Codec) -> bool {
         builtin(codec).is_some()
@@ -120,6 +146,10 @@ impl Decoders {
                 return Ok(guarded(codec, foreign));
             }
             for kind in self.candidates() {
+                if self.choice == DecoderChoice::Auto && *kind == DecoderKind::V4l2 && !self.has_devices() {
+                    // As on most machines.
+                    continue;
+                }
                 tell(*kind)?;
                 match self.foreign(*kind, codec) {
                     Ok(foreign) => return Ok(guarded(codec, foreign)),
@@ -175,7 +205,13 @@ impl Decoders {
         let mut foreign = match kind {
             DecoderKind::Builtin => return Err("it is our own".to_owned().into()),
             DecoderKind::Libavcodec => Libavcodec::open(self.library.clone()?, codec, self.is_file)?,
-            DecoderKind::V4l2 => return Err("v4l2 is not in this build yet".to_owned().into()),
+            DecoderKind::V4l2 => {
+                let (unchecked, is_fault) = (self.unchecked, self.devices.takes(codec));
+                let judge = |board: &mut dyn Foreign| {
+                    if unchecked { Ok(()) } else { known::check(board, codec) }
+                };
+                return self.devices.decoder(codec, judge).map_err(|why| Refusal { why, is_fault });
+            }
         };
         known::check(foreign.as_mut(), codec).map_err(|why| Refusal { why, is_fault: true })?;
         Ok(foreign)
@@ -188,8 +224,13 @@ impl Decoders {
         if self.choice == DecoderChoice::Auto && !is_fault {
             return log::debug!("event=decoder_unavailable decoder={name} codec={codec} error={why:?}");
         }
+        let told = format!("decoder {name} cannot be used for {codec} ({why}): the next one decodes");
+        if self.told.as_ref() == Some(&told) {
+            return;
+        }
         log::warn!("event=decoder_unavailable decoder={name} codec={codec} error={why:?}");
-        self.news = Some(format!("decoder {name} cannot be used for {codec} ({why}): the next one decodes"));
+        self.told = Some(told.clone());
+        self.news = Some(told);
     }
 
     /// See [`Decoder::news`].

@@ -3,6 +3,7 @@
 
 pub(crate) mod annexb;
 mod bits;
+pub(super) mod board;
 mod choose;
 mod decoded;
 mod entrance;
@@ -23,6 +24,7 @@ mod parameters;
 mod part;
 mod random_access;
 mod reorder;
+pub(super) mod stateful;
 
 pub(super) use choose::Decoders;
 pub(crate) use h264::Sps as H264Parameters;

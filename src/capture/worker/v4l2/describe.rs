@@ -1,24 +1,35 @@
-//! What a V4L2 device is, for `weir check`: nothing is set and nothing captured.
+//! What a V4L2 device is, for `weir check`. Of cameras nothing is set and nothing captured; decoders decode a
+//! few known pictures.
 
 use super::format;
-use super::ioctl::{Device, capability};
+use super::ioctl::Device;
+use super::m2m::Node;
+use super::raw::capability;
+use crate::capture::worker::decode::board::judge;
+use crate::capture::worker::decode::stateful::driver::{Driver as _, Queue};
+use crate::capture::worker::decode::stateful::layout;
 use std::fmt;
 use std::path::Path;
 
-/// Formats in which decoders take video (`linux/videodev2.h`), whole streams and single slices, and what
-/// people call them.
-const CODED: [(&[u8; 4], &str); 10] = [
-    (b"H264", "H.264"),
-    (b"AVC1", "H.264"),
-    (b"S264", "H.264"),
-    (b"HEVC", "H.265"),
-    (b"S265", "H.265"),
-    (b"VP80", "VP8"),
-    (b"VP90", "VP9"),
-    (b"VP9F", "VP9"),
-    (b"AV1F", "AV1"),
-    (b"MJPG", "JPEG"),
+/// Formats in which decoders take video (`linux/videodev2.h`), what people call them, and whether the driver
+/// takes whole streams or wants every slice explained ("stateless").
+const CODED: [(&[u8; 4], &str, bool); 11] = [
+    (b"H264", "H.264", true),
+    (b"AVC1", "H.264 without start codes", true),
+    (b"S264", "H.264", false),
+    (b"HEVC", "H.265", true),
+    (b"S265", "H.265", false),
+    (b"VP80", "VP8", true),
+    (b"VP90", "VP9", true),
+    (b"VP9F", "VP9", false),
+    (b"AV1F", "AV1", false),
+    (b"MJPG", "JPEG", true),
+    // The kernel's own, for tests.
+    (b"FWHT", "FWHT", true),
 ];
+
+/// Of those, what weir gives to such a decoder.
+const USED: [&[u8; 4]; 2] = [b"H264", b"HEVC"];
 
 /// A device node.
 #[derive(Debug, Clone, PartialEq)]
@@ -34,10 +45,26 @@ pub struct Description {
 pub enum Role {
     /// Something to capture from.
     Camera(Vec<Format>),
-    /// Decodes video of these kinds in hardware.
-    Decoder(Vec<&'static str>),
+    /// Decodes video in hardware.
+    Decoder(Decoder),
     /// A node for metadata, an encoder, a scaler.
     Other,
+}
+
+/// A decoder in hardware.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Decoder {
+    /// Its driver. Comes from the device: not for a terminal as it is.
+    pub driver: String,
+    /// Kinds of video that it takes.
+    pub coded: Vec<&'static str>,
+    /// Formats of the pictures that it gives, their four letters.
+    pub raw: Vec<String>,
+    /// Why weir does not use it; `None`: it may.
+    pub unusable: Option<&'static str>,
+    /// Of one that may be used: whether it decodes known pictures of each codec to the last bit, by the codec's
+    /// name; what it does wrong.
+    pub judged: Vec<(&'static str, std::result::Result<(), String>)>,
 }
 
 /// A pixel format of a camera.
@@ -59,19 +86,40 @@ struct Mode {
 /// Asks a device what it is. Errors: the system's, from a node that is absent, not ours to open, or no V4L2
 /// device.
 pub fn describe(path: &Path) -> Result<Description, std::io::Error> {
+    if let Some(node) = Node::open(path)? {
+        let name = node.card().to_owned();
+        return Ok(Description { name, role: m2m(node) });
+    }
     let mut device = Device::open(path)?;
     let (capabilities, name) = device.capabilities()?;
     Ok(Description { name, role: role(&device, capabilities) })
 }
 
-fn role(device: &Device, capabilities: u32) -> Role {
-    if capabilities & capability::M2M != 0 {
-        let taken = device.input_formats();
-        let mut codecs: Vec<&str> =
-            CODED.iter().filter(|(fourcc, _)| taken.contains(fourcc)).map(|(_, name)| *name).collect();
-        codecs.dedup();
-        return if codecs.is_empty() { Role::Other } else { Role::Decoder(codecs) };
+fn m2m(node: Node) -> Role {
+    let (taken, given) = (node.formats(Queue::Coded), node.formats(Queue::Pictures));
+    let known = CODED.iter().filter(|(fourcc, ..)| taken.contains(fourcc));
+    let mut coded: Vec<&str> = known.clone().map(|(_, name, _)| *name).collect();
+    coded.dedup();
+    if coded.is_empty() {
+        return Role::Other;
     }
+    let unusable = if known.clone().all(|(.., is_whole)| !is_whole) {
+        Some("stateless: needs a parser of its own, which weir has not")
+    } else if !USED.iter().any(|fourcc| taken.contains(fourcc)) {
+        Some("neither H.264 nor H.265")
+    } else if !given.iter().any(|fourcc| layout(*fourcc).is_some()) {
+        Some("its pictures are in none of NV12, NM12, YU12, YM12")
+    } else {
+        None
+    };
+    let raw = given.iter().map(|fourcc| fourcc.escape_ascii().to_string()).collect();
+    let driver = node.driver().to_owned();
+    let judged = if unusable.is_none() { judge(node) } else { Vec::new() };
+    let judged = judged.into_iter().map(|(codec, verdict)| (codec.name(), verdict)).collect();
+    Role::Decoder(Decoder { driver, coded, raw, unusable, judged })
+}
+
+fn role(device: &Device, capabilities: u32) -> Role {
     if !capability::is_camera(capabilities) {
         return Role::Other;
     }
