@@ -29,9 +29,11 @@
 //! * [`hosts`]: lists of hosts, as the configuration names them
 //! * [`resolve`]: names of hosts become addresses
 //! * [`priority`]: who gives way to whom on busy cores
+//! * [`allocator`]: where large blocks of the static binary's workers wait
 //! * [`clock`]: the one place that asks for the time
 //! * [`error`]: the one error type and its wire form
 
+pub mod allocator;
 pub mod bus;
 mod bytes;
 pub mod capture;

@@ -31,8 +31,8 @@ pub(super) use event::{
     write_opened, write_picture,
 };
 pub(super) use order::{
-    Draw, Order, Start, read_order, write_draw, write_keep, write_memory, write_muted, write_release,
-    write_start, write_stop,
+    Draw, Order, Start, read_order, write_draw, write_keep, write_memory, write_muted, write_rate,
+    write_release, write_start, write_stop,
 };
 pub use ring::Ring;
 pub(super) use ring::RingWriter;
@@ -42,7 +42,7 @@ pub(super) const ALIVE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Changes with every change of a message. The two ends differ only when the executable was replaced while
 /// the service ran and `/proc/self/exe` cannot be used.
-const VERSION: u8 = 4;
+const VERSION: u8 = 5;
 
 /// Longest message, bytes: a start order with the longest reference, all properties and all masks.
 pub(super) const MAX_MESSAGE_BYTES: usize = 48 * 1024;

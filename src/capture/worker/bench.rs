@@ -47,6 +47,8 @@ impl Decoding {
 
 /// Decodes a file from start to end; `look` sees every picture.
 pub fn decode(path: &Path, mut look: impl FnMut(&Picture<'_>) -> Result<()>) -> Result<Decoding> {
+    // As a worker does.
+    crate::allocator::keep_large_blocks();
     let (began, cpu_before) = (Instant::now(), process_cpu_time());
     let mut source = file::open(path)?;
     let properties = source.properties();
