@@ -14,7 +14,7 @@ use super::status_updates::{StatusUpdates, engine_update};
 use super::store::Kept;
 use super::tally::Tally;
 use super::turns::{Part, Turns};
-use crate::capture::picture_bytes;
+use crate::capture::{self, picture_bytes};
 use crate::clock::{Wall, within};
 use crate::command::{
     Context, Event, Figures, History, Init, MAX_SOURCES, Outline, PipelineId, Reply, Report, SourceState,
@@ -310,6 +310,11 @@ impl Pipeline {
             rule: *model.rule(),
             slots: self.slots(),
             file_max_fps: self.init.max_fps.filter(|_| self.shared.settings.stride_files),
+            // A turn takes one frame of each.
+            rate: self.init.max_fps.map(|max_fps| capture::Rate {
+                fps: max_fps / self.sources.len().max(1) as f64,
+                is_aligned: self.sources.len() > 1,
+            }),
             retry_delay: self.shared.settings.retry_delay,
         }
     }
