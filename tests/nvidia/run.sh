@@ -31,7 +31,7 @@ for pair in 0.3.0=1.5.0 0.4.0=1.6.1 0.5.0=1.7.1; do
   cargo test --quiet --locked --features tensorrt --test nvidia
 done
 
-for pair in 10.3.0=10.3.0 10.9.0.34=10.9.0 10.13.3.9=10.13.3 10.16.1.11=10.16.1 11.1.0.106=11.1.0 11.4.0.106=11.4.0; do
+for pair in 10.15.1.29=10.15.1 10.16.0.72=10.16.0 11.2.1.2=11.2.1 11.4.0.106=11.4.0; do
   package=${pair%=*} version=${pair#*=}
   major=${version%%.*}
   packed "lean-$version" "tensorrt-lean-cu12-libs==$package"

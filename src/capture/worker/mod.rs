@@ -407,7 +407,7 @@ impl<'a> Session<'a> {
         let (began, mut delivering) = (Instant::now(), Duration::ZERO);
         let (verdict, stamp) =
             frames.discard.judge(codec, unit, !decoder.waiting(), (Wall::now(), Instant::now()));
-        let decoded = verdict.carry_out(decoder, unit, stamp, &mut |picture, timestamp| {
+        let decoded = verdict.carry_out(decoder.as_mut(), unit, stamp, &mut |picture, timestamp| {
             let began = Instant::now();
             let delivered = frames.deliver(picture, timestamp);
             delivering += began.elapsed();

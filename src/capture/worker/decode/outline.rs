@@ -58,6 +58,8 @@ impl Outlines {
             Codec::Jpeg => {
                 Some(Outline { droppable: true, begins: None, place: self.in_turn(), part: Part::Frame })
             }
+            // Their headers are not read: all of them is decoded.
+            Codec::Mpeg4 | Codec::Vp8 | Codec::Vp9 | Codec::Av1 => None,
         }
     }
 
