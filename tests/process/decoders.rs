@@ -167,3 +167,37 @@ fn a_file_whose_decoder_crashes_is_still_read_to_its_end() {
     wait_for("the last frame", || (frame_id(&sink.next()) >= 25.0).then_some(()));
     is_logged(&weir, &["event=decoder_given_up"]).expect("given up");
 }
+
+#[test]
+fn the_smallest_worker_is_enough_for_the_library_too() {
+    let folder = Folder::new();
+    let configuration = folder.path().join("weir.toml");
+    std::fs::write(&configuration, "[capture]\ndecoder = \"libavcodec\"\nworker_memory_bytes = 16777216\n")
+        .unwrap();
+    let weir = Weir::start_with(|command| {
+        command.arg("--config").arg(&configuration);
+    });
+    for (name, frames) in [
+        ("short.mp4", 60.0),
+        ("clips/h265-10.mp4", 25.0),
+        ("clips/interlaced.mp4", 25.0),
+        ("clips/vp8.webm", 10.0),
+    ] {
+        let sink = udp::Receiver::new();
+        weir.init(&init(&weir, &quoted(&clip(name)), sink.port(), ""));
+        wait_for("the last frame", || (frame_id(&sink.next()) >= frames).then_some(()));
+    }
+    let log = weir.log();
+    assert!(!log.contains("decoder_lost") && !log.contains("worker_died"), "{log}");
+}
+
+#[test]
+fn what_only_the_library_decodes_is_refused_by_name_without_it() {
+    let folder = Folder::new();
+    let weir = service(folder.path(), "builtin");
+    let sink = udp::Receiver::new();
+    let id = weir.init(&init(&weir, &quoted(&clip("clips/vp8.webm")), sink.port(), ""));
+    wait_for("the refusal", || {
+        weir.report(&id).to_string().contains("video codec VP8 is not supported").then_some(())
+    });
+}

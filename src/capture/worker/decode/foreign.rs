@@ -59,6 +59,7 @@ pub(super) trait Foreign {
 
 /// Why there is no picture.
 #[derive(Debug)]
+#[cfg_attr(target_env = "musl", allow(dead_code))] // made by libavcodec, which static builds lack
 pub(super) enum Fault {
     /// This one unit is damaged.
     Damaged(String),
