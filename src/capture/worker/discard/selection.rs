@@ -26,6 +26,10 @@ const LATE: f64 = 1.2;
 /// From here on a picture is due: a whole one, less what adding up parts that are no binary fractions costs.
 const DUE: f64 = 1.0 - 1e-9;
 
+/// A stride that is off a whole number by less than this part of it is one: those pictures are taken then that were
+/// taken first, which others need anyway, and not one further now and then because a rate is never measured exactly.
+const NEARLY_WHOLE: f64 = 0.01;
+
 /// Sources that are to be alike give their pictures at multiples of the interval of the machine's clock: this part
 /// of what one is off is made good each time.
 const DRIFT_PART: f64 = 0.2;
@@ -125,7 +129,9 @@ impl Selection {
         if self.owed < DUE && !self.is_late(now) {
             return false;
         }
-        self.owed = after(self.owed.max(DUE), true);
+        // The first one of a stream, and one of those that are all taken, leaves nothing owed.
+        let is_first = self.live.as_ref().is_some_and(|live| live.taken.is_none());
+        self.owed = if is_first || self.part >= 1.0 { 0.0 } else { after(self.owed.max(DUE), true) };
         if let Some(live) = &mut self.live {
             live.taken = Some(now);
             self.owed = (self.owed + live.drift(Wall::now(), self.part)).clamp(0.0, 1.0);
@@ -153,8 +159,13 @@ impl Live {
     /// Of what comes, the part that is wanted.
     fn part(&self) -> f64 {
         let (Some(wanted), Some(fps)) = (self.wanted, self.fps()) else { return 1.0 };
-        let part = wanted.fps / fps;
-        if part > 0.0 && part < NEARLY_ALL { part } else { 1.0 }
+        let stride = fps / wanted.fps;
+        let whole = stride.round();
+        match wanted.fps / fps {
+            part if part.is_nan() || part <= 0.0 || part >= NEARLY_ALL => 1.0,
+            _ if (stride - whole).abs() < whole * NEARLY_WHOLE => 1.0 / whole,
+            part => part,
+        }
     }
 
     /// Frames per second; `None`: not known yet.
@@ -260,6 +271,15 @@ mod tests {
             selection.want(wanted);
             assert_eq!(taken(&mut selection, 100, FRAME, now).len(), 100, "{wanted:?}");
         }
+    }
+
+    #[test]
+    fn a_stride_that_is_nearly_whole_stays_where_it_began() {
+        let mut selection = Selection::stream(30.0);
+        selection.want(rate(5.0));
+        let start = Instant::now();
+        let taken = taken(&mut selection, 6000, FRAME + Duration::from_micros(90), start);
+        assert_eq!(taken, (0..1000).map(|number| number * 6).collect::<Vec<_>>());
     }
 
     #[test]
