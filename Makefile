@@ -1,7 +1,7 @@
 # The two commands of this repository are `make demo` and `make test`; the others measure.
 # On a fresh Debian or Ubuntu with only git, make and Rust, each target first installs what it needs and says so.
 
-.PHONY: demo test quick format clippy licences bench fuzz page sdk soak bus peer vm nspawn bare yocto help
+.PHONY: demo test quick format clippy licences bench fuzz page sdk soak bus peer vm nspawn nvidia bare yocto help
 
 help: ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -79,6 +79,10 @@ onnx: ## ONNX's node tests and random operators against onnxruntime (both from P
 	cargo build --locked --release
 	scripts/venv.sh onnx tests/onnx/requirements.txt
 	target/onnx/bin/python tests/onnx/compare.py target/release/weir --random $(WEIR_ONNX_RANDOM) --graphs $(WEIR_ONNX_GRAPHS) --seed $(WEIR_ONNX_SEED)
+
+nvidia: ## NVIDIA's own libraries under the GPU path, as far as it goes without a GPU (two gigabytes from PyPI)
+	scripts/setup.sh build
+	tests/nvidia/run.sh
 
 nspawn: ## The packages and the unit under a real systemd, in a container (root, two minutes)
 	scripts/setup.sh build nspawn

@@ -29,9 +29,12 @@
 //! * [`hosts`]: lists of hosts, as the configuration names them
 //! * [`resolve`]: names of hosts become addresses
 //! * [`priority`]: who gives way to whom on busy cores
+//! * `memory`: copies and fills of the static binary
+//! * [`allocator`]: where large blocks of the static binary's workers wait
 //! * [`clock`]: the one place that asks for the time
 //! * [`error`]: the one error type and its wire form
 
+pub mod allocator;
 pub mod bus;
 mod bytes;
 pub mod capture;
@@ -50,6 +53,8 @@ pub mod json;
 #[cfg(test)]
 mod layering;
 pub mod logging;
+#[cfg(target_arch = "x86_64")]
+mod memory;
 pub mod notify;
 pub mod outbound;
 pub mod pipeline;

@@ -233,7 +233,10 @@ fn shared(config: &Config, listeners: Vec<SocketAddr>, outlets: Rc<Outlets>) -> 
         capture: Rc::new(capture_settings(config, listeners)?),
         outlets,
         spawner,
-        models: Models::new(registry_settings(config)),
+        models: Models::new(registry::RegistrySettings {
+            exchange_engines: true,
+            ..registry_settings(config)
+        }),
         pool: Pool::start(threads)?,
         threads,
         about: about(config),
@@ -336,6 +339,7 @@ pub fn registry_settings(config: &Config) -> registry::RegistrySettings {
         // `Config::check` has seen the name.
         engine: EngineChoice::from_name(&models.engine).unwrap_or_default(),
         tensorrt: config.tensorrt.settings(),
+        exchange_engines: false,
         validate: models.validate,
         offline: models.offline,
         disable_contrast: models.disable_contrast,

@@ -12,6 +12,7 @@ use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::os::unix::net::UnixDatagram;
 use std::process::{Command, Output};
+use std::time::{Duration, Instant};
 use support::request::{init, quoted};
 use support::weir::{command, lay_out_toy};
 use support::{Folder, Json, Weir, clip, process, udp, wait_for};
@@ -20,6 +21,8 @@ use support::{Folder, Json, Weir, clip, process, udp, wait_for};
 const TOY_SIDE: usize = 320;
 /// Values of a box of the toy model: its place and three classes.
 const TOY_CHANNELS: usize = 7;
+/// How many boxes it has.
+const TOY_ANCHORS: usize = 1600;
 
 /// The upper left pixel of short.mp4, as the model gets it: the stand-in's score.
 const CORNER: f64 = 128.0 / 255.0;
@@ -38,7 +41,7 @@ const AUTO: Options<'static> = Options { engine: "auto", build_timeout_s: 60.0 }
 /// A machine whose plans are those of the toy model, which lies in its folder `toy`.
 fn machine(major: u32, modes: &str) -> Machine {
     let machine = Machine::new(major, modes);
-    machine.set_plan_of(1, TOY_SIDE, TOY_CHANNELS);
+    machine.set_plan_of(1, TOY_SIDE, TOY_CHANNELS, TOY_ANCHORS);
     lay_out_toy(machine.folder());
     machine
 }
@@ -75,27 +78,44 @@ fn toy(machine: &Machine) -> String {
     machine.path("toy").display().to_string()
 }
 
-/// An `init` of the toy model.
+/// An `init` of the toy model, on a clip that lasts until the GPU has had its turn.
 fn watch(machine: &Machine, sink: &udp::Receiver) -> Json {
-    init(&toy(machine), &quoted(&clip("short.mp4")), sink.port(), "")
+    init(&toy(machine), &quoted(&clip("short.mp4")), sink.port(), r#", "max_fps": 3"#)
 }
 
-/// Only the stand-in finds these: two boxes of one score in the model's upper left corner, stretched to the
-/// frame.
-#[track_caller]
-fn assert_boxes_of_the_gpu(datagram: &Json) {
+/// Whether the datagram has what only the stand-in finds: two boxes of one score in the model's upper left
+/// corner, stretched to the frame.
+fn is_of_the_gpu(datagram: &Json) -> bool {
     let predictions = datagram.get("predictions").items();
-    assert_eq!(predictions.len(), 2, "{datagram}");
     let (width, height) =
         (datagram.at("image/width").number().unwrap(), datagram.at("image/height").number().unwrap());
     let scale = TOY_SIDE as f64;
-    for (prediction, centre) in predictions.iter().zip([8.0, 24.0]) {
+    let is_box = |(prediction, centre): (&Json, f64)| {
         let value = |key: &str| prediction.get(key).number().unwrap();
-        assert!((value("x") - centre * width / scale).abs() <= 0.5, "{datagram}");
-        assert!((value("y") - 8.0 * height / scale).abs() <= 0.5, "{datagram}");
-        assert_eq!(prediction.get("class").text(), Some("red"));
-        assert!((value("confidence") - CORNER).abs() < 1e-3, "{datagram}");
-    }
+        (value("x") - centre * width / scale).abs() <= 0.5
+            && (value("y") - 8.0 * height / scale).abs() <= 0.5
+            && prediction.get("class").text() == Some("red")
+            && (value("confidence") - CORNER).abs() < 1e-3
+    };
+    predictions.len() == 2 && predictions.iter().zip([8.0, 24.0]).all(is_box)
+}
+
+/// Waits for boxes of the GPU: until then the CPU sees to the frames.
+fn wait_for_the_gpu(sink: &udp::Receiver) {
+    wait_for("boxes of the GPU", || is_of_the_gpu(&sink.next()).then_some(()));
+}
+
+/// What the report says of the engine: `MODEL_ENGINE`.
+fn engine_in(report: &Json) -> Option<Json> {
+    let last = report.get("video_source_status_updates").items().last()?;
+    (last.get("event_type").text() == Some("MODEL_ENGINE")).then(|| last.get("payload").clone())
+}
+
+/// Waits until the report says that the GPU is in that state; the payload.
+fn wait_for_state(weir: &Weir, id: &str, state: &str) -> Json {
+    wait_for(&format!("the GPU to be {state}"), || {
+        engine_in(&weir.report(id)).filter(|engine| engine.get("gpu").text() == Some(state))
+    })
 }
 
 #[test]
@@ -105,9 +125,10 @@ fn a_plan_is_built_once_and_its_boxes_arrive() {
         for start_number in 1..=2 {
             let weir = start(&machine, AUTO);
             let sink = udp::Receiver::new();
-            weir.init(&watch(&machine, &sink));
-            assert_boxes_of_the_gpu(&sink.next());
-            assert!(weir.log().contains("engine=tensorrt"), "{}", weir.log());
+            let id = weir.init(&watch(&machine, &sink));
+            wait_for_the_gpu(&sink);
+            assert_eq!(wait_for_state(&weir, &id, "running").get("engine").text(), Some("tensorrt"));
+            assert!(weir.log().contains("from=cnn to=tensorrt"), "{}", weir.log());
             assert_eq!(machine.builds(), 1, "start {start_number}, TensorRT {major}: {}", weir.log());
             assert!(weir.stop().0.success());
         }
@@ -115,27 +136,22 @@ fn a_plan_is_built_once_and_its_boxes_arrive() {
 }
 
 #[test]
-fn status_says_that_a_plan_is_being_built() {
+fn nobody_waits_for_a_plan_and_status_says_that_it_is_built() {
     let machine = machine(10, "gated");
     let gate = machine.path("gate");
     assert!(Command::new("mkfifo").arg(&gate).status().expect("mkfifo runs").success());
     let weir = start(&machine, AUTO);
     let sink = udp::Receiver::new();
-    std::thread::scope(|scope| {
-        let init = scope.spawn(|| weir.init(&watch(&machine, &sink)));
-        let id = wait_for("the id in the list", || weir.list().pop());
-        let report = wait_for("the build in the report", || {
-            let report = weir.report(&id);
-            let last = report.get("video_source_status_updates").items().last()?;
-            (last.at("payload/stage").text() == Some("building")).then_some(report)
-        });
-        assert_eq!(report.at("sources_metadata/0/state").text(), Some("NOT_STARTED"));
-        // Opens when the other side has.
-        OpenOptions::new().write(true).open(&gate).unwrap().write_all(b"\n").unwrap();
-        assert_eq!(init.join().unwrap(), id);
-        assert_boxes_of_the_gpu(&sink.next());
-        assert!(!weir.report(&id).to_string().contains("MODEL_LOADING"), "what is over is not in the report");
-    });
+    let id = weir.init(&watch(&machine, &sink));
+    for _ in 0..3 {
+        assert!(!is_of_the_gpu(&sink.next()), "the CPU sees to the first frames");
+    }
+    let engine = wait_for_state(&weir, &id, "building");
+    assert_eq!(engine.get("engine").text(), Some("cnn"));
+    // Opens when the other side has.
+    OpenOptions::new().write(true).open(&gate).unwrap().write_all(b"\n").unwrap();
+    wait_for_the_gpu(&sink);
+    wait_for_state(&weir, &id, "running");
 }
 
 #[test]
@@ -148,14 +164,18 @@ fn what_keeps_a_model_off_the_gpu_is_told_and_the_cpu_runs_it() {
     std::fs::remove_file(no_trtexec.path("trtexec")).unwrap();
     let hurried = Options { build_timeout_s: 0.3, ..AUTO };
     for (machine, options, reason) in [
-        (no_library, AUTO, "no libnvinfer.so.11, libnvinfer.so.10, libnvinfer.so.8 here"),
+        (
+            no_library,
+            AUTO,
+            "no libnvinfer.so.11, libnvinfer.so.10, libnvinfer.so.8, libtensorrt_rtx.so.1 here",
+        ),
         (no_driver_library, AUTO, "no libcuda.so.1 here"),
         (no_trtexec, AUTO, "trtexec cannot be started to build a plan"),
         (machine(10, "no-device"), AUTO, "finds no GPU"),
         (
             machine(10, "unknown-version"),
             AUTO,
-            "TensorRT 94.5.67 (94567); this program knows 8.5, 8.6, 10.3 to 10.16, 11.1",
+            "TensorRT 9.45.67 (94567); this program knows 8.5, 8.6, 10.3 to 10.16, 11.1 to 11.4",
         ),
         (
             machine(10, "fail"),
@@ -181,11 +201,9 @@ fn what_keeps_a_model_off_the_gpu_is_told_and_the_cpu_runs_it() {
         weir.init(&watch(&machine, &sink));
         // The stand-in finds two boxes in every frame; the model itself does not.
         wait_for("what the CPU sees", || (sink.next().get("predictions").items().len() != 2).then_some(()));
-        let log = weir.log();
-        let warning = log
-            .lines()
-            .find(|line| line.contains("tensorrt=unused"))
-            .unwrap_or_else(|| panic!("{reason}: {log}"));
+        let is_told = |log: &str| log.lines().any(|line| line.contains("tensorrt=unused"));
+        let log = wait_for("the reason in the log", || Some(weir.log()).filter(|log| is_told(log)));
+        let warning = log.lines().find(|line| line.contains("tensorrt=unused")).unwrap_or_default();
         assert!(warning.contains(" warning ") && warning.contains(reason), "{reason}: {warning}");
         assert!(log.contains("engine=cnn"), "{reason}: {log}");
     }
@@ -205,13 +223,17 @@ fn who_asks_for_the_gpu_alone_is_refused_without_one() {
 fn a_run_that_fails_later_is_in_the_report_and_the_pipeline_goes_on() {
     let machine = machine(10, "enqueue-failure later");
     let weir = start(&machine, AUTO);
-    let id = weir.init(&watch(&machine, &udp::Receiver::new()));
+    let sink = udp::Receiver::new();
+    let id = weir.init(&watch(&machine, &sink));
     wait_for("the error in the report", || {
         let report = weir.report(&id).to_string();
         (report.contains("INFERENCE_ERROR") && report.contains("TensorRT did not run the model"))
             .then_some(())
     });
-    assert!(weir.log().contains("engine=tensorrt"), "{}", weir.log());
+    assert!(weir.log().contains("to=tensorrt"), "{}", weir.log());
+    // It fails for good: the CPU goes on.
+    assert_eq!(wait_for_state(&weir, &id, "lost").get("engine").text(), Some("cnn"));
+    sink.next();
     assert_eq!(weir.order("terminate", &id).get("status").text(), Some("success"));
 }
 
@@ -232,9 +254,15 @@ fn a_gpu_that_gave_up_on_the_service_is_left_to_systemd() {
         String::from_utf8_lossy(&bytes[..length]).into_owned()
     };
     while said() != "WATCHDOG=1" {}
-    weir.init(&watch(&machine, &udp::Receiver::new()));
+    let sink = udp::Receiver::new();
+    let id = weir.init(&watch(&machine, &sink));
     let told = || weir.log().matches("event=gpu_lost").count();
     wait_for("the loss in the log", || (told() > 0).then_some(()));
+    // Meanwhile the CPU sees to the frames.
+    let lost = Instant::now();
+    assert_eq!(wait_for_state(&weir, &id, "lost").get("engine").text(), Some("cnn"));
+    sink.next();
+    assert!(lost.elapsed() < Duration::from_secs(2), "{:?}", lost.elapsed());
     // Nothing but the end is said from here on.
     systemd.set_nonblocking(true).unwrap();
     while systemd.recv(&mut [0; 1024]).is_ok() {}
@@ -329,6 +357,6 @@ fn check_says_what_there_is_and_builds_beforehand() {
     let weir = start(&machine, AUTO);
     let sink = udp::Receiver::new();
     weir.init(&watch(&machine, &sink));
-    assert_boxes_of_the_gpu(&sink.next());
+    wait_for_the_gpu(&sink);
     assert_eq!(machine.builds(), 1, "the plan was there");
 }

@@ -37,6 +37,8 @@ _weir() {
     --dump) COMPREPLY=($(compgen -f -- "$word")); return ;;
     --sources) return ;;
     --seconds) return ;;
+    --decoder) COMPREPLY=($(compgen -W "auto builtin libavcodec v4l2" -- "$word")); return ;;
+    --decoder-name) return ;;
     --state) COMPREPLY=($(compgen -f -- "$word")); return ;;
     --passphrase-file) COMPREPLY=($(compgen -f -- "$word")); return ;;
     --root) COMPREPLY=($(compgen -f -- "$word")); return ;;
@@ -57,7 +59,7 @@ _weir() {
     "models remove") words="--config --help" ;;
     "bench engine") words="--model --threads --runs --engine --confidence --together --profile --ways --input --dump --json --help" ;;
     "bench pipeline") words="--model --video --sources --threads --seconds --max-fps --json --help" ;;
-    "bench decode") words="--sums --help"; [ "${word#-}" != "$word" ] || COMPREPLY=($(compgen -f -- "$word")) ;;
+    "bench decode") words="--sums --decoder --decoder-name --help"; [ "${word#-}" != "$word" ] || COMPREPLY=($(compgen -f -- "$word")) ;;
     serve|"serve "*) words="--config --tcp --http --ports-file --insecure --log-level --help --version" ;;
     demo|"demo "*) words="--config --tcp --http --ports-file --insecure --log-level --help --version" ;;
     ctl|"ctl "*) words="list init status pause resume terminate listen" ;;

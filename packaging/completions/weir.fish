@@ -149,6 +149,8 @@ complete -c weir -n '__fish_seen_subcommand_from bench; and __fish_seen_subcomma
 complete -c weir -n '__fish_seen_subcommand_from bench; and __fish_seen_subcommand_from pipeline' -s h -l help -d 'what there is to say, then nothing else'
 complete -c weir -n '__fish_seen_subcommand_from bench; and not __fish_seen_subcommand_from engine pipeline decode' -a decode -d 'time the decoder on a clip'
 complete -c weir -n '__fish_seen_subcommand_from bench; and __fish_seen_subcommand_from decode' -l sums -d 'print one line per frame as ffmpeg -f framecrc does, to compare'
+complete -c weir -n '__fish_seen_subcommand_from bench; and __fish_seen_subcommand_from decode' -l decoder -x -a 'auto builtin libavcodec v4l2' -d 'who decodes, as capture.decoder says it (default builtin)'
+complete -c weir -n '__fish_seen_subcommand_from bench; and __fish_seen_subcommand_from decode' -l decoder-name -x -d 'a decoder of libavcodec by name, tried first; may be repeated'
 complete -c weir -n '__fish_seen_subcommand_from bench; and __fish_seen_subcommand_from decode' -s h -l help -d 'what there is to say, then nothing else'
 complete -c weir -n '__fish_seen_subcommand_from bench; and __fish_seen_subcommand_from decode' -F
 complete -c weir -n '__fish_seen_subcommand_from backup' -l config -r -F -d 'configuration of the service (default /etc/weir/weir.toml where it exists)'

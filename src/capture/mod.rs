@@ -98,6 +98,17 @@ pub struct Request {
     pub only_builtin: bool,
 }
 
+/// How many frames of a stream are wanted. What comes beyond is left out, as evenly as it comes, and where
+/// nothing needs it not even decoded.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Rate {
+    /// Frames per second, above 0.
+    pub fps: f64,
+    /// Taken near multiples of their interval by the machine's clock: sources that are to be alike give theirs
+    /// at about the same time.
+    pub is_aligned: bool,
+}
+
 /// What a worker tells its parent, checked.
 #[derive(Debug)]
 pub enum Event {
@@ -128,6 +139,8 @@ pub struct Frame {
     pub slot: u32,
     /// Counts grabbed frames from 1, skipped and muted ones included.
     pub frame_id: u64,
+    /// Frames since the one that was delivered before, that were left out because fewer are wanted.
+    pub left_out: u64,
     /// Streams: arrival. Files: when decoding began.
     pub timestamp: Wall,
     /// Frame width before scaling, pixels.

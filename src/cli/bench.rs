@@ -197,6 +197,7 @@ fn bench_pipeline(request: &Request) -> Result<ExitCode> {
     let mut config = Config::default();
     config.models.dirs = model.parent().map(Path::to_owned).into_iter().collect();
     config.models.offline = true;
+    config.models.engine = request.engine.name().to_owned();
     config.service.threads = request.threads.unwrap_or(0);
     config.service.pipelines_dir = PathBuf::new();
     (config.tcp.port, config.http.port) = (0, 0);

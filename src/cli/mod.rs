@@ -129,6 +129,12 @@ fn run(mut arguments: Vec<OsString>) -> Result<ExitCode> {
             logging::start_in_worker();
             Ok(ExitCode::from(infer::process::run()))
         }
+        // Likewise.
+        #[cfg(feature = "tensorrt")]
+        "plan" => {
+            logging::start_in_worker();
+            Ok(ExitCode::from(infer::tensorrt::run(arguments)))
+        }
         // Plain `weir --help` is about all of it.
         "serve" if named.is_none() && asks_for_help(&arguments) => help(&[]),
         "serve" => serve(Options::parse("serve", arguments)?),

@@ -88,7 +88,7 @@ pub struct SourceFigures {
     pub finished: bool,
     /// Workers started: connections, and attempts at one.
     pub workers: u64,
-    /// Frames that workers delivered.
+    /// Frames that workers delivered, or left out because fewer are wanted.
     pub frames: u64,
     /// Frames thrown away by the worker because no slot of the ring was free.
     pub frames_without_slot: u64,
@@ -96,7 +96,7 @@ pub struct SourceFigures {
     pub frames_superseded: u64,
     /// Pictures made for who looked.
     pub pictures: u64,
-    /// Frames that came too early for `max_fps`.
+    /// Of those, the ones that came too early for `max_fps`; not all of them were decoded.
     pub frames_early: u64,
     /// Frames that could not be decoded.
     pub frames_undecodable: u64,

@@ -91,6 +91,18 @@ pub enum Event {
         /// Bytes of weights in all, where known.
         total_bytes: Option<u64>,
     },
+    /// `MODEL_ENGINE {engine, gpu, percent, message}`; beyond the reference, and only where a GPU may take
+    /// over or has.
+    ModelEngine {
+        /// What runs the model now: `cnn`, `tract`, `tensorrt`.
+        engine: &'static str,
+        /// How it stands with the GPU: `loading`, `building`, `running`, `lost`.
+        gpu: &'static str,
+        /// How far a build is, where that is known.
+        percent: Option<u8>,
+        /// Why the GPU was lost.
+        message: Option<String>,
+    },
     /// `INFERENCE_THREAD_STARTED {}`
     InferenceStarted,
     /// `INFERENCE_THREAD_FINISHED {}`

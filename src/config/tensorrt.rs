@@ -21,7 +21,10 @@ pub struct TensorRt {
     /// Longest time to build a plan, seconds. `limits.command_timeout_s` holds for the `init` that asks for
     /// it, too.
     pub build_timeout_s: f64,
-    /// `fp16` or `fp32`. From TensorRT 11 on the model alone decides.
+    /// Most memory that building a plan may take, bytes.
+    pub build_memory_max_bytes: u64,
+    /// `fp16` or `fp32`. From TensorRT 11 on, and with TensorRT for RTX, the model
+    /// alone decides.
     pub precision: String,
     /// Most frames of several sources in one run, where the model leaves its batch open.
     pub max_batch: usize,
@@ -31,13 +34,15 @@ pub struct TensorRt {
 
 impl Default for TensorRt {
     fn default() -> Self {
-        let TensorRtSettings { trtexec, build_timeout, max_batch, batch_wait, .. } =
-            TensorRtSettings::default();
+        let TensorRtSettings {
+            trtexec, build_timeout, build_memory_max_bytes, max_batch, batch_wait, ..
+        } = TensorRtSettings::default();
         TensorRt {
             libraries: PathBuf::new(),
             cache_dir: PathBuf::new(),
             trtexec,
             build_timeout_s: build_timeout.as_secs_f64(),
+            build_memory_max_bytes,
             precision: "fp16".into(),
             max_batch,
             batch_wait_s: batch_wait.as_secs_f64(),
@@ -68,6 +73,7 @@ impl TensorRt {
             cache_dir: named(&self.cache_dir),
             trtexec: self.trtexec.clone(),
             build_timeout: Duration::from_secs_f64(self.build_timeout_s),
+            build_memory_max_bytes: self.build_memory_max_bytes,
             half: self.precision == "fp16",
             max_batch: self.max_batch,
             batch_wait: Duration::from_secs_f64(self.batch_wait_s),

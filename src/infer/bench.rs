@@ -87,7 +87,8 @@ pub fn run(request: &Request) -> Result<Figures> {
         weights: &request.model,
         tensorrt: &tensorrt::TensorRtSettings::default(),
         scores: &|shapes| recognise::family(shapes, &hints).ok()?.family.scores(shapes),
-        building: &|| Ok(()),
+        in_background: false,
+        building: &|_| Ok(()),
     };
     let Loaded { engine, trial } = engine::compile(session, &options)?;
     // the process of a model that runs here has done its work

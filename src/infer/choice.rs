@@ -16,6 +16,16 @@ pub enum EngineChoice {
 }
 
 impl EngineChoice {
+    /// Its word.
+    pub fn name(self) -> &'static str {
+        match self {
+            EngineChoice::Auto => "auto",
+            EngineChoice::Cnn => "cnn",
+            EngineChoice::Tract => "tract",
+            EngineChoice::TensorRt => "tensorrt",
+        }
+    }
+
     /// From the word of a flag or configuration: `auto`, `cnn`, `tract`, `tensorrt`.
     pub fn from_name(name: &str) -> Option<EngineChoice> {
         match name {

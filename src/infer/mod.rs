@@ -17,6 +17,7 @@ pub mod registry;
 mod shared;
 #[cfg(test)]
 mod standard;
+mod switch;
 pub mod tensorrt;
 #[cfg(test)]
 mod tests;
@@ -27,6 +28,7 @@ pub use choice::EngineChoice;
 pub use family::Family;
 pub use model::Model;
 pub use pool::{Pool, Queue};
+pub use switch::{Gpu, Outlook};
 
 use crate::clock::Wall;
 use crate::detection::Detection;
@@ -54,6 +56,10 @@ pub trait Engine: Send + Sync {
     }
     /// The process that does the work, where that is another one.
     fn process(&self) -> Option<u32> {
+        None
+    }
+    /// How it stands with the GPU, where one may take over or has.
+    fn outlook(&self) -> Option<Outlook> {
         None
     }
 }

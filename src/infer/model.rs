@@ -1,7 +1,7 @@
 //! A loaded model: what it is called, what it wants, what it says.
 
 use super::fill::Fill;
-use super::{Engine, Family};
+use super::{Engine, Family, Outlook};
 use crate::geometry::InputRule;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -71,6 +71,11 @@ impl Model {
     /// Which engine runs it: `cnn`, `tract`, `tensorrt`.
     pub fn engine_name(&self) -> &'static str {
         self.parts.engine.name()
+    }
+
+    /// How it stands with the GPU, where one may take over or has.
+    pub fn outlook(&self) -> Option<Outlook> {
+        self.parts.engine.outlook()
     }
 
     /// How its outputs are read: `yolov8`, `rfdetr`, …

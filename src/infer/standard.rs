@@ -45,7 +45,8 @@ fn outputs(path: &Path, picture: &[f32], choice: EngineChoice) -> std::result::R
         weights: path,
         tensorrt: &tensorrt::TensorRtSettings::default(),
         scores: &|_| None,
-        building: &|| Ok(()),
+        in_background: false,
+        building: &|_| Ok(()),
     };
     let Loaded { engine, .. } = engine::compile(session, &options).map_err(|error| error.to_string())?;
     let mut run = engine.new_run().unwrap();
@@ -144,7 +145,8 @@ fn frames_of_a_graph_for_several_are_apart() {
         weights: &path,
         tensorrt: &tensorrt::TensorRtSettings::default(),
         scores: &|_| None,
-        building: &|| Ok(()),
+        in_background: false,
+        building: &|_| Ok(()),
     };
     let Loaded { engine, .. } = engine::compile(session, &options).unwrap();
     assert_eq!((engine.batch().frames, engine.output_shapes()[0].as_slice()), (4, &[1, 7, 4][..]));

@@ -85,6 +85,7 @@ mod tests {
         Frame {
             slot: (id % 4) as u32,
             frame_id: id,
+            left_out: 0,
             timestamp: Wall::from_micros(0),
             width: 1,
             height: 1,

@@ -6,6 +6,7 @@
 mod backoff;
 mod budget;
 mod buffer;
+mod demand;
 mod history;
 mod inventory;
 mod limiter;

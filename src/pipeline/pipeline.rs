@@ -10,11 +10,11 @@ use super::signal::Signal;
 use super::source::{PipelineSource, Source, Taken};
 use super::state::Operation;
 use super::statistics::Throughput;
-use super::status_updates::StatusUpdates;
+use super::status_updates::{StatusUpdates, engine_update};
 use super::store::Kept;
 use super::tally::Tally;
 use super::turns::{Part, Turns};
-use crate::capture::picture_bytes;
+use crate::capture::{self, picture_bytes};
 use crate::clock::{Wall, within};
 use crate::command::{
     Context, Event, Figures, History, Init, MAX_SOURCES, Outline, PipelineId, Reply, Report, SourceState,
@@ -59,6 +59,8 @@ pub(super) struct Pipeline {
     omitted: Cell<u64>,
     /// Set when the pipeline begins to run.
     outputs: OnceCell<Outputs>,
+    /// Its model once it is loaded: which engine runs it may change.
+    model: RefCell<std::sync::Weak<Model>>,
     /// What its model can find, and how many of each there were a moment ago; set when the model is loaded.
     objects: OnceCell<(Rc<[String]>, RefCell<Tally>)>,
 }
@@ -136,6 +138,7 @@ impl Pipeline {
             gone: async_channel::bounded(1),
             omitted: Cell::new(0),
             outputs: OnceCell::new(),
+            model: RefCell::default(),
             objects: OnceCell::new(),
         }
     }
@@ -231,6 +234,7 @@ impl Pipeline {
             self.shared.models.get(&self.init.model_id, self.init.api_key.as_ref(), &progress).await;
         self.status_updates.loaded();
         let model = outcome?;
+        *self.model.borrow_mut() = Arc::downgrade(&model);
         let reservation = self.reserve(&model)?;
         Ok((model, outputs, reservation))
     }
@@ -306,6 +310,11 @@ impl Pipeline {
             rule: *model.rule(),
             slots: self.slots(),
             file_max_fps: self.init.max_fps.filter(|_| self.shared.settings.stride_files),
+            // A turn takes one frame of each.
+            rate: self.init.max_fps.map(|max_fps| capture::Rate {
+                fps: max_fps / self.sources.len().max(1) as f64,
+                is_aligned: self.sources.len() > 1,
+            }),
             retry_delay: self.shared.settings.retry_delay,
         }
     }
@@ -603,8 +612,10 @@ impl Pipeline {
 
     /// The answer to `status`.
     pub(super) fn report(&self) -> Report {
+        let mut updates = self.status_updates.updates();
+        updates.extend(self.model.borrow().upgrade().and_then(|model| engine_update(&model)));
         Report {
-            updates: self.status_updates.updates(),
+            updates,
             latencies: self.sources.iter().map(Source::latency_report).collect(),
             inference_throughput: self.throughput.borrow().report(Instant::now()),
             sources: self.sources.iter().map(Source::metadata).collect(),

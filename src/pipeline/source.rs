@@ -7,6 +7,7 @@
 use super::backoff::{Backoff, Outcome};
 use super::budget::{Budget, More};
 use super::buffer::Buffer;
+use super::demand::Demand;
 use super::pictures::Pictures;
 use super::signal::Signal;
 use super::state::Operation;
@@ -58,6 +59,8 @@ pub(super) struct PipelineSource {
     pub(super) slots: u32,
     /// Files are strided to this rate by the worker.
     pub(super) file_max_fps: Option<f64>,
+    /// As many frames of a stream are wanted at most.
+    pub(super) rate: Option<capture::Rate>,
     /// Pause after the first failed attempt.
     pub(super) retry_delay: Duration,
 }
@@ -111,6 +114,7 @@ pub(super) struct Source {
     ring: RefCell<Option<Arc<dyn Pixels>>>,
     generation: Cell<u64>,
     buffer: RefCell<Buffer>,
+    demand: RefCell<Demand>,
     last_frame_id: Cell<u64>,
     latencies: RefCell<Latencies>,
     /// For who looks.
@@ -165,6 +169,7 @@ impl Source {
             ring: RefCell::new(None),
             generation: Cell::new(0),
             buffer: RefCell::new(Buffer::new(0, Filling::Wait, Consumption::Lazy)),
+            demand: RefCell::default(),
             last_frame_id: Cell::new(0),
             latencies: RefCell::new(Latencies::new()),
             pictures: Pictures::new(),
@@ -286,6 +291,7 @@ impl Source {
                 capture::Event::Opened(properties) => {
                     opened = Some(Instant::now());
                     self.open(properties, plan.slots);
+                    worker.want(self.demand.borrow_mut().begin(plan.rate));
                     self.pictures.look(&worker);
                 }
                 capture::Event::Picture(drawn) => {
@@ -392,8 +398,19 @@ impl Source {
         if !self.has_frames.replace(true) {
             self.tell(Level::Info, format_args!("event=frames_started frame={}", frame.frame_id));
         }
-        self.figures.borrow_mut().frames += 1;
+        {
+            // A worker may tell any number.
+            let figures = &mut *self.figures.borrow_mut();
+            figures.frames = figures.frames.saturating_add(frame.left_out).saturating_add(1);
+            figures.frames_early = figures.frames_early.saturating_add(frame.left_out);
+        }
         self.counters.set(capture::Progress { waiting_for_key_frame: false, ..self.counters.get() });
+        // Who takes frames in turn throws none away for newer ones.
+        if self.strategies.get().1 == Some(Consumption::Eager)
+            && let Some(rate) = self.demand.borrow_mut().delivered(frame.left_out, Instant::now())
+        {
+            worker.want(rate);
+        }
         self.buffer.borrow_mut().push(frame, |slot| {
             self.supersede();
             worker.release(slot);
@@ -485,6 +502,7 @@ impl Source {
     pub(super) fn take(&self) -> Option<Taken> {
         let pixels = self.ring.borrow().clone()?;
         let frame = self.buffer.borrow_mut().take()?;
+        self.demand.borrow_mut().taken();
         if let Some(worker) = self.worker.borrow().as_ref() {
             self.pictures.taken(&frame, worker);
         }
@@ -556,6 +574,7 @@ impl Source {
     /// A frame was taken too early for `max_fps`.
     pub(super) fn record_early(&self) {
         self.figures.borrow_mut().frames_early += 1;
+        self.demand.borrow_mut().was_early();
     }
 
     // ---------------------------------------------------------------- for commands
@@ -569,6 +588,7 @@ impl Source {
     pub(super) fn apply(&self, operation: Operation) {
         let muted = operation == Operation::Mute;
         self.muted.set(muted);
+        self.demand.borrow_mut().pause();
         self.tell(Level::Info, format_args!("event={}", if muted { "muted" } else { "resumed" }));
         self.transition(if muted { SourceState::Muted } else { SourceState::Running });
         if let Some(worker) = self.worker.borrow().as_ref() {

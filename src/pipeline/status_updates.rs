@@ -7,6 +7,7 @@ use crate::command::{Context, Event, PipelineId, Severity, SourceState, Update};
 use crate::error::Error;
 use crate::feed::{Listeners, Message};
 use crate::infer::registry::Progress;
+use crate::infer::{Gpu, Model, Outlook};
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -136,6 +137,24 @@ impl StatusUpdates {
         updates.extend(self.loading.borrow().as_ref().map(|(update, _)| update.clone()));
         updates
     }
+}
+
+/// Which engine runs the model, where a GPU may take over or has.
+pub(super) fn engine_update(model: &Model) -> Option<Update> {
+    let Outlook { gpu, since } = model.outlook()?;
+    let (word, percent, message, severity) = match gpu {
+        Gpu::Loading => ("loading", None, None, Severity::Info),
+        // Within 0 and 100.
+        Gpu::Building { progress } => {
+            ("building", progress.map(|part| (part * 100.0) as u8), None, Severity::Info)
+        }
+        Gpu::Running => ("running", None, None, Severity::Info),
+        // Most often a machine without a GPU, where nobody misses it. The log and `weir check` say why.
+        Gpu::Unused { .. } => return None,
+        Gpu::Lost { reason } => ("lost", None, Some(reason), Severity::Error),
+    };
+    let event = Event::ModelEngine { engine: model.engine_name(), gpu: word, percent, message };
+    Some(Update { timestamp: since, severity, event, context: Context::Pipeline, count: 1 })
 }
 
 fn is_same_stage(one: &Update, other: &Update) -> bool {

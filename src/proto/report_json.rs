@@ -109,6 +109,7 @@ pub(super) fn update(json: &mut Writer, update: &Update) {
 fn event_type(event: &Event) -> &'static str {
     match event {
         Event::ModelLoading { .. } => "MODEL_LOADING",
+        Event::ModelEngine { .. } => "MODEL_ENGINE",
         Event::InferenceStarted => "INFERENCE_THREAD_STARTED",
         Event::InferenceFinished => "INFERENCE_THREAD_FINISHED",
         Event::ConsumptionStarted { .. } => "VIDEO_CONSUMPTION_STARTED",
@@ -134,6 +135,20 @@ fn payload(json: &mut Writer, event: &Event) {
             json.key("total_bytes");
             match total_bytes {
                 Some(total) => json.integer(*total),
+                None => json.null(),
+            }
+        }
+        Event::ModelEngine { engine, gpu, percent, message } => {
+            json.key("engine").plain(engine);
+            json.key("gpu").plain(gpu);
+            json.key("percent");
+            match percent {
+                Some(percent) => json.integer(u64::from(*percent)),
+                None => json.null(),
+            }
+            json.key("message");
+            match message {
+                Some(message) => json.string(message),
                 None => json.null(),
             }
         }

@@ -7,7 +7,7 @@ use crate::support::worker::{
 use crate::support::{Folder, clip, weir::signal};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
-use weir::capture::{CaptureSettings, Event, Frame, MIN_WORKER_BYTES, Request, Worker};
+use weir::capture::{CaptureSettings, Event, Frame, MIN_WORKER_BYTES, Rate, Request, Worker};
 use weir::command::{Filling, SourceReference};
 use weir::error::Kind;
 
@@ -116,6 +116,38 @@ fn a_file_url_is_a_stream_at_its_own_pace_that_starts_again() {
         }
         let took = started.elapsed();
         assert!(took > Duration::from_millis(2200) && took < Duration::from_secs(8), "{took:?}");
+    });
+}
+
+#[test]
+fn a_stream_gives_as_many_frames_as_are_wanted_and_counts_all() {
+    smol::block_on(async {
+        let worker = start(request(format!("file://{}", clip("long.mp4")))).await;
+        assert!((opened(&worker).await.fps - 30.0).abs() < 0.1);
+        worker.want(Some(Rate { fps: 5.0, is_aligned: false }));
+        let (mut ids, mut last) = (Vec::new(), 0);
+        while ids.len() < 14 {
+            let frame = frame(&worker).await;
+            assert_eq!(frame.left_out + 1, frame.frame_id - last, "every frame has a number");
+            last = frame.frame_id;
+            worker.release(frame.slot);
+            // Before the worker has heard of it, and knows at what rate frames come, they come as before.
+            if frame.left_out > 2 {
+                ids.push(frame.frame_id);
+            }
+        }
+        // 30 frames a second on a busy machine; never two wanted ones for one interval.
+        let strides: Vec<u64> = ids.windows(2).map(|pair| pair[1] - pair[0]).collect();
+        assert!(strides.iter().all(|stride| (2..=9).contains(stride)), "{ids:?}");
+        let mean = (last - ids[0]) as f64 / strides.len() as f64;
+        assert!((4.0..=7.0).contains(&mean), "{ids:?}");
+        worker.want(None);
+        let mut in_a_row = 0;
+        while in_a_row < 10 {
+            let frame = frame(&worker).await;
+            in_a_row = if frame.left_out == 0 { in_a_row + 1 } else { 0 };
+            worker.release(frame.slot);
+        }
     });
 }
 

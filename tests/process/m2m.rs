@@ -12,7 +12,7 @@ use crate::support::{Folder, Json, PATIENCE, POLL, process, udp};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use weir::capture::worker::bench;
 
 /// Tells the test that it runs in the guest, and what to do: device, file of FWHT, file for the pictures.

@@ -527,5 +527,6 @@ fn a_source_is_tried_under_the_rules_of_init_and_nothing_remains() {
         let reply = look(body);
         assert_eq!(reply.status, status, "{body}: {}", reply.text());
     }
-    assert!(weir.list().is_empty() && weir.workers().is_empty());
+    assert!(weir.list().is_empty());
+    wait_for("the end of the last worker", || weir.workers().is_empty().then_some(()));
 }

@@ -63,6 +63,12 @@ encode high10.mp4     "$S" "${X[@]}" -pix_fmt yuv420p10le -bf 2
 encode high422.mp4    "$S" "${X[@]}" -pix_fmt yuv422p -bf 2
 encode gray.mp4       "$S" "${X[@]}" -pix_fmt gray -bf 2
 encode interlaced.mp4 "$S" "${X[@]}" -flags:v +ildct+ilme+bitexact -x264-params tff=1 -bf 2
+if want pyramid-silent.h264; then # nothing says how far pictures are reordered
+    ffmpeg -v error -y -i high-pyramid.mp4 -map_metadata -1 -fflags +bitexact -c copy -f h264 pyramid.scratch
+    python3 ../../scripts/silent-h264.py pyramid.scratch pyramid-silent.h264
+    rm pyramid.scratch
+    sums pyramid-silent.h264
+fi
 # H.265.
 H=(-c:v libx265 -g 12 -b:v 200k)
 encode h265.mp4       "$S" "${H[@]}" -pix_fmt yuv420p -x265-params log-level=none:bframes=3
@@ -120,9 +126,19 @@ odd() { # KIND: what no encoder at hand writes
 }
 odd pcm
 odd long-term
+odd fields
 # One key frame, and 519 pictures that follow on each other.
 encode endless.h264   "testsrc2=size=64x48:rate=25:duration=20.8" -c:v libx264 -pix_fmt yuv420p -qp 40 \
     -x264-params keyint=infinite:bframes=0:scenecut=0:weightp=0
+
+# Groups of ten pictures, closed and open, with B-frames that others refer to.
+G="testsrc2=size=64x48:rate=30:duration=3"
+GX=(-c:v libx264 -pix_fmt yuv420p -qp 38 -x264-params)
+GH=(-c:v libx265 -pix_fmt yuv420p -x265-params)
+encode groups.h264      "$G" "${GX[@]}" keyint=10:bframes=3:b-adapt=0:b-pyramid=normal:ref=4:scenecut=0
+encode groups-open.h264 "$G" "${GX[@]}" keyint=10:bframes=3:b-adapt=0:b-pyramid=normal:ref=4:scenecut=0:open-gop=1
+encode groups.h265      "$G" "${GH[@]}" log-level=none:qp=38:keyint=10:bframes=3:b-adapt=0:scenecut=0:open-gop=0:info=0
+encode groups-open.h265 "$G" "${GH[@]}" log-level=none:qp=38:keyint=10:bframes=3:b-adapt=0:scenecut=0:open-gop=1:info=0
 
 # Containers.
 remux fragmented.mp4  main.mp4 -- -movflags +frag_keyframe+empty_moov+default_base_moof

@@ -1,8 +1,10 @@
 #!/usr/bin/env python3
-"""Writes H.264 streams that no encoder at hand writes, bit by bit: odd-h264.py pcm|long-term FILE.
+"""Writes H.264 streams that no encoder at hand writes, bit by bit: odd-h264.py pcm|long-term|fields FILE.
 
 pcm: samples as they are (I_PCM) among compressed macroblocks, with the loop filter on.
 long-term: a picture is marked for long-term reference by the third of eight, each in two slices; later ones show it again.
+fields: every frame is two fields in pictures of their own, every second frame is shown before the one that was coded before it and is referred
+to by none; samples as they are. 64x64, Main.
 64x48, Baseline, CAVLC (ITU-T H.264 7.3).
 """
 import math
@@ -97,8 +99,42 @@ def predicted(frame_num, first, last, phase=None, marking=None, long_term=False)
     return bits.unit(0x61)
 
 
+def field(shown, frame_num, bottom, kept):
+    """One field of the frame that is shown at that place, in I slices; the first of all begins with a key picture."""
+    key = shown == 0 and not bottom
+    bits = Bits().ue(0).ue(7).ue(0).u(frame_num % 16, 4).u(1, 1).u(bottom, 1)
+    if key:
+        bits.ue(0)
+    bits.u((2 * shown + bottom) % 256, 8)
+    if key:
+        bits.u(0, 2)
+    elif kept:
+        bits.u(0, 1)
+    bits.se(0)
+    for block in range(WIDTH * 2):
+        pcm(bits.ue(25), block % WIDTH, block // WIDTH, shown + bottom / 3)
+    return bits.unit(0x65 if key else 0x61 if kept else 0x01)
+
+
+def fields():
+    sps = Bits().u(77, 8).u(0, 8).u(20, 8).ue(0).ue(0).ue(0).ue(4).ue(2).u(0, 1).ue(WIDTH - 1).ue(1).u(0, 2).u(1, 1).u(0, 1)
+    # Usability information: nothing but that one frame is held back.
+    sps.u(1, 1).u(0, 8).u(1, 1).u(1, 1).ue(0).ue(0).ue(10).ue(10).ue(1).ue(2)
+    pps = Bits().ue(0).ue(0).u(0, 2).ue(0).ue(0).ue(0).u(0, 3).se(0).se(0).se(0).u(0, 3)
+    out = sps.unit(0x67) + pps.unit(0x68)
+    frame_num = 0
+    for shown in [0] + [number for pair in range(1, 12, 2) for number in (pair + 1, pair)]:
+        kept = shown % 2 == 0
+        out += field(shown, frame_num, 0, kept) + field(shown, frame_num, 1, kept)
+        frame_num += kept
+    return out
+
+
 def main():
     kind, path = sys.argv[1:]
+    if kind == "fields":
+        open(path, "wb").write(fields())
+        return
     half, whole = WIDTH * HEIGHT // 2, WIDTH * HEIGHT
     out = sets(36)
     if kind == "pcm":

@@ -122,13 +122,14 @@ impl Machine {
 
     /// What `trtexec` will write: a plan for the model of [`Machine::model`]; `batch` -1 leaves it open.
     pub fn set_plan(&self, batch: i32) {
-        self.set_plan_of(batch, SIDE, 5);
+        self.set_plan_of(batch, SIDE, 5, 2);
     }
 
-    /// The same for other pictures and outputs: two boxes of `channels` values each.
-    pub fn set_plan_of(&self, batch: i32, side: usize, channels: usize) {
-        std::fs::write(self.path("plan"), format!("plan images {batch} {side} {side} output0 {channels} 2"))
-            .unwrap();
+    /// The same for other pictures and outputs: `anchors` boxes of `channels` values each, of which the first
+    /// two have a score.
+    pub fn set_plan_of(&self, batch: i32, side: usize, channels: usize, anchors: usize) {
+        let plan = format!("plan images {batch} {side} {side} output0 {channels} {anchors}");
+        std::fs::write(self.path("plan"), plan).unwrap();
     }
 
     /// A model of one class whose batch is fixed at 1, or open.
@@ -171,20 +172,43 @@ pub fn is_running(pid: &str) -> bool {
     stat.rsplit(')').next().is_some_and(|rest| !rest.trim().is_empty() && !rest.trim_start().starts_with('Z'))
 }
 
-/// An ONNX file whose graph does nothing: only its ends and names matter to TensorRT's stand-in.
+/// An ONNX file whose graph finds nothing in any picture: the stand-in does.
 fn onnx(batch: Option<u64>) -> Vec<u8> {
+    const INPUTS: u64 = 3 * (SIDE * SIDE) as u64;
+    const VALUES: u64 = 5 * 2;
     let side = SIDE as u64;
-    let dims = [batch, Some(3), Some(side), Some(side)].map(|size| match size {
-        Some(size) => bytes(1, &number(1, size)),
-        None => bytes(1, &bytes(2, b"batch")),
-    });
-    let tensor = [number(1, 1), bytes(2, &dims.concat())].concat();
-    let end = |name: &[u8]| [bytes(1, name), bytes(2, &bytes(1, &tensor))].concat();
-    let node = [bytes(1, b"images"), bytes(2, b"output0"), bytes(4, b"Identity")].concat();
-    let graph =
-        [bytes(1, &node), bytes(2, b"g"), bytes(11, &end(b"images")), bytes(12, &end(b"output0"))].concat();
+    let end = |name: &[u8], dims: &[Option<u64>]| {
+        let dims: Vec<u8> = dims
+            .iter()
+            .flat_map(|size| match size {
+                Some(size) => bytes(1, &number(1, *size)),
+                None => bytes(1, &bytes(2, b"batch")),
+            })
+            .collect();
+        let tensor = [number(1, 1), bytes(2, &dims)].concat();
+        [bytes(1, name), bytes(2, &bytes(1, &tensor))].concat()
+    };
+    let constant = |name: &[u8], kind: u64, dims: &[u64], content: &[u8]| {
+        let dims: Vec<u8> = dims.iter().flat_map(|size| number(1, *size)).collect();
+        bytes(5, &[dims, number(2, kind), bytes(8, name), bytes(9, content)].concat())
+    };
+    let node = |inputs: &[&[u8]], output: &[u8], operator: &[u8]| {
+        let inputs: Vec<u8> = inputs.iter().flat_map(|name| bytes(1, name)).collect();
+        bytes(1, &[inputs, bytes(2, output), bytes(4, operator)].concat())
+    };
+    let shape: Vec<u8> = [-1_i64, 5, 2].iter().flat_map(|size| size.to_le_bytes()).collect();
+    let graph = [
+        node(&[b"images"], b"flat", b"Flatten"),
+        node(&[b"flat", b"weights"], b"values", b"MatMul"),
+        node(&[b"values", b"shape"], b"output0", b"Reshape"),
+        bytes(2, b"g"),
+        constant(b"weights", 1, &[INPUTS, VALUES], &vec![0; (INPUTS * VALUES * 4) as usize]),
+        constant(b"shape", 7, &[3], &shape),
+        bytes(11, &end(b"images", &[batch, Some(3), Some(side), Some(side)])),
+        bytes(12, &end(b"output0", &[batch, Some(5), Some(2)])),
+    ];
     let names = [bytes(1, b"names"), bytes(2, b"{0: 'thing'}")].concat();
-    [number(1, 8), bytes(7, &graph), bytes(8, &number(2, 13)), bytes(14, &names)].concat()
+    [number(1, 8), bytes(7, &graph.concat()), bytes(8, &number(2, 13)), bytes(14, &names)].concat()
 }
 
 /// A protobuf field of bytes.

@@ -46,6 +46,7 @@ pub(in crate::capture) fn write_frame(out: &mut Writer, frame: &Frame) {
     out.begin(FRAME)
         .u32(frame.slot)
         .u64(frame.frame_id)
+        .u64(frame.left_out)
         .i64(frame.timestamp.micros())
         .u32(frame.width)
         .u32(frame.height);
@@ -109,6 +110,7 @@ pub(in crate::capture) fn read_event(message: &[u8]) -> Option<Event> {
         FRAME => Event::Frame(Frame {
             slot: fields.u32()?,
             frame_id: fields.u64()?,
+            left_out: fields.u64()?,
             timestamp: Wall::from_micros(fields.i64()?),
             width: read_side(&mut fields)?,
             height: read_side(&mut fields)?,
@@ -188,6 +190,7 @@ mod tests {
         let frame = Frame {
             slot: 2,
             frame_id: 9,
+            left_out: 4,
             timestamp: Wall::from_micros(77),
             width: 3,
             height: 4,

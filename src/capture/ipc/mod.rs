@@ -31,8 +31,8 @@ pub(super) use event::{
     write_memory_needed, write_notice, write_opened, write_picture,
 };
 pub(super) use order::{
-    Draw, Order, Start, read_order, write_draw, write_keep, write_memory, write_muted, write_release,
-    write_start, write_stop,
+    Draw, Order, Start, read_order, write_draw, write_keep, write_memory, write_muted, write_rate,
+    write_release, write_start, write_stop,
 };
 pub use ring::Ring;
 pub(super) use ring::RingWriter;

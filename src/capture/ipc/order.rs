@@ -5,7 +5,7 @@ use super::{MAX_PROPERTIES, MAX_REFERENCE_BYTES, MAX_TEXT_BYTES};
 use crate::capture::decoder::{DecoderChoice, DecoderSettings, MAX_DECODER_NAME_BYTES, MAX_DECODER_NAMES};
 use crate::capture::shown::{MAX_LABEL_BYTES, MAX_MARKINGS, Marking, WIDTHS};
 use crate::capture::trust::{MAX_CERTIFICATE_BYTES, MAX_CERTIFICATES};
-use crate::capture::{CameraTls, CaptureSettings, Request, Trust};
+use crate::capture::{CameraTls, CaptureSettings, Rate, Request, Trust};
 use crate::command::{Filling, Property, SourceReference};
 use crate::geometry::{Contrast, Fit, InputRule, MAX_POINTS, MAX_POLYGONS, Polygon, StaticCrop};
 use std::sync::Arc;
@@ -18,6 +18,7 @@ const STOP: u8 = 4;
 const KEEP: u8 = 5;
 const DRAW: u8 = 6;
 const MEMORY: u8 = 7;
+const RATE: u8 = 8;
 
 /// What a worker is told.
 #[derive(Debug)]
@@ -28,6 +29,8 @@ pub(in crate::capture) enum Order {
     Release(u32),
     /// Decode nothing, or decode again.
     Muted(bool),
+    /// So many frames of a stream are wanted; `None`: all.
+    Rate(Option<Rate>),
     /// Keep a smaller copy of every frame in each of these widths; without any, of none.
     Keep(heapless::Vec<u16, WIDTHS>),
     /// Make a picture of a frame that was kept.
@@ -218,6 +221,18 @@ pub(in crate::capture) fn write_muted(out: &mut Writer, muted: bool) {
     out.begin(MUTED).bool(muted);
 }
 
+pub(in crate::capture) fn write_rate(out: &mut Writer, rate: Option<Rate>) {
+    out.begin(RATE).bool(rate.is_some());
+    let Rate { fps, is_aligned } = rate.unwrap_or_default();
+    out.f64(fps).bool(is_aligned);
+}
+
+fn read_rate(fields: &mut Reader<'_>) -> Option<Option<Rate>> {
+    let is_limited = fields.bool()?;
+    let rate = Rate { fps: fields.f64()?, is_aligned: fields.bool()? };
+    Some(Some(rate).filter(|rate| is_limited && rate.fps > 0.0))
+}
+
 pub(in crate::capture) fn write_keep(out: &mut Writer, widths: &[u16]) {
     let widths = widths.get(..WIDTHS).unwrap_or(widths);
     // At most [`WIDTHS`].
@@ -282,6 +297,7 @@ pub(in crate::capture) fn read_order(message: &[u8]) -> Option<Order> {
         START => Order::Start(Box::new(read_start(&mut fields)?)),
         RELEASE => Order::Release(fields.u32()?),
         MUTED => Order::Muted(fields.bool()?),
+        RATE => Order::Rate(read_rate(&mut fields)?),
         KEEP => Order::Keep(read_keep(&mut fields)?),
         DRAW => Order::Draw(read_draw(&mut fields)?),
         MEMORY => Order::Memory(fields.u64()?),
@@ -476,6 +492,12 @@ mod tests {
         assert!(matches!(read_order(out.message()), Some(Order::Release(3))));
         write_muted(&mut out, true);
         assert!(matches!(read_order(out.message()), Some(Order::Muted(true))));
+        for rate in [None, Some(Rate { fps: 2.5, is_aligned: true })] {
+            write_rate(&mut out, rate);
+            assert!(matches!(read_order(out.message()), Some(Order::Rate(read)) if read == rate));
+        }
+        write_rate(&mut out, Some(Rate { fps: f64::NAN, is_aligned: false }));
+        assert!(matches!(read_order(out.message()), Some(Order::Rate(None))));
         write_keep(&mut out, &[960, 320]);
         assert!(matches!(read_order(out.message()), Some(Order::Keep(widths)) if widths == [960, 320]));
         let label = "ä".repeat(MAX_LABEL_BYTES / 2);

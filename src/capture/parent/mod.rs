@@ -11,7 +11,7 @@ use crate::capture::ipc::{self, ALIVE_INTERVAL, Writer};
 use crate::capture::network::Named;
 use crate::capture::place::{self, Place};
 use crate::capture::shown::WIDTHS;
-use crate::capture::{CaptureSettings, DecoderKind, Drawn, Event, Frame, Marking, Request, Ring};
+use crate::capture::{CaptureSettings, DecoderKind, Drawn, Event, Frame, Marking, Rate, Request, Ring};
 use crate::clock::within;
 use crate::command::SourceReference;
 use crate::error::{Error, Kind, Result, system};
@@ -103,6 +103,8 @@ struct State {
     returning: u32,
     /// What the worker was told last, and what it shall be told.
     muted: (bool, bool),
+    /// The same: how many frames are wanted.
+    rate: (Option<Rate>, Option<Rate>),
     /// The same: in which widths frames are kept for pictures.
     widths: (Widths, Widths),
     message: Writer,
@@ -181,6 +183,7 @@ impl Worker {
             slots: vec![Slot::Worker; ring.slots() as usize],
             returning: 0,
             muted: (request.muted, request.muted),
+            rate: (None, None),
             widths: Default::default(),
             message,
             process: None,
@@ -339,6 +342,13 @@ impl Worker {
         self.flush();
     }
 
+    /// So many frames of a stream are wanted from now on; `None`: all, as in the beginning. Files give all
+    /// theirs. Never blocks.
+    pub fn want(&self, rate: Option<Rate>) {
+        self.state.borrow_mut().rate.1 = rate;
+        self.flush();
+    }
+
     /// From now on every frame is kept in each of these widths, those of [`WIDTHS`] at most that come first;
     /// without any, none is. Never blocks.
     pub fn keep(&self, widths: &[u16]) {
@@ -419,6 +429,13 @@ impl Worker {
             }
             state.muted.0 = state.muted.1;
         }
+        if state.rate.0 != state.rate.1 {
+            ipc::write_rate(&mut state.message, state.rate.1);
+            if send(&state.message).is_err() {
+                return;
+            }
+            state.rate.0 = state.rate.1;
+        }
         if state.widths.0 != state.widths.1 {
             ipc::write_keep(&mut state.message, &state.widths.1);
             if send(&state.message).is_err() {
@@ -474,7 +491,11 @@ impl Worker {
 
 impl State {
     fn has_unsent(&self) -> bool {
-        self.returning > 0 || self.muted.0 != self.muted.1 || self.widths.0 != self.widths.1 || !self.memory.1
+        self.returning > 0
+            || self.muted.0 != self.muted.1
+            || self.rate.0 != self.rate.1
+            || self.widths.0 != self.widths.1
+            || !self.memory.1
     }
 
     /// Who decodes from here on.

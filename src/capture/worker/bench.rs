@@ -59,7 +59,9 @@ pub fn decode(
     settings: &DecoderSettings,
     mut look: impl FnMut(&Picture<'_>) -> Result<()>,
 ) -> Result<Decoding> {
-    let mut decoders = Decoders::load(settings, &mut |_| Ok(()))?;
+    // As a worker does.
+    crate::allocator::keep_large_blocks();
+    let mut decoders = Decoders::load(settings, &mut |_| Ok(()))?.of_file();
     let (began, cpu_before) = (Instant::now(), process_cpu_time());
     let mut source = file::open_for(path, &|codec| decoders.can_open(codec))?;
     let properties = source.properties();

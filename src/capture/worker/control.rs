@@ -5,7 +5,7 @@
 
 use super::pictures::Pictures;
 use crate::capture::ipc::{self, ALIVE_INTERVAL, Order, RingWriter, Start, Writer};
-use crate::capture::{CaptureSettings, DecoderKind, Event, Frame, Progress};
+use crate::capture::{CaptureSettings, DecoderKind, Event, Frame, Progress, Rate};
 use crate::command::SourceProperties;
 use crate::error::{Error, Kind, Result, system};
 use rustix::event::{PollFd, PollFlags};
@@ -24,6 +24,7 @@ struct Heard {
     /// By slot: whether we may write into it.
     free: Vec<bool>,
     muted: bool,
+    rate: Option<Rate>,
     stop: bool,
     /// Bytes that we may use.
     memory: u64,
@@ -124,7 +125,7 @@ impl Control {
         let (signals, signalled) = UnixStream::pair().map_err(system("creating the signal socket"))?;
         signal_hook::low_level::pipe::register(signal_hook::consts::SIGTERM, signals)
             .map_err(system("catching SIGTERM"))?;
-        let heard = Heard { free: vec![true; slots as usize], muted, stop: false, memory };
+        let heard = Heard { free: vec![true; slots as usize], muted, rate: None, stop: false, memory };
         let shared = Arc::new(Shared { heard: Mutex::new(heard), changed: Condvar::new() });
         let socket = Arc::new(socket);
         let pictures = pictures.map(|(buffer, width)| Pictures::new(buffer, width, Arc::clone(&socket)));
@@ -166,6 +167,11 @@ impl Control {
     /// Whether frames are to be thrown away undecoded.
     pub(super) fn muted(&self) -> bool {
         self.shared.lock().muted
+    }
+
+    /// How many frames of a stream are wanted; `None`: all.
+    pub(super) fn rate(&self) -> Option<Rate> {
+        self.shared.lock().rate
     }
 
     /// A free slot, now ours. The lowest: a ring that is never full then touches only its first pages.
@@ -335,6 +341,7 @@ fn listen(socket: &OwnedFd, signalled: &UnixStream, shared: &Shared, pictures: O
                         None => return,
                     },
                     Some(Order::Muted(muted)) => heard.muted = muted,
+                    Some(Order::Rate(rate)) => heard.rate = rate,
                     Some(Order::Keep(widths)) => match pictures {
                         Some(pictures) => pictures.keep(widths),
                         None => return,

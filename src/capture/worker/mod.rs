@@ -9,6 +9,7 @@ mod clips;
 mod control;
 pub mod decode;
 pub(super) mod dial;
+mod discard;
 pub mod file;
 mod http;
 #[cfg(test)]
@@ -37,6 +38,7 @@ use crate::error::{Error, Kind, Result};
 use backlog::Backlog;
 use control::Control;
 use decode::{AccessUnit, Codec, Decoder, Decoders};
+use discard::{Discard, Selection};
 use picture::Picture;
 use pictures::Keeper;
 use reference::Opened;
@@ -71,6 +73,7 @@ pub fn run() -> u8 {
         dial::use_service(line);
     }
     let request = &start.request;
+    crate::allocator::keep_large_blocks();
     let before = sandbox::data_bytes();
     let Ok(decoders) = load_decoders(&start, &socket) else { return 1 };
     let library_bytes = sandbox::data_bytes().saturating_sub(before);
@@ -99,7 +102,9 @@ fn load_decoders(start: &Start, socket: &OwnedFd) -> Result<Decoders> {
     if start.request.only_builtin || !may_be_coded {
         return Ok(Decoders::builtin());
     }
-    Decoders::load(settings, &mut |kind| control::say_decoder(socket, kind))
+    let decoders = Decoders::load(settings, &mut |kind| control::say_decoder(socket, kind))?;
+    let is_file = matches!(Place::of(&start.request.reference), Place::File(_) | Place::Loop(_));
+    Ok(if is_file { decoders.of_file() } else { decoders })
 }
 
 /// What this machine has to decode with beyond what is builtin, a fact a line, for `weir check`.
@@ -233,8 +238,10 @@ impl<'a> Session<'a> {
         while !self.frames.control.stopped() {
             let was_muted = std::mem::replace(&mut muted, self.frames.control.muted());
             if muted && !was_muted {
-                self.backlog.begin(self.decoder.is_some() && self.no_key_frame_since.is_none());
+                let can_go_on = self.no_key_frame_since.is_none() && !self.frames.discard.rests();
+                self.backlog.begin(self.decoder.is_some() && can_go_on);
             }
+            self.frames.discard.selection.want(self.frames.control.rate());
             if was_muted && !muted {
                 self.catch_up()?;
             }
@@ -263,6 +270,7 @@ impl<'a> Session<'a> {
                 }
                 Grab::Gap => {
                     self.backlog.interrupt();
+                    self.frames.interrupt();
                     if let Some((_, decoder)) = &mut self.decoder {
                         decoder.lost();
                     }
@@ -277,13 +285,17 @@ impl<'a> Session<'a> {
                         return self.ended();
                     }
                     source.restart()?;
+                    self.frames.restart();
                     self.decoder = self.decoder.take().filter(|(_, decoder)| decoder.outlives_its_stream());
                     continue;
                 }
                 Grab::Packet(codec, unit) if muted => self.keep(codec, &unit)?,
                 Grab::Picture(_) if muted => self.frames.skip(1),
                 Grab::Packet(codec, unit) => self.decode(codec, &unit)?,
-                Grab::Picture(picture) => self.frames.deliver(&picture, Wall::now())?,
+                Grab::Picture(picture) => {
+                    self.frames.discard.selection.came(Instant::now());
+                    self.frames.deliver(&picture, Wall::now())?;
+                }
             }
             self.begun = true;
             last_grab = Instant::now();
@@ -352,6 +364,8 @@ impl<'a> Session<'a> {
 
     /// The source is heard again: the decoder learns what it has missed.
     fn catch_up(&mut self) -> Result<()> {
+        self.frames.interrupt();
+        self.frames.discard.selection.resume();
         while let Some(kept) = self.backlog.pop()
             && !self.frames.control.stopped()
         {
@@ -368,6 +382,7 @@ impl<'a> Session<'a> {
 
     fn decode_unseen(&mut self, kept: backlog::Kept) -> Result<()> {
         if kept.first {
+            self.frames.restart();
             self.decoder_for(kept.codec)?.lost();
         }
         let decoded = self.decode(kept.codec, &AccessUnit { data: &kept.data, shown: false });
@@ -384,17 +399,24 @@ impl<'a> Session<'a> {
             self.frames.scaler.set_rotation(rotation);
         }
         self.make_room(codec, unit)?;
+        if self.decoder.as_ref().is_some_and(|(other, _)| *other != codec) {
+            self.frames.restart();
+        }
         self.decoder_for(codec)?;
         let Some((_, decoder)) = &mut self.decoder else { return Ok(()) };
         let frames = &mut self.frames;
         let (began, mut delivering) = (Instant::now(), Duration::ZERO);
-        let decoded = decoder.decode(unit, Wall::now(), &mut |picture, timestamp| {
+        let (verdict, stamp) =
+            frames.discard.judge(codec, unit, !decoder.waiting(), (Wall::now(), Instant::now()));
+        let decoded = verdict.carry_out(decoder.as_mut(), unit, stamp, &mut |picture, timestamp| {
             let began = Instant::now();
             let delivered = frames.deliver(picture, timestamp);
             delivering += began.elapsed();
             delivered
         });
         self.backlog.measure(began.elapsed().saturating_sub(delivering));
+        frames.discard.carried_out();
+        frames.count_left_out();
         if let Some(news) = decoder.news() {
             if self.notices > 0 {
                 self.notices -= 1;
@@ -403,7 +425,7 @@ impl<'a> Session<'a> {
             frames.control.say_decoder(decoder.kind())?;
         }
         frames.skip(decoder.passed());
-        let waits = decoder.waiting();
+        let waits = decoder.waiting() && !frames.discard.rests();
         self.silence.before_key += u64::from(waits);
         let since = waits.then(|| self.no_key_frame_since.unwrap_or_else(Instant::now));
         self.no_key_frame_since = since;
@@ -448,6 +470,7 @@ impl<'a> Session<'a> {
         let frames = &mut self.frames;
         let flushed = decoder.flush(&mut |picture, timestamp| frames.deliver(picture, timestamp));
         frames.skip(decoder.passed());
+        frames.interrupt();
         match flushed {
             Err(error) if error.kind() == Kind::Undecodable => Ok(()),
             result => result,
@@ -470,8 +493,10 @@ struct Frames<'a> {
     /// Pictures for people, where they are made.
     keeper: Option<Keeper>,
     filling: Filling,
-    /// Of every frame this part is delivered, and how much of one is owed.
-    stride: Option<(f64, f64)>,
+    /// Which frames are delivered, and which need not even be decoded.
+    discard: Discard,
+    /// Frames that were left out since one was delivered.
+    left_out: u64,
     /// Frames that came out, delivered or not.
     shown: u64,
     progress: Progress,
@@ -487,11 +512,12 @@ impl<'a> Frames<'a> {
         properties: &SourceProperties,
     ) -> Self {
         let by_kind = if properties.is_file { Filling::Wait } else { Filling::DropOldest };
-        let part = match request.file_max_fps {
-            Some(max_fps) if properties.is_file && properties.fps > max_fps && max_fps > 0.0 => {
-                Some(max_fps / properties.fps)
+        let selection = match request.file_max_fps {
+            _ if !properties.is_file => Selection::stream(properties.fps),
+            Some(max_fps) if properties.fps > max_fps && max_fps > 0.0 => {
+                Selection::part(max_fps / properties.fps)
             }
-            _ => None,
+            _ => Selection::all(),
         };
         Frames {
             keeper: control.pictures().map(|pictures| Keeper::new(pictures, &request.masks)),
@@ -499,8 +525,8 @@ impl<'a> Frames<'a> {
             ring,
             scaler: Scaler::new(request.rule).masked(&request.masks),
             filling: request.filling.unwrap_or(by_kind),
-            // The first frame is delivered.
-            stride: part.map(|part| (part, 1.0 - part)),
+            discard: Discard::new(selection),
+            left_out: 0,
             shown: 0,
             progress: Progress { frame_id: request.first_frame_id.saturating_sub(1), ..Progress::default() },
             latest: None,
@@ -524,16 +550,34 @@ impl<'a> Frames<'a> {
         self.progress.frame_id += frames;
     }
 
+    /// Counts frames that were left undecoded, and whose turn has passed.
+    fn count_left_out(&mut self) {
+        let passed = self.discard.passed();
+        self.left_out += passed;
+        self.skip(passed);
+    }
+
+    /// See [`Discard::interrupt`].
+    fn interrupt(&mut self) {
+        self.discard.interrupt();
+        self.count_left_out();
+    }
+
+    /// See [`Discard::restart`].
+    fn restart(&mut self) {
+        self.discard.restart();
+        self.count_left_out();
+    }
+
     /// Counts a frame and, if a slot can be had, scales it into the ring and announces it.
     fn deliver(&mut self, picture: &Picture<'_>, timestamp: Wall) -> Result<()> {
+        let is_wanted = self.discard.came_out(timestamp, Instant::now());
+        self.count_left_out();
         self.progress.frame_id += 1;
         self.shown += 1;
-        if let Some((part, owed)) = &mut self.stride {
-            *owed += *part;
-            if *owed < 1.0 {
-                return Ok(());
-            }
-            *owed -= 1.0;
+        if !is_wanted {
+            self.left_out += 1;
+            return Ok(());
         }
         let Some(slot) = self.slot()? else {
             self.progress.dropped += 1;
@@ -551,7 +595,8 @@ impl<'a> Frames<'a> {
             self.keeper.as_mut().is_some_and(|keeper| keeper.keep(picture, rotation, slot, frame_id));
         let (width, height) = rotation.size(picture.width, picture.height);
         let timestamp = self.in_order(timestamp);
-        self.control.say_frame(&Frame { slot, frame_id, timestamp, width, height, is_kept })
+        let left_out = std::mem::take(&mut self.left_out);
+        self.control.say_frame(&Frame { slot, frame_id, left_out, timestamp, width, height, is_kept })
     }
 
     fn slot(&mut self) -> Result<Option<u32>> {

@@ -44,7 +44,8 @@ pub fn dump(model: &Path, input: &Path, folder: &Path, choice: EngineChoice) -> 
         weights: model,
         tensorrt: &tensorrt::TensorRtSettings::default(),
         scores: &|_| None,
-        building: &|| Ok(()),
+        in_background: false,
+        building: &|_| Ok(()),
     };
     let engine = engine::compile(session, &options)?.engine;
     let mut run = engine.new_run()?;

@@ -108,8 +108,9 @@ pub(super) fn assemble(
         budget_bytes: settings.memory_budget_bytes,
         weights: &weights,
         tensorrt: &settings.tensorrt,
+        in_background: settings.exchange_engines,
         scores: &|shapes| family_of(shapes).ok()?.family.scores(shapes),
-        building: &|| stage(Stage::Building),
+        building: &|_| stage(Stage::Building),
     };
     let Loaded { engine, trial } = engine::compile(session, &options)?;
     let of_api = known_family.is_some();

@@ -30,7 +30,7 @@ pub use settings::{MAX_MODEL_BYTES, RegistrySettings};
 pub(super) use self::assemble::Assembled;
 use self::id::ModelId;
 use self::in_flight::{InFlight, Ticket};
-use super::Model;
+use super::{Model, switch};
 use crate::command::Secret;
 use crate::error::{Kind, Result, system};
 use crate::priority;
@@ -39,11 +39,15 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 /// Loads at the same time, of models that are here and of those to be downloaded alike; more wait. Compiling
 /// takes a core and a few times the weights' size in memory for seconds, and a slow server holds its place
 /// for minutes.
 const MAX_LOADS: usize = 4;
+/// Longest wait for the threads that work at plans, once their models are gone: they look five times a
+/// second, but not while NVIDIA's library reads a plan.
+const PLANS_STOP_GRACE: Duration = Duration::from_secs(1);
 
 /// Stack of a loading thread, bytes: tract's passes over a graph recurse in places.
 const LOADER_STACK_BYTES: usize = 8 << 20;
@@ -176,7 +180,7 @@ impl Models {
         move || own::here(&settings)
     }
 
-    /// Waits until no loading thread runs: those that nobody waits for any more end soon, and with them what
+    /// Waits until no loading thread runs, nor one that works at a plan for the GPU: those that nobody waits for any more end soon, and with them what
     /// they started. Only when all who asked are gone; a new load would wait for this.
     pub async fn idle(&self) {
         let mut places = Vec::with_capacity(2 * MAX_LOADS);
@@ -185,6 +189,7 @@ impl Models {
                 places.push(kind.acquire().await);
             }
         }
+        smol::unblock(|| switch::wait_until_idle(PLANS_STOP_GRACE)).await;
     }
 
     /// Loading it needs no network.

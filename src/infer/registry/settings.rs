@@ -49,6 +49,9 @@ pub struct RegistrySettings {
     pub engine: EngineChoice,
     /// Where TensorRT is and how plans are made.
     pub tensorrt: tensorrt::TensorRtSettings,
+    /// The CPU runs a model until its plan for the GPU is there; else who asks for the model waits for the
+    /// plan.
+    pub exchange_engines: bool,
     /// Run a model once after loading and compare its classes with its names (`MODEL_VALIDATION_DISABLED`
     /// turns it off).
     pub validate: bool,
@@ -82,6 +85,7 @@ impl Default for RegistrySettings {
             load_timeout: Duration::from_secs(300),
             engine: EngineChoice::Auto,
             tensorrt: tensorrt::TensorRtSettings::default(),
+            exchange_engines: false,
             validate: true,
             offline: false,
             disable_contrast: false,

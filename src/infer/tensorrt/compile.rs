@@ -1,7 +1,7 @@
 //! From a model to an engine: libraries, plan, and what the two say about each other.
 
 use super::Request;
-use super::build::{self, OpenInput, Order};
+use super::build::{self, Failure, GoesOn, OpenInput, Order, Program};
 use super::cuda::Device;
 use super::engine::{TensorRtEngine, Wanted};
 use super::library::TensorRt;
@@ -25,9 +25,9 @@ pub(super) fn compile(graph: &Description, request: &Request<'_>) -> Result<Arc<
     let library = TensorRt::open(settings.libraries.as_deref())?;
     let device = Device::open(settings.libraries.as_deref())?;
     let batch = if input.batch.is_none() { settings.max_batch.max(1) } else { 1 };
-    let (version, flags) = (library.version, library.layout.trtexec);
+    let (product, version, layout) = (library.product, library.version, library.layout);
     let identity =
-        Identity { version, gpu: device.name(), half: settings.half, batch, size: (width, height) };
+        Identity { product, version, gpu: device.name(), half: settings.half, batch, size: (width, height) };
     let place = Place::of(weights, settings.cache_dir.as_deref(), &identity)?;
     let names: Vec<String> = graph.output_names().into_iter().map(str::to_owned).collect();
     let wanted = Wanted { width, height, outputs: &names, batch, batch_wait: settings.batch_wait };
@@ -38,24 +38,45 @@ pub(super) fn compile(graph: &Description, request: &Request<'_>) -> Result<Arc<
             Err(error) => log::warn!("tensorrt plan={} discarded reason=\"{error}\"", place.path().display()),
         }
     }
-    building()?;
+    building(None)?;
     let is_open = input.batch.is_none() || input.height.is_none() || input.width.is_none();
     let partial = place.begin()?;
+    let trtexec = Program::Trtexec(&settings.trtexec, layout.trtexec);
     let order = Order {
-        trtexec: &settings.trtexec,
+        program: trtexec,
         onnx: weights,
         plan: partial.path(),
-        flags,
+        memory_max_bytes: settings.build_memory_max_bytes,
         half: settings.half,
         open_input: is_open.then(|| OpenInput { name: graph.input_name(), batch, width, height }),
         timeout: settings.build_timeout,
     };
-    build::build(&order, building)?;
+    // The executable of unit tests is not `weir`.
+    if cfg!(not(test)) {
+        build_by_either(&order, settings, building)?;
+    } else {
+        build::build(&order, building).map_err(Failure::into_error)?;
+    }
     place.keep(partial)?;
     let plan =
         place.read(budget_bytes).ok_or_else(|| unavailable("the plan that was just built cannot be read"))?;
     let runtime = Runtime::new(TensorRt::open(settings.libraries.as_deref())?, device.clone())?;
     finish(TensorRtEngine::new(runtime.deserialise(&plan)?, device, plan.len(), &wanted)?)
+}
+
+/// Through the builder; where its libraries are not all there, by `trtexec`.
+fn build_by_either(trtexec: &Order<'_>, settings: &TensorRtSettings, building: GoesOn<'_>) -> Result<()> {
+    let own = Order { program: Program::Own(settings.libraries.as_deref()), ..*trtexec };
+    match build::build(&own, building) {
+        Err(Failure::Unable(error)) => {
+            log::info!("tensorrt program=trtexec reason=\"{}\"", error.message().escape_debug());
+            build::build(trtexec, building).map_err(|failure| {
+                let last = failure.into_error();
+                if trtexec.program_is_there() { last } else { last.because(error) }
+            })
+        }
+        outcome => outcome.map_err(Failure::into_error),
+    }
 }
 
 fn finish(engine: TensorRtEngine) -> Result<Arc<dyn Engine>> {
@@ -67,7 +88,7 @@ fn finish(engine: TensorRtEngine) -> Result<Arc<dyn Engine>> {
 pub(super) fn describe(settings: &TensorRtSettings) -> Vec<String> {
     let folder = settings.libraries.as_deref();
     let tensorrt = match TensorRt::open(folder) {
-        Ok(library) => format!("TensorRT {} ({})", library.version, library.path().display()),
+        Ok(library) => format!("{} ({})", library.title(), library.path().display()),
         Err(error) => format!("no TensorRT: {}", error.message()),
     };
     let cuda = match Device::open(folder) {

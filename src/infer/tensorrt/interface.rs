@@ -27,21 +27,29 @@ pub(super) type Implementation = *mut Table;
 /// Slot of the destructor that also frees, in every class with a virtual destructor declared first.
 const DELETE: usize = 1;
 
-/// A public object that is ours to delete.
-pub(super) struct Owned(NonNull<Object>);
+/// A public object of which somebody else sees to the end.
+#[derive(Clone, Copy)]
+pub(super) struct Borrowed(NonNull<Object>);
 
-impl Owned {
-    /// Takes over what a `create…` function answered; `None` for null.
+/// A public object that is ours to delete.
+pub(super) struct Owned(Borrowed);
+
+impl Borrowed {
+    /// What a function answered; `None` for null.
     ///
     /// # Safety
-    /// `object` is null or a public object of TensorRT that nobody else deletes.
-    pub(super) unsafe fn new(object: *mut c_void) -> Option<Owned> {
+    /// `object` is null or a public object of TensorRT that outlives this.
+    pub(super) unsafe fn new(object: *mut c_void) -> Option<Borrowed> {
         let object = NonNull::new(object.cast::<Object>())?;
         // SAFETY: the caller says that it is such an object.
         let complete =
             unsafe { !object.as_ref().table.is_null() && !object.as_ref().implementation.is_null() };
-        // One without a table cannot be deleted either.
-        complete.then_some(Owned(object))
+        complete.then_some(Borrowed(object))
+    }
+
+    /// The object, for functions that take a reference to it.
+    pub(super) fn as_pointer(self) -> *mut c_void {
+        self.0.as_ptr().cast()
     }
 
     /// What to hand to a function of the implementation, and where that function is. `F` is an `extern "C"`
@@ -49,15 +57,73 @@ impl Owned {
     ///
     /// # Safety
     /// `slot` holds a function of type `F` in the version of TensorRT that made the object.
-    pub(super) unsafe fn function<F: Copy>(&self, slot: usize) -> (Implementation, F) {
-        const { assert!(size_of::<F>() == size_of::<*const c_void>()) };
-        // SAFETY: `new` saw that neither pointer is null; a table holds at least the slots of its version's
-        // layout, and a function pointer has the size of a pointer.
+    pub(super) unsafe fn function<F: Copy>(self, slot: usize) -> (Implementation, F) {
+        // SAFETY: `new` saw that neither pointer is null; the rest is the caller's promise.
         unsafe {
             let implementation = self.0.as_ref().implementation;
-            let entry = (*implementation).add(slot);
-            (implementation, std::mem::transmute_copy::<*const c_void, F>(&*entry))
+            (implementation, entry(*implementation, slot))
         }
+    }
+}
+
+/// The function of type `F` at that position of a table.
+///
+/// # Safety
+/// There is one.
+unsafe fn entry<F: Copy>(table: Table, slot: usize) -> F {
+    const { assert!(size_of::<F>() == size_of::<*const c_void>()) };
+    // SAFETY: as the caller says; a function pointer has the size of a pointer.
+    unsafe { std::mem::transmute_copy::<*const c_void, F>(&*table.add(slot)) }
+}
+
+/// An object without an implementation behind it, as the parser's are: its own table holds the functions.
+#[derive(Clone, Copy)]
+pub(super) struct Plain(NonNull<Table>);
+
+impl Plain {
+    /// What a function answered; `None` for null.
+    ///
+    /// # Safety
+    /// `object` is null or such an object, and outlives this.
+    pub(super) unsafe fn new(object: *mut c_void) -> Option<Plain> {
+        let object = NonNull::new(object.cast::<Table>())?;
+        // SAFETY: the caller says that it is such an object.
+        let complete = unsafe { !object.as_ref().is_null() };
+        complete.then_some(Plain(object))
+    }
+
+    /// The object, and its function at `slot`, whose first argument is the object.
+    ///
+    /// # Safety
+    /// `slot` holds a function of type `F`.
+    pub(super) unsafe fn function<F: Copy>(self, slot: usize) -> (*mut c_void, F) {
+        // SAFETY: `new` saw that there is a table; the rest is the caller's promise.
+        unsafe { (self.0.as_ptr().cast(), entry(*self.0.as_ref(), slot)) }
+    }
+}
+
+impl Owned {
+    /// Takes over what a `create…` function answered; `None` for null.
+    ///
+    /// # Safety
+    /// `object` is null or a public object of TensorRT that nobody else deletes.
+    pub(super) unsafe fn new(object: *mut c_void) -> Option<Owned> {
+        // SAFETY: as the caller says. One without a table cannot be deleted either.
+        unsafe { Borrowed::new(object) }.map(Owned)
+    }
+
+    /// The object, for functions that take a reference to it.
+    pub(super) fn as_pointer(&self) -> *mut c_void {
+        self.0.as_pointer()
+    }
+
+    /// As [`Borrowed::function`].
+    ///
+    /// # Safety
+    /// As there.
+    pub(super) unsafe fn function<F: Copy>(&self, slot: usize) -> (Implementation, F) {
+        // SAFETY: the caller's promise.
+        unsafe { self.0.function(slot) }
     }
 }
 
@@ -66,10 +132,8 @@ impl Drop for Owned {
         // SAFETY: the public classes declare a virtual destructor first, so slot 1 of their own table
         // deletes; nobody uses the object after this.
         unsafe {
-            let entry = self.0.as_ref().table.add(DELETE);
-            let delete =
-                std::mem::transmute_copy::<*const c_void, unsafe extern "C" fn(*mut c_void)>(&*entry);
-            delete(self.0.as_ptr().cast());
+            let delete: unsafe extern "C" fn(*mut c_void) = entry(self.0.0.as_ref().table, DELETE);
+            delete(self.as_pointer());
         }
     }
 }

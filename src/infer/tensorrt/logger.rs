@@ -26,12 +26,12 @@ type Destructor = extern "C" fn(*mut c_void);
 /// What precedes every virtual table: offset to the top of the object, and type information (none: nobody may
 /// ask).
 #[repr(C)]
-struct Header {
+pub(super) struct Header {
     offset_to_top: isize,
     type_information: usize,
 }
 
-const HEADER: Header = Header { offset_to_top: 0, type_information: 0 };
+pub(super) const HEADER: Header = Header { offset_to_top: 0, type_information: 0 };
 
 #[repr(C)]
 struct LogFirst {
@@ -51,15 +51,15 @@ struct Versioned {
 
 /// `InterfaceInfo`: returned in registers.
 #[repr(C)]
-struct InterfaceInfo {
-    kind: *const c_char,
-    major: i32,
-    minor: i32,
+pub(super) struct InterfaceInfo {
+    pub(super) kind: *const c_char,
+    pub(super) major: i32,
+    pub(super) minor: i32,
 }
 
 /// A C++ object without members.
 #[repr(transparent)]
-struct Object<T: 'static>(*const T);
+pub(super) struct Object<T: 'static>(pub(super) *const T);
 
 // SAFETY: it points to a table of functions in read-only memory, which any thread may read.
 unsafe impl<T> Sync for Object<T> {}
@@ -104,10 +104,10 @@ extern "C" fn log(_this: *mut c_void, severity: i32, message: *const c_char) {
 }
 
 /// The object is static: there is nothing to destroy.
-extern "C" fn ignore(_this: *mut c_void) {}
+pub(super) extern "C" fn ignore(_this: *mut c_void) {}
 
 /// `APILanguage::kCPP`.
-extern "C" fn language(_this: *const c_void) -> i32 {
+pub(super) extern "C" fn language(_this: *const c_void) -> i32 {
     0
 }
 

@@ -2,12 +2,13 @@
 //!
 //! Everything is opened at run time and may be absent. From the bottom up:
 //!
-//! * `library`, `layout`: `libnvinfer.so.8/10/11`, and the one table of where each version keeps its
-//!   functions
+//! * `library`, `layout`: `libnvinfer.so.8/10/11`, `libtensorrt_rtx.so.1`, and the one table of where each
+//!   version keeps its functions
 //! * `interface`, `runtime`, `logger`: calling its C++ objects, and being called by it
 //! * `cuda`: the driver, `libcuda.so.1`: context, memory, streams
 //! * `engine`, `element`: a plan as an [`Engine`]
-//! * `plan`, `build`: plans on disk, and `trtexec`, which makes them
+//! * `plan`, `build`: plans on disk, and the processes that make them: `child` with `builder` and `monitor`,
+//!   which is `weir plan`, else NVIDIA's `trtexec`
 //! * `compile`: all of it in order
 //!
 //! Compiled with the feature `tensorrt`, and always into the unit tests, which run it on stand-ins of the
@@ -19,6 +20,10 @@ mod absent;
 use absent as compile;
 #[cfg(any(test, feature = "tensorrt"))]
 mod build;
+#[cfg(any(test, feature = "tensorrt"))]
+mod builder;
+#[cfg(any(test, feature = "tensorrt"))]
+mod child;
 #[cfg(any(test, feature = "tensorrt"))]
 mod compile;
 #[cfg(any(test, feature = "tensorrt"))]
@@ -35,6 +40,8 @@ mod layout;
 mod library;
 #[cfg(any(test, feature = "tensorrt"))]
 mod logger;
+#[cfg(any(test, feature = "tensorrt"))]
+mod monitor;
 #[cfg(any(test, feature = "tensorrt"))]
 mod plan;
 #[cfg(any(test, feature = "tensorrt"))]
@@ -75,7 +82,7 @@ fn lose_gpu() {
 /// A model to be put on the GPU.
 #[derive(Clone, Copy)]
 pub struct Request<'a> {
-    /// The ONNX file: `trtexec` reads it for itself.
+    /// The ONNX file: TensorRT reads it for itself.
     pub weights: &'a Path,
     /// Width of the input, pixels.
     pub width: usize,
@@ -85,13 +92,20 @@ pub struct Request<'a> {
     pub budget_bytes: u64,
     /// What the configuration says.
     pub settings: &'a TensorRtSettings,
-    /// Told now and then that a plan is being built; when it fails, the build is stopped.
-    pub building: &'a dyn Fn() -> Result<()>,
+    /// Told now and then that a plan is being built, and how far it is where that is known, from 0 to 1; when
+    /// it fails, the build is stopped.
+    pub building: &'a dyn Fn(Option<f32>) -> Result<()>,
 }
 
 /// Puts a model on the GPU: from a plan that was kept, else by building one, which takes minutes. Blocks.
 pub fn compile(graph: &Description, request: &Request<'_>) -> Result<Arc<dyn Engine>> {
     compile::compile(graph, request)
+}
+
+/// The body of `weir plan`, which builds one plan. Returns the exit code.
+#[cfg(any(test, feature = "tensorrt"))]
+pub fn run(arguments: Vec<std::ffi::OsString>) -> u8 {
+    child::run(arguments)
 }
 
 /// What there is of TensorRT and CUDA on this machine, a line each: for `weir check`.

@@ -3,7 +3,7 @@
 //! ```text
 //! <model>-<key>.plan   both 16 hexadecimal digits of a SHA-256
 //! ┌──────────────────────────┬──────────┬────────┬──────────────┬───────────┬────────────────────┐
-//! │ plan, as trtexec wrote it│ weirplan │ format │ plan's bytes │ key       │ SHA-256 of the plan │
+//! │ plan, as it was built    │ weirplan │ format │ plan's bytes │ key       │ SHA-256 of the plan │
 //! │                          │ 8 bytes  │ 8      │ 8            │ 32        │ 32                  │
 //! └──────────────────────────┴──────────┴────────┴──────────────┴───────────┴────────────────────┘
 //! ```
@@ -12,7 +12,7 @@
 //! the file. It finds damage, not malice: whoever may write to the folder may give us a program to run, as
 //! with the libraries themselves.
 
-use super::layout::Version;
+use super::layout::{Product, Version};
 use crate::error::{Error, Kind, Result, system};
 use crate::folder::Refusal;
 use ring::digest::{Context, Digest, SHA256, digest};
@@ -36,6 +36,7 @@ const NAME_DIGITS: usize = 16;
 /// Everything a plan depends on.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Identity<'a> {
+    pub(super) product: Product,
     pub(super) version: Version,
     pub(super) gpu: &'a str,
     pub(super) half: bool,
@@ -57,8 +58,14 @@ impl Place {
     pub(super) fn of(weights: &Path, folder: Option<&Path>, identity: &Identity<'_>) -> Result<Place> {
         let unreadable = |cause| Error::new(Kind::ModelArtefact, "the weights cannot be read").because(cause);
         let model = digest_of(&mut File::open(weights).map_err(unreadable)?).map_err(unreadable)?;
-        let Identity { version, gpu, half, batch, size: (width, height) } = identity;
-        let text = format!("tensorrt={version} gpu={gpu} half={half} batch={batch} input={width}x{height}\n");
+        let Identity { product, version, gpu, half, batch, size: (width, height) } = identity;
+        let product = match product {
+            Product::TensorRt => "",
+            Product::Rtx => "rtx-",
+        };
+        let text = format!(
+            "tensorrt={product}{version} gpu={gpu} half={half} batch={batch} input={width}x{height}\n"
+        );
         let mut key = Context::new(&SHA256);
         key.update(model.as_ref());
         key.update(text.as_bytes());
@@ -124,23 +131,24 @@ impl Place {
         [&MAGIC[..], &FORMAT.to_le_bytes(), &(length as u64).to_le_bytes(), self.key.as_ref()].concat()
     }
 
-    /// A file that is not there yet, for `trtexec` to write to. Removed when dropped.
+    /// A file that is not there yet, for the build to write to. Removed when dropped.
     pub(super) fn begin(&self) -> Result<Partial> {
         crate::folder::make(&self.folder).map_err(|refusal| refusal.error(&self.folder))?;
         // Two processes may build the same plan: each for itself, and the last one wins.
         let path = self.path().with_extension(format!("{}.partial", std::process::id()));
+        self.clear_unfinished();
         // Now rather than after minutes of building: whether the folder can be written to.
         File::create(&path).map_err(unwritable)?;
         Ok(Partial { path })
     }
 
-    /// Seals what `trtexec` wrote and moves it to its place. Other plans of the same model are of older
+    /// Seals what was built and moves it to its place. Other plans of the same model are of older
     /// libraries or other settings: they go.
     pub(super) fn keep(&self, partial: Partial) -> Result<()> {
         let mut file = OpenOptions::new().read(true).append(true).open(&partial.path).map_err(unwritable)?;
         let length = file.metadata().map_err(unwritable)?.len();
         if length == 0 {
-            return Err(Error::new(Kind::Inference, "trtexec wrote no plan"));
+            return Err(Error::new(Kind::Inference, "the program that built it wrote no plan"));
         }
         let content = digest_of(&mut file).map_err(unwritable)?;
         let length = usize::try_from(length).unwrap_or(usize::MAX);
@@ -151,6 +159,25 @@ impl Place {
         File::open(&self.folder).and_then(|folder| folder.sync_all()).map_err(unwritable)?;
         self.clear_others(&path);
         Ok(())
+    }
+
+    /// Removes what builds of this plan left behind whose process was killed.
+    fn clear_unfinished(&self) {
+        let path = self.path();
+        let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+        let is_dead = |path: &PathBuf| {
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            let pid = name.strip_prefix(stem).and_then(|rest| rest.strip_prefix('.'));
+            let pid = pid.and_then(|rest| rest.strip_suffix(".partial")?.parse().ok());
+            let pid = pid.and_then(rustix::process::Pid::from_raw);
+            pid.is_some_and(|pid| rustix::process::test_kill_process(pid) == Err(rustix::io::Errno::SRCH))
+        };
+        let entries = std::fs::read_dir(&self.folder).into_iter().flatten().flatten();
+        for path in entries.map(|entry| entry.path()).filter(is_dead) {
+            if let Err(error) = std::fs::remove_file(&path) {
+                log::warn!("tensorrt partial={} error=\"{error}\"", path.display());
+            }
+        }
     }
 
     fn clear_others(&self, kept: &Path) {
@@ -220,8 +247,14 @@ mod tests {
     use super::*;
     use crate::infer::registry::test_dir::TestDir;
 
-    const IDENTITY: Identity<'_> =
-        Identity { version: Version(8502), gpu: "Orin", half: true, batch: 4, size: (640, 640) };
+    const IDENTITY: Identity<'_> = Identity {
+        product: Product::TensorRt,
+        version: Version(8502),
+        gpu: "Orin",
+        half: true,
+        batch: 4,
+        size: (640, 640),
+    };
 
     fn place(folder: &Path, identity: &Identity<'_>) -> Place {
         let weights = folder.join("weights.onnx");
@@ -259,6 +292,7 @@ mod tests {
         let dir = TestDir::new();
         let own = place(dir.path(), &IDENTITY).path();
         for other in [
+            Identity { product: Product::Rtx, ..IDENTITY },
             Identity { version: Version(8601), ..IDENTITY },
             Identity { gpu: "Xavier", ..IDENTITY },
             Identity { half: false, ..IDENTITY },
@@ -286,6 +320,23 @@ mod tests {
             3,
             "the weights, the new plan, the other model's"
         );
+    }
+
+    #[test]
+    fn what_a_killed_build_left_goes_with_the_next() {
+        let dir = TestDir::new();
+        let place = place(dir.path(), &IDENTITY);
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let dead = child.id();
+        child.wait().unwrap();
+        let left = place.path().with_extension(format!("{dead}.partial"));
+        let of_another = dir.path().join(format!("other.{dead}.partial"));
+        for path in [&left, &of_another] {
+            std::fs::write(path, "half a plan").unwrap();
+        }
+        let under_way = place.begin().unwrap();
+        assert!(!left.exists() && of_another.exists() && under_way.path().exists());
+        drop(place.begin().unwrap());
     }
 
     #[test]

@@ -12,8 +12,10 @@ pub struct TensorRtSettings {
     pub cache_dir: Option<PathBuf>,
     /// NVIDIA's program that makes a plan of an ONNX file.
     pub trtexec: PathBuf,
-    /// Longest time it may take.
+    /// Longest time to build a plan.
     pub build_timeout: Duration,
+    /// Most memory a build may take, bytes.
+    pub build_memory_max_bytes: u64,
     /// Whether 16-bit floats may be used inside.
     pub half: bool,
     /// Most frames in one run, where the model leaves its batch open.
@@ -29,6 +31,8 @@ impl Default for TensorRtSettings {
             cache_dir: None,
             trtexec: PathBuf::from("/usr/src/tensorrt/bin/trtexec"),
             build_timeout: Duration::from_secs(3600),
+            // TensorRT's builders take one to three gigabytes for detectors.
+            build_memory_max_bytes: 6 << 30,
             half: true,
             max_batch: 4,
             batch_wait: Duration::from_millis(2),

@@ -71,6 +71,8 @@ export function sentence(update) {
     previous: state(payload.previous_state),
     new: state(payload.new_state),
     stage: stage(payload.stage),
+    engine: clean(payload.engine, 20),
+    gpu: payload.percent == null ? clean(payload.gpu, 20) : `${clean(payload.gpu, 20)} (${number(payload.percent, 0)} %)`,
   });
   return said;
 }

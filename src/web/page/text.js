@@ -139,6 +139,7 @@ const english = {
 
   // Events of a report.
   "event_MODEL_LOADING": "Model: {stage}",
+  "event_MODEL_ENGINE": "The model runs on {engine}; GPU: {gpu}",
   "event_INFERENCE_THREAD_STARTED": "Detection has begun.",
   "event_INFERENCE_THREAD_FINISHED": "Detection has ended.",
   "event_VIDEO_CONSUMPTION_STARTED": "Camera {camera} is read.",

@@ -11,6 +11,8 @@ use crate::error::{Error, Kind, Result};
 /// The decoders that one worker may use.
 pub(in crate::capture::worker) struct Decoders {
     choice: DecoderChoice,
+    /// Nobody minds that pictures come late.
+    is_file: bool,
     library: Result<&'static Library, String>,
     /// Of the board, by name: opened before the worker is locked in, which they would not be allowed to do
     /// after it.
@@ -46,6 +48,7 @@ impl Decoders {
     pub(in crate::capture::worker) fn builtin() -> Decoders {
         Decoders {
             choice: DecoderChoice::Builtin,
+            is_file: false,
             library: Err("it was not asked for".to_owned()),
             of_board: Vec::new(),
             devices: Devices::default(),
@@ -79,6 +82,11 @@ impl Decoders {
             tell(DecoderKind::Builtin)?;
         }
         Ok(decoders)
+    }
+
+    /// The same for a source that is a file.
+    pub(in crate::capture::worker) fn of_file(self) -> Decoders {
+        Decoders { is_file: true, ..self }
     }
 
     /// One decoder of the board for each codec: the first of the names that decodes a known picture.
@@ -196,7 +204,7 @@ impl Decoders {
     fn foreign(&mut self, kind: DecoderKind, codec: Codec) -> Result<Box<dyn Foreign>, Refusal> {
         let mut foreign = match kind {
             DecoderKind::Builtin => return Err("it is our own".to_owned().into()),
-            DecoderKind::Libavcodec => Libavcodec::open(self.library.clone()?, codec)?,
+            DecoderKind::Libavcodec => Libavcodec::open(self.library.clone()?, codec, self.is_file)?,
             DecoderKind::V4l2 => {
                 let (unchecked, is_fault) = (self.unchecked, self.devices.takes(codec));
                 let judge = |board: &mut dyn Foreign| {

@@ -28,6 +28,19 @@ pub(super) struct Decoded {
 }
 
 impl Decoded {
+    /// In the place of a picture that is not decoded, so that those around it come out when they would have.
+    pub(super) fn nothing() -> Decoded {
+        Decoded {
+            width: 0,
+            height: 0,
+            layout: Layout::Gray,
+            planes: Default::default(),
+            range: Range::default(),
+            matrix: Matrix::default(),
+            stamp: Stamp { time: Wall::default(), shown: false, recovers: false },
+        }
+    }
+
     /// Gives it out, if it is to be seen.
     pub(super) fn show(&self, output: &mut Output<'_>) -> Result<()> {
         if !self.stamp.shown {

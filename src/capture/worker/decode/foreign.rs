@@ -189,7 +189,8 @@ impl Guarded {
             self.pending.push_back(Pending { tag, stamp, range, told: false });
         }
         if self.foreign.can_vanish() || !self.proven {
-            self.kept.push(&self.sets, unit.data, tag, stamp);
+            let oldest = self.pending.front().map_or(tag, |pending| pending.tag);
+            self.kept.push(&self.sets, unit.data, tag, stamp, oldest);
         }
         let data = if self.sets.is_empty() {
             unit.data
@@ -230,7 +231,7 @@ impl Guarded {
     /// A picture has come out: what was kept in case that none does goes.
     fn prove(&mut self) {
         if !std::mem::replace(&mut self.proven, true) && !self.foreign.can_vanish() {
-            self.kept.begin();
+            self.kept = Kept::default();
         }
     }
 
@@ -258,7 +259,7 @@ impl Guarded {
         self.builtin = Some(builtin);
         self.refusal = Some(format!("{name}: {cause}"));
         let pending = std::mem::take(&mut self.pending);
-        for (data, tag, stamp) in std::mem::take(&mut self.kept).units {
+        for Unit { data, tag, stamp, .. } in std::mem::take(&mut self.kept).units {
             let shown = stamp.shown && pending.iter().any(|pending| pending.tag == tag);
             match self.decode_builtin(&AccessUnit { data: &data, shown }, stamp.time, output) {
                 Err(error) if error.kind() == Kind::Undecodable => {}
@@ -327,7 +328,7 @@ impl Decoder for Guarded {
         self.entrance.lose();
         self.shut = true;
         self.forget();
-        self.kept.begin();
+        self.kept = Kept::default();
         if std::mem::take(&mut self.has_begun)
             && let Err(fault) = self.foreign.reset()
         {
@@ -375,27 +376,44 @@ impl Decoder for Guarded {
     }
 }
 
-/// Units since decoding could last begin, for who takes over.
+/// A unit that is kept.
+struct Unit {
+    data: Vec<u8>,
+    tag: u64,
+    stamp: Stamp,
+    /// Decoding may begin with it.
+    begins: bool,
+}
+
+/// Units since decoding could last begin, for who takes over; and those before, as long as pictures of theirs
+/// have not come out.
 #[derive(Default)]
 struct Kept {
-    units: Vec<(Vec<u8>, u64, Stamp)>,
+    units: VecDeque<Unit>,
     bytes: usize,
+    /// The next unit is one that decoding may begin with.
+    begins: bool,
     /// There were more than are kept.
     is_over: bool,
 }
 
 impl Kept {
     fn begin(&mut self) {
-        *self = Kept::default();
+        (self.begins, self.is_over) = (true, false);
     }
 
-    fn push(&mut self, sets: &[u8], data: &[u8], tag: u64, stamp: Stamp) {
+    /// `oldest`: tag of the first unit whose picture has not come out.
+    fn push(&mut self, sets: &[u8], data: &[u8], tag: u64, stamp: Stamp, oldest: u64) {
+        let begins = std::mem::take(&mut self.begins);
         self.bytes += sets.len() + data.len();
-        self.is_over |= self.bytes > MAX_KEPT_BYTES || self.units.len() >= MAX_KEPT_UNITS;
+        self.units.push_back(Unit { data: [sets, data].concat(), tag, stamp, begins });
+        while let Some(next) = self.units.iter().skip(1).position(|unit| unit.begins && unit.tag <= oldest) {
+            let gone: usize = self.units.drain(..=next).map(|unit| unit.data.len()).sum();
+            self.bytes -= gone;
+        }
+        self.is_over |= self.bytes > MAX_KEPT_BYTES || self.units.len() > MAX_KEPT_UNITS;
         if self.is_over {
-            self.units = Vec::new();
-        } else {
-            self.units.push(([sets, data].concat(), tag, stamp));
+            (self.units, self.bytes) = (VecDeque::new(), 0);
         }
     }
 }

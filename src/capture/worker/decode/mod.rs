@@ -17,7 +17,9 @@ mod known;
 #[cfg_attr(target_env = "musl", path = "libavcodec/absent.rs")]
 mod libavcodec;
 mod memory;
+mod order;
 mod orientation;
+mod outline;
 #[cfg(test)]
 mod own;
 mod parameters;
@@ -32,6 +34,7 @@ pub(crate) use h265::Sps as H265Parameters;
 pub(crate) use jpeg::size as jpeg_size;
 pub(crate) use memory::decoding_bytes;
 pub(crate) use orientation::orientation;
+pub(crate) use outline::{Outline, Outlines, Part as PicturePart};
 pub(crate) use part::Part;
 pub(crate) use random_access::{RandomAccess, random_access};
 
@@ -125,6 +128,14 @@ pub type Output<'a> = dyn FnMut(&Picture<'_>, Wall) -> Result<()> + 'a;
 pub trait Decoder {
     /// Decodes one access unit; outputs none, one or several pictures.
     fn decode(&mut self, unit: &AccessUnit<'_>, timestamp: Wall, output: &mut Output<'_>) -> Result<()>;
+
+    /// A picture that nothing refers to is left undecoded, among others that are decoded: its parameter sets are
+    /// kept, and its place in presentation order passes, so that pictures around it come out when they would
+    /// have come out beside it. A decoder whose pictures wait for a number of others may need longer.
+    fn leave_out(&mut self, unit: &AccessUnit<'_>, output: &mut Output<'_>) -> Result<()> {
+        let _ = (unit, output);
+        Ok(())
+    }
 
     /// An access unit that nobody wants to see passes by: only its parameter sets are kept. Decoding begins
     /// anew after it.

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod loading;
+mod nvidia;
 #[path = "../../../../tests/tensorrt/standin.rs"]
 mod standin;
 
@@ -34,17 +35,21 @@ impl Machine {
 }
 
 fn load(machine: &Machine, model: &Path) -> Result<Arc<dyn Engine>> {
-    load_while(machine, model, &|| Ok(()))
+    load_while(machine, model, &|_| Ok(()))
 }
 
-fn load_while(machine: &Machine, model: &Path, building: &dyn Fn() -> Result<()>) -> Result<Arc<dyn Engine>> {
+fn load_while(
+    machine: &Machine,
+    model: &Path,
+    building: &dyn Fn(Option<f32>) -> Result<()>,
+) -> Result<Arc<dyn Engine>> {
     load_with(model, &machine.settings(), building)
 }
 
 fn load_with(
     model: &Path,
     settings: &TensorRtSettings,
-    building: &dyn Fn() -> Result<()>,
+    building: &dyn Fn(Option<f32>) -> Result<()>,
 ) -> Result<Arc<dyn Engine>> {
     let graph = Graph::read(&mut File::open(model).unwrap(), BUDGET_BYTES).unwrap();
     let request =
@@ -153,7 +158,10 @@ fn threads_run_the_same_plan_at_the_same_time() {
 #[test]
 fn every_reason_not_to_use_it_is_told() {
     let cases = [
-        ("unknown-version", "TensorRT 94.5.67 (94567); this program knows 8.5, 8.6, 10.3 to 10.16, 11.1"),
+        (
+            "unknown-version",
+            "TensorRT 9.45.67 (94567); this program knows 8.5, 8.6, 10.3 to 10.16, 11.1 to 11.4",
+        ),
         ("no-driver", "starting CUDA failed: an unknown error (999)"),
         ("no-device", "finds no GPU"),
         ("null-runtime", "TensorRT does not start"),
@@ -182,7 +190,10 @@ fn every_reason_not_to_use_it_is_told() {
     let machine = Machine::new(8, "");
     std::fs::remove_file(machine.path("libnvinfer.so.8")).unwrap();
     let said = refused(load(&machine, &machine.model(Some(1))));
-    assert!(said.contains("no libnvinfer.so.11, libnvinfer.so.10, libnvinfer.so.8 here"), "{said}");
+    assert!(
+        said.contains("no libnvinfer.so.11, libnvinfer.so.10, libnvinfer.so.8, libtensorrt_rtx.so.1 here"),
+        "{said}"
+    );
 
     let machine = Machine::new(8, "");
     let said = refused(load(&machine, &machine.model(Some(2))));
@@ -219,7 +230,7 @@ fn a_plan_is_kept_and_what_is_wrong_with_it_is_found() {
     let model = machine.model(Some(1));
     load(&machine, &model).unwrap();
     let builds = Cell::new(0);
-    load_while(&machine, &model, &|| {
+    load_while(&machine, &model, &|_| {
         builds.set(builds.get() + 1);
         Ok(())
     })
@@ -242,7 +253,7 @@ fn a_plan_is_kept_and_what_is_wrong_with_it_is_found() {
 
     // The same model for other settings.
     let settings = TensorRtSettings { half: false, ..machine.settings() };
-    load_with(&model, &settings, &|| Ok(())).unwrap();
+    load_with(&model, &settings, &|_| Ok(())).unwrap();
     assert_eq!(machine.builds(), 3);
     assert_eq!(machine.files("plan").len(), 1, "the older plan has gone");
 }
@@ -283,7 +294,9 @@ fn trtexec_is_told_what_its_version_understands() {
 
 #[test]
 fn a_build_that_fails_says_why_and_leaves_nothing() {
-    for (mode, reason) in [("fail", "[E] [TRT] no kernel for node 7"), ("silent", "trtexec wrote no plan")] {
+    for (mode, reason) in
+        [("fail", "[E] [TRT] no kernel for node 7"), ("silent", "the program that built it wrote no plan")]
+    {
         let machine = Machine::new(10, mode);
         let said = refused(load(&machine, &machine.model(Some(1))));
         assert!(said.contains(reason), "{said}");
@@ -294,7 +307,7 @@ fn a_build_that_fails_says_why_and_leaves_nothing() {
 
     let machine = Machine::new(10, "");
     let settings = TensorRtSettings { trtexec: machine.path("no-trtexec"), ..machine.settings() };
-    let said = refused(load_with(&machine.model(Some(1)), &settings, &|| Ok(())));
+    let said = refused(load_with(&machine.model(Some(1)), &settings, &|_| Ok(())));
     assert!(said.contains("no-trtexec cannot be started to build a plan"), "{said}");
 }
 
@@ -302,12 +315,12 @@ fn a_build_that_fails_says_why_and_leaves_nothing() {
 fn a_build_ends_with_its_time_and_with_those_who_wait() {
     let machine = Machine::new(10, "hang");
     let settings = TensorRtSettings { build_timeout: Duration::from_millis(300), ..machine.settings() };
-    let said = refused(load_with(&machine.model(Some(1)), &settings, &|| Ok(())));
+    let said = refused(load_with(&machine.model(Some(1)), &settings, &|_| Ok(())));
     assert!(said.contains("did not finish within 0.3 s (tensorrt.build_timeout_s)"), "{said}");
 
     // Waits for the child of trtexec, then gives up.
     std::fs::remove_file(machine.path("sleeper")).ok();
-    let error = load_while(&machine, &machine.model(Some(1)), &|| match machine.path("sleeper").exists() {
+    let error = load_while(&machine, &machine.model(Some(1)), &|_| match machine.path("sleeper").exists() {
         true => Err(Error::new(Kind::ShuttingDown, "nobody waits")),
         false => Ok(()),
     });

@@ -74,7 +74,9 @@ const OF_SOURCE: [Counter<SourceFigures>; 7] = [
     ("weir_source_workers_started_total", "Connections of a source, and attempts at one.", |figures| {
         figures.workers
     }),
-    ("weir_source_frames_total", "Frames a source delivered.", |figures| figures.frames),
+    ("weir_source_frames_total", "Frames a source delivered, or would have but for max_fps.", |figures| {
+        figures.frames
+    }),
     (
         "weir_source_frames_without_slot_total",
         "Frames thrown away because none before them was done yet.",
@@ -85,9 +87,11 @@ const OF_SOURCE: [Counter<SourceFigures>; 7] = [
         "Delivered frames thrown away for a newer one, on mute or on loss.",
         |figures| figures.frames_superseded,
     ),
-    ("weir_source_frames_early_total", "Delivered frames thrown away because of max_fps.", |figures| {
-        figures.frames_early
-    }),
+    (
+        "weir_source_frames_early_total",
+        "Frames thrown away because of max_fps, most of them before they are decoded.",
+        |figures| figures.frames_early,
+    ),
     ("weir_source_pictures_total", "Pictures made for clients that look.", |figures| figures.pictures),
     ("weir_source_frames_undecodable_total", "Frames that could not be decoded.", |figures| {
         figures.frames_undecodable

@@ -52,7 +52,9 @@ impl Fallback {
                 Err(error) => refused = Some(refusal(error)),
             }
         }
-        self.pending = stamp;
+        // The second field of a picture whose first one says that it recovers.
+        let recovers = stamp.recovers || (picture.is_none() && self.pending.recovers);
+        self.pending = Stamp { recovers, ..stamp };
         if picture.is_none() && sps.is_some_and(|sps| sps.frames_only) {
             picture = self.flush(sps);
         }
@@ -64,7 +66,9 @@ impl Fallback {
 
     /// The picture in progress is complete.
     pub(super) fn flush(&mut self, sps: Option<&Sps>) -> Option<(i32, Decoded)> {
-        self.decoder.flush().map(|frame| decoded(frame, sps, self.pending))
+        let stamp = self.pending;
+        self.pending.recovers = false;
+        self.decoder.flush().map(|frame| decoded(frame, sps, stamp))
     }
 }
 

@@ -16,11 +16,14 @@ mod slice;
 mod sps;
 
 pub(super) use entrance::Entrance;
+pub(super) use sets::Sets;
+pub(super) use slice::SliceHeader;
 pub(crate) use sps::Sps;
 
 use super::annexb::{h264_type, nal_places};
 use super::decoded::{Decoded, Stamp};
 use super::gate::Gate;
+use super::order::nearest;
 use super::random_access::{self, RandomAccess};
 use super::reorder::Reorder;
 use super::{AccessUnit, Decoder, Output};
@@ -28,15 +31,13 @@ use crate::clock::Wall;
 use crate::error::{Error, Kind, Result};
 use engine::{Engine, slices};
 use history::History;
-use sets::Sets;
-use slice::SliceHeader;
 use std::ops::Range;
 
-const SLICE: u8 = 1;
+pub(super) const SLICE: u8 = 1;
 const DATA_PARTITION: u8 = 2;
-const SLICE_OF_KEY_FRAME: u8 = 5;
+pub(super) const SLICE_OF_KEY_FRAME: u8 = 5;
 pub(super) const SEQUENCE_PARAMETERS: u8 = 7;
-const PICTURE_PARAMETERS: u8 = 8;
+pub(super) const PICTURE_PARAMETERS: u8 = 8;
 
 /// Most NAL units of an access unit that are looked at: a slice for each macroblock of 8K.
 const MAX_UNITS: usize = 140_000;
@@ -70,6 +71,10 @@ pub(super) struct H264 {
     last_frame_num: Option<u32>,
     /// The second decoder decodes because of a loss: until the next key frame.
     until_key_frame: bool,
+    /// Others may refer to the picture that the engine has in work.
+    reference: bool,
+    /// Order count of the reference picture that came out of the engine last.
+    base: Option<i32>,
     /// For a test: the fast decoder decodes what is beyond it, too.
     #[cfg(test)]
     alone: bool,
@@ -145,6 +150,8 @@ impl H264 {
             history: History::default(),
             last_frame_num: None,
             until_key_frame: false,
+            reference: false,
+            base: None,
             #[cfg(test)]
             alone: false,
         }
@@ -298,8 +305,12 @@ impl H264 {
         self.units.iter().map(|place| data.get(place.clone()).map_or(0, h264_type))
     }
 
-    fn push(&mut self, (order, picture): (i32, Decoded)) {
+    /// A picture comes out of the engine; `reference`: others may refer to it.
+    fn push(&mut self, (order, picture): (i32, Decoded), reference: bool) {
         self.proven = true;
+        if reference {
+            self.base = Some(order);
+        }
         if picture.stamp.recovers {
             self.gate = Gate::From(order);
         }
@@ -309,7 +320,7 @@ impl H264 {
     /// A coded sequence is over: everything that is held goes out.
     fn finish(&mut self, output: &mut Output<'_>) -> Result<()> {
         if let Some(last) = self.engine.flush(self.sps.as_ref()) {
-            self.push(last);
+            self.push(last, self.reference);
         }
         while let Some((order, picture)) = self.reorder.take() {
             self.show(order, &picture, output)?;
@@ -381,8 +392,12 @@ impl Decoder for H264 {
                 self.history.push(unit.data);
             }
         }
+        let reference = header.is_some_and(|header| header.reference);
+        // With fields, what comes out is the picture before.
+        let is_late = !self.engine.is_fast() && self.sps.is_some_and(|sps| !sps.frames_only);
+        let before_it = std::mem::replace(&mut self.reference, reference);
         match step {
-            Ok(Some(picture)) => self.push(picture),
+            Ok(Some(picture)) => self.push(picture, if is_late { before_it } else { reference }),
             Ok(None) => {}
             Err(refusal) if self.gate == Gate::Shut => {
                 // Of no interest: pictures that were expected to be wrong.
@@ -396,6 +411,25 @@ impl Decoder for H264 {
             Err(refusal) => {
                 return Err(Error::new(Kind::Undecodable, "H.264 picture is damaged").because(refusal.cause));
             }
+        }
+        while let Some((order, picture)) = self.reorder.due() {
+            self.show(order, &picture, output)?;
+        }
+        Ok(())
+    }
+
+    fn leave_out(&mut self, unit: &AccessUnit<'_>, output: &mut Output<'_>) -> Result<()> {
+        self.look(unit.data);
+        let place = slices(unit.data, &self.units).next();
+        let first = place.and_then(|place| unit.data.get(place));
+        let header = first.and_then(|first| SliceHeader::parse(first, |pps| self.sets.of(pps)));
+        // Other types of order count come out as they come in.
+        if let (Some(header), Some(sps)) = (header, self.sps.filter(|sps| sps.order_type() == 0)) {
+            if let Some(last) = self.engine.flush(self.sps.as_ref()) {
+                self.push(last, self.reference);
+            }
+            let order = nearest(header.order, sps.order_bits(), self.base).saturating_add(header.earlier);
+            self.reorder.push(order, Decoded::nothing());
         }
         while let Some((order, picture)) = self.reorder.due() {
             self.show(order, &picture, output)?;

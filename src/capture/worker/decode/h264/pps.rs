@@ -4,7 +4,7 @@ use crate::capture::worker::decode::bits::{Bits, unescape};
 
 /// The facts of a picture parameter set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Pps {
+pub(in crate::capture::worker::decode) struct Pps {
     /// `pic_parameter_set_id`.
     pub(super) id: u8,
     /// The sequence parameter set that it belongs to.

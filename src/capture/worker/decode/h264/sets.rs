@@ -11,7 +11,7 @@ const MAX_SET_BYTES: usize = 4096;
 
 /// At most 32 and 256 of the two kinds: their numbers have no more values.
 #[derive(Debug, Default)]
-pub(super) struct Sets {
+pub(in crate::capture::worker::decode) struct Sets {
     sequence: BTreeMap<u8, (Sps, Vec<u8>)>,
     picture: BTreeMap<u8, (Pps, Vec<u8>)>,
 }
@@ -29,19 +29,19 @@ fn keep<T>(sets: &mut BTreeMap<u8, (T, Vec<u8>)>, id: u8, set: T, unit: &[u8]) -
 
 impl Sets {
     /// Takes note of a NAL unit of type 7; `None`: damaged, or known already.
-    pub(super) fn take_sequence(&mut self, unit: &[u8]) -> Option<Sps> {
+    pub(in crate::capture::worker::decode) fn take_sequence(&mut self, unit: &[u8]) -> Option<Sps> {
         let sps = Sps::parse(unit).filter(|_| unit.len() <= MAX_SET_BYTES)?;
         keep(&mut self.sequence, sps.coding.id, sps, unit).then_some(sps)
     }
 
     /// The same for type 8.
-    pub(super) fn take_picture(&mut self, unit: &[u8]) -> Option<Pps> {
+    pub(in crate::capture::worker::decode) fn take_picture(&mut self, unit: &[u8]) -> Option<Pps> {
         let pps = Pps::parse(unit).filter(|_| unit.len() <= MAX_SET_BYTES)?;
         keep(&mut self.picture, pps.id, pps, unit).then_some(pps)
     }
 
     /// Both sets that a slice is decoded by, from the number of its picture parameter set.
-    pub(super) fn of(&self, pps: u8) -> Option<(Sps, Pps)> {
+    pub(in crate::capture::worker::decode) fn of(&self, pps: u8) -> Option<(Sps, Pps)> {
         let (pps, _) = self.picture.get(&pps)?;
         let (sps, _) = self.sequence.get(&pps.sps)?;
         Some((*sps, *pps))

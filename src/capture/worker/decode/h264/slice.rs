@@ -15,26 +15,33 @@ const MAX_OPERATIONS: usize = 128;
 
 /// What the slices of a picture have in common.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct SliceHeader {
+pub(in crate::capture::worker::decode) struct SliceHeader {
     /// The picture parameter set.
-    pub(super) pps: u8,
-    pub(super) frame_num: u32,
+    pub(in crate::capture::worker::decode) pps: u8,
+    pub(in crate::capture::worker::decode) frame_num: u32,
     /// One field of a frame.
-    pub(super) field: bool,
+    pub(in crate::capture::worker::decode) field: bool,
+    /// Of the two, the lower one.
+    pub(in crate::capture::worker::decode) bottom: bool,
     /// `pic_order_cnt_lsb`, where there is one.
-    pub(super) order: u32,
+    pub(in crate::capture::worker::decode) order: u32,
+    /// How much lower than that the order count of the whole frame is: its bottom field is the earlier one.
+    pub(in crate::capture::worker::decode) earlier: i32,
     /// Other pictures may refer to this one.
-    pub(super) reference: bool,
+    pub(in crate::capture::worker::decode) reference: bool,
     /// Pictures are kept for longer than the window slides, or such ones are given up.
-    pub(super) long_term: bool,
+    pub(in crate::capture::worker::decode) long_term: bool,
     /// All references are given up, and counting starts anew (memory management operation 5).
-    pub(super) reset: bool,
+    pub(in crate::capture::worker::decode) reset: bool,
 }
 
 impl SliceHeader {
     /// Parses a NAL unit of type 1 or 5, header byte included; `sets` gives the parameter sets of a picture
     /// parameter set's number. `None`: damaged, or a parameter set is missing.
-    pub(super) fn parse(unit: &[u8], sets: impl Fn(u8) -> Option<(Sps, Pps)>) -> Option<SliceHeader> {
+    pub(in crate::capture::worker::decode) fn parse(
+        unit: &[u8],
+        sets: impl Fn(u8) -> Option<(Sps, Pps)>,
+    ) -> Option<SliceHeader> {
         let header = *unit.first()?;
         let (idr, reference) = (header & 0x1f == 5, header & 0x60 != 0);
         let payload = unescape_start(unit.get(1..)?, MAX_HEADER_BYTES);
@@ -49,17 +56,15 @@ impl SliceHeader {
         }
         let frame_num = bits.bits(coding.frame_num_bits)?;
         let field = !sps.frames_only && bits.flag()?;
-        if field {
-            bits.skip(1)?;
-        }
+        let bottom = field && bits.flag()?;
         if idr {
             bits.unsigned()?;
         }
-        let mut order = 0;
+        let (mut order, mut earlier) = (0, 0);
         if coding.order_type == 0 {
             order = bits.bits(coding.order_bits)?;
             if pps.order_of_fields && !field {
-                bits.signed()?;
+                earlier = bits.signed()?.min(0);
             }
         } else if coding.order_type == 1 && !coding.order_always_zero {
             bits.signed()?;
@@ -70,8 +75,17 @@ impl SliceHeader {
         if pps.redundant {
             bits.unsigned()?;
         }
-        let mut found =
-            SliceHeader { pps: pps.id, frame_num, field, order, reference, long_term: false, reset: false };
+        let mut found = SliceHeader {
+            pps: pps.id,
+            frame_num,
+            field,
+            bottom,
+            order,
+            earlier,
+            reference,
+            long_term: false,
+            reset: false,
+        };
         if !reference {
             return Some(found);
         }

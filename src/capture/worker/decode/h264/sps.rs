@@ -161,6 +161,16 @@ impl Sps {
         Some(sps)
     }
 
+    /// `pic_order_cnt_type`.
+    pub(in crate::capture::worker::decode) fn order_type(&self) -> u32 {
+        self.coding.order_type
+    }
+
+    /// Bits of `pic_order_cnt_lsb`, 4..=16.
+    pub(in crate::capture::worker::decode) fn order_bits(&self) -> u32 {
+        self.coding.order_bits
+    }
+
     /// What memory it asks for.
     pub(in crate::capture::worker::decode) fn frames(&self) -> Frames {
         let coding = &self.coding;

@@ -1,14 +1,17 @@
 //! H.265 with `rust_h265`: Main and Main 10, 4:2:0 and 4:4:4. What is deeper than eight bits is reduced.
 
 mod entrance;
+mod slice;
 mod sps;
 
 pub(super) use entrance::Entrance;
+pub(super) use slice::{Sets, SliceHeader};
 pub(crate) use sps::Sps;
 
 use super::annexb::{h265_type, nal_units};
 use super::decoded::{Decoded, Stamp, narrow};
 use super::gate::Gate;
+use super::order::nearest;
 use super::random_access::{self, RandomAccess};
 use super::reorder::{Depth, Reorder};
 use super::{AccessUnit, Decoder, Output};
@@ -18,22 +21,23 @@ use crate::error::{Error, Kind, Result};
 use rust_h265::{DecodeError, DecodeLimits, Frame, NalUnitType, PixelData, parse_annex_b};
 
 pub(super) const SEQUENCE_PARAMETERS: u8 = 33;
+const PICTURE_PARAMETERS: u8 = 34;
 
 /// Slices of pictures; what lies between those that are defined is reserved.
-const PICTURES: std::ops::RangeInclusive<u8> = 0..=31;
+pub(super) const PICTURES: std::ops::RangeInclusive<u8> = 0..=31;
 
 /// Pictures that begin a sequence whose order counts start anew: broken links and IDR. Clean random access
 /// does so only where decoding begins.
-const SEQUENCE_BEGINS: std::ops::RangeInclusive<u8> = 16..=20;
+pub(super) const SEQUENCE_BEGINS: std::ops::RangeInclusive<u8> = 16..=20;
 
 /// Random access points.
-const BEGINS: std::ops::RangeInclusive<u8> = 16..=21;
+pub(super) const BEGINS: std::ops::RangeInclusive<u8> = 16..=21;
 
 /// Pictures that are shown before a random access point and may need what lies before it (RASL).
 const SKIPPED_LEADING: std::ops::RangeInclusive<u8> = 8..=9;
 
 /// End of the sequence, of the stream.
-const SEQUENCE_ENDS: std::ops::RangeInclusive<u8> = 36..=37;
+pub(super) const SEQUENCE_ENDS: std::ops::RangeInclusive<u8> = 36..=37;
 
 /// An access unit delimiter. It ends the picture before it, which else would come out with the next one.
 const DELIMITER: [u8; 7] = [0, 0, 0, 1, 35 << 1, 1, 0x50];
@@ -64,6 +68,10 @@ pub(super) struct H265 {
     skips_leading: bool,
     /// See [`Decoder::passed`].
     passed: u64,
+    /// By which slice headers are read.
+    sets: Sets,
+    /// Order count of the picture that the lower bits of those after it are counted from.
+    base: Option<i32>,
 }
 
 impl H265 {
@@ -81,6 +89,8 @@ impl H265 {
             ended: false,
             skips_leading: false,
             passed: 0,
+            sets: Sets::default(),
+            base: None,
         }
     }
 
@@ -89,6 +99,7 @@ impl H265 {
         let mut picture = None;
         for unit in nal_units(data) {
             let kind = h265_type(unit);
+            self.sets.take(unit);
             if kind == SEQUENCE_PARAMETERS
                 && let Some(sps) = Sps::parse(unit)
             {
@@ -100,6 +111,12 @@ impl H265 {
             }
         }
         picture
+    }
+
+    /// What the first slice of a picture says.
+    fn header(&self, data: &[u8]) -> Option<SliceHeader> {
+        let first = nal_units(data).find(|unit| PICTURES.contains(&h265_type(unit)))?;
+        SliceHeader::parse(first, &self.sets)
     }
 
     /// Gives the decoder the parameter sets of a unit that is not decoded.
@@ -204,11 +221,15 @@ impl Decoder for H265 {
             return Ok(());
         }
         let stamp = Stamp { time: timestamp, shown: unit.shown, recovers: false };
+        let is_base = self.header(unit.data).is_some_and(|header| header.is_base);
         let mut refusal = None;
         for nal in parse_annex_b(unit.data).iter().chain(&parse_annex_b(&DELIMITER)) {
             self.ended |= matches!(nal.nal_unit_type, NalUnitType::Eos | NalUnitType::Eob);
             match self.decoder.decode_nal(nal) {
-                Ok(Some(frame)) => self.take(frame, stamp)?,
+                Ok(Some(frame)) => {
+                    self.base = if is_base { Some(frame.pic_order_cnt) } else { self.base };
+                    self.take(frame, stamp)?;
+                }
                 Ok(None) => {}
                 Err(error) => refusal = Some(error),
             }
@@ -223,6 +244,18 @@ impl Decoder for H265 {
             }
             Some(error) => Err(Error::new(Kind::Undecodable, "H.265 picture is damaged").because(error)),
         }
+    }
+
+    fn leave_out(&mut self, unit: &AccessUnit<'_>, output: &mut Output<'_>) -> Result<()> {
+        self.look(unit.data);
+        self.take_sets(unit.data);
+        if let Some((low, bits)) = self.header(unit.data).and_then(|header| header.order) {
+            self.reorder.push(nearest(low, bits, self.base), Decoded::nothing());
+        }
+        while let Some((order, picture)) = self.reorder.due() {
+            self.show(order, &picture, output)?;
+        }
+        Ok(())
     }
 
     fn pass(&mut self, unit: &AccessUnit<'_>) {

@@ -18,6 +18,14 @@ pub(crate) struct Sps {
     pub(crate) matrix: Matrix,
     /// `sps_max_num_reorder_pics` of the highest sub-layer.
     pub(super) reorder: usize,
+    /// `sps_seq_parameter_set_id`.
+    pub(super) id: u32,
+    /// Highest `TemporalId` that there may be.
+    pub(super) highest_layer: u8,
+    /// Bits of `slice_pic_order_cnt_lsb`, 4..=16.
+    pub(super) order_bits: u32,
+    /// Planes are coded apart: slices say whose they are.
+    pub(super) separate_planes: bool,
     frames: Frames,
 }
 
@@ -44,11 +52,9 @@ impl Sps {
         let sub_layers = bits.bits(3)?;
         bits.skip(1)?;
         skip_profile_tier_level(&mut bits, sub_layers)?;
-        bits.unsigned()?;
+        let id = bits.unsigned()?;
         let chroma = bits.unsigned()?;
-        if chroma == 3 {
-            bits.skip(1)?;
-        }
+        let separate_planes = chroma == 3 && bits.flag()?;
         let (width, height) = (bits.unsigned()?, bits.unsigned()?);
         let pixels = u64::from(width) * u64::from(height);
         let (width, height) = Window::parse(&mut bits)?.crop(width, height, chroma, 1)?;
@@ -69,8 +75,20 @@ impl Sps {
             sample_bytes: if deep { 2 } else { 1 },
             half_samples: parameters::half_samples(chroma),
         };
-        let mut sps =
-            Sps { width, height, fps: None, range: Range::Limited, matrix: Matrix::Bt601, reorder, frames };
+        let mut sps = Sps {
+            width,
+            height,
+            fps: None,
+            range: Range::Limited,
+            matrix: Matrix::Bt601,
+            reorder,
+            id,
+            // Three bits.
+            highest_layer: u8::try_from(sub_layers).unwrap_or(u8::MAX),
+            order_bits,
+            separate_planes,
+            frames,
+        };
         // Damaged or cut-short usability information says nothing; the picture is still good.
         let _ = skip_tools(&mut bits, order_bits).and_then(|()| sps.usability(&mut bits));
         Some(sps)

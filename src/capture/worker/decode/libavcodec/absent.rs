@@ -22,7 +22,11 @@ impl Library {
 pub(super) enum Libavcodec {}
 
 impl Libavcodec {
-    pub(super) fn open(library: &'static Library, _codec: Codec) -> Result<Box<dyn Foreign>, String> {
+    pub(super) fn open(
+        library: &'static Library,
+        _codec: Codec,
+        _may_wait: bool,
+    ) -> Result<Box<dyn Foreign>, String> {
         match *library {}
     }
 

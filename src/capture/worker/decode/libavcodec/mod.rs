@@ -50,25 +50,38 @@ impl Library {
 }
 
 impl Libavcodec {
-    /// One of the library's own decoders.
+    /// One of the library's own decoders. `may_wait`: nobody minds that pictures come late.
     ///
     /// Errors: why there is none.
-    pub(super) fn open(library: &'static Library, codec: Codec) -> Result<Box<dyn Foreign>, String> {
+    pub(super) fn open(
+        library: &'static Library,
+        codec: Codec,
+        may_wait: bool,
+    ) -> Result<Box<dyn Foreign>, String> {
         let found = decoders(codec).iter().find(|name| library.has(name));
         let decoder = found.ok_or_else(|| format!("{} was built without {}", library.name, codec.name()))?;
-        Ok(Box::new(Libavcodec::make(library, decoder, false)?))
+        Ok(Box::new(Libavcodec::make(library, decoder, false, may_wait)?))
     }
 
     /// One for the hardware of this board, by its name.
     ///
     /// Errors: what the library says.
     pub(super) fn of_board(library: &'static Library, decoder: &str) -> Result<Box<dyn Foreign>, String> {
-        Ok(Box::new(Libavcodec::make(library, decoder, true)?))
+        Ok(Box::new(Libavcodec::make(library, decoder, true, false)?))
     }
 
-    fn make(library: &'static Library, decoder: &str, of_board: bool) -> Result<Libavcodec, String> {
+    fn make(
+        library: &'static Library,
+        decoder: &str,
+        of_board: bool,
+        may_wait: bool,
+    ) -> Result<Libavcodec, String> {
         let pixels = CString::new(MAX_PIXELS.to_string()).unwrap_or_default();
-        let options: [(&CStr, &CStr); 4] = [
+        // H.264 need not say how far pictures are reordered. The library then guesses, and leaves out pictures
+        // where it guessed too low; told to be strict, it holds back as many as may be.
+        let strict = if may_wait && decoder == "h264" { c"1" } else { c"0" };
+        let options: [(&CStr, &CStr); 5] = [
+            (c"strict", strict),
             (c"threads", c"1"),
             // Pictures after a loss are shown, as ffmpeg does; which cannot be right, `Guarded` knows.
             (c"flags", c"+output_corrupt"),
