@@ -77,7 +77,8 @@ fn stateful_decoders_of_a_real_kernel() {
              insmod vicodec.ko multiplanar={planes} && insmod vicodec-h264.ko multiplanar={planes}"
         ));
         assert_eq!(said, "");
-        let steps: &[(&str, fn(&Guest))] = if is_checked {
+        type Step = (&'static str, fn(&Guest));
+        let steps: &[Step] = if is_checked {
             &[
                 ("pictures_are_those_of_v4l2_ctl", pictures_are_those_of_v4l2_ctl),
                 ("check_names_decoders_and_refuses_the_liar", check_names_decoders_and_refuses_the_liar),

@@ -2,11 +2,11 @@
 //! process.
 
 use crate::capture::worker::checksum;
+use crate::capture::worker::decode::stateful::node::Node;
 use crate::capture::worker::decode::stateful::{Failure, Stateful};
 use crate::capture::worker::decode::{Decoder, Decoders};
 use crate::capture::worker::picture::Picture;
 use crate::capture::worker::source::Grab;
-use crate::capture::worker::v4l2::m2m::Node;
 use crate::capture::worker::{decode, file};
 use crate::capture::{DecoderKind, DecoderSettings};
 use crate::clock::{Wall, process_cpu_time};

@@ -26,6 +26,7 @@ mod scale;
 mod silence;
 pub mod source;
 pub mod v4l2;
+mod videodev;
 
 use crate::capture::ipc::{ALIVE_INTERVAL, RingWriter, Start};
 use crate::capture::place::Place;

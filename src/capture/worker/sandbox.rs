@@ -11,7 +11,7 @@
 use crate::capture::ipc::Start;
 use crate::capture::place::Place;
 use crate::capture::shown;
-use crate::capture::worker::v4l2::m2m;
+use crate::capture::worker::decode::stateful::node;
 use crate::error::{Error, Kind, Result, system};
 use crate::sandbox::files::Files;
 use crate::sandbox::filter::{Filter, When};
@@ -130,7 +130,7 @@ fn computing(confinement: &Confinement) -> Filter {
     if confinement.asks_devices {
         return filter.allow(libc::SYS_ioctl, &[]);
     }
-    let requests = if confinement.has_decoders { &m2m::REQUESTS[..] } else { &[] };
+    let requests = if confinement.has_decoders { &node::REQUESTS[..] } else { &[] };
     filter.ioctl(&requests.iter().map(|request| *request as libc::Ioctl).collect::<Vec<_>>())
 }
 

@@ -3,10 +3,10 @@
 
 use super::foreign::{Fault, Foreign, Take};
 use super::stateful::driver::{Driver, Queue};
+use super::stateful::node::Node;
 use super::stateful::{Failure, Stateful, fourcc, layout};
 use super::{Codec, known};
 use crate::capture::DecoderKind;
-use crate::capture::worker::v4l2::m2m::Node;
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;

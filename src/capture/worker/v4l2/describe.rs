@@ -3,11 +3,11 @@
 
 use super::format;
 use super::ioctl::Device;
-use super::m2m::Node;
-use super::raw::capability;
 use crate::capture::worker::decode::board::judge;
 use crate::capture::worker::decode::stateful::driver::{Driver as _, Queue};
 use crate::capture::worker::decode::stateful::layout;
+use crate::capture::worker::decode::stateful::node::Node;
+use crate::capture::worker::videodev::raw::capability;
 use std::fmt;
 use std::path::Path;
 

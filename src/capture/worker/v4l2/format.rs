@@ -215,7 +215,7 @@ impl Frames {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::capture::worker::v4l2::raw::PixelFormat;
+    use crate::capture::worker::videodev::raw::PixelFormat;
 
     fn property(name: &str, value: f64) -> Property {
         Property { name: name.into(), value }

@@ -1,7 +1,7 @@
 //! The requests of V4L2 that a capture device needs, single-planar or multi-planar.
 
-use super::mapping::Mapping;
-use super::raw::*;
+use crate::capture::worker::videodev::mapping::Mapping;
+use crate::capture::worker::videodev::raw::*;
 use rustix::event::PollFlags;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;

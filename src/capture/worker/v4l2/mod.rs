@@ -4,19 +4,16 @@ mod controls;
 mod describe;
 mod format;
 mod ioctl;
-pub(super) mod m2m;
-mod mapping;
-mod raw;
 
 pub use describe::{Decoder, Description, Format, Role, describe};
 
 use crate::capture::worker::decode::AccessUnit;
 use crate::capture::worker::source::{Grab, IDLE, Source};
+use crate::capture::worker::videodev::raw::{PixelFormat, capability};
 use crate::command::{Property, SourceProperties};
 use crate::error::{Error, Kind, Result};
 use format::{Content, Frames, MAX_PARTS, Wish};
 use ioctl::{Buffer, Device};
-use raw::{PixelFormat, capability};
 use rustix::io::Errno;
 use std::path::Path;
 

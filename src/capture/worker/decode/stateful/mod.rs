@@ -2,6 +2,7 @@
 
 pub(in crate::capture::worker) mod driver;
 mod machine;
+pub(in crate::capture::worker) mod node;
 mod shape;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic)]

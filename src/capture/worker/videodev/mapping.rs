@@ -10,7 +10,7 @@ use std::ptr::NonNull;
 
 /// Memory of the driver's; unmapped when dropped.
 #[derive(Debug)]
-pub(super) struct Mapping {
+pub(in crate::capture::worker) struct Mapping {
     start: NonNull<u8>,
     bytes: usize,
     writable: bool,
@@ -18,12 +18,12 @@ pub(super) struct Mapping {
 
 impl Mapping {
     /// Of what the driver fills.
-    pub(super) fn to_read(device: impl AsFd, plane: &RawPlane) -> Result<Mapping> {
+    pub(in crate::capture::worker) fn to_read(device: impl AsFd, plane: &RawPlane) -> Result<Mapping> {
         Mapping::new(device, plane, false)
     }
 
     /// Of what the driver is given.
-    pub(super) fn to_write(device: impl AsFd, plane: &RawPlane) -> Result<Mapping> {
+    pub(in crate::capture::worker) fn to_write(device: impl AsFd, plane: &RawPlane) -> Result<Mapping> {
         Mapping::new(device, plane, true)
     }
 
@@ -38,12 +38,12 @@ impl Mapping {
     }
 
     /// Bytes that fit.
-    pub(super) fn bytes(&self) -> usize {
+    pub(in crate::capture::worker) fn bytes(&self) -> usize {
         self.bytes
     }
 
     /// Writes these bytes to its beginning. `false`: they do not fit, or it was mapped to be read.
-    pub(super) fn write(&mut self, data: &[u8]) -> bool {
+    pub(in crate::capture::worker) fn write(&mut self, data: &[u8]) -> bool {
         if !self.writable {
             return false;
         }
@@ -54,7 +54,7 @@ impl Mapping {
     }
 
     /// The first `used` bytes, or all where there are fewer.
-    pub(super) fn data(&self, used: u32) -> &[u8] {
+    pub(in crate::capture::worker) fn data(&self, used: u32) -> &[u8] {
         // SAFETY: mapped to be read, at least, for `self.bytes` bytes until `drop`. The caller holds the buffer, so the
         // driver does not write into it; one that does so all the same changes bytes, each of which is valid
         // whatever its value.

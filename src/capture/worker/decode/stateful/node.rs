@@ -1,10 +1,8 @@
 //! Devices that work from memory to memory: decoders whose driver parses the stream itself ("stateful").
 
-use super::mapping::Mapping;
-use super::raw::*;
-use crate::capture::worker::decode::stateful::driver::{
-    Command, Done, Driver, Event, Format, MAX_PIECES, Queue, Ready, Rectangle,
-};
+use super::driver::{Command, Done, Driver, Event, Format, MAX_PIECES, Queue, Ready, Rectangle};
+use crate::capture::worker::videodev::mapping::Mapping;
+use crate::capture::worker::videodev::raw::*;
 use rustix::event::PollFlags;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
