@@ -396,7 +396,7 @@ fn data_limits(pid: u32) -> [u64; 2] {
 
 /// No library adds to the limits.
 fn builtin() -> DecoderSettings {
-    DecoderSettings { choice: DecoderChoice::Builtin, names: Vec::new() }
+    DecoderSettings { choice: DecoderChoice::Builtin, ..DecoderSettings::default() }
 }
 
 #[test]
