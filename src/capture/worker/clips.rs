@@ -2,7 +2,7 @@
 //! (`tests/scripts/make-clips.sh`).
 
 use crate::capture::worker::checksum::checksum;
-use crate::capture::worker::decode::{self, Codec, Decoder};
+use crate::capture::worker::decode::{self, Codec, Decoder, Outlines, PicturePart};
 use crate::capture::worker::file;
 use crate::capture::worker::picture::Picture;
 use crate::capture::worker::source::{Grab, Source};
@@ -50,15 +50,21 @@ pub(crate) fn decode_all_by(
         decoded.checksums.push(checksum(picture));
         decoded.packets.push(stamp.micros());
     };
+    // As the worker stamps them: the second field of a picture like its first.
+    let (mut outlines, mut first) = (Outlines::default(), 0);
     for packet in 0.. {
         match source.grab()? {
             Grab::Packet(codec, unit) => {
+                let outline = outlines.of(codec, unit.data);
+                if outline.is_none_or(|outline| outline.part != PicturePart::SecondField) {
+                    first = packet;
+                }
                 let decoder = decoder.get_or_insert_with(|| open(codec));
                 let mut take = |picture: &Picture<'_>, stamp: Wall| {
                     output(picture, stamp, &mut decoded);
                     Ok(())
                 };
-                match decoder.decode(&unit, Wall::from_micros(packet), &mut take) {
+                match decoder.decode(&unit, Wall::from_micros(first), &mut take) {
                     Err(error) if error.kind() == Kind::Undecodable => decoded.undecodable += 1,
                     other => other?,
                 }
