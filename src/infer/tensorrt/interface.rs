@@ -10,6 +10,9 @@ use std::ptr::NonNull;
 /// Most dimensions a shape can have.
 const MAX_DIMS: usize = 8;
 
+/// Nothing is mapped below. Without a driver TensorRT's lean runtimes answer not null but null moved to a member.
+const FIRST_ADDRESS: usize = 4096;
+
 /// A virtual table: functions of many types.
 type Table = *const *const c_void;
 
@@ -40,7 +43,7 @@ impl Borrowed {
     /// # Safety
     /// `object` is null or a public object of TensorRT that outlives this.
     pub(super) unsafe fn new(object: *mut c_void) -> Option<Borrowed> {
-        let object = NonNull::new(object.cast::<Object>())?;
+        let object = NonNull::new(object.cast::<Object>()).filter(is_mapped)?;
         // SAFETY: the caller says that it is such an object.
         let complete =
             unsafe { !object.as_ref().table.is_null() && !object.as_ref().implementation.is_null() };
@@ -66,6 +69,11 @@ impl Borrowed {
     }
 }
 
+/// Whether it can be an object's address at all.
+fn is_mapped<T>(object: &NonNull<T>) -> bool {
+    object.addr().get() >= FIRST_ADDRESS
+}
+
 /// The function of type `F` at that position of a table.
 ///
 /// # Safety
@@ -86,7 +94,7 @@ impl Plain {
     /// # Safety
     /// `object` is null or such an object, and outlives this.
     pub(super) unsafe fn new(object: *mut c_void) -> Option<Plain> {
-        let object = NonNull::new(object.cast::<Table>())?;
+        let object = NonNull::new(object.cast::<Table>()).filter(is_mapped)?;
         // SAFETY: the caller says that it is such an object.
         let complete = unsafe { !object.as_ref().is_null() };
         complete.then_some(Plain(object))
