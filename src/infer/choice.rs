@@ -28,12 +28,8 @@ impl EngineChoice {
 
     /// From the word of a flag or configuration: `auto`, `cnn`, `tract`, `tensorrt`.
     pub fn from_name(name: &str) -> Option<EngineChoice> {
-        match name {
-            "auto" => Some(EngineChoice::Auto),
-            "cnn" => Some(EngineChoice::Cnn),
-            "tract" => Some(EngineChoice::Tract),
-            "tensorrt" => Some(EngineChoice::TensorRt),
-            _ => None,
-        }
+        const ALL: [EngineChoice; 4] =
+            [EngineChoice::Auto, EngineChoice::Cnn, EngineChoice::Tract, EngineChoice::TensorRt];
+        ALL.into_iter().find(|choice| choice.name() == name)
     }
 }

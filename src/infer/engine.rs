@@ -44,9 +44,14 @@ pub(crate) fn compile(session: Session<'_>, options: &Options<'_>) -> Result<Loa
         }
         EngineChoice::Auto | EngineChoice::Cnn | EngineChoice::Tract => on_cpu(session, options)?,
     };
-    let bytes = (loaded.engine.weights_bytes() as u64).saturating_add(loaded.engine.arena_bytes() as u64);
-    process::within_budget(bytes, options.budget_bytes)?;
+    check_budget(loaded.engine.as_ref(), options.budget_bytes)?;
     Ok(loaded)
+}
+
+/// Refuses an engine whose weights and one arena take more than a model may.
+fn check_budget(engine: &dyn Engine, budget_bytes: u64) -> Result<()> {
+    let bytes = (engine.weights_bytes() as u64).saturating_add(engine.arena_bytes() as u64);
+    process::within_budget(bytes, budget_bytes)
 }
 
 fn on_gpu_first(session: Session<'_>, options: &Options<'_>) -> Result<Loaded> {
@@ -81,7 +86,9 @@ fn on_cpu_first(session: Session<'_>, options: &Options<'_>) -> Result<Loaded> {
         let settings = &settings;
         let request =
             tensorrt::Request { weights: &weights, width, height, budget_bytes, settings, building };
-        for_gpu(&description, &request)
+        let engine = for_gpu(&description, &request)?;
+        check_budget(engine.as_ref(), budget_bytes)?;
+        Ok(engine)
     };
     let engine = Arc::new(Switch::start(engine, options.weights.display().to_string(), load)?);
     Ok(Loaded { engine, trial })

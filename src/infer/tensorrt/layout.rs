@@ -237,6 +237,18 @@ const BUILDER_11: BuilderSlots = BuilderSlots {
     parser_delete: 7,
 };
 
+const LAYOUT_11: Layout = Layout {
+    product: Product::TensorRt,
+    versions: (Version(110_100), Version(110_499)),
+    dims: DimsWidth::Wide,
+    logger: LoggerTable::Versioned,
+    runtime: RUNTIME_10,
+    engine: ENGINE_11,
+    context: CONTEXT_11,
+    builder: BUILDER_11,
+    trtexec: TrtexecFlags { build_only: "--skipInference", half: None },
+};
+
 /// JetPack 5.1 (8.5.2), 6.0 (8.6.2), 6.1 and 6.2 (10.3.0), 7.1 (10.13), 7.2 (10.16.2); 11 has no JetPack yet.
 const LAYOUTS: [Layout; 5] = [
     Layout {
@@ -293,28 +305,8 @@ const LAYOUTS: [Layout; 5] = [
         },
         trtexec: TrtexecFlags { build_only: "--skipInference", half: Some("--fp16") },
     },
-    Layout {
-        product: Product::TensorRt,
-        versions: (Version(110_100), Version(110_499)),
-        dims: DimsWidth::Wide,
-        logger: LoggerTable::Versioned,
-        runtime: RUNTIME_10,
-        engine: ENGINE_11,
-        context: CONTEXT_11,
-        builder: BUILDER_11,
-        trtexec: TrtexecFlags { build_only: "--skipInference", half: None },
-    },
-    Layout {
-        product: Product::Rtx,
-        versions: (Version(10_500), Version(10_799)),
-        dims: DimsWidth::Wide,
-        logger: LoggerTable::Versioned,
-        runtime: RUNTIME_10,
-        engine: ENGINE_11,
-        context: CONTEXT_11,
-        builder: BUILDER_11,
-        trtexec: TrtexecFlags { build_only: "--skipInference", half: None },
-    },
+    LAYOUT_11,
+    Layout { product: Product::Rtx, versions: (Version(10_500), Version(10_799)), ..LAYOUT_11 },
 ];
 
 impl Layout {
