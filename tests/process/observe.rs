@@ -170,6 +170,10 @@ fn a_crowd_that_does_not_read_costs_little_and_loses_its_places() {
     let id = weir.init(&Json::parse(&request));
     sink.next();
     let before = resident_kib(weir.pid());
+    // A login shell has 1024 descriptors, which all tests of this process share.
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    let raised = rustix::process::Rlimit { current: limit.maximum, ..limit };
+    rustix::process::setrlimit(rustix::process::Resource::Nofile, raised).unwrap();
     let crowd: Vec<Events> = (0..500).map(|_| Events::ask(weir.http, &id)).collect();
     let refusal = wait_for("a full house", || Events::listen(weir.http, &id).err());
     assert_eq!(refusal.status, 503);

@@ -146,6 +146,8 @@ fn sixteen_pipelines_are_back_soon_after_a_restart() {
     let first = serve(state.path(), models.path(), |_| {});
     let ids: Vec<String> =
         sinks.iter().map(|sink| first.init(&Json::parse(&init(models.path(), sink.port())))).collect();
+    // Only a camera that runs can be muted.
+    first.wait_state(&ids[3], "RUNNING");
     assert!(succeeded(
         &first.ask(&Json::parse(&format!(r#"{{"type": "mute", "pipeline_id": "{}"}}"#, ids[3])))
     ));
