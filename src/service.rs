@@ -12,8 +12,8 @@ use crate::clock::within;
 use crate::config::Config;
 use crate::error::{Error, Kind, Result, system};
 use crate::folder;
-use crate::infer::EngineChoice;
 use crate::infer::registry::{self, Models};
+use crate::infer::{EngineChoice, Precision};
 use crate::infer::{Pool, Thresholds, process, tensorrt};
 use crate::notify::Notifier;
 use crate::outbound::{Proxies, Trust};
@@ -338,6 +338,7 @@ pub fn registry_settings(config: &Config) -> registry::RegistrySettings {
         load_timeout: Duration::from_secs_f64(models.load_timeout_s),
         // `Config::check` has seen the name.
         engine: EngineChoice::from_name(&models.engine).unwrap_or_default(),
+        precision: Precision::from_name(&models.precision).unwrap_or_default(),
         tensorrt: config.tensorrt.settings(),
         exchange_engines: false,
         validate: models.validate,

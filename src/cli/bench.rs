@@ -7,7 +7,7 @@ use crate::clock::within;
 use crate::command::{Command, Execute, Init, SourceReference};
 use crate::config::Config;
 use crate::error::{Error, Kind, Result, system};
-use crate::infer::{EngineChoice, bench as engine};
+use crate::infer::{EngineChoice, Precision, bench as engine};
 use crate::pipeline::Commands;
 use crate::sink::UdpSink;
 use crate::{logging, service};
@@ -41,6 +41,7 @@ struct Request {
     seconds: f64,
     max_fps: Option<f64>,
     engine: EngineChoice,
+    precision: Precision,
     confidence: f32,
     json: bool,
     input: Option<PathBuf>,
@@ -81,6 +82,7 @@ impl Request {
             seconds,
             max_fps: None,
             engine,
+            precision: Precision::Full,
             confidence: 0.0,
             json: false,
             input: None,
@@ -101,6 +103,11 @@ impl Request {
                     request.engine = parser.value()?.parse_with(|name| {
                         EngineChoice::from_name(name).ok_or("auto, cnn, tract or tensorrt")
                     })?;
+                }
+                Arg::Long("precision") => {
+                    request.precision = parser
+                        .value()?
+                        .parse_with(|name| Precision::from_name(name).ok_or("full or half"))?;
                 }
                 Arg::Long("confidence") => request.confidence = parser.value()?.parse()?,
                 Arg::Long("together") => request.together = true,
@@ -138,7 +145,7 @@ impl Request {
 fn bench_engine(request: &Request) -> Result<ExitCode> {
     match (&request.input, &request.dump) {
         (Some(input), Some(folder)) => {
-            engine::dump(request.model()?, input, folder, request.engine)?;
+            engine::dump(request.model()?, input, folder, (request.engine, request.precision))?;
             return Ok(ExitCode::SUCCESS);
         }
         (None, None) => {}
@@ -152,6 +159,7 @@ fn bench_engine(request: &Request) -> Result<ExitCode> {
         together,
         runs,
         engine: request.engine,
+        precision: request.precision,
         confidence: request.confidence,
     };
     if request.profile {
@@ -198,6 +206,7 @@ fn bench_pipeline(request: &Request) -> Result<ExitCode> {
     config.models.dirs = model.parent().map(Path::to_owned).into_iter().collect();
     config.models.offline = true;
     config.models.engine = request.engine.name().to_owned();
+    config.models.precision = request.precision.name().to_owned();
     config.service.threads = request.threads.unwrap_or(0);
     config.service.pipelines_dir = PathBuf::new();
     (config.tcp.port, config.http.port) = (0, 0);

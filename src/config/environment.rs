@@ -36,6 +36,7 @@ pub(super) const VARIABLES: &[(&str, Setter)] = &[
     ("TRANSIENT_ROBOFLOW_API_ERRORS_RETRY_INTERVAL", |c, v| parse(&mut c.models.retry_interval_s, v)),
     ("ROBOFLOW_API_EXTRA_HEADERS", |c, v| headers(&mut c.models.extra_headers, v)),
     ("WEIR_ENGINE", |c, v| text(&mut c.models.engine, v)),
+    ("WEIR_PRECISION", |c, v| text(&mut c.models.precision, v)),
     ("TENSORRT_CACHE_PATH", |c, v| path(&mut c.tensorrt.cache_dir, v)),
     ("WEIR_OFFLINE", |c, v| flag(&mut c.models.offline, v)),
     ("MODEL_VALIDATION_DISABLED", |c, v| {

@@ -19,8 +19,8 @@ use crate::capture::{
 };
 use crate::command::Secret;
 use crate::error::{Error, Kind, Result};
-use crate::infer::EngineChoice;
 use crate::infer::registry::MAX_MODEL_BYTES;
+use crate::infer::{EngineChoice, Precision};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
@@ -139,6 +139,8 @@ pub struct Models {
     pub load_timeout_s: f64,
     /// `auto`, `cnn`, `tract` or `tensorrt`. Environment: WEIR_ENGINE.
     pub engine: String,
+    /// `full` or `half`: how exactly the CPU computes. Environment: WEIR_PRECISION.
+    pub precision: String,
     /// Run a model once after loading and compare its classes with its names. Environment:
     /// MODEL_VALIDATION_DISABLED.
     pub validate: bool,
@@ -286,6 +288,7 @@ impl Default for Models {
             max_bytes: MAX_MODEL_BYTES,
             load_timeout_s: 300.0,
             engine: "auto".into(),
+            precision: "full".into(),
             validate: true,
             offline: false,
             disable_contrast: false,
@@ -496,6 +499,10 @@ impl Config {
                 format!("models.engine = \"{}\" is none of auto, cnn, tract, tensorrt", self.models.engine);
             return Err(Error::new(Kind::Configuration, message));
         }
+        if Precision::from_name(&self.models.precision).is_none() {
+            let message = format!("models.precision = \"{}\" is none of full, half", self.models.precision);
+            return Err(Error::new(Kind::Configuration, message));
+        }
         if let Some(fault) = self.mqtt.fault().or_else(|| self.sinks.fault()) {
             return Err(Error::new(Kind::Configuration, fault));
         }
@@ -577,6 +584,7 @@ mod tests {
         for text in [
             "[capture]\nstall_timeout_s = 0.0",
             "[models]\nengine = \"onnx\"",
+            "[models]\nprecision = \"double\"",
             "[tensorrt]\nmax_batch = 0",
             "[tcp]\nsocket_timeout_s = nan",
             "[detection]\nconfidence = 40.0",

@@ -3,12 +3,12 @@
 mod dump;
 mod profile;
 
-use super::EngineChoice;
 use super::engine::{self, Options};
 use super::family::recognise::{self, Hints};
 use super::onnx::{Description, Graph, Input};
 use super::process::{Limits, Loaded, Session};
 use super::registry::{NAMES_KEYS, Names, RegistrySettings};
+use super::{EngineChoice, Precision};
 use super::{Run, cnn, tensorrt};
 use crate::clock::process_cpu_time;
 use crate::error::{Error, Kind, Result};
@@ -35,6 +35,8 @@ pub struct Request {
     pub runs: usize,
     /// Which engine.
     pub engine: EngineChoice,
+    /// How exactly our own engine computes.
+    pub precision: Precision,
     /// The lowest score that is looked at, as a pipeline's confidence; 0: every anchor is decoded.
     pub confidence: f32,
 }
@@ -83,6 +85,7 @@ pub fn run(request: &Request) -> Result<Figures> {
         width,
         height,
         choice: request.engine,
+        precision: request.precision,
         budget_bytes,
         weights: &request.model,
         tensorrt: &tensorrt::TensorRtSettings::default(),
@@ -347,13 +350,14 @@ mod tests {
         let input = dir.path().join("x.f32");
         let whole = vec![0u8; 3 * width * height * 4];
         std::fs::write(&input, &whole).unwrap();
-        dump(&model, &input, &dir.path().join("out"), EngineChoice::Auto).unwrap();
+        dump(&model, &input, &dir.path().join("out"), (EngineChoice::Auto, Precision::Full)).unwrap();
         let shapes = std::fs::read_to_string(dir.path().join("out/shapes.json")).unwrap();
         assert!(shapes.starts_with(&format!("{{\"{name}\": [1, ")), "{shapes}");
         assert!(std::fs::metadata(dir.path().join(format!("out/{name}.f32"))).unwrap().len() > 0);
 
         std::fs::write(&input, &whole[4..]).unwrap();
-        let error = dump(&model, &input, &dir.path().join("out"), EngineChoice::Auto).unwrap_err();
+        let error =
+            dump(&model, &input, &dir.path().join("out"), (EngineChoice::Auto, Precision::Full)).unwrap_err();
         assert!(error.message().contains("floats"), "{error}");
     }
 
@@ -375,6 +379,7 @@ mod tests {
             together: false,
             runs: 3,
             engine: EngineChoice::Tract,
+            precision: Precision::Full,
             confidence: 0.0,
         })
         .unwrap();
@@ -394,6 +399,7 @@ mod tests {
             together: false,
             runs: 2,
             engine: EngineChoice::Cnn,
+            precision: Precision::Full,
             confidence: 0.4,
         };
         let table = profile(&request).unwrap().to_string();
@@ -411,6 +417,7 @@ mod tests {
             together: true,
             runs: 2,
             engine: EngineChoice::Cnn,
+            precision: Precision::Full,
             confidence: 0.4,
         })
         .unwrap();

@@ -3,7 +3,7 @@
 use super::onnx::Description;
 use super::process::{self, Loaded, Session};
 use super::switch::{Switch, Told};
-use super::{Engine, EngineChoice, Scores, tensorrt};
+use super::{Engine, EngineChoice, Precision, Scores, tensorrt};
 use crate::error::{Error, Kind, Result};
 use std::path::Path;
 use std::sync::Arc;
@@ -17,6 +17,8 @@ pub struct Options<'a> {
     pub height: usize,
     /// Which engine.
     pub choice: EngineChoice,
+    /// How exactly our own computes.
+    pub precision: Precision,
     /// Most bytes of weights and one arena together.
     pub budget_bytes: u64,
     /// The file that the graph was read from.
@@ -110,6 +112,6 @@ fn for_gpu(description: &Description, request: &tensorrt::Request<'_>) -> Result
 }
 
 fn on_cpu(session: Session<'_>, options: &Options<'_>) -> Result<Loaded> {
-    let Options { width, height, choice, .. } = *options;
-    session.compile(process::Request { width, height, engine: choice }, options.scores)
+    let Options { width, height, choice, precision, .. } = *options;
+    session.compile(process::Request { width, height, engine: choice, precision }, options.scores)
 }

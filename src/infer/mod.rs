@@ -12,6 +12,7 @@ mod model;
 mod nms;
 pub mod onnx;
 mod pool;
+mod precision;
 pub mod process;
 pub mod registry;
 mod shared;
@@ -28,6 +29,7 @@ pub use choice::EngineChoice;
 pub use family::Family;
 pub use model::Model;
 pub use pool::{Pool, Queue};
+pub use precision::Precision;
 pub use switch::{Gpu, Outlook};
 
 use crate::clock::Wall;

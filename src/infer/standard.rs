@@ -1,12 +1,12 @@
 //! Right by the standard: small cases of every operator against what onnxruntime makes of them
 //! (`tests/onnx/store.py`), on the engine that `auto` chooses and on tract's. `make onnx` compares thousands.
 
-use super::EngineChoice;
 use super::engine::{self, Options};
 use super::onnx::Graph;
 use super::process::{Limits, Loaded, Session};
 use super::registry::{Models, RegistrySettings};
 use super::tensorrt;
+use super::{EngineChoice, Precision};
 use crate::error::Result;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -41,6 +41,7 @@ fn outputs(path: &Path, picture: &[f32], choice: EngineChoice) -> std::result::R
         width: input.width.unwrap(),
         height: input.height.unwrap(),
         choice,
+        precision: Precision::Full,
         budget_bytes: BUDGET_BYTES,
         weights: path,
         tensorrt: &tensorrt::TensorRtSettings::default(),
@@ -141,6 +142,7 @@ fn frames_of_a_graph_for_several_are_apart() {
         width: 16,
         height: 16,
         choice: EngineChoice::Auto,
+        precision: Precision::Full,
         budget_bytes: BUDGET_BYTES,
         weights: &path,
         tensorrt: &tensorrt::TensorRtSettings::default(),

@@ -133,6 +133,7 @@ const INIT: &[Opt] = &[
         OneOf(&["true", "false"]),
         "whether a box may suppress boxes of other classes",
     ),
+    valued("precision", "PRECISION", OneOf(&["full", "half"]), "how exactly the CPU computes (default full)"),
     valued("confidence", "SCORE", Something, "lowest score that is reported, 0..1"),
     valued(
         "iou-threshold",
@@ -200,6 +201,7 @@ const ENGINE: &[Opt] = &[
     valued("threads", "N", Something, "inference threads (default: 1 for engine, one per core for pipeline)"),
     valued("runs", "N", Something, "timed runs (default 50)"),
     valued("engine", "ENGINE", OneOf(&["auto", "cnn", "tract", "tensorrt"]), "which engine"),
+    valued("precision", "PRECISION", OneOf(&["full", "half"]), "how exactly the CPU computes (default full)"),
     valued("confidence", "SCORE", Something, "lowest score that the detections of a run must have"),
     flag("together", "all threads on one frame"),
     flag("profile", "time each step of the engine"),
@@ -216,6 +218,7 @@ const PIPELINE: &[Opt] = &[
     valued("threads", "N", Something, "inference threads (default: one per core)"),
     valued("seconds", "S", Something, "for how long (default 10)"),
     valued("max-fps", "N", Something, "frames a second of each"),
+    valued("precision", "PRECISION", OneOf(&["full", "half"]), "how exactly the CPU computes (default full)"),
     flag("json", "one line of JSON"),
 ];
 
@@ -455,6 +458,7 @@ pub(super) const VARIABLES: &[(&str, &str)] = &[
     ("TRANSIENT_ROBOFLOW_API_ERRORS_RETRY_INTERVAL", "models.retry_interval_s"),
     ("ROBOFLOW_API_EXTRA_HEADERS", "JSON object of header fields for every request to the API"),
     ("WEIR_ENGINE", "models.engine"),
+    ("WEIR_PRECISION", "models.precision"),
     ("TENSORRT_CACHE_PATH", "tensorrt.cache_dir"),
     ("WEIR_OFFLINE", "models.offline"),
     ("WEIR_OPEN_FOLDERS", "service.open_folders"),

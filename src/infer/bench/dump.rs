@@ -3,10 +3,10 @@
 
 use super::{open, sides};
 use crate::error::{Error, Kind, Result, system};
-use crate::infer::EngineChoice;
 use crate::infer::engine::{self, Options};
 use crate::infer::registry::RegistrySettings;
 use crate::infer::tensorrt;
+use crate::infer::{EngineChoice, Precision};
 use std::fs::File;
 use std::io::{Read, Write};
 use std::path::Path;
@@ -20,7 +20,12 @@ const MAX_INPUT_BYTES: u64 = 3 << 30;
 /// `input` holds 32-bit little-endian floats in the order that the file declares for its input: `[1, 3, H,
 /// W]`, or `[N, H, W, 3]` where it says so. In the names of files everything but letters, digits, `.`, `-`
 /// and `_` is `_`.
-pub fn dump(model: &Path, input: &Path, folder: &Path, choice: EngineChoice) -> Result<()> {
+pub fn dump(
+    model: &Path,
+    input: &Path,
+    folder: &Path,
+    (choice, precision): (EngineChoice, Precision),
+) -> Result<()> {
     let session = open(model)?;
     let graph = session.description().clone();
     let ([width, height], budget_bytes) =
@@ -40,6 +45,7 @@ pub fn dump(model: &Path, input: &Path, folder: &Path, choice: EngineChoice) -> 
         width,
         height,
         choice,
+        precision,
         budget_bytes,
         weights: model,
         tensorrt: &tensorrt::TensorRtSettings::default(),

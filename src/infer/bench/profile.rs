@@ -19,7 +19,7 @@ pub fn profile(request: &Request) -> Result<Profile> {
     let (graph, [width, height], budget_bytes) = read(request)?;
     let typed = graph.into_typed(width, height, budget_bytes)?;
     let runs = u32::try_from(request.runs.max(1)).unwrap_or(u32::MAX);
-    let options = cnn::Options::default();
+    let options = cnn::Options { precision: request.precision, ..cnn::Options::default() };
     Ok(Profile { costs: cnn::costs(&typed, &options)?, steps: cnn::profile(&typed, &options, runs)? })
 }
 

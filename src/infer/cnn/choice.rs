@@ -7,9 +7,11 @@
 
 use super::graph::Conv;
 use super::kernels::arena::FREQUENCIES;
-use super::kernels::{Kernels, LANES};
+use super::kernels::half::Half;
+use super::kernels::{Kernels, LANES, Pictures};
 use super::layout::blocks_for;
 use super::step::winograd::{Cut, KERNEL, Layer, Winograd, tiles};
+use super::storage::Blocks;
 
 /// A way to compute a 3×3 convolution of stride 1; every other one is computed directly.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,9 +41,19 @@ pub(super) struct Target {
     pub workers: usize,
     /// The way to compute every convolution that can be computed so, instead of the cheapest.
     pub way: Option<Algorithm>,
+    /// Pictures have half precision.
+    pub half: Option<&'static Half>,
 }
 
 impl Target {
+    /// The loops for a picture.
+    pub(super) fn pictures(&self, blocks: Blocks) -> &'static Pictures {
+        match self.half {
+            Some(half) if blocks.is_half() => &half.pictures,
+            _ => &self.kernels.pictures,
+        }
+    }
+
     /// The cheapest way of a convolution with this output.
     pub(super) fn way(&self, conv: &Conv, [_, height, width]: [usize; 3]) -> Algorithm {
         let &[outputs, inputs, ..] = conv.weights.shape() else { return Algorithm::Direct };
@@ -109,7 +121,7 @@ mod tests {
     use super::*;
 
     fn target(kernels: &'static Kernels) -> Target {
-        Target { kernels, workers: 1, way: None }
+        Target { kernels, workers: 1, way: None, half: None }
     }
 
     fn layer(inputs: usize, outputs: usize, size: [usize; 2]) -> Layer {

@@ -234,6 +234,8 @@ pub(super) enum Op {
     /// Row-major to blocks of channels, and back; put in by `layout.rs`.
     ToBlocks,
     FromBlocks,
+    /// Blocks of floats to blocks of half precision, and back; put in by `layout.rs`.
+    Recast,
 }
 
 /// An operation with its operands.

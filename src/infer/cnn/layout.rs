@@ -2,6 +2,7 @@
 
 use super::graph::{Graph, Node, Op, Value, ValueId};
 use super::kernels::LANES;
+use super::kernels::half::HALF_LANES;
 use std::collections::HashMap;
 
 /// How a value lies in memory.
@@ -11,6 +12,8 @@ pub(super) enum Form {
     Plain,
     /// `[channel block][row][column][LANES]`, rows and columns with a border of zeros ("halo").
     Blocks,
+    /// The same with twice as many channels a block, in half precision.
+    Half,
     /// A tensor of tract's.
     Foreign,
 }
@@ -19,14 +22,31 @@ pub(super) enum Form {
 /// 3).
 pub(super) const MAX_PLANES: usize = 4;
 
-/// Puts in the conversions; returns the form of every value.
-pub(super) fn lay_out(graph: &mut Graph) -> Vec<Form> {
+impl Form {
+    /// Channels of a block.
+    pub(super) fn lanes(self) -> usize {
+        if self == Form::Half { HALF_LANES } else { LANES }
+    }
+
+    /// Whether it is blocks of channels.
+    pub(super) fn is_blocks(self) -> bool {
+        matches!(self, Form::Blocks | Form::Half)
+    }
+}
+
+/// Puts in the conversions; returns the form of every value. `half`: pictures may have half precision, but for
+/// what the outputs are made of behind the last convolutions, and these themselves.
+pub(super) fn lay_out(graph: &mut Graph, half: bool) -> Vec<Form> {
+    let full = if half { last_layers(graph) } else { vec![true; graph.values.len()] };
     let foreign = |v: &Value| if v.foreign { Form::Foreign } else { Form::Plain };
     let mut forms: Vec<Form> = graph.values.iter().map(foreign).collect();
     let mut twins: HashMap<(ValueId, Form), ValueId> = HashMap::new();
     let nodes = std::mem::take(&mut graph.nodes);
     for mut node in nodes {
-        let form = form_of(graph, &forms, &node);
+        let form = match form_of(graph, &forms, &node) {
+            Form::Blocks if node.outputs.iter().all(|output| !full[output.0]) => Form::Half,
+            form => form,
+        };
         for slot in 0..node.inputs.len() {
             let wanted = match operand_form(graph, &forms, &node, slot, form) {
                 Some(wanted) => wanted,
@@ -66,14 +86,18 @@ fn convert(
     forms.push(wanted);
     twins.insert((id, wanted), twin);
     twins.insert((twin, forms[id.0]), id);
-    let op = if wanted == Form::Blocks { Op::ToBlocks } else { Op::FromBlocks };
+    let op = match (forms[id.0].is_blocks(), wanted) {
+        (true, Form::Plain) => Op::FromBlocks,
+        (true, _) => Op::Recast,
+        _ => Op::ToBlocks,
+    };
     graph.nodes.push(Node { name, op, inputs: vec![id], outputs: vec![twin] });
     twin
 }
 
 /// The form in which a node works and leaves its output.
 fn form_of(graph: &Graph, forms: &[Form], node: &Node) -> Form {
-    let blocked = |id: &ValueId| forms[id.0] == Form::Blocks;
+    let blocked = |id: &ValueId| forms[id.0].is_blocks();
     let picture = node.outputs.first().is_some_and(|o| graph.value(*o).picture().is_some());
     let blocks = match &node.op {
         Op::Conv(_) | Op::MaxPool(_) | Op::AveragePool { .. } | Op::GlobalSum | Op::Resize { .. } => true,
@@ -104,17 +128,28 @@ fn operand_form(graph: &Graph, forms: &[Form], node: &Node, slot: usize, form: F
         Op::Conv(conv) if slot == 0 => {
             let [channels, ..] = value.picture()?;
             let planes = channels <= MAX_PLANES && conv.groups == 1 && forms[node.inputs[0].0] == Form::Plain;
-            (!planes || value.constant.is_some()).then_some(Form::Blocks)
+            (!planes || value.constant.is_some()).then_some(form)
         }
         // constants of one number, or one per channel, are laid out with the weights
-        Op::Binary(_) if form == Form::Blocks && value.constant.is_some() && value.shape[2..] == [1, 1] => {
-            None
-        }
+        Op::Binary(_) if form.is_blocks() && value.constant.is_some() && value.shape[2..] == [1, 1] => None,
         _ => Some(form),
     }
 }
 
-/// Blocks that hold a number of channels.
+/// Which values stay in 32 bits: those that outputs are made from without a convolution between, and the
+/// results of the last convolutions. Scores and boxes are as exact as these numbers.
+fn last_layers(graph: &Graph) -> Vec<bool> {
+    let mut full = vec![false; graph.values.len()];
+    graph.outputs.iter().for_each(|id| full[id.0] = true);
+    for node in graph.nodes.iter().rev() {
+        if !matches!(node.op, Op::Conv(_)) && node.outputs.iter().any(|output| full[output.0]) {
+            node.inputs.iter().for_each(|input| full[input.0] = true);
+        }
+    }
+    full
+}
+
+/// Blocks of floats that hold a number of channels.
 pub(super) fn blocks_for(channels: usize) -> usize {
     channels.div_ceil(LANES)
 }

@@ -3,14 +3,15 @@
 use super::choice::{Algorithm, Target};
 use super::constant::Constant;
 use super::graph::{Axes, Conv, Graph, Linear, Node, Op, ValueId, Window, lengths};
+use super::kernels::half::pair;
 use super::kernels::{Activation, LANES};
-use super::layout::{Form, blocks_for};
+use super::layout::Form;
 use super::packer::Packer;
 use super::step::conv::{ConvStep, Source, plane_row};
 use super::step::strided::{Copy, Walk, row_major, span};
 use super::step::winograd::Winograd;
 use super::step::{
-    At, ForeignStep, Matrices, Operand, Step, attention, linear, picture, plain, product, rows, sample,
+    At, ForeignStep, Matrices, Operand, Step, attention, half, linear, picture, plain, product, rows, sample,
 };
 use super::storage::{Blocks, Place, Storage};
 use super::transformer::FEWEST_COLUMNS;
@@ -23,8 +24,10 @@ pub(super) fn scratch(graph: &Graph, forms: &[Form], target: Target) -> Vec<usiz
         Op::Conv(conv) if forms[node.inputs[0].0] == Form::Plain => {
             let output = graph.value(node.outputs[0]).picture();
             let input = graph.value(node.inputs[0]).picture();
-            input.zip(output).map_or(0, |(input, [_, height, _])| ConvStep::scratch(conv, input, height))
+            let half = forms[node.outputs[0].0] == Form::Half;
+            input.zip(output).map_or(0, |(input, output)| ConvStep::scratch(conv, input, output, half))
         }
+        Op::Conv(_) if forms[node.outputs[0].0] == Form::Half => 0,
         Op::Conv(conv) => {
             match graph.value(node.outputs[0]).picture().map(|output| (output, target.way(conv, output))) {
                 Some((_, Algorithm::Direct)) | None => 0,
@@ -159,14 +162,18 @@ impl Lowering<'_, '_> {
             }
             Op::Resize { rows, columns } => {
                 let (input, output) = (self.blocks(node.inputs[0])?, self.blocks(output)?);
-                let step = picture::Resize { input, output, rows: rows.clone(), columns: columns.clone() };
+                let (rows, columns) = (rows.clone(), columns.clone());
+                let pictures = self.target.pictures(output);
+                let step = picture::Resize { input, output, rows, columns, pictures };
                 self.push(node, Step::Resize(step))
             }
             Op::Activate(activation) => {
                 let activation = *activation;
                 if let Some(output) = self.blocks(output) {
                     let input = self.blocks(node.inputs[0])?;
-                    return self.push(node, Step::Activate(picture::Activate { input, output, activation }));
+                    let pictures = self.target.pictures(output);
+                    let step = picture::Activate { input, output, activation, pictures };
+                    return self.push(node, Step::Activate(step));
                 }
                 let (from, to) = (self.plain(node.inputs[0])?, self.plain(output)?);
                 let floats = self.graph.value(output).len();
@@ -276,6 +283,11 @@ impl Lowering<'_, '_> {
                 let (input, to) = (self.blocks(node.inputs[0])?, self.plain(output)?);
                 self.push(node, Step::FromBlocks(picture::FromBlocks { input, to }))
             }
+            Op::Recast => {
+                let (half, input, output) =
+                    (self.target.half?, self.blocks(node.inputs[0])?, self.blocks(output)?);
+                self.push(node, Step::Recast(half::Recast { half, input, output }))
+            }
             Op::Foreign(foreign) => {
                 let operand = |id: &ValueId| match self.storage.places[id.0] {
                     Place::Plain(at) => {
@@ -342,6 +354,11 @@ impl Lowering<'_, '_> {
             (Some(order), Some(&id)) => Some((self.blocks(id)?, order)),
             _ => None,
         };
+        if let (Source::Blocks(input), Some(half)) = (source, self.target.half.filter(|_| output.is_half())) {
+            let target = (half, self.target.workers);
+            let step = half::HalfConv::new(conv, [input, output], residual, target, self.packer)?;
+            return self.push(node, Step::HalfConv(step));
+        }
         let (way, target) =
             (self.target.way(conv, [output.channels, output.height, output.width]), self.target);
         if let (Source::Blocks(input), Algorithm::Kept | Algorithm::Remade) = (source, way) {
@@ -350,13 +367,15 @@ impl Lowering<'_, '_> {
             return self.push(node, Step::Winograd(step));
         }
         let limits = (target.kernels.conv_blocks, target.workers);
-        let step = ConvStep::new(conv, source, output, residual, limits, self.packer)?;
+        let staged = self.target.half.filter(|_| output.is_half());
+        let step = ConvStep::new(conv, source, (output, staged), residual, limits, self.packer)?;
         self.push(node, Step::Conv(step))
     }
 
     fn pool(&mut self, node: &Node, window: &Window, average: Option<bool>) -> Option<()> {
         let (input, output) = (self.blocks(node.inputs[0])?, self.blocks(node.outputs[0])?);
-        self.push(node, Step::Pool(picture::Pool::new(window, input, output, average)))
+        let pictures = self.target.pictures(output);
+        self.push(node, Step::Pool(picture::Pool::new(window, [input, output], average, pictures)))
     }
 
     fn binary(&mut self, node: &Node) -> Option<()> {
@@ -364,7 +383,8 @@ impl Lowering<'_, '_> {
         let output = node.outputs[0];
         if let Some(output) = self.blocks(output) {
             let terms = [self.term(node.inputs[0], output)?, self.term(*node.inputs.get(1)?, output)?];
-            return self.push(node, Step::Binary(picture::Elementwise { op, terms, output }));
+            let pictures = self.target.pictures(output);
+            return self.push(node, Step::Binary(picture::Elementwise { op, terms, output, pictures }));
         }
         let shape = self.graph.value(output).shape.clone();
         let mut sides = [At::Arena(0); 2];
@@ -388,11 +408,18 @@ impl Lowering<'_, '_> {
     /// An operand of an element-wise operation on pictures.
     fn term(&mut self, id: ValueId, output: Blocks) -> Option<picture::Term> {
         if let Some(constant) = &self.graph.value(id).constant {
-            let at = self.packer.take(blocks_for(output.channels) * LANES, |room| {
+            let at = self.packer.take(output.count() * LANES, |room| {
                 let values = constant.floats()?;
-                match *values {
-                    [one] => room.fill(one),
-                    _ => room.iter_mut().zip(&*values).for_each(|(to, value)| *to = *value),
+                let value = |channel: usize| match *values {
+                    [one] => one,
+                    _ => values.get(channel).copied().unwrap_or(0.0),
+                };
+                for (index, to) in room.iter_mut().enumerate() {
+                    *to = if output.is_half() {
+                        pair(value(2 * index), value(2 * index + 1))
+                    } else {
+                        value(index)
+                    };
                 }
                 Some(())
             })?;
@@ -414,24 +441,24 @@ impl Lowering<'_, '_> {
     fn concat(&mut self, node: &Node, axis: usize) -> Option<()> {
         let output = node.outputs[0];
         if let Some(output) = self.blocks(output) {
-            let mut copy = picture::CopyChannels { moves: Vec::new(), output, cleared: Vec::new() };
-            let mut at = 0;
+            let (mut moves, mut cleared) = (Vec::new(), Vec::new());
+            let (mut at, lanes) = (0, output.lanes);
             for &input in &node.inputs {
                 let source = self.blocks(input)?;
-                let aligned = at % LANES == 0;
+                let aligned = at % lanes == 0;
                 // a piece that already lies in its place was made there
                 if !(aligned
-                    && source.at == output.at + at / LANES * output.block()
+                    && source.at == output.at + at / lanes * output.block()
                     && source.halo == output.halo)
                 {
-                    copy.moves.extend((0..source.channels).map(|c| (source, c, at + c)));
-                    copy.cleared.extend(at / LANES..blocks_for(at + source.channels));
+                    moves.extend((0..source.channels).map(|c| (source, c, at + c)));
+                    cleared.extend(at / lanes..(at + source.channels).div_ceil(lanes));
                 }
                 at += source.channels;
             }
-            copy.cleared.sort_unstable();
-            copy.cleared.dedup();
-            return if copy.moves.is_empty() { Some(()) } else { self.push(node, Step::CopyChannels(copy)) };
+            cleared.sort_unstable();
+            cleared.dedup();
+            return self.move_channels(node, moves, output, cleared);
         }
         let to = self.plain(output)?;
         let shape = self.graph.value(output).shape.clone();
@@ -453,14 +480,13 @@ impl Lowering<'_, '_> {
         if let Some(target) = self.blocks(output) {
             let source = self.blocks(input)?;
             let first = *indices.first()?;
-            let view = first % LANES == 0 && target.at == source.at + first / LANES * source.block();
+            let lanes = target.lanes;
+            let view = first % lanes == 0 && target.at == source.at + first / lanes * source.block();
             if matches!(node.op, Op::Slice { .. }) && view && target.halo == source.halo {
                 return Some(());
             }
             let moves = indices.iter().enumerate().map(|(to, &from)| (source, from, to)).collect();
-            let cleared = (0..target.count()).collect();
-            return self
-                .push(node, Step::CopyChannels(picture::CopyChannels { moves, output: target, cleared }));
+            return self.move_channels(node, moves, target, (0..target.count()).collect());
         }
         let shape = self.graph.value(input).shape.clone();
         let (from, to) = (row_major(&shape), row_major(&self.graph.value(output).shape));
@@ -482,6 +508,24 @@ impl Lowering<'_, '_> {
             self.copy(node, input, start, at, &dims, [&from, &to], None)?;
         }
         Some(())
+    }
+
+    /// Copies channels to other places; `cleared`: the blocks that they go to.
+    fn move_channels(
+        &mut self,
+        node: &Node,
+        moves: Vec<(Blocks, usize, usize)>,
+        output: Blocks,
+        cleared: Vec<usize>,
+    ) -> Option<()> {
+        if moves.is_empty() {
+            return Some(());
+        }
+        if output.is_half() {
+            let step = half::Shuffle::new(self.target.half?, output, &moves, &cleared)?;
+            return self.push(node, Step::Shuffle(step));
+        }
+        self.push(node, Step::CopyChannels(picture::CopyChannels { moves, output, cleared }))
     }
 
     /// Copies `dims` elements from `input + start` to `to`.

@@ -41,7 +41,7 @@ mod unsupported;
 
 use super::onnx::Stored;
 use super::shared::SharedFloats;
-use super::{Engine, Scores};
+use super::{Engine, Precision, Scores};
 use crate::error::{Error, Kind, Result};
 pub use choice::Algorithm;
 use choice::Target;
@@ -54,6 +54,7 @@ pub use threads::allow_threads;
 pub(crate) use threads::allowed_threads;
 
 use kernels::Kernels;
+use kernels::half::Half;
 pub(crate) use kernels::heap::{
     give_back as give_back_memory, keep_little as keep_little_memory, keep_much as keep_much_memory,
 };
@@ -70,6 +71,17 @@ pub fn kernels() -> &'static str {
     kernels::Kernels::choose(None).map_or("none", |kernels| kernels.name)
 }
 
+/// Asks the kernel for the CPU's tiles, which half precision computes with, while no filter forbids it: it
+/// grants them to the process for good.
+pub(crate) fn ask_for_tiles() {
+    let _ = Half::choose(None);
+}
+
+/// The loops for half precision that this machine runs with; `None` where it would gain nothing.
+pub fn half() -> Option<&'static str> {
+    Half::choose(None).map(|half| half.name)
+}
+
 /// How to compile.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
@@ -83,6 +95,20 @@ pub struct Options {
     pub way: Option<Algorithm>,
     /// Where the outputs hold scores; `None`: every run computes everything.
     pub scores: Option<Scores>,
+    /// How exactly.
+    pub precision: Precision,
+}
+
+impl Options {
+    /// What computes in half precision; `None` where nothing shall or can.
+    fn half(&self) -> Option<&'static Half> {
+        match self.precision {
+            Precision::Full => None,
+            Precision::Half => Half::choose(None),
+            #[cfg(test)]
+            Precision::HalfBy(name) => Half::choose(Some(name)),
+        }
+    }
 }
 
 /// Compiles a model with one input of fixed shape.
@@ -221,5 +247,5 @@ fn target(options: &Options) -> Result<Target> {
         )
     })?;
     let threads = if options.threads == 0 { threads::allowed_threads() } else { options.threads };
-    Ok(Target { kernels, workers: threads.min(threads::MAX_TEAM), way: options.way })
+    Ok(Target { kernels, workers: threads.min(threads::MAX_TEAM), way: options.way, half: options.half() })
 }

@@ -9,6 +9,9 @@ use crate::infer::shared::SharedFloats;
 use std::fmt;
 use std::ops::Deref;
 
+/// Floats of a cache line.
+const LINE_FLOATS: usize = 16;
+
 /// Counts weights, or writes them.
 pub(super) struct Packer<'a> {
     floats: usize,
@@ -32,6 +35,17 @@ impl<'a> Packer<'a> {
         self.floats
     }
 
+    /// As [`Packer::take`], from the start of a cache line of weights that begin at one.
+    pub(super) fn take_line(
+        &mut self,
+        floats: usize,
+        fill: impl FnOnce(&mut [f32]) -> Option<()>,
+    ) -> Option<usize> {
+        let line = self.floats.checked_next_multiple_of(LINE_FLOATS)?;
+        self.take(line - self.floats, |_| Some(()))?;
+        self.take(floats, fill)
+    }
+
     /// Takes the next `floats`, which `fill` writes; where they begin. `None`: no room, or `fill` failed.
     pub(super) fn take(
         &mut self,
@@ -51,9 +65,36 @@ impl<'a> Packer<'a> {
 /// The weights of a plan, packed.
 pub(super) enum Weights {
     /// Of this process.
-    Own(Vec<f32>),
+    Own(Lines),
     /// Written by another process, and sealed.
     Shared(SharedFloats),
+}
+
+/// Floats that begin at a cache line.
+#[derive(Default)]
+pub(super) struct Lines {
+    room: Vec<f32>,
+    start: usize,
+    floats: usize,
+}
+
+impl Lines {
+    /// Zeros; `None` where there is no memory.
+    pub(super) fn new(floats: usize) -> Option<Lines> {
+        let mut room = Vec::new();
+        room.try_reserve_exact(floats.checked_add(LINE_FLOATS)?).ok()?;
+        room.resize(floats + LINE_FLOATS, 0.0);
+        let start = room.as_ptr().align_offset(LINE_FLOATS * size_of::<f32>()).min(LINE_FLOATS);
+        Some(Lines { room, start, floats })
+    }
+
+    pub(super) fn as_mut_slice(&mut self) -> &mut [f32] {
+        self.room.get_mut(self.start..self.start + self.floats).unwrap_or_default()
+    }
+
+    fn as_slice(&self) -> &[f32] {
+        self.room.get(self.start..self.start + self.floats).unwrap_or_default()
+    }
 }
 
 impl Deref for Weights {
@@ -61,7 +102,7 @@ impl Deref for Weights {
 
     fn deref(&self) -> &[f32] {
         match self {
-            Weights::Own(floats) => floats,
+            Weights::Own(lines) => lines.as_slice(),
             Weights::Shared(floats) => floats.as_slice(),
         }
     }

@@ -6,7 +6,7 @@ use super::head::{self, Head};
 use super::import::import;
 use super::layout::lay_out;
 use super::lower::{lower, scratch};
-use super::packer::{Packer, Weights};
+use super::packer::{Lines, Packer, Weights};
 use super::simplify::simplify;
 use super::step::Step;
 use super::storage::{Place, plan as place};
@@ -66,7 +66,7 @@ impl Draft {
         // laying out puts conversions between the nodes: the body ends after the node that ends it now
         let last =
             draft.as_ref().and_then(|d| graph.nodes.get(d.body.checked_sub(1)?)?.outputs.first().copied());
-        let forms = lay_out(&mut graph);
+        let forms = lay_out(&mut graph, target.half.is_some());
         let storage = place(&graph, &forms, &scratch(&graph, &forms, target))?;
         let lowered = lower(&graph, &storage, target, packer)?;
         let last = last.and_then(|id| graph.nodes.iter().position(|node| node.outputs.contains(&id)));
@@ -82,7 +82,7 @@ impl Draft {
         Ok(Plan {
             target,
             steps: lowered.steps,
-            weights: Weights::Own(Vec::new()),
+            weights: Weights::Own(Lines::default()),
             floats: storage.floats,
             tensors: storage.tensors,
             input: plain(input)?,
@@ -100,11 +100,9 @@ impl Draft {
     pub(super) fn into_plan(self) -> Result<Plan> {
         let mut counted = Packer::counting();
         self.lay_out(&mut counted)?;
-        let mut weights = Vec::new();
-        let no_memory = |_| Error::new(Kind::Exhausted, "no memory for the weights of the model");
-        weights.try_reserve_exact(counted.floats()).map_err(no_memory)?;
-        weights.resize(counted.floats(), 0.0);
-        let plan = self.lay_out(&mut Packer::into(&mut weights))?;
+        let no_memory = || Error::new(Kind::Exhausted, "no memory for the weights of the model");
+        let mut weights = Lines::new(counted.floats()).ok_or_else(no_memory)?;
+        let plan = self.lay_out(&mut Packer::into(weights.as_mut_slice()))?;
         Ok(Plan { weights: Weights::Own(weights), ..plan })
     }
 }

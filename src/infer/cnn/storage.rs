@@ -5,7 +5,8 @@ use super::graph::{Graph, Op, ValueId};
 use super::import::MAX_ELEMENTS;
 use super::kernels::LANES;
 use super::kernels::arena::Part;
-use super::layout::{Form, blocks_for};
+use super::kernels::half::{HALF_LANES, halves};
+use super::layout::Form;
 use super::unsupported::unsupported;
 use crate::error::Result;
 use std::ops::Range;
@@ -16,7 +17,8 @@ const MAX_HALO: usize = 16;
 /// Storage starts at multiples of this many floats, a cache line.
 const ALIGNMENT: usize = 16;
 
-/// A picture in blocks of channels: `[block][halo + rows + halo][halo + columns + halo][LANES]`.
+/// A picture in blocks of channels: `[block][halo + rows + halo][halo + columns + halo][LANES]`; in half
+/// precision two channels share a float's place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Blocks {
     /// Float offset of the first block's storage, halo included.
@@ -25,12 +27,18 @@ pub(super) struct Blocks {
     pub height: usize,
     pub width: usize,
     pub halo: usize,
+    /// Channels of a block: `LANES`, or `HALF_LANES` in half precision.
+    pub lanes: usize,
 }
 
 impl Blocks {
     /// Number of channel blocks.
     pub(super) fn count(&self) -> usize {
-        blocks_for(self.channels)
+        self.channels.div_ceil(self.lanes)
+    }
+    /// Whether its numbers have half precision.
+    pub(super) fn is_half(&self) -> bool {
+        self.lanes == HALF_LANES
     }
     /// Floats from one row to the next.
     pub(super) fn row(&self) -> usize {
@@ -77,9 +85,13 @@ impl Blocks {
         }
     }
 
-    /// Float offset of a channel's first pixel.
+    /// Float offset of a channel's first pixel; of the float that holds two channels in half precision.
     pub(super) fn channel(&self, channel: usize) -> usize {
-        self.pixel(channel / LANES, 0, 0) + channel % LANES
+        self.pixel(channel / self.lanes, 0, 0) + channel % self.lanes * LANES / self.lanes
+    }
+    /// The number of a channel in the float at its place.
+    pub(super) fn number(&self, channel: usize, float: f32) -> f32 {
+        if self.is_half() { halves(float)[channel % 2] } else { float }
     }
 }
 
@@ -160,7 +172,7 @@ impl Planner {
             let value = graph.value(id);
             let (extent, size) = match (forms[id.0], value.picture()) {
                 (Form::Foreign, _) => continue,
-                (Form::Blocks, Some([c, h, w])) => (blocks_for(c), [h, w]),
+                (form, Some([c, h, w])) if form.is_blocks() => (c.div_ceil(form.lanes()), [h, w]),
                 _ => (value.len(), [0, 0]),
             };
             let root = Root { form: forms[id.0], extent, size, halo: 0, life: None, parent: None };
@@ -218,7 +230,7 @@ impl Planner {
     fn halos(&mut self, graph: &Graph, forms: &[Form]) -> Result<()> {
         for node in &graph.nodes {
             let (Op::Conv(conv), Some(&input)) = (&node.op, node.inputs.first()) else { continue };
-            if forms[input.0] != Form::Blocks {
+            if !forms[input.0].is_blocks() {
                 continue;
             }
             let (Some([_, h, w]), Some([_, oh, ow])) =
@@ -296,7 +308,7 @@ impl Planner {
             let (None, Some(life)) = (root.parent, root.life) else { continue };
             let [h, w] = root.size;
             let floats = match root.form {
-                Form::Blocks => root.extent * (h + 2 * root.halo) * (w + 2 * root.halo) * LANES,
+                Form::Blocks | Form::Half => root.extent * (h + 2 * root.halo) * (w + 2 * root.halo) * LANES,
                 _ => root.extent,
             };
             pieces.push(Piece { floats, life, owner: Owner::Root(index), at: 0 });
@@ -345,9 +357,9 @@ impl Planner {
             }
             let Some((root, offset)) = self.find(ValueId(index)) else { return Place::Nowhere };
             match (forms[index], value.picture()) {
-                (Form::Blocks, Some([channels, height, width])) => {
-                    let halo = self.roots[root].halo;
-                    let mut blocks = Blocks { at: starts[root], channels, height, width, halo };
+                (form, Some([channels, height, width])) if form.is_blocks() => {
+                    let (halo, lanes) = (self.roots[root].halo, form.lanes());
+                    let mut blocks = Blocks { at: starts[root], channels, height, width, halo, lanes };
                     blocks.at += offset * blocks.block();
                     Place::Blocks(blocks)
                 }
@@ -367,7 +379,9 @@ fn view(graph: &Graph, node: &super::graph::Node, form: Form) -> Option<usize> {
     }
     match (&node.op, form) {
         (Op::Reshape, Form::Plain) => Some(0),
-        (Op::Slice { axis: 1, start, .. }, Form::Blocks) => (start % LANES == 0).then_some(start / LANES),
+        (Op::Slice { axis: 1, start, .. }, form) if form.is_blocks() => {
+            (start % form.lanes() == 0).then_some(start / form.lanes())
+        }
         (Op::Slice { axis, start, .. }, Form::Plain) => {
             let (outer, inner) = input.shape.split_at(*axis);
             let inner: usize = inner.iter().skip(1).product();
@@ -390,11 +404,11 @@ fn pieces(graph: &Graph, node: &super::graph::Node, axis: usize, form: Form) -> 
     for &input in &node.inputs {
         let along = *graph.value(input).shape.get(axis)?;
         match form {
-            Form::Blocks => {
-                if at % LANES != 0 {
+            Form::Blocks | Form::Half => {
+                if at % form.lanes() != 0 {
                     return None;
                 }
-                result.push((at / LANES, blocks_for(along)));
+                result.push((at / form.lanes(), along.div_ceil(form.lanes())));
                 at += along;
             }
             _ => {

@@ -82,7 +82,8 @@ fn talk(channel: &Channel, confined: bool) -> Result<(), End> {
     let file = Arc::new(File::from(message.descriptor()?));
     // Before any other thread exists: Landlock holds for this one and those that it starts.
     if confined {
-        priority::own(); // before the filter
+        priority::own(); // before the filter, as the next
+        cnn::ask_for_tiles();
         confine::before_reading(parent, memory_bytes)?;
     }
     cnn::keep_little_memory();
@@ -126,10 +127,10 @@ fn load(channel: &Channel, file: &Arc<File>, size: u64, budget_bytes: u64) -> Re
     let mut beside = |name: &str| beside(channel, name).map_err(or_gone);
     let graph = Graph::read_lean(file, size, &mut beside, budget_bytes).map_err(alive)?;
     say(channel, &Word::Described(Description::of(&graph)))?;
-    let (Order::Compile { width, height, engine, threads }, _) = receive(channel)? else {
+    let (Order::Compile { width, height, engine, precision, threads }, _) = receive(channel)? else {
         return Err(End::Gone);
     };
-    let request = compile::Request { width, height, engine, threads, budget_bytes };
+    let request = compile::Request { width, height, engine, precision, threads, budget_bytes };
     let scores = |shapes| {
         let answer = say(channel, &Word::Shapes(shapes)).and_then(|()| receive(channel));
         match answer {

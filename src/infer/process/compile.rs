@@ -2,11 +2,10 @@
 
 use super::words::Verdict;
 use crate::error::{Error, Kind, Result};
-use crate::infer::EngineChoice;
 use crate::infer::cnn::{self, Blueprint};
 use crate::infer::onnx::{Graph, Stored};
 use crate::infer::shared::{SharedFloats, SharedRoom};
-use crate::infer::{Engine, Scores, tract};
+use crate::infer::{Engine, EngineChoice, Precision, Scores, tract};
 use std::collections::HashMap;
 use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -32,6 +31,7 @@ pub(super) struct Request {
     pub width: usize,
     pub height: usize,
     pub engine: EngineChoice,
+    pub precision: Precision,
     pub threads: usize,
     pub budget_bytes: u64,
 }
@@ -107,7 +107,12 @@ fn ours(
     by_cost: bool,
 ) -> Result<(Compiled, Verdict)> {
     let attempt = AssertUnwindSafe(|| {
-        let options = cnn::Options { scores, threads: request.threads, ..cnn::Options::default() };
+        let options = cnn::Options {
+            scores,
+            threads: request.threads,
+            precision: request.precision,
+            ..cnn::Options::default()
+        };
         let blueprint = Blueprint::new(model, stored, &options)?;
         let costs = blueprint.costs();
         if by_cost && costs.tract_is_cheaper() {

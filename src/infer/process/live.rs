@@ -7,7 +7,7 @@ use crate::error::{Error, Kind, Result, system};
 use crate::infer::cnn::{self, Blueprint};
 use crate::infer::onnx::{open_beside, open_weights};
 use crate::infer::shared::{SharedFloats, fix_size, memory_file, seal};
-use crate::infer::{Engine, EngineChoice, Scores};
+use crate::infer::{Engine, EngineChoice, Precision, Scores};
 use crate::sandbox::Exit;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -49,6 +49,8 @@ pub(crate) struct Request {
     pub(crate) height: usize,
     /// Ours, tract's, or the better one.
     pub(crate) engine: EngineChoice,
+    /// How exactly ours computes.
+    pub(crate) precision: Precision,
 }
 
 /// A running process and the conversation with it.
@@ -212,9 +214,9 @@ impl Live {
         deadline: Instant,
         wanted: &dyn Fn() -> Result<()>,
     ) -> Result<(Verdict, Option<OwnedFd>)> {
-        let Request { width, height, engine } = recipe.request;
+        let Request { width, height, engine, precision } = recipe.request;
         let limits = recipe.limits;
-        self.say(&Order::Compile { width, height, engine, threads: recipe.threads }, None);
+        self.say(&Order::Compile { width, height, engine, precision, threads: recipe.threads }, None);
         let Word::Shapes(shapes) = self.hear(&recipe.file, &limits, deadline, wanted)? else {
             return Err(broke_protocol());
         };
@@ -273,7 +275,12 @@ impl Recipe {
         let at = (verdict.weights_floats as u64).saturating_mul(size_of::<f32>() as u64);
         let file = File::from(memory.try_clone().map_err(system("reading a plan"))?);
         file.read_exact_at(&mut document, at).map_err(system("reading a plan"))?;
-        let options = cnn::Options { scores: self.scores, threads: self.threads, ..cnn::Options::default() };
+        let options = cnn::Options {
+            scores: self.scores,
+            threads: self.threads,
+            precision: self.request.precision,
+            ..cnn::Options::default()
+        };
         let blueprint = Blueprint::read(&document, &options)?;
         let size = blueprint.size()?;
         let planes = self.request.width.saturating_mul(self.request.height).saturating_mul(3);

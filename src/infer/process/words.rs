@@ -3,9 +3,9 @@
 
 use crate::bytes::{Reader, Writer};
 use crate::error::{Error, Kind};
-use crate::infer::EngineChoice;
 use crate::infer::Scores;
 use crate::infer::onnx::Description;
+use crate::infer::{EngineChoice, Precision};
 
 /// Longest text of an error, bytes.
 const MAX_TEXT_BYTES: usize = 1024;
@@ -39,7 +39,7 @@ pub(super) enum Order {
     /// It cannot be had: why.
     NoFile(String),
     /// Compile the graph.
-    Compile { width: usize, height: usize, engine: EngineChoice, threads: usize },
+    Compile { width: usize, height: usize, engine: EngineChoice, precision: Precision, threads: usize },
     /// Where the outputs hold scores.
     Scores(Option<Scores>),
     /// Memory for weights and document comes with this.
@@ -152,8 +152,9 @@ impl Order {
             Order::NoFile(why) => {
                 out.u8(3).text(why, MAX_TEXT_BYTES);
             }
-            Order::Compile { width, height, engine, threads } => {
-                write_engine(out.u8(4).size(*width).size(*height).size(*threads), *engine);
+            Order::Compile { width, height, engine, precision, threads } => {
+                let half = *precision != Precision::Full;
+                write_engine(out.u8(4).size(*width).size(*height).size(*threads).bool(half), *engine);
             }
             Order::Scores(scores) => {
                 out.u8(5).bool(scores.is_some());
@@ -188,7 +189,8 @@ impl Order {
             3 => Order::NoFile(reader.text(MAX_TEXT_BYTES)?.to_owned()),
             4 => {
                 let (width, height, threads) = (any(&mut reader)?, any(&mut reader)?, any(&mut reader)?);
-                Order::Compile { width, height, threads, engine: read_engine(&mut reader)? }
+                let precision = if reader.bool()? { Precision::Half } else { Precision::Full };
+                Order::Compile { width, height, threads, precision, engine: read_engine(&mut reader)? }
             }
             5 => Order::Scores(match reader.bool()? {
                 false => None,
@@ -362,7 +364,13 @@ mod tests {
             Order::Read { parent: 1, memory_bytes: 2, budget_bytes: 3, size: 4 },
             Order::File,
             Order::NoFile("why".into()),
-            Order::Compile { width: 640, height: 384, engine: EngineChoice::Tract, threads: 2 },
+            Order::Compile {
+                width: 640,
+                height: 384,
+                engine: EngineChoice::Tract,
+                precision: Precision::Half,
+                threads: 2,
+            },
             Order::Scores(None),
             Order::Scores(Some(scores)),
             Order::Room,

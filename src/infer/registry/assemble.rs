@@ -105,6 +105,7 @@ pub(super) fn assemble(
         width,
         height,
         choice: settings.engine,
+        precision: settings.precision,
         budget_bytes: settings.memory_budget_bytes,
         weights: &weights,
         tensorrt: &settings.tensorrt,

@@ -1,8 +1,8 @@
 //! What the registry is told by the configuration.
 
 use crate::command::Secret;
-use crate::infer::EngineChoice;
 use crate::infer::tensorrt;
+use crate::infer::{EngineChoice, Precision};
 use crate::outbound::{Proxies, Trust};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -47,6 +47,8 @@ pub struct RegistrySettings {
     pub load_timeout: Duration,
     /// Which engine compiles models.
     pub engine: EngineChoice,
+    /// How exactly our own engine computes.
+    pub precision: Precision,
     /// Where TensorRT is and how plans are made.
     pub tensorrt: tensorrt::TensorRtSettings,
     /// The CPU runs a model until its plan for the GPU is there; else who asks for the model waits for the
@@ -84,6 +86,7 @@ impl Default for RegistrySettings {
             memory_budget_bytes: 2 << 30,
             load_timeout: Duration::from_secs(300),
             engine: EngineChoice::Auto,
+            precision: Precision::Full,
             tensorrt: tensorrt::TensorRtSettings::default(),
             exchange_engines: false,
             validate: true,

@@ -184,7 +184,7 @@ fn follows(op: &Op, inputs: &[&[usize]], output: &[usize]) -> Option<bool> {
                 input.iter().zip(before).zip(after).map(|((dim, before), after)| dim + before + after);
             before.len() == input.len() && after.len() == input.len() && sides.eq(output.iter().copied())
         }
-        Op::Foreign(_) | Op::ToBlocks | Op::FromBlocks => return None,
+        Op::Foreign(_) | Op::ToBlocks | Op::FromBlocks | Op::Recast => return None,
     })
 }
 

@@ -98,7 +98,7 @@ fn write_node(out: &mut Writer, node: &Node) -> Option<()> {
         Op::Pad { before, after, value } => {
             out.u8(tag::PAD).sizes(before).sizes(after).f32(*value);
         }
-        Op::Foreign(_) | Op::ToBlocks | Op::FromBlocks => return None,
+        Op::Foreign(_) | Op::ToBlocks | Op::FromBlocks | Op::Recast => return None,
     }
     Some(())
 }

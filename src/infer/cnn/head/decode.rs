@@ -108,11 +108,15 @@ impl LevelPlan {
         packer: &mut Packer<'_>,
     ) -> Option<(LevelPlan, usize)> {
         let Place::Blocks(blocks) = storage.places[found.scores.value.0] else { return None };
-        let scan = Scan::new(blocks, &found.scores.view, found.scores.sigmoid)?;
+        let scan = Scan::new(
+            Some(blocks).filter(|blocks| !blocks.is_half())?,
+            &found.scores.view,
+            found.scores.sigmoid,
+        )?;
         let Chunk { mut graph, sources } = found.chunk;
         // a chunk is too small to share
-        let target = Target { workers: 1, ..target };
-        let forms = lay_out(&mut graph);
+        let target = Target { workers: 1, half: None, ..target };
+        let forms = lay_out(&mut graph, false);
         let own = plan(&graph, &forms, &scratch(&graph, &forms, target)).ok()?;
         let lowered = lower(&graph, &own, target, packer).ok()?;
         let plain = |id: &ValueId| match own.places[id.0] {
@@ -178,7 +182,7 @@ impl Gather {
                 let at = blocks.channel(channel)
                     + pixel / blocks.width * blocks.row()
                     + pixel % blocks.width * LANES;
-                arena.read(at..at + 1)[0]
+                blocks.number(channel, arena.read(at..at + 1)[0])
             }
         };
         for (index, outer) in self.outer.iter().enumerate() {

@@ -133,7 +133,7 @@ mod tests {
     /// A picture of 20 channels, 3 × 5 pixels, halo 1, where every channel of every pixel is `value(channel,
     /// y, x)`.
     fn picture(value: impl Fn(usize, usize, usize) -> f32) -> (Blocks, Arena) {
-        let blocks = Blocks { at: 32, channels: 20, height: 3, width: 5, halo: 1 };
+        let blocks = Blocks { at: 32, channels: 20, height: 3, width: 5, halo: 1, lanes: LANES };
         let mut arena = Arena::new(32 + blocks.count() * blocks.block()).unwrap();
         let mut part = arena.whole();
         part.write(0..32 + blocks.count() * blocks.block()).fill(9.0); // what is not asked for would pass

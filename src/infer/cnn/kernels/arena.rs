@@ -11,9 +11,10 @@
 //! (`cnn/tests/disjoint.rs`).
 #![allow(unsafe_code)] // one allocation that is shared between threads in disjoint parts
 
+use super::half::{HALF_LANES, Half, HalfDepthwise, HalfRows, Recast, Shuffle, TAP_FLOATS, Taken};
 use super::{
-    Activation, Attended, Binary, ConvRow, Kernels, LANES, Normalized, Operand, PoolRow, Residual, ResizeRow,
-    Tap,
+    Activation, Attended, Binary, ConvRow, Kernels, LANES, Normalized, Operand, Pictures, PoolRow, Residual,
+    ResizeRow, Tap,
 };
 use super::{WinogradInput, WinogradOutput, WinogradWeights};
 use std::alloc::{Layout, alloc_zeroed, dealloc};
@@ -284,6 +285,150 @@ pub(crate) fn conv(kernels: &Kernels, part: &mut Part<'_>, job: &ConvJob, depthw
     unsafe { if depthwise { (kernels.depthwise)(&row) } else { (kernels.conv)(&row) } }
 }
 
+/// [`HalfRows`] in offsets: `input`, `output` and `residual` into the arena.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct HalfJob<'a> {
+    /// Where the window of the first pixel of the first row begins, and floats to the next row's.
+    pub input: (usize, usize),
+    pub pixel_stride: usize,
+    pub taps: &'a [u32],
+    /// Floats behind a window's first element that the taps reach.
+    pub reach: usize,
+    pub weights: &'a [f32],
+    pub bias: &'a [f32],
+    /// The first row's first pixel, and floats between rows.
+    pub output: (usize, usize),
+    pub rows: usize,
+    pub width: usize,
+    pub groups: usize,
+    pub activation: Activation,
+    pub residual: Option<(usize, usize, Residual)>,
+}
+
+/// Runs some rows of a dense convolution in half precision.
+pub(crate) fn half_conv(half: &Half, part: &mut Part<'_>, job: &HalfJob) {
+    if job.width == 0 || job.rows == 0 {
+        return;
+    }
+    let groups = job.groups.clamp(1, 2);
+    assert!(job.weights.len() >= job.taps.len() * groups * TAP_FLOATS, "weights do not fit the taps");
+    assert!(job.bias.len() >= groups * LANES, "a bias is too short");
+    // the CPU reads tiles row by row: a line that is cut in two costs twice
+    debug_assert!(job.weights.as_ptr().addr().is_multiple_of(ALIGNMENT_BYTES), "weights off their lines");
+    let place = |part: &Part<'_>, (at, row): (usize, usize), is_written| {
+        part.pieces(at, [job.rows, row, job.width * LANES], is_written)
+    };
+    let reach = (job.width - 1) * job.pixel_stride + job.reach;
+    let rows = HalfRows {
+        input: part.pieces(job.input.0, [job.rows, job.input.1, reach], false),
+        input_row: job.input.1,
+        pixel_stride: job.pixel_stride,
+        taps: job.taps,
+        weights: job.weights.as_ptr(),
+        bias: job.bias.as_ptr(),
+        output: place(part, job.output, true),
+        output_row: job.output.1,
+        rows: job.rows,
+        width: job.width,
+        groups,
+        activation: job.activation,
+        residual: job
+            .residual
+            .map_or(std::ptr::null(), |(at, row, _)| place(part, (at, row), false).cast_const()),
+        residual_row: job.residual.map_or(0, |r| r.1),
+        residual_order: job.residual.map_or(Residual::AfterActivation, |r| r.2),
+    };
+    // SAFETY: the ranges were checked above, reach being the farthest of the taps; the table was chosen for
+    // this CPU.
+    unsafe { (half.conv)(&rows) }
+}
+
+/// Runs one row of a depthwise convolution in half precision, of one block.
+pub(crate) fn half_depthwise(half: &Half, part: &mut Part<'_>, job: &ConvJob, [weights, bias]: [&[f32]; 2]) {
+    if job.width == 0 {
+        return;
+    }
+    assert!(
+        weights.len() >= job.taps.len() * HALF_LANES && bias.len() >= HALF_LANES,
+        "weights do not fit the taps"
+    );
+    let row = HalfDepthwise {
+        input: part.from(job.input, (job.width - 1) * job.pixel_stride + job.reach),
+        pixel_stride: job.pixel_stride,
+        taps: job.taps,
+        weights: weights.as_ptr(),
+        bias: bias.as_ptr(),
+        output: part.to(job.output, job.width * LANES),
+        width: job.width,
+        activation: job.activation,
+        residual: job.residual.map_or(std::ptr::null(), |(at, ..)| part.from(at, job.width * LANES)),
+        residual_order: job.residual.map_or(Residual::AfterActivation, |r| r.2),
+    };
+    // SAFETY: as above.
+    unsafe { (half.depthwise)(&row) }
+}
+
+/// A row of `pixels` from `blocks` blocks of floats, `apart` from each other, to one block of half precision.
+pub(crate) fn narrow(
+    half: &Half,
+    part: &mut Part<'_>,
+    (from, apart, blocks): (usize, usize, usize),
+    to: usize,
+    pixels: usize,
+) {
+    let row = Recast {
+        from: part.pieces(from, [blocks, apart, pixels * LANES], false).cast_const(),
+        to: part.to(to, pixels * LANES),
+        apart,
+        blocks,
+        pixels,
+    };
+    // SAFETY: the ranges were checked above; the table was chosen for this CPU.
+    unsafe { (half.narrow)(&row) }
+}
+
+/// The way back.
+pub(crate) fn widen(
+    half: &Half,
+    part: &mut Part<'_>,
+    from: usize,
+    (to, apart, blocks): (usize, usize, usize),
+    pixels: usize,
+) {
+    let row = Recast {
+        from: part.from(from, pixels * LANES),
+        to: part.pieces(to, [blocks, apart, pixels * LANES], true),
+        apart,
+        blocks,
+        pixels,
+    };
+    // SAFETY: as above.
+    unsafe { (half.widen)(&row) }
+}
+
+/// Most blocks that the channels of one block may come from: every channel from another.
+pub(crate) const MOST_SOURCES: usize = HALF_LANES;
+
+/// A row of `pixels` whose channels are taken from rows of other blocks.
+pub(crate) fn shuffle<'a>(
+    half: &Half,
+    part: &mut Part<'_>,
+    sources: impl Iterator<Item = (usize, &'a Taken)>,
+    to: usize,
+    pixels: usize,
+) {
+    const NOTHING: Taken = Taken { from: [0; HALF_LANES], mask: 0 };
+    let mut rows = [(std::ptr::null(), &NOTHING); MOST_SOURCES];
+    let mut count = 0;
+    for ((at, taken), row) in sources.zip(&mut rows) {
+        *row = (part.from(at, pixels * LANES), taken);
+        count += 1;
+    }
+    let output = part.to(to, pixels * LANES);
+    // SAFETY: as above.
+    unsafe { (half.shuffle)(&Shuffle { sources: &rows[..count], output, pixels }) }
+}
+
 /// Products of a Winograd tile.
 pub(crate) const FREQUENCIES: usize = 36;
 
@@ -365,7 +510,7 @@ pub(crate) fn winograd_output(kernels: &Kernels, part: &mut Part<'_>, job: &Wino
 
 /// Runs one row of a pooling: `rows` input rows from float offset `input` on, each `row_stride` floats long.
 pub(crate) fn pool(
-    kernels: &Kernels,
+    pictures: &Pictures,
     part: &mut Part<'_>,
     (input, rows, row_stride): (usize, usize, usize),
     columns: &[(u32, u32)],
@@ -376,12 +521,12 @@ pub(crate) fn pool(
     let input = part.from(input, rows.saturating_sub(1) * row_stride + reach);
     let output = part.to(output, columns.len() * LANES);
     // SAFETY: the ranges were checked above; the table was chosen for this CPU.
-    unsafe { (kernels.pool)(&PoolRow { input, rows, row_stride, columns, output, average }) }
+    unsafe { (pictures.pool)(&PoolRow { input, rows, row_stride, columns, output, average }) }
 }
 
 /// Runs one row of a resize between the rows at float offsets `upper` and `lower`.
 pub(crate) fn resize(
-    kernels: &Kernels,
+    pictures: &Pictures,
     part: &mut Part<'_>,
     (upper, lower, weight): (usize, usize, f32),
     columns: &[(u32, u32, f32)],
@@ -391,12 +536,12 @@ pub(crate) fn resize(
     let (upper, lower) = (part.from(upper, reach), part.from(lower, reach));
     let output = part.to(output, columns.len() * LANES);
     // SAFETY: the ranges were checked above; the table was chosen for this CPU.
-    unsafe { (kernels.resize)(&ResizeRow { upper, lower, weight, columns, output }) }
+    unsafe { (pictures.resize)(&ResizeRow { upper, lower, weight, columns, output }) }
 }
 
 /// `floats` elements (a multiple of [`LANES`]) through an activation; `from` may be `to`.
 pub(crate) fn activate(
-    kernels: &Kernels,
+    pictures: &Pictures,
     part: &mut Part<'_>,
     from: usize,
     to: usize,
@@ -405,7 +550,7 @@ pub(crate) fn activate(
 ) {
     let (from, to) = (part.from(from, floats), part.to(to, floats));
     // SAFETY: the ranges were checked above; the table was chosen for this CPU.
-    unsafe { (kernels.activate)(from, to, floats / LANES, activation) }
+    unsafe { (pictures.activate)(from, to, floats / LANES, activation) }
 }
 
 /// One side of an element-wise operation.
@@ -421,7 +566,7 @@ pub(crate) enum Side<'a> {
 
 /// `floats` elements (a multiple of [`LANES`]) of `a op b`.
 pub(crate) fn binary(
-    kernels: &Kernels,
+    pictures: &Pictures,
     part: &mut Part<'_>,
     op: Binary,
     [a, b]: [Side; 2],
@@ -439,7 +584,7 @@ pub(crate) fn binary(
     let (a, b) = (side(a), side(b));
     let to = part.to(to, floats);
     // SAFETY: the ranges were checked above; the table was chosen for this CPU.
-    unsafe { (kernels.binary)(op, a, b, to, floats / LANES) }
+    unsafe { (pictures.binary)(op, a, b, to, floats / LANES) }
 }
 
 /// Softmax of [`LANES`] neighbouring columns down `length` rows that lie `stride` floats apart, in place.

@@ -7,7 +7,7 @@ use std::arch::x86_64::*;
 
 /// A ZMM register.
 #[derive(Clone, Copy)]
-pub(crate) struct Zmm(__m512);
+pub(crate) struct Zmm(pub(super) __m512);
 
 // SAFETY (every block below): the trait's contract says that the CPU has AVX-512F (`Kernels::choose` has
 // asked) and that the pointers are good for LANES floats.

@@ -138,7 +138,69 @@ pub(super) unsafe fn in_tiles(row: &ConvRow, tiles: &[Tile]) {
     }
 }
 
-/// See [`super::Kernels::activate`]; the vectors lie `step` floats apart.
+/// The loop `$each!(|x| …)` with what an [`Activation`] makes of each vector `x`.
+macro_rules! by_activation {
+    ($vector:ident, $activation:expr, $each:ident) => {
+        match $activation {
+            Activation::Identity => $each!(|x| x),
+            Activation::Clip { low, high } => {
+                let (low, high) = ($vector::splat(low), $vector::splat(high));
+                $each!(|x| high.min(low.max(x)))
+            }
+            // slope ≤ 1: the larger of the two branches
+            Activation::Leaky { slope } if slope <= 1.0 => {
+                let slope = $vector::splat(slope);
+                $each!(|x| slope.mul(x).max(x))
+            }
+            Activation::Leaky { slope } => {
+                let slope = $vector::splat(slope);
+                $each!(|x| slope.mul(x).min(x))
+            }
+            Activation::Silu => $each!(|x| x.silu()),
+            Activation::Sigmoid => $each!(|x| x.sigmoid()),
+            Activation::HardSwish => {
+                let (zero, three, six, sixth) = (
+                    $vector::splat(0.0),
+                    $vector::splat(3.0),
+                    $vector::splat(6.0),
+                    $vector::splat(1.0 / 6.0),
+                );
+                $each!(|x| x.mul(six.min(zero.max(x.add(three)))).mul(sixth))
+            }
+            Activation::Tanh => {
+                let (one, two) = ($vector::splat(1.0), $vector::splat(2.0));
+                $each!(|x| x.mul(two).sigmoid().mul(two).sub(one))
+            }
+            Activation::Exp => $each!(|x| x.exp()),
+            Activation::Gelu => {
+                let (root, half) = ($vector::splat(std::f32::consts::FRAC_1_SQRT_2), $vector::splat(0.5));
+                $each!(|x| {
+                    let half_x = x.mul(half);
+                    x.mul(root).erf().mul_add(half_x, half_x)
+                })
+            }
+            Activation::GeluTanh => {
+                // 2 · √(2/π)
+                let (factor, cubic) = ($vector::splat(1.595_769), $vector::splat(1.595_769 * 0.044_715));
+                $each!(|x| x.mul(x.mul(x.mul(x).mul_add(cubic, factor)).sigmoid()))
+            }
+            Activation::Erf => $each!(|x| x.erf()),
+            Activation::Sqrt => $each!(|x| x.sqrt()),
+            Activation::Rsqrt => {
+                let one = $vector::splat(1.0);
+                $each!(|x| one.div(x.sqrt()))
+            }
+            Activation::Reciprocal => {
+                let one = $vector::splat(1.0);
+                $each!(|x| one.div(x))
+            }
+            Activation::Cube => $each!(|x| x.mul(x).mul(x)),
+        }
+    };
+}
+pub(super) use by_activation;
+
+/// See [`super::Pictures::activate`]; the vectors lie `step` floats apart.
 #[inline(always)]
 pub(super) unsafe fn activate<V: Lanes>(
     from: *const f32,
@@ -155,67 +217,14 @@ pub(super) unsafe fn activate<V: Lanes>(
             }
         };
     }
-    // SAFETY: the caller vouches for `vectors` vectors at both ends.
-    unsafe {
-        match activation {
-            Activation::Identity if std::ptr::eq(from, to) => {}
-            Activation::Identity => each!(|x| x),
-            Activation::Clip { low, high } => {
-                let (low, high) = (V::splat(low), V::splat(high));
-                each!(|x| high.min(low.max(x)))
-            }
-            // slope ≤ 1: the larger of the two branches
-            Activation::Leaky { slope } if slope <= 1.0 => {
-                let slope = V::splat(slope);
-                each!(|x| slope.mul(x).max(x))
-            }
-            Activation::Leaky { slope } => {
-                let slope = V::splat(slope);
-                each!(|x| slope.mul(x).min(x))
-            }
-            Activation::Silu => {
-                let (zero, one) = (V::splat(0.0), V::splat(1.0));
-                each!(|x| x.div(zero.sub(x).exp().add(one)))
-            }
-            Activation::Sigmoid => each!(|x| x.sigmoid()),
-            Activation::HardSwish => {
-                let (zero, three, six, sixth) =
-                    (V::splat(0.0), V::splat(3.0), V::splat(6.0), V::splat(1.0 / 6.0));
-                each!(|x| x.mul(six.min(zero.max(x.add(three)))).mul(sixth))
-            }
-            Activation::Tanh => {
-                let (one, two) = (V::splat(1.0), V::splat(2.0));
-                each!(|x| x.mul(two).sigmoid().mul(two).sub(one))
-            }
-            Activation::Exp => each!(|x| x.exp()),
-            Activation::Gelu => {
-                let (root, half) = (V::splat(std::f32::consts::FRAC_1_SQRT_2), V::splat(0.5));
-                each!(|x| {
-                    let half_x = x.mul(half);
-                    x.mul(root).erf().mul_add(half_x, half_x)
-                })
-            }
-            Activation::GeluTanh => {
-                // 2 · √(2/π)
-                let (factor, cubic) = (V::splat(1.595_769), V::splat(1.595_769 * 0.044_715));
-                each!(|x| x.mul(x.mul(x.mul(x).mul_add(cubic, factor)).sigmoid()))
-            }
-            Activation::Erf => each!(|x| x.erf()),
-            Activation::Sqrt => each!(|x| x.sqrt()),
-            Activation::Rsqrt => {
-                let one = V::splat(1.0);
-                each!(|x| one.div(x.sqrt()))
-            }
-            Activation::Reciprocal => {
-                let one = V::splat(1.0);
-                each!(|x| one.div(x))
-            }
-            Activation::Cube => each!(|x| x.mul(x).mul(x)),
-        }
+    if activation == Activation::Identity && std::ptr::eq(from, to) {
+        return;
     }
+    // SAFETY: the caller vouches for `vectors` vectors at both ends.
+    unsafe { by_activation!(V, activation, each) }
 }
 
-/// See [`super::Kernels::binary`].
+/// See [`super::Pictures::binary`].
 #[inline(always)]
 pub(super) unsafe fn binary<V: Lanes>(op: Binary, a: Operand, b: Operand, to: *mut f32, vectors: usize) {
     macro_rules! each {
@@ -239,7 +248,7 @@ pub(super) unsafe fn binary<V: Lanes>(op: Binary, a: Operand, b: Operand, to: *m
     }
 }
 
-/// See [`super::Kernels::pool`].
+/// See [`super::Pictures::pool`].
 #[inline(always)]
 pub(super) unsafe fn pool<V: Lanes>(row: &PoolRow) {
     // SAFETY: the row's contract.
@@ -274,7 +283,7 @@ pub(super) unsafe fn pool<V: Lanes>(row: &PoolRow) {
     }
 }
 
-/// See [`super::Kernels::resize`].
+/// See [`super::Pictures::resize`].
 #[inline(always)]
 pub(super) unsafe fn resize<V: Lanes>(row: &ResizeRow) {
     // SAFETY: the row's contract.

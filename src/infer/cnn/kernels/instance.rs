@@ -5,7 +5,8 @@ macro_rules! instantiate {
     ($vector:ty, $name:literal, $costs:ident, $available:expr, [$($one:literal)*], [$($two:literal)*], [$($depthwise:literal)*]
      $(, $features:literal)?) => {
         use super::generic::Tile;
-        use super::{Activation, Attended, Binary, ConvRow, Kernels, Normalized, Operand, PoolRow, ResizeRow, tokens, winograd};
+        use super::{Activation, Attended, Binary, ConvRow, Kernels, Normalized, Operand, Pictures, PoolRow, ResizeRow};
+        use super::{tokens, winograd};
         use super::{WinogradInput, WinogradOutput, WinogradWeights};
 
         $(#[target_feature(enable = $features)])?
@@ -119,10 +120,7 @@ macro_rules! instantiate {
             winograd_input,
             winograd_output,
             winograd_weights,
-            pool,
-            resize,
-            activate,
-            binary,
+            pictures: Pictures { pool, resize, activate, binary },
             softmax,
             softmax_row,
             normalize,

@@ -85,4 +85,11 @@ pub(crate) trait Lanes: Copy {
             one.div(Self::splat(0.0).sub(self).exp().add(one))
         }
     }
+
+    /// `self / (1 + e^−self)`.
+    #[inline(always)]
+    unsafe fn silu(self) -> Self {
+        // SAFETY: as above.
+        unsafe { self.div(Self::splat(0.0).sub(self).exp().add(Self::splat(1.0))) }
+    }
 }

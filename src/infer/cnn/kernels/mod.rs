@@ -5,6 +5,8 @@
 //! loops, written once over [`lanes::Lanes`].
 #![allow(unsafe_code)] // kernels run on raw pointers and CPU instructions by design
 
+#[cfg(target_arch = "x86_64")]
+mod amx;
 pub(crate) mod arena;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -12,6 +14,8 @@ mod avx2;
 mod avx512;
 pub(crate) mod costs;
 mod generic;
+pub(crate) mod half;
+mod half_scalar;
 pub(crate) mod heap;
 mod instance;
 mod lanes;
@@ -225,6 +229,20 @@ pub(crate) struct ResizeRow<'a> {
     pub output: *mut f32,
 }
 
+/// Loops over pictures in blocks, whatever a pixel's block holds: [`LANES`] floats, or twice as many numbers
+/// of half precision in the same bytes.
+pub(crate) struct Pictures {
+    /// Pooling.
+    pub pool: unsafe fn(&PoolRow),
+    /// Resize.
+    pub resize: unsafe fn(&ResizeRow),
+    /// `to[i] = activation(from[i])` for `vectors` vectors; `from` may be `to`.
+    pub activate: unsafe fn(from: *const f32, to: *mut f32, vectors: usize, activation: Activation),
+    /// `to[i] = op(a[i], b[i·step])` for `vectors` vectors; the steps of `a` and `b` are 0 or 1 vectors;
+    /// either may be `to`.
+    pub binary: unsafe fn(op: Binary, a: Operand, b: Operand, to: *mut f32, vectors: usize),
+}
+
 /// The inner loops for one kind of CPU.
 pub(crate) struct Kernels {
     /// `avx512`, `avx2`, `neon` or `scalar`.
@@ -247,15 +265,8 @@ pub(crate) struct Kernels {
     pub winograd_output: unsafe fn(&WinogradOutput),
     /// Winograd's transform of the weights.
     pub winograd_weights: unsafe fn(&WinogradWeights),
-    /// Pooling.
-    pub pool: unsafe fn(&PoolRow),
-    /// Resize.
-    pub resize: unsafe fn(&ResizeRow),
-    /// `to[i] = activation(from[i])` for `vectors · LANES` elements; `from` may be `to`.
-    pub activate: unsafe fn(from: *const f32, to: *mut f32, vectors: usize, activation: Activation),
-    /// `to[i] = op(a[i], b[i·step])` for `vectors` vectors; the steps of `a` and `b` are 0 or 1 vectors;
-    /// either may be `to`.
-    pub binary: unsafe fn(op: Binary, a: Operand, b: Operand, to: *mut f32, vectors: usize),
+    /// Everything on pictures in blocks that is no convolution.
+    pub pictures: Pictures,
     /// Softmax down `length` vectors that lie `stride` floats apart, in place.
     pub softmax: unsafe fn(at: *mut f32, length: usize, stride: usize),
     /// Softmax over `length` neighbouring floats, in place.
@@ -266,7 +277,7 @@ pub(crate) struct Kernels {
     pub attend: unsafe fn(&Attended),
 }
 
-/// One side of [`Kernels::binary`].
+/// One side of [`Pictures::binary`].
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Operand {
     pub from: *const f32,

@@ -127,14 +127,21 @@ fn activations_and_arithmetic() {
             if activation == Activation::Exp {
                 arena.write(0..8).fill(0.5);
             }
-            arena::activate(kernels, arena, 0, 160, 160, activation);
+            arena::activate(&kernels.pictures, arena, 0, 160, 160, activation);
         });
     }
     for op in [Binary::Add, Binary::Sub, Binary::Mul, Binary::Div, Binary::Max, Binary::Min] {
         let vector: Vec<f32> = (1..=LANES).map(|i| i as f32 / 4.0).collect();
         compare(480, &format!("{op:?}"), |kernels, arena| {
-            arena::binary(kernels, arena, op, [Side::Arena(0), Side::Vector(&vector)], 160, 160);
-            arena::binary(kernels, arena, op, [Side::ArenaVector(0), Side::Vector(&vector)], 320, 160);
+            arena::binary(&kernels.pictures, arena, op, [Side::Arena(0), Side::Vector(&vector)], 160, 160);
+            arena::binary(
+                &kernels.pictures,
+                arena,
+                op,
+                [Side::ArenaVector(0), Side::Vector(&vector)],
+                320,
+                160,
+            );
         });
     }
     compare(16 * 20, "softmax", |kernels, arena| arena::softmax(kernels, arena, 0, 20, LANES));
@@ -148,7 +155,7 @@ fn a_sigmoid_is_exact_to_a_millionth() {
         for i in -400..400 {
             let x = i as f32 / 10.0;
             arena.write(0..LANES).fill(x);
-            arena::activate(kernels, &mut arena, 0, 32, LANES, Activation::Sigmoid);
+            arena::activate(&kernels.pictures, &mut arena, 0, 32, LANES, Activation::Sigmoid);
             let (found, exact) = (f64::from(arena.read(32..33)[0]), 1.0 / (1.0 + (-f64::from(x)).exp()));
             assert!(
                 (found - exact).abs() <= 1e-6 * exact,
@@ -164,13 +171,13 @@ fn pooling_and_resizing() {
     let columns = [(0, 2), (0, 3), (1, 3), (2, 1)];
     for average in [None, Some(0), Some(9)] {
         compare(4_000, "pool", |kernels, arena| {
-            arena::pool(kernels, arena, (0, 3, 100), &columns, 2_000, average)
+            arena::pool(&kernels.pictures, arena, (0, 3, 100), &columns, 2_000, average)
         });
     }
     let columns = [(0, 0, 0.0), (0, 1, 0.25), (1, 2, 0.75)];
     for weight in [0.0, 0.5] {
         compare(4_000, "resize", |kernels, arena| {
-            arena::resize(kernels, arena, (0, 500, weight), &columns, 2_000)
+            arena::resize(&kernels.pictures, arena, (0, 500, weight), &columns, 2_000)
         });
     }
 }
@@ -286,7 +293,7 @@ fn the_error_function_and_what_is_made_of_it_are_exact_to_a_millionth() {
                 let positive =
                     matches!(activation, Activation::Sqrt | Activation::Rsqrt | Activation::Reciprocal);
                 arena.write(0..LANES).fill(if positive { x.abs() } else { x });
-                arena::activate(kernels, &mut arena, 0, 32, LANES, activation);
+                arena::activate(&kernels.pictures, &mut arena, 0, 32, LANES, activation);
                 let found = f64::from(arena.read(32..33)[0]);
                 let close = (found - exact).abs() <= 1e-6 * exact.abs().max(1.0);
                 assert!(close, "{} {activation:?}({x}) = {found}, not {exact}", kernels.name);

@@ -2,7 +2,8 @@
 
 use super::Machine;
 use crate::infer::cnn::graph::Conv;
-use crate::infer::cnn::kernels::arena::{ConvJob, Start, Weights, conv};
+use crate::infer::cnn::kernels::arena::{ConvJob, Start, Weights, conv, narrow};
+use crate::infer::cnn::kernels::half::Half;
 use crate::infer::cnn::kernels::{Activation, LANES, Residual, Tap};
 use crate::infer::cnn::layout::blocks_for;
 use crate::infer::cnn::packer::Packer;
@@ -42,11 +43,23 @@ struct Group {
     reach: usize,
 }
 
+/// A row of output in scratch space, on its way to half precision.
+struct Staged {
+    half: &'static Half,
+    /// The row's blocks, from 0 on.
+    rows: Blocks,
+    /// The first band's, and floats from band to band.
+    at: usize,
+    apart: usize,
+    output: Blocks,
+}
+
 /// A convolution, ready to run.
-#[derive(Debug)]
 pub(in crate::infer::cnn) struct ConvStep {
     source: Source,
     output: Blocks,
+    /// Where the output goes on to.
+    staged: Option<Staged>,
     residual: Option<(Blocks, Residual)>,
     stride: [usize; 2],
     before: [usize; 2],
@@ -63,20 +76,24 @@ pub(in crate::infer::cnn) struct ConvStep {
 }
 
 impl ConvStep {
-    /// Floats of scratch space that a convolution over planes needs: a window of rows for each band.
+    /// Floats of scratch space that a convolution over planes needs: a window of rows for each band, and a
+    /// row of output before it is in half precision.
     pub(in crate::infer::cnn) fn scratch(
         conv: &Conv,
         [channels, _, width]: [usize; 3],
-        output_height: usize,
+        [outputs, height, columns]: [usize; 3],
+        half: bool,
     ) -> usize {
-        output_height.div_ceil(BAND_PLANE_ROWS) * channels * conv.window.kernel[0] * plane_row(conv, width)
+        let rows = band_floats(conv, channels, plane_row(conv, width));
+        let staged = if half { blocks_for(outputs) * columns * LANES } else { 0 };
+        height.div_ceil(BAND_PLANE_ROWS) * (rows + staged)
     }
 
     /// Plans the loops and packs the weights. `conv_blocks`: most output blocks the kernel takes.
     pub(in crate::infer::cnn) fn new(
         conv: &Conv,
         source: Source,
-        output: Blocks,
+        (output, staged): (Blocks, Option<&'static Half>),
         residual: Option<(Blocks, Residual)>,
         (conv_blocks, workers): (usize, usize),
         packer: &mut Packer<'_>,
@@ -85,9 +102,22 @@ impl ConvStep {
         let depthwise =
             per_group == 1 && conv.groups == o && matches!(source, Source::Blocks(b) if b.channels == o);
         let window = &conv.window;
+        // what half precision is made from has blocks of floats
+        let (staged, output) = match (staged, source) {
+            (Some(half), Source::Planes { channels, row, scratch, .. }) if residual.is_none() => {
+                let window = band_floats(conv, channels, row);
+                let rows = Blocks { at: 0, halo: 0, lanes: LANES, height: 1, ..output };
+                let apart = window + rows.count() * rows.block();
+                let at = scratch + window;
+                (Some(Staged { half, rows, at, apart, output }), Blocks { lanes: LANES, ..output })
+            }
+            (Some(_), _) => return None,
+            (None, _) => (None, output),
+        };
         let mut step = ConvStep {
             source,
             output,
+            staged,
             residual,
             stride: window.stride,
             before: window.before,
@@ -205,29 +235,54 @@ impl ConvStep {
                         // the window's first row and column may lie in the border
                         let start = input.pixel(block, 0, 0) + y * self.stride[0] * input.row();
                         let start = start - self.before[0] * input.row() - self.before[1] * LANES;
-                        self.row(machine, group, y, start, self.stride[1] * LANES);
+                        self.row(machine, group, (y, band), start, self.stride[1] * LANES);
                     }
                     self.clear_border(machine, group, rows.clone());
                 }
             }
             Source::Planes { channels, row, scratch, .. } => {
-                let scratch = scratch + band * channels * self.window[0] * row;
+                let window = channels * self.window[0] * row;
+                let apart = self.staged.as_ref().map_or(window, |staged| staged.apart);
+                let scratch = scratch + band * apart;
                 for y in rows.clone() {
                     self.gather_rows(machine, y, scratch);
                     for group in &self.groups {
-                        self.row(machine, group, y, scratch, self.stride[1]);
+                        self.row(machine, group, (y, band), scratch, self.stride[1]);
+                    }
+                    if let Some(staged) = &self.staged {
+                        staged.narrow(machine, y, band);
                     }
                 }
-                for group in &self.groups {
-                    self.clear_border(machine, group, rows.clone());
+                match &self.staged {
+                    Some(Staged { output, .. }) => (0..output.count()).for_each(|block| {
+                        output.clear_border(&mut machine.arena, block, rows.clone(), true, true);
+                    }),
+                    None => {
+                        for group in &self.groups {
+                            self.clear_border(machine, group, rows.clone());
+                        }
+                    }
                 }
             }
         }
     }
 
     /// One row of output pixels of one group of blocks.
-    fn row(&self, machine: &mut Machine<'_>, group: &Group, y: usize, input: usize, pixel_stride: usize) {
+    fn row(
+        &self,
+        machine: &mut Machine<'_>,
+        group: &Group,
+        (y, band): (usize, usize),
+        input: usize,
+        pixel_stride: usize,
+    ) {
         let place = |blocks: &Blocks| blocks.pixel(group.first, y, 0);
+        let (output, output_block) = match &self.staged {
+            Some(staged) => {
+                (staged.at + band * staged.apart + staged.rows.pixel(group.first, 0, 0), staged.rows.block())
+            }
+            None => (place(&self.output), self.output.block()),
+        };
         let job = ConvJob {
             input,
             pixel_stride,
@@ -235,8 +290,8 @@ impl ConvStep {
             reach: group.reach,
             weights: Weights::Packed(&machine.weights[group.weights..group.bias]),
             start: Start::Bias(&machine.weights[group.bias..group.bias + group.blocks * LANES]),
-            output: place(&self.output),
-            output_block: self.output.block(),
+            output,
+            output_block,
             output_pixel: LANES,
             width: self.output.width,
             blocks: group.blocks,
@@ -270,6 +325,24 @@ impl ConvStep {
             self.output.clear_border(&mut machine.arena, block, rows.clone(), true, true);
         }
     }
+}
+
+impl Staged {
+    /// Row `y` of the output from the band's row of floats.
+    fn narrow(&self, machine: &mut Machine<'_>, y: usize, band: usize) {
+        for block in 0..self.output.count() {
+            let first = block * 2;
+            let blocks = (self.rows.count() - first).min(2);
+            let from = self.at + band * self.apart + self.rows.pixel(first, 0, 0);
+            let (from, to) = ((from, self.rows.block(), blocks), self.output.pixel(block, y, 0));
+            narrow(self.half, &mut machine.arena, from, to, self.output.width);
+        }
+    }
+}
+
+/// Floats of the rows of a window over planes.
+fn band_floats(conv: &Conv, channels: usize, row: usize) -> usize {
+    channels * conv.window.kernel[0] * row
 }
 
 /// How the weights of one group of output blocks are laid: a vector per block, channel and place of the

@@ -3,6 +3,7 @@
 
 pub(super) mod attention;
 pub(super) mod conv;
+pub(super) mod half;
 pub(super) mod linear;
 mod matrix;
 pub(super) mod picture;
@@ -31,6 +32,9 @@ pub(super) struct Machine<'a> {
 /// One step.
 pub(super) enum Step {
     Conv(conv::ConvStep),
+    HalfConv(half::HalfConv),
+    Recast(half::Recast),
+    Shuffle(half::Shuffle),
     Winograd(winograd::Winograd),
     Pool(picture::Pool),
     GlobalSum(picture::GlobalSum),
@@ -111,6 +115,9 @@ impl Step {
     pub(super) fn items(&self) -> usize {
         match self {
             Step::Conv(step) => step.items(),
+            Step::HalfConv(step) => step.items(),
+            Step::Recast(step) => step.items(),
+            Step::Shuffle(step) => step.items(),
             Step::Winograd(step) => step.items(),
             Step::Pool(step) => step.items(),
             Step::Resize(step) => step.items(),
@@ -133,6 +140,9 @@ impl Step {
     pub(super) fn run(&self, machine: &mut Machine<'_>, item: usize) {
         match self {
             Step::Conv(step) => step.run(machine, item),
+            Step::HalfConv(step) => step.run(machine, item),
+            Step::Recast(step) => step.run(machine, item),
+            Step::Shuffle(step) => step.run(machine, item),
             Step::Winograd(step) => step.run(machine, item),
             Step::Pool(step) => step.run(machine, item),
             Step::GlobalSum(step) => step.run(machine),
@@ -162,7 +172,10 @@ impl Step {
     pub(super) fn name(&self) -> &'static str {
         match self {
             Step::Conv(step) if step.depthwise => "depthwise",
-            Step::Conv(_) => "conv",
+            Step::HalfConv(step) if step.depthwise => "depthwise",
+            Step::Conv(_) | Step::HalfConv(_) => "conv",
+            Step::Recast(_) => "recast",
+            Step::Shuffle(_) => "shuffle",
             Step::Winograd(_) => "winograd",
             Step::Pool(_) => "pool",
             Step::GlobalSum(_) => "global-sum",

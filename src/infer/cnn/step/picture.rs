@@ -3,7 +3,8 @@
 use super::{At, Machine, clear_halo};
 use crate::infer::cnn::graph::{Taps, Window};
 use crate::infer::cnn::kernels::arena::{self, Side};
-use crate::infer::cnn::kernels::{Activation, Binary, LANES};
+use crate::infer::cnn::kernels::half::{HALF_LANES, pair};
+use crate::infer::cnn::kernels::{Activation, Binary, LANES, Pictures};
 use crate::infer::cnn::storage::Blocks;
 
 /// Windows of one axis: for each output position the first input position inside the picture and how many
@@ -25,14 +26,15 @@ pub(in crate::infer::cnn) struct Pool {
     rows: Vec<(u32, u32)>,
     columns: Vec<(u32, u32)>,
     average: Option<u32>,
+    pictures: &'static Pictures,
 }
 
 impl Pool {
     pub(in crate::infer::cnn) fn new(
         window: &Window,
-        input: Blocks,
-        output: Blocks,
+        [input, output]: [Blocks; 2],
         average: Option<bool>,
+        pictures: &'static Pictures,
     ) -> Pool {
         let size = (window.kernel[0] * window.kernel[1]) as u32;
         Pool {
@@ -41,6 +43,7 @@ impl Pool {
             average: average.map(|include_padding| if include_padding { size } else { 0 }),
             input,
             output,
+            pictures,
         }
     }
     pub(super) fn items(&self) -> usize {
@@ -51,7 +54,7 @@ impl Pool {
         for (y, &(first, rows)) in self.rows.iter().enumerate() {
             let from = (input.pixel(block, first as usize, 0), rows as usize, input.row());
             arena::pool(
-                machine.kernels,
+                self.pictures,
                 &mut machine.arena,
                 from,
                 &self.columns,
@@ -72,17 +75,27 @@ pub(in crate::infer::cnn) struct GlobalSum {
 impl GlobalSum {
     pub(super) fn run(&self, machine: &mut Machine<'_>) {
         for block in 0..self.input.count() {
-            let mut sum = [0.0f64; LANES];
+            let mut sum = [0.0f64; HALF_LANES];
             for y in 0..self.input.height {
                 let from = self.input.pixel(block, y, 0);
                 for pixel in machine.arena.read(from..from + self.input.width * LANES).chunks_exact(LANES) {
-                    sum.iter_mut().zip(pixel).for_each(|(s, p)| *s += f64::from(*p));
+                    let numbers = (0..self.input.lanes).zip(
+                        pixel.iter().flat_map(|float| std::iter::repeat_n(float, self.input.lanes / LANES)),
+                    );
+                    sum.iter_mut()
+                        .zip(numbers)
+                        .for_each(|(s, (c, p))| *s += f64::from(self.input.number(c, *p)));
                 }
             }
             clear_halo(machine, &self.output, block);
             let to = self.output.pixel(block, 0, 0);
             let target = machine.arena.write(to..to + LANES);
-            target.iter_mut().zip(sum).for_each(|(t, s)| *t = s as f32);
+            if self.output.is_half() {
+                let pairs = sum.as_chunks::<2>().0;
+                target.iter_mut().zip(pairs).for_each(|(t, [a, b])| *t = pair(*a as f32, *b as f32));
+            } else {
+                target.iter_mut().zip(sum).for_each(|(t, s)| *t = s as f32);
+            }
         }
     }
 }
@@ -93,6 +106,7 @@ pub(in crate::infer::cnn) struct Resize {
     pub output: Blocks,
     pub rows: Taps,
     pub columns: Taps,
+    pub pictures: &'static Pictures,
 }
 
 impl Resize {
@@ -104,7 +118,7 @@ impl Resize {
         for (y, &(upper, lower, weight)) in self.rows.iter().enumerate() {
             let lines = (line(upper), line(lower), weight);
             arena::resize(
-                machine.kernels,
+                self.pictures,
                 &mut machine.arena,
                 lines,
                 &self.columns,
@@ -120,6 +134,7 @@ pub(in crate::infer::cnn) struct Activate {
     pub input: Blocks,
     pub output: Blocks,
     pub activation: Activation,
+    pub pictures: &'static Pictures,
 }
 
 impl Activate {
@@ -130,7 +145,7 @@ impl Activate {
         for y in 0..self.input.height {
             let (from, to) = (self.input.pixel(block, y, 0), self.output.pixel(block, y, 0));
             let floats = self.input.width * LANES;
-            arena::activate(machine.kernels, &mut machine.arena, from, to, floats, self.activation);
+            arena::activate(self.pictures, &mut machine.arena, from, to, floats, self.activation);
         }
         clear_halo(machine, &self.output, block);
     }
@@ -152,6 +167,7 @@ pub(in crate::infer::cnn) struct Elementwise {
     pub op: Binary,
     pub terms: [Term; 2],
     pub output: Blocks,
+    pub pictures: &'static Pictures,
 }
 
 impl Elementwise {
@@ -169,7 +185,7 @@ impl Elementwise {
             };
             let sides = [side(&self.terms[0]), side(&self.terms[1])];
             let (to, floats) = (self.output.pixel(block, y, 0), self.output.width * LANES);
-            arena::binary(machine.kernels, &mut machine.arena, self.op, sides, to, floats);
+            arena::binary(self.pictures, &mut machine.arena, self.op, sides, to, floats);
         }
         clear_halo(machine, &self.output, block);
     }
@@ -218,18 +234,31 @@ impl ToBlocks {
         let output = &self.output;
         let (plane, floats) = (output.height * output.width, output.channels * output.height * output.width);
         clear_halo(machine, output, block);
-        let channels = block * LANES..((block + 1) * LANES).min(output.channels);
+        let channels = block * output.lanes..((block + 1) * output.lanes).min(output.channels);
         for y in 0..output.height {
             let to = output.pixel(block, y, 0);
             let ([source], [target]) =
                 machine.arena.split([self.from.arena(floats)], [to..to + output.width * LANES]);
             let source = self.from.values(source, machine.weights, floats);
-            target.fill(0.0);
-            for channel in channels.clone() {
+            let row = |channel: usize| {
                 let from = channel * plane + y * output.width;
-                let row = source.get(from..from + output.width).unwrap_or_default();
+                source.get(from..from + output.width).filter(|_| channel < channels.end).unwrap_or_default()
+            };
+            target.fill(0.0);
+            if output.is_half() {
+                for lane in 0..LANES {
+                    let (first, second) =
+                        (row(channels.start + 2 * lane), row(channels.start + 2 * lane + 1));
+                    for (x, to) in target.iter_mut().skip(lane).step_by(LANES).enumerate() {
+                        let number = |row: &[f32]| row.get(x).copied().unwrap_or(0.0);
+                        *to = pair(number(first), number(second));
+                    }
+                }
+                continue;
+            }
+            for channel in channels.clone() {
                 let lanes = target.iter_mut().skip(channel % LANES).step_by(LANES);
-                lanes.zip(row).for_each(|(t, s)| *t = *s);
+                lanes.zip(row(channel)).for_each(|(t, s)| *t = *s);
             }
         }
     }
@@ -248,7 +277,7 @@ impl FromBlocks {
     pub(super) fn run(&self, machine: &mut Machine<'_>, block: usize) {
         let input = &self.input;
         let plane = input.height * input.width;
-        let channels = block * LANES..((block + 1) * LANES).min(input.channels);
+        let channels = block * input.lanes..((block + 1) * input.lanes).min(input.channels);
         let start = self.to + channels.start * plane;
         for y in 0..input.height {
             let from = input.pixel(block, y, 0);
@@ -256,7 +285,8 @@ impl FromBlocks {
             let ([source], [target]) = machine.arena.split([from], [to]);
             for (lane, target) in target.chunks_exact_mut(plane).enumerate() {
                 let row = &mut target[y * input.width..(y + 1) * input.width];
-                row.iter_mut().zip(source.iter().skip(lane).step_by(LANES)).for_each(|(t, s)| *t = *s);
+                let floats = source.iter().skip(lane * LANES / input.lanes).step_by(LANES);
+                row.iter_mut().zip(floats).for_each(|(t, s)| *t = input.number(lane, *s));
             }
         }
     }

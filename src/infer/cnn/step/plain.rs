@@ -19,11 +19,11 @@ impl Activate {
     pub(super) fn run(&self, machine: &mut Machine<'_>) {
         let Machine { arena, kernels, .. } = machine;
         let whole = self.floats / LANES * LANES;
-        arena::activate(kernels, arena, self.from, self.to, whole, self.activation);
+        arena::activate(&kernels.pictures, arena, self.from, self.to, whole, self.activation);
         let rest = self.floats - whole;
         if rest > 0 {
             arena.copy(self.from + whole..self.from + self.floats, self.scratch);
-            arena::activate(kernels, arena, self.scratch, self.scratch, LANES, self.activation);
+            arena::activate(&kernels.pictures, arena, self.scratch, self.scratch, LANES, self.activation);
             arena.copy(self.scratch..self.scratch + rest, self.to + whole);
         }
     }

@@ -94,6 +94,7 @@ fn items_of_a_step_share_nothing_that_is_written() {
                 threads: 2 + seed as usize % 2,
                 way: Algorithm::ALL.get(seed as usize % 5).copied(),
                 scores: None,
+                precision: if seed % 3 == 0 { Precision::HalfBy("scalar-bf16") } else { Precision::Full },
             };
             if let Ok(plan) = build(&graph.model, &options) {
                 shared += check(Arc::new(plan), &format!("{} seed {seed}: {}", kernels.name, graph.story));

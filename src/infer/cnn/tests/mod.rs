@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod disjoint;
+mod half;
 mod heads;
 pub(super) mod random;
 pub(super) mod transformers;
@@ -11,7 +12,7 @@ mod ways;
 use super::document::tests::elsewhere;
 use super::kernels::{Kernels, LANES};
 use super::{Algorithm, Options, allow_threads, compile};
-use crate::infer::Run;
+use crate::infer::{Precision, Run};
 use random::{Graph, Random};
 use tract_onnx::prelude::*;
 
@@ -69,6 +70,7 @@ fn random_graphs(kernels: &'static Kernels, seeds: std::ops::Range<u64>) {
             threads: 1 + seed as usize % 3,
             way: Algorithm::ALL.get(seed as usize % 5).copied(),
             scores: None,
+            precision: Precision::Full,
         };
         let engine = match compile(&graph.model, &options) {
             // half of them as the service has them: worked out again from what another process tells

@@ -1,0 +1,111 @@
+//! Half precision: the CPU's tiles against their twin to the bit, and both against what 32 bits give.
+
+use super::random::{Graph, Random};
+use super::{Options, compile, elsewhere, fill, model, oracle};
+use crate::infer::Precision;
+use crate::infer::cnn::kernels::half::Half;
+
+/// Graphs of each comparison.
+const GRAPHS: u64 = 400;
+/// Largest difference to 32 bits that is expected of most graphs, as the root of the mean square over the
+/// largest value: bfloat16 has 8 bits, and a graph here rounds up to ten times.
+const USUAL: f64 = 0.02;
+/// In so many of a hundred graphs; the others hold quotients and exponentials of what was rounded.
+const USUALLY: u64 = 90;
+
+fn by(name: &'static str, threads: usize) -> Options {
+    Options { precision: Precision::HalfBy(name), threads, ..Options::default() }
+}
+
+/// Names of the tables that this machine can run, the twin among them.
+fn tables() -> Vec<&'static str> {
+    Half::ALL.iter().filter(|half| (half.available)()).map(|half| half.name).collect()
+}
+
+fn outputs(graph: &Graph, options: &Options, seed: u64) -> Option<(Vec<f32>, Vec<Vec<f32>>)> {
+    let engine = match compile(&graph.model, options) {
+        Ok(engine) if seed % 2 == 1 => elsewhere(&graph.model, options).unwrap_or(engine),
+        Ok(engine) => engine,
+        Err(_) => return None,
+    };
+    let mut run = engine.new_run().unwrap();
+    let mut input = Vec::new();
+    // twice: the second run finds the arena as the first left it
+    for _ in 0..2 {
+        input = fill(&mut *run, &mut Random::new(seed));
+        run.execute().unwrap();
+    }
+    let count = engine.output_shapes().len();
+    Some((input, (0..count).map(|index| run.output(index).to_vec()).collect()))
+}
+
+#[test]
+fn every_table_gives_the_bits_of_the_twin() {
+    super::allow_threads(3);
+    for seed in 50_000..50_000 + GRAPHS {
+        let graph = Graph::random(seed);
+        let expected = outputs(&graph, &by("scalar-bf16", 1), seed).map(|(_, outputs)| outputs);
+        for name in tables() {
+            let found = outputs(&graph, &by(name, 1 + seed as usize % 3), seed).map(|(_, outputs)| outputs);
+            let what = format!("{name} seed {seed}: {}", graph.story);
+            let (Some(found), Some(expected)) = (&found, &expected) else {
+                assert_eq!(found.is_some(), expected.is_some(), "{what}");
+                continue;
+            };
+            for (found, expected) in found.iter().zip(expected) {
+                for (at, (f, e)) in found.iter().zip(expected).enumerate() {
+                    let same = f.to_bits() == e.to_bits() || (f.is_nan() && e.is_nan());
+                    assert!(same, "{what}: element {at}: {f} instead of {e}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn it_is_near_what_32_bits_give() {
+    let (mut near, mut all) = (0, 0);
+    let mut worst = Vec::new();
+    for seed in 60_000..60_000 + GRAPHS {
+        let graph = Graph::random(seed);
+        let Some((input, found)) = outputs(&graph, &by("scalar-bf16", 1), seed) else { continue };
+        let expected = oracle(&graph.model, &input);
+        let mut off: f64 = 0.0;
+        for (found, expected) in found.iter().zip(&expected) {
+            assert_eq!(found.len(), expected.len());
+            let range = expected.iter().fold(super::SMALLEST_RANGE, |m, v| m.max(v.abs()));
+            let square = |(f, e): (&f32, &f32)| (f64::from(f - e) / f64::from(range)).powi(2);
+            let mean = found.iter().zip(expected).map(square).sum::<f64>() / found.len() as f64;
+            off = off.max(mean.sqrt());
+        }
+        all += 1;
+        if off <= USUAL {
+            near += 1;
+        } else {
+            worst.push((off, seed, graph.story));
+        }
+    }
+    worst.sort_by(|a, b| a.0.total_cmp(&b.0));
+    assert!(near * 100 >= all * USUALLY, "{near} of {all}; the nearest of the others: {:#?}", &worst[..3]);
+}
+
+/// What a detector finds hardly changes: the largest error of a score, and the mean.
+#[test]
+fn nanodet_keeps_its_scores() {
+    let model = model("assets/nanodet-coco-416.onnx", 416);
+    let run = |options: &Options| {
+        let engine = elsewhere(&model, options).unwrap();
+        let mut run = engine.new_run().unwrap();
+        fill(&mut *run, &mut Random::new(7)).fill(0.0);
+        run.execute().unwrap();
+        (run.output(0).to_vec(), engine.weights_bytes() + engine.arena_bytes())
+    };
+    let (full, bytes) = run(&Options { threads: 1, ..Options::default() });
+    for name in tables() {
+        let (half, fewer) = run(&by(name, 1));
+        // one output, [1, 84, 3549]: four sides of a box, then 80 scores
+        let off = full.iter().zip(&half).skip(4 * 3549).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(off < 0.03, "{name}: {off}");
+        assert!(fewer * 100 < bytes * 62, "{name}: {fewer} of {bytes} bytes");
+    }
+}

@@ -1,0 +1,32 @@
+//! How exactly a model is computed.
+
+/// How exactly a model is computed on the CPU.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Precision {
+    /// 32-bit floats throughout.
+    #[default]
+    Full,
+    /// Pictures and weights in half precision (bfloat16), sums and everything behind the last convolutions in
+    /// 32 bits; as `Full` on a CPU that gains nothing by it.
+    Half,
+    /// As `Half`, by the loops of that name: for tests.
+    #[cfg(test)]
+    HalfBy(&'static str),
+}
+
+impl Precision {
+    /// Its word.
+    pub fn name(self) -> &'static str {
+        match self {
+            Precision::Full => "full",
+            Precision::Half => "half",
+            #[cfg(test)]
+            Precision::HalfBy(name) => name,
+        }
+    }
+
+    /// From the word of a flag or configuration: `full`, `half`.
+    pub fn from_name(name: &str) -> Option<Precision> {
+        [Precision::Full, Precision::Half].into_iter().find(|precision| precision.name() == name)
+    }
+}
