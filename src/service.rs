@@ -305,7 +305,7 @@ fn capture_settings(config: &Config, listeners: Vec<SocketAddr>) -> Result<captu
     })
 }
 
-fn decoder_settings(config: &Config) -> capture::DecoderSettings {
+pub(crate) fn decoder_settings(config: &Config) -> capture::DecoderSettings {
     capture::DecoderSettings {
         // `Config::check` has seen both.
         choice: capture::DecoderChoice::from_name(&config.capture.decoder).unwrap_or_default(),

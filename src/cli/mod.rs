@@ -2,6 +2,7 @@
 
 mod backup;
 mod bench;
+mod capacity;
 mod ctl;
 mod demo;
 mod manual;
@@ -173,6 +174,9 @@ struct Options {
     ports_file: Option<PathBuf>,
     log_level: Option<String>,
     insecure: bool,
+    /// Of `check`.
+    video: Option<PathBuf>,
+    fps: Option<f64>,
     /// Positional arguments.
     rest: Vec<String>,
     /// Help or version was asked for and printed.
@@ -192,6 +196,11 @@ impl Options {
                     Arg::Long("http") => options.http = Some(parser.value()?.parse_with(host_and_port)?),
                     Arg::Long("ports-file") => options.ports_file = Some(parser.value()?.into()),
                     Arg::Long("insecure") => options.insecure = true,
+                    Arg::Long("video") if positional => options.video = Some(parser.value()?.into()),
+                    Arg::Long("fps") if positional => {
+                        let fps: f64 = parser.value()?.parse()?;
+                        options.fps = Some(fps.clamp(MIN_FPS, MAX_FPS));
+                    }
                     Arg::Long("log-level") => options.log_level = Some(parser.value()?.string()?),
                     Arg::Short('h') | Arg::Long("help") => {
                         told(command);
@@ -255,12 +264,20 @@ fn serve(options: Options) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Slowest and fastest camera that `check --fps` reckons with.
+const MIN_FPS: f64 = 0.01;
+const MAX_FPS: f64 = 1000.0;
+
 fn check(mut options: Options) -> Result<ExitCode> {
     if options.told {
         return Ok(ExitCode::SUCCESS);
     }
     let rest = std::mem::take(&mut options.rest);
+    let (video, fps) = (options.video.take(), options.fps);
     let config = options.configure()?;
+    if let Some(video) = &video {
+        existing(video)?;
+    }
     let model = match rest.as_slice() {
         [] => {
             print!("{}", crate::service::platform::report(&config));
@@ -283,6 +300,7 @@ fn check(mut options: Options) -> Result<ExitCode> {
     match (infer::check::run(&registry, model), foreign) {
         (Ok(report), foreign) => {
             println!("{report}");
+            capacity::print(&report, video.as_deref(), fps, &config)?;
             if let Some(path) = foreign {
                 println!("serve    weir models add {}", infer::check::quoted(&path));
             }

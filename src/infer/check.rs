@@ -5,7 +5,7 @@ use super::family::Classes;
 use super::family::recognise::{self, Hints};
 use super::onnx::{Description, Graph};
 use super::registry::{self, Addition, Assembled, RegistrySettings, own};
-use super::{Model, Run, tensorrt};
+use super::{Model, Precision, Run, cnn, tensorrt};
 use crate::error::Result;
 use std::fmt;
 use std::path::Path;
@@ -23,6 +23,28 @@ pub struct Report {
     shortest_run: Duration,
     budget_bytes: u64,
     gpu: Vec<String>,
+    /// The same model in half precision, and its shortest run; where this CPU gains by it.
+    half: Option<(Model, Duration)>,
+}
+
+impl Report {
+    /// The model as it is served, and in half precision where that is another thing.
+    pub fn models(&self) -> (&Model, Option<&Model>) {
+        (&self.model, self.half.as_ref().map(|(model, _)| model))
+    }
+
+    /// How many cameras of `fps` this machine's cores carry when decoding a frame takes `decoding` of one
+    /// core.
+    pub fn cameras(&self, fps: f64, decoding: Duration) -> f64 {
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let of_frame = (self.shortest_run + decoding).as_secs_f64();
+        cores as f64 / (fps * of_frame).max(f64::MIN_POSITIVE)
+    }
+
+    /// What a frame takes, one thread.
+    pub fn of_frame(&self) -> Duration {
+        self.shortest_run
+    }
 }
 
 /// Loads the model (id, folder or `.onnx` below `models_dirs`), runs it, and reports. Blocks.
@@ -30,7 +52,14 @@ pub fn run(settings: &RegistrySettings, model: &str) -> Result<Report> {
     // On the command line a path is a path, however it is written; ids of the API do not exist as files.
     let path = std::fs::canonicalize(model).ok().and_then(|path| path.into_os_string().into_string().ok());
     let loaded = registry::load_blocking(path.as_deref().unwrap_or(model), settings)?;
-    report(loaded, settings)
+    let report = report(loaded, settings)?;
+    if settings.precision == Precision::Half || cnn::half().is_none() || report.model.engine_name() != "cnn" {
+        return Ok(report);
+    }
+    let in_half = RegistrySettings { precision: Precision::Half, ..settings.clone() };
+    let half = registry::load_blocking(path.as_deref().unwrap_or(model), &in_half)?.model;
+    let shortest_run = time_runs(half.engine().new_run()?.as_mut(), TIMED_RUNS)?;
+    Ok(Report { half: Some((half, shortest_run)), ..report })
 }
 
 /// Adds a model of one's own ([`own::add`]) and reports. Blocks.
@@ -87,6 +116,7 @@ fn report(loaded: Assembled, settings: &RegistrySettings) -> Result<Report> {
         shortest_run,
         budget_bytes: settings.memory_budget_bytes,
         gpu,
+        half: None,
     })
 }
 
@@ -108,7 +138,7 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const NAMES_SHOWN: usize = 8;
         let mebibytes = |bytes: usize| bytes as f64 / f64::from(1 << 20);
-        let Report { model, why, shortest_run, budget_bytes, gpu } = self;
+        let Report { model, why, shortest_run, budget_bytes, gpu, half } = self;
         let rule = model.rule();
         writeln!(f, "model    {}", model.id())?;
         writeln!(f, "family   {} ({why})", model.family_name())?;
@@ -128,6 +158,14 @@ impl fmt::Display for Report {
         writeln!(f, "weights  {:.1} MiB, held once", mebibytes(model.weights_bytes()))?;
         writeln!(f, "arena    {:.1} MiB for each inference thread", mebibytes(model.arena_bytes()))?;
         writeln!(f, "time     {:.1} ms a frame on one thread", shortest_run.as_secs_f64() * 1e3)?;
+        if let Some((half, shortest_run)) = half {
+            let (weights, arena) = (mebibytes(half.weights_bytes()), mebibytes(half.arena_bytes()));
+            let time = shortest_run.as_secs_f64() * 1e3;
+            writeln!(
+                f,
+                "half     {time:.1} ms, {weights:.1} and {arena:.1} MiB with models.precision = \"half\""
+            )?;
+        }
         write!(f, "fits     yes: within the {} MiB allowed for one model", budget_bytes >> 20)
     }
 }

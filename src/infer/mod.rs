@@ -5,6 +5,7 @@ mod candidate;
 pub mod check;
 mod choice;
 pub mod cnn;
+mod compare;
 pub mod engine;
 mod family;
 mod fill;
@@ -26,6 +27,7 @@ pub mod tract;
 mod workbench;
 
 pub use choice::EngineChoice;
+pub use compare::{Comparison, Outcome};
 pub use family::Family;
 pub use model::Model;
 pub use pool::{Pool, Queue};

@@ -185,10 +185,26 @@ fn decode(
     detections.extend(named.filter_map(|candidate| candidate.on_frame(&back)));
 }
 
+/// What a model finds on one picture (planes R, G, B, and where it lies in the source).
+pub(crate) fn find(
+    model: &Model,
+    run: &mut dyn Run,
+    (slot, placement): (&[u8], &Placement),
+    thresholds: &Thresholds,
+    scratch: &mut Scratch,
+    detections: &mut Vec<Detection>,
+) -> Result<()> {
+    model.fill().write(slot, run.input(), model.rule(), placement);
+    run.expect_scores_from(model.family().lowest_raw(thresholds.confidence));
+    run.execute()?;
+    decode(model, run, placement, thresholds, scratch, detections);
+    Ok(())
+}
+
 /// Runs a model once on noise, as a test, on `engine`: the model's own, or one that can do less harm. What
 /// its outputs show to be otherwise than their shapes said is corrected; what is odd about them is given
-/// back.
-pub(crate) fn try_out(model: &mut Model, engine: &dyn Engine) -> Result<Option<&'static str>> {
+/// back. `finite`: outputs that are infinite or no numbers are an error.
+pub(crate) fn try_out(model: &mut Model, engine: &dyn Engine, finite: bool) -> Result<Option<&'static str>> {
     let rule = model.rule();
     let placement = rule
         .place(rule.width, rule.height)
@@ -205,6 +221,10 @@ pub(crate) fn try_out(model: &mut Model, engine: &dyn Engine) -> Result<Option<&
         run.expect_scores_from(f32::NEG_INFINITY);
         run.execute()?;
         let outputs = outputs(model, run.as_ref());
+        let mut values = (0..outputs.shapes.len()).flat_map(|index| run.output(index));
+        if finite && !values.all(|value| value.is_finite()) {
+            return Err(Error::new(Kind::Inference, "its outputs are infinite or no numbers"));
+        }
         let family = if model.is_recognised() { model.family().observed(&outputs) } else { model.family() };
         let odd = family.implausible(&outputs).filter(|_| model.is_recognised());
         let thresholds = Thresholds { confidence: 0.0, iou: 0.3, max_detections: 300, class_agnostic: false };

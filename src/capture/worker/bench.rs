@@ -6,11 +6,13 @@ use crate::capture::worker::decode::stateful::node::Node;
 use crate::capture::worker::decode::stateful::{Failure, Stateful};
 use crate::capture::worker::decode::{Decoder, Decoders};
 use crate::capture::worker::picture::Picture;
+use crate::capture::worker::scale::Scaler;
 use crate::capture::worker::source::Grab;
 use crate::capture::worker::{decode, file};
 use crate::capture::{DecoderKind, DecoderSettings};
 use crate::clock::{Wall, process_cpu_time};
 use crate::error::{Error, Kind, Result};
+use crate::geometry::{InputRule, Placement};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -111,6 +113,28 @@ pub fn decode(
         height: properties.height,
         wall,
         cpu,
+    })
+}
+
+/// Decodes a file and scales every picture as a model's rule says; `look` gets the planes R, G, B and where the
+/// picture lies in them. `false` of it ends the file.
+pub fn scaled(
+    path: &Path,
+    settings: &DecoderSettings,
+    rule: InputRule,
+    mut look: impl FnMut(&[u8], &Placement) -> Result<bool>,
+) -> Result<Decoding> {
+    let (mut scaler, mut slot) = (Scaler::new(rule), vec![0; rule.slot_bytes()]);
+    let mut goes_on = true;
+    decode(path, settings, |picture| {
+        if !goes_on {
+            return Ok(());
+        }
+        scaler.scale(picture, &mut slot)?;
+        let placement = rule.place(picture.width, picture.height);
+        let empty = || Error::new(Kind::SourceUnsupported, "a picture of no size");
+        goes_on = look(&slot, &placement.ok_or_else(empty)?)?;
+        Ok(())
     })
 }
 

@@ -69,6 +69,16 @@ const SERVICE: &[Opt] = &[
     valued("log-level", "LEVEL", LEVELS, "how much is logged (default warning)"),
 ];
 
+const CHECK: &[Opt] = &[
+    valued("video", "FILE", File, "decode it too, and compare what half precision finds on it"),
+    valued(
+        "fps",
+        "N",
+        Something,
+        "say how many cameras of N frames a second this machine carries (default 15)",
+    ),
+];
+
 const CONNECTION: &[Opt] = &[
     valued(
         "addr",
@@ -331,7 +341,7 @@ pub(super) const COMMANDS: &[Command] = &[
         names: File,
         summary: "say what this machine has; or load a model (id, folder or .onnx) and say what it is and costs",
         details: "",
-        options: &[SERVICE, GENERAL, VERSION],
+        options: &[CHECK, SERVICE, GENERAL, VERSION],
         kinds: &[],
     },
     Command {

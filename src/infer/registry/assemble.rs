@@ -13,15 +13,16 @@ use crate::infer::fill::Fill;
 use crate::infer::model::{Model, Parts};
 use crate::infer::onnx::{Description, MAX_INPUT_SIDE};
 use crate::infer::process::{Limits, Loaded, Session};
-use crate::infer::{Engine, workbench};
+use crate::infer::{Engine, Precision, cnn, workbench};
 use std::path::PathBuf;
+use std::sync::Once;
 
 /// A graph with an open batch dimension was exported for sides that are multiples of this; the reference pads
 /// to it.
 const DYNAMIC_SIDE_MULTIPLE: usize = 32;
 
 /// What a model is made from.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Artefacts {
     /// What the model will be called.
     pub(super) id: String,
@@ -50,11 +51,37 @@ fn artefact(message: impl Into<String>) -> Error {
 }
 
 /// Reads, checks, compiles and tries out. Blocks for seconds.
+///
+/// A CPU that gains nothing by half precision, and a model whose numbers leave its range, run in full.
 pub(super) fn assemble(
     artefacts: Artefacts,
     settings: &RegistrySettings,
     watch: &dyn Watch,
 ) -> Result<Assembled> {
+    static SAID: Once = Once::new();
+    let in_full = || RegistrySettings { precision: Precision::Full, ..settings.clone() };
+    match (settings.precision, cnn::half()) {
+        (Precision::Full, _) => assemble_as(artefacts, settings, watch),
+        (_, None) => {
+            SAID.call_once(|| {
+                log::warn!("precision=full reason=\"this CPU gains nothing by half precision\"")
+            });
+            assemble_as(artefacts, &in_full(), watch)
+        }
+        (_, Some(loops)) => match assemble_as(artefacts.clone(), settings, watch) {
+            Err(error) if error.kind() == Kind::ModelArtefact => {
+                let loaded = assemble_as(artefacts, &in_full(), watch)?;
+                log::warn!("model={} precision=full reason=\"{}\"", loaded.model.id(), error.message());
+                Ok(loaded)
+            }
+            loaded => loaded.inspect(|loaded| {
+                log::info!("model={} precision=half loops={loops}", loaded.model.id());
+            }),
+        },
+    }
+}
+
+fn assemble_as(artefacts: Artefacts, settings: &RegistrySettings, watch: &dyn Watch) -> Result<Assembled> {
     let stage = |stage| watch.report(Progress { stage, bytes: 0, total: None });
     stage(Stage::Compiling)?;
     let Artefacts { id, weights, model_type, environment, classes, told } = artefacts;
@@ -131,9 +158,10 @@ pub(super) fn assemble(
         engine,
     });
     // What a graph looks like is only known when it has been run.
-    if settings.validate || model.is_recognised() {
+    let is_full = settings.precision == Precision::Full;
+    if settings.validate || model.is_recognised() || !is_full {
         stage(Stage::Validating)?;
-        if let Some(odd) = validate(&mut model, trial.as_ref())? {
+        if let Some(odd) = validate(&mut model, trial.as_ref(), !is_full)? {
             log::warn!("model={} odd=\"{odd}\"", model.id());
             why = format!("{why}; {odd}");
         }
@@ -194,8 +222,8 @@ pub(super) fn unknown_model_type(task: &str, model_type: &str) -> Error {
     )
 }
 
-/// Runs the model once on noise, and compares its outputs with its names.
-fn validate(model: &mut Model, trial: &dyn Engine) -> Result<Option<&'static str>> {
+/// Runs the model once on noise, and compares its outputs with its names; `finite`: they must be numbers.
+fn validate(model: &mut Model, trial: &dyn Engine, finite: bool) -> Result<Option<&'static str>> {
     let shapes = model.engine().output_shapes();
     let found = model.family().classes(shapes);
     let found = found.ok_or_else(|| {
@@ -207,7 +235,7 @@ fn validate(model: &mut Model, trial: &dyn Engine) -> Result<Option<&'static str
             model.classes().len()
         )));
     }
-    workbench::try_out(model, trial).map_err(|cause| {
+    workbench::try_out(model, trial, finite).map_err(|cause| {
         artefact(format!("the model failed its test run: {}", cause.message())).because(cause)
     })
 }
