@@ -24,9 +24,11 @@ _weir() {
     --privacy-masks) return ;;
     --batch-collection-timeout) return ;;
     --class-agnostic-nms) COMPREPLY=($(compgen -W "true false" -- "$word")); return ;;
+    --precision) COMPREPLY=($(compgen -W "full half" -- "$word")); return ;;
     --confidence) return ;;
     --iou-threshold) return ;;
     --max-detections) return ;;
+    --fps) return ;;
     --name) return ;;
     --names) COMPREPLY=($(compgen -f -- "$word")); return ;;
     --family) return ;;
@@ -47,7 +49,7 @@ _weir() {
   case "$path" in
     "") words="serve demo ctl check models bench backup restore completions manual help version --config --tcp --http --ports-file --insecure --log-level --help --version" ;;
     "ctl list") words="--addr --token-file --tls --cacert --cert --key --help" ;;
-    "ctl init") words="--model --video --sink --max-fps --filling --consumption --privacy-masks --batch-collection-timeout --class-agnostic-nms --confidence --iou-threshold --max-detections --addr --token-file --tls --cacert --cert --key --help" ;;
+    "ctl init") words="--model --video --sink --max-fps --filling --consumption --privacy-masks --batch-collection-timeout --class-agnostic-nms --precision --confidence --iou-threshold --max-detections --addr --token-file --tls --cacert --cert --key --help" ;;
     "ctl status") words="--addr --token-file --tls --cacert --cert --key --help" ;;
     "ctl pause") words="--addr --token-file --tls --cacert --cert --key --help" ;;
     "ctl resume") words="--addr --token-file --tls --cacert --cert --key --help" ;;
@@ -57,13 +59,13 @@ _weir() {
     "models list") words="--config --help" ;;
     "models show") words="--config --help" ;;
     "models remove") words="--config --help" ;;
-    "bench engine") words="--model --threads --runs --engine --confidence --together --profile --ways --input --dump --json --help" ;;
-    "bench pipeline") words="--model --video --sources --threads --seconds --max-fps --json --help" ;;
+    "bench engine") words="--model --threads --runs --engine --precision --confidence --together --profile --ways --input --dump --json --help" ;;
+    "bench pipeline") words="--model --video --sources --threads --seconds --max-fps --precision --json --help" ;;
     "bench decode") words="--sums --decoder --decoder-name --help"; [ "${word#-}" != "$word" ] || COMPREPLY=($(compgen -f -- "$word")) ;;
     serve|"serve "*) words="--config --tcp --http --ports-file --insecure --log-level --help --version" ;;
     demo|"demo "*) words="--config --tcp --http --ports-file --insecure --log-level --help --version" ;;
     ctl|"ctl "*) words="list init status pause resume terminate listen" ;;
-    check|"check "*) words="--config --tcp --http --ports-file --insecure --log-level --help --version"; [ "${word#-}" != "$word" ] || COMPREPLY=($(compgen -f -- "$word")) ;;
+    check|"check "*) words="--video --fps --config --tcp --http --ports-file --insecure --log-level --help --version"; [ "${word#-}" != "$word" ] || COMPREPLY=($(compgen -f -- "$word")) ;;
     models|"models "*) words="add list show remove" ;;
     bench|"bench "*) words="engine pipeline decode" ;;
     backup|"backup "*) words="--config --state --passphrase-file --without-secrets --models --help"; [ "${word#-}" != "$word" ] || COMPREPLY=($(compgen -f -- "$word")) ;;

@@ -146,7 +146,7 @@ mod tests {
         let mut outcome = Outcome::default();
         outcome.add(&[detection(0.0, 0.9, 1)], &[detection(1.0, 0.875, 1)], 0.4);
         assert_eq!((outcome.frames, outcome.detections, outcome.matched), (1, 2, 2));
-        assert_eq!((outcome.score, outcome.pixels), (0.025, 1.0));
+        assert!((outcome.score - 0.025).abs() < 1e-6 && outcome.pixels == 1.0, "{outcome}");
     }
 
     #[test]

@@ -236,3 +236,60 @@ pub(crate) fn try_out(model: &mut Model, engine: &dyn Engine, finite: bool) -> R
     model.set_family(family);
     Ok(odd)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::super::family::{Family, test_run::Fixed};
+    use super::super::fill::{Fill, Scale};
+    use super::super::model::Parts;
+    use super::*;
+    use crate::geometry::{Fit, InputRule};
+
+    /// Every run ends with one anchor whose score is this.
+    struct Scoring(f32, Vec<Vec<usize>>);
+
+    impl Engine for Scoring {
+        fn new_run(&self) -> Result<Box<dyn Run>> {
+            Ok(Box::new(Fixed::new([(vec![1, 5, 1], vec![1.0, 1.0, 1.0, 1.0, self.0])])))
+        }
+        fn name(&self) -> &'static str {
+            "scoring"
+        }
+        fn output_shapes(&self) -> &[Vec<usize>] {
+            &self.1
+        }
+        fn weights_bytes(&self) -> usize {
+            0
+        }
+        fn arena_bytes(&self) -> usize {
+            0
+        }
+    }
+
+    #[test]
+    fn a_test_run_with_infinities_fails_where_numbers_are_asked_for() {
+        let rule = InputRule {
+            width: 2,
+            height: 2,
+            fit: Fit::Stretch,
+            crop: None,
+            grayscale: false,
+            contrast: None,
+        };
+        for (score, is_number) in [(0.5, true), (f32::INFINITY, false), (f32::NAN, false)] {
+            let engine = Arc::new(Scoring(score, vec![vec![1, 5, 1]]));
+            let mut model = Model::new(Parts {
+                id: String::from("scoring"),
+                rule,
+                fill: Fill { width: 2, height: 2, scale: Scale::Unit },
+                classes: vec![String::from("thing")],
+                family: Family::Yolov8,
+                recognised: false,
+                engine: engine.clone(),
+            });
+            assert_eq!(try_out(&mut model, engine.as_ref(), true).is_ok(), is_number, "{score}");
+            assert!(try_out(&mut model, engine.as_ref(), false).is_ok(), "{score}");
+        }
+    }
+}

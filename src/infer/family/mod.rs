@@ -13,7 +13,7 @@ pub(crate) mod recognise;
 mod rfdetr;
 mod scratch;
 #[cfg(test)]
-mod test_run;
+pub(in crate::infer) mod test_run;
 mod yolo_nas;
 mod yolov5;
 mod yolov8;

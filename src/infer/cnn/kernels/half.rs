@@ -110,22 +110,6 @@ pub(crate) struct Half {
     pub shuffle: unsafe fn(&Shuffle),
 }
 
-impl Half {
-    /// Every table of this build, the fastest first; the last one is the twin of the others.
-    pub(crate) const ALL: &[&Half] = &[
-        #[cfg(target_arch = "x86_64")]
-        &super::amx::HALF,
-        &super::half_scalar::HALF,
-    ];
-
-    /// The one that is faster than 32 bits on this CPU, or the one called `name`.
-    pub(crate) fn choose(name: Option<&str>) -> Option<&'static Half> {
-        let twin = super::half_scalar::HALF.name;
-        let wanted = |half: &&Half| name.map_or(half.name != twin, |name| name == half.name);
-        Self::ALL.iter().copied().find(|half| wanted(half) && (half.available)())
-    }
-}
-
 /// The nearest bfloat16, ties to even; what is too small for a normal number becomes zero, as in the CPU's
 /// instruction.
 pub(crate) fn to_half(value: f32) -> u16 {

@@ -302,3 +302,19 @@ impl Kernels {
         Self::ALL.iter().copied().find(|k| name.is_none_or(|n| n == k.name) && (k.available)())
     }
 }
+
+impl half::Half {
+    /// Every table of this build, the fastest first; the last one is the twin of the others.
+    pub(crate) const ALL: &[&half::Half] = &[
+        #[cfg(target_arch = "x86_64")]
+        &amx::HALF,
+        &half_scalar::HALF,
+    ];
+
+    /// The one that is faster than 32 bits on this CPU, or the one called `name`.
+    pub(crate) fn choose(name: Option<&str>) -> Option<&'static half::Half> {
+        let twin = half_scalar::HALF.name;
+        let wanted = |half: &&half::Half| name.map_or(half.name != twin, |name| name == half.name);
+        Self::ALL.iter().copied().find(|half| wanted(half) && (half.available)())
+    }
+}

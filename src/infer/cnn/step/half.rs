@@ -3,7 +3,7 @@
 use super::{Machine, clear_halo};
 use crate::infer::cnn::graph::Conv;
 use crate::infer::cnn::kernels::arena::{self, ConvJob, HalfJob, MOST_SOURCES, Start, Weights};
-use crate::infer::cnn::kernels::half::{HALF_LANES, Half, TAP_FLOATS, Taken, pair};
+use crate::infer::cnn::kernels::half::{HALF_LANES, Half, TAP_FLOATS, Taken, from_half, pair, to_half};
 use crate::infer::cnn::kernels::{Activation, LANES, Residual, Tap};
 use crate::infer::cnn::packer::Packer;
 use crate::infer::cnn::storage::Blocks;
@@ -131,11 +131,25 @@ impl HalfConv {
         let count = self.taps.len() - first;
         let weights = packer.take_line(count * groups * TAP_FLOATS, |room| {
             let weights = conv.weights.floats()?;
+            let length = per_group * places.len();
+            // per output channel, what rounding takes from one weight the next is given
+            let rounded: Vec<f32> = channels
+                .clone()
+                .flat_map(|oc| {
+                    let scale = conv.scale.get(oc).copied().unwrap_or(1.0);
+                    let mut rest = 0.0;
+                    weights.iter().skip(oc * length).take(length).map(move |weight| {
+                        let wanted = weight * scale + rest;
+                        let rounded = from_half(to_half(wanted));
+                        rest = wanted - rounded;
+                        rounded
+                    })
+                })
+                .collect();
             let weight = |oc: usize, ic: usize, place: usize| {
                 let own = ic.checked_sub(oc / out_per_group * per_group).filter(|own| *own < per_group);
-                let at = own.map(|own| (oc * per_group + own) * places.len() + place);
-                let scale = conv.scale.get(oc).copied().unwrap_or(1.0);
-                at.and_then(|at| weights.get(at)).map_or(0.0, |weight| weight * scale)
+                let at = own.map(|own| (oc - channels.start) * length + own * places.len() + place);
+                at.and_then(|at| rounded.get(at)).copied().unwrap_or(0.0)
             };
             let mut tiles = room.chunks_exact_mut(TAP_FLOATS);
             for block in blocks.clone() {
@@ -337,8 +351,20 @@ impl Recast {
 pub(in crate::infer::cnn) struct Shuffle {
     half: &'static Half,
     output: Blocks,
-    /// For each block of the output that is made here: the blocks that it comes from, and what of each.
-    blocks: Vec<(usize, Vec<(Blocks, usize, Taken)>)>,
+    blocks: Vec<Made>,
+}
+
+/// A block of the output that is made here.
+struct Made {
+    block: usize,
+    sources: Vec<Piece>,
+}
+
+/// A block that channels come from.
+struct Piece {
+    picture: Blocks,
+    block: usize,
+    taken: Taken,
 }
 
 impl Shuffle {
@@ -350,31 +376,33 @@ impl Shuffle {
         moves: &[(Blocks, usize, usize)],
         made: &[usize],
     ) -> Option<Shuffle> {
-        let mut blocks: Vec<(usize, Vec<(Blocks, usize, Taken)>)> =
-            made.iter().map(|block| (*block, Vec::new())).collect();
-        for (block, sources) in &mut blocks {
-            for &(source, from, to) in moves.iter().filter(|m| m.2 / HALF_LANES == *block) {
+        let mut blocks = Vec::new();
+        for &block in made {
+            let mut sources: Vec<Piece> = Vec::new();
+            for &(picture, from, to) in moves.iter().filter(|m| m.2 / HALF_LANES == block) {
                 let at = from / HALF_LANES;
-                let known = sources.iter().position(|(blocks, index, _)| (*blocks, *index) == (source, at));
+                let known = sources.iter().position(|piece| (piece.picture, piece.block) == (picture, at));
                 let known = known.unwrap_or_else(|| {
-                    sources.push((source, at, Taken { from: [0; HALF_LANES], mask: 0 }));
+                    let taken = Taken { from: [0; HALF_LANES], mask: 0 };
+                    sources.push(Piece { picture, block: at, taken });
                     sources.len() - 1
                 });
-                let (_, _, taken) = sources.get_mut(known)?;
+                let taken = &mut sources.get_mut(known)?.taken;
                 taken.mask |= 1 << (to % HALF_LANES);
                 taken.from[to % HALF_LANES] = u16::try_from(from % HALF_LANES).ok()?;
             }
-            let covered = sources.iter().fold(0, |mask, (_, _, taken)| mask | taken.mask);
-            let channels = (output.channels - *block * HALF_LANES).min(HALF_LANES);
+            let covered = sources.iter().fold(0, |mask, piece| mask | piece.taken.mask);
+            let channels = (output.channels - block * HALF_LANES).min(HALF_LANES);
             let whole = u32::MAX >> (HALF_LANES - channels);
             if covered & whole != whole {
                 // the rest was made in place
                 let taken = Taken { from: std::array::from_fn(|c| c as u16), mask: whole & !covered };
-                sources.push((output, *block, taken));
+                sources.push(Piece { picture: output, block, taken });
             }
             if sources.len() > MOST_SOURCES {
                 return None;
             }
+            blocks.push(Made { block, sources });
         }
         Some(Shuffle { half, output, blocks })
     }
@@ -383,9 +411,9 @@ impl Shuffle {
         self.blocks.len()
     }
     pub(super) fn run(&self, machine: &mut Machine<'_>, item: usize) {
-        let Some((block, sources)) = self.blocks.get(item) else { return };
+        let Some(Made { block, sources }) = self.blocks.get(item) else { return };
         for y in 0..self.output.height {
-            let rows = sources.iter().map(|(source, index, taken)| (source.pixel(*index, y, 0), taken));
+            let rows = sources.iter().map(|piece| (piece.picture.pixel(piece.block, y, 0), &piece.taken));
             let to = self.output.pixel(*block, y, 0);
             arena::shuffle(self.half, &mut machine.arena, rows, to, self.output.width);
         }
