@@ -100,11 +100,13 @@ pub struct Options {
 }
 
 impl Options {
-    /// What computes in half precision; `None` where nothing shall or can.
-    fn half(&self) -> Option<&'static Half> {
+    /// What computes in half precision beside these kernels; `None` where nothing shall or can.
+    fn half(&self, kernels: &Kernels) -> Option<&'static Half> {
+        // who asks for an older kind of CPU wants no newer instructions
+        let is_best = Kernels::choose(None).is_some_and(|best| best.name == kernels.name);
         match self.precision {
             Precision::Full => None,
-            Precision::Half => Half::choose(None),
+            Precision::Half => Half::choose(None).filter(|_| is_best),
             #[cfg(test)]
             Precision::HalfBy(name) => Half::choose(Some(name)),
         }
@@ -247,5 +249,10 @@ fn target(options: &Options) -> Result<Target> {
         )
     })?;
     let threads = if options.threads == 0 { threads::allowed_threads() } else { options.threads };
-    Ok(Target { kernels, workers: threads.min(threads::MAX_TEAM), way: options.way, half: options.half() })
+    Ok(Target {
+        kernels,
+        workers: threads.min(threads::MAX_TEAM),
+        way: options.way,
+        half: options.half(kernels),
+    })
 }
