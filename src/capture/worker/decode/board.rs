@@ -4,7 +4,7 @@
 use super::foreign::{Fault, Foreign, Take};
 use super::stateful::driver::{Driver, Queue};
 use super::stateful::node::Node;
-use super::stateful::{Failure, Stateful, fourcc, layout};
+use super::stateful::{Failure, Stateful, fourcc, is_read};
 use super::{Codec, known};
 use crate::capture::DecoderKind;
 use std::cell::RefCell;
@@ -127,7 +127,7 @@ fn is_decoder(node: &Node) -> bool {
     let taken = node.formats(Queue::Coded);
     let is_taken = |codec| fourcc(codec).is_some_and(|coded| taken.contains(&coded));
     [Codec::H264, Codec::H265].into_iter().any(is_taken)
-        && node.formats(Queue::Pictures).into_iter().any(|fourcc| layout(fourcc).is_some())
+        && node.formats(Queue::Pictures).into_iter().any(is_read)
 }
 
 /// One of them at work; given back when dropped.

@@ -5,8 +5,8 @@ use super::format;
 use super::ioctl::Device;
 use crate::capture::worker::decode::board::judge;
 use crate::capture::worker::decode::stateful::driver::{Driver as _, Queue};
-use crate::capture::worker::decode::stateful::layout;
 use crate::capture::worker::decode::stateful::node::Node;
+use crate::capture::worker::decode::stateful::{is_read, names};
 use crate::capture::worker::videodev::raw::capability;
 use std::fmt;
 use std::path::Path;
@@ -61,7 +61,7 @@ pub struct Decoder {
     /// Formats of the pictures that it gives, their four letters.
     pub raw: Vec<String>,
     /// Why weir does not use it; `None`: it may.
-    pub unusable: Option<&'static str>,
+    pub unusable: Option<String>,
     /// Of one that may be used: whether it decodes known pictures of each codec to the last bit, by the codec's
     /// name; what it does wrong.
     pub judged: Vec<(&'static str, std::result::Result<(), String>)>,
@@ -104,11 +104,11 @@ fn m2m(node: Node) -> Role {
         return Role::Other;
     }
     let unusable = if known.clone().all(|(.., is_whole)| !is_whole) {
-        Some("stateless: needs a parser of its own, which weir has not")
+        Some("stateless: needs a parser of its own, which weir has not".to_owned())
     } else if !USED.iter().any(|fourcc| taken.contains(fourcc)) {
-        Some("neither H.264 nor H.265")
-    } else if !given.iter().any(|fourcc| layout(*fourcc).is_some()) {
-        Some("its pictures are in none of NV12, NM12, YU12, YM12")
+        Some("neither H.264 nor H.265".to_owned())
+    } else if !given.iter().any(|fourcc| is_read(*fourcc)) {
+        Some(format!("its pictures are in no format that weir reads: {}", names(&given)))
     } else {
         None
     };

@@ -48,6 +48,8 @@ pub(super) struct Machine<D> {
     free: Vec<u32>,
     /// How the pictures lie in their buffers; `None`: their queue is not set up.
     shape: Option<Shape>,
+    /// Where a picture in tiles is put into rows; made with the shape.
+    linear: Vec<u8>,
     /// The stream has another size than the queue of pictures.
     changed: bool,
     /// The last picture before a pause has come.
@@ -77,6 +79,7 @@ impl<D: Driver> Machine<D> {
                 driver,
                 free: (0..count).collect(),
                 shape: None,
+                linear: Vec::new(),
                 changed: false,
                 ended: false,
                 draining: false,
@@ -222,7 +225,8 @@ impl<D: Driver> Machine<D> {
         self.moved = Instant::now();
         let pieces = self.driver.pieces(done);
         let is_empty = pieces.iter().all(|piece| piece.is_empty());
-        let picture = self.shape.and_then(|shape| shape.picture(pieces));
+        let linear = &mut self.linear;
+        let picture = self.shape.and_then(|shape| shape.picture(pieces, linear));
         let given = match picture {
             _ if is_empty && done.last => Ok(()),
             Some(picture) if !done.damaged => sink(Shot::Picture(done.tag, &picture)),
@@ -250,17 +254,21 @@ impl<D: Driver> Machine<D> {
         (self.changed, self.ended) = (false, false);
         let mut format = self.driver.format(Queue::Pictures).map_err(refused)?;
         let offered = self.driver.formats(Queue::Pictures);
-        let chosen = shape::choose(format.fourcc, &offered).ok_or_else(|| {
-            let names: Vec<String> = offered.iter().map(|one| one.escape_ascii().to_string()).collect();
-            Failure::Lost(format!("it gives pictures only as {}", names.join(", ")))
-        })?;
+        let chosen = shape::choose(format.fourcc, &offered)
+            .ok_or_else(|| Failure::Lost(format!("it gives pictures only as {}", shape::names(&offered))))?;
         if chosen != format.fourcc {
             // Sizes and strides of the other format mean nothing here.
             let wanted =
                 Format { fourcc: chosen, width: format.width, height: format.height, ..Format::default() };
             format = self.driver.set_format(Queue::Pictures, &wanted).map_err(refused)?;
         }
+        let [width, height] = [format.width, format.height];
         let shape = Shape::new(&format, self.driver.visible(), self.announced.size).map_err(Failure::Lost)?;
+        // Rows as they lie need none.
+        self.linear = Vec::new();
+        let no_room = || Failure::Lost(format!("there is no memory for its pictures of {width}x{height}"));
+        self.linear.try_reserve_exact(shape.bytes()).map_err(|_| no_room())?;
+        self.linear.resize(shape.bytes(), 0);
         let kept = self.driver.kept_pictures().filter(|kept| *kept > 0).unwrap_or(USUAL_KEPT);
         let wanted = kept.saturating_add(SPARE_PICTURES).min(MAX_PICTURES);
         let count = self.driver.allocate(Queue::Pictures, wanted).map_err(refused)?;
@@ -269,7 +277,6 @@ impl<D: Driver> Machine<D> {
         }
         (0..count).try_for_each(|index| self.driver.queue_picture(index)).map_err(refused)?;
         self.driver.start(Queue::Pictures).map_err(refused)?;
-        let [width, height] = [format.width, format.height];
         log::debug!(
             "event=decoder_set_up format={} width={width} height={height} buffers={count}",
             format.fourcc.escape_ascii()

@@ -7,8 +7,9 @@ mod shape;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic)]
 mod tests;
+mod tiles;
 
-pub(in crate::capture::worker) use shape::layout;
+pub(in crate::capture::worker) use shape::{is_read, names};
 
 use super::{Codec, H264Parameters, H265Parameters};
 use crate::capture::worker::picture::Picture;

@@ -1,10 +1,10 @@
 //! How the buffers of a decoder become pictures.
 
 use super::driver::{Format, MAX_PIECES, Rectangle};
+use super::tiles::{self, Tiles};
 use crate::capture::worker::picture::{Layout, Matrix, Picture, Plane, Range, check_size};
 
-/// Formats that are taken. All of them are rows of samples: what some decoders like better, tiles that only
-/// their own display understands, is not.
+/// Formats that are rows of samples: read where they lie, and preferred to tiles, which are put into rows first.
 const FORMATS: [(&[u8; 4], Layout); 4] = [
     (b"NV12", Layout::Nv12),
     // The same with planes that lie apart.
@@ -13,29 +13,38 @@ const FORMATS: [(&[u8; 4], Layout); 4] = [
     (b"YM12", Layout::I420),
 ];
 
-/// The layout of a format that is taken.
-pub(in crate::capture::worker) fn layout(fourcc: [u8; 4]) -> Option<Layout> {
+fn layout(fourcc: [u8; 4]) -> Option<Layout> {
     FORMATS.iter().find(|(known, _)| **known == fourcc).map(|(_, layout)| *layout)
 }
 
-/// The format to have of those that a decoder offers: the one it likes, if that is taken.
+/// Whether pictures in a format are read.
+pub(in crate::capture::worker) fn is_read(fourcc: [u8; 4]) -> bool {
+    layout(fourcc).is_some() || tiles::known().any(|known| known == fourcc)
+}
+
+/// The format to have of those that a decoder offers: the one it likes before others of its kind.
 pub(super) fn choose(liked: [u8; 4], offered: &[[u8; 4]]) -> Option<[u8; 4]> {
-    let first = || FORMATS.iter().map(|(fourcc, _)| **fourcc).find(|fourcc| offered.contains(fourcc));
-    if layout(liked).is_some() { Some(liked) } else { first() }
+    let lines = || FORMATS.iter().map(|(fourcc, _)| **fourcc).find(|fourcc| offered.contains(fourcc));
+    let in_tiles = || tiles::known().find(|fourcc| offered.contains(fourcc));
+    let (is_line, is_tile) = (layout(liked).is_some(), is_read(liked));
+    let first = if is_line { Some(liked) } else { lines() };
+    first.or_else(|| Some(liked).filter(|_| is_tile)).or_else(in_tiles)
+}
+
+/// What a decoder offers, for people: why nothing of it is read, where that is known.
+pub(in crate::capture::worker) fn names(offered: &[[u8; 4]]) -> String {
+    let name = |fourcc: &[u8; 4]| match tiles::why_opaque(*fourcc) {
+        Some(why) => format!("{} ({why})", fourcc.escape_ascii()),
+        None => fourcc.escape_ascii().to_string(),
+    };
+    offered.iter().map(name).collect::<Vec<_>>().join(", ")
 }
 
 /// See the module.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Shape {
-    layout: Layout,
-    /// Planes have pieces of their own.
-    apart: bool,
-    /// Bytes from row to row of each plane.
-    strides: [usize; MAX_PIECES],
-    /// Where in its piece the first visible sample of each plane lies.
-    starts: [usize; MAX_PIECES],
-    width: u32,
-    height: u32,
+pub(super) enum Shape {
+    Lines(Lines),
+    Tiles(Tiles),
 }
 
 impl Shape {
@@ -48,9 +57,7 @@ impl Shape {
         visible: Option<Rectangle>,
         announced: Option<(u32, u32)>,
     ) -> Result<Shape, String> {
-        let fourcc = format.fourcc.escape_ascii();
-        let layout = layout(format.fourcc).ok_or_else(|| format!("its pictures are {fourcc}"))?;
-        let Format { width, height, pieces, .. } = *format;
+        let Format { width, height, .. } = *format;
         check_size(width, height).map_err(|error| error.message().to_owned())?;
         let whole = Rectangle { left: 0, top: 0, width, height };
         let fits = |part: &Rectangle| {
@@ -62,6 +69,53 @@ impl Shape {
         };
         let said = announced.map(|(width, height)| Rectangle { width, height, ..whole }).filter(fits);
         let visible = visible.filter(fits).filter(|part| *part != whole).or(said).unwrap_or(whole);
+        match (layout(format.fourcc), Tiles::new(format, visible)) {
+            (Some(layout), _) => Lines::new(layout, format, visible).map(Shape::Lines),
+            (None, Some(tiles)) => tiles.map(Shape::Tiles),
+            (None, None) => Err(format!("its pictures are {}", names(&[format.fourcc]))),
+        }
+    }
+
+    /// Bytes of memory that [`Shape::picture`] needs.
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Shape::Lines(_) => 0,
+            Shape::Tiles(tiles) => tiles.bytes(),
+        }
+    }
+
+    /// The picture in the pieces of a buffer, or in `linear`, of [`Shape::bytes`]; `None`: they are too short for
+    /// it.
+    pub(super) fn picture<'a>(
+        &self,
+        pieces: [&'a [u8]; MAX_PIECES],
+        linear: &'a mut [u8],
+    ) -> Option<Picture<'a>> {
+        match self {
+            Shape::Lines(lines) => lines.picture(pieces),
+            Shape::Tiles(tiles) => tiles.picture(pieces, linear),
+        }
+    }
+}
+
+/// Rows of samples.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Lines {
+    layout: Layout,
+    /// Planes have pieces of their own.
+    apart: bool,
+    /// Bytes from row to row of each plane.
+    strides: [usize; MAX_PIECES],
+    /// Where in its piece the first visible sample of each plane lies.
+    starts: [usize; MAX_PIECES],
+    width: u32,
+    height: u32,
+}
+
+impl Lines {
+    fn new(layout: Layout, format: &Format, visible: Rectangle) -> Result<Lines, String> {
+        let fourcc = format.fourcc.escape_ascii();
+        let Format { width, height, pieces, .. } = *format;
         // Of the padded picture, in which planes of one piece follow each other.
         let planes = layout.planes(width as usize, height as usize);
         let there = planes.iter().filter(|(row_bytes, _)| *row_bytes > 0).count();
@@ -100,11 +154,10 @@ impl Shape {
             }
             at = if apart { 0 } else { next };
         }
-        Ok(Shape { layout, apart, strides, starts, width: visible.width, height: visible.height })
+        Ok(Lines { layout, apart, strides, starts, width: visible.width, height: visible.height })
     }
 
-    /// The picture in the pieces of a buffer; `None`: they are too short for it.
-    pub(super) fn picture<'a>(&self, pieces: [&'a [u8]; MAX_PIECES]) -> Option<Picture<'a>> {
+    fn picture<'a>(&self, pieces: [&'a [u8]; MAX_PIECES]) -> Option<Picture<'a>> {
         let [one, ..] = pieces;
         let mut planes = [Plane::default(); MAX_PIECES];
         for (number, plane) in planes.iter_mut().enumerate() {
@@ -114,7 +167,7 @@ impl Shape {
                 *plane = Plane { data: piece.get(start..)?, stride };
             }
         }
-        let Shape { layout, width, height, .. } = *self;
+        let Lines { layout, width, height, .. } = *self;
         // What colours its samples mean, the stream says and not every driver passes on.
         let (range, matrix) = (Range::default(), Matrix::default());
         let picture = Picture { width, height, layout, planes, range, matrix };
@@ -134,15 +187,22 @@ mod tests {
     /// First byte and stride of each plane in buffers whose bytes count from 0.
     fn seen(shape: &Shape, bytes: [usize; 3]) -> Option<[(Option<u8>, usize); 3]> {
         let data = bytes.map(|bytes| (0..bytes).map(|byte| byte as u8).collect::<Vec<u8>>());
-        let picture = shape.picture([&data[0], &data[1], &data[2]])?;
+        let picture = shape.picture([&data[0], &data[1], &data[2]], &mut [])?;
         Some(picture.planes.map(|plane| (plane.data.first().copied(), plane.stride)))
+    }
+
+    fn size(shape: &Shape) -> (u32, u32) {
+        match shape {
+            Shape::Lines(lines) => (lines.width, lines.height),
+            Shape::Tiles(_) => (0, 0),
+        }
     }
 
     #[test]
     fn planes_of_one_piece_follow_the_padded_picture() {
         let visible = Some(Rectangle { left: 0, top: 0, width: 14, height: 6 });
         let shape = Shape::new(&format(b"YU12", 1, [20, 0, 0]), visible, None).unwrap();
-        assert_eq!((shape.width, shape.height), (14, 6));
+        assert_eq!(size(&shape), (14, 6));
         // 8 rows of 20 bytes, then 4 of 10.
         assert_eq!(seen(&shape, [240, 0, 0]), Some([(Some(0), 20), (Some(160), 10), (Some(200), 10)]));
         assert_eq!(seen(&shape, [226, 0, 0]), None, "two rows and seven bytes of the last plane are needed");
@@ -162,10 +222,7 @@ mod tests {
     #[test]
     fn a_driver_that_does_not_crop_is_corrected_by_the_stream() {
         let nv12 = format(b"NV12", 1, [16, 0, 0]);
-        let size = |visible, announced| {
-            let shape = Shape::new(&nv12, visible, announced).unwrap();
-            (shape.width, shape.height)
-        };
+        let size = |visible, announced| size(&Shape::new(&nv12, visible, announced).unwrap());
         let whole = Rectangle { left: 0, top: 0, width: 16, height: 8 };
         assert_eq!(size(None, None), (16, 8));
         assert_eq!(size(Some(whole), Some((15, 7))), (15, 7));
@@ -178,7 +235,8 @@ mod tests {
     #[test]
     fn what_cannot_be_a_picture_is_refused_by_name() {
         let why = |format: &Format| Shape::new(format, None, None).unwrap_err();
-        assert!(why(&format(b"ST12", 1, [16, 0, 0])).contains("ST12"));
+        assert_eq!(why(&format(b"SUNX", 1, [16, 0, 0])), "its pictures are SUNX");
+        assert_eq!(why(&format(b"MT21", 2, [16, 16, 0])), "its pictures are MT21 (compressed by MediaTek)");
         assert!(why(&format(b"NM12", 3, [16, 16, 0])).contains("3 pieces of memory for 2 planes"));
         assert!(why(&format(b"NM12", 0, [16, 16, 0])).contains("0 pieces"));
         assert!(why(&format(b"NV12", 1, [15, 0, 0])).contains("too short"));
@@ -186,6 +244,9 @@ mod tests {
         assert!(why(&Format { width: 100_000, ..format(b"NV12", 1, [0; 3]) }).contains("100000x8"));
         assert_eq!(choose(*b"ST12", &[*b"ST12", *b"YU12", *b"NV12"]), Some(*b"NV12"));
         assert_eq!(choose(*b"YU12", &[*b"NV12"]), Some(*b"YU12"));
-        assert_eq!(choose(*b"ST12", &[*b"ST12"]), None);
+        // Tiles only where there are no rows, the liked ones first.
+        assert_eq!(choose(*b"ST12", &[*b"VT12", *b"ST12"]), Some(*b"ST12"));
+        assert_eq!(choose(*b"MT21", &[*b"MT21", *b"MM21"]), Some(*b"MM21"));
+        assert_eq!(choose(*b"MT21", &[*b"MT21"]), None);
     }
 }

@@ -354,12 +354,14 @@ fn drivers_of_older_habits_are_understood() {
     play(Script { commands: false, delay: 2, ..Script::default() });
     // Its dearest format is none for us.
     play(Script { formats: vec![*b"ST12", *b"P010", *b"NV12"], ..Script::default() });
+    // It has tiles alone.
+    play(Script { formats: vec![*b"MT21", *b"VT12"], delay: 2, ..Script::default() });
 }
 
 #[test]
 fn the_size_changes_in_mid_stream_and_nothing_is_lost() {
-    for delay in [0, 2] {
-        let (mut decoder, fake) = stateful(Script { delay, ..Script::default() });
+    for (delay, format) in [(0, *b"NV12"), (2, *b"NV12"), (0, *b"VT12")] {
+        let (mut decoder, fake) = stateful(Script { delay, formats: vec![format], ..Script::default() });
         let (mut seen, mut wanted) = (Vec::new(), Vec::new());
         for tag in 0..12_u64 {
             let (width, height) = [(16, 8), (32, 16), (8, 8)][tag as usize / 4];
@@ -426,10 +428,10 @@ fn a_device_that_is_gone_or_stuck_is_lost_in_time() {
 #[test]
 fn what_cannot_be_had_is_named() {
     let mut seen = Vec::new();
-    let tiled = Script { formats: vec![*b"ST12", *b"SUNX"], ..Script::default() };
+    let tiled = Script { formats: vec![*b"MT21", *b"SUNX"], ..Script::default() };
     let (mut decoder, _) = stateful(tiled);
     let why = lost(decode(&mut decoder, &unit(16, 8, 1), 0, &mut seen));
-    assert_eq!(why, "it gives pictures only as ST12, SUNX");
+    assert_eq!(why, "it gives pictures only as MT21 (compressed by MediaTek), SUNX");
     let mut other = Stateful::new(*b"H264", Fake::new(Script::default()));
     assert_eq!(lost(decode(&mut other, &unit(16, 8, 1), 0, &mut seen)), "it does not take H264");
 }
