@@ -18,6 +18,9 @@ _weir() {
     --model) COMPREPLY=($(compgen -f -- "$word")); return ;;
     --video) COMPREPLY=($(compgen -f -- "$word")); return ;;
     --sink) return ;;
+    --topic) return ;;
+    --qos) COMPREPLY=($(compgen -W "0 1" -- "$word")); return ;;
+    --format) COMPREPLY=($(compgen -W "datagram compact" -- "$word")); return ;;
     --max-fps) return ;;
     --filling) COMPREPLY=($(compgen -W "WAIT DROP_OLDEST ADAPTIVE_DROP_OLDEST DROP_LATEST ADAPTIVE_DROP_LATEST" -- "$word")); return ;;
     --consumption) COMPREPLY=($(compgen -W "LAZY EAGER" -- "$word")); return ;;
@@ -49,7 +52,7 @@ _weir() {
   case "$path" in
     "") words="serve demo ctl check models bench backup restore completions manual help version --config --tcp --http --ports-file --insecure --log-level --help --version" ;;
     "ctl list") words="--addr --token-file --tls --cacert --cert --key --help" ;;
-    "ctl init") words="--model --video --sink --max-fps --filling --consumption --privacy-masks --batch-collection-timeout --class-agnostic-nms --precision --confidence --iou-threshold --max-detections --addr --token-file --tls --cacert --cert --key --help" ;;
+    "ctl init") words="--model --video --sink --topic --qos --format --max-fps --filling --consumption --privacy-masks --batch-collection-timeout --class-agnostic-nms --precision --confidence --iou-threshold --max-detections --addr --token-file --tls --cacert --cert --key --help" ;;
     "ctl status") words="--addr --token-file --tls --cacert --cert --key --help" ;;
     "ctl pause") words="--addr --token-file --tls --cacert --cert --key --help" ;;
     "ctl resume") words="--addr --token-file --tls --cacert --cert --key --help" ;;

@@ -41,6 +41,7 @@ impl Asked for HttpSink {
         schema: "HTTPSinkConfiguration",
         fields: &[URL, AUTHORIZATION, FORMAT],
         is_offered: true,
+        from_flag,
     };
 
     fn read(given: &Object) -> Result<HttpSink> {
@@ -94,6 +95,14 @@ impl Asked for HttpSink {
     fn host(&self) -> Option<&str> {
         Some(&self.host)
     }
+}
+
+/// An address of HTTP.
+fn from_flag(text: &str) -> Option<Object> {
+    let is_web = text.starts_with("http://") || text.starts_with("https://");
+    let mut members = Object::default();
+    members.push(URL.name, Value::from(text));
+    Some(members).filter(|_| is_web)
 }
 
 /// Puts lines into the outbox of an address.

@@ -59,6 +59,7 @@ impl Asked for MemorySink {
         fields: &[RESULTS_BUFFER_SIZE, OUTPUTS, CONSUMPTION_TIMEOUT],
         // Only a workflow is asked for its results.
         is_offered: false,
+        from_flag: |_| None,
     };
 
     fn read(given: &Object) -> Result<MemorySink> {

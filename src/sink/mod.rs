@@ -48,6 +48,8 @@ pub struct KindOfSink {
     pub fields: &'static [Field],
     /// Clients may ask for it.
     pub is_offered: bool,
+    /// The members that `weir ctl init --sink` says with this text; `None`: it speaks of another kind.
+    pub from_flag: fn(&str) -> Option<Object>,
 }
 
 /// What `init` asks for of one kind.

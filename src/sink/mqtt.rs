@@ -16,18 +16,21 @@ const TOPIC: Field = Field::optional(
     Kind::Text,
     "Topic of the messages; absent: `<mqtt.base_topic>/pipelines/<id>/detections`.",
 )
-.such_as("\"hall-7/gate/detections\"");
+.such_as("\"hall-7/gate/detections\"")
+.flagged("topic");
 const QOS: Field = Field::optional(
     "qos",
     Kind::Integer { least: 0, most: Some(1) },
     "0: sent once, or lost with the connection; 1 (unless given): sent until the broker confirms it",
 )
-.called("sink qos");
+.called("sink qos")
+.flagged("qos");
 pub(super) const FORMAT: Field = Field::optional(
     "format",
     Kind::Word { words: &["datagram", "compact"], class: "Format" },
     "`datagram`: as the UDP sink writes it; `compact`: a fifth of that. `datagram` unless given.",
-);
+)
+.flagged("format");
 
 /// How a frame is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -71,6 +74,7 @@ impl Asked for MqttSink {
         schema: "MQTTSinkConfiguration",
         fields: &[TOPIC, QOS, FORMAT],
         is_offered: true,
+        from_flag: |text| (text == "mqtt").then(Object::default),
     };
 
     fn read(given: &Object) -> Result<MqttSink> {

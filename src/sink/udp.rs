@@ -53,6 +53,7 @@ impl Asked for UdpSink {
         schema: "UDPSinkConfiguration",
         fields: &[HOST, PORT],
         is_offered: true,
+        from_flag,
     };
 
     fn read(given: &Object) -> Result<UdpSink> {
@@ -84,6 +85,16 @@ impl Asked for UdpSink {
     fn host(&self) -> Option<&str> {
         Some(&self.host)
     }
+}
+
+/// `HOST:PORT`, with or without `udp://`.
+fn from_flag(text: &str) -> Option<Object> {
+    let (host, port) = text.strip_prefix("udp://").unwrap_or(text).rsplit_once(':')?;
+    let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+    let port = port.parse().ok().filter(|_| is_host(&host))?;
+    let mut members = Object::default();
+    UdpSink { host, port }.write(&mut members);
+    Some(members)
 }
 
 /// A name the resolver could know, or an address. Underscores are no host names by the book, but names in

@@ -9,6 +9,7 @@ import json
 import os
 import pathlib
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -16,7 +17,7 @@ import threading
 import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
-from browser import Browser, free_port, wait_for  # noqa: E402
+from browser import PATIENCE_S, Browser, free_port, wait_for  # noqa: E402
 from service import ROOT, Weir, address_of_demo  # noqa: E402
 
 BINARY = str(ROOT / "target/debug/weir")
@@ -348,6 +349,88 @@ class Steering(Case):
         self.assertNotIn("secret", browser.run("return document.documentElement.textContent"))
         self.assertIn("1 need somebody", browser.text("#summary"))
         judge(self, "a dead camera")
+
+
+class Receivers(Case):
+    def labelled(self, words):
+        """The field that is seen last under that label."""
+        return "#" + wait_for(words, lambda: browser.run("""
+            return [...document.querySelectorAll("label")].filter(each => each.checkVisibility() && each.textContent === arguments[0]).at(-1)?.htmlFor""", words))
+
+    def more(self, presses):
+        """Another receiver, its kind chosen with the keyboard: so many steps down the list."""
+        browser.run("[...document.querySelectorAll('form button')].find(each => each.textContent === 'Send them elsewhere too').focus()")
+        browser.keys("\ue007" + "\ue015" * presses)
+
+    def test_detections_go_to_several_receivers(self):
+        posted = []
+
+        class Taker(http.server.BaseHTTPRequestHandler):
+            def do_POST(self):
+                posted.append((self.path, self.headers["Authorization"], self.rfile.read(int(self.headers["Content-Length"]))))
+                self.send_response(204)
+                self.end_headers()
+
+            def log_message(self, *_):
+                pass
+
+        taker = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Taker)
+        threading.Thread(target=taker.serve_forever, daemon=True).start()
+        self.addCleanup(taker.server_close)
+        self.addCleanup(taker.shutdown)
+        udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.addCleanup(udp.close)
+        udp.bind(("127.0.0.1", 0))
+        udp.settimeout(PATIENCE_S)
+        folder = pathlib.Path(tempfile.mkdtemp())
+        self.addCleanup(shutil.rmtree, folder)
+        (folder / "weir.toml").write_text(f'[mqtt]\nhost = "127.0.0.1"\nport = {free_port()}\n')
+        weir = self.serve("serve", "--config", str(folder / "weir.toml"))
+        self.visit(weir.url, "#add")
+        start = lambda: browser.click("button", "Start watching")
+        wait_for("the device's models", lambda: "nanodet-coco-416.onnx" in browser.text("form select:not([hidden]) option[value$=onnx]"))
+        browser.write("form input[required]", CLIP)
+        browser.write(self.labelled("Port"), "70000")
+        start()
+        browser.await_one(".outcome.bad", "A port is a number")
+        browser.write(self.labelled("Port"), str(udp.getsockname()[1]))
+        self.more(2)
+        start()
+        browser.await_one(".outcome.bad", "http:// or https://")
+        browser.write(self.labelled("Address"), f"http://127.0.0.1:{taker.server_address[1]}/lines?key=1")
+        browser.write(self.labelled("Authorization (empty: none)"), "Bearer not-for-the-page")
+        self.more(1)
+        topic = self.labelled("Topic (empty: one of the pipeline's own)")
+        browser.write(topic, "hall/+/gate")
+        start()
+        browser.await_one(".outcome.bad", "no + and #")
+        browser.write(topic, "hall/gate")
+        for label in ("Quality of service", "Format"):
+            browser.run("document.querySelector(arguments[0]).focus()", self.labelled(label))
+            browser.keys("\ue015")
+        self.more(0)
+        browser.await_one("legend", "Receiver 4")
+        for dark, width in ((False, 390), (True, 1280)):
+            browser.size(width, 900)
+            browser.dark(dark)
+            fits(self, f"receivers at {width}")
+            judge(self, f"receivers at {width}")
+        browser.run("document.querySelector('[aria-label=\"Remove receiver 4\"]').focus()")
+        browser.keys("\ue007")
+        self.assertEqual(browser.run("return document.activeElement.textContent"), "Send them elsewhere too")
+        self.assertIsNone(browser.find("legend", "Receiver 4"))
+        start()
+        self.state("Running")
+        [pipeline] = weir.pipelines()
+        self.assertIn("predictions", json.loads(udp.recv(65536)))
+        path, authorization, body = wait_for("lines over HTTP", lambda: posted and posted[0])
+        self.assertEqual((path, authorization), ("/lines?key=1", "Bearer not-for-the-page"))
+        self.assertTrue(all(json.loads(line)["pipeline_id"] == pipeline for line in body.splitlines()))
+        kept = "".join(file.read_text() for file in (weir.folder / "state").glob("*.json")).replace(" ", "")
+        self.assertIn('{"type":"mqtt_sink","topic":"hall/gate","qos":0,"format":"compact"}', kept)
+        browser.run("location.hash = '#add'")
+        self.assertEqual(browser.run("return [...document.querySelectorAll('input[type=password]')].map(each => each.value).join('')"), "")
+        self.quiet()
 
 
 class Access(Case):

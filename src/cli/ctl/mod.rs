@@ -1,13 +1,13 @@
 //! `weir ctl`: a client over the TCP protocol, for boards without curl.
 
 mod connect;
+mod sinks;
 
 use super::{present, usage};
 use crate::command::init::fields::{self, FIELDS, MODEL_FIELDS};
 use crate::error::{Error, Kind, Result, system};
 use crate::json::{Charset, Object, Style, Value, Writer, write_string};
 use crate::schema::{Field, Kind as Holds, Presence};
-use crate::sink::{Sink, UdpSink};
 use connect::Connection;
 use lexopt::{Arg, Parser, ValueExt};
 use miniserde::{Deserialize, json};
@@ -45,9 +45,9 @@ struct Request {
     given: Vec<(&'static Field, Value)>,
 }
 
-/// The fields of `init` that have a flag: its own, then those of the model.
+/// The fields of `init` that have a flag: its own, those of the model, then those of sinks.
 fn flagged() -> impl Iterator<Item = (&'static str, &'static Field)> {
-    FIELDS.iter().chain(MODEL_FIELDS).filter_map(|field| Some((field.flag?, field)))
+    FIELDS.iter().chain(MODEL_FIELDS).filter_map(|field| Some((field.flag?, field))).chain(sinks::flagged())
 }
 
 impl Request {
@@ -90,6 +90,7 @@ impl Request {
         for field in FIELDS {
             let value = match field.kind {
                 Holds::Object { .. } => Some(Value::Object(std::mem::take(&mut model))),
+                Holds::Sink => sinks::configuration(&self.given, |name| std::env::var(name).ok())?,
                 Holds::Secret => std::env::var("ROBOFLOW_API_KEY").ok().map(Value::String),
                 _ => self.value(field),
             };
@@ -135,10 +136,7 @@ fn value_of(field: &Field, text: &str) -> Result<Value, String> {
         Holds::References { .. } => Some(
             text.parse::<u32>().map_or_else(|_| Value::from(text), |index| Value::from(i128::from(index))),
         ),
-        Holds::Sink => {
-            let (host, port) = super::host_and_port(text)?;
-            Some(Value::Object(Sink::Udp(UdpSink { host, port }).write()))
-        }
+        Holds::Sink => Some(sinks::sink(text)?),
         Holds::Masks { .. } => crate::json::parse_str(text).ok(),
         _ => Some(Value::from(text)),
     };
@@ -218,6 +216,8 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::command::init::document;
+    use crate::sink::mqtt::Format;
+    use crate::sink::{MqttSink, Sink, UdpSink};
 
     #[test]
     fn init_builds_the_documented_message() {
@@ -271,6 +271,14 @@ mod tests {
             "7",
             "--privacy-masks",
             "[[[0,0],[1,0],[1,0.5]]]",
+            "--sink",
+            "mqtt",
+            "--topic",
+            "hall/gate",
+            "--qos",
+            "0",
+            "--format",
+            "compact",
         ];
         let request = Request::parse(flags.iter().map(OsString::from).collect()).unwrap();
         let init = document::from_file(request.init().unwrap().as_bytes()).unwrap();
@@ -282,6 +290,9 @@ mod tests {
             (init.parameters.class_agnostic_nms, init.parameters.iou_threshold),
             (Some(true), Some(0.25))
         );
+        let mqtt = MqttSink { topic: Some("hall/gate".to_owned()), qos: 0, format: Format::Compact };
+        let udp = UdpSink { host: "h".to_owned(), port: 1 };
+        assert_eq!(init.sinks, [Sink::Udp(udp), Sink::Mqtt(mqtt)]);
         for (flag, _) in flagged() {
             assert!(flags.contains(&format!("--{flag}").as_str()), "{flag}");
             let told = super::super::manual::find("ctl")

@@ -3,6 +3,7 @@
 import { clean, list, object } from "./clean.js";
 import { bytes } from "./device.js";
 import { el, field, say, show } from "./dom.js";
+import { Sinks } from "./sinks.js";
 import { t } from "./text.js";
 
 const MOST_BYTES = 8 << 20;
@@ -24,8 +25,7 @@ export class Add {
     this.model = el("select", { onchange: () => show(this.other, this.model.value === OTHER) });
     this.model_id = el("input", { type: "text", autocomplete: "off", spellcheck: "false", maxlength: 500 });
     this.key = el("input", { type: "password", autocomplete: "off", maxlength: 500 });
-    this.host = el("input", { type: "text", autocomplete: "off", spellcheck: "false", maxlength: 255, value: "127.0.0.1" });
-    this.port = el("input", { type: "text", inputmode: "numeric", autocomplete: "off", maxlength: 5, value: "12000" });
+    this.sinks = new Sinks(announce);
     this.fps = el("input", { type: "text", inputmode: "decimal", autocomplete: "off", maxlength: 8 });
     this.other = el("div", {}, field(t("add_model_id"), t("add_model_help"), this.model_id), field(t("add_key"), t("add_key_help"), this.key));
     this.submit = el("button", { type: "submit", class: "main" }, t("add_start"));
@@ -38,8 +38,7 @@ export class Add {
       this.tried,
       field(t("add_model"), undefined, this.model),
       this.other,
-      el("fieldset", {}, el("legend", {}, t("add_sink")), el("p", { class: "help" }, t("add_sink_help")),
-        el("div", { class: "pair" }, field(t("add_host"), undefined, this.host), field(t("add_port"), undefined, this.port))),
+      this.sinks.element,
       el("details", {}, el("summary", {}, t("add_more")), field(t("add_fps"), undefined, this.fps)),
       el("div", { class: "buttons" }, this.submit),
       this.outcome);
@@ -141,9 +140,9 @@ export class Add {
     if (reference === "") return this.complain(this.source, t("add_need_source"));
     const model_id = this.model.value === OTHER ? this.model_id.value.trim() : this.model.value;
     if (!model_id) return this.complain(this.model_id, t("add_need_model"));
-    const port = Number(this.port.value);
-    if (!(Number.isInteger(port) && port > 0 && port < 65536)) return this.complain(this.port, t("add_need_port"));
-    const body = { model_id, video_reference: reference, sink_configuration: { type: "udp_sink", host: this.host.value.trim(), port } };
+    const sink_configuration = this.sinks.read((input, words) => this.complain(input, words));
+    if (!sink_configuration) return;
+    const body = { model_id, video_reference: reference, sink_configuration };
     if (this.key.value.trim() && this.model.value === OTHER) body.api_key = this.key.value.trim();
     if (this.fps.value.trim()) {
       body.max_fps = Number(this.fps.value.replace(",", "."));
@@ -156,6 +155,7 @@ export class Add {
       this.forget();
       this.source.value = "";
       this.key.value = "";
+      this.sinks.forget();
       say(this.outcome, "");
       this.added(this.device, clean(object(context).pipeline_id, 64));
     } catch (error) {
