@@ -7,7 +7,8 @@
 //!
 //! Activations lie in blocks of 16 channels (`kernels::LANES`) with a border of zeros as wide as the widest
 //! padding of their readers; concatenations and channel slices are views. All kinds of CPU use the same
-//! layout: one AVX-512 register, two of AVX2 or four of NEON hold one pixel's block. What has no kernel here
+//! layout: one AVX-512 register, two of AVX2 or four of NEON hold one pixel's block. In half precision a block has
+//! 32 channels in the same bytes (`kernels::half`). What has no kernel here
 //! is run by tract, node by node. What a stranger's model says is read in a process of its own, which writes
 //! the weights and tells the graph (`document`); the service works the plan out again from the graph alone.
 //! The end of a detector's graph is also compiled for a few anchors at a time, and run for those that
