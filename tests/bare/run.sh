@@ -77,23 +77,23 @@ for suite in ${@:-bookworm trixie}; do
   mmdebstrap --quiet --variant=minbase --include=ca-certificates,git,make "$suite" "$root"
   [ ! -e /etc/ssl/certs/ca-certificates.crt ] || cp /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/"
   cp -L /etc/resolv.conf "$root/etc/" 2>/dev/null || true
-  mkdir -p "$root/root/.rustup/toolchains" "$root/root/.cargo/bin"
-  tar -C "$(dirname "$toolchain")" --exclude share/doc -c "$(basename "$toolchain")" | tar -x -C "$root/root/.rustup/toolchains"
-  cp ~/.rustup/settings.toml "$root/root/.rustup/"
-  cp -a ~/.cargo/bin/. "$root/root/.cargo/bin/"
-  copy_tree "$root/root/weir"
+  # Both users have the same folders, one after the other: cargo would build every dependency anew for another path.
+  home=$root/home/tester
+  mkdir -p "$home/.rustup/toolchains" "$home/.cargo/bin"
+  tar -C "$(dirname "$toolchain")" --exclude share/doc -c "$(basename "$toolchain")" | tar -x -C "$home/.rustup/toolchains"
+  cp ~/.rustup/settings.toml "$home/.rustup/"
+  cp -a ~/.cargo/bin/. "$home/.cargo/bin/"
+  copy_tree "$home/weir"
   # Tests that compare with the material beside the checkout find it here as in CI.
-  [ ! -d ../shared ] || cp -r ../shared "$root/root/shared"
-  [ -z "${WEIR_BARE_SEED:-}" ] || cp -a "$WEIR_BARE_SEED" "$root/root/weir/target"
+  [ ! -d ../shared ] || cp -r ../shared "$home/shared"
+  [ -z "${WEIR_BARE_SEED:-}" ] || cp -a "$WEIR_BARE_SEED" "$home/weir/target"
 
   rm -f "$root/etc/hosts"
-  both "$suite" "$root" root /root "without /etc/hosts"
+  both "$suite" "$root" root /home/tester "without /etc/hosts"
 
   printf '127.0.0.1 localhost\n::1 localhost\n' >"$root/etc/hosts"
-  inside "$root" root "apt-get install -qq -y --no-install-recommends sudo >/dev/null && useradd -m tester &&
-    echo 'tester ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/tester &&
-    cp -a /root/.rustup /root/.cargo /root/weir /home/tester/ && { [ ! -d /root/shared ] || cp -r /root/shared /home/tester/; } &&
-    chown -R tester: /home/tester" 600
+  inside "$root" root "apt-get install -qq -y --no-install-recommends sudo >/dev/null && useradd -M -d /home/tester tester &&
+    echo 'tester ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/tester && chown -R tester: /home/tester" 600
   both "$suite" "$root" tester /home/tester "with /etc/hosts"
 done
 echo "$passed passed, $failed failed"
