@@ -77,8 +77,8 @@ for suite in ${@:-bookworm trixie}; do
   mmdebstrap --quiet --variant=minbase --include=ca-certificates,git,make "$suite" "$root"
   [ ! -e /etc/ssl/certs/ca-certificates.crt ] || cp /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/"
   cp -L /etc/resolv.conf "$root/etc/" 2>/dev/null || true
-  # Both users have the same folders, one after the other: cargo would build every dependency anew for another path.
-  home=$root/home/tester
+  # Both users have the same folder, one after the other: cargo would build every dependency anew for another path.
+  home=$root/root
   mkdir -p "$home/.rustup/toolchains" "$home/.cargo/bin"
   tar -C "$(dirname "$toolchain")" --exclude share/doc -c "$(basename "$toolchain")" | tar -x -C "$home/.rustup/toolchains"
   cp ~/.rustup/settings.toml "$home/.rustup/"
@@ -89,12 +89,12 @@ for suite in ${@:-bookworm trixie}; do
   [ -z "${WEIR_BARE_SEED:-}" ] || cp -a "$WEIR_BARE_SEED" "$home/weir/target"
 
   rm -f "$root/etc/hosts"
-  both "$suite" "$root" root /home/tester "without /etc/hosts"
+  both "$suite" "$root" root /root "without /etc/hosts"
 
   printf '127.0.0.1 localhost\n::1 localhost\n' >"$root/etc/hosts"
-  inside "$root" root "apt-get install -qq -y --no-install-recommends sudo >/dev/null && useradd -M -d /home/tester tester &&
-    echo 'tester ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/tester && chown -R tester: /home/tester" 600
-  both "$suite" "$root" tester /home/tester "with /etc/hosts"
+  inside "$root" root "apt-get install -qq -y --no-install-recommends sudo >/dev/null && useradd -M -d /root tester &&
+    echo 'tester ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/tester && chown -R tester: /root" 600
+  both "$suite" "$root" tester /root "with /etc/hosts"
 done
 echo "$passed passed, $failed failed"
 [ "$failed" = 0 ]
