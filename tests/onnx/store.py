@@ -59,11 +59,68 @@ def inputs():
     onnx.save_model(model, folder / "external.onnx", save_as_external_data=True, all_tensors_to_one_file=True, location="external.bin", size_threshold=256)
 
 
+def quantized():
+    """Two convolutions, SiLU and a shortcut between 8 bits, as exporters write them (QDQ): weights per channel, biases of 32 bits.
+
+    The right values are those of the operators one by one (onnxruntime without its optimisations, which round once less)."""
+    import onnxruntime
+
+    node, tensor, info = helper.make_node, numpy_helper.from_array, helper.make_tensor_value_info
+    random_numbers = np.random.default_rng(19)
+    weights, nodes = [], []
+
+    def constant(name, values):
+        weights.append(tensor(np.asarray(values), name))
+        return name
+
+    def between(name, scale, zero, signed=False):
+        """The value through 8 bits."""
+        kind = np.int8 if signed else np.uint8
+        sides = [constant(f"{name}.scale", np.float32(scale)), constant(f"{name}.zero", kind(zero))]
+        nodes.append(node("QuantizeLinear", [name, *sides], [f"{name}.q"]))
+        nodes.append(node("DequantizeLinear", [f"{name}.q", *sides], [f"{name}.d"]))
+        return f"{name}.d"
+
+    def convolution(name, source, scale, shape, **attributes):
+        channels = shape[0]
+        steps = (random_numbers.random(channels) * 0.01 + 0.002).astype(np.float32)
+        w = constant(f"{name}.w", random_numbers.integers(-127, 128, shape).astype(np.int8))
+        b = constant(f"{name}.b", random_numbers.integers(-2000, 2000, channels).astype(np.int32))
+        sides = [constant(f"{name}.w.scale", steps), constant(f"{name}.w.zero", np.zeros(channels, np.int8))]
+        nodes.append(node("DequantizeLinear", [w, *sides], [f"{name}.wd"], axis=0))
+        sides = [constant(f"{name}.b.scale", (steps * np.float32(scale)).astype(np.float32)), constant(f"{name}.b.zero", np.zeros(channels, np.int32))]
+        nodes.append(node("DequantizeLinear", [b, *sides], [f"{name}.bd"], axis=0))
+        nodes.append(node("Conv", [source, f"{name}.wd", f"{name}.bd"], [name], **attributes))
+        return name
+
+    def gated(name, scale):
+        x = between(name, scale, 110)
+        nodes.append(node("Sigmoid", [x], [f"{name}.sigmoid"]))
+        nodes.append(node("Mul", [x, between(f"{name}.sigmoid", 1 / 255, 0)], [f"{name}.silu"]))
+        return between(f"{name}.silu", scale / 2, 12)
+
+    picture = between("w_image", 1 / 127, 0, signed=True)
+    first = gated(convolution("one", picture, 1 / 127, (20, 3, 3, 3), pads=[1, 1, 1, 1]), 0.05)
+    second = gated(convolution("two", first, 0.025, (20, 20, 3, 3), pads=[1, 1, 1, 1]), 0.21)
+    nodes.append(node("Add", [first, second], ["sum"]))
+    nodes.append(node("Identity", [between("sum", 0.11, 3)], ["output0"]))
+    graph = helper.make_graph(nodes, "quantized", [info("w_image", TensorProto.FLOAT, (1, 3, 8, 8))], [info("output0", TensorProto.FLOAT, (1, 20, 8, 8))], weights)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    values = random_numbers.random((1, 3, 8, 8), dtype=np.float32) * 2 - 1
+    right = session.run(None, {"w_image": values})[0]
+    (HERE / "Quantized-1.onnx").write_bytes(model.SerializeToString(deterministic=True))
+    np.concatenate([values.ravel(), right.ravel()]).tofile(HERE / "Quantized-1.f32")
+
+
 def main():
     inputs()
     HERE.mkdir(exist_ok=True)
     for old in HERE.glob("*"):
         old.unlink()
+    quantized()
     kept = {}
     for seed in range(CASES):
         name, model, feeds = operators.single(random.Random(seed))

@@ -8,7 +8,7 @@ use super::foreign::Foreign;
 use super::graph::{
     Axes, Conv, Graph, Linear, MAX_RANK, Node, Op, Product, Reduction, Value, ValueId, Window,
 };
-use super::kernels::{Activation, Binary};
+use super::kernels::{Activation, Binary, Levels};
 use super::resample;
 use super::unsupported::{tract, unsupported};
 use crate::error::Result;
@@ -22,6 +22,7 @@ use tract_onnx::tract_core::ops::cnn::{
     Conv as TractConv, KernelFormat, MaxPool, PaddingSpec, PoolSpec, SumPool,
 };
 use tract_onnx::tract_core::ops::nn::{DataFormat, GridSample, InterpolationMode, PaddingMode, Reducer};
+use tract_onnx::tract_core::ops::quant::{DequantizeLinearF32, QuantizeLinearI8, QuantizeLinearU8};
 
 /// Most nodes of a graph; the largest detector we know (RF-DETR 2XL) has about 4 000.
 const MAX_NODES: usize = 100_000;
@@ -33,7 +34,8 @@ pub(super) fn import(model: &TypedModel, stored: &HashMap<String, Stored>) -> Re
     if model.nodes().len() > MAX_NODES {
         return Err(unsupported("graph", "more nodes than any detector has"));
     }
-    let mut importer = Importer { model, stored, graph: Graph::default(), ids: HashMap::new() };
+    let mut importer =
+        Importer { model, stored, graph: Graph::default(), ids: HashMap::new(), quantized: HashMap::new() };
     let order =
         model.eval_order().map_err(|e| unsupported("graph", "no order of execution").because(tract(e)))?;
     for index in order {
@@ -52,6 +54,18 @@ struct Importer<'a> {
     stored: &'a HashMap<String, Stored>,
     graph: Graph,
     ids: HashMap<OutletId, ValueId>,
+    /// Values of 8 bits by what they are: whole numbers of so much of a float value.
+    quantized: HashMap<ValueId, Quantized>,
+}
+
+/// How 8 bits were made of a float value: `clip(round(x · factor) + zero, lowest, highest)`.
+#[derive(Clone, Copy)]
+struct Quantized {
+    of: ValueId,
+    factor: f32,
+    zero: i32,
+    lowest: i32,
+    highest: i32,
 }
 
 impl Importer<'_> {
@@ -111,21 +125,45 @@ impl Importer<'_> {
         if self.fold(node, &inputs)? || self.pass_through(node, &inputs)? {
             return Ok(());
         }
+        if let (Some(quantized), [_]) =
+            (inputs.first().and_then(|id| self.quantize(node, *id)), &node.outputs[..])
+        {
+            // nothing is computed here: whoever makes floats of it does it all, others have it made below
+            let made = self.declare(node, 0)?;
+            self.quantized.insert(made, quantized);
+            return self.foreign(node, inputs, vec![made]);
+        }
         let outputs =
             (0..node.outputs.len()).map(|slot| self.declare(node, slot)).collect::<Result<Vec<_>>>()?;
         let ours = |id: &ValueId| !self.graph.value(*id).foreign;
         let known = if outputs.iter().all(ours) { self.translate(node, &inputs, &outputs) } else { None };
         let (op, inputs) = match known {
             Some(known) => known,
-            None => {
-                let constants: Vec<_> = inputs.iter().map(|i| self.tensor(*i)).collect();
-                let foreign = Foreign::new(self.model, node, &constants)?;
-                let variable = inputs.into_iter().zip(constants).filter(|(_, c)| c.is_none()).map(|(i, _)| i);
-                (Op::Foreign(Box::new(foreign)), variable.collect())
-            }
+            None => return self.foreign(node, inputs, outputs),
         };
         self.graph.nodes.push(Node { name: node.name.clone(), op, inputs, outputs });
         Ok(())
+    }
+
+    /// A node that tract runs.
+    fn foreign(&mut self, node: &TypedNode, inputs: Vec<ValueId>, outputs: Vec<ValueId>) -> Result<()> {
+        let constants: Vec<_> = inputs.iter().map(|i| self.tensor(*i)).collect();
+        let op = Op::Foreign(Box::new(Foreign::new(self.model, node, &constants)?));
+        let variable = inputs.into_iter().zip(constants).filter(|(_, c)| c.is_none()).map(|(i, _)| i);
+        self.graph.nodes.push(Node { name: node.name.clone(), op, inputs: variable.collect(), outputs });
+        Ok(())
+    }
+
+    /// What a node makes 8 bits of, and how, where it does that to floats of ours.
+    fn quantize(&self, node: &TypedNode, of: ValueId) -> Option<Quantized> {
+        let op = node.op_as::<ops::element_wise::ElementWiseOp>()?;
+        let (factor, zero, lowest, highest) = if let Some(op) = op.0.downcast_ref::<QuantizeLinearU8>() {
+            (op.scale, i32::from(op.zero_point), 0, i32::from(u8::MAX))
+        } else {
+            let op = op.0.downcast_ref::<QuantizeLinearI8>()?;
+            (op.scale, i32::from(op.zero_point), i32::from(i8::MIN), i32::from(i8::MAX))
+        };
+        (!self.graph.value(of).foreign).then_some(Quantized { of, factor, zero, lowest, highest })
     }
 
     /// Evaluates what depends on constants only.
@@ -177,6 +215,16 @@ impl Importer<'_> {
         let (&first, &output) = (inputs.first()?, outputs.first()?);
         let input = self.graph.value(first);
         let output = self.graph.value(output);
+        if let (Some(op), Some(made)) = (node.op_as::<DequantizeLinearF32>(), self.quantized.get(&first)) {
+            let zero = op.zero_point;
+            let bound = |limit: i32| (limit - made.zero) as f32;
+            let (low, high) = (bound(made.lowest), bound(made.highest));
+            // tract keeps the inverse of the one scale and the other itself: one number in every graph
+            let scale = if op.scale.recip() == made.factor { op.scale } else { made.factor.recip() };
+            let levels = Levels { scale, low, high, step: op.scale };
+            let op = Op::Activate(Activation::Quantized(levels));
+            return (zero == made.zero).then(|| (op, vec![made.of]));
+        }
         if input.foreign || outputs.len() != 1 {
             return None;
         }

@@ -8,6 +8,7 @@ use super::transformer;
 pub(super) fn simplify(graph: &mut Graph) {
     bounds(graph);
     gates(graph);
+    quantized_gates(graph);
     padding(graph);
     shuffles(graph);
     transformer::simplify(graph);
@@ -65,6 +66,38 @@ fn gates(graph: &mut Graph) {
                 graph.nodes[index].inputs = vec![x];
                 break;
             }
+        }
+    }
+}
+
+/// `x · sigmoid(x)` where all three are brought to 8 bits → one step.
+fn quantized_gates(graph: &mut Graph) {
+    let makers = graph.makers();
+    for index in 0..graph.nodes.len() {
+        let maker = |id: ValueId| makers[id.0].and_then(|maker| graph.nodes.get(maker));
+        let levels = |id: ValueId| match maker(id) {
+            Some(Node { op: Op::Activate(Activation::Quantized(levels)), inputs, .. }) => {
+                Some((*levels, *inputs.first()?))
+            }
+            _ => None,
+        };
+        let found = || {
+            let (after, product) = levels(*graph.nodes[index].outputs.first()?)?;
+            let Node { op: Op::Binary(Binary::Mul), inputs, .. } = maker(product)? else { return None };
+            let &[a, b] = &inputs[..] else { return None };
+            [(a, b), (b, a)].into_iter().find_map(|(x, gated)| {
+                let (gate, sigmoid) = levels(gated)?;
+                let Node { op: Op::Activate(Activation::Sigmoid), inputs, .. } = maker(sigmoid)? else {
+                    return None;
+                };
+                let (before, from) = levels(x)?;
+                let op = Op::Activate(Activation::QuantizedSilu { before, gate, after });
+                (inputs[..] == [x]).then_some((op, from))
+            })
+        };
+        if let Some((op, from)) = found() {
+            graph.nodes[index].op = op;
+            graph.nodes[index].inputs = vec![from];
         }
     }
 }

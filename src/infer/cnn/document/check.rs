@@ -275,6 +275,10 @@ fn are_taps(taps: &Taps, length: usize, outputs: usize) -> bool {
 fn is_activation(activation: Activation) -> bool {
     match activation {
         Activation::Clip { low, high } => low <= high,
+        Activation::Quantized(levels) => levels.low <= levels.high,
+        Activation::QuantizedSilu { before, gate, after } => {
+            [before, gate, after].iter().all(|levels| levels.low <= levels.high)
+        }
         Activation::Leaky { slope } => !slope.is_nan(),
         _ => true,
     }

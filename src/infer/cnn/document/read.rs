@@ -9,7 +9,7 @@ use crate::infer::cnn::graph::{
     Window,
 };
 use crate::infer::cnn::import::MAX_ELEMENTS;
-use crate::infer::cnn::kernels::{Activation, Binary, Residual};
+use crate::infer::cnn::kernels::{Activation, Binary, Levels, Residual};
 
 /// The graph, its constants without content; `None` where the bytes are none.
 pub(in crate::infer::cnn) fn read(bytes: &[u8]) -> Option<Graph> {
@@ -141,6 +141,10 @@ fn read_taps(reader: &mut Reader<'_>) -> Option<Taps> {
     reader.list(MAX_LIST, |reader| Some((reader.u32()?, reader.u32()?, reader.f32()?)))
 }
 
+fn read_levels(reader: &mut Reader<'_>) -> Option<Levels> {
+    Some(Levels { scale: reader.f32()?, low: reader.f32()?, high: reader.f32()?, step: reader.f32()? })
+}
+
 fn read_activation(reader: &mut Reader<'_>) -> Option<Activation> {
     Some(match reader.u8()? {
         0 => Activation::Identity,
@@ -158,6 +162,12 @@ fn read_activation(reader: &mut Reader<'_>) -> Option<Activation> {
         12 => Activation::Rsqrt,
         13 => Activation::Reciprocal,
         14 => Activation::Cube,
+        15 => Activation::Quantized(read_levels(reader)?),
+        16 => Activation::QuantizedSilu {
+            before: read_levels(reader)?,
+            gate: read_levels(reader)?,
+            after: read_levels(reader)?,
+        },
         _ => return None,
     })
 }

@@ -3,7 +3,7 @@
 use super::{MAX_NAME_BYTES, VERSION, tag};
 use crate::bytes::Writer;
 use crate::infer::cnn::graph::{Axes, Conv, Graph, Node, Op, Reduction, Taps, Window};
-use crate::infer::cnn::kernels::{Activation, Binary, Residual};
+use crate::infer::cnn::kernels::{Activation, Binary, Levels, Residual};
 
 /// The graph; `None` where it holds what only the process that made it can run.
 pub(in crate::infer::cnn) fn write(graph: &Graph) -> Option<Vec<u8>> {
@@ -155,5 +155,13 @@ fn write_activation(out: &mut Writer, activation: Activation) {
         Activation::Rsqrt => out.u8(12),
         Activation::Reciprocal => out.u8(13),
         Activation::Cube => out.u8(14),
+        Activation::Quantized(levels) => write_levels(out.u8(15), levels),
+        Activation::QuantizedSilu { before, gate, after } => {
+            [before, gate, after].into_iter().fold(out.u8(16), write_levels)
+        }
     };
+}
+
+fn write_levels(out: &mut Writer, levels: Levels) -> &mut Writer {
+    out.f32(levels.scale).f32(levels.low).f32(levels.high).f32(levels.step)
 }

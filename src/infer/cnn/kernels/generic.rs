@@ -3,7 +3,7 @@
 #![allow(clippy::needless_range_loop)] // two indices walk a tile together
 
 use super::lanes::{LANES, Lanes};
-use super::{Activation, Binary, ConvRow, Operand, PoolRow, Residual, ResizeRow};
+use super::{Activation, Binary, ConvRow, Levels, Operand, PoolRow, Residual, ResizeRow, generic};
 
 /// Kernel for a tile of fixed size: a row, the first pixel.
 pub(super) type Tile = unsafe fn(&ConvRow, usize);
@@ -195,10 +195,28 @@ macro_rules! by_activation {
                 $each!(|x| one.div(x))
             }
             Activation::Cube => $each!(|x| x.mul(x).mul(x)),
+            Activation::Quantized(levels) => $each!(|x| generic::quantized(x, &levels)),
+            Activation::QuantizedSilu { before, gate, after } => $each!(|x| {
+                let x = generic::quantized(x, &before);
+                generic::quantized(x.mul(generic::quantized(x.sigmoid(), &gate)), &after)
+            }),
         }
     };
 }
 pub(super) use by_activation;
+
+/// See [`Levels`].
+#[inline(always)]
+pub(super) unsafe fn quantized<V: Lanes>(x: V, levels: &Levels) -> V {
+    // SAFETY: the caller vouches for the instructions; nothing here touches memory.
+    unsafe {
+        // x ÷ scale to the last bit, without the division that would take as long as all the rest
+        let (scale, inverse) = (V::splat(-levels.scale), V::splat(1.0 / levels.scale));
+        let near = x.mul(inverse);
+        let whole = scale.mul_add(near, x).mul_add(inverse, near).round();
+        V::splat(levels.high).min(V::splat(levels.low).max(whole)).mul(V::splat(levels.step))
+    }
+}
 
 /// See [`super::Pictures::activate`]; the vectors lie `step` floats apart.
 #[inline(always)]

@@ -7,7 +7,7 @@
 #![allow(unsafe_code)] // the trait's methods are CPU instructions behind raw pointers
 
 use super::lanes::{LANES, Lanes};
-use super::{Activation, Pictures, Residual, Tap};
+use super::{Activation, Pictures, Residual, Tap, generic};
 
 /// Channels of a block in half precision.
 pub(crate) const HALF_LANES: usize = 2 * LANES;
@@ -204,7 +204,7 @@ pub(super) unsafe fn finish<V: Lanes>(
         };
     }
     // SAFETY: the caller's promise.
-    unsafe { super::generic::by_activation!(V, activation, each) }
+    unsafe { generic::by_activation!(V, activation, each) }
 }
 
 /// [`HalfDepthwise`], `P` pixels at a time; `wide` makes a vector of the even and the odd channels' floats.

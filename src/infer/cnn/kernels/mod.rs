@@ -29,6 +29,15 @@ mod winograd;
 
 pub(crate) use lanes::LANES;
 
+/// What is left of a number that has been 8 bits: `clip(round(x ÷ scale), low, high) · step`, halves to even.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Levels {
+    pub scale: f32,
+    pub low: f32,
+    pub high: f32,
+    pub step: f32,
+}
+
 /// What happens to every element of a step's output.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Activation {
@@ -62,6 +71,10 @@ pub(crate) enum Activation {
     Reciprocal,
     /// `x³`.
     Cube,
+    /// To 8 bits and back.
+    Quantized(Levels),
+    /// `after(y · gate(sigmoid(y)))` of `y = before(x)`: SiLU between 8 bits.
+    QuantizedSilu { before: Levels, gate: Levels, after: Levels },
 }
 
 /// Element-wise operations of two operands.

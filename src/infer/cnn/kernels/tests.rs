@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use super::arena::{self, Arena, ConvJob, FREQUENCIES, Part, Side, Start, Weights, WinogradJob};
-use super::{Activation, Binary, Kernels, LANES, Residual, Tap};
+use super::{Activation, Binary, Kernels, LANES, Levels, Residual, Tap};
 
 /// Largest difference, relative to the largest value: sums are rounded in another order.
 const TOLERANCE: f32 = 1e-5;
@@ -107,6 +107,9 @@ fn convolutions_of_every_width_and_stride() {
     }
 }
 
+/// 8 bits with a zero point of 100.
+const LEVELS: Levels = Levels { scale: 1.0 / 32.5, low: -100.0, high: 155.0, step: 1.0 / 32.0 };
+
 #[test]
 fn activations_and_arithmetic() {
     let all = [
@@ -119,6 +122,8 @@ fn activations_and_arithmetic() {
         Activation::HardSwish,
         Activation::Tanh,
         Activation::Exp,
+        Activation::Quantized(LEVELS),
+        Activation::QuantizedSilu { before: LEVELS, gate: LEVELS, after: LEVELS },
     ];
     for activation in all {
         compare(320, &format!("{activation:?}"), |kernels, arena| {
