@@ -163,7 +163,8 @@ check "removal" dpkg -r weir-demo weir
 check "stops the sockets too" bash -c '! systemctl -q is-active weir-tcp.socket && ! systemctl -q is-active weir-http.socket'
 check "stops it" bash -c '! pgrep -x weir && [ ! -e /usr/lib/systemd/system/weir.service ]'
 check "leaves configuration and pipelines" bash -c 'grep -q mine /etc/weir/weir.toml && ls /var/lib/private/weir/*'
-check "purging takes them too" bash -c 'dpkg -P weir && [ ! -e /etc/weir ] && [ ! -e /etc/default/weir ] && [ ! -e /var/lib/private/weir ] && [ -z "$(find / -xdev -name "*weir*" -not -path "/proc/*" -not -path "/test/*" -not -path "/var/log/*" -not -path "/var/lib/dpkg/*" -not -path "/tmp/*" -print -quit)" ]'
+check "purging takes them too" bash -c 'dpkg -P weir && [ ! -e /etc/weir ] && [ ! -e /etc/default/weir ] && [ ! -e /var/lib/private/weir ]'
+check "and leaves nothing" bash -c '! find / -xdev -name "*weir*" -not -path "/proc/*" -not -path "/test/*" -not -path "/var/log/*" -not -path "/var/lib/dpkg/*" -not -path "/tmp/*" | grep .'
 
 # -- without dpkg
 cd /tmp && tar xf /test/weir-*.tar.gz && cd weir-*/ || exit 1
