@@ -50,6 +50,8 @@ pub enum HostRule {
     Below(String),
     /// `10.0.0.0/8`, `fe80::/10`, or one address.
     Network(IpAddr, u32),
+    /// `fe80::1%eth0`, `fe80::%eth0/64`: the same on one interface (RFC 4007 §11.7).
+    OnLink(Ipv6Addr, u32, String),
 }
 
 impl FromStr for HostRule {
@@ -66,6 +68,15 @@ impl FromStr for HostRule {
             Some((address, bits)) => (address, Some(bits.parse::<u32>().map_err(|_| wrong())?)),
             None => (text, None),
         };
+        if let (address, Some(zone)) = split_zone(address) {
+            let bits = bits.unwrap_or(128);
+            let address = address.parse().map_err(|_| wrong())?;
+            return if bits <= 128 {
+                Ok(HostRule::OnLink(address, bits, zone.to_owned()))
+            } else {
+                Err(wrong())
+            };
+        }
         if let Ok(address) = address.parse::<IpAddr>() {
             let all = if address.is_ipv4() { 32 } else { 128 };
             let bits = bits.unwrap_or(all);
@@ -85,14 +96,14 @@ impl FromStr for HostRule {
 }
 
 impl HostRule {
-    /// Whether this is a network, or an address, that holds `address`.
+    /// Whether this is a network, or an address, that holds `address`, whatever interface it is on.
     pub fn contains(&self, address: IpAddr) -> bool {
         matches!(self, HostRule::Network(..)) && self.allows(&address.to_string())
     }
 
     /// Whether a host is meant, as it was written: a name, or an address with or without brackets.
     pub fn allows(&self, host: &str) -> bool {
-        let (address, _) = split_zone(host.trim_start_matches('[').trim_end_matches(']'));
+        let (address, zone) = split_zone(host.trim_start_matches('[').trim_end_matches(']'));
         let address = address.parse::<IpAddr>().ok();
         let name = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
         match (self, address.map(|address| address.to_canonical())) {
@@ -103,12 +114,20 @@ impl HostRule {
                 u32::from(*network).checked_shr(shift) == u32::from(address).checked_shr(shift)
             }
             (HostRule::Network(IpAddr::V6(network), bits), Some(IpAddr::V6(address))) => {
-                let shift = 128 - bits;
-                u128::from(*network).checked_shr(shift) == u128::from(address).checked_shr(shift)
+                is_in(address, *network, *bits)
+            }
+            // Interfaces are called as they are called.
+            (HostRule::OnLink(network, bits, link), Some(IpAddr::V6(address))) => {
+                zone == Some(link.as_str()) && is_in(address, *network, *bits)
             }
             _ => false,
         }
     }
+}
+
+fn is_in(address: Ipv6Addr, network: Ipv6Addr, bits: u32) -> bool {
+    let shift = 128 - bits;
+    u128::from(network).checked_shr(shift) == u128::from(address).checked_shr(shift)
 }
 
 /// Whether a list names a host. An empty list names all.
@@ -169,8 +188,37 @@ mod tests {
         ] {
             assert_eq!(allowed(&rules, host), expected, "{host}");
         }
+        let rules: Vec<HostRule> =
+            ["fe80::1%eth0", "fe80::ab00%enP2p1s0/120"].iter().map(|text| text.parse().unwrap()).collect();
+        for (host, expected) in [
+            ("fe80::1%eth0", true),
+            ("[FE80::1%eth0]", true),
+            ("fe80::1%eth1", false),
+            ("fe80::1%ETH0", false),
+            ("fe80::1", false),
+            ("fe80::2%eth0", false),
+            ("fe80::abff%enP2p1s0", true),
+            ("fe80::abff%eth0", false),
+        ] {
+            assert_eq!(allowed(&rules, host), expected, "{host}");
+        }
+        assert!(!rules[0].contains("fe80::1".parse().unwrap()), "which interface is not known");
         assert!("0.0.0.0/0".parse::<HostRule>().unwrap().allows("8.8.8.8"));
-        for text in ["", "*", "*.", "*evil", "10.0.0.0/33", "a b", "a/8", "http://x"] {
+        for text in [
+            "",
+            "*",
+            "*.",
+            "*evil",
+            "10.0.0.0/33",
+            "a b",
+            "a/8",
+            "http://x",
+            "fe80::1%",
+            "fe80::1%a b",
+            "fe80::1%eth0/129",
+            "10.0.0.1%eth0",
+            "cam%eth0",
+        ] {
             assert!(text.parse::<HostRule>().is_err(), "{text}");
         }
     }

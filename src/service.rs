@@ -302,6 +302,7 @@ fn capture_settings(config: &Config, listeners: Vec<SocketAddr>) -> Result<captu
         picture_width: if config.http.pictures { config.http.picture_width } else { 0 },
         tls: CameraTls::load(&config.capture.camera_certificates, &config.capture.insecure_cameras)?,
         decoders: decoder_settings(config),
+        decoder_nodes: Arc::default(),
     })
 }
 
@@ -311,6 +312,7 @@ pub(crate) fn decoder_settings(config: &Config) -> capture::DecoderSettings {
         choice: capture::DecoderChoice::from_name(&config.capture.decoder).unwrap_or_default(),
         names: config.capture.decoder_names.clone(),
         unchecked: !config.capture.decoder_check,
+        nodes: None,
     }
 }
 

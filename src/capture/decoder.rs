@@ -3,6 +3,9 @@
 /// Most names in `capture.decoder_names`: a board has one or two decoders for each codec.
 pub const MAX_DECODER_NAMES: usize = 8;
 
+/// Most device nodes that are looked at: the kernel has numbers for 256, boards have fewer than forty.
+pub(in crate::capture) const MAX_DECODER_NODES: usize = 64;
+
 /// Longest name of a decoder, bytes. FFmpeg's longest has fewer than 24.
 pub(in crate::capture) const MAX_DECODER_NAME_BYTES: usize = 64;
 
@@ -59,6 +62,8 @@ pub struct DecoderSettings {
     /// A decoder that [`DecoderChoice::V4l2`] asks for is used though it does not decode known pictures to the
     /// last bit.
     pub unchecked: bool,
+    /// Numbers of the device nodes that may be decoders of the kernel; `None`: all are opened, to find out.
+    pub nodes: Option<Vec<u8>>,
 }
 
 /// Whether a text can be a decoder's name: letters, digits, `_`, `-`.

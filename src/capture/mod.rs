@@ -21,7 +21,7 @@ pub use crate::sandbox::Spawner;
 pub use decoder::{DecoderChoice, DecoderKind, DecoderSettings, MAX_DECODER_NAMES, is_decoder_name};
 pub use ipc::Ring;
 pub use network::Network;
-pub use parent::{Probe, Worker};
+pub use parent::{DecoderNodes, Probe, Worker};
 pub use shown::{
     Drawn, MAX_LABEL_BYTES, MAX_MARKINGS, MAX_PICTURE_WIDTH, MIN_PICTURE_WIDTH, Marking, WIDTHS,
     picture_bytes,
@@ -71,6 +71,8 @@ pub struct CaptureSettings {
     pub tls: CameraTls,
     /// By whom pictures are decoded.
     pub decoders: DecoderSettings,
+    /// What workers found out of the machine's own decoders. The service's affair, as `network` is.
+    pub decoder_nodes: Arc<DecoderNodes>,
 }
 
 /// One source for one worker.

@@ -173,6 +173,11 @@ mod tests {
         assert!(!refused("other.example", "10.2.3.4:554"), "its address is");
         assert!(refused("other.example", "192.0.2.1:554"));
         assert!(refused("192.0.2.1", "192.0.2.1:554"));
+        let network = self::network(&["fe80::1%eth0"], &[]);
+        let refused_on = |host: &str| {
+            network.refusal(&Named::new(host, 554), host, "[fe80::1%3]:554".parse().unwrap()).is_some()
+        };
+        assert!(!refused_on("fe80::1%eth0") && refused_on("fe80::1%eth1"), "an interface is listed, too");
         assert!(refused("cam.example", "127.0.0.1:554"), "a listed name may be made to point anywhere");
     }
 }

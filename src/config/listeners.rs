@@ -38,9 +38,9 @@ pub struct Tls {
 pub struct Sources {
     /// Schemes of URLs.
     pub schemes: Vec<String>,
-    /// Hosts of URLs: names, `*.domain`, addresses, networks (`10.0.0.0/8`); empty: any. Names in references
-    /// are not resolved for this list; where they lead, and redirects, are held against it when a worker is
-    /// connected.
+    /// Hosts of URLs: names, `*.domain`, addresses, networks (`10.0.0.0/8`), IPv6 on one interface
+    /// (`fe80::1%eth0`, `fe80::%eth0/64`); empty: any. Names in references are not resolved for this list;
+    /// where they lead, and redirects, are held against it when a worker is connected.
     pub hosts: Vec<String>,
     /// Folders below which files may be read. Empty: any file while both ports are bound to loopback, else
     /// none.

@@ -70,8 +70,9 @@ impl Reach {
         if !self.schemes.contains(&scheme) {
             return Err(forbidden("scheme of video_reference"));
         }
+        let (plain, zone) = without_zone(text);
         let url = || {
-            Url::parse(&without_zone(text).0)
+            Url::parse(&plain)
                 .map_err(|_| Error::new(Kind::InvalidValue, "video_reference is not a URL that can be read"))
         };
         if scheme == "file" {
@@ -83,9 +84,11 @@ impl Reach {
                 }
             };
         }
-        if !self.source_hosts.is_empty()
-            && !url()?.host_str().is_some_and(|host| allowed(&self.source_hosts, host))
-        {
+        let is_allowed = |host: &str| match zone {
+            Some(zone) => allowed(&self.source_hosts, &format!("{}%{zone}", host.trim_matches(['[', ']']))),
+            None => allowed(&self.source_hosts, host),
+        };
+        if !self.source_hosts.is_empty() && !url()?.host_str().is_some_and(is_allowed) {
             return Err(forbidden("host of video_reference"));
         }
         Ok(())
@@ -148,6 +151,16 @@ mod tests {
             ("gopher://10.1.2.3/", Some(Kind::Forbidden)),
             ("http://[::1", Some(Kind::InvalidValue)),
             ("/any/file.mp4", None),
+        ] {
+            assert_eq!(refused(&reach, reference), expected, "{reference}");
+        }
+        let reach = Reach { source_hosts: rules(&["fe80::1%eth0", "fe80::2"]), ..Reach::default() };
+        for (reference, expected) in [
+            ("rtsp://[fe80::1%eth0]:554/ch1", None),
+            ("rtsp://[FE80::1%25eth0]/ch1", None),
+            ("rtsp://[fe80::1%eth1]/ch1", Some(Kind::Forbidden)),
+            ("rtsp://[fe80::1]/ch1", Some(Kind::Forbidden)),
+            ("rtsp://[fe80::2%eth1]/ch1", None),
         ] {
             assert_eq!(refused(&reach, reference), expected, "{reference}");
         }

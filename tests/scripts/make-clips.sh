@@ -140,6 +140,13 @@ encode groups-open.h264 "$G" "${GX[@]}" keyint=10:bframes=3:b-adapt=0:b-pyramid=
 encode groups.h265      "$G" "${GH[@]}" log-level=none:qp=38:keyint=10:bframes=3:b-adapt=0:scenecut=0:open-gop=0:info=0
 encode groups-open.h265 "$G" "${GH[@]}" log-level=none:qp=38:keyint=10:bframes=3:b-adapt=0:scenecut=0:open-gop=1:info=0
 
+# Three and four temporal layers: x265 4 or newer (Debian 13; PyPI's imageio-ffmpeg), else as stored.
+if ffmpeg -hide_banner -f lavfi -i testsrc2=size=64x48:duration=0.1 -c:v libx265 -f null - 2>&1 | grep -q "HEVC encoder version [4-9]"; then
+    L="testsrc2=size=64x48:rate=30:duration=3.2"
+    encode layers-3.h265 "$L" "${GH[@]}" log-level=none:qp=38:keyint=24:scenecut=0:b-adapt=0:info=0:temporal-layers=3:bframes=3:open-gop=0
+    encode layers-4.h265 "$L" "${GH[@]}" log-level=none:qp=38:keyint=24:scenecut=0:b-adapt=0:info=0:temporal-layers=4:bframes=7:open-gop=1
+fi
+
 # Containers.
 remux fragmented.mp4  main.mp4 -- -movflags +frag_keyframe+empty_moov+default_base_moof
 remux fragmented-mixed.mp4 main.mp4 -- -movflags +frag_keyframe

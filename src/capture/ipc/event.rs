@@ -2,6 +2,7 @@
 
 use super::MAX_TEXT_BYTES;
 use super::bytes::{Reader, Writer};
+use super::order;
 use crate::capture::{DecoderKind, Drawn, Event, Frame, MAX_SIDE, Progress};
 use crate::clock::Wall;
 use crate::command::{PacketLoss, PacketLosses, SourceProperties};
@@ -16,6 +17,7 @@ const NOTICE: u8 = 6;
 const PICTURE: u8 = 7;
 const MEMORY: u8 = 8;
 const DECODER: u8 = 9;
+const NODES: u8 = 10;
 
 /// Highest rate that a source may declare, frames per second. What is above or no number at all counts as
 /// unknown (0).
@@ -83,6 +85,19 @@ pub(in crate::capture) fn read_decoder(message: &[u8]) -> Option<DecoderKind> {
     let (DECODER, mut fields) = Reader::open(message)? else { return None };
     let kind = DecoderKind::from_code(fields.u8()?)?;
     fields.end(kind)
+}
+
+/// Numbers of the device nodes that may be decoders. More than [`MAX_DECODER_NODES`](crate::capture::decoder) are none.
+pub(in crate::capture) fn write_nodes(out: &mut Writer, nodes: &[u8]) {
+    out.begin(NODES);
+    let _ = order::write_nodes(out, nodes);
+}
+
+/// What [`write_nodes`] wrote; `None`: the message says something else. The parent keeps it to itself.
+pub(in crate::capture) fn read_nodes(message: &[u8]) -> Option<Vec<u8>> {
+    let (NODES, mut fields) = Reader::open(message)? else { return None };
+    let nodes = order::read_nodes(&mut fields)?;
+    fields.end(nodes)
 }
 
 pub(in crate::capture) fn write_ended(out: &mut Writer) {
@@ -214,6 +229,11 @@ mod tests {
         write_decoder(&mut out, DecoderKind::Libavcodec);
         assert_eq!(read_decoder(out.message()), Some(DecoderKind::Libavcodec));
         assert!(read_event(out.message()).is_none());
+        for nodes in [vec![], vec![0, 31, 255]] {
+            write_nodes(&mut out, &nodes);
+            assert_eq!(read_nodes(out.message()), Some(nodes));
+        }
+        assert!(read_event(out.message()).is_none());
         write_ended(&mut out);
         assert_eq!(read_decoder(out.message()), None);
         assert!(matches!(read_event(out.message()), Some(Event::Ended)));
@@ -257,10 +277,11 @@ mod tests {
         for length in (0..64).cycle().take(20_000) {
             let mut message: Vec<u8> = (0..length).map(|_| random()).collect();
             if let Some([version, tag]) = message.first_chunk_mut::<2>() {
-                (*version, *tag) = (super::super::VERSION, *tag % 10);
+                (*version, *tag) = (super::super::VERSION, *tag % 11);
             }
             let _ = read_event(&message);
             let _ = read_decoder(&message);
+            let _ = read_nodes(&message);
             let _ = super::super::read_order(&message);
         }
     }

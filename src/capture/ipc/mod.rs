@@ -27,8 +27,8 @@ pub(super) use dial::{
     write_answer, write_question,
 };
 pub(super) use event::{
-    read_decoder, read_event, write_alive, write_decoder, write_ended, write_failed, write_frame,
-    write_memory_needed, write_notice, write_opened, write_picture,
+    read_decoder, read_event, read_nodes, write_alive, write_decoder, write_ended, write_failed, write_frame,
+    write_memory_needed, write_nodes, write_notice, write_opened, write_picture,
 };
 pub(super) use order::{
     Draw, Order, Start, read_order, write_draw, write_keep, write_memory, write_muted, write_rate,
@@ -42,7 +42,7 @@ pub(super) const ALIVE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Changes with every change of a message. The two ends differ only when the executable was replaced while
 /// the service ran and `/proc/self/exe` cannot be used.
-const VERSION: u8 = 5;
+const VERSION: u8 = 6;
 
 /// Longest message, bytes: a start order with the longest reference, all properties and all masks.
 pub(super) const MAX_MESSAGE_BYTES: usize = 48 * 1024;

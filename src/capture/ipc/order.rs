@@ -2,7 +2,9 @@
 
 use super::bytes::{Reader, Writer};
 use super::{MAX_PROPERTIES, MAX_REFERENCE_BYTES, MAX_TEXT_BYTES};
-use crate::capture::decoder::{DecoderChoice, DecoderSettings, MAX_DECODER_NAME_BYTES, MAX_DECODER_NAMES};
+use crate::capture::decoder::{
+    DecoderChoice, DecoderSettings, MAX_DECODER_NAME_BYTES, MAX_DECODER_NAMES, MAX_DECODER_NODES,
+};
 use crate::capture::shown::{MAX_LABEL_BYTES, MAX_MARKINGS, Marking, WIDTHS};
 use crate::capture::trust::{MAX_CERTIFICATE_BYTES, MAX_CERTIFICATES};
 use crate::capture::{CameraTls, CaptureSettings, Rate, Request, Trust};
@@ -149,8 +151,8 @@ fn write_decoders(out: &mut Writer, decoders: &DecoderSettings) -> Option<()> {
     }
     out.u8(decoders.choice.code()).u8(u8::try_from(decoders.names.len()).ok()?);
     decoders.names.iter().for_each(|name| _ = out.text(name, MAX_DECODER_NAME_BYTES));
-    out.bool(decoders.unchecked);
-    Some(())
+    out.bool(decoders.unchecked).bool(decoders.nodes.is_some());
+    write_nodes(out, decoders.nodes.as_deref().unwrap_or_default())
 }
 
 fn read_decoders(fields: &mut Reader<'_>) -> Option<DecoderSettings> {
@@ -161,7 +163,21 @@ fn read_decoders(fields: &mut Reader<'_>) -> Option<DecoderSettings> {
     }
     let names = (0..count).map(|_| fields.text(MAX_DECODER_NAME_BYTES).map(str::to_owned));
     let names = names.collect::<Option<_>>()?;
-    Some(DecoderSettings { choice, names, unchecked: fields.bool()? })
+    let (unchecked, are_known) = (fields.bool()?, fields.bool()?);
+    let nodes = read_nodes(fields)?;
+    Some(DecoderSettings { choice, names, unchecked, nodes: are_known.then_some(nodes) })
+}
+
+/// `None`: more than there may be.
+pub(super) fn write_nodes(out: &mut Writer, nodes: &[u8]) -> Option<()> {
+    out.u8(u8::try_from(nodes.len()).ok().filter(|count| usize::from(*count) <= MAX_DECODER_NODES)?);
+    nodes.iter().for_each(|node| _ = out.u8(*node));
+    Some(())
+}
+
+pub(super) fn read_nodes(fields: &mut Reader<'_>) -> Option<Vec<u8>> {
+    let count = usize::from(fields.u8()?);
+    if count > MAX_DECODER_NODES { None } else { (0..count).map(|_| fields.u8()).collect() }
 }
 
 /// `None`: more of them, or of their corners, than there may be.
@@ -331,6 +347,7 @@ fn read_start(fields: &mut Reader<'_>) -> Option<Start> {
         // A worker has one source, whose part of it `trust` is.
         tls: CameraTls::default(),
         decoders,
+        decoder_nodes: Arc::default(),
     };
     let reference = match fields.u8()? {
         0 => SourceReference::Device(fields.u32()?),
@@ -418,7 +435,9 @@ mod tests {
                 choice: DecoderChoice::Libavcodec,
                 names: vec!["h264_v4l2m2m".into(), "hevc_v4l2m2m".into()],
                 unchecked: true,
+                nodes: Some(vec![10, 255]),
             },
+            decoder_nodes: Arc::default(),
         };
         let request = Request {
             reference: SourceReference::Text("rtsp://u:p@cam/ä".into()),

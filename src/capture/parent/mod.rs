@@ -2,9 +2,11 @@
 
 mod authorities;
 mod dial;
+mod nodes;
 mod pictures;
 mod probe;
 
+pub use nodes::DecoderNodes;
 pub use probe::Probe;
 
 use crate::capture::ipc::{self, ALIVE_INTERVAL, Writer};
@@ -74,6 +76,7 @@ pub struct Worker {
     open_deadline: Instant,
     stall_timeout: Duration,
     stop_grace: Duration,
+    decoder_nodes: Arc<DecoderNodes>,
     state: RefCell<State>,
 }
 
@@ -91,6 +94,8 @@ struct State {
     noticed: u32,
     /// Who decodes, as the worker says, and how often it said so.
     decoder: (DecoderKind, u32),
+    /// The machine's nodes, of which it is to tell which may be decoders.
+    nodes_wanted: Option<nodes::Nodes>,
     /// It ended, or had to be ended, without a last word; and whether somebody's signal did that.
     died: bool,
     was_ended: bool,
@@ -114,6 +119,7 @@ struct State {
 enum Said {
     Event(Event),
     Decoder(DecoderKind),
+    Nodes(Vec<u8>),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -130,6 +136,8 @@ impl Worker {
     /// Starts a worker. Answers when the process exists, not when its source is open: that is
     /// [`Event::Opened`]. A worker takes at least two slots: one to write while the other is read.
     pub async fn start(spawner: &Spawner, settings: &CaptureSettings, request: Request) -> Result<Worker> {
+        let (decoders, nodes_wanted) = settings.decoder_nodes.add_to(&settings.decoders).await;
+        let settings = &CaptureSettings { decoders, ..settings.clone() };
         let (ring, file) = Ring::create(request.slots, request.rule.slot_bytes())?;
         let pictures = Pictures::create(settings.picture_width)?;
         let (pictures, picture_file) = pictures.unzip();
@@ -176,6 +184,7 @@ impl Worker {
             alive_count: 0,
             noticed: 0,
             decoder: (DecoderKind::Builtin, 0),
+            nodes_wanted,
             died: false,
             was_ended: false,
             raises: 0,
@@ -198,6 +207,7 @@ impl Worker {
             open_deadline: now + settings.open_timeout * 2 + WATCHDOG_MARGIN,
             stall_timeout: settings.stall_timeout + WATCHDOG_MARGIN,
             stop_grace: settings.stop_grace,
+            decoder_nodes: Arc::clone(&settings.decoder_nodes),
             state: RefCell::new(State { process: Some(process), ..state }),
         })
     }
@@ -235,6 +245,14 @@ impl Worker {
             self.flush();
             match self.take_message() {
                 Ok(Some(Said::Decoder(kind))) => self.state.borrow_mut().note_decoder(kind)?,
+                Ok(Some(Said::Nodes(found))) => {
+                    let mut state = self.state.borrow_mut();
+                    // It tells before it has read a byte of its source.
+                    let present = state.nodes_wanted.take().filter(|_| !state.opened);
+                    let present =
+                        present.ok_or_else(|| broke_protocol("device nodes that nobody asked for"))?;
+                    self.decoder_nodes.learn(present, found);
+                }
                 Ok(Some(Said::Event(Event::Picture(drawn))))
                     if !self.pictures.as_ref().is_some_and(|pictures| pictures.announced(&drawn)) =>
                 {
@@ -259,7 +277,8 @@ impl Worker {
             _ => {
                 let message = message.get(..length).unwrap_or_default();
                 let decoder = ipc::read_decoder(message).map(Said::Decoder);
-                Ok(decoder.or_else(|| ipc::read_event(message).map(Said::Event)))
+                let nodes = || ipc::read_nodes(message).map(Said::Nodes);
+                Ok(decoder.or_else(nodes).or_else(|| ipc::read_event(message).map(Said::Event)))
             }
         }
     }

@@ -100,6 +100,13 @@ pub(super) fn say_decoder(socket: &OwnedFd, kind: DecoderKind) -> Result<()> {
     send(socket, &message)
 }
 
+/// Says which device nodes may be decoders, before there is a [`Control`].
+pub(super) fn say_nodes(socket: &OwnedFd, nodes: &[u8]) -> Result<()> {
+    let mut message = Writer::new();
+    ipc::write_nodes(&mut message, nodes);
+    send(socket, &message)
+}
+
 /// Blocks while the parent does not read: there is nothing better to do then. A parent that is gone ends us.
 fn send(socket: &OwnedFd, message: &Writer) -> Result<()> {
     loop {

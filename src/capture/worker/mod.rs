@@ -103,6 +103,9 @@ fn load_decoders(start: &Start, socket: &OwnedFd) -> Result<Decoders> {
         return Ok(Decoders::builtin());
     }
     let decoders = Decoders::load(settings, &mut |kind| control::say_decoder(socket, kind))?;
+    if let Some(nodes) = decoders.found_nodes() {
+        control::say_nodes(socket, nodes)?;
+    }
     let is_file = matches!(Place::of(&start.request.reference), Place::File(_) | Place::Loop(_));
     Ok(if is_file { decoders.of_file() } else { decoders })
 }
@@ -691,6 +694,7 @@ mod tests {
             picture_width: 0,
             tls: crate::capture::CameraTls::default(),
             decoders: Default::default(),
+            decoder_nodes: Default::default(),
         };
         let rule = InputRule {
             width: 32,

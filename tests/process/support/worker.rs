@@ -36,6 +36,7 @@ pub fn settings() -> CaptureSettings {
         picture_width: 1280,
         tls: Default::default(),
         decoders: Default::default(),
+        decoder_nodes: Default::default(),
     }
 }
 

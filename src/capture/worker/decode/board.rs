@@ -7,15 +7,14 @@ use super::stateful::node::Node;
 use super::stateful::{Failure, Stateful, fourcc, is_read};
 use super::{Codec, known};
 use crate::capture::DecoderKind;
+use crate::capture::decoder::MAX_DECODER_NODES;
+use rustix::io::Errno;
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 /// Where device nodes are.
 const DEVICES: &str = "/dev";
-
-/// Most nodes that are looked at: the kernel has numbers for 256, boards have fewer than forty.
-const MAX_NODES: usize = 64;
 
 /// Most decoders that are kept open for the codec that the stream turns out to have: boards have one for each.
 const MAX_DECODERS: usize = 4;
@@ -29,23 +28,32 @@ pub(super) struct Devices {
     shelf: Shelf,
     /// Why others are of no use.
     unusable: Vec<String>,
+    /// See [`Devices::found`].
+    found: Option<Vec<u8>>,
 }
 
 impl Devices {
-    /// Opens all that there are.
-    pub(super) fn open() -> Devices {
+    /// Opens all that there are, of the nodes that may be some; `None`: of all.
+    pub(super) fn open(known: Option<&[u8]>) -> Devices {
         let mut devices = Devices::default();
-        let mut nodes = Vec::new();
-        for path in paths(Path::new(DEVICES)) {
+        let (mut nodes, mut found) = (Vec::new(), Vec::new());
+        for (number, path) in paths(Path::new(DEVICES), known) {
             match Node::open(&path) {
                 Ok(Some(node)) if nodes.len() < MAX_DECODERS && is_decoder(&node) => nodes.push(node),
-                // Cameras, encoders, scalers.
-                Ok(_) => {}
+                // Cameras, encoders, scalers; what is no video device at all.
+                Ok(_) | Err(Errno::NOTTY) => continue,
                 Err(errno) => devices.unusable.push(format!("{} cannot be opened: {errno}", path.display())),
             }
+            found.push(number);
         }
+        devices.found = known.is_none().then_some(found);
         devices.shelf = Rc::new(RefCell::new(nodes));
         devices
+    }
+
+    /// Numbers of the nodes that are decoders, or could not be asked, where all were.
+    pub(super) fn found(&self) -> Option<&[u8]> {
+        self.found.as_deref()
     }
 
     /// Whether there is one at all.
@@ -98,7 +106,7 @@ impl Devices {
 pub(in crate::capture::worker) fn judge(node: Node) -> Vec<(Codec, Result<(), String>)> {
     let taken = node.formats(Queue::Coded);
     let shelf = Rc::new(RefCell::new(vec![node]));
-    let devices = Devices { shelf, unusable: Vec::new() };
+    let devices = Devices { shelf, ..Devices::default() };
     let codecs = [Codec::H264, Codec::H265].into_iter();
     let codecs =
         codecs.filter_map(|codec| Some((codec, fourcc(codec).filter(|coded| taken.contains(coded))?)));
@@ -109,17 +117,19 @@ pub(in crate::capture::worker) fn judge(node: Node) -> Vec<(Codec, Result<(), St
     judged.collect()
 }
 
-/// The device nodes of a folder that may be video, by their numbers.
-fn paths(folder: &Path) -> Vec<PathBuf> {
+/// The device nodes of a folder that may be video, by their numbers; of these numbers alone.
+fn paths(folder: &Path, known: Option<&[u8]>) -> Vec<(u8, PathBuf)> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    let mut numbered: Vec<(u32, PathBuf)> = entries
+    let mut numbered: Vec<(u8, PathBuf)> = entries
         .filter_map(|entry| {
             let number = entry.file_name().to_str()?.strip_prefix("video")?.parse().ok()?;
             Some((number, entry.path()))
         })
         .collect();
     numbered.sort();
-    numbered.into_iter().map(|(_, path)| path).take(MAX_NODES).collect()
+    numbered.retain(|(number, _)| known.is_none_or(|known| known.contains(number)));
+    numbered.truncate(MAX_DECODER_NODES);
+    numbered
 }
 
 /// Takes something that weir has, and gives pictures that weir can read.
@@ -210,13 +220,15 @@ mod tests {
         for name in ["video10", "video2", "video", "video-dec0", "vbi0", "video1x"] {
             std::fs::write(folder.join(name), "").unwrap();
         }
-        let names: Vec<String> = paths(&folder)
-            .iter()
-            .map(|path| path.file_name().unwrap().to_str().unwrap().to_owned())
-            .collect();
-        assert_eq!(names, ["video2", "video10"]);
+        let names = |known| -> Vec<String> {
+            let name = |(_, path): &(u8, PathBuf)| path.file_name().unwrap().to_str().unwrap().to_owned();
+            paths(&folder, known).iter().map(name).collect()
+        };
+        assert_eq!(names(None), ["video2", "video10"]);
+        assert_eq!(names(Some(&[10, 11])), ["video10"]);
+        assert!(names(Some(&[])).is_empty());
         std::fs::remove_dir_all(&folder).unwrap();
-        assert!(paths(&folder).is_empty());
+        assert!(paths(&folder, None).is_empty());
     }
 
     #[test]

@@ -69,7 +69,7 @@ impl Decoders {
         decoders.unchecked = settings.unchecked && settings.choice == DecoderChoice::V4l2;
         if matches!(settings.choice, DecoderChoice::Auto | DecoderChoice::V4l2) {
             tell(DecoderKind::V4l2)?;
-            decoders.devices = Devices::open();
+            decoders.devices = Devices::open(settings.nodes.as_deref());
             tell(DecoderKind::Builtin)?;
         }
         let by_name = settings.choice != DecoderChoice::Builtin && !settings.names.is_empty();
@@ -117,6 +117,11 @@ impl Decoders {
     /// Whether a decoder needs to ask devices that it has opened, by requests that only its driver knows.
     pub(in crate::capture::worker) fn asks_devices(&self) -> bool {
         !self.of_board.is_empty()
+    }
+
+    /// Numbers of the device nodes that may be decoders, where all were opened to find out.
+    pub(in crate::capture::worker) fn found_nodes(&self) -> Option<&[u8]> {
+        self.devices.found()
     }
 
     /// Whether a decoder of the kernel is open, whose requests are known.

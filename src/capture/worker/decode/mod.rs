@@ -34,7 +34,7 @@ pub(crate) use h265::Sps as H265Parameters;
 pub(crate) use jpeg::size as jpeg_size;
 pub(crate) use memory::decoding_bytes;
 pub(crate) use orientation::orientation;
-pub(crate) use outline::{Outline, Outlines, Part as PicturePart};
+pub(crate) use outline::{Layer, Outline, Outlines, Part as PicturePart, Switch};
 pub(crate) use part::Part;
 pub(crate) use random_access::{RandomAccess, random_access};
 

@@ -18,6 +18,27 @@ pub(crate) struct Outline {
     pub(crate) place: i64,
     /// How much of a frame it is.
     pub(crate) part: Part,
+    /// H.265: the temporal layer that it is of.
+    pub(crate) layer: Option<Layer>,
+}
+
+/// A temporal layer: pictures refer to those of their own and lower ones only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Layer {
+    /// 0: the lowest.
+    pub(crate) id: u8,
+    pub(crate) switch: Switch,
+}
+
+/// Which layers may be decoded from a picture on though they were not before (H.265 §7.4.2.2). Its own is then one that
+/// the picture refers to no picture of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Switch {
+    No,
+    /// Its own (STSA).
+    ToThis,
+    /// Its own and all above (TSA).
+    ToAll,
 }
 
 /// How much of a frame an access unit holds.
@@ -55,9 +76,13 @@ impl Outlines {
         match codec {
             Codec::H264 => self.h264(data),
             Codec::H265 => self.h265(data),
-            Codec::Jpeg => {
-                Some(Outline { droppable: true, begins: None, place: self.in_turn(), part: Part::Frame })
-            }
+            Codec::Jpeg => Some(Outline {
+                droppable: true,
+                begins: None,
+                place: self.in_turn(),
+                part: Part::Frame,
+                layer: None,
+            }),
             // Their headers are not read: all of them is decoded.
             Codec::Mpeg4 | Codec::Vp8 | Codec::Vp9 | Codec::Av1 => None,
         }
@@ -137,7 +162,7 @@ impl Outlines {
         // Order type 1 says where pictures are shown by cycles, which nobody uses with B pictures.
         let droppable = !is_referred && part == Part::Frame && order_type != 1;
         let begins = random_access::h264(nal_units(data)).filter(|_| is_referred);
-        Some(Outline { droppable, begins, place, part })
+        Some(Outline { droppable, begins, place, part, layer: None })
     }
 
     /// Whether a field is the other half of the one before.
@@ -176,7 +201,13 @@ impl Outlines {
         }
         let place = self.place(order);
         let begins = random_access::h265(nal_units(data));
-        Some(Outline { droppable: header.droppable, begins, place, part: Part::Frame })
+        let switch = match kind {
+            2..=3 => Switch::ToAll,
+            4..=5 => Switch::ToThis,
+            _ => Switch::No,
+        };
+        let layer = Some(Layer { id: header.temporal_layer, switch }).filter(|_| header.has_layers);
+        Some(Outline { droppable: header.droppable, begins, place, part: Part::Frame, layer })
     }
 }
 

@@ -5,6 +5,7 @@
 //! unit ─▶ judge ─▶ decoded ─▶ came_out ─▶ wanted: scaled, announced
 //!            │                       └──▶ not wanted: counted
 //!            ├──▶ nothing refers to it, and it is not wanted: left out
+//!            ├──▶ of a temporal layer that is left out as a whole
 //!            └──▶ less than one picture a key frame is wanted: all but those key frames left out
 //! ```
 //!
@@ -14,12 +15,14 @@
 //! Every picture that came has a number, decoded or not.
 
 mod key_frames;
+mod layers;
 mod selection;
 
 use super::decode::{AccessUnit, Codec, Decoder, Outline, Outlines, Output, PicturePart, RandomAccess};
 use crate::clock::Wall;
 use crate::error::Result;
 use key_frames::KeyFrames;
+use layers::{Layers, Standing};
 pub(super) use selection::Selection;
 use std::time::Instant;
 
@@ -98,6 +101,7 @@ pub(super) struct Discard {
     outlines: Outlines,
     pub(super) selection: Selection,
     key_frames: KeyFrames,
+    layers: Layers,
     /// Sorted by place; at most [`MAX_PENDING`].
     pending: Vec<Pending>,
     rest: Rest,
@@ -114,6 +118,7 @@ impl Discard {
             outlines: Outlines::default(),
             selection,
             key_frames: KeyFrames::default(),
+            layers: Layers::new(),
             pending: Vec::with_capacity(MAX_PENDING),
             rest: Rest::No,
             passed: 0,
@@ -157,22 +162,25 @@ impl Discard {
         ready: bool,
         now: Instant,
     ) -> Verdict {
+        let begins = matches!(outline.begins, Some(RandomAccess::Clean | RandomAccess::Open));
+        let standing = outline.layer.map_or(Standing::Needed, |layer| {
+            self.layers.picture(layer, outline.place, begins, self.selection.stride())
+        });
         if !unit.shown {
             // Nobody will see it, so only what others need of it counts.
-            if outline.droppable && ready {
+            if (outline.droppable || standing != Standing::Needed) && ready {
                 return Verdict::LEAVE_OUT;
             }
             self.rest = Rest::No;
             return Verdict::DECODE;
         }
         self.selection.came(now);
-        let begins = matches!(outline.begins, Some(RandomAccess::Clean | RandomAccess::Open));
         self.key_frames.picture(begins, outline.place);
         if begins {
             return self.judge_key_frame(outline, now);
         }
         match self.rest {
-            Rest::No if ready && outline.droppable && !self.takes(outline, 0, now) => Verdict::LEAVE_OUT,
+            Rest::No if ready && self.can_be_spared(outline, standing, now) => Verdict::LEAVE_OUT,
             Rest::No => Verdict::DECODE,
             // Shown before the key frame.
             Rest::Holds(place) if outline.place < place => Verdict::LEAVE_OUT,
@@ -181,6 +189,18 @@ impl Discard {
                 Verdict { action: Action::Pass, flush_before: true, flush_after: false }
             }
             Rest::Empty => Verdict { action: Action::Pass, ..Verdict::DECODE },
+        }
+    }
+
+    /// Whether a picture is neither needed nor wanted, or cannot be had.
+    fn can_be_spared(&self, outline: &Outline, standing: Standing, now: Instant) -> bool {
+        match standing {
+            Standing::Needed => outline.droppable && !self.takes(outline, 0, now),
+            Standing::Free => {
+                let waiting = self.pending.iter().map(|pending| pending.place);
+                !self.takes(outline, self.layers.to_come(outline.place, waiting), now)
+            }
+            Standing::OutOfReach => true,
         }
     }
 

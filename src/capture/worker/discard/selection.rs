@@ -100,6 +100,11 @@ impl Selection {
         self.part = live.part();
     }
 
+    /// Of so many pictures one is wanted.
+    pub(super) fn stride(&self) -> f64 {
+        1.0 / self.part
+    }
+
     /// Not even one of so many pictures is wanted; `None`: it is not known of how many.
     pub(super) fn is_below(&self, pictures: Option<u64>) -> bool {
         // As many as are half a picture less: a rate is measured, and need not be whole.

@@ -44,6 +44,9 @@ const MAX_EARLY_UNITS: usize = 8;
 /// makes sense: bodies are shorter than they say where line ends were changed after they were counted.
 const SHORT_BODY_PATIENCE: Duration = Duration::from_secs(2);
 
+/// The same where exactly as many bytes are missing as line ends lack their first half: it is all there.
+const COUNTED_BODY_PATIENCE: Duration = Duration::from_millis(100);
+
 /// The same where it makes none.
 const BROKEN_MESSAGE_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -80,6 +83,16 @@ struct Asked {
     fields: String,
 }
 
+/// What has come of a message that goes no further.
+#[derive(Debug, Clone, Copy)]
+struct Incomplete {
+    /// Bytes.
+    come: usize,
+    since: Instant,
+    /// How long it is waited for the rest.
+    patience: Duration,
+}
+
 /// See the module.
 pub(super) struct Relay {
     camera: Link,
@@ -104,7 +117,7 @@ pub(super) struct Relay {
     set_up: Option<Asked>,
     play: Option<Asked>,
     /// So many bytes of a message have come, and since when no more.
-    incomplete: Option<(usize, Instant)>,
+    incomplete: Option<Incomplete>,
     media: Option<Media>,
     stream: Option<Stream>,
     /// PLAY has been answered.
@@ -279,9 +292,9 @@ impl Relay {
 
     fn poll_timer(&mut self, context: &mut Context<'_>) {
         let of_stream = self.stream.as_ref().and_then(Stream::deadline);
-        let of_message = self.incomplete.map(|(_, since)| match since.elapsed() < SHORT_BODY_PATIENCE {
-            true => since + SHORT_BODY_PATIENCE,
-            false => since + BROKEN_MESSAGE_PATIENCE,
+        let of_message = self.incomplete.map(|message| match message.since.elapsed() < message.patience {
+            true => message.since + message.patience,
+            false => message.since + BROKEN_MESSAGE_PATIENCE,
         });
         let Some(deadline) = [of_stream, of_message].into_iter().flatten().min() else { return };
         if self.timer.as_ref().is_none_or(|(due, _)| *due != deadline) {
@@ -425,10 +438,15 @@ impl Relay {
             self.incomplete = None;
             return Ok(false);
         }
-        let since = self.incomplete.filter(|(length, _)| *length == come).map_or(now, |(_, since)| since);
-        self.incomplete = Some((come, since));
-        let waited = now.duration_since(since);
-        if waited < SHORT_BODY_PATIENCE {
+        let before = self.incomplete.filter(|before| before.come == come);
+        let message = before.unwrap_or_else(|| {
+            let is_counted = Wire::lacks_line_ends(self.camera.received());
+            let patience = if is_counted { COUNTED_BODY_PATIENCE } else { SHORT_BODY_PATIENCE };
+            Incomplete { come, since: now, patience }
+        });
+        self.incomplete = Some(message);
+        let waited = now.duration_since(message.since);
+        if waited < message.patience {
             return Ok(false);
         }
         let partial = Wire::partial(self.camera.received());

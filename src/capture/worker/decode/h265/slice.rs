@@ -81,6 +81,10 @@ pub(in crate::capture::worker::decode) struct SliceHeader {
     pub(in crate::capture::worker::decode) droppable: bool,
     /// Its order count is what those of later pictures are counted from.
     pub(in crate::capture::worker::decode) is_base: bool,
+    /// `TemporalId`.
+    pub(in crate::capture::worker::decode) temporal_layer: u8,
+    /// There may be more than one.
+    pub(in crate::capture::worker::decode) has_layers: bool,
 }
 
 impl SliceHeader {
@@ -114,7 +118,8 @@ impl SliceHeader {
         let unreferenced = PAIRED.contains(&kind) && kind.is_multiple_of(2);
         let droppable = unreferenced && shown && temporal == sps.highest_layer;
         let is_base = temporal == 0 && !unreferenced && !LEADING.contains(&kind);
-        Some(SliceHeader { order, droppable, is_base })
+        let has_layers = sps.highest_layer > 0;
+        Some(SliceHeader { order, droppable, is_base, temporal_layer: temporal, has_layers })
     }
 }
 

@@ -83,7 +83,7 @@ fn announced(coded: [u8; 4], unit: &[u8]) -> Option<Announced> {
 enum State<D> {
     /// Set up with the next unit.
     Idle(D),
-    Running(Machine<D>),
+    Running(Box<Machine<D>>),
     /// While one of the two becomes the other.
     Between,
 }
@@ -241,7 +241,7 @@ impl<D: Driver> Stateful<D> {
         let wanted = bytes.saturating_mul(2).max(MIN_CODED_BYTES);
         match Machine::start(driver, self.coded, self.announced, wanted) {
             Ok(machine) if machine.room() >= bytes => {
-                self.state = State::Running(machine);
+                self.state = State::Running(Box::new(machine));
                 Ok(())
             }
             Ok(machine) => {

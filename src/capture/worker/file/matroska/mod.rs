@@ -80,6 +80,10 @@ const MAX_LOOKED_AT_BLOCKS: usize = 10_000;
 /// Bytes that are read at a time: an element's header, and of small elements the whole.
 const STEP_BYTES: usize = 4096;
 
+/// An element of frames above this is believed only if something follows it: a damaged length that leads far away
+/// would cost all that it leads over. Key frames of 4K have as many bytes.
+const SUSPICIOUS_BYTES: u64 = 256 * 1024;
+
 /// Bytes that are searched at a time for a cluster after damage.
 const SEARCH_BYTES: usize = 64 * 1024;
 
@@ -346,6 +350,12 @@ impl Walk {
                     continue;
                 }
                 (SEGMENT | CLUSTER | BLOCK_GROUP, _) | (_, None) => self.at = payload,
+                (SIMPLE_BLOCK | BLOCK, Some(after))
+                    if after - payload > SUSPICIOUS_BYTES && !self.is_place_of_element(after)? =>
+                {
+                    self.at = self.next_cluster(self.at + 1)?;
+                    continue;
+                }
                 (EBML | INFO | TRACKS | TRACK_ENTRY | CLUSTER_TIME | SIMPLE_BLOCK | BLOCK, Some(after)) => {
                     self.at = after
                 }
@@ -422,7 +432,8 @@ impl Walk {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use crate::capture::worker::clips::{assert_exact, asset};
+    use super::CLUSTER;
+    use crate::capture::worker::clips::{assert_exact, asset, decode_all};
     use crate::capture::worker::file;
     use crate::error::Kind;
 
@@ -438,6 +449,58 @@ mod tests {
             );
             assert!((properties.fps - 25.0).abs() < 0.01 && properties.is_file, "{name}");
         }
+    }
+
+    /// The checksums of frames of a file with three clusters of 25 frames, changed by `damage`, which is told where the
+    /// second one lies.
+    fn damaged(damage: impl Fn(&mut Vec<u8>, std::ops::Range<usize>)) -> Vec<u32> {
+        let clip = std::fs::read(asset("clips/h264.mkv")).unwrap();
+        let places = |id: &[u8]| clip.windows(4).position(|window| window == id);
+        let cluster = places(&CLUSTER.to_be_bytes()).unwrap();
+        // Cues follow it.
+        let end = places(&0x1c53_bb6b_u32.to_be_bytes()).filter(|cues| *cues > cluster).unwrap_or(clip.len());
+        let one = &clip[cluster..end];
+        let mut file = [&clip[..cluster], one, one, one].concat();
+        damage(&mut file, end..end + one.len());
+        let path = std::env::temp_dir().join(format!("weir-mkv-{}", uuid::Uuid::new_v4()));
+        std::fs::write(&path, file).unwrap();
+        let mut source = file::open(&path).unwrap();
+        let decoded = decode_all(source.as_mut(), |_| {}).unwrap();
+        std::fs::remove_file(path).unwrap();
+        decoded.checksums
+    }
+
+    #[test]
+    fn after_damage_it_goes_on_at_the_next_cluster() {
+        let whole = damaged(|_, _| {});
+        let one = whole.len() / 3;
+        assert_eq!((one, &whole[..one]), (25, &whole[one * 2..]));
+        let lost = |name: &str, most: usize, damage: &dyn Fn(&mut Vec<u8>, std::ops::Range<usize>)| {
+            let sums = damaged(damage);
+            assert!(sums.len() + most >= 3 * one, "{name}: {}", sums.len());
+            assert!(sums.len() >= 2 * one, "{name}: {}", sums.len());
+            let (first, last) = (&sums[..one], &sums[sums.len() - one..]);
+            assert_eq!((first, last), (&whole[..one], &whole[..one]), "{name}");
+        };
+        lost("the cluster's id", 25, &|file, at| file[at.start..at.start + 4].fill(0));
+        lost("the first kilobyte", 25, &|file, at| file[at.start..at.start + 1024].fill(0x55));
+        lost("a kilobyte in the middle", 20, &|file, at| {
+            let middle = at.start + at.len() / 2;
+            file[middle..middle + 1024].fill(0xff);
+        });
+        lost("all of it", 25, &|file, at| file[at].fill(0));
+        lost("taken out of its middle", 20, &|file, at| {
+            file.drain(at.start + at.len() / 2..at.start + at.len() / 2 + 777);
+        });
+        lost("a block that would reach far into what follows", 20, &|file, at| {
+            // A third cluster that is large enough to be led into.
+            let block = file[at.clone()].windows(2).skip(2000).position(|pair| pair[0] == 0xa3).unwrap();
+            let length = at.start + 2000 + block + 1;
+            // Four bytes of length, half a megabyte; what they overwrite is damaged anyway.
+            file[length..length + 4].copy_from_slice(&[0x10, 0x08, 0, 0]);
+            let void = [&[0xec, 0x10, 0x10, 0, 0][..], &vec![0; 1 << 20]].concat();
+            file.extend_from_slice(&void);
+        });
     }
 
     #[test]

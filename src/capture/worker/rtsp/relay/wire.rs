@@ -107,6 +107,17 @@ impl Wire {
         Some((head, blank + length))
     }
 
+    /// Whether a message lacks as many bytes as it has line ends of one byte, which were two when its body was counted.
+    pub(super) fn lacks_line_ends(bytes: &[u8]) -> bool {
+        let Some((head, at)) = Wire::partial(bytes) else { return false };
+        let body = bytes.get(at..).unwrap_or_default();
+        let bare =
+            body.iter().zip([&0].into_iter().chain(body)).filter(|pair| *pair.0 == b'\n' && *pair.1 != b'\r');
+        let bare = bare.count();
+        let whole = body.len() as u64 + bare as u64;
+        bare > 0 && body.ends_with(b"\n") && head.content_length() == Some(whole)
+    }
+
     fn message(&self, rest: &[u8], before: usize) -> Result<Option<(Item, usize)>> {
         let too_long =
             || Error::new(Kind::SourceConnection, "the server's answer is longer than any should be");
@@ -216,6 +227,21 @@ mod tests {
         assert_eq!((head.content_length(), &bytes[body..]), (Some(9), &b"v=0"[..]));
         for none in [&b"RTSP/1.0 200 OK\r\nContent-Le"[..], b"$\0\0\x08ab", b"", b"xyz\r\n\r\n"] {
             assert_eq!(Wire::partial(none), None);
+        }
+    }
+
+    #[test]
+    fn line_ends_that_became_shorter_after_they_were_counted() {
+        let message = |length: usize, body: &str| {
+            format!("RTSP/1.0 200 OK\nContent-Length: {length}\n\n{body}").into_bytes()
+        };
+        assert!(Wire::lacks_line_ends(&message(12, "v=0\ns=\nt\n")));
+        // Some of them.
+        assert!(Wire::lacks_line_ends(&message(12, "v=0\ns=\r\nt\n")));
+        for (length, body) in
+            [(13, "v=0\ns=\nt\n"), (12, "v=0\ns=\nt"), (9, "v=0\r\ns=\r\n"), (4, ""), (0, "")]
+        {
+            assert!(!Wire::lacks_line_ends(&message(length, body)), "{length} {body:?}");
         }
     }
 
