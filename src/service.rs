@@ -9,7 +9,7 @@ pub mod platform;
 use crate::bus::Bus;
 use crate::capture::{self, CameraTls, Spawner};
 use crate::clock::within;
-use crate::config::Config;
+use crate::config::{Config, Reread};
 use crate::error::{Error, Kind, Result, system};
 use crate::folder;
 use crate::infer::registry::{self, Models};
@@ -53,16 +53,24 @@ pub struct Addresses {
 }
 
 /// Serves until SIGTERM or SIGINT, then ends every pipeline. `beside` runs next to it once both listeners are
-/// open.
-pub fn run(config: &Config, beside: impl AsyncFnOnce(Commands, Addresses)) -> Result<()> {
-    run_until(config, async |commands, addresses| {
+/// open. SIGHUP takes from `reread` what can change while the service runs.
+pub fn run(
+    config: &Config,
+    reread: Option<Reread>,
+    beside: impl AsyncFnOnce(Commands, Addresses),
+) -> Result<()> {
+    run_until(config, reread, async |commands, addresses| {
         beside(commands, addresses).await;
         std::future::pending::<()>().await;
     })
 }
 
 /// As [`run`], but ends when `main` does.
-pub fn run_until(config: &Config, main: impl AsyncFnOnce(Commands, Addresses)) -> Result<()> {
+pub fn run_until(
+    config: &Config,
+    reread: Option<Reread>,
+    main: impl AsyncFnOnce(Commands, Addresses),
+) -> Result<()> {
     look_around(config)?;
     // Ports first: a second service must not start threads and workers before it finds them taken.
     let (passed_tcp, passed_http) = activation::take()?;
@@ -108,7 +116,8 @@ pub fn run_until(config: &Config, main: impl AsyncFnOnce(Commands, Addresses)) -
                 http_settings.clone(),
             )));
         }
-        let bus = Bus::start(&executor, broker, outlets, commands.clone());
+        let bus = Bus::start(&executor, broker, outlets.clone(), commands.clone());
+        let mut in_use = bus::InUse::new(config);
         announce(config, addresses)?;
         let systemd = Notifier::from_environment(|name| std::env::var(name).ok());
         let listening = format!("listening on {} (TCP) and {} (HTTP)", addresses.tcp, addresses.http);
@@ -119,6 +128,9 @@ pub fn run_until(config: &Config, main: impl AsyncFnOnce(Commands, Addresses)) -
                     Ok(Signal::Hup) => {
                         systemd.reloading();
                         listeners::reload(config, &access_control);
+                        if let Some(reread) = &reread {
+                            in_use.reread(reread, &bus, &outlets).await;
+                        }
                         table.redeclare(declared()).await;
                         systemd.ready(&listening);
                     }

@@ -57,6 +57,19 @@ impl Board {
         }
     }
 
+    /// The broker shall forget everything.
+    pub(super) fn clear_all(&self) {
+        let mut entries = self.entries.borrow_mut();
+        entries.values_mut().for_each(|entry| *entry = Entry { payload: Rc::from([]), is_told: false });
+        drop(entries);
+        self.bell.ring();
+    }
+
+    /// Nothing is left to be told.
+    pub(super) fn is_told(&self) -> bool {
+        self.entries.borrow().values().all(|entry| entry.is_told)
+    }
+
     /// All of which it does, as far as it has said so since the last time.
     pub(super) fn take_found(&self) -> BTreeSet<PipelineId> {
         self.found.take()
@@ -100,6 +113,13 @@ mod tests {
         board.clear("b");
         assert_eq!(told(&board), ["a", "b"]);
         board.begin();
+        assert_eq!(told(&board), ["a"]);
+        board.clear_all();
+        assert!(!board.is_told());
+        assert_eq!((told(&board), board.is_told()), (vec!["a".to_owned()], true));
+        board.begin();
+        assert_eq!(told(&board), [""; 0]);
+        board.set("a", b"1");
         assert_eq!(told(&board), ["a"]);
         (0..5000).for_each(|number| board.set(&number.to_string(), b"x"));
         assert_eq!(told(&board).len(), MAX_TOPICS - 1);

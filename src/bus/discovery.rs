@@ -160,6 +160,7 @@ mod tests {
             discovery_prefix: Some("homeassistant".into()),
             http_url: Some("http://192.168.0.7:8080".into()),
             device_name: "gate\u{202e}\n7".into(),
+            base_topic: "t".into(),
         }
     }
 

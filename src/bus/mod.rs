@@ -8,13 +8,13 @@ mod board;
 mod discovery;
 pub mod mqtt;
 mod presence;
+mod talk;
 mod web;
 
 use crate::clock::within;
 use crate::command::Execute;
-use crate::sink::Outlets;
 use crate::sink::outbox::Outbox;
-use board::Board;
+use crate::sink::{Broker, Outlets};
 use smol::{LocalExecutor, Task};
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -28,15 +28,20 @@ const DISK_GRACE: Duration = Duration::from_secs(3);
 /// See the module. One per service.
 pub struct Bus {
     stop: async_channel::Sender<()>,
-    lines: Rc<RefCell<Vec<Line>>>,
+    /// How the broker is reached from now on, if at all; the newest that has not been seen yet.
+    changes: (async_channel::Sender<Option<mqtt::Settings>>, async_channel::Receiver<Option<mqtt::Settings>>),
+    broker_talker: Task<()>,
+    lines: Lines,
     /// Makes a line for each address that is new.
     _listener: Task<()>,
 }
 
-/// What waits for one receiver, who sends it there, and who keeps it on the disk.
+type Lines = Rc<RefCell<Vec<Line>>>;
+
+/// What waits for one receiver, who keeps it on the disk, and who sends it there if that is nobody else.
 struct Line {
     outbox: Box<dyn AsRef<Outbox>>,
-    talker: Task<()>,
+    talker: Option<Task<()>>,
     keeper: Task<()>,
 }
 
@@ -49,40 +54,45 @@ impl Bus {
         commands: E,
     ) -> Bus {
         let (stop, stopped) = async_channel::bounded::<()>(1);
-        let lines: Rc<RefCell<Vec<Line>>> = Rc::default();
-        if let (Some(settings), Some(broker)) = (settings, outlets.broker().cloned()) {
-            let board = Rc::new(Board::default());
-            let kept = broker.clone();
-            let keeper = executor.spawn(async move { kept.outbox.keep().await });
-            let presence =
-                presence::Presence::new(&settings, broker.clone(), board.clone(), commands.clone());
-            let client = mqtt::Client::new(settings, broker.clone(), board, commands);
-            let stopped = stopped.clone();
-            // What is told of the service ends with the connection.
-            let talker =
-                executor.spawn(async move { smol::future::or(client.run(stopped), presence.run()).await });
-            lines.borrow_mut().push(Line { outbox: Box::new(broker), talker, keeper });
-        }
+        let lines = Lines::default();
+        let changes = async_channel::bounded(1);
+        // There is room for one.
+        let _ = changes.0.try_send(settings);
+        let (kept, keeper) = (lines.clone(), executor.clone());
+        let keep = move |broker: Rc<Broker>| {
+            let own = broker.clone();
+            let keeper = keeper.spawn(async move { own.outbox.keep().await });
+            kept.borrow_mut().push(Line { outbox: Box::new(broker), talker: None, keeper });
+        };
+        let broker_talker = executor.spawn(talk::talk(outlets.clone(), changes.1.clone(), commands, keep));
         let (made, spawner) = (lines.clone(), executor.clone());
         let listener = async move {
             while let Some((address, outbox)) = outlets.opened().await {
                 let kept = outbox.clone();
                 let keeper = spawner.spawn(async move { kept.keep().await });
                 let talker = spawner.spawn(web::post(address, outbox.clone(), stopped.clone()));
-                made.borrow_mut().push(Line { outbox: Box::new(outbox), talker, keeper });
+                made.borrow_mut().push(Line { outbox: Box::new(outbox), talker: Some(talker), keeper });
             }
         };
-        Bus { stop, lines, _listener: executor.spawn(listener) }
+        Bus { stop, changes, broker_talker, lines, _listener: executor.spawn(listener) }
+    }
+
+    /// From now on the broker is reached so, or there is none. What waits stays, and follows.
+    pub fn change(&self, settings: Option<mqtt::Settings>) {
+        // One that nobody has seen yet is out of date.
+        let _ = self.changes.1.try_recv();
+        let _ = self.changes.0.try_send(settings);
     }
 
     /// Says goodbye, and leaves what still waits to the disk.
     pub async fn stop(self) {
         self.stop.close();
-        let (mut talkers, mut kept) = (Vec::new(), Vec::new());
+        self.changes.0.close();
+        let (mut talkers, mut kept) = (vec![self.broker_talker], Vec::new());
         for Line { outbox, talker, keeper } in self.lines.take() {
             // Whoever talks shall hear it now.
             (*outbox).as_ref().bell.ring();
-            talkers.push(talker);
+            talkers.extend(talker);
             kept.push((outbox, keeper));
         }
         let goodbye = async {
@@ -116,6 +126,11 @@ impl Bus {
             );
         }
     }
+}
+
+/// Until nobody can send there any more.
+async fn until_closed(stop: &async_channel::Receiver<()>) {
+    let _ = stop.recv().await;
 }
 
 /// Factors around 1 for pauses, different on each device: a fleet does not do the same in the same moment.

@@ -6,7 +6,6 @@ use super::mqtt::Settings;
 use crate::clock::Wall;
 use crate::command::{Command, Event, Execute, PipelineId, Reply, Report, Severity, SourceState};
 use crate::json::{Style, Writer};
-use crate::sink::Broker;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -19,7 +18,6 @@ const FIGURES_EVERY: Duration = Duration::from_secs(10);
 
 /// See the module.
 pub(super) struct Presence<E> {
-    broker: Rc<Broker>,
     board: Rc<Board>,
     commands: E,
     settings: Settings,
@@ -43,8 +41,8 @@ struct Standing {
 }
 
 impl<E: Execute> Presence<E> {
-    pub(super) fn new(settings: &Settings, broker: Rc<Broker>, board: Rc<Board>, commands: E) -> Presence<E> {
-        Presence { broker, board, commands, settings: settings.clone() }
+    pub(super) fn new(settings: &Settings, board: Rc<Board>, commands: E) -> Presence<E> {
+        Presence { board, commands, settings: settings.clone() }
     }
 
     /// Looks and tells, until dropped.
@@ -58,7 +56,7 @@ impl<E: Execute> Presence<E> {
 
     async fn look(&self, told: &mut BTreeMap<PipelineId, Told>) {
         let Ok(Reply::Pipelines(ids)) = self.commands.execute(Command::List).await else { return };
-        self.board.set(&format!("{}/device", self.broker.base_topic), &self.device(ids.len()));
+        self.board.set(&format!("{}/device", self.settings.base_topic), &self.device(ids.len()));
         for id in &ids {
             // One that ended between the two questions is gone at the next look.
             if let Ok(Reply::Report(report)) = self.commands.execute(Command::Status(*id)).await {
@@ -71,7 +69,7 @@ impl<E: Execute> Presence<E> {
         for id in gone {
             told.remove(&id);
             self.board.clear(&self.topic(id));
-            self.board.clear(&discovery::picture_topic(&self.broker.base_topic, id));
+            self.board.clear(&discovery::picture_topic(&self.settings.base_topic, id));
             if let Some(prefix) = &self.settings.discovery_prefix {
                 self.board.clear(&discovery::topic(prefix, id));
             }
@@ -92,7 +90,7 @@ impl<E: Execute> Presence<E> {
             // A new address each time: who shows the picture fetches it again.
             let second = Wall::now().micros() / 1_000_000;
             let url = format!("{}/pipelines/{id}/snapshot.jpg?t={second}", url.trim_end_matches('/'));
-            self.board.set(&discovery::picture_topic(&self.broker.base_topic, id), url.as_bytes());
+            self.board.set(&discovery::picture_topic(&self.settings.base_topic, id), url.as_bytes());
         }
         told.insert(id, Told { state, at: now, is_discovered });
     }
@@ -103,13 +101,13 @@ impl<E: Execute> Presence<E> {
         else {
             return false;
         };
-        let message = discovery::message(&self.settings, &self.broker.base_topic, id, classes);
+        let message = discovery::message(&self.settings, &self.settings.base_topic, id, classes);
         self.board.set(&discovery::topic(prefix, id), &message);
         true
     }
 
     fn topic(&self, id: PipelineId) -> String {
-        format!("{}/pipelines/{id}/state", self.broker.base_topic)
+        format!("{}/pipelines/{id}/state", self.settings.base_topic)
     }
 
     fn device(&self, pipelines: usize) -> Vec<u8> {

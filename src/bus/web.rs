@@ -1,5 +1,6 @@
 //! Posts what waits for one address, in batches.
 
+use super::until_closed;
 use crate::clock::within;
 use crate::outbound::{Fault, Proxies, Trust, agent_parts};
 use crate::sink::Address;
@@ -187,9 +188,4 @@ fn in_words(error: ureq::Error) -> (String, bool) {
         },
         _ => ("it does not answer as an HTTP server does".to_owned(), true),
     }
-}
-
-/// Until nobody can send there any more.
-async fn until_closed(stop: &async_channel::Receiver<()>) {
-    let _ = stop.recv().await;
 }

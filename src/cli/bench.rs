@@ -212,7 +212,7 @@ fn bench_pipeline(request: &Request) -> Result<ExitCode> {
     (config.tcp.port, config.http.port) = (0, 0);
     let mut outcome = None;
     let measured = &mut outcome;
-    service::run_until(&config, async |commands, _| {
+    service::run_until(&config, None, async |commands, _| {
         *measured = Some(measure(&commands, request, &model, &video).await);
     })?;
     let figures = outcome.unwrap_or_else(|| Err(Error::new(Kind::System, "the bench was interrupted")))?;

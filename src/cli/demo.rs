@@ -34,7 +34,7 @@ pub(super) fn run(options: Options) -> Result<ExitCode> {
     config.service.state_dir = PathBuf::new();
     config.service.pipelines_dir = PathBuf::new();
     let mut failure = None;
-    service::run(&config, async |commands, addresses| {
+    service::run(&config, None, async |commands, addresses| {
         if let Err(error) = show(&commands, addresses, &assets).await {
             eprintln!("weir: {}", error.message());
             failure = Some(error);

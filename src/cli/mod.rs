@@ -9,7 +9,8 @@ mod manual;
 mod models;
 mod present;
 
-use crate::config::{Config, SECRET_VARIABLES};
+use crate::command::Secret;
+use crate::config::{Config, Reread, SECRET_VARIABLES};
 use crate::error::{Error, Kind, Result};
 use crate::folder;
 use crate::sandbox::own;
@@ -19,6 +20,7 @@ use std::ffi::OsString;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 /// Exit codes of sysexits.h.
 mod exit {
@@ -222,29 +224,46 @@ impl Options {
 
     /// Configuration with the flags on top; starts the log.
     fn configure(self) -> Result<Config> {
-        let loaded = Config::load(self.config.as_deref(), |name| std::env::var(name).ok());
+        self.configure_again().map(|(config, _)| config)
+    }
+
+    /// The same, and what makes it again.
+    fn configure_again(self) -> Result<(Config, Reread)> {
+        let secrets = SECRET_VARIABLES.map(|name| (name, std::env::var(name).ok().map(Secret::new)));
+        let loaded = self.load(|name| std::env::var(name).ok());
         // Whatever becomes of it; there is no other thread yet.
         own::wipe_environment(&SECRET_VARIABLES);
-        let mut config = loaded?;
+        let config = loaded?;
         if config.service.open_folders {
             folder::accept_open();
-        }
-        if let Some((host, port)) = self.tcp {
-            (config.tcp.host, config.tcp.port) = (host, port);
-        }
-        if let Some((host, port)) = self.http {
-            (config.http.host, config.http.port) = (host, port);
-        }
-        if let Some(file) = self.ports_file {
-            config.service.ports_file = file;
-        }
-        config.access.insecure |= self.insecure;
-        if let Some(level) = self.log_level {
-            config.service.log_level = level;
         }
         logging::start(&config.service.log_level);
         if !logging::is_level(&config.service.log_level) {
             log::warn!("log_level={:?} known=false used=warning", config.service.log_level);
+        }
+        // The environment does not change any more, and its secrets are not there.
+        let environment = move |name: &str| match secrets.iter().find(|(known, _)| *known == name) {
+            Some((_, secret)) => secret.as_ref().map(|secret| secret.reveal().to_owned()),
+            None => std::env::var(name).ok(),
+        };
+        Ok((config, Arc::new(move || self.load(&environment))))
+    }
+
+    /// Configuration with the flags on top.
+    fn load(&self, environment: impl Fn(&str) -> Option<String>) -> Result<Config> {
+        let mut config = Config::load(self.config.as_deref(), environment)?;
+        if let Some((host, port)) = self.tcp.clone() {
+            (config.tcp.host, config.tcp.port) = (host, port);
+        }
+        if let Some((host, port)) = self.http.clone() {
+            (config.http.host, config.http.port) = (host, port);
+        }
+        if let Some(file) = self.ports_file.clone() {
+            config.service.ports_file = file;
+        }
+        config.access.insecure |= self.insecure;
+        if let Some(level) = self.log_level.clone() {
+            config.service.log_level = level;
         }
         Ok(config)
     }
@@ -260,7 +279,8 @@ fn serve(options: Options) -> Result<ExitCode> {
     if options.told {
         return Ok(ExitCode::SUCCESS);
     }
-    service::run(&options.configure()?, async |_, _| {})?;
+    let (config, reread) = options.configure_again()?;
+    service::run(&config, Some(reread), async |_, _| {})?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -23,6 +23,7 @@ use crate::infer::registry::MAX_MODEL_BYTES;
 use crate::infer::{EngineChoice, Precision};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Where the file is looked for when `--config` does not say.
 pub const DEFAULT_PATH: &str = "/etc/weir/weir.toml";
@@ -229,7 +230,8 @@ pub struct Service {
     pub threads: usize,
     /// Pipelines at once.
     pub max_pipelines: usize,
-    /// Bytes that the rings, workers and models of all pipelines may add up to; 0: the machine's memory.
+    /// Bytes that the rings, workers and models of all pipelines and the messages that wait may add up to; 0:
+    /// the machine's memory.
     pub memory_limit_bytes: u64,
     /// `error`, `warning`, `info`, `debug` or `trace`. Environment: LOG_LEVEL.
     pub log_level: String,
@@ -348,7 +350,30 @@ impl Default for Service {
     }
 }
 
+/// Makes the configuration again, as it was made at the start, from what files hold now. Not for the event
+/// loop.
+pub type Reread = Arc<dyn Fn() -> Result<Config> + Send + Sync>;
+
 impl Config {
+    /// The sections but `mqtt` in which it is another one.
+    pub fn differs(&self, other: &Config) -> Vec<&'static str> {
+        let sections = [
+            ("tcp", self.tcp == other.tcp),
+            ("http", self.http == other.http),
+            ("access", self.access == other.access),
+            ("tls", self.tls == other.tls),
+            ("sources", self.sources == other.sources),
+            ("sinks", self.sinks == other.sinks),
+            ("limits", self.limits == other.limits),
+            ("models", self.models == other.models),
+            ("tensorrt", self.tensorrt == other.tensorrt),
+            ("detection", self.detection == other.detection),
+            ("capture", self.capture == other.capture),
+            ("service", self.service == other.service),
+        ];
+        sections.into_iter().filter(|(_, is_same)| !is_same).map(|(name, _)| name).collect()
+    }
+
     /// Reads the file (`--config`, or [`DEFAULT_PATH`] where it exists) and the environment, and checks the
     /// result.
     pub fn load(path: Option<&Path>, environment: impl Fn(&str) -> Option<String>) -> Result<Config> {

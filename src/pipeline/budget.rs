@@ -1,16 +1,24 @@
-//! What all pipelines together may cost: rings, workers at their limits, and models. `init` is refused before
-//! it would pass.
+//! What all pipelines together may cost: rings, workers at their limits, models, and what waits for receivers.
+//! `init` is refused before it would pass.
 
 use crate::capture::Worker;
 use crate::error::{Error, Kind, Result};
 use std::cell::RefCell;
+use std::fmt;
 use std::rc::Rc;
 
 /// See the module. Single-threaded, like everything on the event loop.
-#[derive(Debug)]
 pub(super) struct Budget {
     limit_bytes: u64,
     reserved: RefCell<Reserved>,
+    /// What is in use whatever pipelines there are, bytes: it grows with the sinks that were opened.
+    standing: Box<dyn Fn() -> u64>,
+}
+
+impl fmt::Debug for Budget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Budget({:?})", self.state())
+    }
 }
 
 #[derive(Debug, Default)]
@@ -36,13 +44,26 @@ pub(super) struct Reservation {
 }
 
 impl Budget {
-    pub(super) fn new(limit_bytes: u64) -> Rc<Budget> {
-        Rc::new(Budget { limit_bytes, reserved: RefCell::default() })
+    pub(super) fn new(limit_bytes: u64, standing: impl Fn() -> u64 + 'static) -> Rc<Budget> {
+        Rc::new(Budget { limit_bytes, reserved: RefCell::default(), standing: Box::new(standing) })
     }
 
     /// What may be reserved, and what is, bytes.
     pub(super) fn state(&self) -> (u64, u64) {
-        (self.limit_bytes, self.reserved.borrow().total())
+        (self.limit_bytes, self.total(&self.reserved.borrow()))
+    }
+
+    fn total(&self, reserved: &Reserved) -> u64 {
+        reserved.total().saturating_add((self.standing)())
+    }
+
+    /// Whether so much more may stand, for sinks that are to be opened.
+    pub(super) fn check_standing(&self, bytes: u64) -> Result<()> {
+        let total = self.total(&self.reserved.borrow()).saturating_add(bytes);
+        if bytes > 0 && total > self.limit_bytes {
+            return Err(self.exceeded("What waits for the receiver", bytes, total));
+        }
+        Ok(())
     }
 
     /// Reserves `bytes` for a pipeline's rings and workers, and `model_bytes` unless another pipeline shares
@@ -51,7 +72,7 @@ impl Budget {
         let mut reserved = self.reserved.borrow_mut();
         let shared = reserved.models.iter().position(|(id, _, _)| id == model);
         let wanted = bytes.saturating_add(if shared.is_some() { 0 } else { model_bytes });
-        let total = reserved.total().saturating_add(wanted);
+        let total = self.total(&reserved).saturating_add(wanted);
         if total > self.limit_bytes {
             return Err(self.exceeded("The pipeline", wanted, total));
         }
@@ -81,7 +102,7 @@ impl Budget {
     /// Reserves `bytes` more for a worker of a pipeline that has its part.
     fn reserve_more(self: &Rc<Self>, bytes: u64) -> Result<More> {
         let mut reserved = self.reserved.borrow_mut();
-        let total = reserved.total().saturating_add(bytes);
+        let total = self.total(&reserved).saturating_add(bytes);
         if total > self.limit_bytes {
             return Err(self.exceeded("The source", bytes, total));
         }
@@ -132,7 +153,7 @@ mod tests {
 
     #[test]
     fn a_shared_model_counts_once_and_everything_is_given_back() {
-        let budget = Budget::new(100);
+        let budget = Budget::new(100, || 0);
         let first = budget.reserve(20, "a", 40).unwrap();
         let second = budget.reserve(20, "a", 40).unwrap();
         assert_eq!(budget.reserve(30, "a", 40).unwrap_err().kind(), Kind::Exhausted);
@@ -146,8 +167,26 @@ mod tests {
     }
 
     #[test]
+    fn what_stands_counts_and_grows_with_sinks() {
+        let standing = Rc::new(std::cell::Cell::new(30 << 20));
+        let seen = standing.clone();
+        let budget = Budget::new(100 << 20, move || seen.get());
+        assert!(budget.check_standing(70 << 20).is_ok());
+        let refused = budget.check_standing((70 << 20) + 1).unwrap_err();
+        assert_eq!(refused.kind(), Kind::Exhausted);
+        assert!(refused.message().contains("101 MiB in all"), "{refused}");
+        let pipeline = budget.reserve(60 << 20, "a", 10 << 20).unwrap();
+        assert!(budget.reserve(1, "a", 0).is_err() && budget.reserve_more(1).is_err());
+        standing.set(40 << 20);
+        assert_eq!(budget.state(), (100 << 20, 110 << 20));
+        assert!(budget.check_standing(0).is_ok(), "nothing new");
+        drop(pipeline);
+        assert_eq!(budget.state(), (100 << 20, 40 << 20));
+    }
+
+    #[test]
     fn what_a_worker_gets_later_counts_as_well() {
-        let budget = Budget::new(100 << 20);
+        let budget = Budget::new(100 << 20, || 0);
         let first = budget.reserve(60 << 20, "a", 0).unwrap();
         let more = budget.reserve_more(40 << 20).unwrap();
         let refused = budget.reserve_more(1).unwrap_err();

@@ -225,6 +225,8 @@ impl Pipeline {
     }
 
     async fn try_prepare(&self) -> Result<(Arc<Model>, Outputs, Reservation)> {
+        let adds = self.init.sinks.iter().map(|sink| sink.adds_bytes(&self.shared.outlets));
+        self.budget.check_standing(adds.fold(0, u64::saturating_add))?;
         let outputs = Outputs::open(&self.init.sinks, &self.shared.outlets, self.id)?;
         let progress = |progress| {
             log::debug!("pipeline={} loading={progress:?}", self.id);
@@ -518,6 +520,7 @@ impl Pipeline {
             self.status_updates.listeners.publish(&Message::Detections(delivery.datagram().into()));
         }
         let (mut all_sent, mut refused) = (true, false);
+        outputs.begin();
         for sink in outputs.iter() {
             match sink.send(&delivery).await {
                 Ok(()) => refused |= sink.was_refused(),

@@ -54,7 +54,8 @@ impl Table {
     ) -> Rc<Table> {
         let opened = shared.settings.state_dir.as_deref().map(Store::open);
         let (store, kept) = opened.map_or((None, Vec::new()), |(store, kept)| (Some(store), kept));
-        let budget = Budget::new(shared.settings.memory_limit_bytes);
+        let outlets = shared.outlets.clone();
+        let budget = Budget::new(shared.settings.memory_limit_bytes, move || outlets.most_bytes());
         let table = Rc::new(Table {
             places: Places::new(shared.settings.picture_viewers),
             peeks: Peeks::default(),

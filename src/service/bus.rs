@@ -1,13 +1,22 @@
-//! The broker as configured → what the bus is told.
+//! The broker as configured → what the bus is told, at the start and whenever it is read again.
 
+use crate::bus::Bus;
 use crate::bus::mqtt::Settings;
-use crate::config::{Config, Mqtt};
-use crate::error::Result;
+use crate::clock::within;
+use crate::config::{Config, Mqtt, Reread};
+use crate::error::{Error, Kind, Result};
 use crate::outbound::{Identity, Trust};
 use crate::sink::outbox::Bounds;
 use crate::sink::{Outlets, topic};
+use std::hash::{DefaultHasher, Hasher};
+use std::io::Read as _;
 use std::path::Path;
 use std::time::Duration;
+
+/// Reading the configuration again takes no longer; a file on a server that is away may.
+const REREAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// Bytes of a certificate's file that are looked at for a change.
+const MAX_FILE_BYTES: u64 = 1 << 20;
 
 /// What sinks share: the outbox of the broker, if there is one.
 pub(super) fn outlets(config: &Config) -> Result<Outlets> {
@@ -45,7 +54,75 @@ pub(super) fn settings(config: &Config) -> Result<Option<Settings>> {
         discovery_prefix: given(&mqtt.discovery_prefix),
         http_url: given(&mqtt.http_url),
         device_name: given(&config.models.device_id).unwrap_or_else(host_name),
+        base_topic: base_topic(mqtt),
     }))
+}
+
+/// The configuration as it is in use, and what the files of `[mqtt]` held when they were read.
+pub(super) struct InUse {
+    config: Config,
+    files: u64,
+}
+
+impl InUse {
+    pub(super) fn new(config: &Config) -> InUse {
+        InUse { config: config.clone(), files: digest(&config.mqtt) }
+    }
+
+    /// Reads the configuration again and tells the bus what is new of the broker. What is new elsewhere is said
+    /// to need a restart; what cannot be used is said, and the old stays.
+    pub(super) async fn reread(&mut self, reread: &Reread, bus: &Bus, outlets: &Outlets) {
+        let read = reread.clone();
+        let read = move || {
+            let config = read()?;
+            let settings = settings(&config)?;
+            Ok((digest(&config.mqtt), config, settings))
+        };
+        let late = || Err(Error::new(Kind::Configuration, "reading the configuration takes too long"));
+        let applied = within(REREAD_TIMEOUT, smol::unblock(read)).await.unwrap_or_else(late).and_then(
+            |(files, config, settings)| {
+                let sections = config.differs(&self.config);
+                if !sections.is_empty() {
+                    log::warn!(
+                        "event=restart_needed sections={} why=\"[mqtt] alone is read again while the service runs\"",
+                        sections.join(",")
+                    );
+                }
+                if (&config.mqtt, files) == (&self.config.mqtt, self.files) {
+                    log::info!("event=mqtt_unchanged");
+                    return Ok(());
+                }
+                outlets.configure(settings.as_ref().map(|settings| settings.base_topic.clone()))?;
+                match &settings {
+                    Some(Settings { host, port, .. }) => log::info!("event=mqtt_changed broker={host}:{port}"),
+                    None => log::info!("event=mqtt_changed broker=none"),
+                }
+                bus.change(settings);
+                (self.config.mqtt, self.files) = (config.mqtt, files);
+                Ok(())
+            },
+        );
+        if let Err(error) = applied {
+            log::error!("event=reload_failed error={:?}", error.to_string());
+        }
+    }
+}
+
+/// Changes with what the files hold that are read when the broker is connected to.
+fn digest(mqtt: &Mqtt) -> u64 {
+    let mut digest = DefaultHasher::new();
+    for path in [&mqtt.ca_file, &mqtt.certificate, &mqtt.key] {
+        let mut bytes = Vec::new();
+        if !path.as_os_str().is_empty()
+            && let Ok(file) = std::fs::File::open(path)
+        {
+            // One that cannot be read is as one that is empty: who uses it says so.
+            let _ = file.take(MAX_FILE_BYTES).read_to_end(&mut bytes);
+        }
+        digest.write_usize(bytes.len());
+        digest.write(&bytes);
+    }
+    digest.finish()
 }
 
 fn base_topic(mqtt: &Mqtt) -> String {

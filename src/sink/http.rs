@@ -95,6 +95,10 @@ impl Asked for HttpSink {
     fn host(&self) -> Option<&str> {
         Some(&self.host)
     }
+
+    fn adds_bytes(&self, outlets: &Outlets) -> u64 {
+        outlets.more_bytes(&self.address)
+    }
 }
 
 /// An address of HTTP.

@@ -74,10 +74,16 @@ pub trait Asked: Sized {
     fn most_bytes(&self) -> u64 {
         0
     }
+    /// What opening it adds to [`Outlets::most_bytes`].
+    fn adds_bytes(&self, _: &Outlets) -> u64 {
+        0
+    }
 }
 
 /// A sink that is open. Lives on the event loop.
 pub trait Open {
+    /// A frame is about to be passed on by all sinks of a pipeline: what takes time may begin.
+    fn begin(&self) {}
     /// Passes one frame on. An error is the caller's to report; the next frame is another attempt.
     fn send(&self, delivery: &Delivery<'_>) -> impl Future<Output = Result<()>>;
     /// Every source's frame of a turn has been sent.
@@ -174,6 +180,11 @@ impl Outputs {
         sinks.iter().map(|sink| sink.open(outlets, pipeline)).collect::<Result<_>>().map(Outputs)
     }
 
+    /// A frame comes: what takes time begins for all of them together.
+    pub fn begin(&self) {
+        self.0.iter().for_each(OpenSink::begin);
+    }
+
     /// Every one.
     pub fn iter(&self) -> impl Iterator<Item = &OpenSink> {
         self.0.iter()
@@ -263,6 +274,11 @@ macro_rules! kinds {
                 match self { $(Sink::$kind(asked) => asked.host(),)* }
             }
 
+            /// What opening it adds to [`Outlets::most_bytes`], bytes.
+            pub fn adds_bytes(&self, outlets: &Outlets) -> u64 {
+                match self { $(Sink::$kind(asked) => asked.adds_bytes(outlets),)* }
+            }
+
             /// What it may keep of one source, bytes.
             pub fn most_bytes(&self) -> u64 {
                 match self { $(Sink::$kind(asked) => asked.most_bytes(),)* }
@@ -279,6 +295,10 @@ macro_rules! kinds {
             /// takes them.
             pub fn was_refused(&self) -> bool {
                 match self { $(OpenSink::$kind(open) => open.was_refused(),)* }
+            }
+
+            fn begin(&self) {
+                match self { $(OpenSink::$kind(open) => open.begin(),)* }
             }
 
             fn end_turn(&self) {

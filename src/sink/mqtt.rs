@@ -8,6 +8,7 @@ use super::{Asked, KindOfSink, Open, Queue, compact, topic};
 use crate::error::Result;
 use crate::json::{Object, Value};
 use crate::schema::{Field, Kind, invalid};
+use std::cell::RefCell;
 use std::rc::Rc;
 use uuid::Uuid;
 
@@ -105,13 +106,10 @@ impl Asked for MqttSink {
 
     fn open(&self, outlets: &Outlets, pipeline: Uuid) -> Result<MqttSender> {
         let unset = || invalid("mqtt_sink needs a broker: name it in the configuration as mqtt.host");
-        let broker = outlets.broker().ok_or_else(unset)?.clone();
-        Ok(MqttSender {
-            topic: broker.topic(self.topic.as_deref(), pipeline)?,
-            broker,
-            qos: self.qos,
-            format: self.format,
-        })
+        let broker = outlets.broker().ok_or_else(unset)?;
+        let base = broker.base_topic();
+        let topic = broker.topic(self.topic.as_deref(), pipeline)?;
+        Ok(MqttSender { broker, asked: self.clone(), pipeline, topic: RefCell::new((base, topic)) })
     }
 }
 
@@ -119,14 +117,28 @@ impl Asked for MqttSink {
 #[derive(Debug)]
 pub struct MqttSender {
     broker: Rc<Broker>,
-    topic: Rc<str>,
-    qos: u8,
-    format: Format,
+    asked: MqttSink,
+    pipeline: Uuid,
+    /// The base topic, and what follows from it.
+    topic: RefCell<(Rc<str>, Rc<str>)>,
+}
+
+impl MqttSender {
+    /// Where messages go now: the service may have been told of another base topic.
+    fn topic(&self) -> Result<Rc<str>> {
+        let base = self.broker.base_topic();
+        let mut known = self.topic.borrow_mut();
+        if !Rc::ptr_eq(&known.0, &base) {
+            let topic = self.broker.topic(self.asked.topic.as_deref(), self.pipeline)?;
+            *known = (base, topic);
+        }
+        Ok(known.1.clone())
+    }
 }
 
 impl Open for MqttSender {
     async fn send(&self, delivery: &Delivery<'_>) -> Result<()> {
-        self.broker.outbox.push(&self.topic, self.qos, |out| match self.format {
+        self.broker.outbox.push(&self.topic()?, self.asked.qos, |out| match self.asked.format {
             Format::Datagram => out.extend_from_slice(delivery.datagram()),
             Format::Compact => compact::write(out, &delivery.frame, delivery.fitting(), delivery.names),
         });

@@ -5,7 +5,7 @@ use super::outbox::{Bounds, Outbox};
 use super::topic;
 use crate::error::{Error, Kind, Result};
 use crate::schema::invalid;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -23,8 +23,9 @@ const FOLDER: &str = "outbox";
 pub struct Broker {
     /// All pipelines' messages.
     pub outbox: Outbox,
-    /// Where the service's own topics begin.
-    pub base_topic: String,
+    base_topic: RefCell<Rc<str>>,
+    /// Without that, messages wait until it is.
+    is_configured: Cell<bool>,
 }
 
 impl AsRef<Outbox> for Rc<Broker> {
@@ -61,7 +62,8 @@ type Opened = (Address, Rc<Outbox>);
 /// See the module. One per service.
 #[derive(Debug)]
 pub struct Outlets {
-    broker: Option<Rc<Broker>>,
+    /// Once there was one: what waits for it stays, whatever the configuration says now.
+    broker: RefCell<Option<Rc<Broker>>>,
     addresses: RefCell<BTreeMap<Address, Rc<Outbox>>>,
     /// Those that nobody posts for yet.
     opened: (async_channel::Sender<Opened>, async_channel::Receiver<Opened>),
@@ -74,27 +76,49 @@ impl Outlets {
     /// one.
     pub fn open(base_topic: Option<String>, bounds: Bounds, state_dir: Option<&Path>) -> Result<Outlets> {
         let folder = state_dir.map(|state| state.join(FOLDER));
-        let broker = match base_topic {
-            None => None,
-            Some(base_topic) => {
-                let own = folder.as_ref().map(|folder| folder.join("mqtt"));
-                Some(Rc::new(Broker { outbox: open(bounds, own.as_deref())?, base_topic }))
-            }
-        };
-        let opened = async_channel::bounded(MAX_ADDRESSES);
-        Ok(Outlets { broker, addresses: RefCell::default(), opened, bounds, folder })
+        let outlets = Outlets { bounds, folder, ..Outlets::none() };
+        outlets.configure(base_topic)?;
+        Ok(outlets)
     }
 
     /// Without a broker, in memory.
     pub fn none() -> Outlets {
         let bounds = Bounds { memory_bytes: 1 << 20, disk_bytes: 0 };
         let opened = async_channel::bounded(MAX_ADDRESSES);
-        Outlets { broker: None, addresses: RefCell::default(), opened, bounds, folder: None }
+        Outlets { broker: RefCell::default(), addresses: RefCell::default(), opened, bounds, folder: None }
+    }
+
+    /// There is a broker, whose topics of ours begin there, or there is none any more. Sinks that are open go
+    /// on: their messages wait.
+    pub fn configure(&self, base_topic: Option<String>) -> Result<()> {
+        let mut broker = self.broker.borrow_mut();
+        match (&*broker, base_topic) {
+            (Some(broker), Some(base_topic)) => {
+                broker.base_topic.replace(base_topic.into());
+                broker.is_configured.set(true);
+            }
+            (Some(broker), None) => broker.is_configured.set(false),
+            (None, Some(base_topic)) => {
+                let own = self.folder.as_ref().map(|folder| folder.join("mqtt"));
+                *broker = Some(Rc::new(Broker {
+                    outbox: open(self.bounds, own.as_deref())?,
+                    base_topic: RefCell::new(base_topic.into()),
+                    is_configured: Cell::new(true),
+                }));
+            }
+            (None, None) => {}
+        }
+        Ok(())
     }
 
     /// Where messages wait for the broker, if one is configured.
-    pub fn broker(&self) -> Option<&Rc<Broker>> {
-        self.broker.as_ref()
+    pub fn broker(&self) -> Option<Rc<Broker>> {
+        self.broker.borrow().clone().filter(|broker| broker.is_configured.get())
+    }
+
+    /// The same, of one that the configuration does not name any more.
+    pub fn former_broker(&self) -> Option<Rc<Broker>> {
+        self.broker.borrow().clone().filter(|broker| !broker.is_configured.get())
     }
 
     /// Where messages wait that are posted to that address.
@@ -119,6 +143,21 @@ impl Outlets {
         Ok(outbox)
     }
 
+    /// What everything that waits may take of the memory, bytes.
+    pub fn most_bytes(&self) -> u64 {
+        let count = self.addresses.borrow().len() + usize::from(self.broker.borrow().is_some());
+        self.outbox_bytes().saturating_mul(count as u64)
+    }
+
+    /// What a sink of that address would add to it.
+    pub(super) fn more_bytes(&self, address: &Address) -> u64 {
+        if self.addresses.borrow().contains_key(address) { 0 } else { self.outbox_bytes() }
+    }
+
+    fn outbox_bytes(&self) -> u64 {
+        self.bounds.most_bytes(self.folder.is_some() && self.bounds.disk_bytes > 0)
+    }
+
     /// The next address that is posted to.
     pub async fn opened(&self) -> Option<Opened> {
         self.opened.1.recv().await.ok()
@@ -134,13 +173,17 @@ fn open(bounds: Bounds, folder: Option<&Path>) -> Result<Outbox> {
 }
 
 impl Broker {
+    /// Where the service's own topics begin.
+    pub(super) fn base_topic(&self) -> Rc<str> {
+        self.base_topic.borrow().clone()
+    }
+
     /// The topic of a pipeline's detections: the one asked for, or one of its own.
     pub(super) fn topic(&self, asked: Option<&str>, pipeline: Uuid) -> Result<Rc<str>> {
-        let base = &self.base_topic;
+        let base = self.base_topic();
         let Some(asked) = asked else { return Ok(format!("{base}/pipelines/{pipeline}/detections").into()) };
         // Nobody shall command by a sink, nor overwrite what the service says of itself.
-        let is_ours =
-            asked.strip_prefix(base.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        let is_ours = asked.strip_prefix(&*base).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
         let own = format!("{base}/pipelines/{pipeline}/detections");
         match topic::fault(asked) {
             Some(why) => Err(invalid(format!("topic {why}"))),

@@ -140,7 +140,20 @@ struct Target {
     /// No look-up before this.
     next_lookup: Instant,
     /// The look-up under way. One at a time: it holds a thread for as long as the name servers let it wait.
-    lookup: Option<Task<Option<SocketAddr>>>,
+    lookup: Option<Lookup>,
+}
+
+#[derive(Debug)]
+struct Lookup {
+    task: Task<Option<SocketAddr>>,
+    begun: Instant,
+}
+
+impl Lookup {
+    /// How long a frame may still wait for it.
+    fn patience(&self) -> Duration {
+        RESOLVE_TIMEOUT.saturating_sub(self.begun.elapsed())
+    }
 }
 
 impl Target {
@@ -225,25 +238,24 @@ impl UdpSender {
     /// The address to send to: the literal one, or the last that was found. Waits for a look-up only where
     /// there is none yet: no frame waits for a name server because a minute is over.
     async fn address(&self) -> Result<SocketAddr> {
+        self.begin_look_up();
         let mut lookup = {
             let target = &mut *self.target.borrow_mut();
             if let (true, Some(address)) = (self.literal, target.address) {
                 return Ok(address);
             }
-            let begins = target.lookup.is_none() && Instant::now() >= target.next_lookup;
-            if begins {
-                target.lookup = Some(self.look_up());
-            }
-            let is_answered = target.lookup.as_ref().is_some_and(Task::is_finished);
-            // Who has an address and no answer goes on with it; who has none waits for the look-up it has
-            // just begun.
-            let is_awaited = is_answered || (begins && target.address.is_none());
-            match target.lookup.take_if(|_| is_awaited) {
+            // Who has an address and no answer goes on with it; who has none waits for what is left of the
+            // look-up's time, which all sinks of a pipeline have begun together.
+            let has_none = target.address.is_none();
+            let is_awaited = |lookup: &mut Lookup| {
+                lookup.task.is_finished() || (has_none && lookup.patience() > Duration::ZERO)
+            };
+            match target.lookup.take_if(is_awaited) {
                 Some(lookup) => lookup,
                 None => return target.address.ok_or_else(|| self.unresolved()),
             }
         };
-        let answer = within(RESOLVE_TIMEOUT, &mut lookup).await;
+        let answer = within(lookup.patience(), &mut lookup.task).await;
         let mut target = self.target.borrow_mut();
         match answer {
             Some(found) => target.learn(found),
@@ -251,6 +263,14 @@ impl UdpSender {
             None => target.lookup = Some(lookup),
         }
         target.address.ok_or_else(|| self.unresolved())
+    }
+
+    /// Begins to look the name up, if that is due.
+    fn begin_look_up(&self) {
+        let target = &mut *self.target.borrow_mut();
+        if !self.literal && target.lookup.is_none() && Instant::now() >= target.next_lookup {
+            target.lookup = Some(Lookup { task: self.look_up(), begun: Instant::now() });
+        }
     }
 
     /// Asks for the name's address, on a thread: of IPv4 where it has one, as the reference does.
@@ -268,6 +288,10 @@ impl UdpSender {
 }
 
 impl Open for UdpSender {
+    fn begin(&self) {
+        self.begin_look_up();
+    }
+
     async fn send(&self, delivery: &Delivery<'_>) -> Result<()> {
         self.pass_on(delivery.datagram()).await
     }
@@ -379,7 +403,7 @@ mod tests {
         let sink = sink("localhost", receiver.local_addr().unwrap().port());
         smol::block_on(sink.pass_on(b"first")).unwrap();
         let (answer, answered) = std::sync::mpsc::channel();
-        let slow = smol::unblock(move || answered.recv().ok());
+        let slow = Lookup { task: smol::unblock(move || answered.recv().ok()), begun: Instant::now() };
         {
             let mut target = sink.target.borrow_mut();
             (target.next_lookup, target.lookup) = (Instant::now(), Some(slow));
@@ -390,7 +414,8 @@ mod tests {
         assert!(sink.target.borrow().lookup.is_some(), "and no other was begun");
         answer.send(moved.local_addr().unwrap()).unwrap();
         moved.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-        let is_answered = || sink.target.borrow().lookup.as_ref().is_none_or(Task::is_finished);
+        let is_answered =
+            || sink.target.borrow().lookup.as_ref().is_none_or(|lookup| lookup.task.is_finished());
         while !is_answered() {
             std::thread::yield_now();
         }
@@ -398,6 +423,26 @@ mod tests {
         let mut buffer = [0; 16];
         let (length, _) = moved.recv_from(&mut buffer).unwrap();
         assert_eq!(&buffer[..length], b"third");
+    }
+
+    #[test]
+    fn sinks_of_one_pipeline_are_looked_up_together_and_wait_no_longer_than_one() {
+        let sinks: Vec<UdpSender> = (0..8).map(|_| sink("no-such-host.invalid", 9)).collect();
+        sinks.iter().for_each(Open::begin);
+        assert!(sinks.iter().all(|sink| sink.target.borrow().lookup.is_some()), "all at once");
+        // A name server that does not answer, asked for all of them just before the limit.
+        let (left, executor) = (Duration::from_millis(200), smol::Executor::new());
+        for sink in &sinks {
+            let begun = Instant::now().checked_sub(RESOLVE_TIMEOUT - left).unwrap();
+            let (task, silent) = (executor.spawn(std::future::pending()), &mut *sink.target.borrow_mut());
+            silent.lookup = Some(Lookup { task, begun });
+        }
+        let start = Instant::now();
+        for sink in &sinks {
+            assert!(smol::block_on(sink.pass_on(b"x")).is_err());
+            assert!(smol::block_on(sink.pass_on(b"x")).is_err(), "and the next frame does not wait again");
+        }
+        assert!((left / 2..RESOLVE_TIMEOUT / 2).contains(&start.elapsed()), "{:?}", start.elapsed());
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod session;
 mod stream;
 
 use super::board::Board;
+use super::until_closed;
 use crate::clock::within;
 use crate::command::{Command, Execute, PipelineId, Secret};
 use crate::logging::{Throttle, suppressed};
@@ -17,7 +18,7 @@ use futures_rustls::rustls::ClientConfig;
 use packet::{Connect, Incoming, Version};
 use session::{End, MAX_INCOMING_BYTES, News, Session};
 use smol::future::{or, poll_fn};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -74,6 +75,23 @@ pub struct Settings {
     pub http_url: Option<String>,
     /// How people call this device.
     pub device_name: String,
+    /// Where the service's own topics begin.
+    pub base_topic: String,
+}
+
+impl Settings {
+    /// Whether everything that `self` has told the broker of the service is in its place with `other`.
+    pub(super) fn are_at_home_with(&self, other: &Settings) -> bool {
+        let home = |settings: &Settings| {
+            (
+                settings.host.clone(),
+                settings.port,
+                settings.base_topic.clone(),
+                settings.discovery_prefix.clone(),
+            )
+        };
+        home(self) == home(other)
+    }
 }
 
 /// Where the service says whether it is there.
@@ -94,11 +112,13 @@ pub(super) struct Client<E> {
     throttle: RefCell<Throttle>,
     /// Topics that the broker does not take, and since when.
     refused: RefCell<BTreeMap<Rc<str>, Instant>>,
+    /// Another client follows: what waits is left to it.
+    is_followed: Cell<bool>,
 }
 
 impl<E: Execute> Client<E> {
     pub(super) fn new(settings: Settings, broker: Rc<Broker>, board: Rc<Board>, commands: E) -> Client<E> {
-        let base = &broker.base_topic;
+        let base = &settings.base_topic;
         let (status_topic, pipelines_topic) = (status_topic(base), format!("{base}/pipelines/"));
         let (orders, throttle) =
             (async_channel::bounded(MAX_COMMANDS), RefCell::new(Throttle::new(Instant::now())));
@@ -112,11 +132,18 @@ impl<E: Execute> Client<E> {
             orders,
             throttle,
             refused: RefCell::default(),
+            is_followed: Cell::new(false),
         }
     }
 
+    /// The next goodbye is not the service's: another client sends what waits.
+    pub(super) fn make_way(&self) {
+        self.is_followed.set(true);
+        self.broker.outbox.bell.ring();
+    }
+
     /// Connects and talks until `stop` is closed; then says goodbye.
-    pub(super) async fn run(self, stop: async_channel::Receiver<()>) {
+    pub(super) async fn run(&self, stop: async_channel::Receiver<()>) {
         or(self.connections(&stop), self.carry_out()).await;
     }
 
@@ -252,7 +279,8 @@ impl<E: Execute> Client<E> {
                     WRITE_TIMEOUT.as_secs()
                 )));
             }
-            if is_stopping && session.is_idle() && self.broker.outbox.is_empty() {
+            let nothing_waits = || self.is_followed.get() || self.broker.outbox.is_empty();
+            if is_stopping && session.is_idle() && self.board.is_told() && nothing_waits() {
                 session.publish(&self.status_topic, OFFLINE, true);
                 session.disconnect();
                 wire.write_all(session.unwritten()).await?;
@@ -329,7 +357,7 @@ impl<E: Execute> Client<E> {
             }
         }
         let outbox = &self.broker.outbox;
-        loop {
+        while !self.is_followed.get() {
             let mut sent_anyway = None;
             let went_on = outbox.send(|message| {
                 if !session.has_room() || (message.qos > 0 && !session.has_window()) {
@@ -528,9 +556,4 @@ fn answered(version: Version, first: u8, body: &[u8], keep_alive: Duration) -> R
         }
         _ => Err(packet::Fault::Unexpected("it does not answer CONNECT with CONNACK").into()),
     }
-}
-
-/// Until nobody can send there any more.
-async fn until_closed(stop: &async_channel::Receiver<()>) {
-    let _ = stop.recv().await;
 }

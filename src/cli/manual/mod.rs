@@ -325,7 +325,7 @@ pub(super) const COMMANDS: &[Command] = &[
         names: Something,
         summary: "serve the Stream Manager protocol and the Stream Management API",
         details: "Until SIGTERM or SIGINT; then every pipeline is ended, the cameras are told goodbye, and the exit code is 0. SIGHUP \
-                  reads tokens, certificates and declared pipelines again. This is what plain weir does.",
+                  reads tokens, certificates, [mqtt] and declared pipelines again. This is what plain weir does.",
         options: &[SERVICE, GENERAL, VERSION],
         kinds: &[],
     },

@@ -63,8 +63,8 @@ pub(in crate::cli) fn page() -> String {
         let _ = writeln!(page, ".TP\n.B {code}\n{}.", escaped(&sentence(meaning)));
     }
     page.push_str(
-        ".SH SIGNALS\nSIGTERM and SIGINT end every pipeline, say goodbye to the cameras and exit. SIGHUP reads tokens, certificates and \
-         declared pipelines again.\n.SH SEE ALSO\n",
+        ".SH SIGNALS\nSIGTERM and SIGINT end every pipeline, say goodbye to the cameras and exit. SIGHUP reads tokens, certificates, \
+         [mqtt] and declared pipelines again.\n.SH SEE ALSO\n",
     );
     page.push_str(&escaped(
         "/usr/share/doc/weir/reference.md: every key of the configuration, the protocols, metrics.",

@@ -28,6 +28,11 @@ fn resolve(path: &Path, allowed: &[PathBuf]) -> Result<PathBuf> {
         .ok_or_else(unknown)
 }
 
+/// The one path of what lies at `path`, however it is named; `None`: nothing lies there.
+pub(super) fn one_path(path: &Path, allowed: &[PathBuf]) -> Option<PathBuf> {
+    resolve(path, allowed).ok()
+}
+
 /// What lies at `path`.
 pub(super) fn artefacts(path: &Path, allowed: &[PathBuf]) -> Result<Artefacts> {
     let found = resolve(path, allowed)?;

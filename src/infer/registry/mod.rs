@@ -31,6 +31,7 @@ pub(super) use self::assemble::Assembled;
 use self::id::ModelId;
 use self::in_flight::{InFlight, Ticket};
 use super::{Model, switch};
+use crate::clock::within;
 use crate::command::Secret;
 use crate::error::{Kind, Result, system};
 use crate::priority;
@@ -48,6 +49,10 @@ const MAX_LOADS: usize = 4;
 /// Longest wait for the threads that work at plans, once their models are gone: they look five times a
 /// second, but not while NVIDIA's library reads a plan.
 const PLANS_STOP_GRACE: Duration = Duration::from_secs(1);
+
+/// Longest wait for what a path names: a disk answers in milliseconds. On one that does not answer a model is
+/// known by what it was called.
+const NAMING_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Stack of a loading thread, bytes: tract's passes over a graph recurse in places.
 const LOADER_STACK_BYTES: usize = 8 << 20;
@@ -125,7 +130,7 @@ impl Models {
 
     /// The model of that id: `dataset/version`, an alias, or a path below one of `models_dirs`.
     ///
-    /// Who asks for a model that is in use shares it; who asks while it is being loaded waits for that load.
+    /// Who asks for a model that is in use shares it, by whatever path it is named; who asks while it is being loaded waits for that load.
     /// `progress` is called on the caller's thread whenever the load has moved. Dropping the future leaves
     /// nothing half-done.
     pub async fn get(
@@ -134,7 +139,7 @@ impl Models {
         api_key: Option<&Secret>,
         progress: &dyn Fn(Progress),
     ) -> Result<Arc<Model>> {
-        let id = ModelId::parse(id)?;
+        let id = self.one_id(ModelId::parse(id)?).await;
         let key = api_key.or(self.settings.default_api_key.as_ref()).cloned();
         loop {
             if let Some(model) = self.in_use(&id) {
@@ -190,6 +195,15 @@ impl Models {
             }
         }
         smol::unblock(|| switch::wait_until_idle(PLANS_STOP_GRACE)).await;
+    }
+
+    /// The id by which a model is known here: relative and absolute paths and links to one file are one. What
+    /// is not there keeps its name, for the message.
+    async fn one_id(&self, id: ModelId) -> ModelId {
+        let ModelId::Path(path) = &id else { return id };
+        let (path, settings) = (path.clone(), self.settings.clone());
+        let found = smol::unblock(move || local::one_path(&path, &settings.models_dirs));
+        within(NAMING_TIMEOUT, found).await.flatten().map_or(id, ModelId::Path)
     }
 
     /// Loading it needs no network.

@@ -339,6 +339,48 @@ fn pipelines_share_one_load_and_one_model_until_the_last_is_gone() {
 }
 
 #[test]
+fn a_model_on_this_machine_is_loaded_once_by_whatever_path_it_is_named() {
+    let dir = TestDir::new();
+    let folder = dir.path().join("models");
+    std::fs::create_dir_all(folder.join("toy")).unwrap();
+    for (name, bytes) in [
+        ("weights.onnx", weights()),
+        ("environment.json", ENVIRONMENT.into()),
+        ("class_names.txt", "red\ngreen\nblue".into()),
+        ("model_type.json", r#"{"project_task_type": "object-detection", "model_type": "yolov8n"}"#.into()),
+    ] {
+        std::fs::write(folder.join("toy").join(name), bytes).unwrap();
+    }
+    std::fs::write(folder.join("lone.onnx"), weights()).unwrap();
+    std::os::unix::fs::symlink("toy", folder.join("link.onnx")).unwrap();
+    let models = Models::new(RegistrySettings {
+        cache_dir: dir.path().join("cache"),
+        models_dirs: vec![folder.clone()],
+        ..RegistrySettings::default()
+    });
+    let named = |path: &Path| path.display().to_string();
+    let first = get(&models, &named(&folder.join("toy")), None).unwrap();
+    for path in [
+        folder.join("./toy/"),
+        folder.join("toy/../toy"),
+        folder.join("link.onnx"),
+        PathBuf::from("link.onnx"),
+    ] {
+        let again = get(&models, &named(&path), None).unwrap();
+        assert!(Arc::ptr_eq(&first, &again), "{}", path.display());
+    }
+    assert_eq!(models.loaded().len(), 1);
+    // What is not there is told by the name that was asked for.
+    let missing = get(&models, "toy/./none.onnx", None).unwrap_err();
+    assert!(missing.message().contains("toy/./none.onnx"), "{missing}");
+    // A link that leads elsewhere by now is another model.
+    std::fs::remove_file(folder.join("link.onnx")).unwrap();
+    std::os::unix::fs::symlink(folder.join("lone.onnx"), folder.join("link.onnx")).unwrap();
+    let other = get(&models, "link.onnx", None);
+    assert!(other.is_err() || !Arc::ptr_eq(&first, &other.unwrap()));
+}
+
+#[test]
 fn somebody_elses_bad_key_does_not_spoil_the_load() {
     let (dir, server) = (TestDir::new(), Server::start(good));
     let models = Models::new(server.settings(&dir));

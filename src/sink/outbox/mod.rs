@@ -49,6 +49,15 @@ pub struct Bounds {
     pub disk_bytes: u64,
 }
 
+impl Bounds {
+    /// What an outbox may take of the memory in all: what waits, once more while it is written to the disk,
+    /// and the buffers that are used again.
+    pub fn most_bytes(&self, has_disk: bool) -> u64 {
+        let copies = if has_disk { 2 } else { 1 };
+        (self.memory_bytes as u64).saturating_mul(copies).saturating_add((MAX_SPARE * MAX_SPARE_BYTES) as u64)
+    }
+}
+
 /// Where a message is on its way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Way {

@@ -1,5 +1,6 @@
 //! Detections on the bus: several sinks, and Debian's Mosquitto at the other end of the MQTT sink.
 
+mod reload;
 mod rogue;
 mod soak;
 mod store;

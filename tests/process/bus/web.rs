@@ -121,3 +121,23 @@ fn redirects_are_not_followed_hosts_are_listed_and_what_is_not_wanted_is_counted
     assert!(weir.report(&id).at("sinks/0/messages_dropped").number() > Some(0.0));
     assert_eq!(visitors.lock().unwrap().len(), 0);
 }
+
+#[test]
+fn what_may_wait_counts_in_the_memory_limit_before_anything_is_opened() {
+    let weir =
+        Weir::configured("[service]\nmemory_limit_bytes = 1100000000\n[sinks]\nmemory_bytes = 700000000\n");
+    let reserved = || Json::parse(&weir.get("/device").body).at("device/memory_reserved_bytes").number();
+    let sink = r#"{"type": "http_sink", "url": "http://127.0.0.1:9/"}"#;
+    let start = |sinks: &str| weir.ask(&init(&weir, "short.mp4", sinks, "")).to_string();
+    let refused = start(&format!(r#"[{sink}, {{"type": "http_sink", "url": "http://127.0.0.1:9/other"}}]"#));
+    assert!(
+        refused.contains("What waits for the receiver") && refused.contains("service.memory_limit_bytes"),
+        "{refused}"
+    );
+    assert_eq!(reserved(), Some(0.0), "nothing was opened");
+    // One fits, with its worker, and leaves no room for another pipeline.
+    assert!(start(sink).contains("success"));
+    assert!(reserved() > Some(700e6), "{:?}", reserved());
+    let refused = start(r#"{"type": "udp_sink", "host": "127.0.0.1", "port": 9}"#);
+    assert!(refused.contains("service.memory_limit_bytes"), "{refused}");
+}

@@ -459,7 +459,7 @@ unsafe fn resize(row: &ResizeRow) {
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16,avx2,fma")]
 unsafe fn activate(from: *const f32, to: *mut f32, vectors: usize, activation: Activation) {
     // SAFETY: as above.
-    unsafe { generic::activate::<Pair>(from, to, vectors, LANES, activation) }
+    unsafe { generic::rest::<Pair>(from, to, vectors, LANES, activation) }
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16,avx2,fma")]
@@ -500,6 +500,7 @@ fn is_granted() -> bool {
 
 pub(super) const HALF: Half = Half {
     name: "amx-bf16",
+    is_fast: true,
     available,
     pictures: Pictures { pool, resize, activate, binary },
     conv,

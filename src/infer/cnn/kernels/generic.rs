@@ -8,12 +8,21 @@ use super::{Activation, Binary, ConvRow, Levels, Operand, PoolRow, Residual, Res
 /// Kernel for a tile of fixed size: a row, the first pixel.
 pub(super) type Tile = unsafe fn(&ConvRow, usize);
 
+/// [`rest`] for the CPU of a tile, as a function of its own: written out in every tile it would be most of the
+/// kernels' code.
+pub(super) type Rest =
+    unsafe fn(from: *const f32, to: *mut f32, vectors: usize, step: usize, activation: Activation);
+
 /// `P` pixels × `O` output blocks in registers; input pixels lie `S` floats apart (0: `row.pixel_stride`).
 ///
 /// # Safety
 /// As [`ConvRow`] says, with `x + P <= width` and `O == blocks`.
 #[inline(always)]
-pub(super) unsafe fn tile<V: Lanes, const P: usize, const O: usize, const S: usize>(row: &ConvRow, x: usize) {
+pub(super) unsafe fn tile<V: Lanes, const P: usize, const O: usize, const S: usize>(
+    row: &ConvRow,
+    x: usize,
+    rest: Rest,
+) {
     let stride = if S == 0 { row.pixel_stride } else { S };
     // SAFETY: the row's contract.
     unsafe {
@@ -42,7 +51,7 @@ pub(super) unsafe fn tile<V: Lanes, const P: usize, const O: usize, const S: usi
                 input = input.add(1);
             }
         }
-        store::<V, P, O>(row, x, &sums);
+        store::<V, P, O>(row, x, &sums, rest);
     }
 }
 
@@ -51,7 +60,11 @@ pub(super) unsafe fn tile<V: Lanes, const P: usize, const O: usize, const S: usi
 /// # Safety
 /// As [`ConvRow`] says, with vectors instead of single channels, and `x + P <= width`.
 #[inline(always)]
-pub(super) unsafe fn depthwise_tile<V: Lanes, const P: usize, const S: usize>(row: &ConvRow, x: usize) {
+pub(super) unsafe fn depthwise_tile<V: Lanes, const P: usize, const S: usize>(
+    row: &ConvRow,
+    x: usize,
+    rest: Rest,
+) {
     let stride = if S == 0 { row.pixel_stride } else { S };
     // SAFETY: the row's contract.
     unsafe {
@@ -67,14 +80,19 @@ pub(super) unsafe fn depthwise_tile<V: Lanes, const P: usize, const S: usize>(ro
                 sums[0][p] = V::load(input.add(p * stride)).mul_add(w, sums[0][p]);
             }
         }
-        store::<V, P, 1>(row, x, &sums);
+        store::<V, P, 1>(row, x, &sums, rest);
     }
 }
 
 /// Stores a tile, then finishes it where it lies: an activation between the sums and the store would make the
 /// compiler spill the sums inside the loop above (measured: 45 instead of 97 GFLOP/s).
 #[inline(always)]
-unsafe fn store<V: Lanes, const P: usize, const O: usize>(row: &ConvRow, x: usize, sums: &[[V; P]; O]) {
+unsafe fn store<V: Lanes, const P: usize, const O: usize>(
+    row: &ConvRow,
+    x: usize,
+    sums: &[[V; P]; O],
+    rest: Rest,
+) {
     // SAFETY: the row's contract.
     unsafe {
         for (o, sums) in sums.iter().enumerate() {
@@ -87,7 +105,7 @@ unsafe fn store<V: Lanes, const P: usize, const O: usize>(row: &ConvRow, x: usiz
             let residual = row.residual.wrapping_add(o * row.residual_block + x * row.output_pixel);
             let residual = (!row.residual.is_null()).then_some((residual, row.residual_order));
             let to = row.output.add(o * row.output_block + x * row.output_pixel);
-            finish::<V>(to, P, row.output_pixel, row.activation, residual);
+            finish::<V>(to, P, row.output_pixel, row.activation, residual, rest);
         }
     }
 }
@@ -100,6 +118,7 @@ pub(super) unsafe fn finish<V: Lanes>(
     step: usize,
     activation: Activation,
     residual: Option<(*const f32, Residual)>,
+    rest: Rest,
 ) {
     // SAFETY: the caller vouches for `vectors` vectors at both.
     unsafe {
@@ -112,7 +131,7 @@ pub(super) unsafe fn finish<V: Lanes>(
         if let Some((from, Residual::BeforeActivation)) = residual {
             add(from);
         }
-        activate::<V>(to, to, vectors, step, activation);
+        activate::<V>(to, to, vectors, step, activation, rest);
         if let Some((from, Residual::AfterActivation)) = residual {
             add(from);
         }
@@ -138,9 +157,10 @@ pub(super) unsafe fn in_tiles(row: &ConvRow, tiles: &[Tile]) {
     }
 }
 
-/// The loop `$each!(|x| …)` with what an [`Activation`] makes of each vector `x`.
-macro_rules! by_activation {
-    ($vector:ident, $activation:expr, $each:ident) => {
+/// The loop `$each!(|x| …)` with what an [`Activation`] that convolutions of detectors end with makes of each
+/// vector `x`; `$otherwise` for every other one.
+macro_rules! by_common {
+    ($vector:ident, $activation:expr, $each:ident, |$other:ident| $otherwise:expr) => {
         match $activation {
             Activation::Identity => $each!(|x| x),
             Activation::Clip { low, high } => {
@@ -152,12 +172,7 @@ macro_rules! by_activation {
                 let slope = $vector::splat(slope);
                 $each!(|x| slope.mul(x).max(x))
             }
-            Activation::Leaky { slope } => {
-                let slope = $vector::splat(slope);
-                $each!(|x| slope.mul(x).min(x))
-            }
             Activation::Silu => $each!(|x| x.silu()),
-            Activation::Sigmoid => $each!(|x| x.sigmoid()),
             Activation::HardSwish => {
                 let (zero, three, six, sixth) = (
                     $vector::splat(0.0),
@@ -167,6 +182,21 @@ macro_rules! by_activation {
                 );
                 $each!(|x| x.mul(six.min(zero.max(x.add(three)))).mul(sixth))
             }
+            $other => $otherwise,
+        }
+    };
+}
+
+/// The same for all of them.
+macro_rules! by_activation {
+    ($vector:ident, $activation:expr, $each:ident) => {
+        $crate::infer::cnn::kernels::generic::by_common!($vector, $activation, $each, |other| match other {
+            Activation::Identity | Activation::Clip { .. } | Activation::Silu | Activation::HardSwish => {}
+            Activation::Leaky { slope } => {
+                let slope = $vector::splat(slope);
+                $each!(|x| slope.mul(x).min(x))
+            }
+            Activation::Sigmoid => $each!(|x| x.sigmoid()),
             Activation::Tanh => {
                 let (one, two) = ($vector::splat(1.0), $vector::splat(2.0));
                 $each!(|x| x.mul(two).sigmoid().mul(two).sub(one))
@@ -200,10 +230,10 @@ macro_rules! by_activation {
                 let x = generic::quantized(x, &before);
                 generic::quantized(x.mul(generic::quantized(x.sigmoid(), &gate)), &after)
             }),
-        }
+        })
     };
 }
-pub(super) use by_activation;
+pub(super) use {by_activation, by_common};
 
 /// See [`Levels`].
 #[inline(always)]
@@ -218,9 +248,42 @@ pub(super) unsafe fn quantized<V: Lanes>(x: V, levels: &Levels) -> V {
     }
 }
 
-/// See [`super::Pictures::activate`]; the vectors lie `step` floats apart.
+/// `$result` for each of so many vectors `$x`, `step` floats apart at both ends.
+macro_rules! for_each {
+    ($vector:ty, $from:ident, $to:ident, $vectors:ident, $step:ident, |$x:ident| $result:expr) => {
+        for i in 0..$vectors {
+            let $x = <$vector>::load($from.add(i * $step));
+            $result.store($to.add(i * $step));
+        }
+    };
+}
+
+/// See [`super::Pictures::activate`]; the vectors lie `step` floats apart. What convolutions of detectors end
+/// with stands here, everything else in `rest`.
 #[inline(always)]
 pub(super) unsafe fn activate<V: Lanes>(
+    from: *const f32,
+    to: *mut f32,
+    vectors: usize,
+    step: usize,
+    activation: Activation,
+    rest: Rest,
+) {
+    macro_rules! each {
+        (|$x:ident| $result:expr) => {
+            for_each!(V, from, to, vectors, step, |$x| $result)
+        };
+    }
+    if activation == Activation::Identity && std::ptr::eq(from, to) {
+        return;
+    }
+    // SAFETY: the caller vouches for `vectors` vectors at both ends.
+    unsafe { by_common!(V, activation, each, |other| rest(from, to, vectors, step, other)) }
+}
+
+/// All activations, those that [`activate`] does not have among them.
+#[inline(always)]
+pub(super) unsafe fn rest<V: Lanes>(
     from: *const f32,
     to: *mut f32,
     vectors: usize,
@@ -229,14 +292,8 @@ pub(super) unsafe fn activate<V: Lanes>(
 ) {
     macro_rules! each {
         (|$x:ident| $result:expr) => {
-            for i in 0..vectors {
-                let $x = V::load(from.add(i * step));
-                $result.store(to.add(i * step));
-            }
+            for_each!(V, from, to, vectors, step, |$x| $result)
         };
-    }
-    if activation == Activation::Identity && std::ptr::eq(from, to) {
-        return;
     }
     // SAFETY: the caller vouches for `vectors` vectors at both ends.
     unsafe { by_activation!(V, activation, each) }

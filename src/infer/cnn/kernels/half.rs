@@ -5,6 +5,7 @@
 //! dense convolutions are bfloat16 too, products and sums are not. Vectors of 32 channels are two registers:
 //! the even channels, and the odd ones.
 #![allow(unsafe_code)] // the trait's methods are CPU instructions behind raw pointers
+#![cfg_attr(not(target_arch = "x86_64"), allow(dead_code))] // only tests have a table elsewhere
 
 use super::lanes::{LANES, Lanes};
 use super::{Activation, Pictures, Residual, Tap, generic};
@@ -94,6 +95,8 @@ pub(crate) struct Shuffle<'a> {
 pub(crate) struct Half {
     /// `amx-bf16`, or `scalar-bf16` for tests.
     pub name: &'static str,
+    /// Whether it is there to be faster than 32 bits.
+    pub is_fast: bool,
     /// Whether this CPU and its kernel have what it needs.
     pub available: fn() -> bool,
     /// On pictures in half precision.

@@ -184,7 +184,7 @@ unsafe fn resize(row: &ResizeRow) {
 
 unsafe fn activate(from: *const f32, to: *mut f32, vectors: usize, activation: Activation) {
     // SAFETY: as above.
-    unsafe { generic::activate::<Twin>(from, to, vectors, LANES, activation) }
+    unsafe { generic::rest::<Twin>(from, to, vectors, LANES, activation) }
 }
 
 unsafe fn binary(op: Binary, a: Operand, b: Operand, to: *mut f32, vectors: usize) {
@@ -194,6 +194,7 @@ unsafe fn binary(op: Binary, a: Operand, b: Operand, to: *mut f32, vectors: usiz
 
 pub(super) const HALF: Half = Half {
     name: "scalar-bf16",
+    is_fast: false,
     available: || true,
     pictures: Pictures { pool, resize, activate, binary },
     conv,

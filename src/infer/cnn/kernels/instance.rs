@@ -12,12 +12,12 @@ macro_rules! instantiate {
         $(#[target_feature(enable = $features)])?
         unsafe fn tile<const P: usize, const O: usize, const S: usize>(row: &ConvRow, x: usize) {
             // SAFETY: the caller's promise, passed on; the features are enabled on this function.
-            unsafe { generic::tile::<$vector, P, O, S>(row, x) }
+            unsafe { generic::tile::<$vector, P, O, S>(row, x, rest) }
         }
         $(#[target_feature(enable = $features)])?
         unsafe fn depthwise_tile<const P: usize, const S: usize>(row: &ConvRow, x: usize) {
             // SAFETY: as above.
-            unsafe { generic::depthwise_tile::<$vector, P, S>(row, x) }
+            unsafe { generic::depthwise_tile::<$vector, P, S>(row, x, rest) }
         }
         $(#[target_feature(enable = $features)])?
         unsafe fn winograd_input(job: &WinogradInput) {
@@ -27,7 +27,7 @@ macro_rules! instantiate {
         $(#[target_feature(enable = $features)])?
         unsafe fn winograd_output(job: &WinogradOutput) {
             // SAFETY: as above.
-            unsafe { winograd::output::<$vector>(job) }
+            unsafe { winograd::output::<$vector>(job, rest) }
         }
         $(#[target_feature(enable = $features)])?
         unsafe fn winograd_weights(job: &WinogradWeights) {
@@ -47,7 +47,13 @@ macro_rules! instantiate {
         $(#[target_feature(enable = $features)])?
         unsafe fn activate(from: *const f32, to: *mut f32, vectors: usize, activation: Activation) {
             // SAFETY: as above.
-            unsafe { generic::activate::<$vector>(from, to, vectors, super::LANES, activation) }
+            unsafe { generic::activate::<$vector>(from, to, vectors, super::LANES, activation, rest) }
+        }
+        $(#[target_feature(enable = $features)])?
+        #[inline(never)]
+        unsafe fn rest(from: *const f32, to: *mut f32, vectors: usize, step: usize, activation: Activation) {
+            // SAFETY: as above.
+            unsafe { generic::rest::<$vector>(from, to, vectors, step, activation) }
         }
         $(#[target_feature(enable = $features)])?
         unsafe fn binary(op: Binary, a: Operand, b: Operand, to: *mut f32, vectors: usize) {

@@ -15,12 +15,14 @@ mod avx512;
 pub(crate) mod costs;
 mod generic;
 pub(crate) mod half;
+#[cfg(test)]
 mod half_scalar;
 pub(crate) mod heap;
 mod instance;
 mod lanes;
 #[cfg(target_arch = "aarch64")]
 mod neon;
+#[cfg(any(test, not(target_arch = "aarch64")))]
 mod scalar;
 #[cfg(test)]
 mod tests;
@@ -299,7 +301,8 @@ pub(crate) struct Operand {
 }
 
 impl Kernels {
-    /// Every table this build has, the fastest first; the last one runs everywhere.
+    /// Every table this build has, the fastest first; the last one runs everywhere. All arm64 has NEON: there
+    /// the plain loops are for tests, which hold NEON's against them.
     pub(crate) const ALL: &[&Kernels] = &[
         #[cfg(target_arch = "x86_64")]
         &avx512::KERNELS,
@@ -307,6 +310,7 @@ impl Kernels {
         &avx2::KERNELS,
         #[cfg(target_arch = "aarch64")]
         &neon::KERNELS,
+        #[cfg(any(test, not(target_arch = "aarch64")))]
         &scalar::KERNELS,
     ];
 
@@ -317,17 +321,17 @@ impl Kernels {
 }
 
 impl half::Half {
-    /// Every table of this build, the fastest first; the last one is the twin of the others.
+    /// Every table this build has, the fastest first; tests also have their twin.
     pub(crate) const ALL: &[&half::Half] = &[
         #[cfg(target_arch = "x86_64")]
         &amx::HALF,
+        #[cfg(test)]
         &half_scalar::HALF,
     ];
 
     /// The one that is faster than 32 bits on this CPU, or the one called `name`.
     pub(crate) fn choose(name: Option<&str>) -> Option<&'static half::Half> {
-        let twin = half_scalar::HALF.name;
-        let wanted = |half: &&half::Half| name.map_or(half.name != twin, |name| name == half.name);
+        let wanted = |half: &&half::Half| name.map_or(half.is_fast, |name| name == half.name);
         Self::ALL.iter().copied().find(|half| wanted(half) && (half.available)())
     }
 }

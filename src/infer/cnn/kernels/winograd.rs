@@ -3,7 +3,7 @@
 #![allow(unsafe_code)] // raw pointers, as the structures in `mod.rs` describe them
 #![allow(clippy::needless_range_loop)] // rows of a square are taken across its columns
 
-use super::generic::finish;
+use super::generic::{Rest, finish};
 use super::lanes::{LANES, Lanes};
 use super::{WinogradInput, WinogradOutput, WinogradWeights};
 
@@ -79,7 +79,7 @@ pub(super) unsafe fn input<V: Lanes>(job: &WinogradInput) {
 
 /// See [`WinogradOutput`].
 #[inline(always)]
-pub(super) unsafe fn output<V: Lanes>(job: &WinogradOutput) {
+pub(super) unsafe fn output<V: Lanes>(job: &WinogradOutput, rest: Rest) {
     // SAFETY: the job's contract.
     unsafe {
         let bias = V::load(job.bias);
@@ -113,7 +113,7 @@ pub(super) unsafe fn output<V: Lanes>(job: &WinogradOutput) {
             let to = job.output.add(y * job.row_stride);
             let residual = (!job.residual.is_null())
                 .then(|| (job.residual.add(y * job.residual_row), job.residual_order));
-            finish::<V>(to, job.width, LANES, job.activation, residual);
+            finish::<V>(to, job.width, LANES, job.activation, residual, rest);
         }
     }
 }
