@@ -36,6 +36,38 @@ const INTERLEAVED: [u16; 32] = {
     order
 };
 
+/// What a vector of registers does register by register.
+macro_rules! by_registers {
+    ($vector:ident, $($register:tt)*) => {
+        by_registers!(# $vector, [$($register)*], add(other), sub(other), mul(other), div(other), max(other),
+            min(other), round(), sqrt(), scale(other), mul_add(factor, addend));
+    };
+    (# $vector:ident, $registers:tt, $($name:ident $operands:tt),*) => {
+        $(by_registers!(= $vector, $registers, $name $operands);)*
+    };
+    (= $vector:ident, [$($register:tt)*], $name:ident()) => {
+        #[inline(always)]
+        unsafe fn $name(self) -> Self {
+            // SAFETY: the caller's promise, passed on.
+            unsafe { $vector($(self.$register.$name()),*) }
+        }
+    };
+    (= $vector:ident, [$($register:tt)*], $name:ident($one:ident)) => {
+        #[inline(always)]
+        unsafe fn $name(self, $one: Self) -> Self {
+            // SAFETY: the caller's promise, passed on.
+            unsafe { $vector($(self.$register.$name($one.$register)),*) }
+        }
+    };
+    (= $vector:ident, [$($register:tt)*], $name:ident($one:ident, $two:ident)) => {
+        #[inline(always)]
+        unsafe fn $name(self, $one: Self, $two: Self) -> Self {
+            // SAFETY: the caller's promise, passed on.
+            unsafe { $vector($(self.$register.$name($one.$register, $two.$register)),*) }
+        }
+    };
+}
+
 // SAFETY (every block below): the trait's contract says that the CPU has AVX-512F, BW and BF16
 // (`Half::choose` has asked) and that the pointers are good for a block.
 impl Lanes for Pair {
@@ -63,56 +95,7 @@ impl Lanes for Pair {
         // SAFETY: see above.
         unsafe { Pair(Zmm::splat(value), Zmm::splat(value)) }
     }
-    #[inline(always)]
-    unsafe fn add(self, other: Self) -> Self {
-        // SAFETY: see above.
-        unsafe { Pair(self.0.add(other.0), self.1.add(other.1)) }
-    }
-    #[inline(always)]
-    unsafe fn sub(self, other: Self) -> Self {
-        // SAFETY: see above.
-        unsafe { Pair(self.0.sub(other.0), self.1.sub(other.1)) }
-    }
-    #[inline(always)]
-    unsafe fn mul(self, other: Self) -> Self {
-        // SAFETY: see above.
-        unsafe { Pair(self.0.mul(other.0), self.1.mul(other.1)) }
-    }
-    #[inline(always)]
-    unsafe fn div(self, other: Self) -> Self {
-        // SAFETY: see above.
-        unsafe { Pair(self.0.div(other.0), self.1.div(other.1)) }
-    }
-    #[inline(always)]
-    unsafe fn max(self, other: Self) -> Self {
-        // SAFETY: see above.
-        unsafe { Pair(self.0.max(other.0), self.1.max(other.1)) }
-    }
-    #[inline(always)]
-    unsafe fn min(self, other: Self) -> Self {
-        // SAFETY: see above.
-        unsafe { Pair(self.0.min(other.0), self.1.min(other.1)) }
-    }
-    #[inline(always)]
-    unsafe fn mul_add(self, factor: Self, addend: Self) -> Self {
-        // SAFETY: see above.
-        unsafe { Pair(self.0.mul_add(factor.0, addend.0), self.1.mul_add(factor.1, addend.1)) }
-    }
-    #[inline(always)]
-    unsafe fn round(self) -> Self {
-        // SAFETY: see above.
-        unsafe { Pair(self.0.round(), self.1.round()) }
-    }
-    #[inline(always)]
-    unsafe fn sqrt(self) -> Self {
-        // SAFETY: see above.
-        unsafe { Pair(self.0.sqrt(), self.1.sqrt()) }
-    }
-    #[inline(always)]
-    unsafe fn scale(self, power: Self) -> Self {
-        // SAFETY: see above.
-        unsafe { Pair(self.0.scale(power.0), self.1.scale(power.1)) }
-    }
+    by_registers!(Pair, 0 1);
     #[inline(always)]
     unsafe fn sigmoid(self) -> Self {
         // SAFETY: see above.
@@ -167,56 +150,7 @@ impl Lanes for First {
         // SAFETY: see above.
         unsafe { First(Zmm::splat(value)) }
     }
-    #[inline(always)]
-    unsafe fn add(self, other: Self) -> Self {
-        // SAFETY: see above.
-        unsafe { First(self.0.add(other.0)) }
-    }
-    #[inline(always)]
-    unsafe fn sub(self, other: Self) -> Self {
-        // SAFETY: see above.
-        unsafe { First(self.0.sub(other.0)) }
-    }
-    #[inline(always)]
-    unsafe fn mul(self, other: Self) -> Self {
-        // SAFETY: see above.
-        unsafe { First(self.0.mul(other.0)) }
-    }
-    #[inline(always)]
-    unsafe fn div(self, other: Self) -> Self {
-        // SAFETY: see above.
-        unsafe { First(self.0.div(other.0)) }
-    }
-    #[inline(always)]
-    unsafe fn max(self, other: Self) -> Self {
-        // SAFETY: see above.
-        unsafe { First(self.0.max(other.0)) }
-    }
-    #[inline(always)]
-    unsafe fn min(self, other: Self) -> Self {
-        // SAFETY: see above.
-        unsafe { First(self.0.min(other.0)) }
-    }
-    #[inline(always)]
-    unsafe fn mul_add(self, factor: Self, addend: Self) -> Self {
-        // SAFETY: see above.
-        unsafe { First(self.0.mul_add(factor.0, addend.0)) }
-    }
-    #[inline(always)]
-    unsafe fn round(self) -> Self {
-        // SAFETY: see above.
-        unsafe { First(self.0.round()) }
-    }
-    #[inline(always)]
-    unsafe fn sqrt(self) -> Self {
-        // SAFETY: see above.
-        unsafe { First(self.0.sqrt()) }
-    }
-    #[inline(always)]
-    unsafe fn scale(self, power: Self) -> Self {
-        // SAFETY: see above.
-        unsafe { First(self.0.scale(power.0)) }
-    }
+    by_registers!(First, 0);
     #[inline(always)]
     unsafe fn sigmoid(self) -> Self {
         // SAFETY: see above.
