@@ -43,7 +43,8 @@ def peer(name, path, runs=8):
         done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S)
     except subprocess.TimeoutExpired:
         return None
-    return float(done.stdout) if done.returncode == 0 else None
+    # libraries write to the same place, before the figure
+    return float(done.stdout.split()[-1]) if done.returncode == 0 else None
 
 
 def two_threads(path, threads=2, runs=8):
