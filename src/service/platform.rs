@@ -64,7 +64,8 @@ pub fn report(config: &Config) -> String {
         line("kernel", &format!("{}: {found}", need.what));
     }
     line("cores", &cores(config));
-    line("kernels", infer::cnn::kernels());
+    let half = infer::cnn::half().map(|half| format!(", {half} for models.precision = \"half\""));
+    line("kernels", &format!("{}{}", infer::cnn::kernels(), half.unwrap_or_default()));
     line("memory", &memory(Path::new("/proc/meminfo"), Path::new("/sys/fs/cgroup/memory.max")));
     line("limits", &limits());
     for (name, fact) in devices(Path::new("/sys/class/video4linux"), Path::new("/dev")) {
