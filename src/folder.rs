@@ -12,6 +12,7 @@ use rustix::io::Errno;
 use std::collections::VecDeque;
 use std::ffi::{CStr, OsStr, OsString};
 use std::fmt;
+use std::io::Read as _;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
@@ -160,14 +161,57 @@ fn judge(folder: &Path, found: &Stat, wanted: &Path) -> Result<(), Refusal> {
     if !is_trusted(owner) {
         return Err(distrust(wanted, &format!("{} belongs to {}", folder.display(), user(owner))));
     }
-    if mode.intersects(Mode::WGRP | Mode::WOTH)
-        && !mode.contains(Mode::SVTX)
-        && !OPEN_ACCEPTED.load(Ordering::Relaxed)
-    {
-        let who = if mode.contains(Mode::WOTH) { "everybody" } else { "its group" };
-        return Err(distrust(wanted, &format!("{} can be written to by {who}", folder.display())));
+    let who = if mode.contains(Mode::WOTH) {
+        "everybody"
+    } else if mode.contains(Mode::WGRP) && !is_private(found.st_gid) {
+        "its group"
+    } else {
+        return Ok(());
+    };
+    if mode.contains(Mode::SVTX) || OPEN_ACCEPTED.load(Ordering::Relaxed) {
+        return Ok(());
     }
-    Ok(())
+    Err(distrust(wanted, &format!("{} can be written to by {who}", folder.display())))
+}
+
+/// Most bytes of the files of users and groups that are read: tens of thousands of lines.
+const MAX_ACCOUNT_BYTES: u64 = 1 << 20;
+
+/// Whether nobody but this user and root is in a group: where the mask is 002 every user has one of his own, and
+/// what he makes can be written to by it. Only what /etc says counts: groups of a directory service are refused.
+fn is_private(group: u32) -> bool {
+    let read = |path: &str| {
+        let mut text = String::new();
+        let file = std::fs::File::open(path).ok()?;
+        file.take(MAX_ACCOUNT_BYTES).read_to_string(&mut text).ok()?;
+        // cut off, it may lack a member
+        (text.len() as u64 != MAX_ACCOUNT_BYTES).then_some(text)
+    };
+    let (users, groups) = (read("/etc/passwd"), read("/etc/group"));
+    users.zip(groups).is_some_and(|(users, groups)| {
+        is_private_among(group, rustix::process::geteuid().as_raw(), &users, &groups)
+    })
+}
+
+/// The same by the lines of passwd(5) and group(5).
+fn is_private_among(group: u32, user: u32, users: &str, groups: &str) -> bool {
+    let is_own = |id: &str| id.parse() == Ok(user) || id.parse() == Ok(0u32);
+    // name, password, user, group
+    let users: Vec<[&str; 4]> = users.lines().filter_map(fields).collect();
+    let known = |member: &str| users.iter().any(|[name, _, id, _]| *name == member && is_own(id));
+    let strangers = |[_, _, id, primary]: &[&str; 4]| primary.parse() == Ok(group) && !is_own(id);
+    // name, password, group, members
+    let mut entries =
+        groups.lines().filter_map(fields).filter(|[_, _, id, _]| id.parse() == Ok(group)).peekable();
+    entries.peek().is_some()
+        && entries.all(|[.., members]| members.split(',').filter(|name| !name.is_empty()).all(known))
+        && !users.iter().any(strangers)
+}
+
+/// The first four fields of a line.
+fn fields(line: &str) -> Option<[&str; 4]> {
+    let mut fields = line.split(':').map(str::trim);
+    Some([fields.next()?, fields.next()?, fields.next()?, fields.next()?])
 }
 
 fn is_trusted(owner: u32) -> bool {
@@ -240,11 +284,33 @@ mod tests {
     }
 
     #[test]
+    fn a_group_is_private_where_nobody_else_is_in_it() {
+        let users = "root:x:0:0:root:/root:/bin/sh\nme:x:1000:1000::/home/me:/bin/sh\n\
+                     you:x:1001:1001::/home/you:/bin/sh\nthey:x:1002:50::/:/bin/sh\nbroken\n";
+        let groups =
+            "root:x:0:\nme:x:1000:\nboth:x:40:me,you\nstaff:x:50:\nmine:x:60:me,root\ngone:x:70:nobody\n";
+        let is_private = |group| is_private_among(group, 1000, users, groups);
+        assert!(is_private(1000) && is_private(60) && is_private(0));
+        // two members; the primary group of another; a member that nobody knows; another's; none at all
+        for group in [40, 50, 70, 1001, 99] {
+            assert!(!is_private(group), "{group}");
+        }
+        assert!(!is_private_among(1000, 1000, users, ""));
+        assert!(!is_private_among(1000, 1000, "", "me:x:1000:me\n"));
+    }
+
+    #[test]
     fn what_others_can_write_to_is_refused_on_the_whole_way_unless_it_is_sticky() {
         let base = Base::new();
         let open = base.0.join("open");
         fs::create_dir(&open).unwrap();
+        let strange = Some(rustix::process::Gid::from_raw(12_345));
+        // only root can give a folder to a group that he is not in
+        let is_given = rustix::fs::chown(&open, None, strange).is_ok();
         for (mode, words) in [(0o777, "everybody"), (0o775, "its group")] {
+            if words == "its group" && !is_given {
+                continue;
+            }
             fs::set_permissions(&open, fs::Permissions::from_mode(mode)).unwrap();
             assert!(refused(&open).contains(words));
             assert!(refused(&open.join("below")).contains("chmod go-w"));

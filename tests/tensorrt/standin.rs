@@ -58,6 +58,8 @@ fn compiled() -> &'static Path {
                     let mut compiler = Command::new("g++");
                     compiler
                         .args(["-std=c++17", "-O1", "-g", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC"])
+                        // its functions hide those of their bases on purpose; GCC 13 and later warn of it
+                        .arg("-Wno-overloaded-virtual")
                         .args(flags);
                     // Whatever is loaded into the test program (a sanitiser) is not for the compiler.
                     compiler.args(more_flags.split_whitespace()).env_remove("LD_PRELOAD");
