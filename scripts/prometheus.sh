@@ -13,6 +13,9 @@ exec 9>"$folder.lock"
 flock 9 # two test runs at once must not unpack it twice
 if [ ! -x "$folder/usr/bin/promtool" ]; then
   command -v apt-get >/dev/null || { echo "prometheus: neither promtool nor apt-get is there: install Prometheus" >&2; exit 69; }
-  (cd "$folder" && apt-get download -q prometheus >&2 && dpkg -x prometheus_*.deb . && rm prometheus_*.deb)
+  # Debian 13 has promtool in a package of its own.
+  packages=prometheus
+  [ -z "$(apt-cache search --names-only '^promtool$')" ] || packages="prometheus promtool"
+  (cd "$folder" && apt-get download -q $packages >&2 && for package in *.deb; do dpkg -x "$package" . && rm "$package"; done)
 fi
 echo "$folder/usr/bin"
