@@ -19,38 +19,38 @@ const MOST_FRAMES: u64 = 1800;
 
 /// Prints both.
 pub(super) fn print(report: &Report, video: Option<&Path>, fps: Option<f64>, config: &Config) -> Result<()> {
-    let (model, half) = report.models();
-    let (fps, settings) = (fps.unwrap_or(FPS), service::decoder_settings(config));
+    let decoding = video.map(|video| compare(report, video, config)).transpose()?;
+    let fps = fps.unwrap_or(FPS);
+    let count = report.cameras(fps, decoding.unwrap_or_default());
     let milliseconds = |time: Duration| time.as_secs_f64() * 1e3;
-    let mut decoding = Duration::ZERO;
-    if let Some(video) = video {
-        let decoded = decoding::decode(video, &settings, |_| Ok(()))?;
-        decoding = decoded.cpu / u32::try_from(decoded.frames).unwrap_or(u32::MAX).max(1);
-        let Some(half) = half else {
-            println!(
-                "differs  there is nothing to compare: half precision is not faster here, or served already"
-            );
-            return cameras(report, fps, decoding, milliseconds(decoding));
-        };
-        let mut comparison = Comparison::new([model, half], CONFIDENCE)?;
-        let mut frames = 0;
-        decoding::scaled(video, &settings, *model.rule(), |slot, placement| {
-            comparison.frame(slot, placement)?;
-            frames += 1;
-            Ok(frames < MOST_FRAMES)
-        })?;
-        println!("differs  {}", comparison.outcome());
-    }
-    cameras(report, fps, decoding, milliseconds(decoding))
-}
-
-fn cameras(report: &Report, fps: f64, decoding: Duration, decoding_ms: f64) -> Result<()> {
-    let count = report.cameras(fps, decoding);
-    let computing = report.of_frame().as_secs_f64() * 1e3;
-    let decoded = match decoding.is_zero() {
-        true => "decoding left out, --video FILE counts it".to_owned(),
-        false => format!("{decoding_ms:.1} ms to decode"),
+    let computing = milliseconds(report.of_frame());
+    let decoded = match decoding {
+        None => "decoding left out, --video FILE counts it".to_owned(),
+        Some(decoding) => format!("{:.1} ms to decode", milliseconds(decoding)),
     };
     println!("cameras  {count:.1} of {fps} frames a second: {computing:.1} ms to compute, {decoded}");
     Ok(())
+}
+
+/// Prints what half precision changes; what decoding a frame takes of one core.
+fn compare(report: &Report, video: &Path, config: &Config) -> Result<Duration> {
+    let settings = service::decoder_settings(config);
+    // by itself: the time of comparing is the process's, too
+    let decoded = decoding::decode(video, &settings, |_| Ok(()))?;
+    let decoding = decoded.cpu / u32::try_from(decoded.frames).unwrap_or(u32::MAX).max(1);
+    let (model, Some(half)) = report.models() else {
+        println!(
+            "differs  there is nothing to compare: half precision is not faster here, or served already"
+        );
+        return Ok(decoding);
+    };
+    let mut comparison = Comparison::new([model, half], CONFIDENCE)?;
+    let mut frames = 0;
+    decoding::scaled(video, &settings, *model.rule(), |slot, placement| {
+        comparison.frame(slot, placement)?;
+        frames += 1;
+        Ok(frames < MOST_FRAMES)
+    })?;
+    println!("differs  {}", comparison.outcome());
+    Ok(decoding)
 }

@@ -7,7 +7,6 @@ use crate::detection::Detection;
 use crate::error::Result;
 use crate::geometry::Placement;
 use std::fmt;
-use std::time::{Duration, Instant};
 
 /// Overlap from which two boxes are the same one.
 const SAME_BOX: f32 = 0.9;
@@ -21,7 +20,6 @@ struct Finder<'a> {
     run: Box<dyn Run>,
     scratch: Scratch,
     found: Vec<Detection>,
-    took: Duration,
 }
 
 /// A comparison under way.
@@ -44,8 +42,6 @@ pub struct Outcome {
     pub score: f32,
     /// Largest distance of two sides of matched boxes, pixels of the source.
     pub pixels: f32,
-    /// What a frame takes on each side, on average.
-    pub times: [Duration; 2],
 }
 
 impl<'a> Comparison<'a> {
@@ -54,7 +50,7 @@ impl<'a> Comparison<'a> {
         let finder = |model: &'a Model| -> Result<Finder<'a>> {
             let run = model.engine().new_run()?;
             let (scratch, found) = (Scratch::default(), Vec::new());
-            Ok(Finder { model, run, scratch, found, took: Duration::ZERO })
+            Ok(Finder { model, run, scratch, found })
         };
         let [first, second] = models;
         let sides = [finder(first)?, finder(second)?];
@@ -66,7 +62,6 @@ impl<'a> Comparison<'a> {
         let confidence = (self.confidence - MARGIN).max(0.0);
         let thresholds = Thresholds { confidence, iou: 0.3, max_detections: 300, class_agnostic: false };
         for side in &mut self.sides {
-            let clock = Instant::now();
             side.found.clear();
             find(
                 side.model,
@@ -76,7 +71,6 @@ impl<'a> Comparison<'a> {
                 &mut side.scratch,
                 &mut side.found,
             )?;
-            side.took += clock.elapsed();
         }
         let [one, other] = &self.sides;
         self.outcome.add(&one.found, &other.found, self.confidence);
@@ -85,8 +79,7 @@ impl<'a> Comparison<'a> {
 
     /// What it came to.
     pub fn outcome(&self) -> Outcome {
-        let frames = u32::try_from(self.outcome.frames).unwrap_or(u32::MAX).max(1);
-        Outcome { times: [0, 1].map(|side| self.sides[side].took / frames), ..self.outcome }
+        self.outcome
     }
 }
 
@@ -123,7 +116,7 @@ fn overlap(a: &Detection, b: &Detection) -> f32 {
 
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Outcome { frames, detections, matched, score, pixels, .. } = self;
+        let Outcome { frames, detections, matched, score, pixels } = self;
         let share = 100.0 * *matched as f64 / (*detections).max(1) as f64;
         write!(
             f,

@@ -117,7 +117,8 @@ pub fn decode(
 }
 
 /// Decodes a file and scales every picture as a model's rule says; `look` gets the planes R, G, B and where the
-/// picture lies in them. `false` of it ends the file.
+/// picture lies in them. After `false` of it no more are scaled; the rest is
+/// decoded all the same.
 pub fn scaled(
     path: &Path,
     settings: &DecoderSettings,

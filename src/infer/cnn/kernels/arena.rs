@@ -344,10 +344,14 @@ pub(crate) fn half_conv(half: &Half, part: &mut Part<'_>, job: &HalfJob) {
 }
 
 /// Runs one row of a depthwise convolution in half precision, of one block.
-pub(crate) fn half_depthwise(half: &Half, part: &mut Part<'_>, job: &ConvJob, [weights, bias]: [&[f32]; 2]) {
+pub(crate) fn half_depthwise(half: &Half, part: &mut Part<'_>, job: &ConvJob) {
     if job.width == 0 {
         return;
     }
+    let (weights, bias): (&[f32], &[f32]) = match (job.weights, job.start) {
+        (Weights::Packed(weights), Start::Bias(bias)) => (weights, bias),
+        _ => (&[], &[]),
+    };
     assert!(
         weights.len() >= job.taps.len() * HALF_LANES && bias.len() >= HALF_LANES,
         "weights do not fit the taps"

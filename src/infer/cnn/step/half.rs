@@ -276,16 +276,14 @@ impl HalfConv {
     }
 
     fn depthwise_row(&self, machine: &mut Machine<'_>, group: &Group, y: usize) {
-        let weights = &machine.weights[group.weights.clone()];
-        let bias = &machine.weights[group.bias.clone()];
         let place = |blocks: &Blocks| blocks.pixel(group.block, y, 0);
         let job = ConvJob {
             input: self.window_at(group.block, y),
             pixel_stride: self.stride[1] * LANES,
             taps: &self.single[group.taps.clone()],
             reach: group.reach,
-            weights: Weights::Packed(weights),
-            start: Start::Bias(bias),
+            weights: Weights::Packed(&machine.weights[group.weights.clone()]),
+            start: Start::Bias(&machine.weights[group.bias.clone()]),
             output: place(&self.output),
             output_block: self.output.block(),
             output_pixel: LANES,
@@ -294,7 +292,7 @@ impl HalfConv {
             activation: self.activation,
             residual: self.residual.as_ref().map(|(blocks, order)| (place(blocks), blocks.block(), *order)),
         };
-        arena::half_depthwise(self.half, &mut machine.arena, &job, [weights, bias]);
+        arena::half_depthwise(self.half, &mut machine.arena, &job);
     }
 }
 
