@@ -12,13 +12,20 @@
 
 use crate::error::{Error, Kind, Result, system};
 use rustix::fs::{MemfdFlags, SealFlags};
+use rustix::io::Errno;
 use rustix::mm::{MapFlags, ProtFlags};
 use std::ffi::c_void;
 use std::os::fd::{AsFd, OwnedFd};
 use std::ptr::NonNull;
+use std::time::{Duration, Instant};
 
 /// After these seals a file's bytes are what they are.
 const CONSTANT: SealFlags = SealFlags::WRITE.union(SealFlags::SHRINK).union(SealFlags::GROW);
+/// Longest time that a file of weights may stay busy after its process has let go of it: ten times what the
+/// kernel waits by itself.
+pub(crate) const SEAL_TIMEOUT: Duration = Duration::from_millis(1500);
+/// Between two attempts: a hostile process that does not let go costs little.
+const BUSY_PAUSE: Duration = Duration::from_millis(20);
 
 /// A memory file of that many bytes, zeros, which can be sealed. Takes memory when it is written to.
 pub(crate) fn memory_file(bytes: u64) -> Result<OwnedFd> {
@@ -35,12 +42,21 @@ pub(crate) fn fix_size(file: impl AsFd) -> Result<()> {
         .map_err(|errno| system("sealing shared memory of a model")(errno.into()))
 }
 
-/// Makes a memory file constant. Fails while anybody has it mapped for writing.
-pub(crate) fn seal(file: impl AsFd) -> Result<()> {
-    rustix::fs::fcntl_add_seals(file, CONSTANT | SealFlags::SEAL).map_err(|errno| {
-        Error::new(Kind::ModelArtefact, "the model process keeps its hands on the weights")
-            .because(std::io::Error::from(errno))
-    })
+/// Makes a memory file constant. Fails when somebody has it mapped for writing until `deadline`. Blocks.
+///
+/// The kernel calls the file busy too while it holds pages itself (it moves, scans or reclaims memory), and
+/// waits only 150 ms for that; nothing tells when it is over.
+pub(crate) fn seal(file: impl AsFd, deadline: Instant) -> Result<()> {
+    loop {
+        match rustix::fs::fcntl_add_seals(&file, CONSTANT | SealFlags::SEAL) {
+            Ok(()) => return Ok(()),
+            Err(Errno::BUSY) if Instant::now() < deadline => std::thread::sleep(BUSY_PAUSE),
+            Err(errno) => {
+                let message = "the model process keeps its hands on the weights";
+                return Err(Error::new(Kind::ModelArtefact, message).because(std::io::Error::from(errno)));
+            }
+        }
+    }
 }
 
 /// A whole mapping, unmapped when dropped.
@@ -156,9 +172,17 @@ mod tests {
         let mut room = SharedRoom::map(&file, 16).unwrap();
         room.as_mut_slice().fill(2.5);
         assert!(SharedFloats::map(&file, 16).is_err(), "not sealed yet");
-        assert!(seal(&file).is_err(), "somebody can still write");
-        drop(room);
-        seal(&file).unwrap();
+        assert!(seal(&file, Instant::now()).is_err(), "somebody can still write");
+        // who lets go later is waited for
+        let (waits, asked) = std::sync::mpsc::channel();
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                asked.recv().unwrap();
+                drop(room);
+            });
+            waits.send(()).unwrap();
+            seal(&file, Instant::now() + Duration::from_secs(60)).unwrap();
+        });
         let floats = SharedFloats::map(&file, 16).unwrap();
         assert_eq!(floats.as_slice(), [2.5; 16]);
         assert!(SharedRoom::map(&file, 16).is_err());

@@ -6,7 +6,7 @@ use super::words::{Order, Verdict, Word};
 use crate::error::{Error, Kind, Result, system};
 use crate::infer::cnn::{self, Blueprint};
 use crate::infer::onnx::{open_beside, open_weights};
-use crate::infer::shared::{SharedFloats, fix_size, memory_file, seal};
+use crate::infer::shared::{SEAL_TIMEOUT, SharedFloats, fix_size, memory_file, seal};
 use crate::infer::{Engine, EngineChoice, Precision, Scores};
 use crate::sandbox::Exit;
 use std::fs::File;
@@ -240,7 +240,7 @@ impl Live {
         let Word::Written = self.hear(&recipe.file, &limits, deadline, wanted)? else {
             return Err(broke_protocol());
         };
-        seal(&memory)?;
+        seal(&memory, deadline.min(Instant::now() + SEAL_TIMEOUT))?;
         self.say(&Order::Sealed, None);
         Ok((verdict, Some(memory)))
     }

@@ -9,9 +9,10 @@ use crate::infer::cnn::kernels::{Activation, Residual};
 use crate::infer::cnn::tests::random::{self, Random};
 use crate::infer::cnn::tests::transformers;
 use crate::infer::cnn::{Blueprint, Options};
-use crate::infer::shared::{SharedFloats, SharedRoom, fix_size, memory_file, seal};
+use crate::infer::shared::{SEAL_TIMEOUT, SharedFloats, SharedRoom, fix_size, memory_file, seal};
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Instant;
 use tract_onnx::prelude::TypedModel;
 
 /// The engine as another process would have it: from the document and the sealed weights alone. `None`: it
@@ -24,7 +25,7 @@ pub(in crate::infer::cnn) fn elsewhere(model: &TypedModel, options: &Options) ->
     let file = memory_file((size.weights_floats.max(1) * 4) as u64).unwrap();
     fix_size(&file).unwrap();
     here.write(SharedRoom::map(&file, size.weights_floats).unwrap().as_mut_slice()).unwrap();
-    seal(&file).unwrap();
+    seal(&file, Instant::now() + SEAL_TIMEOUT).unwrap();
     let there = Blueprint::read(&document, options).unwrap();
     assert_eq!(there.size().unwrap(), size, "the same plan, worked out from shapes alone");
     Some(there.engine(SharedFloats::map(&file, size.weights_floats).unwrap()).unwrap())
@@ -216,7 +217,7 @@ fn damaged_documents_are_refused_or_run() {
                 continue;
             }
             let file = memory_file((size.weights_floats.max(1) * 4) as u64).unwrap();
-            seal(&file).unwrap();
+            seal(&file, Instant::now() + SEAL_TIMEOUT).unwrap();
             let engine = there.engine(SharedFloats::map(&file, size.weights_floats).unwrap()).unwrap();
             let mut run = engine.new_run().unwrap();
             run.input().fill(1.0);
