@@ -60,6 +60,21 @@ fn loading_a_model_delays_neither_running_pipelines_nor_answers() {
     assert!(best_share >= LEAST_SHARE, "{best_share:.2} of the frames came");
 }
 
+/// `weir … | head -1`.
+#[test]
+fn who_reads_no_further_sees_no_panic() {
+    let cache = Folder::new();
+    let (reader, writer) = std::io::pipe().unwrap();
+    let mut command = command(cache.path());
+    command.args(["bench", "decode", "--sums", &clip("short.mp4")]);
+    command.stdout(writer).stderr(std::process::Stdio::piped());
+    let child = command.spawn().unwrap();
+    drop((reader, command));
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
 /// 4 × 30 frames a second of a model that takes more than 10 ms of the one core there is.
 #[test]
 fn who_asks_for_more_than_the_machine_has_is_told_in_status() {
