@@ -12,7 +12,7 @@ use std::fmt::Display;
 const MAX_CLASSES: usize = 100;
 /// What a pipeline can be, as its state says it.
 const STATES: [&str; 5] = ["starting", "running", "paused", "reconnecting", "ended"];
-/// Longest name, characters.
+/// Longest name that Home Assistant is told of, characters.
 const MAX_NAME: usize = 64;
 
 /// Where the message of a pipeline belongs.

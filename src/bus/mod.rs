@@ -25,7 +25,7 @@ const GOODBYE: Duration = Duration::from_secs(2);
 /// What waits is on the disk by then, or never will be.
 const DISK_GRACE: Duration = Duration::from_secs(3);
 
-/// See the module. One per service.
+/// The tasks that empty the outboxes. One per service.
 pub struct Bus {
     stop: async_channel::Sender<()>,
     /// How the broker is reached from now on, if at all; the newest that has not been seen yet.

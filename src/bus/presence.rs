@@ -16,7 +16,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// database.
 const FIGURES_EVERY: Duration = Duration::from_secs(10);
 
-/// See the module.
+/// Tells the broker of the service and its pipelines, and takes the orders that come back.
 pub(super) struct Presence<E> {
     board: Rc<Board>,
     commands: E,

@@ -53,19 +53,19 @@ const OFFLINE: &[u8] = b"offline";
 /// How the broker is reached.
 #[derive(Clone)]
 pub struct Settings {
-    /// Name or address.
+    /// Name or address of the broker.
     pub host: String,
-    /// 1..65535.
+    /// Port of the broker, 1..65535.
     pub port: u16,
     /// With TLS, if any.
     pub tls: Option<Arc<ClientConfig>>,
-    /// User name.
+    /// User name at the broker; `None`: it is not asked for.
     pub user: Option<String>,
-    /// Its password.
+    /// Password of `user`.
     pub password: Option<Secret>,
     /// No two devices have the same.
     pub client_id: String,
-    /// Longest silence.
+    /// Longest silence that either side takes for a living connection, MQTT's Keep Alive.
     pub keep_alive: Duration,
     /// Whether pipelines may be steered.
     pub takes_commands: bool,
@@ -99,14 +99,14 @@ pub(super) fn status_topic(base: &str) -> String {
     format!("{base}/status")
 }
 
-/// See the module.
+/// The client of the broker: one connection at a time, made again whenever it is lost.
 pub(super) struct Client<E> {
     settings: Settings,
     broker: Rc<Broker>,
     board: Rc<Board>,
     commands: E,
     status_topic: String,
-    /// `<base>/pipelines/`
+    /// `<base>/pipelines/`: what commands for pipelines begin with.
     pipelines_topic: String,
     orders: (async_channel::Sender<Command>, async_channel::Receiver<Command>),
     throttle: RefCell<Throttle>,

@@ -71,7 +71,7 @@ pub(super) enum News<'a> {
     Nothing,
 }
 
-/// See the module.
+/// One connection's conversation: bytes to write, what is in flight, and when something was last heard.
 #[derive(Debug)]
 pub(super) struct Session {
     pub(super) version: Version,
@@ -202,7 +202,7 @@ impl Session {
         Ok(())
     }
 
-    /// Says goodbye.
+    /// DISCONNECT: the broker shall not publish the will.
     pub(super) fn disconnect(&mut self) {
         packet::disconnect(&mut self.out);
     }
@@ -223,7 +223,7 @@ impl Session {
         self.under_way.is_empty() && self.unwritten().is_empty()
     }
 
-    /// Something has come.
+    /// Notes when bytes of the broker last came.
     pub(super) fn heard(&mut self, now: Instant) {
         self.last_read = now;
     }

@@ -20,7 +20,7 @@ const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
 /// Addresses of one name that are tried at most.
 const MAX_ADDRESSES: usize = 4;
 
-/// See the module.
+/// The connection to the broker, with or without TLS.
 pub(super) enum Stream {
     Clear(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),

@@ -35,7 +35,7 @@ pub(super) struct Kept {
     pub(super) first: bool,
 }
 
-/// See the module.
+/// Access units of a muted source, from where their pictures can be made when it is heard again.
 #[derive(Debug)]
 pub(super) struct Backlog {
     units: VecDeque<Kept>,

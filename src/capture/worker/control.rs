@@ -284,7 +284,7 @@ impl Control {
         self.send()
     }
 
-    /// The last word.
+    /// The last message of a worker: that its source has ended, or why it failed.
     pub(super) fn say_last(&mut self, last: &Event) -> Result<()> {
         match last {
             Event::Failed(error) => ipc::write_failed(&mut self.message, error),

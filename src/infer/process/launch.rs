@@ -64,12 +64,12 @@ pub(super) fn launch(_about: &str, socket: OwnedFd) -> Result<Running> {
 }
 
 impl Running {
-    /// Its process id.
+    /// Process id of the child; in unit tests there is none, a thread does its work.
     pub(super) fn pid(&self) -> Option<u32> {
         self.0.as_ref().map(Process::pid)
     }
 
-    /// SIGKILL.
+    /// Ends the child at once (SIGKILL).
     pub(super) fn kill(&self) {
         if let Some(process) = &self.0 {
             process.kill();

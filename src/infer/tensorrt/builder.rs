@@ -22,7 +22,7 @@ const MAX_COMPLAINT_CHARS: usize = 400;
 /// `OptProfileSelector`: smallest, best and largest input.
 const SELECTORS: [i32; 3] = [0, 1, 2];
 
-/// What is built.
+/// What `weir plan` is asked to build.
 #[derive(Debug)]
 pub(super) struct Wish<'a> {
     /// Folder of the libraries; `None`: where the loader looks.
@@ -214,7 +214,7 @@ impl Drop for Parser {
 }
 
 impl Plan {
-    /// Its bytes.
+    /// The plan's bytes, in TensorRT's memory.
     pub(super) fn as_bytes(&self) -> Result<&[u8]> {
         type Data = unsafe extern "C" fn(Implementation) -> *const c_void;
         type Size = unsafe extern "C" fn(Implementation) -> usize;

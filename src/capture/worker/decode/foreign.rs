@@ -36,7 +36,7 @@ pub(super) type Take<'a> = dyn FnMut(&Picture<'_>, u64) -> Result<()> + 'a;
 
 /// A decoder that is not ours, for one stream.
 pub(super) trait Foreign {
-    /// Whose it is.
+    /// Whose decoder it is.
     fn kind(&self) -> DecoderKind;
 
     /// Which one, for the log: `libavcodec 59.37.100 h264`.
@@ -65,7 +65,7 @@ pub(super) enum Fault {
     Damaged(String),
     /// The decoder is of no use for this stream any more: it does not do what the stream needs, or is gone.
     Lost(String),
-    /// What [`Take`] said.
+    /// What the pictures were given to ([`Take`]) failed: no fault of the decoder's.
     Output(Error),
 }
 
@@ -79,7 +79,8 @@ struct Pending {
     told: bool,
 }
 
-/// See the module.
+/// A decoder that is not ours, let in where the stream allows it and replaced by the builtin one when it
+/// fails.
 pub(super) struct Guarded {
     codec: Codec,
     foreign: Box<dyn Foreign>,

@@ -80,7 +80,7 @@ const SIZELESS: &str = "the camera says nowhere how large its pictures are: its 
 /// An RTSP session that plays.
 struct Camera {
     runtime: Runtime,
-    /// Until dropped.
+    /// The line to the service, until the session is dropped.
     line: Option<Line>,
     /// Where retina notes sessions that must be torn down.
     group: Arc<SessionGroup>,

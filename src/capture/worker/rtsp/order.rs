@@ -33,7 +33,7 @@ pub(super) enum Verdict {
     Late,
 }
 
-/// See the module.
+/// Gives the packets of a stream in the order of their sequence numbers, each once.
 #[derive(Debug)]
 pub(super) struct Order {
     next: Option<u16>,

@@ -53,7 +53,7 @@ const BROKEN_MESSAGE_PATIENCE: Duration = Duration::from_secs(5);
 /// From ours to the camera's farewell to a session over UDP that is exchanged for one over TCP.
 const FAREWELL_TIMEOUT: Duration = Duration::from_millis(350);
 
-/// Largest datagram, bytes.
+/// Largest UDP datagram, bytes.
 const MAX_DATAGRAM_BYTES: usize = 64 * 1024;
 
 /// Datagrams taken in one turn, before others are looked after.
@@ -86,14 +86,14 @@ struct Asked {
 /// What has come of a message that goes no further.
 #[derive(Debug, Clone, Copy)]
 struct Incomplete {
-    /// Bytes.
+    /// Bytes of it that have come.
     come: usize,
     since: Instant,
     /// How long it is waited for the rest.
     patience: Duration,
 }
 
-/// See the module.
+/// Stands between a camera and retina: signalling passes, packets are taken out.
 pub(super) struct Relay {
     camera: Link,
     wire: Wire,
@@ -101,7 +101,7 @@ pub(super) struct Relay {
     /// The camera, whose URL retina does not know, and who vouches for it.
     address: Address,
     trust: Trust,
-    /// The camera's address.
+    /// Address of the camera that the connection leads to.
     peer: IpAddr,
     authorisation: Authorisation,
     number: u32,

@@ -20,9 +20,9 @@ mod colour {
 /// What a buffer holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Content {
-    /// Samples.
+    /// Samples of this layout.
     Raw(Layout),
-    /// Something to decode.
+    /// Pictures that are coded and have to be decoded.
     Coded(Codec),
 }
 

@@ -19,7 +19,7 @@ pub(super) struct ChunkSource {
 /// The tensor behind a [`Source`].
 #[derive(Debug)]
 pub(super) enum Gathered {
-    /// Of the graph.
+    /// A value of the graph.
     Value(ValueId),
     Constant(Constant),
 }

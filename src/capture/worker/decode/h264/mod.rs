@@ -60,7 +60,7 @@ pub(super) struct H264 {
     gate: Gate,
     /// The stream has said where decoding may begin: it will again.
     marked: bool,
-    /// See [`Decoder::passed`].
+    /// Pictures that will not come out, since this was last asked: [`Decoder::passed`].
     passed: u64,
     /// Where the NAL units of the present access unit lie. Kept, so that a steady stream allocates nothing
     /// here.

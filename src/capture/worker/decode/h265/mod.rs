@@ -30,7 +30,7 @@ pub(super) const PICTURES: std::ops::RangeInclusive<u8> = 0..=31;
 /// does so only where decoding begins.
 pub(super) const SEQUENCE_BEGINS: std::ops::RangeInclusive<u8> = 16..=20;
 
-/// Random access points.
+/// Types of NAL units at which decoding may begin: BLA_W_LP to CRA_NUT (random access points).
 pub(super) const BEGINS: std::ops::RangeInclusive<u8> = 16..=21;
 
 /// Pictures that are shown before a random access point and may need what lies before it (RASL).
@@ -66,7 +66,7 @@ pub(super) struct H265 {
     ended: bool,
     /// Leading pictures of the random access point that decoding began at are left out.
     skips_leading: bool,
-    /// See [`Decoder::passed`].
+    /// Pictures that will not come out, since this was last asked: [`Decoder::passed`].
     passed: u64,
     /// By which slice headers are read.
     sets: Sets,

@@ -142,7 +142,7 @@ pub(in crate::capture::worker) struct Stateful<D: Driver> {
     flight: Flight,
     /// How many pictures are on their way when none is worth waiting for.
     usual: usize,
-    /// See [`VAIN_WAIT`].
+    /// What the last waits in vain count, less one for each unit since: see [`VAIN_WAIT`].
     vain: u32,
 }
 

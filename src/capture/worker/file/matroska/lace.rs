@@ -17,11 +17,11 @@ pub(super) struct BlockHeader {
     bytes: usize,
 }
 
-/// Longest header, bytes.
+/// Longest header of a block, bytes: a track number of eight, a time of two, and flags.
 pub(super) const MAX_BLOCK_HEADER_BYTES: usize = 11;
 
 impl BlockHeader {
-    /// `None`: damaged.
+    /// Reads a block's header; `None`: the block is damaged.
     pub(super) fn parse(block: &[u8]) -> Option<BlockHeader> {
         let (track, bytes) = number(block)?;
         let time = i16::from_be_bytes(*block.get(bytes..)?.first_chunk()?);

@@ -244,7 +244,7 @@ struct Description {
     /// The payload of `Tracks`.
     tracks: Vec<u8>,
     nanoseconds_per_tick: u64,
-    /// 0: not said.
+    /// Duration, seconds; 0: the file does not say.
     seconds: f64,
 }
 
