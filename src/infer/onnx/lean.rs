@@ -23,7 +23,7 @@ use tract_onnx::pb::{AttributeProto, GraphProto, TensorShapeProto, TypeProto, Va
 const LEAST_BYTES: u64 = 16 << 10;
 /// Bytes read at a time.
 const WINDOW_BYTES: usize = 64 << 10;
-/// 32-bit floats: `TensorProto.DataType.FLOAT`.
+/// `TensorProto.DataType.FLOAT`.
 const FLOAT: u64 = 1;
 
 /// Weights that are still in their file.

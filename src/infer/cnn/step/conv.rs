@@ -37,7 +37,7 @@ struct Group {
     blocks: usize,
     weights: usize,
     bias: usize,
-    /// Its part of [`ConvStep::taps`].
+    /// Range of [`ConvStep::taps`].
     taps: Range<usize>,
     /// Floats behind the window's first element that the taps reach.
     reach: usize,
@@ -71,7 +71,7 @@ pub(in crate::infer::cnn) struct ConvStep {
     /// Rows and columns of a window.
     window: [usize; 2],
     dilation_rows: usize,
-    /// Multiplications of one run, for profiles.
+    /// Multiplications, for profiles.
     pub macs: usize,
 }
 
@@ -219,7 +219,7 @@ impl ConvStep {
             .clamp(MIN_BAND_ROWS, self.output.height.max(MIN_BAND_ROWS))
     }
 
-    /// How many parts threads may take, each a band of rows.
+    /// Bands of rows.
     pub(super) fn items(&self) -> usize {
         self.output.height.div_ceil(self.band_rows.max(1))
     }
@@ -349,7 +349,7 @@ fn band_floats(conv: &Conv, channels: usize, row: usize) -> usize {
 /// window, in the order of the taps.
 struct Packing<'a> {
     conv: &'a Conv,
-    /// The first block of output channels that is packed.
+    /// First output block.
     first: usize,
     blocks: usize,
     depthwise: bool,
