@@ -6,6 +6,9 @@ set -eu
 cd "$(dirname "$0")/.."
 version=$(sed -n 's/^channel = "\(.*\)"$/\1/p' rust-toolchain.toml)
 command -v rustup >/dev/null || exit 0
+# Asked beside the file, rustup would fetch what it names before it answers.
+export RUSTUP_AUTO_INSTALL=0
+cd /
 names=$(rustup toolchain list 2>/dev/null | cut -d' ' -f1)
 for name in $names; do
   case $name in "$version" | "$version"-*) exit 0 ;; esac
