@@ -314,7 +314,13 @@ impl H264 {
         if picture.stamp.recovers {
             self.gate = Gate::From(order);
         }
-        self.reorder.push(order, picture);
+        self.hold(order, picture);
+    }
+
+    /// Holds a picture back until its turn has come.
+    fn hold(&mut self, order: i32, picture: Decoded) {
+        let squeezed = self.reorder.push(order, picture);
+        self.passed += u64::from(squeezed.is_some_and(|picture| picture.stamp.shown));
     }
 
     /// A coded sequence is over: everything that is held goes out.
@@ -429,7 +435,7 @@ impl Decoder for H264 {
                 self.push(last, self.reference);
             }
             let order = nearest(header.order, sps.order_bits(), self.base).saturating_add(header.earlier);
-            self.reorder.push(order, Decoded::nothing());
+            self.hold(order, Decoded::nothing());
         }
         while let Some((order, picture)) = self.reorder.due() {
             self.show(order, &picture, output)?;

@@ -183,11 +183,17 @@ impl H265 {
             self.gate = Gate::From(order.saturating_add(further));
         }
         let (range, matrix) = self.sps.map_or_else(Default::default, |sps| (sps.range, sps.matrix));
-        self.reorder.push(
+        self.hold(
             order,
             Decoded { width: frame.width, height: frame.height, layout, planes, range, matrix, stamp },
         );
         Ok(())
+    }
+
+    /// Holds a picture back until its turn has come.
+    fn hold(&mut self, order: i32, picture: Decoded) {
+        let squeezed = self.reorder.push(order, picture);
+        self.passed += u64::from(squeezed.is_some_and(|picture| picture.stamp.shown));
     }
 
     fn show(&mut self, order: i32, picture: &Decoded, output: &mut Output<'_>) -> Result<()> {
@@ -240,7 +246,7 @@ impl Decoder for H265 {
         match refusal {
             None => Ok(()),
             Some(error @ (DecodeError::Unsupported(_) | DecodeError::ResourceLimit(_))) if !self.proven => {
-                Err(Error::new(Kind::SourceUnsupported, format!("H.265 stream is not supported: {error}")))
+                Err(Error::told(Kind::SourceUnsupported, "H.265 stream is not supported", error))
             }
             Some(error) => Err(Error::new(Kind::Undecodable, "H.265 picture is damaged").because(error)),
         }
@@ -250,7 +256,7 @@ impl Decoder for H265 {
         self.look(unit.data);
         self.take_sets(unit.data);
         if let Some((low, bits)) = self.header(unit.data).and_then(|header| header.order) {
-            self.reorder.push(nearest(low, bits, self.base), Decoded::nothing());
+            self.hold(nearest(low, bits, self.base), Decoded::nothing());
         }
         while let Some((order, picture)) = self.reorder.due() {
             self.show(order, &picture, output)?;
