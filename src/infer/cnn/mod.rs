@@ -227,7 +227,7 @@ pub fn costs(model: &TypedModel, options: &Options) -> Result<Costs> {
     Blueprint::new(model, &HashMap::new(), options).map(|blueprint| blueprint.costs())
 }
 
-/// Compiles a model in every [`Way`] and measures those steps that leave a choice, turn by turn, `runs` times
+/// Compiles a model by every [`Algorithm`] and measures those steps that leave a choice, turn by turn, `runs` times
 /// on one thread.
 pub fn ways(model: &TypedModel, options: &Options, runs: u32) -> Result<Vec<LayerWays>> {
     let plan = |way| Ok(Arc::new(build(model, &Options { threads: 1, way: Some(way), ..options.clone() })?));
