@@ -82,7 +82,7 @@ impl Mapping {
         };
         let stat = rustix::fs::fstat(&file)
             .map_err(|errno| system("looking at a model's shared memory")(errno.into()))?;
-        let seals = rustix::fs::fcntl_get_seals(&file).map_err(|_| unfit())?;
+        let seals = rustix::fs::fcntl_get_seals(&file).map_err(|errno| unfit().because(errno))?;
         let bytes = floats.max(1).checked_mul(size_of::<f32>()).ok_or_else(unfit)?;
         if !seals.contains(needed) || u64::try_from(stat.st_size).unwrap_or(0) < bytes as u64 {
             return Err(unfit());

@@ -191,10 +191,7 @@ impl<E: Execute> Client<E> {
             // A fleet whose broker comes back does not come back in one moment.
             let wait = pause.max(least).mul_f64(random());
             pause = (pause * 2).min(*RETRY.end());
-            or(until_closed(stop), async {
-                smol::Timer::after(wait).await;
-            })
-            .await;
+            let _stopped = within(wait, until_closed(stop)).await;
         }
     }
 

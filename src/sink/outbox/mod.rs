@@ -16,6 +16,7 @@ mod segments;
 
 pub use bell::Bell;
 
+use crate::clock::within;
 use crate::error::{Error, Kind, Result};
 use crate::folder;
 use segments::{Record, Segments, encode};
@@ -288,10 +289,7 @@ impl Outbox {
         loop {
             let is_closed = self.is_closed.get();
             if !is_closed {
-                let tick = async {
-                    smol::Timer::after(FLUSH_EVERY).await;
-                };
-                smol::future::or(self.disk.wait(), tick).await;
+                let _rung = within(FLUSH_EVERY, self.disk.wait()).await;
             }
             let outcome;
             (segments, outcome) = self.turn(segments, is_closed).await;
