@@ -52,7 +52,7 @@ const OFFLINE: &[u8] = b"offline";
 
 /// How the broker is reached.
 #[derive(Clone)]
-pub struct Settings {
+pub struct MqttSettings {
     /// Name or address of the broker.
     pub host: String,
     /// Port of the broker, 1..65535.
@@ -79,10 +79,10 @@ pub struct Settings {
     pub base_topic: String,
 }
 
-impl Settings {
+impl MqttSettings {
     /// Whether everything that `self` has told the broker of the service is in its place with `other`.
-    pub(super) fn are_at_home_with(&self, other: &Settings) -> bool {
-        let home = |settings: &Settings| {
+    pub(super) fn are_at_home_with(&self, other: &MqttSettings) -> bool {
+        let home = |settings: &MqttSettings| {
             (
                 settings.host.clone(),
                 settings.port,
@@ -101,7 +101,7 @@ pub(super) fn status_topic(base: &str) -> String {
 
 /// The client of the broker: one connection at a time, made again whenever it is lost.
 pub(super) struct Client<E> {
-    settings: Settings,
+    settings: MqttSettings,
     broker: Rc<Broker>,
     board: Rc<Board>,
     commands: E,
@@ -117,7 +117,12 @@ pub(super) struct Client<E> {
 }
 
 impl<E: Execute> Client<E> {
-    pub(super) fn new(settings: Settings, broker: Rc<Broker>, board: Rc<Board>, commands: E) -> Client<E> {
+    pub(super) fn new(
+        settings: MqttSettings,
+        broker: Rc<Broker>,
+        board: Rc<Board>,
+        commands: E,
+    ) -> Client<E> {
         let base = &settings.base_topic;
         let (status_topic, pipelines_topic) = (status_topic(base), format!("{base}/pipelines/"));
         let (orders, throttle) =

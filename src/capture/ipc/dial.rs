@@ -55,7 +55,7 @@ pub(in crate::capture) enum Question {
 pub(in crate::capture) enum Answer {
     /// Addresses of the name, one at least.
     Found(Vec<SocketAddr>),
-    /// They come with the message; none for [`Question::UdpKnock`].
+    /// They come with the message; none for [`Question::UdpHolePunch`].
     Sockets,
     /// No source may go there, and why.
     Refused(String),

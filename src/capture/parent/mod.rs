@@ -478,7 +478,7 @@ impl Worker {
         }
     }
 
-    /// Asks the worker to end (a camera is told TEARDOWN), kills it after `Settings::stop_grace`, and reaps
+    /// Asks the worker to end (a camera is told TEARDOWN), kills it after `CaptureSettings::stop_grace`, and reaps
     /// it.
     pub async fn stop(self) {
         let process = {

@@ -119,7 +119,7 @@ fn send(socket: &OwnedFd, message: &Writer) -> Result<()> {
 }
 
 impl Control {
-    /// Starts to listen. `Settings::stop_grace` is what we have between being told to stop and being ended,
+    /// Starts to listen. `CaptureSettings::stop_grace` is what we have between being told to stop and being ended,
     /// whatever we do. `pictures`: the buffer for them and the width of the largest.
     pub(super) fn start(
         socket: OwnedFd,

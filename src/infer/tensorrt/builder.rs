@@ -36,7 +36,7 @@ pub(super) struct Wish<'a> {
 }
 
 /// A plan, in the library's memory.
-pub(super) struct Plan(Owned);
+pub(super) struct SerializedPlan(Owned);
 
 /// The parser, deleted in its own way.
 struct Parser {
@@ -54,7 +54,7 @@ fn failed(what: &'static str) -> Error {
 }
 
 /// Builds the plan. `told`: how far it is, from 0 to 1. Blocks for seconds to an hour.
-pub(super) fn build(wish: &Wish<'_>, told: fn(f32)) -> Result<Plan> {
+pub(super) fn build(wish: &Wish<'_>, told: fn(f32)) -> Result<SerializedPlan> {
     type Make = unsafe extern "C" fn(Implementation) -> *mut c_void;
     type MakeNetwork = unsafe extern "C" fn(Implementation, u32) -> *mut c_void;
     type SetFlag = unsafe extern "C" fn(Implementation, i32);
@@ -108,7 +108,7 @@ pub(super) fn build(wish: &Wish<'_>, told: fn(f32)) -> Result<Plan> {
         let (this, function) = builder.function::<Build>(slots.build);
         Owned::new(function(this, network.as_pointer(), config.as_pointer()))
     };
-    plan.map(Plan).ok_or_else(|| failed("TensorRT builds no plan"))
+    plan.map(SerializedPlan).ok_or_else(|| failed("TensorRT builds no plan"))
 }
 
 /// Says which sizes of the input the plan is for.
@@ -213,7 +213,7 @@ impl Drop for Parser {
     }
 }
 
-impl Plan {
+impl SerializedPlan {
     /// The plan's bytes, in TensorRT's memory.
     pub(super) fn as_bytes(&self) -> Result<&[u8]> {
         type Data = unsafe extern "C" fn(Implementation) -> *const c_void;
