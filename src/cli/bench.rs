@@ -1,5 +1,6 @@
 //! `weir bench`: what a device can do, measured on the device.
 
+use super::output::say;
 use super::usage;
 use crate::capture::worker::bench as decoding;
 use crate::capture::{DecoderChoice, DecoderSettings};
@@ -163,17 +164,17 @@ fn bench_engine(request: &Request) -> Result<ExitCode> {
         confidence: request.confidence,
     };
     if request.profile {
-        println!("{}", engine::profile(&wanted)?);
+        say!("{}", engine::profile(&wanted)?);
         return Ok(ExitCode::SUCCESS);
     }
     if request.ways {
-        println!("{}", engine::ways(&wanted)?);
+        say!("{}", engine::ways(&wanted)?);
         return Ok(ExitCode::SUCCESS);
     }
     let figures = engine::run(&wanted)?;
     match request.json {
-        true => println!("{}", figures.to_json()),
-        false => println!("{figures}"),
+        true => say!("{}", figures.to_json()),
+        false => say!("{figures}"),
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -182,12 +183,12 @@ fn bench_decode(request: &Request) -> Result<ExitCode> {
     let file = request.file.as_deref().ok_or_else(|| usage("weir bench decode FILE"))?;
     super::existing(file)?;
     if !request.sums {
-        println!("{}", decoding::decode(file, &request.decoders, |_| Ok(()))?.to_json());
+        say!("{}", decoding::decode(file, &request.decoders, |_| Ok(()))?.to_json());
         return Ok(ExitCode::SUCCESS);
     }
     let mut number = 0;
     let decoding = decoding::decode(file, &request.decoders, |picture| {
-        println!("{}", decoding::framecrc_line(number, picture));
+        say!("{}", decoding::framecrc_line(number, picture));
         number += 1;
         Ok(())
     })?;
@@ -217,7 +218,7 @@ fn bench_pipeline(request: &Request) -> Result<ExitCode> {
     })?;
     let figures = outcome.unwrap_or_else(|| Err(Error::new(Kind::System, "the bench was interrupted")))?;
     if request.json {
-        println!(
+        say!(
             "{{\"sources\": {}, \"frames\": {}, \"seconds\": {:.3}, \"fps_total\": {:.2}, \"cpu_s_per_frame\": {:.5}, \"pss_bytes\": {}}}",
             request.sources,
             figures.frames,
@@ -227,7 +228,7 @@ fn bench_pipeline(request: &Request) -> Result<ExitCode> {
             figures.pss_bytes
         );
     } else {
-        println!(
+        say!(
             "{} sources: {:.1} frames/s, {:.4} CPU s per frame, {:.1} MiB PSS ({} frames in {:.1} s)",
             request.sources,
             figures.fps(),

@@ -1,6 +1,7 @@
 //! `weir check MODEL`: how many cameras this machine carries, and what half precision changes on one's own
 //! pictures.
 
+use super::output::say;
 use crate::capture::worker::bench as decoding;
 use crate::config::Config;
 use crate::error::Result;
@@ -28,7 +29,7 @@ pub(super) fn print(report: &Report, video: Option<&Path>, fps: Option<f64>, con
         None => "decoding left out, --video FILE counts it".to_owned(),
         Some(decoding) => format!("{:.1} ms to decode", milliseconds(decoding)),
     };
-    println!("cameras  {count:.1} of {fps} frames a second: {computing:.1} ms to compute, {decoded}");
+    say!("cameras  {count:.1} of {fps} frames a second: {computing:.1} ms to compute, {decoded}");
     Ok(())
 }
 
@@ -39,9 +40,7 @@ fn compare(report: &Report, video: &Path, config: &Config) -> Result<Duration> {
     let decoded = decoding::decode(video, &settings, |_| Ok(()))?;
     let decoding = decoded.cpu / u32::try_from(decoded.frames).unwrap_or(u32::MAX).max(1);
     let (model, Some(half)) = report.models() else {
-        println!(
-            "differs  there is nothing to compare: half precision is not faster here, or served already"
-        );
+        say!("differs  there is nothing to compare: half precision is not faster here, or served already");
         return Ok(decoding);
     };
     let mut comparison = Comparison::new([model, half], CONFIDENCE)?;
@@ -51,6 +50,6 @@ fn compare(report: &Report, video: &Path, config: &Config) -> Result<Duration> {
         frames += 1;
         Ok(frames < MOST_FRAMES)
     })?;
-    println!("differs  {}", comparison.outcome());
+    say!("differs  {}", comparison.outcome());
     Ok(decoding)
 }

@@ -1,6 +1,7 @@
 //! `weir demo`: the service with one pipeline on the bundled clip, its detections printed as they arrive over
 //! UDP.
 
+use super::output::say;
 use super::{Options, present};
 use crate::command::{Command, Execute, Init, SourceReference};
 use crate::config::Config;
@@ -75,7 +76,7 @@ async fn show(commands: &Commands, addresses: Addresses, assets: &std::path::Pat
         reference,
         UdpSink { host: "127.0.0.1".to_owned(), port },
     );
-    println!(
+    say!(
         "weir demo: the page is at http://{http}/ (HTTP API: http://{http}/docs, TCP: {}); Ctrl-C ends it",
         addresses.tcp
     );

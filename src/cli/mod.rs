@@ -7,8 +7,10 @@ mod ctl;
 mod demo;
 mod manual;
 mod models;
+mod output;
 mod present;
 
+use self::output::say;
 use crate::command::Secret;
 use crate::config::{Config, Reread, SECRET_VARIABLES};
 use crate::error::{Error, Kind, Result};
@@ -300,7 +302,7 @@ fn check(mut options: Options) -> Result<ExitCode> {
     }
     let model = match rest.as_slice() {
         [] => {
-            print!("{}", crate::service::platform::report(&config));
+            say!("{}", crate::service::platform::report(&config).to_string().trim_end());
             return Ok(ExitCode::SUCCESS);
         }
         [model] => model,
@@ -319,10 +321,10 @@ fn check(mut options: Options) -> Result<ExitCode> {
     registry.models_dirs.extend(path.and_then(|path| Some(path.parent()?.to_owned())));
     match (infer::check::run(&registry, model), foreign) {
         (Ok(report), foreign) => {
-            println!("{report}");
+            say!("{report}");
             capacity::print(&report, video.as_deref(), fps, &config)?;
             if let Some(path) = foreign {
-                println!("serve    weir models add {}", infer::check::quoted(&path));
+                say!("serve    weir models add {}", infer::check::quoted(&path));
             }
             Ok(ExitCode::SUCCESS)
         }
@@ -332,7 +334,7 @@ fn check(mut options: Options) -> Result<ExitCode> {
                 .and_then(|path| infer::check::remedy(&registry, &path));
             let Some(remedy) = remedy else { return Err(error) };
             eprintln!("weir: {}", error.message());
-            println!("{remedy}");
+            say!("{remedy}");
             Ok(ExitCode::from(exit::SOFTWARE))
         }
     }

@@ -1,5 +1,6 @@
 //! `weir models`: models of one's own.
 
+use super::output::say;
 use super::{Options, usage};
 use crate::config::Config;
 use crate::error::Result;
@@ -21,14 +22,14 @@ pub(super) fn run(arguments: Vec<OsString>) -> Result<ExitCode> {
     match (command.as_str(), rest) {
         ("add", [file]) => {
             let report = infer::check::add(&settings, &Addition { file: PathBuf::from(file), ..addition })?;
-            println!("{report}");
+            say!("{report}");
         }
         ("list", []) => list(&config, &own::list(&settings)),
-        ("show", [name]) => println!("{}", infer::check::run(&settings, name)?),
+        ("show", [name]) => say!("{}", infer::check::run(&settings, name)?),
         ("remove", [name]) => match own::remove(name, &settings)? {
-            None => println!("{name} is gone"),
+            None => say!("{name} is gone"),
             Some(folder) => {
-                println!("{name} is gone; what weir did not write is still in {}", folder.display())
+                say!("{name} is gone; what weir did not write is still in {}", folder.display())
             }
         },
         _ => {
@@ -62,10 +63,10 @@ fn parse(arguments: Vec<OsString>) -> Result<(Addition, Vec<String>, Option<Path
 fn list(config: &Config, models: &[own::Owned]) {
     if models.is_empty() {
         let dirs: Vec<String> = config.models.dirs.iter().map(|dir| dir.display().to_string()).collect();
-        println!("no models below {}", dirs.join(", "));
+        say!("no models below {}", dirs.join(", "));
     }
     for model in models {
-        println!(
+        say!(
             "{:<32} {:>7.1} MiB  {}",
             model.name.escape_debug(),
             model.bytes as f64 / f64::from(1 << 20),

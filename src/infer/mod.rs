@@ -114,6 +114,8 @@ pub trait Run: Send {
     fn kept(&self) -> Option<&[u32]> {
         None
     }
+    /// The next run keeps to the calling thread where the engine would share it with others.
+    fn keep_alone(&mut self) {}
     /// Runs the model on what lies in the input.
     fn execute(&mut self) -> Result<()>;
     /// Shape of output `index` of the last run, where it depends on the frame and [`Engine::output_shapes`]

@@ -1,16 +1,20 @@
 //! A loaded model: what it is called, what it wants, what it says.
 
 use super::fill::Fill;
-use super::{Engine, Family, Outlook};
+use super::{Engine, EngineChoice, Family, Outlook};
 use crate::geometry::InputRule;
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
 
 /// A loaded model, shared by every pipeline that names it. Its weights are freed when the last `Arc` goes.
 pub struct Model {
     parts: Parts,
     /// Who keeps something for this model and wants to know when it is gone.
     holders: Mutex<Vec<Weak<dyn Holder>>>,
+    /// Nanoseconds, see [`Model::of_frame`]; 0: unknown.
+    of_frame: AtomicU64,
 }
 
 /// What a model is made of.
@@ -40,7 +44,7 @@ pub(crate) trait Holder: Send + Sync {
 impl Model {
     /// Puts a model together.
     pub(crate) fn new(parts: Parts) -> Model {
-        Model { parts, holders: Mutex::new(Vec::new()) }
+        Model { parts, holders: Mutex::new(Vec::new()), of_frame: AtomicU64::new(0) }
     }
 
     /// The id it was asked for by, aliases resolved (`coco/3`), or its path.
@@ -66,6 +70,26 @@ impl Model {
     /// Bytes every inference thread holds that has run it.
     pub fn arena_bytes(&self) -> usize {
         self.parts.engine.arena_bytes()
+    }
+
+    /// What a frame takes of one core, as the pool's first runs told; unknown before them, and where a GPU
+    /// computes.
+    pub fn of_frame(&self) -> Option<Duration> {
+        let known = self.of_frame.load(Ordering::Relaxed);
+        (known > 0 && self.engine_name() != EngineChoice::TensorRt.name())
+            .then(|| Duration::from_nanos(known))
+    }
+
+    /// A run has told: the shortest counts.
+    pub(crate) fn note_of_frame(&self, took: Duration) {
+        let took = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX).max(1);
+        let shorter = |known: u64| (known == 0 || took < known).then_some(took);
+        let _ = self.of_frame.fetch_update(Ordering::Relaxed, Ordering::Relaxed, shorter);
+    }
+
+    /// Whether runs compute in the thread that asks for them, and not on a GPU or in another process.
+    pub(crate) fn computes_here(&self) -> bool {
+        self.engine_name() == EngineChoice::Cnn.name()
     }
 
     /// Which engine runs it: `cnn`, `tract`, `tensorrt`.

@@ -315,6 +315,10 @@ impl Run for SwitchRun {
         self.run.expect_scores_from(lowest);
     }
 
+    fn keep_alone(&mut self) {
+        self.run.keep_alone();
+    }
+
     fn kept(&self) -> Option<&[u32]> {
         self.run.kept()
     }

@@ -6,6 +6,7 @@
 mod backoff;
 mod budget;
 mod buffer;
+mod capacity;
 mod demand;
 mod history;
 mod inventory;

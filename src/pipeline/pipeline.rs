@@ -4,6 +4,7 @@ use super::Shared;
 use super::backoff::{Backoff, Outcome};
 use super::budget::{Budget, Reservation};
 use super::buffer::MAX_SLOTS;
+use super::capacity::Capacity;
 use super::history::Steps;
 use super::limiter::Limiter;
 use super::signal::Signal;
@@ -44,6 +45,7 @@ pub(super) struct Pipeline {
     was_ready: Cell<bool>,
     shared: Rc<Shared>,
     budget: Rc<Budget>,
+    capacity: Rc<Capacity>,
     status_updates: Rc<StatusUpdates>,
     sources: Vec<Source>,
     throughput: RefCell<Throughput>,
@@ -103,7 +105,7 @@ impl Pipeline {
         id: PipelineId,
         init: Init,
         shared: Rc<Shared>,
-        budget: Rc<Budget>,
+        (budget, capacity): (Rc<Budget>, Rc<Capacity>),
         origin: Origin,
     ) -> Pipeline {
         let (status_updates, wake) = (Rc::new(StatusUpdates::new(id)), Rc::new(Signal::new()));
@@ -128,6 +130,7 @@ impl Pipeline {
             was_ready: Cell::new(origin != Origin::Client),
             shared,
             budget,
+            capacity,
             status_updates,
             sources,
             throughput: RefCell::new(Throughput::new()),
@@ -304,11 +307,13 @@ impl Pipeline {
         (self.shared.threads + 1 + EXTRA_SLOTS).min(MAX_SLOTS) as u32
     }
 
-    fn plan(&self, model: &Model) -> PipelineSource {
+    fn plan(&self, model: &Arc<Model>) -> PipelineSource {
         PipelineSource {
             spawner: self.shared.spawner.clone(),
             capture: self.shared.capture.clone(),
             budget: self.budget.clone(),
+            capacity: self.capacity.clone(),
+            model: Arc::downgrade(model),
             rule: *model.rule(),
             slots: self.slots(),
             file_max_fps: self.init.max_fps.filter(|_| self.shared.settings.stride_files),

@@ -7,6 +7,7 @@
 use super::backoff::{Backoff, Outcome};
 use super::budget::{Budget, More};
 use super::buffer::Buffer;
+use super::capacity::{Capacity, Claim, FRAMES_BEFORE};
 use super::demand::Demand;
 use super::pictures::Pictures;
 use super::signal::Signal;
@@ -22,14 +23,14 @@ use crate::command::{
 use crate::detection::Detection;
 use crate::error::{Error, Kind, Result};
 use crate::geometry::InputRule;
-use crate::infer::Pixels;
+use crate::infer::{Model, Pixels};
 use crate::view::{Place, Viewer, Wish};
 use futures::stream::{FuturesUnordered, StreamExt};
 use log::Level;
 use smol::future::{or, yield_now};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 /// Attempts at a file that opened and then broke without getting further than before: a damaged file is not
@@ -53,6 +54,9 @@ pub(super) struct PipelineSource {
     pub(super) spawner: Spawner,
     pub(super) capture: Rc<capture::CaptureSettings>,
     pub(super) budget: Rc<Budget>,
+    pub(super) capacity: Rc<Capacity>,
+    /// Tells what a frame takes.
+    pub(super) model: Weak<Model>,
     /// How frames become the model's input.
     pub(super) rule: InputRule,
     /// Slots of the ring.
@@ -115,6 +119,9 @@ pub(super) struct Source {
     generation: Cell<u64>,
     buffer: RefCell<Buffer>,
     demand: RefCell<Demand>,
+    /// What it asks of the cores while it runs, and frames until that is known.
+    claim: RefCell<Option<Claim>>,
+    frames_before_claim: Cell<u32>,
     last_frame_id: Cell<u64>,
     latencies: RefCell<Latencies>,
     /// Pictures for those who look.
@@ -170,6 +177,8 @@ impl Source {
             generation: Cell::new(0),
             buffer: RefCell::new(Buffer::new(0, Filling::Wait, Consumption::Lazy)),
             demand: RefCell::default(),
+            claim: RefCell::default(),
+            frames_before_claim: Cell::new(FRAMES_BEFORE),
             last_frame_id: Cell::new(0),
             latencies: RefCell::new(Latencies::new()),
             pictures: Pictures::new(),
@@ -300,6 +309,7 @@ impl Source {
                 }
                 capture::Event::Frame(frame) => {
                     self.accept(frame, &worker);
+                    self.claim(plan);
                     // A worker that sends as fast as it is read must not keep the loop from everybody else.
                     yield_now().await;
                 }
@@ -348,6 +358,32 @@ impl Source {
         self.more_memory.borrow_mut().push(more);
         self.tell(Level::Info, format_args!("event=memory_allowed bytes={bytes}"));
         Ok(())
+    }
+
+    /// Says what a camera asks of the cores, once after it began, and tells its pipeline when that is more than
+    /// is left. Files wait for inference and ask for nothing.
+    fn claim(&self, plan: &PipelineSource) {
+        let left = self.frames_before_claim.get();
+        if left > 0 {
+            return self.frames_before_claim.set(left - 1);
+        }
+        let is_running = self.state.get() == SourceState::Running;
+        if !is_running || self.claim.borrow().is_some() || self.strategies.get().1 != Some(Consumption::Eager)
+        {
+            return;
+        }
+        let (Some(properties), Some(of_frame)) =
+            (self.properties.get(), plan.model.upgrade().and_then(|model| model.of_frame()))
+        else {
+            return;
+        };
+        let fps = plan.rate.map_or(properties.fps, |rate| rate.fps.min(properties.fps));
+        let (claim, words) = plan.capacity.claim(fps, of_frame);
+        self.claim.replace(Some(claim));
+        if let Some(words) = words {
+            self.tell(Level::Warn, format_args!("event=capacity_short reason={words:?}"));
+            self.status_updates.notice(self.id, words);
+        }
     }
 
     /// Streams count on across connections; a file is read again from its start (and what is known already is
@@ -481,6 +517,10 @@ impl Source {
         let previous = self.state.replace(new);
         if previous == new {
             return;
+        }
+        if new != SourceState::Running {
+            self.claim.take();
+            self.frames_before_claim.set(FRAMES_BEFORE);
         }
         if self.defer.get() {
             self.deferred.borrow_mut().push((Wall::now(), previous, new));

@@ -2,6 +2,7 @@
 
 use super::Shared;
 use super::budget::Budget;
+use super::capacity::Capacity;
 use super::inventory::{self, Machine};
 use super::peek::Peeks;
 use super::pipeline::{Origin, Pipeline};
@@ -30,6 +31,7 @@ pub struct Declared {
 pub struct Table {
     shared: Rc<Shared>,
     budget: Rc<Budget>,
+    capacity: Rc<Capacity>,
     executor: Rc<LocalExecutor<'static>>,
     /// In order of creation.
     pipelines: RefCell<Vec<Rc<Pipeline>>>,
@@ -55,12 +57,14 @@ impl Table {
         let opened = shared.settings.state_dir.as_deref().map(Store::open);
         let (store, kept) = opened.map_or((None, Vec::new()), |(store, kept)| (Some(store), kept));
         let outlets = shared.outlets.clone();
+        let capacity = Capacity::new(shared.threads);
         let budget = Budget::new(shared.settings.memory_limit_bytes, move || outlets.most_bytes());
         let table = Rc::new(Table {
             places: Places::new(shared.settings.picture_viewers),
             peeks: Peeks::default(),
             shared,
             budget,
+            capacity,
             executor,
             pipelines: RefCell::default(),
             store,
@@ -184,7 +188,7 @@ impl Table {
     }
 
     fn pipeline(&self, id: PipelineId, init: Init, origin: Origin) -> Pipeline {
-        Pipeline::new(id, init, self.shared.clone(), self.budget.clone(), origin)
+        Pipeline::new(id, init, self.shared.clone(), (self.budget.clone(), self.capacity.clone()), origin)
     }
 
     /// Runs a pipeline in a task of its own: its life does not hang on any client's connection.

@@ -58,6 +58,7 @@ both() { # SUITE ROOT USER HOME HOSTS
   local environment="export HOME=$4 PATH=$4/.cargo/bin:/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8 $passed_on; cd $4/weir;"
   local code=0 begun=$SECONDS
   # Until the first detections; make demo goes on until it is asked to stop.
+  rm -f "$2$4/demo.log" # of the user before
   inside "$2" "$3" "$environment setsid make demo >$4/demo.log 2>&1 & demo=\$!
     while ! grep -q person $4/demo.log; do kill -0 \$demo 2>/dev/null || { tail -n 40 $4/demo.log; exit 1; }; sleep 0.2; done
     kill -INT -- -\$demo; wait \$demo || true" "$DEMO_LIMIT_S" || code=$?

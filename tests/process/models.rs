@@ -60,6 +60,50 @@ fn loading_a_model_delays_neither_running_pipelines_nor_answers() {
     assert!(best_share >= LEAST_SHARE, "{best_share:.2} of the frames came");
 }
 
+/// `weir … | head -1`.
+#[test]
+fn who_reads_no_further_sees_no_panic() {
+    let cache = Folder::new();
+    let (reader, writer) = std::io::pipe().unwrap();
+    let mut command = command(cache.path());
+    command.args(["bench", "decode", "--sums", &clip("short.mp4")]);
+    command.stdout(writer).stderr(std::process::Stdio::piped());
+    let child = command.spawn().unwrap();
+    drop((reader, command));
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// 4 × 30 frames a second of a model that takes more than 10 ms of the one core there is.
+#[test]
+fn who_asks_for_more_than_the_machine_has_is_told_in_status() {
+    let folder = Folder::new();
+    let configuration = folder.path().join("weir.toml");
+    std::fs::write(&configuration, "[service]\nthreads = 1\n").unwrap();
+    let weir = Weir::start_with(|command| {
+        command.arg("--config").arg(&configuration);
+    });
+    let sink = udp::Receiver::new();
+    let video = format!("file://{}", clip("long.mp4"));
+    let model = Path::new(&weir.toy()).parent().unwrap().join("nanodet.onnx");
+    std::fs::copy(root().join("assets/nanodet-coco-416.onnx"), &model).unwrap();
+    let request = Json::parse(&format!(
+        r#"{{"type": "init", "model_id": "{}", "video_reference": ["{video}", "{video}", "{video}", "{video}"],
+            "sink_configuration": {{"type": "udp_sink", "host": "127.0.0.1", "port": {}}},
+            "model_configuration": {{"type": "object-detection"}}}}"#,
+        model.display(),
+        sink.port()
+    ));
+    let id = weir.init(&request);
+    let told = wait_for("the words about the cores", || {
+        let report = weir.report(&id).to_string();
+        report.contains("frames will be left out").then_some(report)
+    });
+    assert!(told.contains("a lower max_fps or a smaller model takes less"), "{told}");
+    assert!(weir.log().contains("event=capacity_short"), "{}", weir.log());
+}
+
 #[test]
 fn check_tells_family_input_classes_and_cost_of_every_family() {
     let cache = Folder::new();

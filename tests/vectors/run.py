@@ -40,8 +40,10 @@ def by_ffmpeg(path):
     if len(words) < 2 or words[0] not in ("h264", "hevc"):
         return words[0] if words else None, None
     form = words[1]
-    # Cropping that is not a multiple of what ffmpeg's SIMD likes is left out unless asked for.
-    command = ["ffmpeg", "-v", "error", "-flags", "unaligned", "-i", path, "-map", "0:v:0", "-fps_mode", "passthrough"]
+    # As the stream has them: cropping that is not a multiple of what SIMD likes is left out unless asked for, a turned picture is turned
+    # behind the decoder, and a picture of another size would be scaled to the first one's.
+    command = ["ffmpeg", "-v", "error", "-flags", "unaligned", "-noautorotate", "-i", path, "-map", "0:v:0", "-fps_mode", "passthrough",
+               "-autoscale", "0"]
     deep = re.search(r"(1[024])le$", form)
     if not deep:
         # Gray comes out of weir's decoder as 4:2:0.

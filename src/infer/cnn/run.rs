@@ -125,6 +125,10 @@ impl Run for CnnRun {
         (plan.body..plan.steps.len()).try_for_each(|index| steps.step(&plan, index))
     }
 
+    fn keep_alone(&mut self) {
+        self.lead.keep_alone();
+    }
+
     fn expect_scores_from(&mut self, lowest: f32) {
         self.lowest = lowest;
     }

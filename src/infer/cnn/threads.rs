@@ -223,6 +223,11 @@ impl Lead {
         part.into_read(floats)
     }
 
+    /// The next run asks nobody.
+    pub(super) fn keep_alone(&mut self) {
+        self.0.alone.fetch_max(1, Ordering::Relaxed);
+    }
+
     /// Starts a run: asks idle helpers to join until the guard is dropped.
     pub(super) fn gather(&mut self) -> Gathered<'_> {
         let team = &self.0;
