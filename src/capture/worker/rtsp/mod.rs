@@ -1,5 +1,5 @@
-//! RTSP cameras. `retina` speaks the protocol, through a [`relay`](relay) that puts right what cameras get
-//! wrong; packets become access units in [`depacketise`](depacketise). All on a tokio runtime that only runs
+//! RTSP cameras. `retina` speaks the protocol, through a [`relay`] that puts right what cameras get
+//! wrong; packets become access units in [`depacketise`]. All on a tokio runtime that only runs
 //! while this source is asked for something.
 //!
 //! Every await here has a deadline, and whatever a server can make grow has a bound of its own.

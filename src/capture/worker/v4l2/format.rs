@@ -6,7 +6,7 @@ use crate::capture::worker::picture::{Layout, Matrix, Picture, Plane, Range, che
 use crate::command::Property;
 use crate::error::{Error, Kind, Result};
 
-/// Values of [`PixelFormat`]'s colour fields (`linux/videodev2.h`) that mean something else than the default
+/// Values of the colour fields of `PixelFormat` (`linux/videodev2.h`) that mean something else than the default
 /// here.
 mod colour {
     pub(super) const COLORSPACE_REC709: u32 = 3;

@@ -16,7 +16,7 @@ pub(super) struct ChunkSource {
     pub outer: usize,
 }
 
-/// The tensor behind a [`Source`].
+/// The tensor behind a [`ChunkSource`].
 #[derive(Debug)]
 pub(super) enum Gathered {
     /// A value of the graph.
