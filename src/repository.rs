@@ -121,6 +121,29 @@ fn every_path_that_a_document_names_is_there() {
 }
 
 #[test]
+fn every_make_target_that_is_named_is_there() {
+    let makefile = text("Makefile");
+    let is_target = |name: &str| makefile.lines().any(|line| line.starts_with(&format!("{name}:")));
+    let (mut seen, mut missing) = (0, Vec::new());
+    for document in documents() {
+        for (at, line) in text(&document).lines().enumerate() {
+            let named =
+                quoted(line).filter_map(|word| word.strip_prefix("make ")).flat_map(str::split_whitespace);
+            for target in
+                named.filter(|word| word.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit()))
+            {
+                seen += 1;
+                if !is_target(target) {
+                    missing.push(format!("{}:{}: make {target}", document.display(), at + 1));
+                }
+            }
+        }
+    }
+    assert!(seen > 30, "only {seen} targets named");
+    assert!(missing.is_empty(), "{missing:#?}");
+}
+
+#[test]
 fn every_link_between_documents_leads_somewhere() {
     let (mut seen, mut broken) = (0, Vec::new());
     for document in documents() {
