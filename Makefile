@@ -1,6 +1,14 @@
 # The two commands of this repository are `make demo` and `make test`; the others measure.
 # On a fresh Debian or Ubuntu with only git, make and Rust, each target first installs what it needs and says so.
 
+# The compiler is rust-toolchain.toml's, also where rustup has it under another name and nothing can be fetched.
+ifndef RUSTUP_TOOLCHAIN
+toolchain := $(shell scripts/toolchain.sh)
+ifneq ($(toolchain),)
+export RUSTUP_TOOLCHAIN := $(toolchain)
+endif
+endif
+
 .PHONY: demo test quick format clippy licences bench fuzz page sdk soak bus peer vm nspawn nvidia bare yocto help
 
 help: ## List the targets

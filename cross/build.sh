@@ -39,6 +39,8 @@ cpu=${triple%%-*} libc=${target##*-}
 
 say() { printf 'cross: %s\n' "$*"; }
 
+: "${RUSTUP_TOOLCHAIN:=$(scripts/toolchain.sh)}"
+[ -z "$RUSTUP_TOOLCHAIN" ] || export RUSTUP_TOOLCHAIN
 scripts/setup.sh build cross
 
 venv=target/cross-venv

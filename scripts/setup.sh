@@ -78,10 +78,11 @@ else
   say "no apt here; this expects the equivalent of: ${wanted[*]}"
 fi
 
-# The lints and the formatter are parts of rustup's default profile, but not of its minimal one.
+# The lints and the formatter come with the toolchain of rust-toolchain.toml, unless somebody installed that without them: rustup's
+# commands of these names are there then, and fail.
 for component in clippy rustfmt; do
   case $component in clippy) tool=cargo-clippy ;; *) tool=cargo-fmt ;; esac
-  if ! command -v "$tool" >/dev/null && command -v rustup >/dev/null; then
+  if ! "$tool" --version >/dev/null 2>&1 && command -v rustup >/dev/null; then
     say "installing the Rust component $component"
     rustup component add "$component"
   fi

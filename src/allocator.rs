@@ -41,7 +41,7 @@ pub fn keep_large_blocks() {
     IS_WORKER.store(true, Ordering::Relaxed);
 }
 
-/// See the module.
+/// An allocator with a shelf for large blocks in front of `A`; the module says which and for how long.
 #[derive(Debug)]
 pub struct Allocator<A = System> {
     inner: A,
@@ -72,7 +72,7 @@ struct Block {
 unsafe impl Send for Shelf {}
 
 impl Allocator {
-    /// The process's.
+    /// The one of the process: the system's behind a shelf that only workers use.
     pub const fn new() -> Allocator {
         Allocator { inner: System, is_on: &IS_WORKER, shelf: Mutex::new(Shelf::new()) }
     }

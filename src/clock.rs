@@ -11,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 pub struct Wall(i64);
 
 impl Wall {
-    /// Now.
+    /// The present time by the machine's wall clock.
     pub fn now() -> Self {
         // Before 1970 only with a broken RTC: then the epoch itself is as good an answer as any.
         let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -65,9 +65,9 @@ pub async fn within<T>(limit: Duration, work: impl Future<Output = T>) -> Option
 
 /// Time as the pipeline's logic sees it; tests drive their own.
 pub trait Clock {
-    /// Monotonic now.
+    /// The present time, monotonic.
     fn now(&self) -> Instant;
-    /// Wall-clock now.
+    /// The present time of day; it may jump.
     fn wall(&self) -> Wall;
 }
 
@@ -92,7 +92,7 @@ pub const BUILT_S: i64 = match option_env!("SOURCE_DATE_EPOCH") {
     None => UNTOLD_S,
 };
 
-/// 2026-01-01.
+/// 2026-01-01 00:00 UTC in Unix seconds: taken where the build did not say its date.
 const UNTOLD_S: i64 = 1_767_225_600;
 
 /// Digits; anything else is [`UNTOLD_S`].

@@ -3,15 +3,15 @@
 /// One box. Coordinates are already scaled, clipped and rounded the way the reference does it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Detection {
-    /// Left edge, pixels.
+    /// Left edge, pixels of the frame.
     pub left: f32,
-    /// Top edge, pixels.
+    /// Top edge, pixels of the frame.
     pub top: f32,
-    /// Right edge, pixels.
+    /// Right edge, pixels of the frame.
     pub right: f32,
-    /// Bottom edge, pixels.
+    /// Bottom edge, pixels of the frame.
     pub bottom: f32,
-    /// Score, 0..1.
+    /// How sure the model is, 0..1.
     pub confidence: f32,
     /// Index into the model's class names.
     pub class_id: u32,

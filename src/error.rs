@@ -263,7 +263,7 @@ impl Error {
         self
     }
 
-    /// What went wrong.
+    /// What went wrong, by kind: it decides the words on the wire and the HTTP status.
     pub fn kind(&self) -> Kind {
         self.kind
     }

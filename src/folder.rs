@@ -55,7 +55,7 @@ impl Refusal {
     }
 }
 
-/// See [`accept_open`].
+/// Set by [`accept_open`], once, for the whole process.
 static OPEN_ACCEPTED: AtomicBool = AtomicBool::new(false);
 
 /// From now on folders that others can write to are accepted (`service.open_folders`). Links and folders that

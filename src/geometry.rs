@@ -25,17 +25,17 @@ pub struct InputRule {
     pub width: u32,
     /// Model input height, pixels.
     pub height: u32,
-    /// Stretch or letterbox.
+    /// Whether the frame is stretched into the input or keeps its proportions.
     pub fit: Fit,
     /// Part of the frame that is looked at.
     pub crop: Option<StaticCrop>,
-    /// Three equal channels.
+    /// The input's three channels are all the frame's gray.
     pub grayscale: bool,
     /// Contrast rule applied before scaling.
     pub contrast: Option<Contrast>,
 }
 
-/// `PREPROCESSING.resize.format`.
+/// How a frame is fitted into the input: `PREPROCESSING.resize.format` of the model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fit {
     /// Each axis on its own (`Stretch to`, and whatever is unknown).
@@ -60,7 +60,7 @@ pub struct StaticCrop {
     pub y_max: f32,
 }
 
-/// `PREPROCESSING.contrast.type`.
+/// How contrast is raised before the model: `PREPROCESSING.contrast.type` of the model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Contrast {
     /// 2nd to 98th percentile over all channels stretched to the full range.

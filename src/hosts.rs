@@ -44,7 +44,7 @@ pub fn without_zone(url: &str) -> (Cow<'_, str>, Option<&str>) {
 /// One entry of a list of hosts.
 #[derive(Debug, Clone, PartialEq)]
 pub enum HostRule {
-    /// `camera.local`
+    /// A name and nothing else: `camera.local`.
     Name(String),
     /// `*.example.com`: everything below, not the domain itself. Kept with its leading dot.
     Below(String),

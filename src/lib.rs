@@ -1,7 +1,7 @@
 //! `weir` watches many cameras with an object-detection model and is steered from outside.
 //!
 //! Arrows between modules point down this list only, and inside a module they go round in no circle
-//! (`layering.rs` holds both):
+//! (`layering.rs` holds both; `repository.rs` holds what documents say of the tree):
 //!
 //! * [`cli`]: `serve`, `demo`, `ctl`, `check`, `bench`, and the hidden `capture` and `model`
 //! * [`service`]: wires the event loop together; start, drain, stop
@@ -60,6 +60,8 @@ pub mod outbound;
 pub mod pipeline;
 pub mod priority;
 pub mod proto;
+#[cfg(test)]
+mod repository;
 pub mod resolve;
 pub mod sandbox;
 pub mod schema;

@@ -42,7 +42,7 @@ impl Notifier {
         self.line.as_ref().and(self.watchdog)
     }
 
-    /// Both listeners listen.
+    /// Tells systemd that both listeners listen (`READY=1`).
     pub fn ready(&self, status: &str) {
         self.send(&format!("READY=1\nSTATUS={}", one_line(status)));
     }

@@ -17,7 +17,7 @@ pub const COMPUTING: i32 = 5;
 /// the running ones hardly notice.
 pub const LOADING: i32 = 10;
 
-/// The kernel's last.
+/// The highest niceness that the kernel knows.
 const LAST: i32 = 19;
 
 /// The niceness that this process began with. Asked once: a child's filter of system calls allows no second

@@ -48,7 +48,7 @@ const TRACEABLE_VARIABLE: &str = "WEIR_TRACEABLE";
 pub struct Addresses {
     /// The Stream Manager's TCP protocol.
     pub tcp: SocketAddr,
-    /// The HTTP API.
+    /// Where the HTTP API listens.
     pub http: SocketAddr,
 }
 

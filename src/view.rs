@@ -15,13 +15,13 @@ use std::task::{Context, Poll, Waker};
 /// How a picture shall be: viewers that want the same share one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Wish {
-    /// Pixels at most.
+    /// Most pixels of width; larger frames are scaled down.
     pub width: u16,
     /// With the detections' boxes, names and scores.
     pub has_boxes: bool,
 }
 
-/// A picture.
+/// A picture for people, as JPEG.
 #[derive(Debug, Clone)]
 pub struct Shown {
     /// The frame that it shows, as its datagram names it.
@@ -44,7 +44,7 @@ pub struct Places {
 pub struct Place(#[allow(dead_code)] Rc<()>); // Its count is what matters.
 
 impl Places {
-    /// So many.
+    /// So many places, none of them taken.
     pub fn new(most: usize) -> Places {
         Places { taken: Rc::new(()), most }
     }

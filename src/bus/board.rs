@@ -17,7 +17,7 @@ struct Entry {
     is_told: bool,
 }
 
-/// See the module. Lives on the event loop.
+/// The retained messages, by topic, and which of them the broker has. Lives on the event loop.
 #[derive(Debug, Default)]
 pub(super) struct Board {
     entries: RefCell<BTreeMap<Rc<str>, Entry>>,

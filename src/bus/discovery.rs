@@ -3,7 +3,7 @@
 //!
 //! Texts of strangers (names of classes) stand in names alone, never in a template, a topic or an id.
 
-use super::mqtt::{ONLINE, Settings, status_topic};
+use super::mqtt::{MqttSettings, ONLINE, status_topic};
 use crate::command::PipelineId;
 use crate::json::{Style, Writer};
 use std::fmt::Display;
@@ -12,7 +12,7 @@ use std::fmt::Display;
 const MAX_CLASSES: usize = 100;
 /// What a pipeline can be, as its state says it.
 const STATES: [&str; 5] = ["starting", "running", "paused", "reconnecting", "ended"];
-/// Longest name, characters.
+/// Longest name that Home Assistant is told of, characters.
 const MAX_NAME: usize = 64;
 
 /// Where the message of a pipeline belongs.
@@ -26,7 +26,7 @@ pub(super) fn picture_topic(base: &str, id: PipelineId) -> String {
 }
 
 /// The message of a pipeline whose model has these classes.
-pub(super) fn message(settings: &Settings, base: &str, id: PipelineId, classes: &[String]) -> Vec<u8> {
+pub(super) fn message(settings: &MqttSettings, base: &str, id: PipelineId, classes: &[String]) -> Vec<u8> {
     let device = format!("weir_{}", id.simple());
     let short = id.simple().to_string().chars().take(8).collect::<String>();
     let mut json = Writer::new(Style::Compact);
@@ -66,7 +66,7 @@ struct Components<'a> {
 }
 
 impl Components<'_> {
-    fn each(&mut self, settings: &Settings, base: &str, id: PipelineId, classes: &[String]) {
+    fn each(&mut self, settings: &MqttSettings, base: &str, id: PipelineId, classes: &[String]) {
         self.entity("state", "sensor", "State", |json| {
             text(json, "value_template", "{{ value_json.state }}");
             text(json, "device_class", "enum");
@@ -147,8 +147,8 @@ mod tests {
     use std::collections::BTreeSet;
     use std::time::Duration;
 
-    fn settings() -> Settings {
-        Settings {
+    fn settings() -> MqttSettings {
+        MqttSettings {
             host: "h".into(),
             port: 1,
             tls: None,
@@ -283,7 +283,7 @@ mod tests {
 
     #[test]
     fn it_is_bounded_and_asks_for_no_more_than_is_allowed() {
-        let closed = Settings { takes_commands: false, http_url: None, ..settings() };
+        let closed = MqttSettings { takes_commands: false, http_url: None, ..settings() };
         let classes: Vec<String> = (0..5000).map(|_| "\u{1f600}".repeat(5000)).collect();
         let text = String::from_utf8(message(&closed, "b", PipelineId::nil(), &classes)).unwrap();
         assert!(text.len() < 64 << 10, "{}", text.len());

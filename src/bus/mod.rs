@@ -25,11 +25,14 @@ const GOODBYE: Duration = Duration::from_secs(2);
 /// What waits is on the disk by then, or never will be.
 const DISK_GRACE: Duration = Duration::from_secs(3);
 
-/// See the module. One per service.
+/// The tasks that empty the outboxes. One per service.
 pub struct Bus {
     stop: async_channel::Sender<()>,
     /// How the broker is reached from now on, if at all; the newest that has not been seen yet.
-    changes: (async_channel::Sender<Option<mqtt::Settings>>, async_channel::Receiver<Option<mqtt::Settings>>),
+    changes: (
+        async_channel::Sender<Option<mqtt::MqttSettings>>,
+        async_channel::Receiver<Option<mqtt::MqttSettings>>,
+    ),
     broker_talker: Task<()>,
     lines: Lines,
     /// Makes a line for each address that is new.
@@ -49,7 +52,7 @@ impl Bus {
     /// Begins to work, on that executor.
     pub fn start<E: Execute + Clone>(
         executor: &Rc<LocalExecutor<'static>>,
-        settings: Option<mqtt::Settings>,
+        settings: Option<mqtt::MqttSettings>,
         outlets: Rc<Outlets>,
         commands: E,
     ) -> Bus {
@@ -78,7 +81,7 @@ impl Bus {
     }
 
     /// From now on the broker is reached so, or there is none. What waits stays, and follows.
-    pub fn change(&self, settings: Option<mqtt::Settings>) {
+    pub fn change(&self, settings: Option<mqtt::MqttSettings>) {
         // One that nobody has seen yet is out of date.
         let _ = self.changes.1.try_recv();
         let _ = self.changes.0.try_send(settings);

@@ -2,7 +2,7 @@
 
 use super::board::Board;
 use super::discovery;
-use super::mqtt::Settings;
+use super::mqtt::MqttSettings;
 use crate::clock::Wall;
 use crate::command::{Command, Event, Execute, PipelineId, Reply, Report, Severity, SourceState};
 use crate::json::{Style, Writer};
@@ -16,11 +16,11 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// database.
 const FIGURES_EVERY: Duration = Duration::from_secs(10);
 
-/// See the module.
+/// Tells the broker of the service and its pipelines, and takes the orders that come back.
 pub(super) struct Presence<E> {
     board: Rc<Board>,
     commands: E,
-    settings: Settings,
+    settings: MqttSettings,
 }
 
 /// What was told of one pipeline.
@@ -41,7 +41,7 @@ struct Standing {
 }
 
 impl<E: Execute> Presence<E> {
-    pub(super) fn new(settings: &Settings, board: Rc<Board>, commands: E) -> Presence<E> {
+    pub(super) fn new(settings: &MqttSettings, board: Rc<Board>, commands: E) -> Presence<E> {
         Presence { board, commands, settings: settings.clone() }
     }
 

@@ -1,7 +1,7 @@
 //! One client after the other: how the broker is reached may change while the service runs.
 
 use super::board::Board;
-use super::mqtt::{Client, Settings};
+use super::mqtt::{Client, MqttSettings};
 use super::presence::Presence;
 use super::until_closed;
 use crate::command::Execute;
@@ -14,7 +14,7 @@ use std::rc::Rc;
 /// Speaks with the broker that `changes` says, until that is closed. `keep` is given its outbox once.
 pub(super) async fn talk<E: Execute + Clone>(
     outlets: Rc<Outlets>,
-    changes: Receiver<Option<Settings>>,
+    changes: Receiver<Option<MqttSettings>>,
     commands: E,
     keep: impl Fn(Rc<Broker>),
 ) {
@@ -44,11 +44,11 @@ pub(super) async fn talk<E: Execute + Clone>(
 
 /// One client, until something changes; what it is then.
 async fn speak<E: Execute + Clone>(
-    settings: Settings,
+    settings: MqttSettings,
     broker: Rc<Broker>,
-    changes: &Receiver<Option<Settings>>,
+    changes: &Receiver<Option<MqttSettings>>,
     commands: &E,
-) -> Result<Option<Settings>, RecvError> {
+) -> Result<Option<MqttSettings>, RecvError> {
     let board = Rc::new(Board::default());
     let presence = Presence::new(&settings, board.clone(), commands.clone());
     let client = Client::new(settings.clone(), broker, board.clone(), commands.clone());

@@ -33,7 +33,7 @@ enum Outcome {
     Taken,
     /// These lines are not wanted, and never will be.
     Unwanted(u16),
-    /// Later.
+    /// They were not taken; `is_transient`: they are posted again later.
     Failed {
         why: String,
         is_transient: bool,

@@ -9,7 +9,7 @@ pub(in crate::capture) const MAX_DECODER_NODES: usize = 64;
 /// Longest name of a decoder, bytes. FFmpeg's longest has fewer than 24.
 pub(in crate::capture) const MAX_DECODER_NAME_BYTES: usize = 64;
 
-/// `capture.decoder`.
+/// What `capture.decoder` asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum DecoderChoice {
     /// What this machine has, the cheapest first; builtin where nothing else passes its check.
@@ -55,7 +55,7 @@ impl DecoderChoice {
 /// What workers are told of decoders.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct DecoderSettings {
-    /// Which kind.
+    /// Which kind of decoder: `capture.decoder`.
     pub choice: DecoderChoice,
     /// Decoders of libavcodec by name (`h264_v4l2m2m`), tried in order before all others.
     pub names: Vec<String>,
@@ -75,9 +75,9 @@ pub fn is_decoder_name(text: &str) -> bool {
 /// Whose code decodes. What is not our own may end its worker by a fault of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum DecoderKind {
-    /// In this program.
+    /// The decoders in this program.
     Builtin,
-    /// FFmpeg's library.
+    /// libavcodec, FFmpeg's library, opened at run time.
     Libavcodec,
     /// A driver of the kernel.
     V4l2,

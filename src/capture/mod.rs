@@ -78,7 +78,7 @@ pub struct CaptureSettings {
 /// One source for one worker.
 #[derive(Debug, Clone)]
 pub struct Request {
-    /// What to open.
+    /// The source to open.
     pub reference: SourceReference,
     /// Properties to set after opening.
     pub properties: Vec<Property>,
@@ -94,7 +94,7 @@ pub struct Request {
     pub filling: Option<Filling>,
     /// Files only: skip frames in the decoder so that this many per second of video remain.
     pub file_max_fps: Option<f64>,
-    /// Start muted.
+    /// The source begins muted: its frames are thrown away.
     pub muted: bool,
     /// Decode with nothing but what is builtin: other decoders have ended workers of this source.
     pub only_builtin: bool,
@@ -156,7 +156,7 @@ pub struct Frame {
 /// Counters of a worker since it started.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Progress {
-    /// Highest `frame_id` grabbed.
+    /// Number of the last frame that came, whether or not it was given out.
     pub frame_id: u64,
     /// Frames thrown away because no slot was free.
     pub dropped: u64,

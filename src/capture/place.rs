@@ -16,9 +16,9 @@ pub(in crate::capture) enum Place {
     /// `file://`: a local file played as a live stream, for ever and at its own frame rate (docs/roboflow.md
     /// §4.2).
     Loop(PathBuf),
-    /// `rtsp://` or `rtsps://`.
+    /// URL of `rtsp://` or `rtsps://`.
     Rtsp(String),
-    /// `http://` or `https://`.
+    /// URL of `http://` or `https://`.
     Http(String),
     /// Another scheme; its name.
     Unknown(String),
@@ -54,7 +54,7 @@ fn file_path(url: &str, rest: &str) -> PathBuf {
     }
 }
 
-/// Port of RTSP.
+/// Port of RTSP where a URL names none.
 pub(in crate::capture) const RTSP_PORT: u16 = 554;
 
 /// Port of RTSP over TLS.

@@ -32,13 +32,13 @@ const HEAD_BYTES: usize = 4096;
 /// A box to draw, in pixels of the frame.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Marking {
-    /// Left edge.
+    /// Left edge, pixels of the frame.
     pub left: u16,
-    /// Top edge.
+    /// Top edge, pixels of the frame.
     pub top: u16,
-    /// Right edge.
+    /// Right edge, pixels of the frame.
     pub right: u16,
-    /// Bottom edge.
+    /// Bottom edge, pixels of the frame.
     pub bottom: u16,
     /// Boxes of one class have one colour.
     pub class_id: u32,

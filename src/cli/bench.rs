@@ -51,7 +51,7 @@ struct Request {
     decoders: DecoderSettings,
 }
 
-/// Runs one bench.
+/// Runs the bench that the arguments name: `engine`, `decode` or `pipeline`.
 pub(super) fn run(arguments: Vec<OsString>) -> Result<ExitCode> {
     let request = Request::parse(arguments).map_err(|error| usage(error.to_string()))?;
     logging::start("warning");

@@ -18,7 +18,7 @@ const CONFIDENCE: f32 = 0.4;
 /// Most frames that are compared: a minute of a camera.
 const MOST_FRAMES: u64 = 1800;
 
-/// Prints both.
+/// Prints what half precision changes and how many cameras the machine carries.
 pub(super) fn print(report: &Report, video: Option<&Path>, fps: Option<f64>, config: &Config) -> Result<()> {
     let decoding = video.map(|video| compare(report, video, config)).transpose()?;
     let fps = fps.unwrap_or(FPS);

@@ -81,7 +81,7 @@ fn version() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// `weir help [COMMAND]`.
+/// `weir help [COMMAND]`: what `--help` of that command prints.
 fn help(arguments: &[OsString]) -> Result<ExitCode> {
     match arguments.first().map(|name| name.to_string_lossy()) {
         None => {
@@ -93,7 +93,7 @@ fn help(arguments: &[OsString]) -> Result<ExitCode> {
     }
 }
 
-/// `weir completions SHELL`.
+/// `weir completions SHELL`: a script for bash, zsh or fish.
 fn completions(arguments: &[OsString]) -> Result<ExitCode> {
     let text = match arguments.first().and_then(|shell| shell.to_str()) {
         Some("bash") => manual::complete::bash(),
@@ -178,10 +178,10 @@ struct Options {
     ports_file: Option<PathBuf>,
     log_level: Option<String>,
     insecure: bool,
-    /// Of `check`.
+    /// A clip for `check`: what half precision changes on it.
     video: Option<PathBuf>,
     fps: Option<f64>,
-    /// Positional arguments.
+    /// Arguments that belong to no option, in their order.
     rest: Vec<String>,
     /// Help or version was asked for and printed.
     told: bool,

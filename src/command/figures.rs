@@ -22,7 +22,7 @@ pub struct Histogram {
 }
 
 impl Histogram {
-    /// One more.
+    /// Counts one observation into its bucket.
     pub fn observe(&mut self, took: Duration) {
         let seconds = took.as_secs_f64();
         let bucket =
@@ -39,7 +39,7 @@ impl Histogram {
         }))
     }
 
-    /// Observations.
+    /// How many observations were counted.
     pub fn count(&self) -> u64 {
         self.counts.iter().sum::<u64>() + self.beyond
     }

@@ -18,7 +18,7 @@ pub struct ModelInUse {
     pub id: String,
     /// How its outputs are read.
     pub family: &'static str,
-    /// What computes it.
+    /// The engine that runs it, as `status` names it.
     pub engine: &'static str,
     /// Of its input, pixels.
     pub width: u32,
@@ -26,7 +26,7 @@ pub struct ModelInUse {
     pub height: u32,
     /// How many names it has.
     pub classes: usize,
-    /// Held once, bytes.
+    /// Bytes of its weights, which all pipelines share.
     pub weights_bytes: usize,
     /// Of each inference thread, bytes.
     pub arena_bytes: usize,
@@ -35,7 +35,7 @@ pub struct ModelInUse {
 /// What a report does not say of a pipeline, because the reference's does not.
 #[derive(Debug, Clone)]
 pub struct Outline {
-    /// Whose.
+    /// Which pipeline this is.
     pub id: PipelineId,
     /// The model it asked for.
     pub model_id: String,
@@ -46,15 +46,15 @@ pub struct Outline {
 /// A machine and what is in use of it.
 #[derive(Debug, Clone)]
 pub struct Device {
-    /// Inference threads.
+    /// How many threads run models.
     pub threads: usize,
     /// What pipelines and models may reserve, bytes.
     pub memory_limit_bytes: u64,
     /// What they have reserved, bytes: the most that they may come to need.
     pub memory_reserved_bytes: u64,
-    /// Pipelines at most.
+    /// How many pipelines there may be.
     pub max_pipelines: usize,
-    /// Models in use.
+    /// The models that pipelines use.
     pub models: Vec<ModelInUse>,
     /// Pipelines, in order of creation.
     pub pipelines: Vec<Outline>,

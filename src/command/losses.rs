@@ -59,7 +59,7 @@ impl PacketLoss {
 pub struct PacketLosses([u64; PacketLoss::ALL.len()]);
 
 impl PacketLosses {
-    /// Counts on.
+    /// Counts packets that were lost for this cause.
     pub fn add(&mut self, cause: PacketLoss, packets: u64) {
         if let Some(count) = self.0.get_mut(cause as usize) {
             *count = count.saturating_add(packets);
@@ -73,7 +73,7 @@ impl PacketLosses {
         }
     }
 
-    /// Of one cause.
+    /// Packets that were lost for this cause.
     pub fn get(&self, cause: PacketLoss) -> u64 {
         self.0.get(cause as usize).copied().unwrap_or(0)
     }

@@ -37,11 +37,11 @@ pub enum Command {
     List,
     /// Create a pipeline. Boxed: it is much larger than the others.
     Init(Box<Init>),
-    /// The pipeline's report.
+    /// Ask for a pipeline's report.
     Status(PipelineId),
     /// Stop processing frames, keep the source alive (HTTP calls it pause).
     Mute(PipelineId),
-    /// Process frames again.
+    /// Process frames again, after [`Command::Mute`].
     Resume(PipelineId),
     /// The pipeline's last ten minutes.
     History(PipelineId),
@@ -60,28 +60,28 @@ pub enum Command {
 /// What a successful command answers.
 #[derive(Debug)]
 pub enum Reply {
-    /// To [`Command::List`].
+    /// The pipelines there are, in answer to [`Command::List`].
     Pipelines(Vec<PipelineId>),
-    /// To [`Command::Init`].
+    /// The new pipeline, in answer to [`Command::Init`].
     Initialised(PipelineId),
     /// To [`Command::Status`]. Boxed: it is much larger than the others.
     Report(Box<Report>),
-    /// To [`Command::History`].
+    /// The last ten minutes, in answer to [`Command::History`].
     History(History),
-    /// To [`Command::Models`].
+    /// What can be named as a model, in answer to [`Command::Models`].
     Models(Vec<LocalModel>),
-    /// To [`Command::Device`].
+    /// What is in use, in answer to [`Command::Device`].
     Device(Box<Device>),
-    /// To [`Command::Consume`].
+    /// Kept results, in answer to [`Command::Consume`].
     Results {
         /// Names under which the client wants the detections of each frame.
         outputs: Rc<[String]>,
         /// One frame of each live source; empty when nothing waits.
         turn: Vec<Outcome>,
     },
-    /// To [`Command::Peek`].
+    /// One picture, in answer to [`Command::Peek`].
     Picture(Shown),
-    /// To the others.
+    /// It was done: there is nothing to say to the other commands.
     Done,
 }
 

@@ -4,7 +4,7 @@ use super::{Consumption, Figures, Filling, SourceReference};
 use crate::clock::Wall;
 use crate::geometry::Polygon;
 
-/// What `status` answers.
+/// What `status` answers of one pipeline.
 #[derive(Debug, Clone)]
 pub struct Report {
     /// Oldest first; a ring of the last 512.
@@ -15,7 +15,7 @@ pub struct Report {
     pub inference_throughput: f64,
     /// One per source, in source order.
     pub sources: Vec<SourceMetadata>,
-    /// Beyond the reference.
+    /// Counters and histograms that the reference does not have.
     pub figures: Figures,
 }
 
@@ -24,11 +24,11 @@ pub struct Report {
 pub struct Update {
     /// When; of a folded update the last time.
     pub timestamp: Wall,
-    /// How bad.
+    /// How bad it is: the reference's levels.
     pub severity: Severity,
-    /// What.
+    /// What happened.
     pub event: Event,
-    /// Who says so.
+    /// The part of the pipeline that says so.
     pub context: Context,
     /// How often it was seen in a row; beyond the reference, shown in the payload as `count` when above 1.
     pub count: u32,
@@ -37,11 +37,11 @@ pub struct Update {
 /// Severity of an update, with the reference's numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Severity {
-    /// 20
+    /// 20 on the wire: something normal.
     Info,
-    /// 30
+    /// 30 on the wire: something that a person should see.
     Warning,
-    /// 40
+    /// 40 on the wire: something failed.
     Error,
 }
 
@@ -109,52 +109,52 @@ pub enum Event {
     InferenceFinished,
     /// `VIDEO_CONSUMPTION_STARTED {source_id}`
     ConsumptionStarted {
-        /// 0-based index.
+        /// Index of the source, from 0.
         source_id: u32,
     },
     /// `VIDEO_CONSUMPTION_FINISHED {source_id}`
     ConsumptionFinished {
-        /// 0-based index.
+        /// Index of the source, from 0.
         source_id: u32,
     },
     /// `SOURCE_STATE_UPDATE {previous_state, new_state, source_id}`
     StateChanged {
-        /// Before.
+        /// State before the change.
         previous: SourceState,
-        /// After.
+        /// State after the change.
         new: SourceState,
-        /// 0-based index.
+        /// Index of the source, from 0.
         source_id: u32,
     },
     /// `INFERENCE_ERROR {error_type, error_message, error_context: "inference_thread"}`
     InferenceError {
         /// Class of the error.
         error_type: &'static str,
-        /// Redacted text.
+        /// The error's text, without secrets.
         message: String,
     },
     /// `INFERENCE_RESULTS_DISPATCHING_ERROR {…, error_context: "inference_results_dispatching"}`
     DispatchError {
         /// Class of the error.
         error_type: &'static str,
-        /// Redacted text.
+        /// The error's text, without secrets.
         message: String,
     },
     /// `SOURCE_NOTICE {source_id, message}`; beyond the reference: a source is played, and otherwise than
     /// asked for.
     SourceNotice {
-        /// 0-based index.
+        /// Index of the source, from 0.
         source_id: u32,
-        /// What is otherwise.
+        /// What is otherwise than it was asked for.
         message: String,
     },
     /// `SOURCE_ERROR {source_id, error_type, error_message, error_context: "stream_consumer_thread"}`
     SourceError {
-        /// 0-based index.
+        /// Index of the source, from 0.
         source_id: u32,
         /// Class of the error.
         error_type: &'static str,
-        /// Redacted text.
+        /// The error's text, without secrets.
         message: String,
     },
 }
@@ -168,7 +168,7 @@ pub enum SourceState {
     Initialising,
     /// Between two attempts to open it.
     Restarting,
-    /// Frames flow.
+    /// Frames are read and processed.
     Running,
     /// Nothing is read. Not reachable through this protocol; kept for the wire.
     Paused,
@@ -183,7 +183,7 @@ pub enum SourceState {
 }
 
 impl SourceState {
-    /// All of them.
+    /// Every state.
     pub const ALL: [SourceState; 9] = [
         SourceState::NotStarted,
         SourceState::Initialising,
@@ -228,13 +228,13 @@ pub struct LatencyReport {
 pub struct SourceMetadata {
     /// Absent before the first connection and while lost.
     pub properties: Option<SourceProperties>,
-    /// Shown redacted.
+    /// What `init` named; shown without user and password.
     pub reference: SourceReference,
     /// Frames; the configured size of the buffer.
     pub buffer_size: u32,
     /// What is blackened in its frames; shown when there is any.
     pub masks: Vec<Polygon>,
-    /// Where it stands.
+    /// State of the source now.
     pub state: SourceState,
     /// Absent until the source has connected once, unless given.
     pub filling: Option<Filling>,
@@ -242,12 +242,12 @@ pub struct SourceMetadata {
     pub consumption: Option<Consumption>,
 }
 
-/// `source_properties`.
+/// `source_properties`: what the opened source is.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct SourceProperties {
-    /// Pixels.
+    /// Width of its pictures, pixels.
     pub width: u32,
-    /// Pixels.
+    /// Height of its pictures, pixels.
     pub height: u32,
     /// As the container declares; -1 or less where it does not.
     pub total_frames: i64,

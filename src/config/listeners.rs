@@ -25,7 +25,7 @@ pub struct Access {
 pub struct Tls {
     /// Certificate chain, PEM; read again on SIGHUP. Empty: no TLS.
     pub certificate: PathBuf,
-    /// Private key, PEM.
+    /// File of the private key, PEM.
     pub key: PathBuf,
     /// CA whose clients need no token, PEM. Without any token, clients must have its certificate. Empty:
     /// none.
@@ -36,7 +36,7 @@ pub struct Tls {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Sources {
-    /// Schemes of URLs.
+    /// Schemes that URLs of sources may have.
     pub schemes: Vec<String>,
     /// Hosts of URLs: names, `*.domain`, addresses, networks (`10.0.0.0/8`), IPv6 on one interface
     /// (`fe80::1%eth0`, `fe80::%eth0/64`); empty: any. Names in references are not resolved for this list;
@@ -57,7 +57,7 @@ impl Default for Sources {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Sinks {
-    /// As `sources.hosts`.
+    /// Hosts that sinks may send to, written as `sources.hosts`; empty: any.
     pub hosts: Vec<String>,
     /// Messages in memory that wait for the broker or for one address of HTTP, bytes; the oldest go first. A
     /// minute of four cameras with 15 frames a second has some 4 MB.

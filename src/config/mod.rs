@@ -38,7 +38,7 @@ const MAX_THREADS: usize = 1024;
 pub struct Config {
     /// The Stream Manager's TCP protocol.
     pub tcp: Tcp,
-    /// The HTTP API.
+    /// The listener of the HTTP API.
     pub http: Http,
     /// Who may come in.
     pub access: Access,
@@ -58,7 +58,7 @@ pub struct Config {
     pub tensorrt: TensorRt,
     /// Thresholds of pipelines that give none.
     pub detection: Detection,
-    /// Video sources.
+    /// How video sources are opened, decoded and limited.
     pub capture: Capture,
     /// Limits and threads of the whole service.
     pub service: Service,
@@ -80,7 +80,7 @@ pub struct Tcp {
     pub unix: PathBuf,
 }
 
-/// The HTTP API.
+/// The listener of the HTTP API.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Http {
@@ -178,7 +178,7 @@ pub struct Detection {
     pub class_agnostic_nms: bool,
 }
 
-/// Video sources.
+/// How video sources are opened, decoded and limited.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Capture {
@@ -228,7 +228,7 @@ pub struct Capture {
 pub struct Service {
     /// Inference threads; 0: one per core.
     pub threads: usize,
-    /// Pipelines at once.
+    /// Most pipelines at a time.
     pub max_pipelines: usize,
     /// Bytes that the rings, workers and models of all pipelines and the messages that wait may add up to; 0:
     /// the machine's memory.

@@ -5,7 +5,7 @@ use crate::sink::topic;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
-/// The broker.
+/// The broker that detections are published to.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Mqtt {

@@ -1,4 +1,4 @@
-//! NVIDIA GPUs.
+//! The section `tensorrt`: NVIDIA GPUs.
 
 use crate::infer::tensorrt::TensorRtSettings;
 use serde::{Deserialize, Serialize};

@@ -22,10 +22,10 @@ use std::time::{Duration, Instant};
 /// Side of the input where the file leaves it open, pixels.
 const OPEN_SIDE: usize = 640;
 
-/// What to time.
+/// The model that is timed, and how.
 #[derive(Debug, Clone)]
 pub struct Request {
-    /// The `.onnx` file.
+    /// Path of the `.onnx` file.
     pub model: PathBuf,
     /// Threads that run it at the same time.
     pub threads: usize,
@@ -33,7 +33,7 @@ pub struct Request {
     pub together: bool,
     /// Timed runs of each thread.
     pub runs: usize,
-    /// Which engine.
+    /// The engine that runs it.
     pub engine: EngineChoice,
     /// How exactly our own engine computes.
     pub precision: Precision,
@@ -51,7 +51,7 @@ pub struct Figures {
     pub threads: usize,
     /// Whether they shared one run.
     pub together: bool,
-    /// Timed rounds.
+    /// How many rounds were timed.
     pub runs: usize,
     /// Shortest round, wall clock.
     pub wall_ms_min: f64,
@@ -65,7 +65,7 @@ pub struct Figures {
     pub peak_rss_bytes: u64,
     /// Held by each thread.
     pub arena_bytes: usize,
-    /// Held once.
+    /// Bytes of the weights, which all threads share.
     pub weights_bytes: usize,
 }
 
@@ -142,7 +142,7 @@ fn open(model: &Path) -> Result<Session<'static>> {
     Session::open(model, limits, &|| Ok(()))
 }
 
-/// Width and height.
+/// Width and height of the input; [`OPEN_SIDE`] where the model leaves them open.
 fn sides(input: Input) -> [usize; 2] {
     [input.width, input.height].map(|side| side.unwrap_or(OPEN_SIDE))
 }
@@ -163,7 +163,7 @@ pub(super) fn noise(input: &mut [f32]) {
     }
 }
 
-/// One round.
+/// What one round took.
 #[derive(Debug, Clone, Copy)]
 struct Round {
     wall: Duration,
@@ -214,7 +214,7 @@ fn time_rounds(arenas: Vec<Box<dyn Run>>, count: usize, process: Option<u32>) ->
     })
 }
 
-/// Milliseconds, ascending.
+/// The durations in milliseconds, ascending.
 fn sorted(durations: impl Iterator<Item = Duration>) -> Vec<f64> {
     let mut milliseconds: Vec<f64> = durations.map(|duration| duration.as_secs_f64() * 1e3).collect();
     milliseconds.sort_by(f64::total_cmp);

@@ -6,13 +6,13 @@ use crate::geometry::ToSource;
 /// A box that passed the threshold, in model-input pixels.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Candidate {
-    /// Left edge.
+    /// Left edge, pixels of the model's input.
     pub(crate) left: f32,
-    /// Top edge.
+    /// Top edge, pixels of the model's input.
     pub(crate) top: f32,
-    /// Right edge.
+    /// Right edge, pixels of the model's input.
     pub(crate) right: f32,
-    /// Bottom edge.
+    /// Bottom edge, pixels of the model's input.
     pub(crate) bottom: f32,
     /// What is compared and reported.
     pub(crate) score: f32,
@@ -39,7 +39,7 @@ impl Candidate {
         )
     }
 
-    /// From two corners.
+    /// A candidate from the corners of its box.
     pub(super) fn cornered(
         [left, top, right, bottom]: [f32; 4],
         score: f32,

@@ -9,14 +9,14 @@ pub enum EngineChoice {
     Auto,
     /// Our own convolution engine, or an error.
     Cnn,
-    /// tract, always.
+    /// tract, also for what our own engine supports.
     Tract,
     /// An NVIDIA GPU, or an error.
     TensorRt,
 }
 
 impl EngineChoice {
-    /// Its word.
+    /// Its word in the configuration and on the command line.
     pub fn name(self) -> &'static str {
         match self {
             EngineChoice::Auto => "auto",

@@ -32,7 +32,7 @@ pub struct Comparison<'a> {
 /// How far two ways differ.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Outcome {
-    /// Pictures.
+    /// Pictures that both sides were given.
     pub frames: u64,
     /// Detections of either side.
     pub detections: u64,
@@ -105,7 +105,7 @@ impl Outcome {
     }
 }
 
-/// Intersection over union.
+/// Intersection over union of two boxes, 0..1.
 fn overlap(a: &Detection, b: &Detection) -> f32 {
     let width = a.right.min(b.right) - a.left.max(b.left);
     let height = a.bottom.min(b.bottom) - a.top.max(b.top);

@@ -15,7 +15,7 @@ pub struct Options<'a> {
     pub width: usize,
     /// Height of the input, pixels.
     pub height: usize,
-    /// Which engine.
+    /// The engine that is asked for.
     pub choice: EngineChoice,
     /// How exactly our own computes.
     pub precision: Precision,

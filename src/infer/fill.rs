@@ -17,15 +17,15 @@ pub(crate) struct Fill {
 /// What happens after dividing by 255.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Scale {
-    /// Nothing.
+    /// Pixels stay as they are, 0..1.
     Unit,
     /// ImageNet's mean and deviation, red's for red. Edges as below.
     ImageNet,
-    /// Back to 0..255.
+    /// Back to 0..255, as the pixels were.
     Bytes,
     /// Channels swapped to BGR.
     BgrUnit,
-    /// To −1..1.
+    /// From 0..1 to −1..1.
     Signed,
     /// The same, channels swapped to BGR.
     BgrSigned,
@@ -84,7 +84,7 @@ impl Fill {
 }
 
 impl Scale {
-    /// Blue first.
+    /// Whether blue is the first channel.
     fn is_bgr(self) -> bool {
         matches!(self, Scale::BgrUnit | Scale::BgrBytes | Scale::BgrSigned | Scale::BgrImageNet)
     }

@@ -137,7 +137,7 @@ pub struct Thresholds {
     pub iou: f32,
     /// Most boxes per frame.
     pub max_detections: u32,
-    /// Suppress across classes.
+    /// Boxes suppress others of any class, not only of their own.
     pub class_agnostic: bool,
 }
 
@@ -162,13 +162,13 @@ pub struct Ticket {
 pub struct Job {
     /// Whose answer it is.
     pub ticket: Ticket,
-    /// The model.
+    /// The model that the frame is run through.
     pub model: Arc<Model>,
     /// Where the pixels are.
     pub pixels: Arc<dyn Pixels>,
     /// Where the frame lies in the input.
     pub placement: Placement,
-    /// What to report.
+    /// Which detections are reported.
     pub thresholds: Thresholds,
     /// An empty vector to fill, recycled so that a frame allocates nothing.
     pub detections: Vec<Detection>,

@@ -31,7 +31,7 @@ pub(crate) struct Parts {
     pub(crate) family: Family,
     /// The family was seen in the graph and not told.
     pub(crate) recognised: bool,
-    /// What runs it.
+    /// The engine that runs it.
     pub(crate) engine: Arc<dyn Engine>,
 }
 
@@ -127,7 +127,7 @@ impl Model {
         &self.parts.fill
     }
 
-    /// What runs it.
+    /// The engine that runs it.
     pub(crate) fn engine(&self) -> &Arc<dyn Engine> {
         &self.parts.engine
     }

@@ -164,7 +164,7 @@ impl Graph {
         Ok(Graph { proto, input, input_name, plain, kept })
     }
 
-    /// The graph's input.
+    /// Size of the graph's input.
     pub fn input(&self) -> Input {
         self.input
     }

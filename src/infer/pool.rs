@@ -66,7 +66,7 @@ struct Waiting {
 
 /// What a thread does next.
 enum Next {
-    /// The batch.
+    /// Runs the batch that it has taken.
     Run,
     /// Some model is gone.
     Sweep,
@@ -274,7 +274,7 @@ impl Shared {
     }
 }
 
-/// Tells models apart.
+/// Where the model lies, which tells it from every other that lives.
 fn address(model: &Arc<Model>) -> usize {
     Arc::as_ptr(model).addr()
 }

@@ -15,7 +15,7 @@ pub enum Precision {
 }
 
 impl Precision {
-    /// Its word.
+    /// Its word in the configuration and on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Precision::Full => "full",

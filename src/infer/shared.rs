@@ -82,7 +82,7 @@ impl Mapping {
         };
         let stat = rustix::fs::fstat(&file)
             .map_err(|errno| system("looking at a model's shared memory")(errno.into()))?;
-        let seals = rustix::fs::fcntl_get_seals(&file).map_err(|_| unfit())?;
+        let seals = rustix::fs::fcntl_get_seals(&file).map_err(|errno| unfit().because(errno))?;
         let bytes = floats.max(1).checked_mul(size_of::<f32>()).ok_or_else(unfit)?;
         if !seals.contains(needed) || u64::try_from(stat.st_size).unwrap_or(0) < bytes as u64 {
             return Err(unfit());
@@ -116,7 +116,7 @@ impl SharedFloats {
         Ok(SharedFloats { mapping: Mapping::new(file, floats, CONSTANT, ProtFlags::READ)?, floats })
     }
 
-    /// All of them.
+    /// Every float of the mapping.
     pub(crate) fn as_slice(&self) -> &[f32] {
         // SAFETY: the mapping holds so many floats, page-aligned, every bit pattern is one, and no process
         // can change them any more (`CONSTANT`, looked at by `map`); it lives as long as `self`.
@@ -140,7 +140,7 @@ impl SharedRoom {
         Ok(SharedRoom { mapping: Mapping::new(file, floats, SealFlags::SHRINK, access)?, floats })
     }
 
-    /// All of them.
+    /// Every float of the mapping, to be written.
     pub(crate) fn as_mut_slice(&mut self) -> &mut [f32] {
         // SAFETY: as in `SharedFloats`, and the service, which holds the file too, neither maps nor writes it
         // before it is sealed, which it cannot be while this mapping exists.

@@ -38,12 +38,12 @@ pub enum Gpu {
     Running,
     /// It cannot run the model.
     Unused {
-        /// Why.
+        /// Why it cannot, for people.
         reason: String,
     },
     /// It ran the model, and does not any more; the CPU does.
     Lost {
-        /// Why.
+        /// Why it does not, for people.
         reason: String,
     },
 }
@@ -51,9 +51,9 @@ pub enum Gpu {
 /// How it stands with the GPU, and since when.
 #[derive(Debug, Clone)]
 pub struct Outlook {
-    /// How it stands.
+    /// How it stands with the GPU.
     pub gpu: Gpu,
-    /// Since when.
+    /// Since when it stands so.
     pub since: Wall,
 }
 

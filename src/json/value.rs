@@ -17,11 +17,11 @@ pub enum Value {
     Integer(i128),
     /// Any other number; finite.
     Float(f64),
-    /// Text.
+    /// A text, escapes resolved.
     String(String),
-    /// `[…]`
+    /// An array, `[…]`.
     Array(Vec<Value>),
-    /// `{…}`
+    /// An object, `{…}`, its members in their order.
     Object(Object),
 }
 
@@ -50,7 +50,7 @@ impl Object {
         self.0.iter().map(|(key, value)| (key.as_str(), value))
     }
 
-    /// No members.
+    /// Whether it has no members.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

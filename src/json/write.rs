@@ -37,7 +37,7 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// An empty text.
+    /// A writer whose text is empty.
     pub fn new(style: Style) -> Self {
         Writer { out: Vec::with_capacity(256), style, after_value: false }
     }
@@ -47,7 +47,7 @@ impl Writer {
         Writer { out, style, after_value: false }
     }
 
-    /// The text.
+    /// The text that was written.
     pub fn finish(self) -> Vec<u8> {
         self.out
     }
@@ -72,27 +72,27 @@ impl Writer {
         self.after_value = true;
     }
 
-    /// `{`
+    /// Opens an object: `{`.
     pub fn begin_object(&mut self) {
         self.separate();
         self.out.push(b'{');
         self.after_value = false;
     }
 
-    /// `}`
+    /// Closes an object: `}`.
     pub fn end_object(&mut self) {
         self.out.push(b'}');
         self.after_value = true;
     }
 
-    /// `[`
+    /// Opens an array: `[`.
     pub fn begin_array(&mut self) {
         self.separate();
         self.out.push(b'[');
         self.after_value = false;
     }
 
-    /// `]`
+    /// Closes an array: `]`.
     pub fn end_array(&mut self) {
         self.out.push(b']');
         self.after_value = true;
@@ -109,19 +109,19 @@ impl Writer {
         self
     }
 
-    /// `null`
+    /// Writes `null`.
     pub fn null(&mut self) {
         self.separate();
         self.out.extend_from_slice(b"null");
     }
 
-    /// `true` or `false`
+    /// Writes `true` or `false`.
     pub fn boolean(&mut self, value: bool) {
         self.separate();
         self.out.extend_from_slice(if value { &b"true"[..] } else { b"false" });
     }
 
-    /// An integer.
+    /// Writes an integer.
     pub fn integer(&mut self, value: impl Into<i128>) {
         self.separate();
         // Writing to a Vec cannot fail.
@@ -140,7 +140,7 @@ impl Writer {
         self.out.extend_from_slice(json);
     }
 
-    /// A string, escaped.
+    /// Writes a string, quoted and escaped.
     pub fn string(&mut self, text: &str) {
         self.separate();
         let charset = match self.style {

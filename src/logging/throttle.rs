@@ -10,7 +10,7 @@ const BURST: u32 = 16;
 /// After a burst a line may be written this often: six a minute show that it goes on.
 const REFILL: Duration = Duration::from_secs(10);
 
-/// See the module. A token bucket.
+/// How many lines one origin may still write. A token bucket.
 #[derive(Debug, Clone)]
 pub struct Throttle {
     left: u32,

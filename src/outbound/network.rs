@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-/// See the module.
+/// A network or one address, as `NO_PROXY` names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Network {
     address: IpAddr,
@@ -35,7 +35,7 @@ impl Network {
     }
 }
 
-/// `[::1]` → `::1`.
+/// A host without the brackets of IPv6: `[::1]` → `::1`.
 pub(super) fn bare(host: &str) -> &str {
     host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
 }

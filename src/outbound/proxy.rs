@@ -38,7 +38,7 @@ struct Proxy {
 /// Who is asked without a proxy.
 #[derive(Debug, Clone, PartialEq)]
 enum Exception {
-    /// `*`
+    /// Every host: `*`.
     All,
     Network(Network, Option<u16>),
     /// The name itself and everything below it; lower case, without a leading dot.
@@ -50,9 +50,9 @@ enum Exception {
 pub struct Route {
     /// `HTTPS_PROXY` or whichever variable it was.
     pub variable: &'static str,
-    /// Of the proxy.
+    /// Name or address of the proxy.
     pub host: String,
-    /// Of the proxy.
+    /// Port of the proxy.
     pub port: u16,
     /// The value of its `Proxy-Authorization`.
     pub credentials: Option<Secret>,

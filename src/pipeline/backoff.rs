@@ -19,7 +19,7 @@ const RECOVERED_AFTER: Duration = Duration::from_secs(10);
 pub(super) enum Outcome {
     /// Frames came, for so long.
     Played(Duration),
-    /// None came.
+    /// It could not be opened, or gave no frame.
     Failed,
     /// It refused the credentials.
     Unauthorised,

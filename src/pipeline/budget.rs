@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use std::fmt;
 use std::rc::Rc;
 
-/// See the module. Single-threaded, like everything on the event loop.
+/// What pipelines were promised, against the limit. Single-threaded, like everything on the event loop.
 pub(super) struct Budget {
     limit_bytes: u64,
     reserved: RefCell<Reserved>,
@@ -23,7 +23,7 @@ impl fmt::Debug for Budget {
 
 #[derive(Debug, Default)]
 struct Reserved {
-    /// Rings and workers.
+    /// What frame rings and workers have been promised.
     bytes: u64,
     /// Models in use: id, bytes, pipelines that share it.
     models: Vec<(String, u64, usize)>,

@@ -62,7 +62,7 @@ impl Buffer {
         self.lent = self.lent.saturating_sub(1);
     }
 
-    /// Nothing waits.
+    /// Whether no frame waits.
     pub(super) fn is_empty(&self) -> bool {
         self.waiting.is_empty()
     }

@@ -22,7 +22,7 @@ const GROWTH: f64 = 2.0;
 /// Least part of a source that is asked for, however little is taken: what is asked for grows again within seconds.
 const LEAST_PART: f64 = 0.1;
 
-/// See the module.
+/// How many frames a stream is asked for, and the measurements that say so.
 #[derive(Debug, Default)]
 pub(super) struct Demand {
     limit: Option<Rate>,

@@ -9,7 +9,7 @@ use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::time::{Duration, Instant};
 
-/// See the module. Single-threaded, like everything on the event loop.
+/// The lines of one pipeline in the log. Single-threaded, like everything on the event loop.
 #[derive(Debug)]
 pub(super) struct EventLog {
     pipeline: PipelineId,
@@ -45,7 +45,7 @@ impl EventLog {
         }
     }
 
-    /// Of one source.
+    /// Writes a line about one source, unless that source has written too many.
     pub(super) fn tell_of(&self, level: Level, source: u32, event: fmt::Arguments<'_>) {
         if let Some(before) = self.admit((source as usize).min(MAX_SOURCES)) {
             log::log!(level, "pipeline={} source={source} {event}{}", self.pipeline, suppressed(before));

@@ -17,8 +17,8 @@ struct Step {
     latency_s: f32,
 }
 
-/// See the module. Nothing wakes for it: steps without frames are made up for when somebody asks, or the next
-/// frame comes.
+/// The last ten minutes of a pipeline, in steps. Nothing wakes for it: steps without frames are made up for
+/// when somebody asks, or the next frame comes.
 #[derive(Debug)]
 pub(super) struct Steps {
     began: Instant,
@@ -29,7 +29,7 @@ pub(super) struct Steps {
 }
 
 impl Steps {
-    /// Nothing yet.
+    /// A history without any step yet.
     pub(super) fn new(now: Instant) -> Steps {
         Steps { began: now, count: 1, ring: Box::new([Step::default(); STEPS]) }
     }

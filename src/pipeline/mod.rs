@@ -48,7 +48,7 @@ pub struct PipelineSettings {
     /// `ENABLE_FRAME_DROP_ON_VIDEO_FILE_RATE_LIMITING`: `max_fps` strides files in the decoder instead of
     /// slowing them down.
     pub stride_files: bool,
-    /// Pipelines at most.
+    /// Most pipelines at a time: `service.max_pipelines`.
     pub max_pipelines: usize,
     /// Where pipelines are kept so that they survive a restart; `None`: they do not.
     pub state_dir: Option<std::path::PathBuf>,
@@ -63,19 +63,19 @@ pub type About = std::sync::Arc<dyn Fn() -> String + Send + Sync>;
 
 /// What all pipelines share.
 pub struct Shared {
-    /// See [`Settings`].
+    /// Limits and defaults of all pipelines.
     pub settings: PipelineSettings,
-    /// For every worker.
+    /// What every worker is started with.
     pub capture: Rc<capture::CaptureSettings>,
     /// What their sinks share.
     pub outlets: Rc<Outlets>,
-    /// Starts workers.
+    /// Starts the processes of workers.
     pub spawner: Spawner,
-    /// Loads models.
+    /// Loads models, each once.
     pub models: Models,
-    /// Runs models.
+    /// The threads that run models.
     pub pool: Pool,
-    /// Threads of `pool`.
+    /// How many threads `pool` has.
     pub threads: usize,
     /// For who asks what machine this is.
     pub about: About,

@@ -21,7 +21,7 @@ const SLOTS: u32 = 2;
 const RULE: InputRule =
     InputRule { width: 16, height: 16, fit: Fit::Stretch, crop: None, grayscale: false, contrast: None };
 
-/// Those under way.
+/// How many pictures are being fetched from sources that belong to no pipeline.
 #[derive(Debug, Default)]
 pub(super) struct Peeks(Rc<()>);
 

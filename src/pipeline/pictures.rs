@@ -35,7 +35,7 @@ struct Job {
     timestamp: Wall,
 }
 
-/// See the module.
+/// Pictures of one source, for those who look.
 #[derive(Debug)]
 pub(super) struct Pictures {
     pub(super) audience: Rc<Audience>,

@@ -36,7 +36,7 @@ use std::time::{Duration, Instant};
 /// back.
 const EXTRA_SLOTS: usize = 3;
 
-/// See the module.
+/// A pipeline that runs: its sources, its turns and its sinks.
 pub(super) struct Pipeline {
     pub(super) id: PipelineId,
     init: Init,
@@ -74,7 +74,7 @@ pub(super) enum Origin {
     Client,
     /// An acknowledged one from before a restart: its model is asked for until it comes.
     Restored {
-        /// It was muted.
+        /// Whether it was muted when the service ended.
         muted: bool,
     },
     /// One that the configuration declares; as a restored one otherwise.
@@ -200,7 +200,7 @@ impl Pipeline {
         let _ = self.gone.1.recv().await;
     }
 
-    /// For the log.
+    /// Writes a line about this pipeline into the log.
     fn tell(&self, level: Level, event: std::fmt::Arguments<'_>) {
         self.status_updates.event_log.tell(level, event);
     }

@@ -3,7 +3,7 @@
 /// Remembers at most one ring: who waits looks at the state itself, so two rings say no more than one.
 const PENDING_RINGS: usize = 1;
 
-/// See the module.
+/// A wake-up between tasks: see the module for what it promises.
 #[derive(Debug)]
 pub(super) struct Signal {
     ring: async_channel::Sender<()>,
@@ -22,7 +22,7 @@ impl Signal {
         let _ = self.ring.try_send(());
     }
 
-    /// Until somebody rings.
+    /// Waits until somebody rings, or has since the last wait.
     pub(super) async fn wait(&self) {
         let _ = self.wait.recv().await;
     }

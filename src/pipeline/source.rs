@@ -86,7 +86,7 @@ impl Pixels for RingPixels {
     }
 }
 
-/// See the module.
+/// One source of a pipeline, and what is known of it over all its workers.
 pub(super) struct Source {
     id: u32,
     wanted: command::SourceRequest,
@@ -105,7 +105,7 @@ pub(super) struct Source {
     opened: Cell<u32>,
     /// A frame has come since it was opened last.
     has_frames: Cell<bool>,
-    /// See [`MAX_DECODER_DEATHS`].
+    /// Workers that died in a foreign decoder; after [`MAX_DECODER_DEATHS`] the builtin one decodes.
     decoder_deaths: Cell<u32>,
     /// The loop has ended: no frame will come any more.
     over: Cell<bool>,
@@ -124,7 +124,7 @@ pub(super) struct Source {
     frames_before_claim: Cell<u32>,
     last_frame_id: Cell<u64>,
     latencies: RefCell<Latencies>,
-    /// For who looks.
+    /// Pictures for those who look.
     pictures: Pictures,
     /// Of the worker that runs, as it last told them.
     counters: Cell<capture::Progress>,
@@ -139,7 +139,7 @@ pub(super) struct Source {
 enum End {
     /// A file is over.
     Finished,
-    /// It never opened.
+    /// It could not be opened.
     Unreachable(Error),
     /// It had been open, for this long.
     Lost(Error, Duration),
@@ -479,7 +479,7 @@ impl Source {
         }
     }
 
-    /// For the log.
+    /// Writes a line about this source into the log.
     fn tell(&self, level: Level, event: std::fmt::Arguments<'_>) {
         self.status_updates.event_log.tell_of(level, self.id, event);
     }
@@ -571,7 +571,7 @@ impl Source {
         }
     }
 
-    /// A frame waits.
+    /// Whether a frame waits for inference.
     pub(super) fn has_frame(&self) -> bool {
         !self.buffer.borrow().is_empty()
     }
@@ -624,7 +624,7 @@ impl Source {
         operation.check(self.state.get())
     }
 
-    /// Does it.
+    /// Mutes the source, or lets it be heard again, from the next frame on.
     pub(super) fn apply(&self, operation: Operation) {
         let muted = operation == Operation::Mute;
         self.muted.set(muted);
@@ -676,7 +676,7 @@ impl Source {
             || matches!(self.state.get(), SourceState::Muted | SourceState::Error | SourceState::Restarting)
     }
 
-    /// Where it stands.
+    /// State of the source, as `status` says it.
     pub(super) fn state(&self) -> SourceState {
         self.state.get()
     }

@@ -59,7 +59,7 @@ impl Updates {
         Some(update)
     }
 
-    /// Oldest first.
+    /// The updates, the oldest first.
     pub(super) fn to_vec(&self) -> Vec<Update> {
         self.ring.iter().cloned().collect()
     }
@@ -70,7 +70,7 @@ impl Updates {
 pub(super) struct Latencies(Window<[f64; 3], LATENCY_SAMPLES>);
 
 impl Latencies {
-    /// Nothing measured yet.
+    /// No latency has been measured yet.
     pub(super) fn new() -> Latencies {
         Latencies(Window::new())
     }
@@ -100,7 +100,7 @@ impl Latencies {
 pub(super) struct Throughput(Window<Instant, THROUGHPUT_SAMPLES>);
 
 impl Throughput {
-    /// Nothing measured yet.
+    /// No frame has been counted yet.
     pub(super) fn new() -> Throughput {
         Throughput(Window::new())
     }

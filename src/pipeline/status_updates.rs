@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 /// Listeners hear of a download's progress this often at most; it comes in pieces of a few KiB.
 const LOADING_INTERVAL: Duration = Duration::from_millis(250);
 
-/// See the module. Single-threaded, like everything on the event loop.
+/// The updates of one pipeline. Single-threaded, like everything on the event loop.
 #[derive(Debug)]
 pub(super) struct StatusUpdates {
     updates: RefCell<Updates>,
@@ -40,7 +40,7 @@ impl StatusUpdates {
         }
     }
 
-    /// Something normal.
+    /// Notes something normal.
     pub(super) fn info(&self, context: Context, event: Event) {
         self.publish(self.updates.borrow_mut().push(self.clock.wall(), Severity::Info, context, event));
     }
@@ -66,7 +66,7 @@ impl StatusUpdates {
         self.error(Context::Pipeline, event);
     }
 
-    /// A source broke.
+    /// Notes that a source failed, and why.
     pub(super) fn source_error(&self, source_id: u32, error: &Error) {
         let (error_type, message) = (error.kind().class(), error.message().to_owned());
         self.error(Context::Consumer, Event::SourceError { source_id, error_type, message });

@@ -27,7 +27,7 @@ pub struct Declared {
     pub init: Option<Init>,
 }
 
-/// See the module. One per service.
+/// The pipelines, and all that commands do to them. One per service.
 pub struct Table {
     shared: Rc<Shared>,
     budget: Rc<Budget>,

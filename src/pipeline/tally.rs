@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 /// A window: a count is told for one to two of them.
 const WINDOW: Duration = Duration::from_secs(1);
 
-/// See the module. Its size is that of the model's list of classes; counting allocates nothing.
+/// How many objects of each class were seen at once, of late. Its size is that of the model's list of
+/// classes; counting allocates nothing.
 #[derive(Debug)]
 pub(super) struct Tally {
     began: Instant,
@@ -19,12 +20,12 @@ pub(super) struct Tally {
 }
 
 impl Tally {
-    /// Nothing was seen.
+    /// A tally that has counted nothing.
     pub(super) fn new(classes: usize, at: Instant) -> Tally {
         Tally { began: at, picture: vec![0; classes], now: vec![0; classes], before: vec![0; classes] }
     }
 
-    /// Counts one picture.
+    /// Counts the detections of one picture, by class.
     pub(super) fn count(&mut self, detections: &[Detection], at: Instant) {
         self.turn(at);
         self.picture.fill(0);

@@ -16,7 +16,7 @@ pub(super) struct Part {
     pub(super) outcome: Option<Result<Vec<Detection>>>,
 }
 
-/// See the module.
+/// The turns that are under way, in the order in which they were taken.
 #[derive(Default)]
 pub(super) struct Turns {
     /// Oldest first; ids are consecutive. Each has a frame in inference at least, whose queue holds no more.
@@ -29,7 +29,7 @@ pub(super) struct Turns {
 }
 
 impl Turns {
-    /// Turns under way.
+    /// How many turns are under way.
     pub(super) fn len(&self) -> usize {
         self.running.len()
     }

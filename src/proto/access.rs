@@ -39,14 +39,14 @@ const IPV6_NETWORK_BITS: u32 = 64;
 pub enum Scope {
     /// List, status, metrics, events.
     Read,
-    /// Everything.
+    /// Every command.
     Control,
 }
 
 /// A secret that lets its bearer in.
 #[derive(Debug, Clone)]
 pub struct Token {
-    /// For the log.
+    /// What the log calls it.
     pub name: Rc<str>,
     /// What it is good for.
     pub scope: Scope,

@@ -20,7 +20,7 @@ const MAX_ORIGINS: usize = 256;
 /// A client as its connection shows it.
 #[derive(Debug, Clone)]
 pub(super) struct Caller {
-    /// `tcp` or `http`.
+    /// Which listener it came by: `tcp` or `http`.
     pub listener: &'static str,
     /// Where it is: that of the connection, or what a trusted proxy says. `None` on Unix sockets.
     pub from: Option<IpAddr>,

@@ -165,10 +165,7 @@ impl Table {
                 Ok(()) => return Some(self.take(peer)),
                 Err(again) => {
                     // The others wait in the kernel's queue meanwhile.
-                    future::or(self.freed.wait(), async {
-                        Timer::after(again).await;
-                    })
-                    .await;
+                    let _freed = within(again, self.freed.wait()).await;
                 }
             }
         }

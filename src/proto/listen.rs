@@ -53,7 +53,7 @@ impl Listener {
     }
 }
 
-/// A connection.
+/// A connection that a listener accepted.
 #[derive(Debug)]
 pub(super) enum Stream {
     Tcp(TcpStream),

@@ -17,7 +17,7 @@ use crate::sink::Sink;
 /// Schemes of sources that are allowed unless configured otherwise: those that a worker can open at all.
 pub const DEFAULT_SCHEMES: [&str; 5] = ["rtsp", "rtsps", "http", "https", "file"];
 
-/// The lists.
+/// What the sources and sinks of a request may name: schemes, hosts, folders.
 #[derive(Debug, Clone)]
 pub struct Reach {
     /// Schemes of source URLs, lower case.

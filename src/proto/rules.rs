@@ -9,7 +9,7 @@ use super::connections::{Limits, Stop};
 /// Part of the settings of each listener; the defaults are those of the documentation.
 #[derive(Debug, Clone)]
 pub struct Rules {
-    /// Most connections.
+    /// Most connections, in all and by address.
     pub limits: Limits,
     /// Largest TCP message and HTTP body in bytes. An `init` with 16 sources and long URLs has 50 KiB.
     pub max_message_bytes: usize,
@@ -17,7 +17,7 @@ pub struct Rules {
     pub message_timeout: Duration,
     /// Who may do what.
     pub access_control: Rc<AccessControl>,
-    /// When to stop.
+    /// Closed when the listeners shall stop accepting; `None`: never.
     pub stop: Option<Stop>,
 }
 

@@ -5,9 +5,9 @@ use rustix::process::{Signal, WaitIdStatus};
 /// How a process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
-    /// With this code.
+    /// It ended by itself, with this code.
     Code(i32),
-    /// By this signal.
+    /// This signal ended it.
     Signal(i32),
     /// Somebody else has waited for it.
     Unknown,

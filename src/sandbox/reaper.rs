@@ -61,7 +61,7 @@ impl Reaper {
     }
 }
 
-/// Waits without reaping.
+/// Waits until the process has ended, and leaves its status to be asked for.
 fn until_ended(pid: Pid) {
     let look = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
     while let Err(Errno::INTR) = rustix::process::waitid(WaitId::Pid(pid), look) {}

@@ -43,13 +43,13 @@ pub fn beside<F: Future<Output = ()> + 'static>(run: impl FnOnce(u32) -> F + Sen
 
 /// One child to start.
 pub struct Order {
-    /// The hidden subcommand.
+    /// The hidden subcommand that it runs.
     pub command: &'static str,
     /// Whom or what it serves, for the lines that it says: `source="…"`. No secrets.
     pub about: String,
-    /// Its standard input.
+    /// What its standard input shall be.
     pub stdin: OwnedFd,
-    /// Its standard output.
+    /// What its standard output shall be.
     pub stdout: OwnedFd,
     /// Variables of the service that it gets, beside [`INHERITED_VARIABLES`] and the log level.
     pub variables: &'static [&'static str],
@@ -89,7 +89,7 @@ impl Spawner {
         Ok(Spawner { jobs, fault })
     }
 
-    /// Starts a child.
+    /// Starts a child of this very program, in a process group of its own.
     pub async fn spawn(&self, order: Order) -> Result<Process> {
         let gone = || Error::new(Kind::System, "the spawner thread is gone");
         let (reply, answer) = async_channel::bounded(1);
@@ -255,7 +255,7 @@ impl Process {
         self.pid
     }
 
-    /// SIGKILL.
+    /// Ends it at once (SIGKILL).
     pub fn kill(&self) {
         match &self.handle {
             Some(Handle::Pidfd(handle)) => {

@@ -16,7 +16,7 @@ pub const MAX_TEXT_BYTES: usize = 8 << 10;
 /// One member of an object.
 #[derive(Debug, Clone, Copy)]
 pub struct Field {
-    /// Its key.
+    /// The key that it stands under.
     pub name: &'static str,
     /// How errors call it.
     pub label: &'static str,
@@ -45,30 +45,30 @@ pub enum Kind {
     Boolean,
     /// An integer from `least` to `most`.
     Integer {
-        /// The smallest.
+        /// The smallest that is taken.
         least: i128,
         /// The largest; `None`: what passes 32 bits is as good as the largest that fits.
         most: Option<i128>,
     },
-    /// Any number.
+    /// Any number, whole or not.
     Number,
     /// Things per second: a number above 0.
     Rate,
     /// Seconds from 0 to `most`.
     Seconds {
-        /// The longest.
+        /// The longest that is taken, seconds.
         most: f64,
         /// 0 is too short.
         above_zero: bool,
     },
     /// One of some words, in any case.
     Word {
-        /// The words.
+        /// The words that are taken.
         words: &'static [&'static str],
         /// What the reference calls the type.
         class: &'static str,
     },
-    /// Always this text.
+    /// This text and no other.
     Constant(&'static str),
     /// A list of texts.
     Texts,
@@ -76,7 +76,7 @@ pub enum Kind {
     Object {
         /// What the OpenAPI document calls it.
         schema: &'static str,
-        /// Its members.
+        /// The members that it may have.
         fields: &'static [Field],
     },
     /// One video source or a list of them: a text or a device index each.
@@ -101,7 +101,7 @@ pub enum Kind {
 /// Whether a field must be there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Presence {
-    /// Always.
+    /// It must be there.
     Required,
     /// `null` is as good as absent.
     Optional,
@@ -128,7 +128,7 @@ impl Field {
         Field { label, ..self }
     }
 
-    /// With another presence.
+    /// The same field with another presence.
     #[must_use]
     pub const fn being(self, presence: Presence) -> Field {
         Field { presence, ..self }
@@ -179,7 +179,7 @@ impl Field {
         }
     }
 
-    /// `true` or `false`.
+    /// The value, if it is there: `true` or `false`.
     pub fn boolean(&self, object: &Object) -> Result<Option<bool>> {
         match self.given(object) {
             None => Ok(None),

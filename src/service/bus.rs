@@ -1,7 +1,7 @@
 //! The broker as configured → what the bus is told, at the start and whenever it is read again.
 
 use crate::bus::Bus;
-use crate::bus::mqtt::Settings;
+use crate::bus::mqtt::MqttSettings;
 use crate::clock::within;
 use crate::config::{Config, Mqtt, Reread};
 use crate::error::{Error, Kind, Result};
@@ -27,7 +27,7 @@ pub(super) fn outlets(config: &Config) -> Result<Outlets> {
 }
 
 /// `None`: no broker is configured.
-pub(super) fn settings(config: &Config) -> Result<Option<Settings>> {
+pub(super) fn settings(config: &Config) -> Result<Option<MqttSettings>> {
     let mqtt = &config.mqtt;
     if mqtt.host.is_empty() {
         return Ok(None);
@@ -42,7 +42,7 @@ pub(super) fn settings(config: &Config) -> Result<Option<Settings>> {
         0 => 1883,
         port => port,
     };
-    Ok(Some(Settings {
+    Ok(Some(MqttSettings {
         host: mqtt.host.clone(),
         port,
         tls: if mqtt.tls { Some(trust.client(identity)?) } else { None },
@@ -94,7 +94,7 @@ impl InUse {
                 }
                 outlets.configure(settings.as_ref().map(|settings| settings.base_topic.clone()))?;
                 match &settings {
-                    Some(Settings { host, port, .. }) => log::info!("event=mqtt_changed broker={host}:{port}"),
+                    Some(MqttSettings { host, port, .. }) => log::info!("event=mqtt_changed broker={host}:{port}"),
                     None => log::info!("event=mqtt_changed broker=none"),
                 }
                 bus.change(settings);

@@ -221,7 +221,7 @@ fn decoder_files(dev: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// Libraries that decode.
+/// libavcodec's files that there are in these folders.
 fn decoder_libraries(folders: &[&str]) -> Vec<PathBuf> {
     let files =
         folders.iter().flat_map(|folder| DECODER_LIBRARIES.iter().map(|name| Path::new(folder).join(name)));

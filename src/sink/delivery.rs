@@ -40,9 +40,9 @@ impl Packer {
 /// A packed frame. Its written form is made once, for the first who asks.
 #[derive(Debug)]
 pub struct Delivery<'a> {
-    /// The frame.
+    /// Which frame it is, and when it was taken.
     pub frame: FrameInfo,
-    /// By falling confidence.
+    /// What was found, by falling confidence.
     pub predictions: &'a [Prediction],
     /// Names of their classes.
     pub names: &'a Rc<ClassNames>,
@@ -53,7 +53,7 @@ pub struct Delivery<'a> {
 #[derive(Debug)]
 struct Datagram {
     bytes: Vec<u8>,
-    /// Predictions in it.
+    /// How many predictions had room in it.
     written: usize,
 }
 

@@ -15,7 +15,7 @@ pub struct FrameInfo {
     pub source_id: u32,
     /// Counts grabbed frames from 1.
     pub frame_id: u64,
-    /// The frame's timestamp.
+    /// When it was decoded.
     pub decoded: Wall,
     /// When its detections went out.
     pub emitted: Wall,

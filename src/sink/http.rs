@@ -25,7 +25,7 @@ const AUTHORIZATION: Field = Field::optional(
 /// What is asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HttpSink {
-    /// Where to.
+    /// Where lines are posted, and with which authorization.
     pub address: Address,
     /// Its host, for the list of those that are allowed.
     host: String,

@@ -22,7 +22,7 @@ const MAX_TURNS: i128 = 256;
 /// Longest `consumption_timeout` in seconds; whoever means "for ever" leaves it out.
 const MAX_TIMEOUT_S: f64 = 86_400.0;
 
-/// Turns kept.
+/// `results_buffer_size`: how many turns are kept for `consume`.
 pub const RESULTS_BUFFER_SIZE: Field = Field::optional(
     "results_buffer_size",
     Kind::Integer { least: 1, most: Some(MAX_TURNS) },
@@ -103,7 +103,7 @@ impl Asked for MemorySink {
 /// What was found on one frame.
 #[derive(Debug, Clone)]
 pub struct Outcome {
-    /// The frame.
+    /// The frame that this was found on.
     pub frame: FrameInfo,
     /// By falling confidence; no more than fit into a datagram.
     pub predictions: Box<[Prediction]>,
@@ -121,7 +121,7 @@ impl Outcome {
     }
 }
 
-/// See the module. Lives on the event loop.
+/// The last turns of one pipeline, kept for `consume`. Lives on the event loop.
 #[derive(Debug)]
 pub struct Results {
     asked: MemorySink,
@@ -133,7 +133,7 @@ pub struct Results {
 }
 
 impl Results {
-    /// Nothing yet.
+    /// Results of a pipeline that has none yet.
     fn new(asked: MemorySink) -> Results {
         Results {
             asked,

@@ -40,7 +40,7 @@ pub const TYPE: &str = "type";
 /// A kind of sink, for those who describe it.
 #[derive(Debug, Clone, Copy)]
 pub struct KindOfSink {
-    /// Its `type`.
+    /// The `type` that asks for it.
     pub name: &'static str,
     /// What the OpenAPI document calls it.
     pub schema: &'static str,
@@ -121,9 +121,9 @@ pub struct Queue {
 /// What a sink counts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counters {
-    /// Payloads handed on.
+    /// Payloads that were handed on.
     pub sent: u64,
-    /// Payloads lost.
+    /// Payloads that were lost.
     pub failed: u64,
     /// Times that the receiver's machine said that nobody listens there.
     pub refused: u64,
@@ -185,7 +185,7 @@ impl Outputs {
         self.0.iter().for_each(OpenSink::begin);
     }
 
-    /// Every one.
+    /// The open sinks of the pipeline, in the order that `init` names them.
     pub fn iter(&self) -> impl Iterator<Item = &OpenSink> {
         self.0.iter()
     }
@@ -239,7 +239,7 @@ macro_rules! kinds {
         #[derive(Debug)]
         pub enum OpenSink { $($(#[$doc])* $kind(<$asked as Asked>::Open),)* }
 
-        /// All kinds.
+        /// Every kind of sink.
         pub const KINDS: &[KindOfSink] = &[$(<$asked>::KIND),*];
 
         impl Sink {
@@ -260,7 +260,7 @@ macro_rules! kinds {
                 object
             }
 
-            /// For the log.
+            /// What the log calls it, without secrets.
             fn named(&self) -> String {
                 match self { $(Sink::$kind(asked) => asked.named(),)* }
             }

@@ -36,10 +36,10 @@ pub(super) const FORMAT: Field = Field::optional(
 /// How a frame is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Format {
-    /// As a datagram.
+    /// The JSON of a datagram.
     #[default]
     Datagram,
-    /// Short.
+    /// Whole pixels in arrays without names, a fifth of a datagram: docs/reference.md has the form.
     Compact,
 }
 
@@ -61,7 +61,7 @@ impl Format {
 pub struct MqttSink {
     /// `None`: one of the pipeline's own.
     pub topic: Option<String>,
-    /// 0 or 1.
+    /// Quality of service of its messages, 0 or 1.
     pub qos: u8,
     /// How a frame is written.
     pub format: Format,

@@ -21,7 +21,7 @@ const FOLDER: &str = "outbox";
 /// What waits for the broker.
 #[derive(Debug)]
 pub struct Broker {
-    /// All pipelines' messages.
+    /// What waits for the broker, of all pipelines.
     pub outbox: Outbox,
     base_topic: RefCell<Rc<str>>,
     /// Without that, messages wait until it is.
@@ -39,7 +39,7 @@ impl AsRef<Outbox> for Rc<Broker> {
 pub struct Address {
     /// Its query may hold a key.
     pub url: String,
-    /// A header field.
+    /// The header field `authorization` of its requests.
     pub authorization: Option<String>,
 }
 
@@ -59,7 +59,7 @@ impl fmt::Debug for Address {
 /// An address, and what waits for it.
 type Opened = (Address, Rc<Outbox>);
 
-/// See the module. One per service.
+/// What open sinks share. One per service.
 #[derive(Debug)]
 pub struct Outlets {
     /// Once there was one: what waits for it stays, whatever the configuration says now.

@@ -41,7 +41,7 @@ const PORT: Field =
 pub struct UdpSink {
     /// Host name or IPv4 address.
     pub host: String,
-    /// 1..65535.
+    /// Port that datagrams go to, 1..65535.
     pub port: u16,
 }
 

@@ -21,17 +21,17 @@ pub const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self
 pub struct File {
     /// Its name, below `page/`.
     pub name: &'static str,
-    /// Its content type.
+    /// Content type that it is sent with.
     pub kind: &'static str,
-    /// Its size, unpacked.
+    /// Its length before it was packed.
     pub bytes: usize,
     /// Its entity tag, quotes included: another for every content.
     pub tag: &'static str,
-    /// gzip.
+    /// The file, packed by gzip.
     pub packed: &'static [u8],
 }
 
-/// All of them.
+/// The files of the page.
 pub const FILES: &[File] = include!(concat!(env!("OUT_DIR"), "/page.rs"));
 
 /// The one that a browser asks for first.

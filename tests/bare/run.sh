@@ -14,7 +14,10 @@ TEST_LIMIT_S=5400
 
 [ "$(id -u)" = 0 ] || { echo "bare: needs root"; exit 69; }
 command -v mmdebstrap >/dev/null || scripts/setup.sh bare
-toolchain=$(rustc --print sysroot)
+: "${RUSTUP_TOOLCHAIN:=$(scripts/toolchain.sh)}"
+[ -z "$RUSTUP_TOOLCHAIN" ] || export RUSTUP_TOOLCHAIN
+# The folder as it is named here: in the root, make finds it by its version (scripts/toolchain.sh).
+toolchain=$(realpath "$(rustc --print sysroot)")
 work=$(realpath -m "${CARGO_TARGET_DIR:-target}/bare")
 mkdir -p "$work"
 exec 9>"$work/lock"

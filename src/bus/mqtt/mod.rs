@@ -52,20 +52,20 @@ const OFFLINE: &[u8] = b"offline";
 
 /// How the broker is reached.
 #[derive(Clone)]
-pub struct Settings {
-    /// Name or address.
+pub struct MqttSettings {
+    /// Name or address of the broker.
     pub host: String,
-    /// 1..65535.
+    /// Port of the broker, 1..65535.
     pub port: u16,
     /// With TLS, if any.
     pub tls: Option<Arc<ClientConfig>>,
-    /// User name.
+    /// User name at the broker; `None`: it is not asked for.
     pub user: Option<String>,
-    /// Its password.
+    /// Password of `user`.
     pub password: Option<Secret>,
     /// No two devices have the same.
     pub client_id: String,
-    /// Longest silence.
+    /// Longest silence that either side takes for a living connection, MQTT's Keep Alive.
     pub keep_alive: Duration,
     /// Whether pipelines may be steered.
     pub takes_commands: bool,
@@ -79,10 +79,10 @@ pub struct Settings {
     pub base_topic: String,
 }
 
-impl Settings {
+impl MqttSettings {
     /// Whether everything that `self` has told the broker of the service is in its place with `other`.
-    pub(super) fn are_at_home_with(&self, other: &Settings) -> bool {
-        let home = |settings: &Settings| {
+    pub(super) fn are_at_home_with(&self, other: &MqttSettings) -> bool {
+        let home = |settings: &MqttSettings| {
             (
                 settings.host.clone(),
                 settings.port,
@@ -99,14 +99,14 @@ pub(super) fn status_topic(base: &str) -> String {
     format!("{base}/status")
 }
 
-/// See the module.
+/// The client of the broker: one connection at a time, made again whenever it is lost.
 pub(super) struct Client<E> {
-    settings: Settings,
+    settings: MqttSettings,
     broker: Rc<Broker>,
     board: Rc<Board>,
     commands: E,
     status_topic: String,
-    /// `<base>/pipelines/`
+    /// `<base>/pipelines/`: what commands for pipelines begin with.
     pipelines_topic: String,
     orders: (async_channel::Sender<Command>, async_channel::Receiver<Command>),
     throttle: RefCell<Throttle>,
@@ -117,7 +117,12 @@ pub(super) struct Client<E> {
 }
 
 impl<E: Execute> Client<E> {
-    pub(super) fn new(settings: Settings, broker: Rc<Broker>, board: Rc<Board>, commands: E) -> Client<E> {
+    pub(super) fn new(
+        settings: MqttSettings,
+        broker: Rc<Broker>,
+        board: Rc<Board>,
+        commands: E,
+    ) -> Client<E> {
         let base = &settings.base_topic;
         let (status_topic, pipelines_topic) = (status_topic(base), format!("{base}/pipelines/"));
         let (orders, throttle) =
@@ -191,10 +196,7 @@ impl<E: Execute> Client<E> {
             // A fleet whose broker comes back does not come back in one moment.
             let wait = pause.max(least).mul_f64(random());
             pause = (pause * 2).min(*RETRY.end());
-            or(until_closed(stop), async {
-                smol::Timer::after(wait).await;
-            })
-            .await;
+            let _stopped = within(wait, until_closed(stop)).await;
         }
     }
 

@@ -7,9 +7,9 @@ use std::fmt;
 /// Which protocol is spoken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Version {
-    /// 5.0
+    /// MQTT 5.0: protocol level 5.
     V5,
-    /// 3.1.1
+    /// MQTT 3.1.1: protocol level 4.
     V311,
 }
 
@@ -178,7 +178,7 @@ pub(super) fn unsubscribe(out: &mut Vec<u8>, version: Version, id: u16, filter: 
     });
 }
 
-/// Are you there?
+/// PINGREQ: asks the broker for a sign of life.
 pub(super) fn pingreq(out: &mut Vec<u8>) {
     out.extend_from_slice(&[PINGREQ, 0]);
 }
@@ -303,7 +303,7 @@ pub(super) fn frame(bytes: &[u8], most_bytes: usize) -> Result<Option<(u8, usize
     if rest.len() >= 4 { Err(Fault::Malformed("a length of more than four bytes")) } else { Ok(None) }
 }
 
-/// Reads one packet.
+/// Reads one packet: `first` is the first byte of its fixed header, `body` what follows the length.
 pub(super) fn read(version: Version, first: u8, body: &[u8]) -> Result<Incoming<'_>, Fault> {
     let mut body = Body(body);
     let is_5 = version == Version::V5;
@@ -402,7 +402,7 @@ pub(super) fn read(version: Version, first: u8, body: &[u8]) -> Result<Incoming<
 /// What is left of a packet.
 struct Body<'a>(&'a [u8]);
 
-/// Of a property.
+/// The value of an MQTT 5 property, by its type on the wire.
 enum Value<'a> {
     One(u8),
     Two(u16),

@@ -2,7 +2,6 @@
 //! was read. Every packet from the broker is held against what it may say at that moment.
 
 use super::packet::{self, Fault, Granted, Incoming, Version};
-use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 /// Largest packet that is taken from the broker, bytes: commands are words. Told to brokers of MQTT 5, held
@@ -71,7 +70,17 @@ pub(super) enum News<'a> {
     Nothing,
 }
 
-/// See the module.
+/// A message of QoS 1 that the broker has not confirmed.
+#[derive(Debug)]
+struct UnderWay {
+    /// Packet identifier.
+    id: u16,
+    /// Its number in the outbox.
+    number: u64,
+    sent: Instant,
+}
+
+/// One connection's conversation: bytes to write, what is in flight, and when something was last heard.
 #[derive(Debug)]
 pub(super) struct Session {
     pub(super) version: Version,
@@ -79,8 +88,8 @@ pub(super) struct Session {
     /// To be written, from `written` on.
     pub(super) out: Vec<u8>,
     pub(super) written: usize,
-    /// Packet identifier and number of each message under way, and when it went; in that order.
-    under_way: VecDeque<(u16, u64, Instant)>,
+    /// The messages that the broker has not confirmed, in the order in which they went.
+    under_way: heapless::Vec<UnderWay, WINDOW>,
     /// Begins at one and grows with every confirmation: brokers that end the connection for one message
     /// (Mosquitto 2.0.11, of a topic that its list forbids) do so before others are lost with it, and it is
     /// known which it was.
@@ -112,7 +121,7 @@ impl Session {
             granted,
             out: Vec::new(),
             written: 0,
-            under_way: VecDeque::with_capacity(WINDOW),
+            under_way: heapless::Vec::new(),
             window: 1,
             next_id: 1,
             asking: [None; MAX_ASKING],
@@ -164,7 +173,8 @@ impl Session {
         }
         let id = self.id();
         packet::publish(&mut self.out, self.version, topic, payload, Some(id), false);
-        self.under_way.push_back((id, number, now));
+        let kept = self.under_way.push(UnderWay { id, number, sent: now });
+        debug_assert!(kept.is_ok(), "it was asked whether there is room");
         true
     }
 
@@ -202,7 +212,7 @@ impl Session {
         Ok(())
     }
 
-    /// Says goodbye.
+    /// DISCONNECT: the broker shall not publish the will.
     pub(super) fn disconnect(&mut self) {
         packet::disconnect(&mut self.out);
     }
@@ -212,7 +222,7 @@ impl Session {
         loop {
             let id = self.next_id;
             self.next_id = self.next_id.checked_add(1).unwrap_or(1);
-            if !self.asking.contains(&Some(id)) && self.under_way.iter().all(|(used, ..)| *used != id) {
+            if !self.asking.contains(&Some(id)) && self.under_way.iter().all(|other| other.id != id) {
                 return id;
             }
         }
@@ -223,7 +233,7 @@ impl Session {
         self.under_way.is_empty() && self.unwritten().is_empty()
     }
 
-    /// Something has come.
+    /// Notes when bytes of the broker last came.
     pub(super) fn heard(&mut self, now: Instant) {
         self.last_read = now;
     }
@@ -232,9 +242,9 @@ impl Session {
     pub(super) fn take<'a>(&mut self, first: u8, body: &'a [u8], now: Instant) -> Result<News<'a>, End> {
         match packet::read(self.version, first, body)? {
             Incoming::PubAck { id, code } => {
-                let place = self.under_way.iter().position(|(used, ..)| *used == id);
-                let (_, number, _) = place
-                    .and_then(|place| self.under_way.remove(place))
+                let place = self.under_way.iter().position(|message| message.id == id);
+                let UnderWay { number, .. } = place
+                    .map(|place| self.under_way.remove(place))
                     .ok_or(Fault::Unexpected("it confirms a message that is not under way"))?;
                 self.window = (self.window + 1).min(WINDOW);
                 if code == QUOTA_EXCEEDED {
@@ -301,7 +311,7 @@ impl Session {
     /// What is due by the clock; how long until something else is.
     pub(super) fn tick(&mut self, now: Instant) -> Result<Duration, End> {
         let since = |then: Instant| now.saturating_duration_since(then);
-        if self.under_way.front().is_some_and(|(_, _, sent)| since(*sent) >= ACK_TIMEOUT) {
+        if self.under_way.first().is_some_and(|oldest| since(oldest.sent) >= ACK_TIMEOUT) {
             return Err(End::transient(format!("it has confirmed nothing for {} s", ACK_TIMEOUT.as_secs())));
         }
         if self.pinged.is_some_and(|pinged| since(pinged) >= PING_TIMEOUT) {

@@ -1,6 +1,6 @@
 //! The connection to the broker: TCP, or TLS over it.
 
-use super::Settings;
+use super::MqttSettings;
 use crate::clock::within;
 use crate::outbound;
 use crate::resolve;
@@ -20,15 +20,15 @@ const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
 /// Addresses of one name that are tried at most.
 const MAX_ADDRESSES: usize = 4;
 
-/// See the module.
+/// The connection to the broker, with or without TLS.
 pub(super) enum Stream {
     Clear(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
 }
 
 /// Connects; an error is said in words, with whom it went wrong.
-pub(super) async fn dial(settings: &Settings) -> Result<Stream, String> {
-    let Settings { host, port, .. } = settings;
+pub(super) async fn dial(settings: &MqttSettings) -> Result<Stream, String> {
+    let MqttSettings { host, port, .. } = settings;
     let unknown = |why: &str| {
         format!("the name of {host} cannot be resolved ({why}): look at mqtt.host and /etc/resolv.conf")
     };
@@ -53,8 +53,8 @@ async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-async fn encrypt(stream: TcpStream, settings: &Settings) -> Result<Stream, String> {
-    let Settings { host, tls, .. } = settings;
+async fn encrypt(stream: TcpStream, settings: &MqttSettings) -> Result<Stream, String> {
+    let MqttSettings { host, tls, .. } = settings;
     let Some(tls) = tls else { return Ok(Stream::Clear(stream)) };
     let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
     let name = ServerName::try_from(bare.to_owned())

@@ -2,7 +2,7 @@
 
 use super::{MAX_MESSAGE_BYTES, VERSION};
 
-/// Writes one message.
+/// Writes the fields of one message, little-endian, behind its tag.
 #[derive(Debug)]
 pub(in crate::capture) struct Writer(Vec<u8>);
 
@@ -12,7 +12,7 @@ impl Writer {
         Writer(Vec::with_capacity(64))
     }
 
-    /// Starts a message.
+    /// Starts a message of this kind in the same memory.
     pub(super) fn begin(&mut self, tag: u8) -> &mut Writer {
         self.0.clear();
         self.u8(VERSION).u8(tag)
@@ -84,7 +84,7 @@ impl Writer {
     }
 }
 
-/// Reads one message.
+/// Reads the fields of one message; what is missing or left over is an error.
 pub(super) struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {

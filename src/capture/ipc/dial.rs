@@ -53,9 +53,9 @@ pub(in crate::capture) enum Question {
 /// What it is told.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::capture) enum Answer {
-    /// One at least.
+    /// Addresses of the name, one at least.
     Found(Vec<SocketAddr>),
-    /// They come with the message; none for [`Question::UdpKnock`].
+    /// They come with the message; none for [`Question::UdpHolePunch`].
     Sockets,
     /// No source may go there, and why.
     Refused(String),

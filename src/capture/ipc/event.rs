@@ -1,4 +1,4 @@
-//! Worker → parent.
+//! Messages from a worker to the service.
 
 use super::MAX_TEXT_BYTES;
 use super::bytes::{Reader, Writer};

@@ -1,4 +1,4 @@
-//! Parent → worker.
+//! Messages from the service to a worker.
 
 use super::bytes::{Reader, Writer};
 use super::{MAX_PROPERTIES, MAX_REFERENCE_BYTES, MAX_TEXT_BYTES};
@@ -25,7 +25,7 @@ const RATE: u8 = 8;
 /// What a worker is told.
 #[derive(Debug)]
 pub(in crate::capture) enum Order {
-    /// First message, once.
+    /// The first message, and never again: what to open.
     Start(Box<Start>),
     /// The parent no longer reads this slot.
     Release(u32),
@@ -50,7 +50,7 @@ pub(in crate::capture) struct Draw {
     pub(in crate::capture) job: u32,
     /// The slot of the ring that the frame lies in.
     pub(in crate::capture) slot: u32,
-    /// The frame.
+    /// Number of the frame whose picture is wanted.
     pub(in crate::capture) frame_id: u64,
     /// As it was asked for.
     pub(in crate::capture) width: u16,

@@ -131,7 +131,7 @@ impl Ring {
         self.shape.bytes
     }
 
-    /// Number of slots.
+    /// How many frames the ring holds.
     pub(in crate::capture) fn slots(&self) -> u32 {
         self.shape.slots
     }

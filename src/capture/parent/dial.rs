@@ -58,9 +58,9 @@ pub(super) struct Dial {
 /// Why a question has no good answer.
 #[derive(Debug)]
 enum Why {
-    /// The rules.
+    /// The lists of hosts, or what a source may never reach, forbid it.
     Refused(String),
-    /// The world.
+    /// Resolving or connecting failed.
     Failed(String),
 }
 

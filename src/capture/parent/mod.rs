@@ -56,7 +56,7 @@ const LIBRARY_PATH: &str = "LD_LIBRARY_PATH";
 
 /// Most signs of life in [`ALIVE_WINDOW`]. A worker sends about one per second.
 const MAX_ALIVE_PER_WINDOW: u32 = 64;
-/// See [`MAX_ALIVE_PER_WINDOW`].
+/// The time in which [`MAX_ALIVE_PER_WINDOW`] signs of life may come.
 const ALIVE_WINDOW: Duration = Duration::from_secs(1);
 
 /// In which widths frames are kept.
@@ -67,7 +67,7 @@ type Widths = heapless::Vec<u16, WIDTHS>;
 #[derive(Debug)]
 pub struct Worker {
     pid: u32,
-    /// Redacted, for errors.
+    /// The source, without user and password: for errors.
     reference: String,
     socket: Async<OwnedFd>,
     ring: Arc<Ring>,
@@ -478,7 +478,7 @@ impl Worker {
         }
     }
 
-    /// Asks the worker to end (a camera is told TEARDOWN), kills it after `Settings::stop_grace`, and reaps
+    /// Asks the worker to end (a camera is told TEARDOWN), kills it after `CaptureSettings::stop_grace`, and reaps
     /// it.
     pub async fn stop(self) {
         let process = {

@@ -14,7 +14,7 @@ use std::sync::{Mutex, PoisonError};
 /// The nodes of the machine: number, device, and when it was made or its owner changed (seconds, nanoseconds).
 pub(super) type Nodes = Vec<(u8, u64, i64, i64)>;
 
-/// See the module.
+/// The nodes of the machine when a worker last told which of them may be decoders, and what it told.
 #[derive(Debug, Default)]
 pub struct DecoderNodes(Mutex<Option<(Nodes, Vec<u8>)>>);
 

@@ -7,7 +7,7 @@ use std::cell::Cell;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-/// See the module.
+/// The pictures that a worker was asked for, and the buffer in which they come.
 #[derive(Debug)]
 pub(super) struct Pictures {
     /// A slot for each job.
@@ -23,7 +23,7 @@ enum Job {
     Free,
     /// The worker writes a picture of this frame.
     Ordered(u64),
-    /// It is there.
+    /// The picture lies in the buffer.
     Announced(Drawn),
 }
 

@@ -7,7 +7,6 @@
 //! muted for hours is only kept in packets.
 
 use super::decode::{AccessUnit, Codec, RandomAccess, random_access};
-use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 /// Longest that decoding what is kept may take when the source is heard again: with a frame's way through the
@@ -35,10 +34,10 @@ pub(super) struct Kept {
     pub(super) first: bool,
 }
 
-/// See the module.
+/// Access units of a muted source, from where their pictures can be made when it is heard again.
 #[derive(Debug)]
 pub(super) struct Backlog {
-    units: VecDeque<Kept>,
+    units: Box<heapless::Deque<Kept, MAX_UNITS>>,
     bytes: usize,
     /// Since when nobody hears.
     since: Instant,
@@ -52,7 +51,7 @@ pub(super) struct Backlog {
 impl Backlog {
     pub(super) fn new() -> Backlog {
         Backlog {
-            units: VecDeque::new(),
+            units: Box::default(),
             bytes: 0,
             since: Instant::now(),
             broken: false,
@@ -94,7 +93,7 @@ impl Backlog {
             self.clear();
             self.broken = false;
         }
-        if self.units.len() >= MAX_UNITS || self.bytes + unit.len() > MAX_BYTES {
+        if self.units.is_full() || self.bytes + unit.len() > MAX_BYTES {
             self.interrupt();
         }
         if self.broken {
@@ -104,7 +103,8 @@ impl Backlog {
         data.clear();
         data.extend_from_slice(unit);
         self.bytes += data.len();
-        self.units.push_back(Kept { codec, data, first });
+        let kept = self.units.push_back(Kept { codec, data, first });
+        debug_assert!(kept.is_ok(), "full, it was interrupted");
         true
     }
 
@@ -140,7 +140,7 @@ impl Backlog {
     fn clear(&mut self) {
         self.bytes = 0;
         // A group's worth of buffers: those of the next group.
-        self.spare.extend(self.units.drain(..).map(|kept| kept.data));
+        self.spare.extend(std::iter::from_fn(|| self.units.pop_front()).map(|kept| kept.data));
         self.spare.truncate(MAX_UNITS);
     }
 }

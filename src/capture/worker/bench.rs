@@ -29,9 +29,9 @@ pub struct Decoding {
     pub needed_bytes: Option<u64>,
     /// Whose code decoded last.
     pub decoder: DecoderKind,
-    /// Pixels.
+    /// Width of the last picture, pixels.
     pub width: u32,
-    /// Pixels.
+    /// Height of the last picture, pixels.
     pub height: u32,
     /// From opening to the last picture.
     pub wall: Duration,

@@ -28,7 +28,7 @@ pub(crate) struct Decoded {
     pub(crate) delay: usize,
 }
 
-/// Makes decoders.
+/// Makes the decoder for a codec.
 pub(crate) type Open<'a> = dyn FnMut(Codec) -> Box<dyn Decoder> + 'a;
 
 /// Decodes a source to its end. Undecodable packets are counted; other errors end it.

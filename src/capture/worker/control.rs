@@ -119,7 +119,7 @@ fn send(socket: &OwnedFd, message: &Writer) -> Result<()> {
 }
 
 impl Control {
-    /// Starts to listen. `Settings::stop_grace` is what we have between being told to stop and being ended,
+    /// Starts to listen. `CaptureSettings::stop_grace` is what we have between being told to stop and being ended,
     /// whatever we do. `pictures`: the buffer for them and the width of the largest.
     pub(super) fn start(
         socket: OwnedFd,
@@ -284,7 +284,7 @@ impl Control {
         self.send()
     }
 
-    /// The last word.
+    /// The last message of a worker: that its source has ended, or why it failed.
     pub(super) fn say_last(&mut self, last: &Event) -> Result<()> {
         match last {
             Event::Failed(error) => ipc::write_failed(&mut self.message, error),

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 /// nobody needs a camera whose name takes longer than this.
 const PATIENCE: Duration = Duration::from_secs(12);
 
-/// A worker's end.
+/// A worker's end of the line over which it asks for connections.
 pub(in crate::capture) struct Line {
     socket: OwnedFd,
     message: Writer,

@@ -560,13 +560,13 @@ impl<'a> Frames<'a> {
         self.skip(passed);
     }
 
-    /// See [`Discard::interrupt`].
+    /// As [`Discard::interrupt`] says.
     fn interrupt(&mut self) {
         self.discard.interrupt();
         self.count_left_out();
     }
 
-    /// See [`Discard::restart`].
+    /// As [`Discard::restart`] says.
     fn restart(&mut self) {
         self.discard.restart();
         self.count_left_out();

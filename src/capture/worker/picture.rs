@@ -10,7 +10,7 @@ pub const MAX_PIXELS: u64 = 36_000_000;
 /// One plane: rows of samples, `stride` bytes apart. The last row may be shorter than the stride.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Plane<'a> {
-    /// The samples.
+    /// The samples, `stride` bytes from row to row.
     pub data: &'a [u8],
     /// Bytes from the start of one row to the start of the next.
     pub stride: usize,
@@ -25,7 +25,7 @@ pub enum Layout {
     I422,
     /// Y, U, V; chroma at full size.
     I444,
-    /// Y alone.
+    /// Y alone: one plane.
     Gray,
     /// Y, then U and V interleaved; chroma halved both ways, rounded up.
     Nv12,
@@ -35,7 +35,7 @@ pub enum Layout {
     Deep {
         /// Size of U and V.
         chroma: Chroma,
-        /// Bits.
+        /// Bits of a sample, 8 to 16.
         depth: u8,
     },
     /// One plane: Y0 U Y1 V for two pixels.
@@ -55,9 +55,9 @@ pub enum Chroma {
     Half,
     /// Halved horizontally, rounded up.
     HalfWidth,
-    /// That of luma.
+    /// As many samples as luma has.
     Whole,
-    /// There is none.
+    /// There is no chroma: the picture is gray.
     None,
 }
 
@@ -112,24 +112,24 @@ pub enum Matrix {
     /// the same.
     #[default]
     Bt601,
-    /// ITU-R BT.709.
+    /// ITU-R BT.709: high definition.
     Bt709,
 }
 
 /// A picture as it left the decoder or the device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Picture<'a> {
-    /// Pixels.
+    /// Width that is shown, pixels.
     pub width: u32,
-    /// Pixels.
+    /// Height that is shown, pixels.
     pub height: u32,
-    /// Meaning of `planes`.
+    /// What `planes` hold, and how.
     pub layout: Layout,
     /// As many as the layout has; the others are empty.
     pub planes: [Plane<'a>; 3],
     /// Only for YUV and gray.
     pub range: Range,
-    /// Only for YUV.
+    /// From Y'CbCr to RGB; no meaning for other layouts.
     pub matrix: Matrix,
 }
 

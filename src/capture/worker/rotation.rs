@@ -6,11 +6,11 @@ pub enum Rotation {
     /// It is shown as it lies.
     #[default]
     None,
-    /// 90 degrees.
+    /// 90 degrees clockwise.
     Quarter,
-    /// 180 degrees.
+    /// 180 degrees: it stands on its head.
     Half,
-    /// 270 degrees.
+    /// 270 degrees clockwise, which is 90 the other way.
     ThreeQuarters,
 }
 
@@ -32,7 +32,7 @@ impl Rotation {
         if self.exchanges_sides() { (height, width) } else { (width, height) }
     }
 
-    /// Width becomes height.
+    /// Whether the width of a turned picture is its height before.
     pub(super) fn exchanges_sides(self) -> bool {
         matches!(self, Rotation::Quarter | Rotation::ThreeQuarters)
     }

@@ -12,7 +12,7 @@ use crate::error::Result;
 /// One step of a source.
 #[derive(Debug)]
 pub enum Grab<'a> {
-    /// Something to decode.
+    /// A packet that has to be decoded.
     Packet(Codec, AccessUnit<'a>),
     /// A frame that needs no decoder.
     Picture(Picture<'a>),

@@ -9,10 +9,10 @@ use std::io::{self, Read, Write};
 
 const BLOCK_BYTES: usize = 512;
 
-/// The last member.
+/// The last member: SHA-256 of each member before it, as `sha256sum` prints it.
 const SUMS: &str = "weir-backup/SHA256SUMS";
 
-/// The first member.
+/// The first member: what the archive is and what made it.
 pub(super) const ABOUT: &str = "weir-backup/about.txt";
 
 /// Members of one backup: a folder of models has a handful each.
@@ -26,12 +26,12 @@ const MAX_SUMS_BYTES: u64 = 4 << 20;
 pub(super) struct Member {
     /// Without a leading slash, nowhere upwards.
     pub(super) path: String,
-    /// Permission bits.
+    /// Permission bits of the file, as `chmod` takes them.
     pub(super) mode: u32,
     pub(super) bytes: u64,
 }
 
-/// Writes members.
+/// Writes the members of an archive (tar), and their sums as the last one.
 pub(super) struct Writer<W: Write> {
     to: W,
     sums: String,

@@ -84,7 +84,7 @@ fn uncreatable(path: &Path, cause: &io::Error) -> Error {
     Error::new(Kind::CannotCreate, format!("cannot write {}: {said}", path.display()))
 }
 
-/// `weir backup FILE`.
+/// `weir backup FILE`: writes configuration and state into one archive.
 pub(super) fn backup(arguments: Vec<OsString>) -> Result<ExitCode> {
     let request = Request::parse(arguments, false).map_err(|error| usage(error.to_string()))?;
     if request.help {
@@ -198,7 +198,7 @@ fn add_all<W: Write>(
     Ok((kept, left_out))
 }
 
-/// `weir restore FILE`.
+/// `weir restore FILE`: puts what is in an archive where it was; overwrites nothing unasked.
 pub(super) fn restore(arguments: Vec<OsString>) -> Result<ExitCode> {
     let request = Request::parse(arguments, true).map_err(|error| usage(error.to_string()))?;
     if request.help {

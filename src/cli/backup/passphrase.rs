@@ -7,7 +7,7 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::path::Path;
 use std::process::Command;
 
-/// Whoever sits there.
+/// The terminal of the process, whatever its standard input is.
 const TERMINAL: &str = "/dev/tty";
 
 /// A longer line is none.

@@ -126,6 +126,11 @@ pub(super) struct Opener<R: Read> {
     is_over: bool,
 }
 
+/// What a failed read says: that the end came too soon, or that the disk could not be read.
+fn cut_short(error: io::Error) -> io::Error {
+    if error.kind() == io::ErrorKind::UnexpectedEof { damaged("the backup is cut short") } else { error }
+}
+
 /// What is wrong with a file is data, not the disk.
 fn damaged(why: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, why)
@@ -134,7 +139,7 @@ fn damaged(why: &str) -> io::Error {
 impl<R: Read> Opener<R> {
     /// `from` stands behind [`MAGIC`].
     pub(super) fn new(mut from: R, passphrase: &str) -> Result<Opener<R>> {
-        let cut = |_| Error::new(Kind::Damaged, "the backup is cut short");
+        let cut = |error: io::Error| Error::new(Kind::Damaged, "the backup is cut short").because(error);
         let (mut salt, mut iterations) = ([0; SALT_BYTES], [0; 4]);
         from.read_exact(&mut salt).map_err(cut)?;
         from.read_exact(&mut iterations).map_err(cut)?;
@@ -149,14 +154,14 @@ impl<R: Read> Opener<R> {
 
     fn chunk(&mut self) -> io::Result<()> {
         let mut length = [0; 4];
-        self.from.read_exact(&mut length).map_err(|_| damaged("the backup is cut short"))?;
+        self.from.read_exact(&mut length).map_err(cut_short)?;
         let length = u32::from_be_bytes(length);
         let (is_last, length) = (length & LAST != 0, (length & !LAST) as usize);
         if length > CHUNK_BYTES + CHACHA20_POLY1305.tag_len() {
             return Err(damaged("the backup is damaged"));
         }
         self.text.resize(length, 0);
-        self.from.read_exact(&mut self.text).map_err(|_| damaged("the backup is cut short"))?;
+        self.from.read_exact(&mut self.text).map_err(cut_short)?;
         let is_first = self.cipher.next == 0;
         let (nonce, about) = self.cipher.step(is_last);
         let opened = self.cipher.key.open_in_place(nonce, about, &mut self.text).map(|text| text.len());

@@ -19,7 +19,7 @@ use std::process::ExitCode;
 /// Largest payload a datagram can have.
 const MAX_DATAGRAM_BYTES: usize = 65_536;
 
-/// Runs one command.
+/// Runs one command of `weir ctl`.
 pub(super) fn run(arguments: Vec<OsString>) -> Result<ExitCode> {
     let request = Request::parse(arguments).map_err(|error| usage(error.to_string()))?;
     let words: Vec<&str> = request.words.iter().map(String::as_str).collect();

@@ -21,7 +21,7 @@ fn longs(command: &Command) -> String {
     command.options().map(|option| format!("--{}", option.name)).collect::<Vec<_>>().join(" ")
 }
 
-/// For /usr/share/bash-completion/completions/weir.
+/// Completions for bash: /usr/share/bash-completion/completions/weir.
 pub(in crate::cli) fn bash() -> String {
     let mut text = String::from(
         "# Completions of weir for bash; made by `weir completions bash`.\n_weir() {\n  local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD-1]} \
@@ -150,7 +150,7 @@ fn plain(text: &str) -> String {
     text.replace(['\'', '[', ']'], "").replace(':', "\\:")
 }
 
-/// For /usr/share/fish/vendor_completions.d/weir.fish.
+/// Completions for fish: /usr/share/fish/vendor_completions.d/weir.fish.
 pub(in crate::cli) fn fish() -> String {
     let mut text = String::from(
         "# Completions of weir for fish; made by `weir completions fish`.\ncomplete -c weir -f\n",

@@ -3,7 +3,7 @@
 use super::{COMMANDS, Command, Opt};
 use std::fmt::Write as _;
 
-/// Where descriptions begin.
+/// Column in which descriptions begin.
 const INDENT: usize = 28;
 
 /// Columns of a terminal.
@@ -78,7 +78,7 @@ pub(in crate::cli) fn of(command: &Command) -> String {
     text
 }
 
-/// With a capital.
+/// The text with a capital at its beginning.
 pub(super) fn sentence(text: &str) -> String {
     let mut letters = text.chars();
     letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()

@@ -16,10 +16,10 @@ pub(super) enum Names {
     OneOf(&'static [&'static str]),
 }
 
-/// `--NAME VALUE`.
+/// An option of the command line: `--NAME VALUE`.
 #[derive(Debug)]
 pub(super) struct Opt {
-    /// Without the hyphens.
+    /// Its name without the hyphens.
     pub(super) name: &'static str,
     pub(super) short: Option<char>,
     /// What stands for its value; `None`: it has none.

@@ -4,7 +4,7 @@ use super::help::sentence;
 use super::{COMMANDS, Command, EXIT_CODES, FILES, Opt, VARIABLES};
 use std::fmt::Write as _;
 
-/// `weir(1)`.
+/// The manual page `weir(1)`, in troff.
 pub(in crate::cli) fn page() -> String {
     let mut page = format!(
         ".\\\" Made by `weir manual`; packaging/manual.sh writes it here.\n.TH WEIR 1 \"\" \"weir {}\" \"User Commands\"\n.SH NAME\nweir \

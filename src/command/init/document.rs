@@ -50,7 +50,7 @@ pub fn read_source(message: &Object) -> Result<SourceRequest> {
     Ok(SourceRequest { reference, properties, masks })
 }
 
-/// Reads what [`write`] wrote.
+/// Reads what [`write()`] wrote.
 pub fn read_kept(document: &Object) -> Result<Init> {
     read_with(document, Sink::read_kept(SINK_CONFIGURATION.value(document)?)?)
 }

@@ -11,12 +11,12 @@ use crate::sink::{Sink, UdpSink};
 use std::fmt;
 use std::time::Duration;
 
-/// A new pipeline.
+/// What `init` asks for: a pipeline with its model, sources and sinks.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Init {
     /// `dataset/version`, an alias, or a path below `models.dir`.
     pub model_id: String,
-    /// At least one.
+    /// The sources in their order, one at least.
     pub sources: Vec<SourceRequest>,
     /// Where detections go; at least one.
     pub sinks: Vec<Sink>,
@@ -54,7 +54,7 @@ impl Init {
 /// One video source of a pipeline.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SourceRequest {
-    /// What to open.
+    /// The source that shall be opened.
     pub reference: SourceReference,
     /// Capture properties to set after opening, in the order given.
     pub properties: Vec<Property>,
@@ -74,7 +74,7 @@ pub struct Property {
 /// `video_reference`: one source as the client wrote it.
 #[derive(Clone, PartialEq, Eq)]
 pub enum SourceReference {
-    /// V4L2 device index.
+    /// Index of a V4L2 device: 0 is `/dev/video0`.
     Device(u32),
     /// Path, device path or URL.
     Text(String),
@@ -119,10 +119,10 @@ fn after_credentials(rest: &str) -> &str {
     rest.rsplit_once('@').map_or(rest, |(_, place)| place)
 }
 
-/// `model_configuration`.
+/// What `model_configuration` may hold; `None`: the model's or the service's own value.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct ModelParameters {
-    /// Suppress across classes.
+    /// Boxes suppress others of any class, not only of their own.
     pub class_agnostic_nms: Option<bool>,
     /// Lowest score that is reported.
     pub confidence: Option<f32>,
@@ -142,7 +142,7 @@ impl ModelParameters {
 /// `source_buffer_filling_strategy`: what happens to a new frame when the buffer is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Filling {
-    /// The decoder waits.
+    /// The decoder waits until there is room.
     Wait,
     /// The oldest buffered frame goes.
     DropOldest,
@@ -154,7 +154,7 @@ pub enum Filling {
     AdaptiveDropLatest,
 }
 
-/// `source_buffer_consumption_strategy`.
+/// `source_buffer_consumption_strategy`: which buffered frame is taken next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Consumption {
     /// Next frame in order.
@@ -167,7 +167,7 @@ pub enum Consumption {
 macro_rules! words {
     ($kind:ident { $($variant:ident => $word:literal),* $(,)? }) => {
         impl $kind {
-            /// All of them.
+            /// Every value, in the order of [`Self::WORDS`].
             pub const ALL: [$kind; [$($word),*].len()] = [$($kind::$variant),*];
 
             /// All of them on the wire.
@@ -201,7 +201,7 @@ words!(Consumption { Lazy => "LAZY", Eager => "EAGER" });
 pub struct Secret(String);
 
 impl Secret {
-    /// Wraps a secret.
+    /// Keeps a text from logs and errors.
     pub fn new(text: impl Into<String>) -> Self {
         Secret(text.into())
     }

@@ -25,7 +25,7 @@ pub enum Algorithm {
 }
 
 impl Algorithm {
-    /// All of them.
+    /// Every algorithm.
     pub const ALL: [Algorithm; 3] = [Algorithm::Direct, Algorithm::Kept, Algorithm::Remade];
 }
 

@@ -13,7 +13,7 @@ pub(super) fn floats(tensor: &Tensor) -> Option<&[f32]> {
 /// A tensor that does not depend on the picture.
 #[derive(Debug, Clone)]
 pub(super) enum Constant {
-    /// With its content.
+    /// A tensor whose content is at hand.
     Tensor(Arc<Tensor>),
     /// 32-bit floats of this shape that still lie in the model's file.
     Stored(Stored, Arc<[usize]>),
@@ -23,7 +23,7 @@ pub(super) enum Constant {
 }
 
 impl Constant {
-    /// Dimensions.
+    /// Its dimensions, outermost first.
     pub(super) fn shape(&self) -> &[usize] {
         match self {
             Constant::Tensor(tensor) => tensor.shape(),
@@ -31,7 +31,7 @@ impl Constant {
         }
     }
 
-    /// Number of elements.
+    /// How many elements it has.
     pub(super) fn len(&self) -> usize {
         self.shape().iter().product()
     }

@@ -55,7 +55,7 @@ impl Foreign {
         Ok(Foreign { operation: node.op.name().into_owned(), constant_bytes, plan })
     }
 
-    /// Runs it.
+    /// Runs the node on these inputs; its outputs in the node's order.
     pub(super) fn run(&self, inputs: TVec<TValue>) -> Result<TVec<TValue>> {
         self.plan
             .run(inputs)

@@ -12,7 +12,7 @@ use std::borrow::Cow;
 /// Highest rank of a tensor we handle ourselves; detection heads use up to 5.
 pub(super) const MAX_RANK: usize = 6;
 
-/// Index into [`Graph::values`].
+/// Names a value: its index in [`Graph::values`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct ValueId(pub usize);
 
@@ -21,7 +21,7 @@ pub(super) struct ValueId(pub usize);
 pub(super) struct Value {
     /// Name of the node that makes it, for messages.
     pub name: String,
-    /// Dimensions, batch included.
+    /// Its dimensions, batch included.
     pub shape: Vec<usize>,
     /// Its content, when known while compiling.
     pub constant: Option<Constant>,
@@ -30,7 +30,7 @@ pub(super) struct Value {
 }
 
 impl Value {
-    /// Number of elements.
+    /// How many elements it has.
     pub(super) fn len(&self) -> usize {
         self.shape.iter().product()
     }
@@ -78,7 +78,7 @@ pub(super) struct Conv {
     pub weights: Constant,
     /// Per output channel, multiplied into the weights when they are packed (a folded batch norm); empty: 1.
     pub scale: Vec<f32>,
-    /// Per output channel.
+    /// Added to each output channel, one float a channel.
     pub bias: Vec<f32>,
     pub activation: Activation,
     /// The node's second input is added to its output.
@@ -144,7 +144,7 @@ pub(super) struct Linear {
 }
 
 impl Linear {
-    /// Depth and columns.
+    /// Rows (depth) and columns of the weights as a matrix; `None`: they are none.
     pub(super) fn size(&self) -> Option<[usize; 2]> {
         match (self.weights.shape(), self.transposed) {
             (&[k, n], false) | (&[n, k], true) => Some([k, n]),
@@ -229,7 +229,7 @@ pub(super) enum Op {
         after: Vec<usize>,
         value: f32,
     },
-    /// A tract node.
+    /// A node that tract runs.
     Foreign(Box<Foreign>),
     /// Row-major to blocks of channels, and back; put in by `layout.rs`.
     ToBlocks,

@@ -83,7 +83,7 @@ pub fn half() -> Option<&'static str> {
     Half::choose(None).map(|half| half.name)
 }
 
-/// How to compile.
+/// How a graph is compiled.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
     /// Kind of CPU, as in [`CPU_VARIABLE`]; `None`: what the variable says, else the best this machine has.
@@ -96,7 +96,7 @@ pub struct Options {
     pub way: Option<Algorithm>,
     /// Where the outputs hold scores; `None`: every run computes everything.
     pub scores: Option<Scores>,
-    /// How exactly.
+    /// Whether sums and pictures are 32-bit floats or half as long.
     pub precision: Precision,
 }
 
@@ -128,11 +128,11 @@ pub(crate) struct Blueprint(plan::Draft);
 /// What a plan takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Size {
-    /// Packed weights.
+    /// Packed weights, floats.
     pub(crate) weights_floats: usize,
     /// Weights of nodes that tract runs.
     pub(crate) foreign_bytes: usize,
-    /// Each run.
+    /// Memory of one run, bytes.
     pub(crate) arena_bytes: usize,
     /// Numbers of the input.
     pub(crate) input_floats: usize,
@@ -187,7 +187,7 @@ impl Blueprint {
         })
     }
 
-    /// Of the outputs.
+    /// Dimensions of each output.
     pub(crate) fn output_shapes(&self) -> Vec<Vec<usize>> {
         self.0.graph.outputs.iter().map(|id| self.0.graph.value(*id).shape.clone()).collect()
     }
@@ -227,7 +227,7 @@ pub fn costs(model: &TypedModel, options: &Options) -> Result<Costs> {
     Blueprint::new(model, &HashMap::new(), options).map(|blueprint| blueprint.costs())
 }
 
-/// Compiles a model in every [`Way`] and measures those steps that leave a choice, turn by turn, `runs` times
+/// Compiles a model by every [`Algorithm`] and measures those steps that leave a choice, turn by turn, `runs` times
 /// on one thread.
 pub fn ways(model: &TypedModel, options: &Options, runs: u32) -> Result<Vec<LayerWays>> {
     let plan = |way| Ok(Arc::new(build(model, &Options { threads: 1, way: Some(way), ..options.clone() })?));

@@ -20,7 +20,7 @@ pub(super) struct Packer<'a> {
 }
 
 impl<'a> Packer<'a> {
-    /// Only counts.
+    /// A packer that writes nothing and says how much it would.
     pub(super) fn counting() -> Packer<'static> {
         Packer { floats: 0, room: None }
     }
@@ -64,7 +64,7 @@ impl<'a> Packer<'a> {
 
 /// The weights of a plan, packed.
 pub(super) enum Weights {
-    /// Of this process.
+    /// In memory of this process.
     Own(Lines),
     /// Written by another process, and sealed.
     Shared(SharedFloats),

@@ -31,7 +31,7 @@ impl CnnRun {
         Ok(CnnRun { lead: Lead::new(plan, arena), tensors, head, lowest: 0.0, partial: false })
     }
 
-    /// Begins a run.
+    /// Begins a run: what walks through the steps.
     pub(super) fn start(&mut self) -> Steps<'_> {
         Steps { gathered: self.lead.gather(), tensors: &mut self.tensors }
     }

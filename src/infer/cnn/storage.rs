@@ -106,20 +106,20 @@ pub(super) enum Place {
     Constant,
     /// A tensor of tract's, in this slot.
     Foreign(usize),
-    /// Nobody asks.
+    /// Nowhere: no step reads it.
     Nowhere,
 }
 
-/// The arena's plan.
+/// Which value lies where in the arena.
 #[derive(Debug)]
 pub(super) struct Storage {
-    /// By value.
+    /// Where each value lies, by the value's index.
     pub places: Vec<Place>,
     /// Float offset of each step's scratch space.
     pub scratch: Vec<usize>,
     /// Floats in the arena.
     pub floats: usize,
-    /// Tensors of tract's.
+    /// Slots for tensors of nodes that tract runs.
     pub tensors: usize,
 }
 
@@ -127,7 +127,7 @@ pub(super) struct Storage {
 #[derive(Debug, Clone)]
 struct Root {
     form: Form,
-    /// Blocks or floats.
+    /// Its length, in blocks of channels or in floats.
     extent: usize,
     /// `[height, width]` of pictures in blocks.
     size: [usize; 2],

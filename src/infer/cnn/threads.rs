@@ -48,7 +48,7 @@ static HELPERS: Helpers = Helpers {
 struct Helpers {
     /// Threads that may compute at once, helpers and callers together.
     size: AtomicUsize,
-    /// Runs under way.
+    /// How many runs compute now.
     running: AtomicUsize,
     waiting: Mutex<Waiting>,
     offered: Condvar,
@@ -79,7 +79,7 @@ impl Helpers {
         }
     }
 
-    /// A helper's life.
+    /// What a helper thread does until its end: takes items of whoever offers some.
     fn help(&self) {
         loop {
             let mut waiting = self.lock();

@@ -26,7 +26,7 @@ fn is(found: f32, expected: f32) -> bool {
     (found - expected).abs() <= ROUNDING * expected.abs()
 }
 
-/// Who made what.
+/// Which node made each value.
 struct Makers<'a> {
     graph: &'a Graph,
     makers: Vec<Option<usize>>,

@@ -6,13 +6,13 @@ use super::{Candidate, Outputs, Scratch, Thresholds};
 /// How such boxes are told; corners in input pixels, but for [`Listed::fractions`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Listed {
-    /// Where what stands.
+    /// Which output, or which column, holds what.
     pub(super) layout: Layout,
     /// Of the input's width and height instead of pixels.
     pub(super) fractions: bool,
 }
 
-/// Where what stands.
+/// How finished boxes, classes and scores stand in the outputs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Layout {
     /// `[1, K]`, `[1, K, 4]`, `[1, K]`: RT-DETR, D-FINE and DEIM with their post-processing. Which output is

@@ -8,7 +8,7 @@ use super::{Candidate, Outputs, Scratch, Thresholds};
 /// What turns a score into a probability.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Activation {
-    /// It is one.
+    /// The numbers are probabilities already.
     None,
     /// Every class by itself.
     Sigmoid,
@@ -21,7 +21,7 @@ pub(super) enum Activation {
 pub(super) enum Background {
     /// SSD and its kin.
     First,
-    /// DETR.
+    /// The last class (DETR).
     Last,
 }
 
@@ -32,7 +32,7 @@ pub struct Pair {
     pub(super) boxes: usize,
     /// Which holds the scores.
     pub(super) scores: usize,
-    /// `[1, C, N]`.
+    /// Scores are `[1, C, N]`: by class, then by anchor.
     pub(super) by_class: bool,
     /// Centre and size instead of two corners.
     pub(super) centred: bool,

@@ -178,7 +178,7 @@ fn of_one_with(shape: &[usize], extra: usize, hints: &Hints) -> Option<Family> {
     (columns == 6 + extra && rows <= MAX_FINAL_BOXES).then_some(Family::EndToEnd { limited: true })
 }
 
-/// Final boxes.
+/// Families whose graphs end in boxes that are suppressed already.
 fn of_lists(shapes: &[Vec<usize>], hints: &Hints) -> Option<Family> {
     let listed = |layout| Some(Family::Listed(Listed { layout, fractions: false }));
     match shapes {

@@ -6,7 +6,7 @@ use crate::infer::candidate::Candidate;
 /// What decoding needs and keeps between frames, so that a frame allocates nothing.
 #[derive(Debug, Default)]
 pub(crate) struct Scratch {
-    /// The result.
+    /// What the family found, above the threshold.
     pub(crate) candidates: Vec<Candidate>,
     /// Best score of each anchor.
     pub(super) best: Vec<f32>,
@@ -26,9 +26,9 @@ impl Scratch {
 /// The outputs of a run with their shapes.
 #[derive(Clone, Copy)]
 pub(crate) struct Outputs<'a> {
-    /// As [`crate::infer::Engine::output_shapes`].
+    /// Dimensions of each output: [`crate::infer::Engine::output_shapes`].
     pub(crate) shapes: &'a [Vec<usize>],
-    /// After a run.
+    /// The run that has just ended.
     pub(crate) run: &'a dyn Run,
     /// Width of the engine's input, pixels.
     pub(crate) width: u32,

@@ -14,7 +14,7 @@ const MAX_METADATA_BYTES: usize = 3 << 20;
 /// Largest side or number of pictures that can be told.
 const MAX_SIDE: usize = 1 << 30;
 
-/// See the module.
+/// What a file says about itself: its input, its outputs, its metadata.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Description {
     input: Input,
@@ -44,7 +44,7 @@ impl Description {
         }
     }
 
-    /// The graph's input.
+    /// Size of the graph's input.
     pub fn input(&self) -> Input {
         self.input
     }

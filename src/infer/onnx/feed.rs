@@ -13,11 +13,11 @@ use tract_onnx::pb::{
 /// The picture that the graph wants. `None` where the file leaves a dimension open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Input {
-    /// Pictures per run.
+    /// Pictures in a run; `None`: the graph leaves it open.
     pub batch: Option<usize>,
-    /// Pixels.
+    /// Height, pixels; `None`: the graph leaves it open.
     pub height: Option<usize>,
-    /// Pixels.
+    /// Width, pixels; `None`: the graph leaves it open.
     pub width: Option<usize>,
     /// `[N, H, W, 3]` instead of `[N, 3, H, W]`.
     pub interleaved: bool,
@@ -51,7 +51,7 @@ impl Input {
     }
 }
 
-/// What was found.
+/// The input that pictures go into, and what has to be put before it.
 pub(super) struct Found {
     pub(super) input: Input,
     pub(super) name: String,
@@ -73,9 +73,9 @@ const SIZES: [(&str, Size); 7] = [
 
 #[derive(Debug, Clone, Copy)]
 enum Size {
-    /// RT-DETR, D-FINE, DEIM.
+    /// Width, then height: RT-DETR, D-FINE, DEIM.
     WidthHeight,
-    /// PaddleDetection, Keras' YOLOv3.
+    /// Height, then width: PaddleDetection, Keras' YOLOv3.
     HeightWidth,
     HeightWidthOne,
     /// The picture is not scaled.

@@ -57,7 +57,7 @@ fn means_something_else(op: &str, one: i64, other: i64) -> bool {
 
 struct Inliner<'a> {
     functions: HashMap<(&'a str, &'a str), &'a FunctionProto>,
-    /// Makes names unique.
+    /// Calls that were put in, which makes the names of their values unique.
     calls: usize,
     nodes: usize,
 }

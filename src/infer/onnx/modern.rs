@@ -35,7 +35,7 @@ pub(super) fn nodes(given: Vec<NodeProto>, version: i64) -> Result<Vec<NodeProto
 
 struct One<'a> {
     node: &'a mut NodeProto,
-    /// Constants for it.
+    /// Nodes of constants that the new form needs.
     added: &'a mut Vec<NodeProto>,
     number: usize,
 }

@@ -67,7 +67,7 @@ pub(super) fn importer() -> Onnx {
 /// Operator set that `modern.rs` brings the operators to which took attributes before and take inputs now.
 const MODERN: i64 = 18;
 
-/// tract's own builder.
+/// The node as tract's own builder makes it.
 fn original(ctx: &ParsingContext, node: &NodeProto) -> Built {
     static REGISTER: OnceLock<OnnxOpRegister> = OnceLock::new();
     let register = REGISTER.get_or_init(|| tract_onnx::onnx().op_register);

@@ -36,7 +36,7 @@ pub(super) struct Message {
 /// Why no message came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Missing {
-    /// Not in time.
+    /// It did not come in time.
     Late,
     /// Nobody is at the other end any more.
     Gone,
@@ -53,7 +53,7 @@ impl Channel {
         Ok((Channel(own), other))
     }
 
-    /// The other end.
+    /// A channel over an end that was handed on.
     pub(super) fn of(socket: OwnedFd) -> Channel {
         Channel(socket)
     }

@@ -64,7 +64,7 @@ impl From<Error> for End {
 struct Ready {
     compiled: Compiled,
     verdict: Verdict,
-    /// Weights and document.
+    /// Memory that the service gets: weights and document, where it runs the model itself.
     memory: Option<OwnedFd>,
 }
 
@@ -112,7 +112,7 @@ fn say(channel: &Channel, word: &Word) -> Result<(), End> {
     Ok(channel.send(&word.write(), &[])?)
 }
 
-/// Reads and compiles.
+/// Reads the file, and compiles what the service then asks for.
 fn load(channel: &Channel, file: &Arc<File>, size: u64, budget_bytes: u64) -> Result<Ready, End> {
     // Set when the service does not answer any more: whatever comes of that is nobody's error.
     let gone = Cell::new(false);

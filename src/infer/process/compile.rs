@@ -14,18 +14,18 @@ use tract_onnx::prelude::TypedModel;
 
 /// A graph that was compiled; our own engine has no weights yet.
 pub(super) enum Compiled {
-    /// For our engine.
+    /// A plan for our own engine.
     Ours {
-        /// The plan.
+        /// The plan without its weights.
         blueprint: Blueprint,
         /// The plan for the service; `None` where it cannot leave this process.
         document: Option<Vec<u8>>,
     },
-    /// For tract's.
+    /// tract's engine, ready to run.
     Tract(Arc<dyn Engine>),
 }
 
-/// How to compile.
+/// What the service asks for: size, engine, precision, threads.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Request {
     pub width: usize,

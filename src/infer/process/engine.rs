@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 /// Before the first restart; doubled with each that follows, up to [`LONGEST_REST`].
 const FIRST_REST: Duration = Duration::from_secs(1);
-/// See [`FIRST_REST`].
+/// The longest pause before a restart; the first is [`FIRST_REST`].
 const LONGEST_REST: Duration = Duration::from_secs(60);
 /// A process that lived for so long has not just failed again.
 const STEADY: Duration = Duration::from_secs(60);
@@ -30,7 +30,7 @@ const LEAST_RUN_LIMIT: Duration = Duration::from_secs(5);
 /// 7 numbers each, six times over. Memory is taken only where something is written.
 const OPEN_OUTPUT_FLOATS: usize = 1 << 20;
 
-/// See the module.
+/// A model in a process of its own, as an engine.
 pub(super) struct ProcessEngine(Arc<Shared>);
 
 struct Shared {
@@ -45,7 +45,7 @@ struct Shared {
 
 struct State {
     phase: Phase,
-    /// Counts processes.
+    /// Which process this is, counted from the first.
     generation: u64,
     /// When the last one was started.
     since: Instant,
@@ -56,7 +56,7 @@ struct State {
 
 enum Phase {
     Live(Arc<Live>),
-    /// Until then.
+    /// There is no process before that time.
     Resting(Instant),
     Starting,
 }

@@ -1,10 +1,10 @@
 //! Starts a model's process. Unit tests, whose executable is not `weir`, run its body in a thread instead.
 
+use crate::clock::within;
 use crate::error::{Result, system};
 #[cfg(not(test))]
 use crate::sandbox::Order;
 use crate::sandbox::{Exit, Process, Spawner};
-use futures_lite::FutureExt as _;
 use std::os::fd::OwnedFd;
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -64,12 +64,12 @@ pub(super) fn launch(_about: &str, socket: OwnedFd) -> Result<Running> {
 }
 
 impl Running {
-    /// Its process id.
+    /// Process id of the child; in unit tests there is none, a thread does its work.
     pub(super) fn pid(&self) -> Option<u32> {
         self.0.as_ref().map(Process::pid)
     }
 
-    /// SIGKILL.
+    /// Ends the child at once (SIGKILL).
     pub(super) fn kill(&self) {
         if let Some(process) = &self.0 {
             process.kill();
@@ -79,10 +79,6 @@ impl Running {
     /// How it ended, if it has or soon does; else it is killed.
     pub(super) fn ended(mut self) -> Option<Exit> {
         let process = self.0.as_mut()?;
-        let late = async {
-            smol::Timer::after(END_TIMEOUT).await;
-            None
-        };
-        smol::block_on(async { Some(process.ended().await) }.or(late))
+        smol::block_on(within(END_TIMEOUT, process.ended()))
     }
 }

@@ -32,7 +32,7 @@ const COPIES: u64 = 3;
 /// What a model may take.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
-    /// Largest file, bytes.
+    /// Largest model file that is read, bytes.
     pub(crate) max_file_bytes: u64,
     /// Weights and one run, bytes.
     pub(crate) budget_bytes: u64,
@@ -40,12 +40,12 @@ pub(crate) struct Limits {
     pub(crate) timeout: Duration,
 }
 
-/// How to compile.
+/// How a graph shall be compiled: size, engine, precision, threads.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Request {
-    /// Pixels.
+    /// Width of the model's input, pixels.
     pub(crate) width: usize,
-    /// Pixels.
+    /// Height of the model's input, pixels.
     pub(crate) height: usize,
     /// Ours, tract's, or the better one.
     pub(crate) engine: EngineChoice,
@@ -137,7 +137,7 @@ impl Live {
         }
     }
 
-    /// Ends it.
+    /// Ends the process at once.
     pub(super) fn kill(&self) {
         drop(self.running.lock().unwrap_or_else(PoisonError::into_inner).take());
     }

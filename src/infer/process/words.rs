@@ -109,7 +109,7 @@ pub(super) enum RunWord {
     Ready,
     /// The outputs lie behind the input, frame by frame.
     Done(Done),
-    /// Not this time.
+    /// This run failed; the next one may not.
     Failed(Error),
 }
 

@@ -26,7 +26,7 @@ const DYNAMIC_SIDE_MULTIPLE: usize = 32;
 pub(super) struct Artefacts {
     /// What the model will be called.
     pub(super) id: String,
-    /// The ONNX file.
+    /// The file of graph and weights, ONNX.
     pub(super) weights: PathBuf,
     /// `yolov8n`, `rfdetr-base`, …; absent: recognised from the graph.
     pub(super) model_type: Option<String>,

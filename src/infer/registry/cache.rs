@@ -110,7 +110,7 @@ pub(super) struct Partial {
 }
 
 impl Partial {
-    /// An empty folder.
+    /// Begins with an empty folder beside the one that it will become.
     pub(super) fn begin(cache: &Path, dataset: &str, version: u64) -> Result<Partial> {
         let target = folder(cache, dataset, version);
         let folder = cache.join(dataset).join(format!(".{version}.partial"));
@@ -128,7 +128,7 @@ impl Partial {
         File::create(&path).map_err(|error| unwritable(&path, error))
     }
 
-    /// A whole file.
+    /// Writes a file whole, onto the disk.
     pub(super) fn write(&self, name: &str, content: &[u8]) -> Result<()> {
         let mut file = self.create(name)?;
         let refused = |error| unwritable(&self.folder.join(name), error);

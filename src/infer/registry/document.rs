@@ -16,9 +16,9 @@ pub(super) fn parse(bytes: &[u8]) -> Option<Value> {
 pub(super) trait Look {
     /// The member of that name.
     fn member(&self, name: &str) -> Option<&Value>;
-    /// The text.
+    /// The text, if it is one.
     fn text(&self) -> Option<&str>;
-    /// The object.
+    /// The object, if it is one.
     fn object(&self) -> Option<&Object>;
     /// The number; texts of numbers count.
     fn number(&self) -> Option<f64>;

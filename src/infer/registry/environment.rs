@@ -17,7 +17,7 @@ const MAX_RFDETR_RESOLUTION: f64 = 1600.0;
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Environment {
     fit: Fit,
-    /// `resize.width` and `resize.height`.
+    /// Size of the input: `resize.width` and `resize.height`.
     size: Option<(u32, u32)>,
     crop: Option<StaticCrop>,
     grayscale: bool,

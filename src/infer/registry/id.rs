@@ -8,14 +8,14 @@ use std::path::PathBuf;
 /// Longest `model_id`, bytes: a path (PATH_MAX), which is longer than any id of the API.
 const MAX_ID_BYTES: usize = 4096;
 
-/// A parsed `model_id`.
+/// What a pipeline calls its model, taken apart.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum ModelId {
     /// `dataset/version` of the API, aliases resolved.
     Version {
         /// One path segment, neither `.` nor `..`.
         dataset: String,
-        /// 1 or more.
+        /// Number of the version, 1 or more.
         version: u64,
     },
     /// No slash, or a version that is no number: the API calls these instant models.

@@ -62,13 +62,13 @@ const LOADER_STACK_BYTES: usize = 8 << 20;
 pub enum Stage {
     /// Waiting for another load, or asking the API what the model is.
     Resolving,
-    /// Fetching the weights.
+    /// Fetching the weights from where the API says.
     Downloading,
     /// Reading and compiling the graph.
     Compiling,
     /// Having TensorRT choose its kernels: minutes on a small board, once for a model.
     Building,
-    /// Running it once.
+    /// Running it once, on a test picture.
     Validating,
 }
 

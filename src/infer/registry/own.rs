@@ -20,7 +20,7 @@ const MAX_NAMES_BYTES: u64 = 4 << 20;
 /// What `weir models add` was told.
 #[derive(Debug, Clone, Default)]
 pub struct Addition {
-    /// The `.onnx` file.
+    /// Path of the `.onnx` file.
     pub file: PathBuf,
     /// Name of the folder; the file's own where absent.
     pub name: Option<String>,
@@ -39,7 +39,7 @@ pub struct Addition {
 pub struct Owned {
     /// What pipelines call it: the path of its folder below `models.dirs`.
     pub name: String,
-    /// Where it lies.
+    /// Path of its folder.
     pub path: PathBuf,
     /// Bytes of its weights.
     pub bytes: u64,

@@ -22,7 +22,7 @@ pub struct RegistrySettings {
     pub cache_dir: PathBuf,
     /// Folders below which a model id may be a path. The cache directory is not implied.
     pub models_dirs: Vec<PathBuf>,
-    /// `API_BASE_URL`.
+    /// Address of the Roboflow API; `API_BASE_URL`.
     pub api_base_url: String,
     /// `LICENSE_SERVER`: `host[:port]` of a proxy through which every request goes, over HTTP unless it
     /// begins with `https://`.
@@ -59,11 +59,11 @@ pub struct RegistrySettings {
     pub validate: bool,
     /// Never call out: only the cache and local files.
     pub offline: bool,
-    /// `DISABLE_PREPROC_CONTRAST`
+    /// Contrast of the model's preprocessing is left out; `DISABLE_PREPROC_CONTRAST`.
     pub disable_contrast: bool,
-    /// `DISABLE_PREPROC_GRAYSCALE`
+    /// Gray of the model's preprocessing is left out; `DISABLE_PREPROC_GRAYSCALE`.
     pub disable_grayscale: bool,
-    /// `DISABLE_PREPROC_STATIC_CROP`
+    /// The crop of the model's preprocessing is left out; `DISABLE_PREPROC_STATIC_CROP`.
     pub disable_static_crop: bool,
 }
 

@@ -16,7 +16,7 @@ struct Answer {
     body: Vec<u8>,
     /// `Content-Length`; `None`: not sent.
     length: Option<usize>,
-    /// Never answers.
+    /// The connection stays open and silent.
     hangs: bool,
 }
 

@@ -10,12 +10,12 @@ use std::sync::Arc;
 
 const REASON: &str = "this program was built without TensorRT";
 
-/// The reason.
+/// Errors: always, [`REASON`].
 pub(super) fn compile(_graph: &Description, _request: &Request<'_>) -> Result<Arc<dyn Engine>> {
     Err(unavailable(REASON))
 }
 
-/// The reason.
+/// One line for `weir check`: why there is no TensorRT.
 pub(super) fn describe(_settings: &TensorRtSettings) -> Vec<String> {
     vec![REASON.to_owned()]
 }

@@ -59,11 +59,11 @@ pub(super) type GoesOn<'a> = &'a dyn Fn(Option<f32>) -> Result<()>;
 pub(super) enum Program<'a> {
     /// `weir plan`, with the libraries of that folder.
     Own(Option<&'a Path>),
-    /// NVIDIA's.
+    /// NVIDIA's `trtexec`, at this path.
     Trtexec(&'a Path, TrtexecFlags),
 }
 
-/// What is built.
+/// The model and the kind of plan that shall be built.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Order<'a> {
     pub(super) program: Program<'a>,
@@ -182,7 +182,7 @@ impl From<Error> for Failure {
 }
 
 impl Failure {
-    /// Why.
+    /// Why no plan was built.
     pub(super) fn into_error(self) -> Error {
         let (Failure::Unable(error) | Failure::Final(error)) = self;
         error

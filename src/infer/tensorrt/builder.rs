@@ -22,7 +22,7 @@ const MAX_COMPLAINT_CHARS: usize = 400;
 /// `OptProfileSelector`: smallest, best and largest input.
 const SELECTORS: [i32; 3] = [0, 1, 2];
 
-/// What is built.
+/// What `weir plan` is asked to build.
 #[derive(Debug)]
 pub(super) struct Wish<'a> {
     /// Folder of the libraries; `None`: where the loader looks.
@@ -36,7 +36,7 @@ pub(super) struct Wish<'a> {
 }
 
 /// A plan, in the library's memory.
-pub(super) struct Plan(Owned);
+pub(super) struct SerializedPlan(Owned);
 
 /// The parser, deleted in its own way.
 struct Parser {
@@ -54,7 +54,7 @@ fn failed(what: &'static str) -> Error {
 }
 
 /// Builds the plan. `told`: how far it is, from 0 to 1. Blocks for seconds to an hour.
-pub(super) fn build(wish: &Wish<'_>, told: fn(f32)) -> Result<Plan> {
+pub(super) fn build(wish: &Wish<'_>, told: fn(f32)) -> Result<SerializedPlan> {
     type Make = unsafe extern "C" fn(Implementation) -> *mut c_void;
     type MakeNetwork = unsafe extern "C" fn(Implementation, u32) -> *mut c_void;
     type SetFlag = unsafe extern "C" fn(Implementation, i32);
@@ -108,7 +108,7 @@ pub(super) fn build(wish: &Wish<'_>, told: fn(f32)) -> Result<Plan> {
         let (this, function) = builder.function::<Build>(slots.build);
         Owned::new(function(this, network.as_pointer(), config.as_pointer()))
     };
-    plan.map(Plan).ok_or_else(|| failed("TensorRT builds no plan"))
+    plan.map(SerializedPlan).ok_or_else(|| failed("TensorRT builds no plan"))
 }
 
 /// Says which sizes of the input the plan is for.
@@ -213,8 +213,8 @@ impl Drop for Parser {
     }
 }
 
-impl Plan {
-    /// Its bytes.
+impl SerializedPlan {
+    /// The plan's bytes, in TensorRT's memory.
     pub(super) fn as_bytes(&self) -> Result<&[u8]> {
         type Data = unsafe extern "C" fn(Implementation) -> *const c_void;
         type Size = unsafe extern "C" fn(Implementation) -> usize;

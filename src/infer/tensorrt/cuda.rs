@@ -15,14 +15,14 @@ use std::ptr::{NonNull, null, null_mut};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// `CUresult`.
+/// What a call of the driver answers, `CUresult`: 0 is success.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(transparent)]
 struct Status(c_int);
 
-/// `CUdevice`: an index.
+/// Which GPU, `CUdevice`: an index from 0.
 type DeviceNumber = c_int;
-/// `CUcontext`.
+/// A context of the driver, `CUcontext`.
 type Context = *mut c_void;
 /// `CUstream`, which is also the runtime's `cudaStream_t`.
 pub(super) type RawStream = *mut c_void;
@@ -267,7 +267,7 @@ impl Stream {
         Ok(Stream { device: device.clone(), raw })
     }
 
-    /// For TensorRT.
+    /// The stream as TensorRT takes it, `cudaStream_t`.
     pub(super) fn raw(&mut self) -> RawStream {
         self.raw
     }
@@ -371,7 +371,7 @@ pub(super) struct PinnedBuffer {
 unsafe impl Send for PinnedBuffer {}
 
 impl PinnedBuffer {
-    /// Zeroes.
+    /// Memory that the GPU reads and writes by itself, filled with zeroes.
     pub(super) fn new(device: &Arc<Device>, bytes: usize) -> Result<PinnedBuffer> {
         device.enter()?;
         let mut start = null_mut();

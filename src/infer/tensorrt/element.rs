@@ -5,9 +5,9 @@ use tract_onnx::prelude::f16;
 /// TensorRT's `DataType`, as far as detectors use it at their ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Element {
-    /// `kFLOAT`
+    /// 32-bit floats, `kFLOAT`.
     Float,
-    /// `kHALF`
+    /// 16-bit floats, `kHALF`.
     Half,
     /// `kINT32`: how many boxes there are, or their classes.
     Int32,
@@ -27,7 +27,7 @@ impl Element {
         }
     }
 
-    /// Bytes of one.
+    /// Size of one element, bytes.
     pub(super) fn bytes(self) -> usize {
         match self {
             Element::Half => 2,

@@ -43,7 +43,7 @@ pub(super) struct TensorRtEngine {
     plan: Arc<runtime::Engine>,
     device: Arc<Device>,
     input: Binding,
-    /// Channels, height, width.
+    /// Size of a picture: channels, height, width.
     picture: [i64; 3],
     /// Whether the plan wants to be told how many pictures there are.
     is_open: bool,

@@ -65,7 +65,7 @@ pub fn is_worth_trying(settings: &TensorRtSettings) -> bool {
     cfg!(feature = "tensorrt") || (cfg!(test) && settings.libraries.is_some())
 }
 
-/// See [`is_gpu_lost`].
+/// Set for good when a run says that the GPU is lost: [`is_gpu_lost`].
 static GPU_LOST: AtomicBool = AtomicBool::new(false);
 
 /// Whether the GPU gave up on this process while it ran models for it: they run again in a new process only.

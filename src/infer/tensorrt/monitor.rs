@@ -63,7 +63,7 @@ struct Phase {
 }
 
 struct Phases {
-    /// The outermost first.
+    /// Phases that have begun and not ended, the outermost first.
     open: Vec<Phase>,
     /// What was told last.
     reached: f32,

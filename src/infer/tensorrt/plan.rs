@@ -231,7 +231,7 @@ fn digest_of(reader: &mut dyn Read) -> std::io::Result<Digest> {
     }
 }
 
-/// The first digits.
+/// The first digits of the digest, hexadecimal: enough for a file's name.
 fn hexadecimal(digest: &Digest) -> String {
     let mut text = String::new();
     for byte in digest.as_ref().iter().take(NAME_DIGITS / 2) {

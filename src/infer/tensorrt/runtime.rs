@@ -32,7 +32,7 @@ fn failed(what: impl Into<String>) -> Error {
     }
 }
 
-/// Reads plans.
+/// TensorRT's runtime, which makes engines out of plans.
 pub(super) struct Runtime {
     object: Owned,
     library: TensorRt,

@@ -177,7 +177,7 @@ fn still_pictures_give_the_boxes_of_the_reference() {
     assert!(compared > 40, "only {compared} boxes compared");
 }
 
-/// Nobody to tell.
+/// Holds nothing for anybody: a model without a pool.
 pub(super) struct NoHolder;
 
 impl crate::infer::model::Holder for NoHolder {

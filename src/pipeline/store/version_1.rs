@@ -22,7 +22,7 @@ struct Document {
 struct Record {
     id: String,
     muted: bool,
-    /// Absent: false.
+    /// A file of the configuration declares it; absent: none does.
     declared: Option<bool>,
     model_id: String,
     api_key: Option<String>,

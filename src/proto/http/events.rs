@@ -33,7 +33,7 @@ const COMMENT: &[u8] = b": still here\n\n";
 
 /// The body of a reply.
 pub(super) enum Reply {
-    /// All there already.
+    /// Bytes that are all there already.
     Whole(Full<Bytes>),
     /// Comes as it happens.
     Events(Box<Events>),
@@ -41,7 +41,7 @@ pub(super) enum Reply {
     Live(Box<Live>),
 }
 
-/// See the module.
+/// The body of a reply that is a stream of events.
 pub(super) struct Events {
     /// Those whose last event is not out yet.
     feeds: Vec<(PipelineId, Feed)>,

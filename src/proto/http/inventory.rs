@@ -4,7 +4,7 @@ use crate::clock::{Wall, build_date};
 use crate::command::{Device, History, LocalModel};
 use crate::json::Writer;
 
-/// `"history": {…}`
+/// Writes the member `history`.
 pub(super) fn history(out: &mut Writer, history: &History) {
     out.key("history").begin_object();
     out.key("interval_s").integer(history.interval_s);
@@ -19,7 +19,7 @@ pub(super) fn history(out: &mut Writer, history: &History) {
     out.end_object();
 }
 
-/// `"models": […]`
+/// Writes the member `models`.
 pub(super) fn models(out: &mut Writer, models: &[LocalModel]) {
     out.key("models").begin_array();
     for model in models {
@@ -31,7 +31,7 @@ pub(super) fn models(out: &mut Writer, models: &[LocalModel]) {
     out.end_array();
 }
 
-/// `"device": {…}`
+/// Writes the member `device`.
 pub(super) fn device(out: &mut Writer, device: &Device) {
     out.key("device").begin_object();
     out.key("version").string(env!("CARGO_PKG_VERSION"));

@@ -4,7 +4,6 @@
 //! A picture is asked for when its time has come and the one before has gone out: a client that does not keep
 //! up gets fewer, and for one that takes nothing none is made.
 
-use std::collections::VecDeque;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -25,8 +24,8 @@ pub(super) struct Live {
     /// `None` when the last part is out.
     viewer: Option<Viewer>,
     last: Shown,
-    /// Pieces of the part that goes out.
-    out: VecDeque<Bytes>,
+    /// Pieces of the part that goes out: the first boundary, head, picture, the next boundary.
+    out: heapless::Deque<Bytes, 4>,
     /// Between two pictures, at least.
     interval: Duration,
     /// When the next picture may be asked for.
@@ -47,7 +46,7 @@ impl Live {
         let mut live = Live {
             viewer: Some(viewer),
             last: first,
-            out: VecDeque::new(),
+            out: heapless::Deque::new(),
             interval,
             due,
             has_asked: false,
@@ -55,7 +54,7 @@ impl Live {
             boundary,
             slot,
         };
-        live.out.push_back(format!("--{}\r\n", live.boundary).into());
+        live.put(format!("--{}\r\n", live.boundary).into());
         live.send_last();
         live
     }
@@ -73,9 +72,15 @@ impl Live {
         let head = format!(
             "Content-Type: image/jpeg\r\nContent-Length: {length}\r\nX-Frame-Id: {frame_id}\r\nX-Timestamp: {time}\r\n\r\n"
         );
-        self.out.push_back(head.into());
-        self.out.push_back(Bytes::from_owner(jpeg.clone()));
-        self.out.push_back(format!("\r\n--{}\r\n", self.boundary).into());
+        let picture = Bytes::from_owner(jpeg.clone());
+        self.put(head.into());
+        self.put(picture);
+        self.put(format!("\r\n--{}\r\n", self.boundary).into());
+    }
+
+    fn put(&mut self, piece: Bytes) {
+        let kept = self.out.push_back(piece);
+        debug_assert!(kept.is_ok(), "the part before is out");
     }
 
     /// The next piece of the body; `None` at its end.

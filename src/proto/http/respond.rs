@@ -21,7 +21,7 @@ use std::rc::Rc;
 /// Tells nginx, and others that understand it, to pass on each event as it comes.
 const UNBUFFERED: header::HeaderName = header::HeaderName::from_static("x-accel-buffering");
 
-/// A reply.
+/// A reply over HTTP, with one of the bodies there are.
 pub(super) type HttpReply = Response<events::Reply>;
 
 /// A reply with a body that is already there.
@@ -38,7 +38,7 @@ fn trusting(mut reply: HttpReply) -> HttpReply {
     reply
 }
 
-/// A JSON reply.
+/// A reply whose body is JSON.
 pub(super) fn json(status: StatusCode, bytes: impl Into<Bytes>) -> HttpReply {
     body(status, "application/json", bytes)
 }

@@ -54,7 +54,7 @@ impl Default for HttpSettings {
 
 /// Who is at the other end of a connection.
 pub(super) struct Client {
-    /// The client.
+    /// Who it is, for access and audit.
     pub caller: Caller,
     /// Its connection, where that is one over TCP.
     pub socket: Option<TcpStream>,

@@ -52,7 +52,7 @@ pub(super) fn changing(document: &Value) -> Option<&'static str> {
     document.as_object()?.get("type")?.as_str().and_then(audit::named)
 }
 
-/// Reads one document.
+/// What a JSON document asks for, or how it is refused.
 pub(super) fn read(document: &Value) -> Message {
     let Value::Object(message) = document else {
         return Message::failed(Error::new(Kind::WrongType, python::not_a_dictionary(document)));

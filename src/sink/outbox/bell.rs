@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::task::{Context, Poll, Waker};
 
-/// See the module. Lives on the event loop.
+/// Wakes the one task that waits. Lives on the event loop.
 #[derive(Debug, Default)]
 pub struct Bell {
     rung: Cell<bool>,
@@ -29,7 +29,7 @@ impl Bell {
         Poll::Pending
     }
 
-    /// Until somebody rings.
+    /// Waits until somebody rings, or has since the last wait.
     pub async fn wait(&self) {
         poll_fn(|context| self.poll(context)).await;
     }

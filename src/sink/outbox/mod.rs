@@ -16,6 +16,7 @@ mod segments;
 
 pub use bell::Bell;
 
+use crate::clock::within;
 use crate::error::{Error, Kind, Result};
 use crate::folder;
 use segments::{Record, Segments, encode};
@@ -43,7 +44,7 @@ const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
 /// How much an outbox may hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bounds {
-    /// Bytes in memory.
+    /// Most bytes that wait in memory.
     pub memory_bytes: usize,
     /// Bytes on the disk, where there is one.
     pub disk_bytes: u64,
@@ -72,22 +73,22 @@ enum Way {
 pub enum Taken {
     /// It is on its way.
     Sent,
-    /// Later.
+    /// It cannot be taken now: it stays the next one.
     Not,
     /// The receiver cannot take it, ever: it is dropped.
     Never,
 }
 
-/// A message.
+/// A message that waits for a receiver.
 #[derive(Debug)]
 pub struct Message {
-    /// Counts from 1.
+    /// Its number in this outbox, from 1.
     pub number: u64,
     /// Where it belongs: a topic of MQTT; empty for HTTP.
     pub topic: Rc<str>,
     /// Quality of service: 0, or 1 to be confirmed.
     pub qos: u8,
-    /// What it says.
+    /// What the receiver gets.
     pub payload: Vec<u8>,
     way: Way,
     came: Instant,
@@ -106,7 +107,7 @@ pub enum Link {
     /// Nobody has tried yet.
     #[default]
     Idle,
-    /// It takes messages.
+    /// The receiver takes messages.
     Up,
     /// It does not, and why.
     Down(Rc<str>),
@@ -149,7 +150,7 @@ struct Ring {
     figures: Figures,
 }
 
-/// See the module. Lives on the event loop.
+/// Messages for one receiver, in memory and on the disk, in their order. Lives on the event loop.
 #[derive(Debug)]
 pub struct Outbox {
     ring: RefCell<Ring>,
@@ -262,7 +263,7 @@ impl Outbox {
         self.link.replace(link);
     }
 
-    /// What it counts.
+    /// What was sent, lost and kept so far.
     pub fn figures(&self) -> Figures {
         let ring = self.ring.borrow();
         let disk_bytes = self.segments.borrow().as_ref().map_or(ring.figures.disk_bytes, Segments::bytes);
@@ -288,10 +289,7 @@ impl Outbox {
         loop {
             let is_closed = self.is_closed.get();
             if !is_closed {
-                let tick = async {
-                    smol::Timer::after(FLUSH_EVERY).await;
-                };
-                smol::future::or(self.disk.wait(), tick).await;
+                let _rung = within(FLUSH_EVERY, self.disk.wait()).await;
             }
             let outcome;
             (segments, outcome) = self.turn(segments, is_closed).await;
@@ -311,7 +309,7 @@ impl Outbox {
         }
     }
 
-    /// Ends [`Outbox::keep`].
+    /// Lets [`Outbox::keep`] write what waits, and end.
     pub fn close(&self) {
         self.is_closed.set(true);
         self.disk.ring();

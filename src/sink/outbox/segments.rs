@@ -29,7 +29,7 @@ const SET_ASIDE: &str = "damaged";
 const PARTS: u64 = 16;
 /// No file is closed below this size, bytes: a directory of a thousand tiny files helps nobody.
 const LEAST_SEGMENT_BYTES: u64 = 64 << 10;
-/// Length and checksum.
+/// Bytes before each record: its length and its checksum.
 const HEAD_BYTES: usize = 8;
 /// Number, quality of service and the length of the topic.
 const FIXED_BYTES: usize = 11;
@@ -68,7 +68,7 @@ enum Found {
     Record(Record, usize),
     /// The beginning of one.
     Torn,
-    /// None.
+    /// These bytes are no record, whole or begun.
     Damaged,
 }
 
@@ -94,7 +94,7 @@ fn decode(bytes: &[u8]) -> Found {
     record().map_or(Found::Damaged, |record| Found::Record(record, HEAD_BYTES + length))
 }
 
-/// One file.
+/// One file of the outbox.
 #[derive(Debug)]
 struct Segment {
     /// Number of its first record, and its name.
@@ -117,12 +117,12 @@ impl Cursor {
     }
 }
 
-/// See the module.
+/// The files of an outbox, and how much may be in them.
 #[derive(Debug)]
 pub(super) struct Segments {
     folder: PathBuf,
     limit_bytes: u64,
-    /// Oldest first.
+    /// The files, the oldest first.
     list: VecDeque<Segment>,
     /// The one that is written to: the last of the list.
     open: Option<File>,

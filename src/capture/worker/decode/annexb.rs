@@ -30,7 +30,7 @@ pub(crate) fn nal_places(stream: &[u8]) -> NalPlaces<'_> {
     NalPlaces { stream, at }
 }
 
-/// See [`nal_places`].
+/// Goes over the NAL units of an Annex B stream: what [`nal_places`] gives.
 pub(crate) struct NalPlaces<'a> {
     stream: &'a [u8],
     at: usize,

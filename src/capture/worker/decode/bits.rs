@@ -58,7 +58,7 @@ impl<'a> Bits<'a> {
         (self.position <= self.data.len() * 8).then_some(())
     }
 
-    /// `ue(v)`.
+    /// `ue(v)`: an Exp-Golomb code, H.264 §9.1. `None` past the end or above 32 bits.
     pub(super) fn unsigned(&mut self) -> Option<u32> {
         let mut zeros = 0;
         while !self.flag()? {
@@ -70,7 +70,7 @@ impl<'a> Bits<'a> {
         Some((1 << zeros) - 1 + self.bits(zeros)?)
     }
 
-    /// `se(v)`.
+    /// `se(v)`: a signed Exp-Golomb code, H.264 §9.1.1. `None` past the end or above 32 bits.
     pub(super) fn signed(&mut self) -> Option<i32> {
         let code = i64::from(self.unsigned()?);
         let magnitude = (code + 1) / 2;

@@ -28,7 +28,7 @@ pub(super) struct Devices {
     shelf: Shelf,
     /// Why others are of no use.
     unusable: Vec<String>,
-    /// See [`Devices::found`].
+    /// What [`Devices::found`] tells.
     found: Option<Vec<u8>>,
 }
 

@@ -238,7 +238,7 @@ impl Decoders {
         self.news = Some(told);
     }
 
-    /// See [`Decoder::news`].
+    /// What the decoder has to tell, as [`Decoder::news`] says.
     pub(in crate::capture::worker) fn news(&mut self) -> Option<String> {
         self.news.take()
     }

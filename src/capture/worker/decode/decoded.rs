@@ -9,7 +9,7 @@ use crate::error::Result;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Stamp {
     pub(super) time: Wall,
-    /// See [`AccessUnit::shown`](super::AccessUnit::shown).
+    /// Whether the picture is shown: [`AccessUnit::shown`](super::AccessUnit::shown).
     pub(super) shown: bool,
     /// From this picture on they are right; see [`Gate::From`](super::gate::Gate::From).
     pub(super) recovers: bool,

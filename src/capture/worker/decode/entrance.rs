@@ -9,7 +9,7 @@ use super::h265::Entrance as H265;
 use super::random_access::random_access;
 use crate::capture::worker::picture::{Matrix, Range};
 
-/// By codec.
+/// Where a decoder that is not ours is let into a stream, by codec.
 pub(super) enum Entrance {
     H264(Box<H264>),
     H265(H265),

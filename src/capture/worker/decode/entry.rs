@@ -7,7 +7,7 @@ pub(super) enum Entry {
     Sets,
     /// It passes by undecoded.
     Pass,
-    /// It is decoded.
+    /// The access unit is decoded.
     Decode {
         /// Decoding begins anew here; `true`: nothing of what follows is wrong.
         begins: Option<bool>,

@@ -14,7 +14,6 @@ use crate::capture::DecoderKind;
 use crate::capture::worker::picture::{Matrix, Picture, Range};
 use crate::clock::Wall;
 use crate::error::{Error, Kind, Result};
-use std::collections::VecDeque;
 
 /// A picture this many units after its own will not come any more: the standards hold back 16 at most, and
 /// each may be two fields.
@@ -36,7 +35,7 @@ pub(super) type Take<'a> = dyn FnMut(&Picture<'_>, u64) -> Result<()> + 'a;
 
 /// A decoder that is not ours, for one stream.
 pub(super) trait Foreign {
-    /// Whose it is.
+    /// Whose decoder it is.
     fn kind(&self) -> DecoderKind;
 
     /// Which one, for the log: `libavcodec 59.37.100 h264`.
@@ -65,9 +64,13 @@ pub(super) enum Fault {
     Damaged(String),
     /// The decoder is of no use for this stream any more: it does not do what the stream needs, or is gone.
     Lost(String),
-    /// What [`Take`] said.
+    /// What the pictures were given to ([`Take`]) failed: no fault of the decoder's.
     Output(Error),
 }
+
+/// Units whose pictures have not come out, the oldest first: those of [`MAX_LAG`] tags, the one that goes in,
+/// and the one that is given up after it.
+type PendingUnits = heapless::Vec<Pending, { MAX_LAG as usize + 2 }>;
 
 /// A unit that has gone in and whose picture has not come out.
 #[derive(Debug, Clone, Copy)]
@@ -79,7 +82,8 @@ struct Pending {
     told: bool,
 }
 
-/// See the module.
+/// A decoder that is not ours, let in where the stream allows it and replaced by the builtin one when it
+/// fails.
 pub(super) struct Guarded {
     codec: Codec,
     foreign: Box<dyn Foreign>,
@@ -91,7 +95,7 @@ pub(super) struct Guarded {
     next_tag: u64,
     /// Something has gone in since it was drained or reset.
     has_begun: bool,
-    pending: VecDeque<Pending>,
+    pending: PendingUnits,
     /// What passed by undecoded and is needed: parameter sets, ends of sequences.
     sets: Vec<u8>,
     /// Those, and a unit after them.
@@ -115,7 +119,7 @@ impl Guarded {
             shut: true,
             next_tag: 0,
             has_begun: false,
-            pending: VecDeque::new(),
+            pending: PendingUnits::new(),
             sets: Vec::new(),
             joined: Vec::new(),
             kept: Kept::default(),
@@ -187,10 +191,11 @@ impl Guarded {
         let stamp = Stamp { time: timestamp, shown: unit.shown, recovers };
         if own_picture {
             let range = self.entrance.colours();
-            self.pending.push_back(Pending { tag, stamp, range, told: false });
+            let kept = self.pending.push(Pending { tag, stamp, range, told: false });
+            debug_assert!(kept.is_ok(), "tags go up, one by one");
         }
         if self.foreign.can_vanish() || !self.proven {
-            let oldest = self.pending.front().map_or(tag, |pending| pending.tag);
+            let oldest = self.pending.first().map_or(tag, |pending| pending.tag);
             self.kept.push(&self.sets, unit.data, tag, stamp, oldest);
         }
         let data = if self.sets.is_empty() {
@@ -209,10 +214,12 @@ impl Guarded {
         if self.pending.len() < waiting {
             self.prove();
         }
-        while let Some(oldest) = self.pending.front().filter(|oldest| oldest.tag + MAX_LAG < tag) {
-            self.passed += u64::from(oldest.stamp.shown && !oldest.told);
-            self.pending.pop_front();
-        }
+        let passed = &mut self.passed;
+        self.pending.retain(|pending| {
+            let may_come = pending.tag + MAX_LAG >= tag;
+            *passed += u64::from(!may_come && pending.stamp.shown && !pending.told);
+            may_come
+        });
         match decoded {
             Err(Fault::Damaged(cause)) if self.shut => {
                 // Of no interest: pictures that were expected to be wrong.
@@ -260,7 +267,8 @@ impl Guarded {
         self.builtin = Some(builtin);
         self.refusal = Some(format!("{name}: {cause}"));
         let pending = std::mem::take(&mut self.pending);
-        for Unit { data, tag, stamp, .. } in std::mem::take(&mut self.kept).units {
+        let mut kept = std::mem::take(&mut self.kept);
+        while let Some(Unit { data, tag, stamp, .. }) = kept.units.pop_front() {
             let shown = stamp.shown && pending.iter().any(|pending| pending.tag == tag);
             match self.decode_builtin(&AccessUnit { data: &data, shown }, stamp.time, output) {
                 Err(error) if error.kind() == Kind::Undecodable => {}
@@ -287,7 +295,7 @@ impl Guarded {
 
 /// Gives a picture out, if it is to be seen.
 fn show(
-    pending: &mut VecDeque<Pending>,
+    pending: &mut PendingUnits,
     shut: &mut bool,
     passed: &mut u64,
     picture: &Picture<'_>,
@@ -296,7 +304,10 @@ fn show(
 ) -> Result<()> {
     // One whose tag nobody knows takes the place of the oldest.
     let place = pending.iter().position(|pending| pending.tag == tag).unwrap_or(0);
-    let Some(Pending { stamp, range, .. }) = pending.remove(place) else { return Ok(()) };
+    if pending.is_empty() {
+        return Ok(());
+    }
+    let Pending { stamp, range, .. } = pending.remove(place);
     *shut &= !stamp.recovers;
     if !stamp.shown {
         return Ok(());
@@ -390,7 +401,7 @@ struct Unit {
 /// have not come out.
 #[derive(Default)]
 struct Kept {
-    units: VecDeque<Unit>,
+    units: Box<heapless::Deque<Unit, MAX_KEPT_UNITS>>,
     bytes: usize,
     /// The next unit is one that decoding may begin with.
     begins: bool,
@@ -406,15 +417,25 @@ impl Kept {
     /// `oldest`: tag of the first unit whose picture has not come out.
     fn push(&mut self, sets: &[u8], data: &[u8], tag: u64, stamp: Stamp, oldest: u64) {
         let begins = std::mem::take(&mut self.begins);
-        self.bytes += sets.len() + data.len();
-        self.units.push_back(Unit { data: [sets, data].concat(), tag, stamp, begins });
         while let Some(next) = self.units.iter().skip(1).position(|unit| unit.begins && unit.tag <= oldest) {
-            let gone: usize = self.units.drain(..=next).map(|unit| unit.data.len()).sum();
-            self.bytes -= gone;
+            self.forget(next + 1);
         }
-        self.is_over |= self.bytes > MAX_KEPT_BYTES || self.units.len() > MAX_KEPT_UNITS;
+        if begins && tag <= oldest {
+            self.forget(self.units.len());
+        }
+        self.bytes += sets.len() + data.len();
+        let kept = self.units.push_back(Unit { data: [sets, data].concat(), tag, stamp, begins });
+        self.is_over |= self.bytes > MAX_KEPT_BYTES || kept.is_err();
         if self.is_over {
-            (self.units, self.bytes) = (VecDeque::new(), 0);
+            self.forget(self.units.len());
+            self.bytes = 0;
+        }
+    }
+
+    /// The oldest units are not needed any more.
+    fn forget(&mut self, count: usize) {
+        for unit in (0..count).map_while(|_| self.units.pop_front()) {
+            self.bytes -= unit.data.len();
         }
     }
 }

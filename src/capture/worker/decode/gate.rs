@@ -3,7 +3,7 @@
 /// Pictures pass in presentation order; what does not pass was decoded for reference only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Gate {
-    /// Nothing has recovered.
+    /// Nothing is shown: no picture is right yet.
     Shut,
     /// What is shown at this order count and after it, in this coded sequence.
     From(i32),

@@ -63,7 +63,7 @@ pub enum Codec {
 }
 
 impl Codec {
-    /// Every one.
+    /// Every codec that a decoder of ours or another's may take.
     pub(crate) const ALL: [Codec; 7] =
         [Codec::H264, Codec::H265, Codec::Jpeg, Codec::Mpeg4, Codec::Vp8, Codec::Vp9, Codec::Av1];
 

@@ -6,7 +6,7 @@ use super::order::nearest;
 use super::random_access::{self, RandomAccess};
 use super::{Codec, h264, h265};
 
-/// See the module.
+/// What the headers of an access unit say of its picture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Outline {
     /// No other picture refers to it: H.264 `nal_ref_idc` 0 in all slices, H.265 sub-layer non-reference
@@ -25,7 +25,7 @@ pub(crate) struct Outline {
 /// A temporal layer: pictures refer to those of their own and lower ones only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Layer {
-    /// 0: the lowest.
+    /// The layer's number, 0 for the lowest.
     pub(crate) id: u8,
     pub(crate) switch: Switch,
 }
@@ -35,7 +35,7 @@ pub(crate) struct Layer {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Switch {
     No,
-    /// Its own (STSA).
+    /// To the picture's own layer (STSA).
     ToThis,
     /// Its own and all above (TSA).
     ToAll,

@@ -125,7 +125,7 @@ pub(super) fn h264<'a>(units: impl Iterator<Item = &'a [u8]>) -> Option<RandomAc
     }
 }
 
-/// Of H.265.
+/// How decoding may begin at an access unit of H.265; `None`: it may not.
 pub(super) fn h265<'a>(units: impl Iterator<Item = &'a [u8]>) -> Option<RandomAccess> {
     let mut recovery = None;
     for unit in units {

@@ -1,9 +1,9 @@
 //! From decoding order to presentation order, with bounded delay.
 
-use std::collections::VecDeque;
-
 /// Most pictures that either codec may hold back (H.264 §A.3.1: MaxDpbFrames, H.265 §A.4.2: MaxDpbSize).
 pub(super) const MAX_DEPTH: usize = 16;
+/// Those, the one that has just come out, and one that was still in the decoder.
+const MAX_HELD: usize = MAX_DEPTH + 2;
 
 /// How many pictures a stream may need held back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,8 +24,8 @@ const USUAL_STEP: i32 = 2;
 #[derive(Debug)]
 pub(super) struct Reorder<T> {
     depth: Depth,
-    /// Sorted by order count; at most `MAX_DEPTH + 1`.
-    held: VecDeque<(i32, T)>,
+    /// Sorted by order count.
+    held: heapless::Vec<(i32, T), MAX_HELD>,
     /// Order count of the picture output last since the start of the coded sequence.
     last: Option<i32>,
     /// Distance that counts as "follows on"; `None` until the stream has shown it. Grows when a whole depth
@@ -45,7 +45,7 @@ impl<T> Reorder<T> {
     pub(super) fn new() -> Self {
         Reorder {
             depth: Depth::Known(0),
-            held: VecDeque::with_capacity(MAX_DEPTH + 1),
+            held: heapless::Vec::new(),
             last: None,
             step: None,
             highest: None,
@@ -59,8 +59,11 @@ impl<T> Reorder<T> {
         self.depth = depth;
     }
 
-    /// A picture comes out of the decoder. Take what is due with [`Reorder::due`].
-    pub(super) fn push(&mut self, order: i32, picture: T) {
+    /// A picture comes out of the decoder. Take what is due with [`Reorder::due`]. Answers a picture that there
+    /// is no room for any more: the first, of an access unit in which there were more than any stream has.
+    #[must_use]
+    pub(super) fn push(&mut self, order: i32, picture: T) -> Option<T> {
+        let squeezed = if self.held.is_full() { self.take().map(|(_, picture)| picture) } else { None };
         let place = self.held.partition_point(|(other, _)| *other <= order);
         let late = self.last.is_some_and(|last| order < last);
         if late || place < self.held.len() {
@@ -71,11 +74,13 @@ impl<T> Reorder<T> {
         } else {
             self.in_order += 1;
         }
-        self.held.insert(place, (order, picture));
+        let kept = self.held.insert(place, (order, picture));
+        debug_assert!(kept.is_ok(), "room was made");
         if self.highest.is_none_or(|highest| order > highest) {
             self.whole_below = self.highest.replace(order);
             self.learn();
         }
+        squeezed
     }
 
     /// From the pictures that are whole, how order counts go up.
@@ -90,7 +95,7 @@ impl<T> Reorder<T> {
 
     /// The next picture whose turn it is, and its order count.
     pub(super) fn due(&mut self) -> Option<(i32, T)> {
-        let &(order, _) = self.held.front()?;
+        let &(order, _) = self.held.first()?;
         let due = match self.depth {
             Depth::Known(depth) => self.held.len() > depth.min(MAX_DEPTH),
             Depth::AtMost(depth) => {
@@ -118,7 +123,10 @@ impl<T> Reorder<T> {
 
     /// The next picture, due or not.
     pub(super) fn take(&mut self) -> Option<(i32, T)> {
-        let (order, picture) = self.held.pop_front()?;
+        if self.held.is_empty() {
+            return None;
+        }
+        let (order, picture) = self.held.remove(0);
         self.last = Some(order);
         Some((order, picture))
     }
@@ -139,7 +147,7 @@ mod tests {
         reorder.set_depth(depth);
         let mut out = Vec::new();
         for &order in orders {
-            reorder.push(order, order);
+            assert_eq!(reorder.push(order, order), None);
             out.push(std::iter::from_fn(|| reorder.due()).map(|(_, order)| order).collect());
         }
         out.push(std::iter::from_fn(|| reorder.take()).map(|(_, order)| order).collect());
@@ -171,7 +179,7 @@ mod tests {
         let mut out = Vec::new();
         for _ in 0..3 {
             for order in [0, -6, -4, -2, 4, 2] {
-                reorder.push(order, ());
+                assert_eq!(reorder.push(order, ()), None);
                 out.extend(std::iter::from_fn(|| reorder.due()).map(|(order, ())| order));
             }
             out.extend(std::iter::from_fn(|| reorder.take()).map(|(order, ())| order));
@@ -210,9 +218,20 @@ mod tests {
         reorder.set_depth(Depth::AtMost(MAX_DEPTH));
         for _ in 0..10_000 {
             state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            reorder.push(state.cast_signed(), ());
+            assert_eq!(reorder.push(state.cast_signed(), ()), None);
             while reorder.due().is_some() {}
             assert!(reorder.held.len() <= MAX_DEPTH);
         }
+    }
+
+    /// A hostile access unit may hold any number of pictures.
+    #[test]
+    fn of_too_many_pictures_in_a_unit_the_first_go() {
+        let mut reorder = Reorder::new();
+        reorder.set_depth(Depth::Known(2));
+        let squeezed: Vec<i32> = (0..1000).filter_map(|order| reorder.push(order, order)).collect();
+        assert_eq!(squeezed, (0..1000 - MAX_HELD as i32).collect::<Vec<_>>());
+        let due: Vec<i32> = std::iter::from_fn(|| reorder.due()).map(|(order, _)| order).collect();
+        assert_eq!(due, (1000 - MAX_HELD as i32..998).collect::<Vec<_>>());
     }
 }

@@ -6,7 +6,7 @@ const LOOKED_AT: usize = 3;
 /// Pictures beyond twice the usual distance, after which a key frame is missed: a second of a common camera.
 const GRACE_PICTURES: u64 = 25;
 
-/// See the module.
+/// Distances of the last key frames, and how many pictures after one are shown before it.
 #[derive(Debug, Default)]
 pub(super) struct KeyFrames {
     /// The last ones, pictures; 0: not known yet.

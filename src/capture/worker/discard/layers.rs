@@ -48,7 +48,7 @@ pub(super) enum Standing {
     OutOfReach,
 }
 
-/// See the module.
+/// Which temporal layers the last pictures were of, and up to which one all are decoded.
 #[derive(Debug)]
 pub(super) struct Layers {
     /// Those that are shown last, in order of presentation.

@@ -36,7 +36,7 @@ pub(super) struct Verdict {
     action: Action,
     /// What the decoder holds goes out before: nothing that is decoded comes for a while.
     flush_before: bool,
-    /// The same, after.
+    /// What the decoder holds goes out after it.
     flush_after: bool,
 }
 
@@ -95,7 +95,7 @@ enum Rest {
     Empty,
 }
 
-/// See the module.
+/// Judges which access units of a stream are left undecoded.
 #[derive(Debug)]
 pub(super) struct Discard {
     outlines: Outlines,

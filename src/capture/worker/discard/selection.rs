@@ -34,7 +34,7 @@ const NEARLY_WHOLE: f64 = 0.01;
 /// of what one is off is made good each time.
 const DRIFT_PART: f64 = 0.2;
 
-/// See the module.
+/// Which part of a stream's pictures is wanted, and how much of the next one has come together.
 #[derive(Debug)]
 pub(in crate::capture::worker) struct Selection {
     /// Of all pictures this part is wanted; 1: all.

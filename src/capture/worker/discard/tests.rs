@@ -21,7 +21,7 @@ struct Played {
     wanted: Vec<(u64, u32)>,
     /// Access units that were decoded.
     decoded: usize,
-    /// Pictures that came.
+    /// Pictures that came out of the decoder.
     all: u64,
     /// Most access units that had come beyond the numbers that had been given, when a picture came out.
     delay: u64,

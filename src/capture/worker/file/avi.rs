@@ -28,7 +28,7 @@ pub(super) const BITMAP_INFO_BYTES: usize = 40;
 /// Bytes of a chunk's letters and length.
 const CHUNK_HEADER_BYTES: u64 = 8;
 
-/// Four letters.
+/// A chunk's name or a codec's: four letters.
 type Letters = [u8; 4];
 
 /// Digits, codec and what its list says of a stream that can be shown.

@@ -61,7 +61,7 @@ pub(super) struct Flv {
 struct Tag {
     codec: Codec,
     is_configuration: bool,
-    /// Milliseconds.
+    /// When it is decoded, milliseconds.
     time: u32,
     /// What follows the headers.
     at: u64,

@@ -25,12 +25,12 @@ pub(super) const MAX_COUNTED_BYTES: u64 = 256 * 1024 * 1024;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Rate(pub(super) f64);
 
-/// An open file.
+/// A regular file that is open for reading, and the part of it that is read.
 pub(super) struct Medium {
     file: File,
     /// Bytes of the file that lie before what is read: see [`Medium::skip`].
     before: u64,
-    /// Bytes after those.
+    /// Bytes that are read, behind `before`.
     bytes: u64,
     modified: Wall,
 }

@@ -1,4 +1,4 @@
-//! Local video files.
+//! Local video files: recognised by their first bytes, whatever they are called.
 
 mod avi;
 mod elementary;
@@ -97,7 +97,7 @@ enum Container {
     Matroska,
     Avi,
     Flv,
-    /// No container: pictures.
+    /// JPEG pictures one after the other, in no container.
     Jpegs,
     /// Packets of this distance from this offset on.
     TransportStream {
@@ -146,9 +146,9 @@ fn packing_missing(how: impl std::fmt::Display) -> Error {
 /// What a stream's parameter sets say; right where a container is not.
 #[derive(Debug, Clone, Copy)]
 struct StreamFacts {
-    /// Pixels.
+    /// Width of the pictures, pixels.
     width: u32,
-    /// Pixels.
+    /// Height of the pictures, pixels.
     height: u32,
     fps: Option<f64>,
 }

@@ -110,7 +110,9 @@ impl Client {
                         return Err(failed(format!("redirected more than {MAX_REDIRECTS} times")));
                     }
                     let location = head.get("location").unwrap_or_default();
-                    target = target.join(location).map_err(|_| failed("redirected to no valid URL"))?;
+                    target = target
+                        .join(location)
+                        .map_err(|error| failed("redirected to no valid URL").because(error))?;
                     if !matches!(target.scheme(), "http" | "https") {
                         return Err(failed(format!(
                             "redirected to {}://, which is not supported here",

@@ -181,7 +181,7 @@ enum State {
     Asking(Pin<Box<Asking>>),
 }
 
-/// An open camera.
+/// A camera whose answer has begun to come.
 struct Camera {
     runtime: Runtime,
     /// Always there between two grabs.

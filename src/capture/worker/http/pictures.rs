@@ -15,7 +15,7 @@ const START_OF_IMAGE: u8 = 0xd8;
 const END_OF_IMAGE: u8 = 0xd9;
 const START_OF_SCAN: u8 = 0xda;
 
-/// See the module.
+/// Collects bytes until they are a JPEG picture.
 #[derive(Debug, Default)]
 pub(super) struct Pictures {
     /// What came; while a picture is read, it begins with it.

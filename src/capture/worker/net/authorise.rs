@@ -34,7 +34,7 @@ pub(in crate::capture::worker) struct Authorisation {
 pub(in crate::capture::worker) enum Refused {
     /// There is no user and password.
     NoCredentials,
-    /// They were tried.
+    /// User and password were tried, and refused.
     Wrong,
     /// Neither Digest nor Basic, or no challenge at all.
     UnknownScheme,
@@ -125,7 +125,7 @@ enum Scheme {
     Digest(Hash, bool),
 }
 
-/// Weakest first.
+/// Hashes of Digest, the weakest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Hash {
     Md5,
@@ -166,7 +166,7 @@ struct Challenge {
     count: u32,
 }
 
-/// Quality of protection.
+/// Digest's quality of protection (`qop`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Protection {
     /// RFC 2069: none is spoken of.

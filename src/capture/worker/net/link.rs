@@ -17,7 +17,7 @@ const CHUNK_BYTES: usize = 64 * 1024;
 /// Most bytes that wait to be sent. Requests are small: a server that takes none of them for so long is gone.
 const MAX_UNSENT_BYTES: usize = 256 * 1024;
 
-/// See the module.
+/// A connection to a camera, plain or inside TLS, and the bytes on their way.
 pub(in crate::capture::worker) struct Link {
     stream: TcpStream,
     tls: Option<Box<ClientConnection>>,
@@ -80,7 +80,7 @@ impl Link {
         std::future::poll_fn(|context| self.poll_exchange(context)).await
     }
 
-    /// See [`Link::exchange`].
+    /// One step of [`Link::exchange`]: writes and reads what goes without waiting.
     pub(in crate::capture::worker) fn poll_exchange(
         &mut self,
         context: &mut Context<'_>,

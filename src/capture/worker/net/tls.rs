@@ -82,7 +82,7 @@ pub(super) fn failed(cause: rustls::Error) -> Error {
 /// Trusts these very certificates, whatever names they bear, and what authorities among them have signed.
 #[derive(Debug)]
 struct Pinned {
-    /// `None`: any certificate.
+    /// The certificates that are accepted; `None`: any.
     exactly: Option<Vec<CertificateDer<'static>>>,
     /// `None`: there is no authority among them.
     by: Option<Arc<WebPkiServerVerifier>>,

@@ -1,4 +1,4 @@
-//! Planes to JPEG.
+//! From the planes of a picture to JPEG.
 
 use super::Small;
 use super::overlay::Overlay;

@@ -1,8 +1,8 @@
 //! Letters of five by seven dots, for names and scores at boxes.
 
-/// Dots across.
+/// Width of a letter, dots.
 pub(super) const WIDTH: usize = 5;
-/// Dots down.
+/// Height of a letter, dots.
 pub(super) const HEIGHT: usize = 7;
 
 /// The first character of [`GLYPHS`].

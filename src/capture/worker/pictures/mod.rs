@@ -24,7 +24,6 @@ use crate::geometry::{Fit, InputRule, Polygon};
 use overlay::Overlay;
 use rustix::io::Errno;
 use rustix::net::SendFlags;
-use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -81,8 +80,8 @@ struct State {
     widths: heapless::Vec<u16, WIDTHS>,
     /// With the slot that the frame lies in.
     kept: Vec<(u32, Arc<Small>)>,
-    /// At most [`JOBS`]: the service has no more numbers.
-    orders: VecDeque<(Draw, Option<Arc<Small>>)>,
+    /// The service has no more numbers than [`JOBS`]. `None`: the frame is not kept any more.
+    orders: heapless::Deque<(Draw, Option<Arc<Small>>), { JOBS as usize }>,
     /// Where JPEG is written; the drawing thread's once it runs.
     buffer: Option<RingWriter>,
     has_thread: bool,
@@ -96,7 +95,7 @@ impl Pictures {
             state: Mutex::new(State {
                 widths: heapless::Vec::new(),
                 kept: Vec::new(),
-                orders: VecDeque::with_capacity(JOBS as usize),
+                orders: heapless::Deque::new(),
                 buffer: Some(buffer),
                 has_thread: false,
             }),
@@ -126,13 +125,15 @@ impl Pictures {
     /// An order to draw. False: more than there can be.
     pub(super) fn draw(self: &Arc<Self>, order: Draw) -> bool {
         let mut state = self.lock();
-        if state.orders.len() >= JOBS as usize || order.job >= JOBS {
+        if order.job >= JOBS {
             return false;
         }
         let is_wanted = |small: &Small| (small.frame_id, small.asked) == (order.frame_id, order.width);
         let found = state.kept.iter().find(|(slot, small)| *slot == order.slot && is_wanted(small));
         let small = found.map(|(_, small)| Arc::clone(small));
-        state.orders.push_back((order, small));
+        if state.orders.push_back((order, small)).is_err() {
+            return false;
+        }
         if !state.has_thread {
             let pictures = Arc::clone(self);
             let thread = std::thread::Builder::new().name("pictures".into()).stack_size(STACK_BYTES);

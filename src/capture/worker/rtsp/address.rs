@@ -58,10 +58,9 @@ impl Address {
     /// Where a camera sent us. Credentials go along only to the same host: another one has no right to see
     /// them.
     pub(super) fn redirected(&self, location: &str) -> Result<Address> {
-        let target = self
-            .url
-            .join(location)
-            .map_err(|_| Error::new(Kind::SourceConnection, "redirected to no valid URL"))?;
+        let target = self.url.join(location).map_err(|error| {
+            Error::new(Kind::SourceConnection, "redirected to no valid URL").because(error)
+        })?;
         // What was asked for under TLS is not sent in the clear.
         if target.scheme() != "rtsps" && (self.tls || target.scheme() != "rtsp") {
             let message = format!("redirected to {}://, which is not supported here", target.scheme());

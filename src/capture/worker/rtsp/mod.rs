@@ -1,5 +1,5 @@
-//! RTSP cameras. `retina` speaks the protocol, through a [`relay`](relay) that puts right what cameras get
-//! wrong; packets become access units in [`depacketise`](depacketise). All on a tokio runtime that only runs
+//! RTSP cameras. `retina` speaks the protocol, through a [`relay`] that puts right what cameras get
+//! wrong; packets become access units in [`depacketise`]. All on a tokio runtime that only runs
 //! while this source is asked for something.
 //!
 //! Every await here has a deadline, and whatever a server can make grow has a bound of its own.
@@ -34,7 +34,6 @@ use punctuality::Punctuality;
 use rate::Rate;
 use relay::Relay;
 use retina::client::{PlayOptions, Playing, Session, SessionGroup, SessionOptions, SetupOptions};
-use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -47,6 +46,8 @@ const TEARDOWN_TIMEOUT: Duration = Duration::from_millis(350);
 
 /// Frames that are looked at to measure a frame rate that nobody declares: half a second of a common camera.
 const MAX_PROBED_FRAMES: usize = 12;
+/// Frames that came meanwhile, each with its time in seconds.
+type Early = heapless::Deque<(Unit, f64), MAX_PROBED_FRAMES>;
 
 /// How long frames are looked at for that; slower cameras are measured by fewer frames.
 const PROBE_TIME: Duration = Duration::from_secs(2);
@@ -80,7 +81,7 @@ const SIZELESS: &str = "the camera says nowhere how large its pictures are: its 
 /// An RTSP session that plays.
 struct Camera {
     runtime: Runtime,
-    /// Until dropped.
+    /// The line to the service, until the session is dropped.
     line: Option<Line>,
     /// Where retina notes sessions that must be torn down.
     group: Arc<SessionGroup>,
@@ -89,7 +90,7 @@ struct Camera {
     punctuality: Punctuality,
     notice: Option<&'static str>,
     /// Frames that came while the frame rate was measured.
-    early: VecDeque<(Unit, f64)>,
+    early: Early,
     /// The frame that was given out last.
     current: Option<Unit>,
 }
@@ -285,13 +286,10 @@ async fn fall_back(line: &mut Line, waited: Duration) -> Result<()> {
 }
 
 /// Takes frames until size and frame rate are known.
-async fn look(
-    line: &mut Line,
-    patience: Duration,
-) -> Result<(SourceProperties, VecDeque<(Unit, f64)>, Codec)> {
+async fn look(line: &mut Line, patience: Duration) -> Result<(SourceProperties, Early, Codec)> {
     let media =
         line.relay.media().cloned().ok_or_else(|| Error::new(Kind::SourceConnection, UNKNOWN_SIZE))?;
-    let (mut early, mut bytes) = (VecDeque::new(), 0);
+    let (mut early, mut bytes) = (Early::new(), 0);
     let mut rate = Rate::default();
     let mut facts = line.relay.stream().and_then(|stream| stream.facts(None));
     let described = facts.is_some();
@@ -347,7 +345,8 @@ async fn look(
             early.clear();
             bytes = unit.data.len();
         }
-        early.push_back((unit, at));
+        let kept = early.push_back((unit, at));
+        debug_assert!(kept.is_ok(), "it is looked whether there are enough before another one comes");
     };
     check_size(width, height)?;
     let fps = declared.or_else(|| rate.measured()).unwrap_or(0.0);

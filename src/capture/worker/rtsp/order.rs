@@ -1,6 +1,5 @@
 //! Sequence numbers: what is due, what came too early (UDP), what is missing, what came twice.
 
-use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 /// Most packets that wait for one that is missing.
@@ -33,14 +32,22 @@ pub(super) enum Verdict {
     Late,
 }
 
-/// See the module.
+/// A packet that came before its turn.
+#[derive(Debug)]
+struct Held {
+    sequence: u16,
+    came: Instant,
+    packet: Vec<u8>,
+}
+
+/// Gives the packets of a stream in the order of their sequence numbers, each once.
 #[derive(Debug)]
 pub(super) struct Order {
     next: Option<u16>,
     /// Whether packets can overtake each other: not on a TCP connection, where nothing is worth waiting for.
     waits: bool,
-    /// In the order of their numbers, each with its arrival.
-    held: VecDeque<(u16, Instant, Vec<u8>)>,
+    /// In the order of their numbers.
+    held: heapless::Vec<Held, MAX_HELD>,
     late: u32,
     /// Numbers and sums of the last packets on a connection, and where the oldest stands.
     remembered: [(u16, u32); REMEMBERED],
@@ -54,7 +61,7 @@ impl Order {
         Order {
             next: None,
             waits,
-            held: VecDeque::new(),
+            held: heapless::Vec::new(),
             late: 0,
             remembered: [(0, 0); REMEMBERED],
             oldest: 0,
@@ -83,8 +90,8 @@ impl Order {
         let ahead = self.next.map_or(0, |next| sequence.wrapping_sub(next));
         match ahead {
             0 => self.due(sequence, 0),
-            1..=MAX_MISSING if self.waits && usize::from(ahead) <= MAX_HELD && self.held.len() < MAX_HELD => {
-                if self.held.iter().any(|(held, ..)| *held == sequence) {
+            1..=MAX_MISSING if self.waits && usize::from(ahead) <= MAX_HELD && !self.held.is_full() => {
+                if self.held.iter().any(|held| held.sequence == sequence) {
                     Verdict::Late
                 } else {
                     Verdict::Early
@@ -121,7 +128,7 @@ impl Order {
         if missing > 0 {
             // What waited for those that are given up is past as well, unless it follows.
             let next = sequence.wrapping_add(1);
-            self.held.retain(|(held, ..)| held.wrapping_sub(next) < 0x8000);
+            self.held.retain(|held| held.sequence.wrapping_sub(next) < 0x8000);
         }
         Verdict::Due(missing)
     }
@@ -129,23 +136,23 @@ impl Order {
     /// Keeps a packet that is [`Verdict::Early`].
     pub(super) fn hold(&mut self, sequence: u16, packet: &[u8], now: Instant) {
         let next = self.next.unwrap_or(sequence);
-        let place =
-            self.held.partition_point(|(held, ..)| held.wrapping_sub(next) < sequence.wrapping_sub(next));
+        let ahead = sequence.wrapping_sub(next);
+        let place = self.held.partition_point(|held| held.sequence.wrapping_sub(next) < ahead);
         let mut copy = self.spare.pop().unwrap_or_default();
         copy.clear();
         copy.extend_from_slice(packet);
-        self.held.insert(place, (sequence, now, copy));
+        let kept = self.held.insert(place, Held { sequence, came: now, packet: copy });
+        debug_assert!(kept.is_ok(), "no packet is early when there is no room");
     }
 
     /// A held packet whose turn it is, and how many are missing before it.
     pub(super) fn release(&mut self, now: Instant) -> Option<(u32, Vec<u8>)> {
-        let (sequence, ..) = *self.held.front()?;
+        let sequence = self.held.first()?.sequence;
         let missing = sequence.wrapping_sub(self.next.unwrap_or(sequence));
-        if missing > 0 && self.deadline().is_none_or(|deadline| now < deadline) && self.held.len() < MAX_HELD
-        {
+        if missing > 0 && self.deadline().is_none_or(|deadline| now < deadline) && !self.held.is_full() {
             return None;
         }
-        let (sequence, _, packet) = self.held.pop_front()?;
+        let Held { sequence, packet, .. } = self.held.remove(0);
         self.next = Some(sequence.wrapping_add(1));
         self.late = 0;
         Some((u32::from(missing), packet))
@@ -160,7 +167,7 @@ impl Order {
 
     /// When those that are held are no longer waited for.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.held.iter().map(|(_, came, _)| *came + MAX_WAIT).min()
+        self.held.iter().map(|held| held.came + MAX_WAIT).min()
     }
 }
 

@@ -14,7 +14,7 @@ const MAX_STRANGERS: usize = 4;
 /// Most bytes that wait to be read by retina: answers, none of which is larger than a description.
 const MAX_UNSENT_BYTES: usize = 1024 * 1024;
 
-/// See the module.
+/// The end of the relay that retina talks to.
 pub(super) struct Player {
     /// Until the word has been said.
     listener: Option<TcpListener>,

@@ -22,7 +22,6 @@ use crate::capture::Trust;
 use crate::capture::worker::net::{Authorisation, Head, Link, connect, tls};
 use crate::command::{PacketLoss, PacketLosses};
 use crate::error::{Error, Kind, Result};
-use std::collections::VecDeque;
 use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::pin::Pin;
@@ -53,7 +52,7 @@ const BROKEN_MESSAGE_PATIENCE: Duration = Duration::from_secs(5);
 /// From ours to the camera's farewell to a session over UDP that is exchanged for one over TCP.
 const FAREWELL_TIMEOUT: Duration = Duration::from_millis(350);
 
-/// Largest datagram, bytes.
+/// Largest UDP datagram, bytes.
 const MAX_DATAGRAM_BYTES: usize = 64 * 1024;
 
 /// Datagrams taken in one turn, before others are looked after.
@@ -86,14 +85,14 @@ struct Asked {
 /// What has come of a message that goes no further.
 #[derive(Debug, Clone, Copy)]
 struct Incomplete {
-    /// Bytes.
+    /// Bytes of it that have come.
     come: usize,
     since: Instant,
     /// How long it is waited for the rest.
     patience: Duration,
 }
 
-/// See the module.
+/// Stands between a camera and retina: signalling passes, packets are taken out.
 pub(super) struct Relay {
     camera: Link,
     wire: Wire,
@@ -101,11 +100,11 @@ pub(super) struct Relay {
     /// The camera, whose URL retina does not know, and who vouches for it.
     address: Address,
     trust: Trust,
-    /// The camera's address.
+    /// Address of the camera that the connection leads to.
     peer: IpAddr,
     authorisation: Authorisation,
     number: u32,
-    waiting: VecDeque<Asked>,
+    waiting: heapless::Vec<Asked, MAX_WAITING>,
     /// Methods that the camera says it knows.
     public: String,
     way: Carrier,
@@ -143,7 +142,7 @@ impl Relay {
             peer,
             authorisation: Authorisation::new(address.credentials.clone()),
             number: 0,
-            waiting: VecDeque::new(),
+            waiting: heapless::Vec::new(),
             public: String::new(),
             way: way(address, peer)?,
             exchanged: None,
@@ -372,10 +371,11 @@ impl Relay {
             let _ = write!(message, "Authorization: {answer}\r\n");
         }
         message.push_str("\r\n");
-        if self.waiting.len() >= MAX_WAITING {
-            self.waiting.pop_front();
+        if self.waiting.is_full() {
+            self.waiting.remove(0);
         }
-        self.waiting.push_back(asked);
+        let kept = self.waiting.push(asked);
+        debug_assert!(kept.is_ok(), "room was made");
         self.camera.send(message.as_bytes())
     }
 
@@ -452,7 +452,7 @@ impl Relay {
         let partial = Wire::partial(self.camera.received());
         if let Some((head, at)) = &partial {
             let body = self.camera.received().get(*at..).unwrap_or_default().to_vec();
-            let is_description = self.waiting.front().is_some_and(|asked| asked.method == "DESCRIBE");
+            let is_description = self.waiting.first().is_some_and(|asked| asked.method == "DESCRIBE");
             if !is_description || sdp::read(&body, self.address.url.as_str()).is_ok() {
                 log::debug!("event=short_body announced={:?} came={}", head.content_length(), body.len());
                 self.camera.consume(come);
@@ -527,7 +527,10 @@ impl Relay {
         let place = self.waiting.iter().position(|asked| Some(asked.number) == number);
         let place =
             place.or_else(|| self.waiting.iter().position(|asked| asked.of_player.is_some())).unwrap_or(0);
-        let Some(asked) = self.waiting.remove(place) else { return Ok(()) };
+        if self.waiting.is_empty() {
+            return Ok(());
+        }
+        let asked = self.waiting.remove(place);
         match status {
             200..=299 => self.authorisation.accepted(),
             401 => {

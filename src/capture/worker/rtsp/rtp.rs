@@ -21,7 +21,7 @@ const CONTROL_TYPES: std::ops::RangeInclusive<u8> = 192..=223;
 
 /// An RTCP sender report.
 const SENDER_REPORT: u8 = 200;
-/// An RTCP farewell.
+/// RTCP's packet type of a sender that leaves (BYE).
 const BYE: u8 = 203;
 
 /// Whether a packet is one of RTCP: some servers send it where RTP belongs.
@@ -70,7 +70,7 @@ impl<'a> Packet<'a> {
 pub(super) struct Control {
     /// The sender's clock (NTP, 32.32 bits) at its last report.
     pub(super) clock: Option<u64>,
-    /// Who leaves.
+    /// The sender (SSRC) that says BYE.
     pub(super) leaves: Option<u32>,
 }
 

@@ -15,7 +15,7 @@ const VIDEO_CLOCK_HZ: u32 = 90_000;
 /// The stream that we take.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Media {
-    /// RTP's payload type.
+    /// RTP's payload type, 0..127.
     pub(super) kind: u8,
     pub(super) codec: Codec,
     pub(super) clock_hz: u32,

@@ -25,11 +25,11 @@ pub(super) enum Verdict {
     Renamed,
     /// Kept, for the next one to tell.
     Undecided,
-    /// Nobody's.
+    /// Of a stranger: thrown away.
     Foreign,
 }
 
-/// See the module.
+/// The sender that is followed, and the one that may take its place.
 #[derive(Debug, Default)]
 pub(super) struct Senders {
     present: Option<(u32, Instant)>,

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 /// name.)
 const GOODBYE_PATIENCE: Duration = Duration::from_secs(1);
 
-/// See the module.
+/// The packets of one stream on their way to access units.
 pub(super) struct Stream {
     kind: u8,
     clock_hz: u32,
@@ -187,12 +187,12 @@ impl Stream {
         self.depacketiser.recycle(buffer);
     }
 
-    /// See [`Depacketiser::sizeless`].
+    /// Pictures whose size stands nowhere: [`Depacketiser::sizeless`].
     pub(super) fn sizeless(&self) -> u32 {
         self.depacketiser.sizeless()
     }
 
-    /// See [`Depacketiser::facts`].
+    /// Width, height and frame rate, as [`Depacketiser::facts`] says.
     pub(super) fn facts(&self, unit: Option<&Unit>) -> Option<(u32, u32, Option<f64>)> {
         self.depacketiser.facts(unit)
     }

@@ -64,7 +64,7 @@ pub(super) fn session(text: &str) -> Option<(String, u32)> {
 pub(super) struct Ports {
     pub(super) rtp: UdpSocket,
     pub(super) rtcp: UdpSocket,
-    /// Of RTP.
+    /// Number of the port of RTP; RTCP has the next one.
     pub(super) number: u16,
     /// Only what comes from there is looked at.
     peer: IpAddr,

@@ -13,16 +13,16 @@ pub(super) enum Colours {
     Rgb,
     /// Only the first is there.
     Gray(Luma),
-    /// Y, U, V.
+    /// Y'CbCr, with its steps to RGB.
     Yuv(Luma, Chroma),
 }
 
 /// Factor and black level of Y.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Luma {
-    /// × 2^13.
+    /// Steps of RGB for one of Y, times 2^13.
     scale: i16,
-    /// × 2^3.
+    /// Y of black, times 2^3.
     black: i16,
 }
 

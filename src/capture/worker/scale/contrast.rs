@@ -12,7 +12,7 @@ const CLIP_LIMIT: f64 = 0.03;
 /// Where the picture lies in each plane, in pixels.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Area {
-    /// Of a plane.
+    /// Width of a whole plane, pixels.
     pub(super) width: usize,
     pub(super) left: usize,
     pub(super) top: usize,
@@ -191,7 +191,7 @@ fn percentile(histogram: &Histogram, part: f64) -> f64 {
     low + (high - low) * rank.fract()
 }
 
-/// Histogram equalisation.
+/// Levels after histogram equalisation, as OpenCV's `equalizeHist` computes them.
 fn equalised(histogram: &Histogram) -> Levels {
     let total: u32 = histogram.iter().sum();
     let first = histogram.iter().copied().find(|count| *count > 0).unwrap_or(0);

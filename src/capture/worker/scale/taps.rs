@@ -16,7 +16,7 @@ const ONE: u16 = 256;
 /// A position between two source samples.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Weighted {
-    /// The sample before.
+    /// Index of the sample before the place.
     pub(super) first: u32,
     /// The sample after; the same at the edges.
     pub(super) second: u32,

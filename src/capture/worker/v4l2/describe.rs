@@ -31,7 +31,7 @@ const CODED: [(&[u8; 4], &str, bool); 11] = [
 /// Of those, what weir gives to such a decoder.
 const USED: [&[u8; 4]; 2] = [b"H264", b"HEVC"];
 
-/// A device node.
+/// What a device node says of itself: its driver, and the formats that it gives or decodes.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Description {
     /// What the driver calls it. Comes from the device: not for a terminal as it is.
@@ -140,7 +140,7 @@ impl Format {
         format::content(self.fourcc).is_some()
     }
 
-    /// Its four letters.
+    /// The four letters of its pixel format; what cannot be printed is escaped.
     pub fn fourcc(&self) -> String {
         self.fourcc.escape_ascii().to_string()
     }

@@ -6,7 +6,7 @@ use crate::capture::worker::picture::{Layout, Matrix, Picture, Plane, Range, che
 use crate::command::Property;
 use crate::error::{Error, Kind, Result};
 
-/// Values of [`PixelFormat`]'s colour fields (`linux/videodev2.h`) that mean something else than the default
+/// Values of the colour fields of `PixelFormat` (`linux/videodev2.h`) that mean something else than the default
 /// here.
 mod colour {
     pub(super) const COLORSPACE_REC709: u32 = 3;
@@ -20,9 +20,9 @@ mod colour {
 /// What a buffer holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Content {
-    /// Samples.
+    /// Samples of this layout.
     Raw(Layout),
-    /// Something to decode.
+    /// Pictures that are coded and have to be decoded.
     Coded(Codec),
 }
 

@@ -36,7 +36,7 @@ pub(super) struct Given {
 #[derive(Debug)]
 pub(super) struct Device {
     fd: OwnedFd,
-    /// [`CAPTURE`] or [`CAPTURE_PLANES`].
+    /// Type of its queue: [`CAPTURE`] or [`CAPTURE_PLANES`].
     kind: u32,
 }
 

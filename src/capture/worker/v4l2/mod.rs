@@ -20,7 +20,7 @@ use std::path::Path;
 /// Buffers asked of the driver: one is read, the others are filled meanwhile. More would only add delay.
 const BUFFERS: u32 = 4;
 
-/// An open camera.
+/// A camera of the kernel that streams.
 struct Camera {
     device: Device,
     buffers: Vec<Buffer>,

@@ -37,7 +37,7 @@ impl Mapping {
         Ok(Mapping { start: NonNull::new(start.cast()).ok_or(Errno::NOMEM)?, bytes, writable })
     }
 
-    /// Bytes that fit.
+    /// Length of the mapping, bytes.
     pub(in crate::capture::worker) fn bytes(&self) -> usize {
         self.bytes
     }

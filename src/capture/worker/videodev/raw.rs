@@ -107,11 +107,11 @@ pub(in crate::capture::worker) struct RawFormatDescription {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(in crate::capture::worker) struct PixelFormat {
-    /// Pixels.
+    /// Width of the pictures, pixels.
     pub(in crate::capture::worker) width: u32,
-    /// Pixels.
+    /// Height of the pictures, pixels.
     pub(in crate::capture::worker) height: u32,
-    /// The four letters.
+    /// The four letters of the format (`V4L2_PIX_FMT_…`).
     pub(in crate::capture::worker) fourcc: [u8; 4],
     pub(in crate::capture::worker) _field: u32,
     /// Bytes from row to row of the first plane; 0 lets the driver choose.
@@ -369,7 +369,7 @@ pub(in crate::capture::worker) struct RawBuffer {
     pub(in crate::capture::worker) bytes_used: u32,
     pub(in crate::capture::worker) flags: u32,
     pub(in crate::capture::worker) _field: u32,
-    /// Seconds and microseconds.
+    /// When it was filled: seconds and microseconds.
     pub(in crate::capture::worker) timestamp: [i64; 2],
     pub(in crate::capture::worker) _timecode: [u32; 4],
     pub(in crate::capture::worker) sequence: u32,
@@ -388,7 +388,7 @@ pub(in crate::capture::worker) union Place {
     offset: u32,
     /// The planes of a buffer. Set by [`buffer`] alone.
     planes: *mut RawPlane,
-    /// All of it.
+    /// As many bits as the whole union has: what `default` sets.
     bits: usize,
 }
 
@@ -490,7 +490,7 @@ const fn size_in(code: Opcode) -> usize {
     (code as usize >> 16) & 0x3fff
 }
 
-/// Makes a request.
+/// One request (`ioctl`) to the driver, which reads and writes `value`.
 pub(in crate::capture::worker) fn request<const CODE: Opcode, T: Plain>(
     device: impl AsFd,
     value: &mut T,

@@ -5,8 +5,8 @@
 //! │ values │ each: shape, whether constant │ nodes │ each: name, operation, operands, results │ input │ outputs │
 //! ```
 //!
-//! The service believes none of it. A graph that was read is whole ([`read`]) and its shapes follow from its
-//! operations ([`check`]); everything else, the offsets of activations and weights above all, it works out
+//! The service believes none of it. A graph that was read is whole ([`read()`]) and its shapes follow from its
+//! operations ([`check()`]); everything else, the offsets of activations and weights above all, it works out
 //! for itself. Of the constants only the shapes are told: their content has been packed by the other process
 //! ([`super::packer`]).
 

@@ -1,5 +1,5 @@
 //! Bytes → graph. What comes out is whole: every index means something. Whether it makes sense,
-//! [`super::check`] says.
+//! [`super::check()`] says.
 
 use super::{MAX_BYTES, MAX_LIST, MAX_NAME_BYTES, MAX_OPERANDS, MAX_OUTPUTS, MAX_VALUES, VERSION, tag};
 use crate::bytes::Reader;

@@ -1,4 +1,4 @@
-//! Graph → bytes.
+//! A graph is written: what the process that compiled it sends to the service.
 
 use super::{MAX_NAME_BYTES, VERSION, tag};
 use crate::bytes::Writer;
@@ -118,7 +118,7 @@ fn write_residual(out: &mut Writer, residual: Option<Residual>) {
     });
 }
 
-/// 0 for none.
+/// Axes of a walk; a count of 0 is none.
 fn write_axes(out: &mut Writer, all: &[Axes]) {
     for axis in all.iter().flatten() {
         out.size(axis.map_or(0, |axis| axis + 1));

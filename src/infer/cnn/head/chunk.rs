@@ -16,10 +16,10 @@ pub(super) struct ChunkSource {
     pub outer: usize,
 }
 
-/// The tensor behind a [`Source`].
+/// The tensor behind a [`ChunkSource`].
 #[derive(Debug)]
 pub(super) enum Gathered {
-    /// Of the graph.
+    /// A value of the graph.
     Value(ValueId),
     Constant(Constant),
 }

@@ -18,7 +18,7 @@ pub(in crate::infer::cnn) struct Size {
     pub keys: usize,
     /// Columns of queries and keys.
     pub depth: usize,
-    /// Columns of values.
+    /// Columns of the values, and so of the result.
     pub columns: usize,
 }
 
@@ -123,7 +123,7 @@ impl Attention {
         self.size.batch[0] * self.size.batch[1] * self.parts
     }
 
-    /// Multiplications, for profiles.
+    /// Multiplications of one run, for profiles.
     pub(in crate::infer::cnn) fn macs(&self) -> usize {
         let Size { batch, rows, keys, depth, columns } = self.size;
         batch[0] * batch[1] * rows * keys * (depth + columns)

@@ -94,12 +94,12 @@ impl Linear {
         })
     }
 
-    /// Bands of rows.
+    /// How many parts threads may take, each a band of rows.
     pub(super) fn items(&self) -> usize {
         self.rows.div_ceil(self.band_rows.max(1))
     }
 
-    /// Multiplications, for profiles.
+    /// Multiplications of one run, for profiles.
     pub(in crate::infer::cnn) fn macs(&self) -> usize {
         self.rows * self.panels.depth * self.panels.columns
     }

@@ -19,7 +19,7 @@ pub(super) const ZEROS: [f32; 2 * LANES] = [0.0; 2 * LANES];
 /// Matrices in the arena, two counters of a batch before them.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::infer::cnn) struct Matrices {
-    /// Float offset.
+    /// Where the first one begins in the arena, floats.
     pub at: usize,
     /// Floats from there on that all of them take.
     pub span: usize,
@@ -82,13 +82,13 @@ pub(super) struct Panels {
     pub blocks: usize,
 }
 
-/// One of them.
+/// Some blocks of columns, packed one after the other.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Panel {
     /// First block of columns.
     pub first: usize,
     pub blocks: usize,
-    /// Floats before it.
+    /// Floats of packed weights before it.
     pub at: usize,
     pub floats: usize,
 }
@@ -190,7 +190,7 @@ pub(super) fn pack_rows(
     }
 }
 
-/// Where products go.
+/// Where a product is written.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Output {
     pub at: usize,
@@ -202,7 +202,7 @@ pub(super) struct Output {
 
 /// Some packed rows times a panel.
 pub(super) struct Multiplied<'a> {
-    /// Packed rows.
+    /// Where the packed rows begin.
     pub rows: usize,
     pub count: usize,
     pub taps: &'a [Tap],

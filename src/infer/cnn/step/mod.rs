@@ -29,7 +29,7 @@ pub(super) struct Machine<'a> {
     pub worker: usize,
 }
 
-/// One step.
+/// One step of a plan: what it reads, computes and writes is laid down.
 pub(super) enum Step {
     Conv(conv::ConvStep),
     HalfConv(half::HalfConv),
@@ -136,7 +136,7 @@ impl Step {
         }
     }
 
-    /// Does one item.
+    /// Computes one of its items.
     pub(super) fn run(&self, machine: &mut Machine<'_>, item: usize) {
         match self {
             Step::Conv(step) => step.run(machine, item),
@@ -168,7 +168,7 @@ impl Step {
         }
     }
 
-    /// For profiles.
+    /// What profiles call it.
     pub(super) fn name(&self) -> &'static str {
         match self {
             Step::Conv(step) if step.depthwise => "depthwise",

@@ -50,17 +50,17 @@ impl Product {
         Some(Product { left, right, out, batch, rows, panels, scale, taps, band_rows, scratch })
     }
 
-    /// Matrices.
+    /// How many parts threads may take, each one matrix.
     pub(super) fn items(&self) -> usize {
         self.batch[0] * self.batch[1]
     }
 
-    /// Multiplications, for profiles.
+    /// Multiplications of one run, for profiles.
     pub(in crate::infer::cnn) fn macs(&self) -> usize {
         self.items() * self.rows * self.panels.depth * self.panels.columns
     }
 
-    /// One matrix.
+    /// Multiplies one matrix of the batch.
     pub(super) fn run(&self, machine: &mut Machine<'_>, item: usize) {
         let Machine { arena, kernels, worker, .. } = machine;
         let batch = [item / self.batch[1], item % self.batch[1]];

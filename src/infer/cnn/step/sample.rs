@@ -9,13 +9,13 @@ pub(in crate::infer::cnn) struct Sample {
     pub to: usize,
     /// Pictures, channels, height, width.
     pub size: [usize; 4],
-    /// Of each picture.
+    /// How many places of each picture are sampled.
     pub places: usize,
     pub align_corners: bool,
 }
 
 impl Sample {
-    /// Pictures.
+    /// How many parts threads may take, each one picture.
     pub(super) fn items(&self) -> usize {
         self.size[0]
     }

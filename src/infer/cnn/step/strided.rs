@@ -69,12 +69,12 @@ pub(in crate::infer::cnn) fn row_major(shape: &[usize]) -> Vec<usize> {
 /// Copies elements from one place to another.
 #[derive(Debug)]
 pub(in crate::infer::cnn) struct Copy {
-    /// First element.
+    /// Where the first element is read.
     pub from: At,
     pub to: usize,
     /// Floats that source and target span, from their first element.
     pub spans: [usize; 2],
-    /// Source, target.
+    /// The way through source and target.
     pub walk: Walk<2>,
     /// The target is filled with this first (padding): start and value; `spans[1]` counts from there too.
     pub fill: Option<(usize, usize, f32)>,

@@ -229,7 +229,7 @@ impl Winograd {
         })
     }
 
-    /// Chunks of tiles.
+    /// How many parts threads may take, each a chunk of tiles.
     pub(super) fn items(&self) -> usize {
         (self.tiles[0] * self.tiles[1]).div_ceil(self.chunk.max(1))
     }

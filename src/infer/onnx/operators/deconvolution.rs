@@ -50,7 +50,7 @@ pub(super) fn build(_: &ParsingContext, node: &NodeProto) -> Built {
     Ok((expand(op), vec![]))
 }
 
-/// One axis.
+/// What is added and cut along one axis.
 struct Axis {
     before: usize,
     after: usize,

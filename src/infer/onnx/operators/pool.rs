@@ -85,7 +85,7 @@ fn read(node: &NodeProto, is_max: bool) -> TractResult<Pool> {
     Ok(pool)
 }
 
-/// One axis.
+/// Padding and window along one axis.
 #[derive(Debug, Clone, Copy)]
 struct Axis {
     before: usize,

@@ -9,7 +9,7 @@ pub(in crate::infer) type Taps = Vec<Vec<(u32, f32)>>;
 /// Some axes of a tensor, each read by taps of its own.
 #[derive(Debug, Clone, PartialEq)]
 pub(in crate::infer) struct Resample {
-    /// Axis and taps.
+    /// The axes that change their length, each with what its new places are made of.
     pub(in crate::infer) axes: Vec<(usize, Taps)>,
 }
 

@@ -5,14 +5,14 @@ use super::MAX_CLASSES;
 /// Deepest nesting; names need two.
 const MAX_DEPTH: usize = 8;
 
-/// One value.
+/// One value of Python's literals, which exporters leave in metadata.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Literal {
     /// Quoted, escapes resolved.
     Text(String),
     /// Bare: a number, `None`, a word of YAML.
     Bare(String),
-    /// `[…]` or `(…)`.
+    /// A list or tuple: `[…]`, `(…)`.
     List(Vec<Literal>),
     /// `{…}` in its order.
     Dictionary(Vec<(Literal, Literal)>),

@@ -37,7 +37,7 @@ const MAX_HEARD: usize = 32;
 /// Fields of which a request has one at most.
 const ONCE: [header::HeaderName; 2] = [header::HOST, header::AUTHORIZATION];
 
-/// Answers one request.
+/// Finds the route of a request, checks who asks and what, and answers.
 pub(super) async fn answer<E: Execute + Listen>(
     request: Request<Incoming>,
     commands: &E,

@@ -27,7 +27,7 @@ pub(super) fn home(headers: &HeaderMap) -> HttpReply {
     reply
 }
 
-/// `GET /page/{name}`
+/// `GET /page/{name}`: a file of the page.
 pub(super) fn file(name: &str, headers: &HeaderMap) -> HttpReply {
     let Some(file) = File::find(name) else { return respond::detail(StatusCode::NOT_FOUND, "Not Found") };
     let text =
@@ -64,7 +64,7 @@ pub(super) fn file(name: &str, headers: &HeaderMap) -> HttpReply {
     reply
 }
 
-/// `GET /openapi.json`
+/// `GET /openapi.json`: the description of this API.
 pub(super) fn openapi() -> HttpReply {
     respond::json(StatusCode::OK, openapi::text())
 }

@@ -61,7 +61,7 @@ fn read(query: Option<&str>, largest: u32) -> Refused<Asked> {
 }
 
 impl<E: Execute + Listen> Endpoint<'_, E> {
-    /// `GET /pipelines/{pipeline_id}/snapshot.jpg`
+    /// `GET /pipelines/{pipeline_id}/snapshot.jpg`: the next frame, once.
     pub(super) async fn snapshot(&self, id: &str, query: Option<&str>) -> HttpReply {
         match self.first(id, query).await {
             Ok((_, shown, _)) => picture(&shown, self.settings),
@@ -69,7 +69,7 @@ impl<E: Execute + Listen> Endpoint<'_, E> {
         }
     }
 
-    /// `GET /pipelines/{pipeline_id}/live.mjpeg`
+    /// `GET /pipelines/{pipeline_id}/live.mjpeg`: frames as they are taken.
     pub(super) async fn live(&self, id: &str, query: Option<&str>) -> HttpReply {
         if !self.slot.may_stream() {
             let text = "Three quarters of the connections (limits.connections) listen already";
@@ -106,7 +106,7 @@ impl<E: Execute + Listen> Endpoint<'_, E> {
         }
     }
 
-    /// `POST /video_sources/snapshot`
+    /// `POST /video_sources/snapshot`: a picture of a source that belongs to no pipeline.
     pub(super) async fn peek(&self, headers: &HeaderMap, body: Incoming) -> HttpReply {
         if self.settings.picture_width.is_none() {
             return self.unread(respond::failure(&off()));

@@ -64,11 +64,11 @@ pub(super) struct Entry {
 
 /// What the OpenAPI document says of a route.
 pub(super) struct Operation {
-    /// `operationId`.
+    /// `operationId` in the OpenAPI document.
     pub id: &'static str,
     /// In a few words.
     pub summary: &'static str,
-    /// In sentences.
+    /// What it does, in sentences for the OpenAPI document.
     pub description: &'static str,
     /// What its query may hold.
     pub query: &'static [Parameter],
@@ -88,9 +88,9 @@ pub(super) enum Success {
     Json(&'static str),
     /// A line of text, and what it means.
     Text(&'static str),
-    /// Server-sent events.
+    /// A stream of server-sent events.
     Events,
-    /// A JPEG.
+    /// A JPEG picture.
     Picture,
     /// One JPEG after the other.
     Live,
@@ -117,10 +117,10 @@ const fn refusal(status: u16, words: &'static str) -> Refusal {
     Refusal { status, words, schema: Some("FailureResponse") }
 }
 
-/// Said with 429.
+/// What 429 means, wherever a token is asked for.
 const GUESSED: &str = "Too many wrong tokens from this address; Retry-After says when the next is looked at.";
 
-/// Every command.
+/// What every command may be refused with.
 const COMMAND: &[Refusal] = &[
     refusal(401, "No token, a wrong one, or the model registry refused the API key."),
     refusal(403, "The token has not the scope, or the configuration forbids it."),

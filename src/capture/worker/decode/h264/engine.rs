@@ -31,7 +31,7 @@ impl Engine {
         engine
     }
 
-    /// The same.
+    /// The second decoder, with these parameter sets.
     pub(super) fn fallback(sets: &Sets) -> Engine {
         let mut fallback = Box::new(Fallback::new());
         fallback.take_sets(&sets.annex_b());

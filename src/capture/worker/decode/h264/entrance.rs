@@ -11,7 +11,7 @@ use crate::capture::worker::decode::annexb::{h264_type, nal_units};
 use crate::capture::worker::decode::entry::Entry;
 use crate::capture::worker::decode::random_access::{self, RandomAccess};
 
-/// See the module.
+/// What is known of an H.264 stream before a decoder that is not ours is let in.
 pub(in crate::capture::worker::decode) struct Entrance {
     sets: Sets,
     /// Of the present picture.

@@ -60,7 +60,7 @@ pub(super) struct H264 {
     gate: Gate,
     /// The stream has said where decoding may begin: it will again.
     marked: bool,
-    /// See [`Decoder::passed`].
+    /// Pictures that will not come out, since this was last asked: [`Decoder::passed`].
     passed: u64,
     /// Where the NAL units of the present access unit lie. Kept, so that a steady stream allocates nothing
     /// here.
@@ -314,7 +314,13 @@ impl H264 {
         if picture.stamp.recovers {
             self.gate = Gate::From(order);
         }
-        self.reorder.push(order, picture);
+        self.hold(order, picture);
+    }
+
+    /// Holds a picture back until its turn has come.
+    fn hold(&mut self, order: i32, picture: Decoded) {
+        let squeezed = self.reorder.push(order, picture);
+        self.passed += u64::from(squeezed.is_some_and(|picture| picture.stamp.shown));
     }
 
     /// A coded sequence is over: everything that is held goes out.
@@ -429,7 +435,7 @@ impl Decoder for H264 {
                 self.push(last, self.reference);
             }
             let order = nearest(header.order, sps.order_bits(), self.base).saturating_add(header.earlier);
-            self.reorder.push(order, Decoded::nothing());
+            self.hold(order, Decoded::nothing());
         }
         while let Some((order, picture)) = self.reorder.due() {
             self.show(order, &picture, output)?;

@@ -152,7 +152,7 @@ fn skip_list_changes(bits: &mut Bits<'_>) -> Option<()> {
     None
 }
 
-/// `pred_weight_table`.
+/// Reads over `pred_weight_table` (H.264 §7.3.3.2).
 fn skip_weights(bits: &mut Bits<'_>, lists: &[u32], colour: bool) -> Option<()> {
     bits.unsigned()?;
     if colour {

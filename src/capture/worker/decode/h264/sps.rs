@@ -9,9 +9,9 @@ use crate::capture::worker::picture::{Matrix, Range};
 /// The facts of a sequence parameter set.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Sps {
-    /// Pixels after cropping.
+    /// Width after cropping, pixels.
     pub(crate) width: u32,
-    /// Pixels after cropping.
+    /// Height after cropping, pixels.
     pub(crate) height: u32,
     /// Frames per second, where the stream says so.
     pub(crate) fps: Option<f64>,

@@ -6,7 +6,7 @@ use crate::capture::worker::decode::annexb::{h265_type, nal_units};
 use crate::capture::worker::decode::entry::Entry;
 use crate::capture::worker::decode::random_access::{self, RandomAccess};
 
-/// See the module.
+/// What is known of an H.265 stream before a decoder that is not ours is let in.
 pub(in crate::capture::worker::decode) struct Entrance {
     pub(in crate::capture::worker::decode) sps: Option<Sps>,
     pub(in crate::capture::worker::decode) waiting: bool,

@@ -30,7 +30,7 @@ pub(super) const PICTURES: std::ops::RangeInclusive<u8> = 0..=31;
 /// does so only where decoding begins.
 pub(super) const SEQUENCE_BEGINS: std::ops::RangeInclusive<u8> = 16..=20;
 
-/// Random access points.
+/// Types of NAL units at which decoding may begin: BLA_W_LP to CRA_NUT (random access points).
 pub(super) const BEGINS: std::ops::RangeInclusive<u8> = 16..=21;
 
 /// Pictures that are shown before a random access point and may need what lies before it (RASL).
@@ -66,7 +66,7 @@ pub(super) struct H265 {
     ended: bool,
     /// Leading pictures of the random access point that decoding began at are left out.
     skips_leading: bool,
-    /// See [`Decoder::passed`].
+    /// Pictures that will not come out, since this was last asked: [`Decoder::passed`].
     passed: u64,
     /// By which slice headers are read.
     sets: Sets,
@@ -183,11 +183,17 @@ impl H265 {
             self.gate = Gate::From(order.saturating_add(further));
         }
         let (range, matrix) = self.sps.map_or_else(Default::default, |sps| (sps.range, sps.matrix));
-        self.reorder.push(
+        self.hold(
             order,
             Decoded { width: frame.width, height: frame.height, layout, planes, range, matrix, stamp },
         );
         Ok(())
+    }
+
+    /// Holds a picture back until its turn has come.
+    fn hold(&mut self, order: i32, picture: Decoded) {
+        let squeezed = self.reorder.push(order, picture);
+        self.passed += u64::from(squeezed.is_some_and(|picture| picture.stamp.shown));
     }
 
     fn show(&mut self, order: i32, picture: &Decoded, output: &mut Output<'_>) -> Result<()> {
@@ -240,7 +246,7 @@ impl Decoder for H265 {
         match refusal {
             None => Ok(()),
             Some(error @ (DecodeError::Unsupported(_) | DecodeError::ResourceLimit(_))) if !self.proven => {
-                Err(Error::new(Kind::SourceUnsupported, format!("H.265 stream is not supported: {error}")))
+                Err(Error::told(Kind::SourceUnsupported, "H.265 stream is not supported", error))
             }
             Some(error) => Err(Error::new(Kind::Undecodable, "H.265 picture is damaged").because(error)),
         }
@@ -250,7 +256,7 @@ impl Decoder for H265 {
         self.look(unit.data);
         self.take_sets(unit.data);
         if let Some((low, bits)) = self.header(unit.data).and_then(|header| header.order) {
-            self.reorder.push(nearest(low, bits, self.base), Decoded::nothing());
+            self.hold(nearest(low, bits, self.base), Decoded::nothing());
         }
         while let Some((order, picture)) = self.reorder.due() {
             self.show(order, &picture, output)?;

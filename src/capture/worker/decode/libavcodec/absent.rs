@@ -3,11 +3,11 @@
 use super::Codec;
 use super::foreign::Foreign;
 
-/// There is none.
+/// A library that no program without dynamic loading can have: there is no value of it.
 pub(super) enum Library {}
 
 impl Library {
-    /// Errors: always.
+    /// Errors: always, with the reason.
     pub(super) fn open() -> Result<&'static Library, String> {
         Err("a static binary cannot open libraries: use the build for glibc".to_owned())
     }

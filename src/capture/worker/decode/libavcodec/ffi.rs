@@ -131,7 +131,7 @@ functions! {
 /// libavcodec and its libavutil. They stay in the process: their memory is in what they have given.
 pub(in crate::capture::worker::decode) struct Library {
     functions: Functions,
-    /// `libavcodec 59.37.100`.
+    /// Name and version as the log and `weir check` say it: `libavcodec 59.37.100`.
     pub(super) name: String,
     _libraries: [ManuallyDrop<Shared>; 2],
 }
@@ -312,7 +312,7 @@ impl Context {
         }
     }
 
-    /// Whose it is.
+    /// The library that made this context.
     pub(super) fn library(&self) -> &'static Library {
         self.library
     }

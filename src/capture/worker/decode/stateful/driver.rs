@@ -12,16 +12,16 @@ pub(in crate::capture::worker) const MAX_PIECES: usize = 3;
 /// Of which of the two queues.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::capture::worker) enum Queue {
-    /// The kernel's `OUTPUT`.
+    /// Access units on their way in: the kernel's `OUTPUT`.
     Coded,
-    /// The kernel's `CAPTURE`.
+    /// Pictures on their way out: the kernel's `CAPTURE`.
     Pictures,
 }
 
 /// A format of a queue.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(in crate::capture::worker) struct Format {
-    /// The four letters.
+    /// The four letters of codec or pixel format (`V4L2_PIX_FMT_…`).
     pub(in crate::capture::worker) fourcc: [u8; 4],
     /// Pixels of the buffer, padding included.
     pub(in crate::capture::worker) width: u32,
@@ -93,7 +93,7 @@ pub(in crate::capture::worker) trait Driver {
     /// The formats of a queue; those of pictures depend on the coded one that was set, and on the stream.
     fn formats(&self, queue: Queue) -> Vec<[u8; 4]>;
 
-    /// The present format.
+    /// The format that the queue has now.
     fn format(&self, queue: Queue) -> Result<Format>;
 
     /// Sets a format; gives the one that the driver made of it.

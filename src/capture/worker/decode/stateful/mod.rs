@@ -16,7 +16,6 @@ use crate::capture::worker::picture::Picture;
 use crate::error::{Error, Result};
 use driver::Driver;
 use machine::{Announced, Machine};
-use std::collections::VecDeque;
 use std::time::Duration;
 
 /// Longest that the picture of a unit is waited for, so that a live picture is not a frame late. Where a
@@ -92,7 +91,7 @@ enum State<D> {
 #[derive(Debug)]
 struct Flight {
     /// Units whose pictures have not come, oldest first.
-    tags: VecDeque<u64>,
+    tags: heapless::Vec<u64, { MAX_LAG as usize + 1 }>,
     /// Damaged pictures since this was looked at last.
     damaged: u32,
     damaged_in_row: u32,
@@ -107,7 +106,7 @@ impl Flight {
         };
         // Some drivers lose count: then pictures come as units did.
         let place = self.tags.iter().position(|other| *other == tag).unwrap_or(0);
-        let known = self.tags.remove(place);
+        let known = (place < self.tags.len()).then(|| self.tags.remove(place));
         let Some(picture) = picture else {
             self.damaged += 1;
             self.damaged_in_row += 1;
@@ -119,10 +118,9 @@ impl Flight {
 
     /// A unit went in.
     fn start(&mut self, tag: u64) {
-        self.tags.push_back(tag);
-        while self.tags.front().is_some_and(|oldest| oldest + MAX_LAG < tag) {
-            self.tags.pop_front();
-        }
+        self.tags.retain(|other| other + MAX_LAG >= tag);
+        let kept = self.tags.push(tag);
+        debug_assert!(kept.is_ok(), "tags go up, one by one");
     }
 
     fn judge(&mut self) -> std::result::Result<(), Failure> {
@@ -142,19 +140,18 @@ pub(in crate::capture::worker) struct Stateful<D: Driver> {
     flight: Flight,
     /// How many pictures are on their way when none is worth waiting for.
     usual: usize,
-    /// See [`VAIN_WAIT`].
+    /// What the last waits in vain count, less one for each unit since: see [`VAIN_WAIT`].
     vain: u32,
 }
 
 impl<D: Driver> Stateful<D> {
     /// A decoder of streams that the kernel knows by these four letters; it is set up by the first unit.
     pub(in crate::capture::worker) fn new(coded: [u8; 4], driver: D) -> Stateful<D> {
-        let tags = VecDeque::with_capacity(MAX_LAG as usize + 2);
         Stateful {
             coded,
             state: State::Idle(driver),
             announced: Announced::default(),
-            flight: Flight { tags, damaged: 0, damaged_in_row: 0 },
+            flight: Flight { tags: heapless::Vec::new(), damaged: 0, damaged_in_row: 0 },
             usual: 0,
             vain: 0,
         }

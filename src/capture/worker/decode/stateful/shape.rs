@@ -40,7 +40,7 @@ pub(in crate::capture::worker) fn names(offered: &[[u8; 4]]) -> String {
     offered.iter().map(name).collect::<Vec<_>>().join(", ")
 }
 
-/// See the module.
+/// How the bytes of a buffer are a picture: in rows, or in tiles.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Shape {
     Lines(Lines),
@@ -98,7 +98,7 @@ impl Shape {
     }
 }
 
-/// Rows of samples.
+/// Pictures whose samples lie row after row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Lines {
     layout: Layout,

@@ -21,7 +21,7 @@ use crate::capture::worker::picture::{Layout, Matrix, Picture, Plane, Range};
 /// How samples lie in the bytes of a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Packing {
-    /// One byte each.
+    /// One byte a sample.
     Bytes,
     /// Two bytes each, little-endian, of which the upper ten bits are used.
     Upper10,

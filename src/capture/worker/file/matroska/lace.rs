@@ -1,7 +1,6 @@
 //! Blocks: a header of a few bytes, then one frame, or several laced together (Matroska §"Block Structure").
 
 use super::ebml::{number, signed};
-use std::collections::VecDeque;
 use std::ops::Range;
 
 /// What the beginning of a block says.
@@ -17,11 +16,17 @@ pub(super) struct BlockHeader {
     bytes: usize,
 }
 
-/// Longest header, bytes.
+/// Longest header of a block, bytes: a track number of eight, a time of two, and flags.
 pub(super) const MAX_BLOCK_HEADER_BYTES: usize = 11;
 
+/// Most frames in a block: their number is stored in a byte, less one.
+const MAX_LACES: usize = 256;
+
+/// Where in a block its frames lie, in their order.
+pub(super) type Laces = heapless::Deque<Range<usize>, MAX_LACES>;
+
 impl BlockHeader {
-    /// `None`: damaged.
+    /// Reads a block's header; `None`: the block is damaged.
     pub(super) fn parse(block: &[u8]) -> Option<BlockHeader> {
         let (track, bytes) = number(block)?;
         let time = i16::from_be_bytes(*block.get(bytes..)?.first_chunk()?);
@@ -36,17 +41,21 @@ impl BlockHeader {
     }
 
     /// Where in the block its frames lie. Of a damaged lace, what can be told.
-    pub(super) fn frames(&self, block: &[u8]) -> VecDeque<Range<usize>> {
-        match self.lacing {
-            0 => VecDeque::from([self.bytes..block.len()]),
-            _ => self.laced(block).unwrap_or_default(),
-        }
+    pub(super) fn frames(&self, block: &[u8]) -> Laces {
+        let frames = if self.lacing == 0 { self.whole(block) } else { self.laced(block) };
+        frames.unwrap_or_default()
     }
 
-    fn laced(&self, block: &[u8]) -> Option<VecDeque<Range<usize>>> {
+    fn whole(&self, block: &[u8]) -> Option<Laces> {
+        let mut frames = Laces::new();
+        frames.push_back(self.bytes..block.len()).ok()?;
+        Some(frames)
+    }
+
+    fn laced(&self, block: &[u8]) -> Option<Laces> {
         const XIPH: u8 = 1;
         const FIXED: u8 = 2;
-        // Stored less one: at most 256 frames.
+        // Stored less one: at most `MAX_LACES`.
         let count = usize::from(*block.get(self.bytes)?) + 1;
         let mut at = self.bytes + 1;
         let mut sizes = Vec::with_capacity(count);
@@ -81,14 +90,14 @@ impl BlockHeader {
                 }
             }
         }
-        let mut frames = VecDeque::with_capacity(count);
+        let mut frames = Laces::new();
         for size in sizes {
             let end = at.checked_add(size).filter(|&end| end <= block.len())?;
-            frames.push_back(at..end);
+            frames.push_back(at..end).ok()?;
             at = end;
         }
         // The last one's size follows from the block's.
-        frames.push_back(at..block.len());
+        frames.push_back(at..block.len()).ok()?;
         Some(frames)
     }
 }

@@ -14,9 +14,7 @@ use crate::capture::worker::source::{Grab, Source};
 use crate::command::SourceProperties;
 use crate::error::{Error, Kind, Result};
 use ebml::{Header, Id, be, child, float};
-use lace::{BlockHeader, MAX_BLOCK_HEADER_BYTES};
-use std::collections::VecDeque;
-use std::ops::Range;
+use lace::{BlockHeader, Laces, MAX_BLOCK_HEADER_BYTES};
 use track::Track;
 
 const EBML: Id = 0x1a45_dfa3;
@@ -96,7 +94,7 @@ pub(super) struct Matroska {
     leads: bool,
     /// The block that was read last, and where in it frames wait.
     block: Vec<u8>,
-    waiting: VecDeque<Range<usize>>,
+    waiting: Laces,
     is_invisible: bool,
     packet: Vec<u8>,
 }
@@ -108,7 +106,7 @@ impl Matroska {
         let track = choose(&mut walk, Track::candidates(&description.tracks)?)?;
         walk.rewind();
         let properties = walk.window.medium.properties(0, 0, 0, Rate(0.0));
-        let (block, waiting, packet) = (Vec::new(), VecDeque::new(), Vec::new());
+        let (block, waiting, packet) = (Vec::new(), Laces::new(), Vec::new());
         let mut file =
             Matroska { walk, track, properties, leads: true, block, waiting, is_invisible: false, packet };
         // The first picture knows its size, and often its rate, better than the container.
@@ -244,7 +242,7 @@ struct Description {
     /// The payload of `Tracks`.
     tracks: Vec<u8>,
     nanoseconds_per_tick: u64,
-    /// 0: not said.
+    /// Duration, seconds; 0: the file does not say.
     seconds: f64,
 }
 

@@ -61,7 +61,7 @@ struct Track {
     /// Which the samples name by number.
     formats: Vec<Result<SampleFormat>>,
     rotation: Rotation,
-    /// Ticks per second.
+    /// Ticks of the track's times per second.
     timescale: u32,
     table: SampleTable,
     defaults: Defaults,

@@ -10,7 +10,7 @@ use std::ops::Range;
 pub(super) struct Sample {
     /// Byte offset in the file.
     pub(super) offset: u64,
-    /// Bytes.
+    /// Length of the sample, bytes.
     pub(super) size: u32,
     /// Presentation time in the track's time scale.
     pub(super) presentation: i64,
@@ -30,7 +30,7 @@ struct Entries {
 /// Tables of one track, as places in the movie box.
 #[derive(Debug, Clone)]
 pub(super) struct SampleTable {
-    /// Runs: count, duration.
+    /// `stts`, in runs: number of samples, duration of each in ticks.
     times: Entries,
     /// Runs: count, presentation less decoding time. Empty: none.
     offsets: Entries,

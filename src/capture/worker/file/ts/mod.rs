@@ -231,7 +231,7 @@ impl Stream for TransportStream {
     }
 }
 
-/// One packet.
+/// One packet of 188 bytes, its header read.
 struct Packet<'a> {
     pid: u16,
     /// A PES packet or a section begins in it.

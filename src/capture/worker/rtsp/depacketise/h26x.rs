@@ -14,7 +14,7 @@ use crate::command::PacketLoss;
 /// Largest set of parameters that is kept, bytes. Honest ones stay below 1 KiB.
 const MAX_PARAMETER_BYTES: usize = 64 * 1024;
 
-/// See the module.
+/// Makes access units of H.264 or H.265 out of the packets of one stream.
 #[derive(Debug)]
 pub(super) struct Assembler {
     codec: Codec,
@@ -384,7 +384,7 @@ mod tests {
     /// First slices of pictures: `first_mb_in_slice` is 0.
     const IDR: [u8; 4] = [0x65, 0x88, 5, 6];
     const P: [u8; 4] = [0x41, 0x9a, 7, 8];
-    /// A further slice.
+    /// A slice of the same picture as `P` that is not its first.
     const P2: [u8; 4] = [0x41, 0x1a, 7, 8];
 
     struct Stream {

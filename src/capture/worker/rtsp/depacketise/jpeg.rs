@@ -127,7 +127,7 @@ impl Assembler {
         }
     }
 
-    /// See [`super::Depacketiser::sizeless`].
+    /// Pictures whose size stands nowhere: [`super::Depacketiser::sizeless`].
     pub(super) fn sizeless(&self) -> u32 {
         self.sizeless
     }

@@ -37,12 +37,12 @@ pub(super) enum Item {
     Garbage,
 }
 
-/// See the module.
+/// Cuts what comes over an RTSP connection into packets and messages.
 #[derive(Debug, Default)]
 pub(super) struct Wire {
     /// Bytes of garbage since the last thing that was understood.
     garbage: usize,
-    /// Something was understood.
+    /// A packet or a message has come: the peer speaks RTSP.
     understood: bool,
 }
 

@@ -26,7 +26,7 @@ pub(super) fn schemas() -> [(&'static str, Value); 11] {
     ]
 }
 
-/// One server-sent event.
+/// The schema of one server-sent event.
 pub(super) fn event() -> Value {
     object! {
         "type": "object",

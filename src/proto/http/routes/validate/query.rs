@@ -73,7 +73,7 @@ impl Query {
         })
     }
 
-    /// A boolean.
+    /// A parameter that is true or false; `usual` where it is absent.
     pub(in crate::proto::http::routes) fn boolean(&mut self, name: &'static str, usual: bool) -> bool {
         self.judge(name, usual, |value| Ok(matches!(boolean(value)?, Value::Bool(true))))
     }

@@ -10,7 +10,7 @@ fn noise(count: usize, bits: u32) -> Vec<u16> {
     (0..count).map(|_| next()).collect()
 }
 
-/// zlib's.
+/// zlib's checksum, as `ffmpeg -f framecrc` prints it.
 fn adler32(bytes: &[u8]) -> u32 {
     let sums = |(a, b): (u32, u32), byte: &u8| {
         let a = (a + u32::from(*byte)) % 65_521;
