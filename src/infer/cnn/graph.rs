@@ -4,10 +4,9 @@
 //! Everything in it is 32-bit float and has at most [`MAX_RANK`] dimensions; what is not stays a
 //! [`Op::Foreign`] node that tract runs.
 
-use super::constant::Constant;
+use super::constant::{Constant, Floats};
 use super::foreign::Foreign;
 use super::kernels::{Activation, Binary, Residual};
-use std::borrow::Cow;
 
 /// Highest rank of a tensor we handle ourselves; detection heads use up to 5.
 pub(super) const MAX_RANK: usize = 6;
@@ -36,7 +35,7 @@ impl Value {
     }
 
     /// Its numbers, where it is a constant of floats.
-    pub(super) fn numbers(&self) -> Option<Cow<'_, [f32]>> {
+    pub(super) fn numbers(&self) -> Option<Floats<'_>> {
         self.constant.as_ref().and_then(Constant::floats)
     }
 

@@ -407,7 +407,7 @@ pub(super) fn follow(
                 }
                 // what a layer's share in a residual is multiplied by
                 Binary::Mul if numbers && bare && linear.scale.is_empty() && linear.residual.is_none() => {
-                    linear.scale = value.numbers()?.into_owned();
+                    linear.scale = value.numbers()?.to_vec();
                 }
                 Binary::Add
                     if linear.residual.is_none()
