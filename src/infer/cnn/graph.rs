@@ -116,7 +116,11 @@ pub(super) struct Product {
     pub scale: f32,
 }
 
-/// `out[.., m, n] = Σk softmax over k (scale · Σd query[.., m, d] · key[.., k, d]) · value[.., k, n]`.
+/// Most masks of one attention: Swin adds the bias of relative positions and the mask of shifted windows.
+pub(super) const MAX_MASKS: usize = 2;
+
+/// `out[.., m, n] = Σk softmax over k (scale · Σd query[.., m, d] · key[.., k, d] + masks[.., m, k]) ·
+/// value[.., k, n]`.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Attention {
     pub query: Axes,
@@ -124,6 +128,8 @@ pub(super) struct Attention {
     pub value: Axes,
     pub out: Axes,
     pub scale: f32,
+    /// Of the operands behind the value, constant or not: columns are the keys.
+    pub masks: Vec<Axes>,
 }
 
 /// `out[.., m, n] = act((Σk in[.., m, k] · weights[k, n] + bias[n]) · scale[n])`, with a shortcut of the same
