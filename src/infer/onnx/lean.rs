@@ -1,7 +1,7 @@
 //! Reads an ONNX file without its large weights, and remembers where they lie.
 //!
 //! ```text
-//! ModelProto ─ 7 graph ─ 5 initializer ─ 1 dims, 2 data_type, 8 name
+//! ModelProto ─ 7 graph ─ 5 initializer ─ 1 dims, 2 data_type, 8 name     (or 1 node ─ 5 attribute ─ 5 t, a Constant)
 //!                                        4 float_data, 9 raw_data   ◀── left out where large and of floats
 //! ```
 //!
@@ -181,9 +181,17 @@ struct Key {
 }
 
 const LENGTH_DELIMITED: u64 = 2;
+/// Fields of a `GraphProto`.
+const NODE: Key = Key { number: 1, wire: LENGTH_DELIMITED };
+/// See [`NODE`].
+const INITIALIZER: Key = Key { number: 5, wire: LENGTH_DELIMITED };
+/// What a node is that holds a tensor: PaddlePaddle's exporter writes weights so.
+const CONSTANT: &[u8] = b"Constant";
 /// Fields of a `TensorProto`.
+const NAME: Key = Key { number: 8, wire: LENGTH_DELIMITED };
+/// See [`NAME`].
 const FLOAT_DATA: u64 = 4;
-/// See [`FLOAT_DATA`].
+/// See [`NAME`].
 const RAW_DATA: u64 = 9;
 
 impl Walk<'_> {
@@ -207,10 +215,13 @@ impl Walk<'_> {
         let mut out = Vec::new();
         while self.at < end {
             let key = self.key()?;
-            if key == (Key { number: 5, wire: LENGTH_DELIMITED }) {
+            if key == INITIALIZER {
                 let length = self.length(end)?;
-                let tensor = self.tensor(self.at + length)?;
+                let tensor = self.tensor(self.at + length, None)?;
                 put(&mut out, key, &tensor);
+            } else if key == NODE {
+                let length = self.length(end)?;
+                self.node(&mut out, length)?;
             } else {
                 self.copy(&mut out, key, end)?;
             }
@@ -218,8 +229,75 @@ impl Walk<'_> {
         (self.at == end).then_some(out)
     }
 
-    fn tensor(&mut self, end: u64) -> Option<Vec<u8>> {
+    /// A node as it is; a large constant as the initializer that it might be.
+    fn node(&mut self, out: &mut Vec<u8>, length: u64) -> Option<()> {
+        if length >= LEAST_BYTES {
+            let (start, stored, left) = (self.at, self.stored.len(), self.left);
+            if let Some(tensor) = self.constant(start + length) {
+                put(out, INITIALIZER, &tensor);
+                return Some(());
+            }
+            if self.budget_is_short {
+                return None;
+            }
+            self.stored.truncate(stored);
+            self.left = left;
+            self.go(start)?;
+        }
+        let bytes = self.take(length)?;
+        put(out, NODE, &bytes);
+        Some(())
+    }
+
+    /// The tensor of a node that holds one and does nothing else, under the name of the node's output.
+    fn constant(&mut self, end: u64) -> Option<Vec<u8>> {
+        let (mut output, mut is_constant, mut made) = (None, false, None);
+        while self.at < end {
+            let key = self.key()?;
+            let length = Some(self.length(end)?).filter(|_| key.wire == LENGTH_DELIMITED)?;
+            match key.number {
+                2 if output.is_none() => output = Some(self.take(length)?),
+                4 if length == CONSTANT.len() as u64 => is_constant = self.take(length)? == CONSTANT,
+                5 if made.is_none() => made = Some(self.value(self.at + length, output.as_deref()?)?),
+                // its own name, what it is about, ONNX's own domain
+                3 | 6 => self.skip(length)?,
+                7 if length == 0 => {}
+                _ => return None,
+            }
+        }
+        made.filter(|_| is_constant && self.at == end)
+    }
+
+    /// The tensor of an attribute called `value`.
+    fn value(&mut self, end: u64, name: &[u8]) -> Option<Vec<u8>> {
+        let (mut is_value, mut made) = (false, None);
+        while self.at < end {
+            let key = self.key()?;
+            match (key.number, key.wire) {
+                (20, 0) => {
+                    self.varint()?;
+                }
+                (1, LENGTH_DELIMITED) => {
+                    let length = self.length(end)?;
+                    is_value = self.take(length)? == b"value";
+                }
+                (5, LENGTH_DELIMITED) if made.is_none() => {
+                    let length = self.length(end)?;
+                    made = Some(self.tensor(self.at + length, Some(name))?);
+                }
+                _ => return None,
+            }
+        }
+        made.filter(|_| is_value && self.at == end)
+    }
+
+    /// A tensor without its large floats. `called`: instead of its own name.
+    fn tensor(&mut self, end: u64, called: Option<&[u8]>) -> Option<Vec<u8>> {
         let (mut out, mut name, mut data_type, mut numbers) = (Vec::new(), Vec::new(), 0, None);
+        if let Some(called) = called {
+            name = called.to_vec();
+            put(&mut out, NAME, &name);
+        }
         while self.at < end {
             let key = self.key()?;
             match (key.number, key.wire) {
@@ -233,8 +311,11 @@ impl Walk<'_> {
                 }
                 (8, LENGTH_DELIMITED) => {
                     let length = self.length(end)?;
-                    name = self.take(length)?;
-                    put(&mut out, key, &name);
+                    let own = self.take(length)?;
+                    if called.is_none() {
+                        put(&mut out, key, &own);
+                        name = own;
+                    }
                 }
                 (2, 0) => {
                     data_type = self.varint()?;
@@ -449,6 +530,8 @@ mod tests {
         Half,
         Double,
         External,
+        /// As nodes that hold them.
+        Constants,
     }
 
     /// Two convolutions and two dense layers over `[1, 3, 10, 10]`; the content of `other` goes beside it.
@@ -515,6 +598,12 @@ mod tests {
                 _ => field(9, &raw),
             };
             let tensor = [dims(shape), number(2, data_type), field(8, name.as_bytes()), content].concat();
+            if way == Way::Constants {
+                let value = [field(1, b"value"), field(5, &tensor), number(20, 4)].concat();
+                let node = [field(2, name.as_bytes()), field(4, b"Constant"), field(5, &value)].concat();
+                graph.extend(field(1, &node));
+                continue;
+            }
             graph.extend(field(5, &tensor));
             if way == Way::Given {
                 graph.extend(field(11, &value(name, shape)));
@@ -543,7 +632,9 @@ mod tests {
         let whole = layers(Way::Raw, &mut Vec::new());
         let (expected, stored) = packed(Graph::read(&mut &whole[..], 1 << 30).unwrap());
         assert_eq!((stored, expected.len() > 288 * 1000), (0, true));
-        for way in [Way::Raw, Way::Given, Way::FloatData, Way::Half, Way::Double, Way::External] {
+        for way in
+            [Way::Raw, Way::Given, Way::FloatData, Way::Half, Way::Double, Way::External, Way::Constants]
+        {
             let mut other = Vec::new();
             let bytes = layers(way, &mut other);
             let path = dir.path().join("model.onnx");

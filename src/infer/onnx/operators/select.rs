@@ -158,3 +158,52 @@ impl TypedOp for Marked {
 
     tract_core::as_op!();
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn floats(op: &dyn TypedOp, operands: TVec<TValue>) -> TractResult<(TVec<usize>, Vec<f32>)> {
+        let made = op.eval_out_of_plan(operands)?.context("an operation that needs its plan")?.remove(0);
+        Ok((made.shape().into(), made.try_as_plain_ram()?.as_slice::<f32>()?.to_vec()))
+    }
+
+    #[test]
+    fn slices_are_found_from_either_end() {
+        let data = || Tensor::from_shape(&[2, 3, 2], &[0f32, 1., 2., 3., 4., 5., 6., 7., 8., 9., 10., 11.]);
+        let found = |batch_dims: usize, shape: &[usize], indices: &[i64]| {
+            let indices = Tensor::from_shape(shape, indices).unwrap();
+            let operands = tvec!(data().unwrap().into_tvalue(), indices.into_tvalue());
+            floats(&Selected { batch_dims }, operands)
+        };
+        assert_eq!(found(0, &[2, 2], &[-1, 0, 0, -2]).unwrap(), (tvec![2, 2], vec![6., 7., 2., 3.]));
+        assert_eq!(found(0, &[1, 3], &[-2, -3, -1]).unwrap(), (tvec![1], vec![1.]));
+        assert_eq!(found(1, &[2, 1], &[-1, 1]).unwrap(), (tvec![2, 2], vec![4., 5., 8., 9.]));
+        for (batch_dims, shape, indices) in [
+            (0, &[1, 2][..], &[0, 3][..]),
+            (0, &[1, 1], &[-3]),
+            (0, &[1, 4], &[0, 0, 0, 0]),
+            (1, &[1, 1], &[0]),
+            (2, &[2], &[0, 0]),
+            (4, &[1, 1], &[0]),
+        ] {
+            let error = found(batch_dims, shape, indices).unwrap_err();
+            assert!(error.to_string().contains("GatherND"), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_is_outside_selects_nothing() {
+        let (off, on) = (tensor0(0.5f32).into_arc_tensor(), tensor0(2f32).into_arc_tensor());
+        let indices = || Tensor::from_shape(&[4], &[0i64, -1, 3, -4]).unwrap().into_tvalue();
+        let marked = |axis| {
+            let op = Marked { axis, depth: 3, off: off.clone(), on: on.clone() };
+            floats(&op, tvec!(indices())).unwrap()
+        };
+        let (none, rows) = ([0.5; 3], [[2., 0.5, 0.5], [0.5, 0.5, 2.]]);
+        assert_eq!(marked(1), (tvec![4, 3], [rows[0], rows[1], none, none].concat()));
+        let columns = [[2., 0.5, 0.5, 0.5], [0.5; 4], [0.5, 2., 0.5, 0.5]];
+        assert_eq!(marked(0), (tvec![3, 4], columns.concat()));
+    }
+}
