@@ -61,7 +61,7 @@ impl Linear {
             (Some(order), at) => Some((at?, order)),
             (None, _) => None,
         };
-        let panels = Panels { depth, columns, blocks: kernels.conv_blocks };
+        let panels = Panels { depth, columns, blocks: kernels.convolutions.blocks };
         let weights = packer.take(panels.floats(), |room| {
             let steps = if linear.transposed { [1, depth] } else { [columns, 1] };
             panels.pack(&linear.weights.floats()?, steps, room)?;
