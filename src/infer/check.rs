@@ -157,9 +157,10 @@ impl fmt::Display for Report {
         if let Some((half, shortest_run)) = half {
             let (weights, arena) = (mebibytes(half.weights_bytes()), mebibytes(half.arena_bytes()));
             let time = shortest_run.as_secs_f64() * 1e3;
+            let loops = cnn::half().unwrap_or_default();
             writeln!(
                 f,
-                "half     {time:.1} ms, {weights:.1} and {arena:.1} MiB with models.precision = \"half\""
+                "half     {time:.1} ms, {weights:.1} and {arena:.1} MiB with models.precision = \"half\" ({loops})"
             )?;
         }
         write!(f, "fits     yes: within the {} MiB allowed for one model", budget_bytes >> 20)

@@ -6,8 +6,9 @@ pub enum Precision {
     /// 32-bit floats throughout.
     #[default]
     Full,
-    /// Pictures and weights in half precision (bfloat16), sums and everything behind the last convolutions in
-    /// 32 bits; as `Full` on a CPU that gains nothing by it.
+    /// Pictures and weights in half precision, everything behind the last convolutions in 32 bits: bfloat16
+    /// with sums in 32 bits, or binary16 whose sums have 16 bits too. As `Full` on a CPU that gains nothing by
+    /// either.
     Half,
     /// As `Half`, by the loops of that name: for tests.
     #[cfg(test)]

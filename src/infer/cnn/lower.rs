@@ -3,8 +3,7 @@
 use super::choice::{Algorithm, Target};
 use super::constant::Constant;
 use super::graph::{Axes, Conv, Graph, Linear, Node, Op, ValueId, Window, lengths};
-use super::kernels::half::pair;
-use super::kernels::{Activation, LANES};
+use super::kernels::{Activation, Format, LANES};
 use super::layout::Form;
 use super::packer::Packer;
 use super::step::conv::{ConvStep, Source, plane_row};
@@ -27,15 +26,15 @@ pub(super) fn scratch(graph: &Graph, forms: &[Form], target: Target) -> Vec<usiz
             let half = forms[node.outputs[0].0] == Form::Half;
             input.zip(output).map_or(0, |(input, output)| ConvStep::scratch(conv, input, output, half))
         }
-        Op::Conv(_) if forms[node.outputs[0].0] == Form::Half => 0,
         Op::Conv(conv) => {
-            match graph.value(node.outputs[0]).picture().map(|output| (output, target.way(conv, output))) {
-                Some((_, Algorithm::Direct)) | None => 0,
-                Some((output, way)) => Winograd::scratch(
-                    conv,
-                    output,
-                    (target.kernels.conv_blocks, target.workers, way == Algorithm::Kept),
-                ),
+            let half = target.half.filter(|_| forms[node.outputs[0].0] == Form::Half);
+            let loops = target.convolutions(half.map_or(Format::Float32, |half| half.format));
+            let output = graph.value(node.outputs[0]).picture();
+            match loops.zip(output).map(|(loops, output)| (loops, output, target.way(loops, conv, output))) {
+                Some((_, _, Algorithm::Direct)) | None => 0,
+                Some((loops, output, way)) => {
+                    Winograd::scratch(conv, output, (loops, target.workers, way == Algorithm::Kept))
+                }
             }
         }
         Op::Activate(_) => LANES,
@@ -363,21 +362,28 @@ impl Lowering<'_, '_> {
             (Some(order), Some(&id)) => Some((self.blocks(id)?, order)),
             _ => None,
         };
-        if let (Source::Blocks(input), Some(half)) = (source, self.target.half.filter(|_| output.is_half())) {
-            let target = (half, self.target.workers);
+        let (target, half) = (self.target, self.target.half.filter(|_| output.is_half()));
+        let workers = target.workers;
+        if let (Source::Blocks(input), Some((half, tiles))) =
+            (source, half.and_then(|h| Some((h, h.tiles()?))))
+        {
+            let target = (half, tiles, workers);
             let step = half::HalfConv::new(conv, [input, output], residual, target, self.packer)?;
             return self.push(node, Step::HalfConv(step));
         }
-        let (way, target) =
-            (self.target.way(conv, [output.channels, output.height, output.width]), self.target);
+        // planes are read in 32 bits
+        let (format, staged) = match source {
+            Source::Blocks(_) => (output.format, None),
+            Source::Planes { .. } => (Format::Float32, half),
+        };
+        let loops = target.convolutions(format)?;
+        let way = target.way(loops, conv, [output.channels, output.height, output.width]);
         if let (Source::Blocks(input), Algorithm::Kept | Algorithm::Remade) = (source, way) {
-            let limits = (target.kernels.conv_blocks, target.workers, way == Algorithm::Kept, scratch);
+            let limits = (loops, workers, way == Algorithm::Kept, scratch);
             let step = Winograd::new(conv, input, output, residual, limits, self.packer)?;
             return self.push(node, Step::Winograd(step));
         }
-        let limits = (target.kernels.conv_blocks, target.workers);
-        let staged = self.target.half.filter(|_| output.is_half());
-        let step = ConvStep::new(conv, source, (output, staged), residual, limits, self.packer)?;
+        let step = ConvStep::new(conv, source, (output, staged), residual, (loops, workers), self.packer)?;
         self.push(node, Step::Conv(step))
     }
 
@@ -424,11 +430,7 @@ impl Lowering<'_, '_> {
                     _ => values.get(channel).copied().unwrap_or(0.0),
                 };
                 for (index, to) in room.iter_mut().enumerate() {
-                    *to = if output.is_half() {
-                        pair(value(2 * index), value(2 * index + 1))
-                    } else {
-                        value(index)
-                    };
+                    *to = output.format.float(index, value);
                 }
                 Some(())
             })?;
@@ -451,7 +453,7 @@ impl Lowering<'_, '_> {
         let output = node.outputs[0];
         if let Some(output) = self.blocks(output) {
             let (mut moves, mut cleared) = (Vec::new(), Vec::new());
-            let (mut at, lanes) = (0, output.lanes);
+            let (mut at, lanes) = (0, output.lanes());
             for &input in &node.inputs {
                 let source = self.blocks(input)?;
                 let aligned = at % lanes == 0;
@@ -489,7 +491,7 @@ impl Lowering<'_, '_> {
         if let Some(target) = self.blocks(output) {
             let source = self.blocks(input)?;
             let first = *indices.first()?;
-            let lanes = target.lanes;
+            let lanes = target.lanes();
             let view = first % lanes == 0 && target.at == source.at + first / lanes * source.block();
             if matches!(node.op, Op::Slice { .. }) && view && target.halo == source.halo {
                 return Some(());

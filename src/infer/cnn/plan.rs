@@ -4,6 +4,7 @@ use super::choice::Target;
 use super::graph::{Graph, ValueId};
 use super::head::{self, Head};
 use super::import::import;
+use super::kernels::Format;
 use super::layout::lay_out;
 use super::lower::{lower, scratch};
 use super::packer::{Lines, Packer, Weights};
@@ -67,7 +68,8 @@ impl Draft {
         let last =
             draft.as_ref().and_then(|d| graph.nodes.get(d.body.checked_sub(1)?)?.outputs.first().copied());
         let forms = lay_out(&mut graph, target.half.is_some());
-        let storage = place(&graph, &forms, &scratch(&graph, &forms, target))?;
+        let half = target.half.map_or(Format::Float32, |half| half.format);
+        let storage = place(&graph, &forms, &scratch(&graph, &forms, target), half)?;
         let lowered = lower(&graph, &storage, target, packer)?;
         let last = last.and_then(|id| graph.nodes.iter().position(|node| node.outputs.contains(&id)));
         let head = draft

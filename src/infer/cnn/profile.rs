@@ -1,6 +1,6 @@
 //! Time per step, for `weir bench engine --profile` and for whoever works on the kernels.
 
-use super::choice::{Algorithm, Target};
+use super::choice::{Algorithm, cheapest, cost};
 use super::plan::Plan;
 use super::run::CnnRun;
 use super::step::Step;
@@ -76,14 +76,14 @@ pub struct LayerWays {
 /// them.
 pub(super) fn ways(plans: &[Arc<Plan>; 3], runs: u32) -> Result<Vec<LayerWays>> {
     let [_, winograd, _] = plans;
-    let target = Target { way: None, ..winograd.target };
     let mut layers: Vec<(usize, LayerWays)> = Vec::new();
     for (index, (node, step)) in winograd.steps.iter().enumerate() {
         let Step::Winograd(step) = step else { continue };
         let layer = step.layer();
         let [rows, columns] = layer.size;
         let shape = [layer.inputs, layer.outputs, rows, columns];
-        let (chosen, costs) = (target.cheapest(layer), Algorithm::ALL.map(|way| target.cost(layer, way)));
+        let loops = step.loops;
+        let (chosen, costs) = (cheapest(loops, layer), Algorithm::ALL.map(|way| cost(loops, layer, way)));
         layers.push((
             index,
             LayerWays { node: node.clone(), shape, chosen, costs, times: [Duration::ZERO; 3] },

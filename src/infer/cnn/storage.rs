@@ -3,9 +3,8 @@
 
 use super::graph::{Graph, Op, ValueId};
 use super::import::MAX_ELEMENTS;
-use super::kernels::LANES;
 use super::kernels::arena::Part;
-use super::kernels::half::{HALF_LANES, halves};
+use super::kernels::{Format, LANES};
 use super::layout::Form;
 use super::unsupported::unsupported;
 use crate::error::Result;
@@ -27,18 +26,22 @@ pub(super) struct Blocks {
     pub height: usize,
     pub width: usize,
     pub halo: usize,
-    /// Channels of a block: `LANES`, or `HALF_LANES` in half precision.
-    pub lanes: usize,
+    /// Of its numbers.
+    pub format: Format,
 }
 
 impl Blocks {
     /// Number of channel blocks.
     pub(super) fn count(&self) -> usize {
-        self.channels.div_ceil(self.lanes)
+        self.format.blocks_for(self.channels)
+    }
+    /// Channels of a block.
+    pub(super) fn lanes(&self) -> usize {
+        self.format.lanes()
     }
     /// Whether its numbers have half precision.
     pub(super) fn is_half(&self) -> bool {
-        self.lanes == HALF_LANES
+        self.format != Format::Float32
     }
     /// Floats from one row to the next.
     pub(super) fn row(&self) -> usize {
@@ -87,11 +90,11 @@ impl Blocks {
 
     /// Float offset of a channel's first pixel; of the float that holds two channels in half precision.
     pub(super) fn channel(&self, channel: usize) -> usize {
-        self.pixel(channel / self.lanes, 0, 0) + channel % self.lanes * LANES / self.lanes
+        self.pixel(channel / self.lanes(), 0, 0) + channel % self.lanes() / self.format.per_float()
     }
     /// The number of a channel in the float at its place.
     pub(super) fn number(&self, channel: usize, float: f32) -> f32 {
-        if self.is_half() { halves(float)[channel % 2] } else { float }
+        self.format.number(channel, float)
     }
 }
 
@@ -139,14 +142,14 @@ struct Root {
 }
 
 /// Plans the arena. `halo[v]` is the border that value `v`'s readers need, `scratch[n]` the floats that node
-/// `n` needs while it runs.
-pub(super) fn plan(graph: &Graph, forms: &[Form], scratch: &[usize]) -> Result<Storage> {
+/// `n` needs while it runs, `half` the numbers of half precision.
+pub(super) fn plan(graph: &Graph, forms: &[Form], scratch: &[usize], half: Format) -> Result<Storage> {
     let mut planner = Planner { roots: Vec::new(), homes: vec![None; graph.values.len()] };
     planner.home_all(graph, forms);
     planner.share(graph, forms);
     planner.halos(graph, forms)?;
     planner.lives(graph);
-    planner.assign(graph, forms, scratch)
+    planner.assign(graph, forms, scratch, half)
 }
 
 struct Planner {
@@ -292,7 +295,7 @@ impl Planner {
     }
 
     /// Gives each root the lowest place that is free during its life, largest first.
-    fn assign(self, graph: &Graph, forms: &[Form], scratch: &[usize]) -> Result<Storage> {
+    fn assign(self, graph: &Graph, forms: &[Form], scratch: &[usize], half: Format) -> Result<Storage> {
         struct Piece {
             floats: usize,
             life: (usize, usize),
@@ -358,8 +361,9 @@ impl Planner {
             let Some((root, offset)) = self.find(ValueId(index)) else { return Place::Nowhere };
             match (forms[index], value.picture()) {
                 (form, Some([channels, height, width])) if form.is_blocks() => {
-                    let (halo, lanes) = (self.roots[root].halo, form.lanes());
-                    let mut blocks = Blocks { at: starts[root], channels, height, width, halo, lanes };
+                    let (halo, format) =
+                        (self.roots[root].halo, if form == Form::Half { half } else { Format::Float32 });
+                    let mut blocks = Blocks { at: starts[root], channels, height, width, halo, format };
                     blocks.at += offset * blocks.block();
                     Place::Blocks(blocks)
                 }

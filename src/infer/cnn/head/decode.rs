@@ -6,8 +6,8 @@ use super::view::Term;
 use super::{CHUNK, Draft, Found, Level, MAX_KEPT};
 use crate::infer::cnn::choice::Target;
 use crate::infer::cnn::graph::{Graph, ValueId};
-use crate::infer::cnn::kernels::LANES;
 use crate::infer::cnn::kernels::arena::{Arena, Part};
+use crate::infer::cnn::kernels::{Format, LANES};
 use crate::infer::cnn::layout::lay_out;
 use crate::infer::cnn::lower::{lower, pack, scratch};
 use crate::infer::cnn::packer::Packer;
@@ -117,7 +117,7 @@ impl LevelPlan {
         // a chunk is too small to share
         let target = Target { workers: 1, half: None, ..target };
         let forms = lay_out(&mut graph, false);
-        let own = plan(&graph, &forms, &scratch(&graph, &forms, target)).ok()?;
+        let own = plan(&graph, &forms, &scratch(&graph, &forms, target), Format::Float32).ok()?;
         let lowered = lower(&graph, &own, target, packer).ok()?;
         let plain = |id: &ValueId| match own.places[id.0] {
             Place::Plain(at) => Some(at),

@@ -128,12 +128,13 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::super::view::Term;
     use super::*;
+    use crate::infer::cnn::kernels::Format;
     use crate::infer::cnn::kernels::arena::Arena;
 
     /// A picture of 20 channels, 3 × 5 pixels, halo 1, where every channel of every pixel is `value(channel,
     /// y, x)`.
     fn picture(value: impl Fn(usize, usize, usize) -> f32) -> (Blocks, Arena) {
-        let blocks = Blocks { at: 32, channels: 20, height: 3, width: 5, halo: 1, lanes: LANES };
+        let blocks = Blocks { at: 32, channels: 20, height: 3, width: 5, halo: 1, format: Format::Float32 };
         let mut arena = Arena::new(32 + blocks.count() * blocks.block()).unwrap();
         let mut part = arena.whole();
         part.write(0..32 + blocks.count() * blocks.block()).fill(9.0); // what is not asked for would pass

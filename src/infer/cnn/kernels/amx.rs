@@ -9,10 +9,11 @@
 
 use super::avx512::Zmm;
 use super::half::{
-    Coarse, ESTIMATE, Half, HalfDepthwise, HalfRows, Recast, Shuffle, TILE_PIXELS, depthwise, finish, sigmoid,
+    Coarse, Convolve, ESTIMATE, Half, HalfDepthwise, HalfRows, Recast, Shuffle, TILE_PIXELS, Tiles,
+    depthwise, finish, sigmoid,
 };
-use super::lanes::{LANES, Lanes};
-use super::{Activation, Binary, Operand, Pictures, PoolRow, ResizeRow, generic};
+use super::lanes::{LANES, Lanes, by_registers};
+use super::{Activation, Binary, Format, Operand, Pictures, PoolRow, ResizeRow, generic};
 use std::arch::asm;
 use std::arch::x86_64::*;
 use std::sync::OnceLock;
@@ -35,38 +36,6 @@ const INTERLEAVED: [u16; 32] = {
     }
     order
 };
-
-/// What a vector of registers does register by register.
-macro_rules! by_registers {
-    ($vector:ident, $($register:tt)*) => {
-        by_registers!(# $vector, [$($register)*], add(other), sub(other), mul(other), div(other), max(other),
-            min(other), round(), sqrt(), scale(other), mul_add(factor, addend));
-    };
-    (# $vector:ident, $registers:tt, $($name:ident $operands:tt),*) => {
-        $(by_registers!(= $vector, $registers, $name $operands);)*
-    };
-    (= $vector:ident, [$($register:tt)*], $name:ident()) => {
-        #[inline(always)]
-        unsafe fn $name(self) -> Self {
-            // SAFETY: the caller's promise, passed on.
-            unsafe { $vector($(self.$register.$name()),*) }
-        }
-    };
-    (= $vector:ident, [$($register:tt)*], $name:ident($one:ident)) => {
-        #[inline(always)]
-        unsafe fn $name(self, $one: Self) -> Self {
-            // SAFETY: the caller's promise, passed on.
-            unsafe { $vector($(self.$register.$name($one.$register)),*) }
-        }
-    };
-    (= $vector:ident, [$($register:tt)*], $name:ident($one:ident, $two:ident)) => {
-        #[inline(always)]
-        unsafe fn $name(self, $one: Self, $two: Self) -> Self {
-            // SAFETY: the caller's promise, passed on.
-            unsafe { $vector($(self.$register.$name($one.$register, $two.$register)),*) }
-        }
-    };
-}
 
 // SAFETY (every block below): the trait's contract says that the CPU has AVX-512F, BW and BF16
 // (`Half::choose` has asked) and that the pointers are good for a block.
@@ -434,11 +403,11 @@ fn is_granted() -> bool {
 
 pub(super) const HALF: Half = Half {
     name: "amx-bf16",
+    format: Format::Bfloat16,
     is_fast: true,
     available,
     pictures: Pictures { pool, resize, activate, binary },
-    conv,
-    depthwise: depthwise_row,
+    convolutions: Convolve::Tiles(Tiles { conv, depthwise: depthwise_row }),
     narrow,
     widen,
     shuffle,

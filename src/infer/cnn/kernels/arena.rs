@@ -11,10 +11,10 @@
 //! (`cnn/tests/disjoint.rs`).
 #![allow(unsafe_code)] // one allocation that is shared between threads in disjoint parts
 
-use super::half::{HALF_LANES, Half, HalfDepthwise, HalfRows, Recast, Shuffle, TAP_FLOATS, Taken};
+use super::half::{HALF_LANES, Half, HalfDepthwise, HalfRows, Recast, Shuffle, TAP_FLOATS, Taken, Tiles};
 use super::{
-    Activation, Attended, Binary, ConvRow, Kernels, LANES, Normalized, Operand, Pictures, PoolRow, Residual,
-    ResizeRow, Tap,
+    Activation, Attended, Binary, ConvRow, Convolutions, Kernels, LANES, Normalized, Operand, Pictures,
+    PoolRow, Residual, ResizeRow, Tap,
 };
 use super::{WinogradInput, WinogradOutput, WinogradWeights};
 use std::alloc::{Layout, alloc_zeroed, dealloc};
@@ -234,13 +234,16 @@ pub(crate) struct ConvJob<'a> {
 }
 
 /// Runs one row of a convolution.
-pub(crate) fn conv(kernels: &Kernels, part: &mut Part<'_>, job: &ConvJob, depthwise: bool) {
+pub(crate) fn conv(loops: &Convolutions, part: &mut Part<'_>, job: &ConvJob, depthwise: bool) {
     if job.width == 0 || job.blocks == 0 {
         return;
     }
     let last = job.width - 1;
     let per_tap = |tap: &Tap| if depthwise { 1 } else { tap.channels as usize };
     let needed = job.taps.iter().map(per_tap).sum::<usize>() * job.blocks * LANES;
+    debug_assert!(
+        depthwise || job.taps.iter().all(|tap| (tap.channels as usize).is_multiple_of(loops.format.unit()))
+    );
     let (weights, length) = match job.weights {
         Weights::Packed(weights) => (weights.as_ptr(), weights.len()),
         Weights::Made(at, length) => (part.from(at, length), length),
@@ -282,7 +285,7 @@ pub(crate) fn conv(kernels: &Kernels, part: &mut Part<'_>, job: &ConvJob, depthw
         residual_order: job.residual.map_or(Residual::AfterActivation, |r| r.2),
     };
     // SAFETY: the ranges were checked above; the table was chosen for this CPU.
-    unsafe { if depthwise { (kernels.depthwise)(&row) } else { (kernels.conv)(&row) } }
+    unsafe { if depthwise { (loops.depthwise)(&row) } else { (loops.conv)(&row) } }
 }
 
 /// [`HalfRows`] in offsets: `input`, `output` and `residual` into the arena.
@@ -306,7 +309,7 @@ pub(crate) struct HalfJob<'a> {
 }
 
 /// Runs some rows of a dense convolution in half precision.
-pub(crate) fn half_conv(half: &Half, part: &mut Part<'_>, job: &HalfJob) {
+pub(crate) fn half_conv(tiles: &Tiles, part: &mut Part<'_>, job: &HalfJob) {
     if job.width == 0 || job.rows == 0 {
         return;
     }
@@ -340,11 +343,11 @@ pub(crate) fn half_conv(half: &Half, part: &mut Part<'_>, job: &HalfJob) {
     };
     // SAFETY: the ranges were checked above, reach being the farthest of the taps; the table was chosen for
     // this CPU.
-    unsafe { (half.conv)(&rows) }
+    unsafe { (tiles.conv)(&rows) }
 }
 
 /// Runs one row of a depthwise convolution in half precision, of one block.
-pub(crate) fn half_depthwise(half: &Half, part: &mut Part<'_>, job: &ConvJob) {
+pub(crate) fn half_depthwise(tiles: &Tiles, part: &mut Part<'_>, job: &ConvJob) {
     if job.width == 0 {
         return;
     }
@@ -369,7 +372,7 @@ pub(crate) fn half_depthwise(half: &Half, part: &mut Part<'_>, job: &ConvJob) {
         residual_order: job.residual.map_or(Residual::AfterActivation, |r| r.2),
     };
     // SAFETY: as above.
-    unsafe { (half.depthwise)(&row) }
+    unsafe { (tiles.depthwise)(&row) }
 }
 
 /// A row of `pixels` from `blocks` blocks of floats, `apart` from each other, to one block of half precision.
@@ -421,8 +424,7 @@ pub(crate) fn shuffle<'a>(
     to: usize,
     pixels: usize,
 ) {
-    const NOTHING: Taken = Taken { from: [0; HALF_LANES], mask: 0 };
-    let mut rows = [(std::ptr::null(), &NOTHING); MOST_SOURCES];
+    let mut rows = [(std::ptr::null(), &Taken::NOTHING); MOST_SOURCES];
     let mut count = 0;
     for ((at, taken), row) in sources.zip(&mut rows) {
         *row = (part.from(at, pixels * LANES), taken);
@@ -439,7 +441,7 @@ pub(crate) const FREQUENCIES: usize = 36;
 /// Transforms `tiles` neighbouring windows whose rows lie `row_stride` floats apart; products go `frequency`
 /// floats apart.
 pub(crate) fn winograd_input(
-    kernels: &Kernels,
+    loops: &Convolutions,
     part: &mut Part<'_>,
     (input, row_stride): (usize, usize),
     (output, frequency): (usize, usize),
@@ -453,12 +455,12 @@ pub(crate) fn winograd_input(
         tiles,
     };
     // SAFETY: the ranges were checked above; the table was chosen for this CPU.
-    unsafe { (kernels.winograd_input)(&job) }
+    unsafe { (loops.winograd_input)(&job) }
 }
 
 /// Transforms 3×3 kernels, nine vectors each, into factors that go `frequency` floats apart.
 pub(crate) fn winograd_weights(
-    kernels: &Kernels,
+    loops: &Convolutions,
     part: &mut Part<'_>,
     weights: &[f32],
     (output, frequency): (usize, usize),
@@ -467,7 +469,7 @@ pub(crate) fn winograd_weights(
     let output = part.to(output, (FREQUENCIES - 1) * frequency + count * LANES);
     let job = WinogradWeights { input: weights.as_ptr(), output, frequency, kernels: count };
     // SAFETY: the ranges were checked above; the table was chosen for this CPU.
-    unsafe { (kernels.winograd_weights)(&job) }
+    unsafe { (loops.winograd_weights)(&job) }
 }
 
 /// [`WinogradOutput`] in offsets.
@@ -487,7 +489,7 @@ pub(crate) struct WinogradJob<'a> {
 }
 
 /// Transforms products back into pixels.
-pub(crate) fn winograd_output(kernels: &Kernels, part: &mut Part<'_>, job: &WinogradJob) {
+pub(crate) fn winograd_output(loops: &Convolutions, part: &mut Part<'_>, job: &WinogradJob) {
     assert!(
         job.bias.len() >= LANES && job.width <= 4 * job.tiles && (1..=4).contains(&job.rows),
         "not a tile's output"
@@ -509,7 +511,7 @@ pub(crate) fn winograd_output(kernels: &Kernels, part: &mut Part<'_>, job: &Wino
         residual_order: job.residual.map_or(Residual::AfterActivation, |r| r.2),
     };
     // SAFETY: the ranges were checked above; the table was chosen for this CPU.
-    unsafe { (kernels.winograd_output)(&job) }
+    unsafe { (loops.winograd_output)(&job) }
 }
 
 /// Runs one row of a pooling: `rows` input rows from float offset `input` on, each `row_stride` floats long.

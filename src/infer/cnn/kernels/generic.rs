@@ -358,23 +358,29 @@ pub(super) unsafe fn pool<V: Lanes>(row: &PoolRow) {
     }
 }
 
+/// Between two columns of a row.
+#[inline(always)]
+unsafe fn across<V: Lanes>(from: *const f32, (left, right, weight): (u32, u32, f32)) -> V {
+    // SAFETY: the caller vouches for both vectors.
+    unsafe {
+        let a = V::load(from.add(left as usize * LANES));
+        if weight == 0.0 {
+            return a;
+        }
+        let b = V::load(from.add(right as usize * LANES));
+        b.sub(a).mul_add(V::splat(weight), a)
+    }
+}
+
 /// See [`super::Pictures::resize`].
 #[inline(always)]
 pub(super) unsafe fn resize<V: Lanes>(row: &ResizeRow) {
     // SAFETY: the row's contract.
     unsafe {
-        let across = |from: *const f32, left: u32, right: u32, weight: f32| {
-            let a = V::load(from.add(left as usize * LANES));
-            if weight == 0.0 {
-                return a;
-            }
-            let b = V::load(from.add(right as usize * LANES));
-            b.sub(a).mul_add(V::splat(weight), a)
-        };
         for (x, &(left, right, weight)) in row.columns.iter().enumerate() {
-            let mut value = across(row.upper, left, right, weight);
+            let mut value = across::<V>(row.upper, (left, right, weight));
             if row.weight != 0.0 {
-                let below = across(row.lower, left, right, weight);
+                let below = across::<V>(row.lower, (left, right, weight));
                 value = below.sub(value).mul_add(V::splat(row.weight), value);
             }
             value.store(row.output.add(x * LANES));

@@ -1,14 +1,15 @@
-//! Half precision: pictures whose numbers are bfloat16, the upper 16 bits of a 32-bit float.
+//! Half precision: pictures whose numbers have 16 bits.
 //!
 //! A pixel's block has the bytes of [`LANES`] floats and twice as many channels, so a picture is laid out,
-//! bordered, viewed and pooled as one of floats is; what is computed in between has 32 bits. Weights of
-//! dense convolutions are bfloat16 too, products and sums are not. Vectors of 32 channels are two registers:
-//! the even channels, and the odd ones.
+//! bordered, viewed and pooled as one of floats is. There are two kinds. With bfloat16, the upper 16 bits of
+//! a 32-bit float, what is computed in between has 32 bits: weights of dense convolutions are bfloat16 too,
+//! products and sums are not, and vectors of 32 channels are two registers: the even channels, and the odd
+//! ones. With binary16 (`half16.rs`) the arithmetic itself has 16 bits.
 #![allow(unsafe_code)] // the trait's methods are CPU instructions behind raw pointers
 #![cfg_attr(not(target_arch = "x86_64"), allow(dead_code))] // only tests have a table elsewhere
 
 use super::lanes::{LANES, Lanes};
-use super::{Activation, Pictures, Residual, Tap, generic};
+use super::{Activation, Convolutions, Format, Pictures, Residual, Tap, generic};
 
 /// Channels of a block in half precision.
 pub(crate) const HALF_LANES: usize = 2 * LANES;
@@ -81,6 +82,25 @@ pub(crate) struct Taken {
     pub from: [u16; HALF_LANES],
     /// The output's channels that come from here.
     pub mask: u32,
+    /// The same byte by byte: for each byte of the output the byte that it comes from, or [`ELSEWHERE`].
+    pub bytes: [u8; 2 * HALF_LANES],
+}
+
+/// In [`Taken::bytes`]: from no byte of this block.
+pub(crate) const ELSEWHERE: u8 = 0xff;
+
+impl Taken {
+    /// Nothing.
+    pub(crate) const NOTHING: Taken =
+        Taken { from: [0; HALF_LANES], mask: 0, bytes: [ELSEWHERE; 2 * HALF_LANES] };
+
+    /// Takes channel `from` for channel `to`; both are less than [`HALF_LANES`].
+    pub(crate) fn take(&mut self, from: usize, to: usize) {
+        self.mask |= 1 << to;
+        self.from[to] = from as u16;
+        self.bytes[2 * to] = 2 * from as u8;
+        self.bytes[2 * to + 1] = 2 * from as u8 + 1;
+    }
 }
 
 /// A row of `pixels` pixels at `output`, put together from the blocks at `sources`.
@@ -91,20 +111,37 @@ pub(crate) struct Shuffle<'a> {
     pub pixels: usize,
 }
 
+/// Convolutions by tiles of pixels and channels, with weights in an order of their own.
+pub(crate) struct Tiles {
+    /// Dense convolution.
+    pub conv: unsafe fn(&HalfRows),
+    /// Depthwise convolution.
+    pub depthwise: unsafe fn(&HalfDepthwise),
+}
+
+/// How half precision convolves.
+pub(crate) enum Convolve {
+    /// By tiles.
+    Tiles(Tiles),
+    #[cfg_attr(not(any(test, target_arch = "aarch64")), allow(dead_code))] // only arm64 computes with it
+    /// By the loops that 32 bits have, over vectors of half precision.
+    Rows(Convolutions),
+}
+
 /// The loops in half precision for one kind of CPU.
 pub(crate) struct Half {
-    /// `amx-bf16`, or `scalar-bf16` for tests.
+    /// `amx-bf16`, `neon-fp16`; for tests `scalar-bf16`, `scalar-fp16`.
     pub name: &'static str,
+    /// What its numbers are.
+    pub format: Format,
     /// Whether it is there to be faster than 32 bits.
     pub is_fast: bool,
     /// Whether this CPU and its kernel have what it needs.
     pub available: fn() -> bool,
     /// On pictures in half precision.
     pub pictures: Pictures,
-    /// Dense convolution.
-    pub conv: unsafe fn(&HalfRows),
-    /// Depthwise convolution.
-    pub depthwise: unsafe fn(&HalfDepthwise),
+    /// Convolutions.
+    pub convolutions: Convolve,
     /// Floats → half precision.
     pub narrow: unsafe fn(&Recast),
     /// Half precision → floats.
@@ -113,32 +150,22 @@ pub(crate) struct Half {
     pub shuffle: unsafe fn(&Shuffle),
 }
 
-/// The nearest bfloat16, ties to even; what is too small for a normal number becomes zero, as in the CPU's
-/// instruction.
-pub(crate) fn to_half(value: f32) -> u16 {
-    let bits = value.to_bits();
-    let upper = (bits >> 16) as u16;
-    match value.classify() {
-        std::num::FpCategory::Nan => upper | 0x40,
-        std::num::FpCategory::Subnormal => upper & 0x8000,
-        _ => ((bits + 0x7fff + u32::from(upper & 1)) >> 16) as u16,
+impl Half {
+    /// The loops over rows, where these convolve.
+    pub(crate) fn rows(&self) -> Option<&Convolutions> {
+        match &self.convolutions {
+            Convolve::Rows(rows) => Some(rows),
+            Convolve::Tiles(_) => None,
+        }
     }
-}
 
-/// What a bfloat16 is worth.
-pub(crate) fn from_half(half: u16) -> f32 {
-    f32::from_bits(u32::from(half) << 16)
-}
-
-/// Two numbers of half precision in the bytes of a float.
-pub(crate) fn pair(first: f32, second: f32) -> f32 {
-    f32::from_bits(u32::from(to_half(first)) | u32::from(to_half(second)) << 16)
-}
-
-/// The two again.
-pub(crate) fn halves(pair: f32) -> [f32; 2] {
-    let bits = pair.to_bits();
-    [from_half(bits as u16), from_half((bits >> 16) as u16)]
+    /// The loops over tiles, where these convolve.
+    pub(crate) fn tiles(&self) -> Option<&Tiles> {
+        match &self.convolutions {
+            Convolve::Rows(_) => None,
+            Convolve::Tiles(tiles) => Some(tiles),
+        }
+    }
 }
 
 /// Vectors whose functions are as exact as half precision needs.

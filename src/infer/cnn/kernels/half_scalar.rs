@@ -1,12 +1,13 @@
 //! The twin of the kernels in half precision: plain Rust that gives the same bits, for tests.
 #![allow(unsafe_code)] // loads and stores through the kernels' raw pointers
 
+use super::format::{from_bfloat16, to_bfloat16};
 use super::half::{
-    Coarse, ESTIMATE, HALF_LANES, Half, HalfDepthwise, HalfRows, Recast, Shuffle, TAP_FLOATS, depthwise,
-    finish, from_half, halves, sigmoid, to_half,
+    Coarse, Convolve, ESTIMATE, HALF_LANES, Half, HalfDepthwise, HalfRows, Recast, Shuffle, TAP_FLOATS,
+    Tiles, depthwise, finish, sigmoid,
 };
 use super::lanes::{LANES, Lanes};
-use super::{Activation, Binary, Operand, Pictures, PoolRow, ResizeRow, generic};
+use super::{Activation, Binary, Format, Operand, Pictures, PoolRow, ResizeRow, generic};
 
 /// A block in half precision, in the order of its channels.
 #[derive(Clone, Copy)]
@@ -22,11 +23,11 @@ impl Twin {
 impl Lanes for Twin {
     unsafe fn load(from: *const f32) -> Self {
         // SAFETY: the caller vouches for as many bytes.
-        Twin(unsafe { from.cast::<[u16; HALF_LANES]>().read_unaligned() }.map(from_half))
+        Twin(unsafe { from.cast::<[u16; HALF_LANES]>().read_unaligned() }.map(from_bfloat16))
     }
     unsafe fn store(self, to: *mut f32) {
         // SAFETY: as above.
-        unsafe { to.cast::<[u16; HALF_LANES]>().write_unaligned(self.0.map(to_half)) }
+        unsafe { to.cast::<[u16; HALF_LANES]>().write_unaligned(self.0.map(to_bfloat16)) }
     }
     unsafe fn splat(value: f32) -> Self {
         Twin([value; HALF_LANES])
@@ -81,6 +82,11 @@ impl Coarse for Twin {
 unsafe fn wide(from: *const f32) -> Twin {
     // SAFETY: the caller vouches for HALF_LANES floats.
     Twin(std::array::from_fn(|c| unsafe { *from.add(c % 2 * LANES + c / 2) }))
+}
+
+/// The two numbers in a float's place.
+fn halves(pair: f32) -> [f32; 2] {
+    [0, 1].map(|channel| Format::Bfloat16.number(channel, pair))
 }
 
 /// What is too small for a normal number is zero to the CPU's tiles.
@@ -157,7 +163,7 @@ unsafe fn widen(row: &Recast) {
     }
 }
 
-unsafe fn shuffle(row: &Shuffle) {
+pub(super) unsafe fn shuffle(row: &Shuffle) {
     for x in 0..row.pixels {
         let mut made = [0u16; HALF_LANES];
         for (from, taken) in row.sources {
@@ -194,11 +200,11 @@ unsafe fn binary(op: Binary, a: Operand, b: Operand, to: *mut f32, vectors: usiz
 
 pub(super) const HALF: Half = Half {
     name: "scalar-bf16",
+    format: Format::Bfloat16,
     is_fast: false,
     available: || true,
     pictures: Pictures { pool, resize, activate, binary },
-    conv,
-    depthwise: one_depthwise,
+    convolutions: Convolve::Tiles(Tiles { conv, depthwise: one_depthwise }),
     narrow,
     widen,
     shuffle,

@@ -5,7 +5,7 @@ macro_rules! instantiate {
     ($vector:ty, $name:literal, $costs:ident, $available:expr, [$($one:literal)*], [$($two:literal)*], [$($depthwise:literal)*]
      $(, $features:literal)?) => {
         use super::generic::Tile;
-        use super::{Activation, Attended, Binary, ConvRow, Kernels, Normalized, Operand, Pictures, PoolRow, ResizeRow};
+        use super::{Activation, Attended, Binary, ConvRow, Convolutions, Kernels, Normalized, Operand, Pictures, PoolRow, ResizeRow};
         use super::{tokens, winograd};
         use super::{WinogradInput, WinogradOutput, WinogradWeights};
 
@@ -118,14 +118,18 @@ macro_rules! instantiate {
         pub(super) const KERNELS: Kernels = Kernels {
             name: $name,
             available: || $available,
-            conv_blocks: if Tiles::<16>::TWO.is_empty() { 1 } else { 2 },
-            conv_pixels: [Tiles::<16>::ONE.len(), Tiles::<16>::TWO.len()],
-            costs: &super::costs::$costs,
-            conv,
-            depthwise,
-            winograd_input,
-            winograd_output,
-            winograd_weights,
+            convolutions: Convolutions {
+                format: super::Format::Float32,
+                blocks: if Tiles::<16>::TWO.is_empty() { 1 } else { 2 },
+                pixels: [Tiles::<16>::ONE.len(), Tiles::<16>::TWO.len()],
+                costs: &super::costs::$costs,
+                points: winograd::POINTS,
+                conv,
+                depthwise,
+                winograd_input,
+                winograd_output,
+                winograd_weights,
+            },
             pictures: Pictures { pool, resize, activate, binary },
             softmax,
             softmax_row,

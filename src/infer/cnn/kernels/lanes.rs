@@ -5,6 +5,8 @@
 //! under Miri).
 #![allow(unsafe_code)] // the trait's methods are CPU instructions behind raw pointers
 
+use super::winograd::{POINTS, Points};
+
 /// Channels in one block: activations lie as `[block][row][column][LANES]`, so one vector is one pixel's
 /// block.
 pub(crate) const LANES: usize = 16;
@@ -15,6 +17,9 @@ pub(crate) const LANES: usize = 16;
 /// Every method may only be called on a CPU that has the instructions the implementor is written in. `load`
 /// and `store` need `LANES` readable (writable) floats at the pointer; no alignment is asked for.
 pub(crate) trait Lanes: Copy {
+    /// Where Winograd's transforms take their polynomials.
+    const POINTS: Points = POINTS;
+
     unsafe fn load(from: *const f32) -> Self;
     unsafe fn store(self, to: *mut f32);
     unsafe fn splat(value: f32) -> Self;
@@ -93,3 +98,38 @@ pub(crate) trait Lanes: Copy {
         unsafe { self.div(Self::splat(0.0).sub(self).exp().add(Self::splat(1.0))) }
     }
 }
+
+/// What a vector of registers does register by register.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+macro_rules! by_registers {
+    ($vector:ident, $($register:tt)*) => {
+        $crate::infer::cnn::kernels::lanes::by_registers!(# $vector, [$($register)*], add(other), sub(other), mul(other), div(other), max(other),
+            min(other), round(), sqrt(), scale(other), mul_add(factor, addend));
+    };
+    (# $vector:ident, $registers:tt, $($name:ident $operands:tt),*) => {
+        $($crate::infer::cnn::kernels::lanes::by_registers!(= $vector, $registers, $name $operands);)*
+    };
+    (= $vector:ident, [$($register:tt)*], $name:ident()) => {
+        #[inline(always)]
+        unsafe fn $name(self) -> Self {
+            // SAFETY: the caller's promise, passed on.
+            unsafe { $vector($(self.$register.$name()),*) }
+        }
+    };
+    (= $vector:ident, [$($register:tt)*], $name:ident($one:ident)) => {
+        #[inline(always)]
+        unsafe fn $name(self, $one: Self) -> Self {
+            // SAFETY: the caller's promise, passed on.
+            unsafe { $vector($(self.$register.$name($one.$register)),*) }
+        }
+    };
+    (= $vector:ident, [$($register:tt)*], $name:ident($one:ident, $two:ident)) => {
+        #[inline(always)]
+        unsafe fn $name(self, $one: Self, $two: Self) -> Self {
+            // SAFETY: the caller's promise, passed on.
+            unsafe { $vector($(self.$register.$name($one.$register, $two.$register)),*) }
+        }
+    };
+}
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+pub(super) use by_registers;

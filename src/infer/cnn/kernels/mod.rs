@@ -13,8 +13,15 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 pub(crate) mod costs;
+mod format;
 mod generic;
 pub(crate) mod half;
+#[cfg(any(test, target_arch = "aarch64"))]
+mod half16;
+#[cfg(test)]
+mod half16_scalar;
+#[cfg(test)]
+mod half16_tests;
 #[cfg(test)]
 mod half_scalar;
 pub(crate) mod heap;
@@ -22,13 +29,16 @@ mod instance;
 mod lanes;
 #[cfg(target_arch = "aarch64")]
 mod neon;
+#[cfg(target_arch = "aarch64")]
+mod neon16;
 #[cfg(any(test, not(target_arch = "aarch64")))]
 mod scalar;
 #[cfg(test)]
 mod tests;
 mod tokens;
-mod winograd;
+pub(crate) mod winograd;
 
+pub(crate) use format::Format;
 pub(crate) use lanes::LANES;
 
 /// What is left of a number that has been 8 bits: `clip(round(x ÷ scale), low, high) · step`, halves to even.
@@ -258,18 +268,22 @@ pub(crate) struct Pictures {
     pub binary: unsafe fn(op: Binary, a: Operand, b: Operand, to: *mut f32, vectors: usize),
 }
 
-/// The inner loops for one kind of CPU.
-pub(crate) struct Kernels {
-    /// `avx512`, `avx2`, `neon` or `scalar`.
-    pub name: &'static str,
-    /// Whether this CPU has the instructions.
-    pub available: fn() -> bool,
+/// The loops of convolutions, over vectors of one format.
+///
+/// Where the format is half precision, a [`Tap`]'s channels are numbers of half precision and a multiple of
+/// [`Format::unit`], its offset and everything else is in floats, and a vector of weights, bias or output holds
+/// twice [`LANES`] numbers in their bytes.
+pub(crate) struct Convolutions {
+    /// Of pictures, weights and bias.
+    pub format: Format,
     /// Most output blocks one [`ConvRow`] may have.
-    pub conv_blocks: usize,
+    pub blocks: usize,
     /// Pixels of its widest tile, for one and for two blocks.
-    pub conv_pixels: [usize; 2],
+    pub pixels: [usize; 2],
     /// What the loops cost.
     pub costs: &'static costs::Costs,
+    /// Points of Winograd's transforms.
+    pub points: winograd::Points,
     /// Dense convolution.
     pub conv: unsafe fn(&ConvRow),
     /// Depthwise convolution: one block, taps of one vector each, `channels` unused.
@@ -280,6 +294,16 @@ pub(crate) struct Kernels {
     pub winograd_output: unsafe fn(&WinogradOutput),
     /// Winograd's transform of the weights.
     pub winograd_weights: unsafe fn(&WinogradWeights),
+}
+
+/// The inner loops for one kind of CPU.
+pub(crate) struct Kernels {
+    /// `avx512`, `avx2`, `neon` or `scalar`.
+    pub name: &'static str,
+    /// Whether this CPU has the instructions.
+    pub available: fn() -> bool,
+    /// Convolutions, in 32 bits.
+    pub convolutions: Convolutions,
     /// Everything on pictures in blocks that is no convolution.
     pub pictures: Pictures,
     /// Softmax down `length` vectors that lie `stride` floats apart, in place.
@@ -325,8 +349,12 @@ impl half::Half {
     pub(crate) const ALL: &[&half::Half] = &[
         #[cfg(target_arch = "x86_64")]
         &amx::HALF,
+        #[cfg(target_arch = "aarch64")]
+        &neon16::HALF,
         #[cfg(test)]
         &half_scalar::HALF,
+        #[cfg(test)]
+        &half16_scalar::HALF,
     ];
 
     /// The one that is faster than 32 bits on this CPU, or the one called `name`.

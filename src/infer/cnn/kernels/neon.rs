@@ -7,7 +7,12 @@ use std::arch::aarch64::*;
 
 /// Four Q registers.
 #[derive(Clone, Copy)]
-pub(crate) struct Quad(float32x4_t, float32x4_t, float32x4_t, float32x4_t);
+pub(crate) struct Quad(
+    pub(super) float32x4_t,
+    pub(super) float32x4_t,
+    pub(super) float32x4_t,
+    pub(super) float32x4_t,
+);
 
 /// The same instruction on all four registers.
 macro_rules! each {

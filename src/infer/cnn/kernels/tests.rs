@@ -53,7 +53,7 @@ fn convolutions_of_every_width_and_stride() {
                     80_000,
                     &format!("width {width} stride {pixel_stride} blocks {blocks} {depthwise}"),
                     |kernels, arena| {
-                        if blocks > kernels.conv_blocks {
+                        if blocks > kernels.convolutions.blocks {
                             // the same two blocks, one after the other, with their own weights
                             for block in 0..blocks {
                                 let own: Vec<f32> = weights
@@ -80,7 +80,7 @@ fn convolutions_of_every_width_and_stride() {
                                         Residual::AfterActivation,
                                     )),
                                 };
-                                arena::conv(kernels, arena, &job, depthwise);
+                                arena::conv(&kernels.convolutions, arena, &job, depthwise);
                             }
                             return;
                         }
@@ -99,7 +99,7 @@ fn convolutions_of_every_width_and_stride() {
                             activation: Activation::Silu,
                             residual: Some((residual, 2_000, Residual::AfterActivation)),
                         };
-                        arena::conv(kernels, arena, &job, depthwise);
+                        arena::conv(&kernels.convolutions, arena, &job, depthwise);
                     },
                 );
             }
@@ -195,9 +195,9 @@ fn winograd_is_a_convolution() {
     for kernels in Kernels::ALL.iter().filter(|k| (k.available)()) {
         let mut arena = filled(30_000);
         let mut arena = arena.whole();
-        arena::winograd_input(kernels, &mut arena, (0, row), (4_000, tiles * LANES), tiles);
+        arena::winograd_input(&kernels.convolutions, &mut arena, (0, row), (4_000, tiles * LANES), tiles);
         let weights: Vec<f32> = kernel.iter().flat_map(|&w| [w; LANES]).collect();
-        arena::winograd_weights(kernels, &mut arena, &weights, (25_000, 2 * LANES));
+        arena::winograd_weights(&kernels.convolutions, &mut arena, &weights, (25_000, 2 * LANES));
         for f in 0..FREQUENCIES {
             let factor = arena.read(25_000 + f * 2 * LANES..25_001 + f * 2 * LANES)[0];
             let at = 4_000 + f * tiles * LANES;
@@ -215,7 +215,7 @@ fn winograd_is_a_convolution() {
             activation: Activation::Identity,
             residual: None,
         };
-        arena::winograd_output(kernels, &mut arena, &job);
+        arena::winograd_output(&kernels.convolutions, &mut arena, &job);
         let mut untouched = filled(30_000);
         let untouched = untouched.whole();
         for (y, x, lane) in (0..4).flat_map(|y| (0..8).flat_map(move |x| (0..LANES).map(move |l| (y, x, l))))

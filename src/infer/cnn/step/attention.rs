@@ -109,7 +109,7 @@ impl Attention {
         scratch: usize,
     ) -> Option<Attention> {
         let layout = Layout::new(size, kernels);
-        let blocks = kernels.conv_blocks;
+        let blocks = kernels.convolutions.blocks;
         let bands = size.rows.div_ceil(layout.band_rows);
         // each part packs keys and values again: no more of them than the workers need
         let parts =

@@ -4,7 +4,7 @@ use super::Machine;
 use crate::infer::cnn::graph::Conv;
 use crate::infer::cnn::kernels::arena::{ConvJob, Start, Weights, conv, narrow};
 use crate::infer::cnn::kernels::half::Half;
-use crate::infer::cnn::kernels::{Activation, LANES, Residual, Tap};
+use crate::infer::cnn::kernels::{Activation, Convolutions, Format, LANES, Residual, Tap};
 use crate::infer::cnn::layout::blocks_for;
 use crate::infer::cnn::packer::Packer;
 use crate::infer::cnn::storage::Blocks;
@@ -56,6 +56,7 @@ struct Staged {
 
 /// A convolution, ready to run.
 pub(in crate::infer::cnn) struct ConvStep {
+    loops: &'static Convolutions,
     source: Source,
     output: Blocks,
     /// Where the output goes on to.
@@ -89,13 +90,13 @@ impl ConvStep {
         height.div_ceil(BAND_PLANE_ROWS) * (rows + staged)
     }
 
-    /// Plans the loops and packs the weights. `conv_blocks`: most output blocks the kernel takes.
+    /// Plans the loops and packs the weights.
     pub(in crate::infer::cnn) fn new(
         conv: &Conv,
         source: Source,
         (output, staged): (Blocks, Option<&'static Half>),
         residual: Option<(Blocks, Residual)>,
-        (conv_blocks, workers): (usize, usize),
+        (loops, workers): (&'static Convolutions, usize),
         packer: &mut Packer<'_>,
     ) -> Option<ConvStep> {
         let &[o, per_group, ..] = conv.weights.shape() else { return None };
@@ -106,15 +107,17 @@ impl ConvStep {
         let (staged, output) = match (staged, source) {
             (Some(half), Source::Planes { channels, row, scratch, .. }) if residual.is_none() => {
                 let window = band_floats(conv, channels, row);
-                let rows = Blocks { at: 0, halo: 0, lanes: LANES, height: 1, ..output };
+                let rows = Blocks { at: 0, halo: 0, format: Format::Float32, height: 1, ..output };
                 let apart = window + rows.count() * rows.block();
                 let at = scratch + window;
-                (Some(Staged { half, rows, at, apart, output }), Blocks { lanes: LANES, ..output })
+                (Some(Staged { half, rows, at, apart, output }), Blocks { format: Format::Float32, ..output })
             }
             (Some(_), _) => return None,
             (None, _) => (None, output),
         };
+        let (lanes, unit) = (loops.format.lanes(), loops.format.unit());
         let mut step = ConvStep {
+            loops,
             source,
             output,
             staged,
@@ -134,16 +137,17 @@ impl ConvStep {
         let out_per_group = o / conv.groups;
         let mut first = 0;
         while first < output.count() {
-            let blocks = if depthwise { 1 } else { conv_blocks.min(output.count() - first) };
-            let channels = first * LANES..((first + blocks) * LANES).min(o);
-            // input channels that any of these output channels reads
-            let inputs = (channels.start / out_per_group) * per_group
-                ..((channels.end - 1) / out_per_group + 1) * per_group;
+            let blocks = if depthwise { 1 } else { loops.blocks.min(output.count() - first) };
+            let channels = first * lanes..((first + blocks) * lanes).min(o);
+            // input channels that any of these output channels reads, in whole units of the loops
+            let inputs = (channels.start / out_per_group * per_group) / unit * unit
+                ..(((channels.end - 1) / out_per_group + 1) * per_group).next_multiple_of(unit);
             let taps_start = step.taps.len();
             let mut reach = 0;
             let mut push = |taps: &mut Vec<Tap>, offset: usize, length: usize| -> Option<()> {
                 taps.push(Tap { offset: u32::try_from(offset).ok()?, channels: u32::try_from(length).ok()? });
-                reach = reach.max(offset + length);
+                reach =
+                    reach.max(offset + if depthwise { length } else { length / loops.format.per_float() });
                 Some(())
             };
             match source {
@@ -157,16 +161,16 @@ impl ConvStep {
                     }
                 }
                 Source::Blocks(input) => {
-                    for block in inputs.start / LANES..blocks_for(inputs.end) {
-                        let from = inputs.start.max(block * LANES);
-                        let to = inputs.end.min((block + 1) * LANES);
+                    for block in inputs.start / lanes..inputs.end.div_ceil(lanes) {
+                        let from = inputs.start.max(block * lanes);
+                        let to = inputs.end.min((block + 1) * lanes);
                         for ky in 0..kh {
                             for kx in 0..kw {
                                 let place =
                                     ky * window.dilation[0] * input.row() + kx * window.dilation[1] * LANES;
                                 push(
                                     &mut step.taps,
-                                    block * input.block() + place + from % LANES,
+                                    block * input.block() + place + from % lanes / loops.format.per_float(),
                                     to - from,
                                 )?;
                             }
@@ -189,12 +193,19 @@ impl ConvStep {
                     }
                 }
             }
-            let packing =
-                Packing { conv, first, blocks, depthwise, planes: matches!(source, Source::Planes { .. }) };
+            let packing = Packing {
+                conv,
+                format: loops.format,
+                first,
+                blocks,
+                depthwise,
+                planes: matches!(source, Source::Planes { .. }),
+            };
             let vectors = if depthwise { kh * kw } else { inputs.len() * kh * kw };
             let weights = packer.take(vectors * blocks * LANES, |room| packing.write(room, inputs))?;
             let bias = packer.take(blocks * LANES, |room| {
-                room.iter_mut().zip(conv.bias.iter().skip(first * LANES)).for_each(|(to, bias)| *to = *bias);
+                let number = |lane| conv.bias.get(first * lanes + lane).copied().unwrap_or(0.0);
+                room.iter_mut().enumerate().for_each(|(at, to)| *to = loops.format.float(at, number));
                 Some(())
             })?;
             let taps = taps_start..step.taps.len();
@@ -298,7 +309,7 @@ impl ConvStep {
             activation: self.activation,
             residual: self.residual.as_ref().map(|(blocks, order)| (place(blocks), blocks.block(), *order)),
         };
-        conv(machine.kernels, &mut machine.arena, &job, self.depthwise);
+        conv(self.loops, &mut machine.arena, &job, self.depthwise);
     }
 
     /// Lays the input rows of one output row into the scratch space, with zeros around.
@@ -349,6 +360,7 @@ fn band_floats(conv: &Conv, channels: usize, row: usize) -> usize {
 /// window, in the order of the taps.
 struct Packing<'a> {
     conv: &'a Conv,
+    format: Format,
     /// First output block.
     first: usize,
     blocks: usize,
@@ -361,9 +373,9 @@ impl Packing<'_> {
     fn write(&self, room: &mut [f32], inputs: Range<usize>) -> Option<()> {
         let conv = self.conv;
         let &[o, per_group, kh, kw] = conv.weights.shape() else { return None };
-        let (places, out_per_group) = (kh * kw, o / conv.groups);
-        let (first, length) = (self.first * LANES, per_group * places);
-        let end = ((self.first + self.blocks) * LANES).min(o);
+        let (places, out_per_group, per_block) = (kh * kw, o / conv.groups, self.format.lanes());
+        let (first, length) = (self.first * per_block, per_group * places);
+        let end = ((self.first + self.blocks) * per_block).min(o);
         let weights = conv.weights.floats_in(first * length..end * length)?;
         // per lane: where the weights of its output channel begin, its first input channel, and its scale
         let lanes: Vec<_> = (first..end)
@@ -375,19 +387,21 @@ impl Packing<'_> {
         let mut vectors = room.chunks_exact_mut(self.blocks * LANES);
         let mut write = |ic: Option<usize>, place: usize| {
             let Some(vector) = vectors.next() else { return };
-            for (to, (row, base, scale)) in vector.iter_mut().zip(&lanes) {
+            let number = |lane: usize| {
+                let Some((row, base, scale)) = lanes.get(lane) else { return 0.0 };
                 // a depthwise channel reads its own; others leave out what their group does not read
                 let own = ic.map_or(Some(0), |ic| ic.checked_sub(*base)).filter(|own| *own < per_group);
-                *to = own.and_then(|own| row.get(own * places + place)).map_or(0.0, |weight| weight * scale);
-            }
+                own.and_then(|own| row.get(own * places + place)).map_or(0.0, |weight| weight * scale)
+            };
+            vector.iter_mut().enumerate().for_each(|(at, to)| *to = self.format.float(at, number));
         };
         if self.depthwise {
             (0..places).for_each(|place| write(None, place));
         } else if self.planes {
             inputs.for_each(|ic| (0..places).for_each(|place| write(Some(ic), place)));
         } else {
-            for block in inputs.start / LANES..blocks_for(inputs.end) {
-                let channels = inputs.start.max(block * LANES)..inputs.end.min((block + 1) * LANES);
+            for block in inputs.start / per_block..inputs.end.div_ceil(per_block) {
+                let channels = inputs.start.max(block * per_block)..inputs.end.min((block + 1) * per_block);
                 (0..places).for_each(|place| channels.clone().for_each(|ic| write(Some(ic), place)));
             }
         }

@@ -3,8 +3,8 @@
 use super::{Machine, clear_halo};
 use crate::infer::cnn::graph::Conv;
 use crate::infer::cnn::kernels::arena::{self, ConvJob, HalfJob, MOST_SOURCES, Start, Weights};
-use crate::infer::cnn::kernels::half::{HALF_LANES, Half, TAP_FLOATS, Taken, from_half, pair, to_half};
-use crate::infer::cnn::kernels::{Activation, LANES, Residual, Tap};
+use crate::infer::cnn::kernels::half::{HALF_LANES, Half, TAP_FLOATS, Taken, Tiles};
+use crate::infer::cnn::kernels::{Activation, Format, LANES, Residual, Tap};
 use crate::infer::cnn::packer::Packer;
 use crate::infer::cnn::storage::Blocks;
 use std::ops::Range;
@@ -31,7 +31,8 @@ struct Group {
 
 /// A convolution in half precision, ready to run.
 pub(in crate::infer::cnn) struct HalfConv {
-    half: &'static Half,
+    tiles: &'static Tiles,
+    format: Format,
     input: Blocks,
     output: Blocks,
     residual: Option<(Blocks, Residual)>,
@@ -56,14 +57,15 @@ impl HalfConv {
         conv: &Conv,
         [input, output]: [Blocks; 2],
         residual: Option<(Blocks, Residual)>,
-        (half, workers): (&'static Half, usize),
+        (half, tiles, workers): (&'static Half, &'static Tiles, usize),
         packer: &mut Packer<'_>,
     ) -> Option<HalfConv> {
         let &[o, per_group, kh, kw] = conv.weights.shape() else { return None };
         let depthwise = per_group == 1 && conv.groups == o && input.channels == o;
         let window = &conv.window;
         let mut step = HalfConv {
-            half,
+            tiles,
+            format: half.format,
             input,
             output,
             residual,
@@ -130,6 +132,7 @@ impl HalfConv {
         }
         let count = self.taps.len() - first;
         let weights = packer.take_line(count * groups * TAP_FLOATS, |room| {
+            let format = self.format;
             let length = per_group * places.len();
             let weights = conv.weights.floats_in(channels.start * length..channels.end * length)?;
             // per output channel, what rounding takes from one weight the next is given
@@ -140,7 +143,7 @@ impl HalfConv {
                     let mut rest = 0.0;
                     weights.iter().skip((oc - channels.start) * length).take(length).map(move |weight| {
                         let wanted = weight * scale + rest;
-                        let rounded = from_half(to_half(wanted));
+                        let rounded = format.round(wanted);
                         rest = wanted - rounded;
                         rounded
                     })
@@ -159,7 +162,7 @@ impl HalfConv {
                             let ic = block * HALF_LANES + 2 * k;
                             for (lane, to) in row.iter_mut().enumerate() {
                                 if let Some(oc) = channel(group, lane) {
-                                    *to = pair(weight(oc, ic, place), weight(oc, ic + 1, place));
+                                    *to = format.float(0, |n| weight(oc, ic + n, place));
                                 }
                             }
                         }
@@ -273,7 +276,7 @@ impl HalfConv {
             residual: residual
                 .map(|(blocks, order)| (blocks.pixel(group.block, rows.start, 0), blocks.row(), *order)),
         };
-        arena::half_conv(self.half, &mut machine.arena, &job);
+        arena::half_conv(self.tiles, &mut machine.arena, &job);
     }
 
     fn depthwise_row(&self, machine: &mut Machine<'_>, group: &Group, y: usize) {
@@ -293,7 +296,7 @@ impl HalfConv {
             activation: self.activation,
             residual: self.residual.as_ref().map(|(blocks, order)| (place(blocks), blocks.block(), *order)),
         };
-        arena::half_depthwise(self.half, &mut machine.arena, &job);
+        arena::half_depthwise(self.tiles, &mut machine.arena, &job);
     }
 }
 
@@ -382,20 +385,19 @@ impl Shuffle {
                 let at = from / HALF_LANES;
                 let known = sources.iter().position(|piece| (piece.picture, piece.block) == (picture, at));
                 let known = known.unwrap_or_else(|| {
-                    let taken = Taken { from: [0; HALF_LANES], mask: 0 };
-                    sources.push(Piece { picture, block: at, taken });
+                    sources.push(Piece { picture, block: at, taken: Taken::NOTHING });
                     sources.len() - 1
                 });
-                let taken = &mut sources.get_mut(known)?.taken;
-                taken.mask |= 1 << (to % HALF_LANES);
-                taken.from[to % HALF_LANES] = u16::try_from(from % HALF_LANES).ok()?;
+                sources.get_mut(known)?.taken.take(from % HALF_LANES, to % HALF_LANES);
             }
             let covered = sources.iter().fold(0, |mask, piece| mask | piece.taken.mask);
             let channels = (output.channels - block * HALF_LANES).min(HALF_LANES);
             let whole = u32::MAX >> (HALF_LANES - channels);
             if covered & whole != whole {
                 // the rest was made in place
-                let taken = Taken { from: std::array::from_fn(|c| c as u16), mask: whole & !covered };
+                let mut taken = Taken::NOTHING;
+                let rest = (0..channels).filter(|c| covered & 1 << c == 0);
+                rest.for_each(|c| taken.take(c, c));
                 sources.push(Piece { picture: output, block, taken });
             }
             if sources.len() > MOST_SOURCES {

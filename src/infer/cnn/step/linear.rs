@@ -61,7 +61,7 @@ impl Linear {
             (Some(order), at) => Some((at?, order)),
             (None, _) => None,
         };
-        let panels = Panels { depth, columns, blocks: kernels.conv_blocks };
+        let panels = Panels { depth, columns, blocks: kernels.convolutions.blocks };
         let weights = packer.take(panels.floats(), |room| {
             pack(linear, panels, room)?;
             if !linear.scale.is_empty() {

@@ -40,7 +40,7 @@ impl Matrices {
 
 /// Rows that the kernel's widest tile takes.
 pub(super) fn tile_rows(kernels: &Kernels) -> usize {
-    kernels.conv_pixels[kernels.conv_blocks.clamp(1, 2) - 1].max(1)
+    kernels.convolutions.pixels[kernels.convolutions.blocks.clamp(1, 2) - 1].max(1)
 }
 
 /// Rows of a band: whole tiles, within the cache, and as many bands for each worker where there are enough
@@ -232,5 +232,5 @@ pub(super) fn multiply(kernels: &Kernels, part: &mut Part<'_>, job: &Multiplied<
         activation: job.activation,
         residual: job.residual.map(|(at, order)| (at, block, order)),
     };
-    conv(kernels, part, &job, false);
+    conv(&kernels.convolutions, part, &job, false);
 }

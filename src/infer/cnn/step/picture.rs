@@ -3,7 +3,7 @@
 use super::{At, Machine, clear_halo};
 use crate::infer::cnn::graph::{Taps, Window};
 use crate::infer::cnn::kernels::arena::{self, Side};
-use crate::infer::cnn::kernels::half::{HALF_LANES, pair};
+use crate::infer::cnn::kernels::half::HALF_LANES;
 use crate::infer::cnn::kernels::{Activation, Binary, LANES, Pictures};
 use crate::infer::cnn::storage::Blocks;
 
@@ -79,8 +79,10 @@ impl GlobalSum {
             for y in 0..self.input.height {
                 let from = self.input.pixel(block, y, 0);
                 for pixel in machine.arena.read(from..from + self.input.width * LANES).chunks_exact(LANES) {
-                    let numbers = (0..self.input.lanes).zip(
-                        pixel.iter().flat_map(|float| std::iter::repeat_n(float, self.input.lanes / LANES)),
+                    let numbers = (0..self.input.lanes()).zip(
+                        pixel
+                            .iter()
+                            .flat_map(|float| std::iter::repeat_n(float, self.input.format.per_float())),
                     );
                     sum.iter_mut()
                         .zip(numbers)
@@ -90,12 +92,9 @@ impl GlobalSum {
             clear_halo(machine, &self.output, block);
             let to = self.output.pixel(block, 0, 0);
             let target = machine.arena.write(to..to + LANES);
-            if self.output.is_half() {
-                let pairs = sum.as_chunks::<2>().0;
-                target.iter_mut().zip(pairs).for_each(|(t, [a, b])| *t = pair(*a as f32, *b as f32));
-            } else {
-                target.iter_mut().zip(sum).for_each(|(t, s)| *t = s as f32);
-            }
+            let number = |channel: usize| sum.get(channel).map_or(0.0, |sum| *sum as f32);
+            let format = self.output.format;
+            target.iter_mut().enumerate().for_each(|(index, t)| *t = format.float(index, number));
         }
     }
 }
@@ -234,7 +233,7 @@ impl ToBlocks {
         let output = &self.output;
         let (plane, floats) = (output.height * output.width, output.channels * output.height * output.width);
         clear_halo(machine, output, block);
-        let channels = block * output.lanes..((block + 1) * output.lanes).min(output.channels);
+        let channels = block * output.lanes()..((block + 1) * output.lanes()).min(output.channels);
         for y in 0..output.height {
             let to = output.pixel(block, y, 0);
             let ([source], [target]) =
@@ -251,7 +250,7 @@ impl ToBlocks {
                         (row(channels.start + 2 * lane), row(channels.start + 2 * lane + 1));
                     for (x, to) in target.iter_mut().skip(lane).step_by(LANES).enumerate() {
                         let number = |row: &[f32]| row.get(x).copied().unwrap_or(0.0);
-                        *to = pair(number(first), number(second));
+                        *to = output.format.float(0, |n| number(if n == 0 { first } else { second }));
                     }
                 }
                 continue;
@@ -277,7 +276,7 @@ impl FromBlocks {
     pub(super) fn run(&self, machine: &mut Machine<'_>, block: usize) {
         let input = &self.input;
         let plane = input.height * input.width;
-        let channels = block * input.lanes..((block + 1) * input.lanes).min(input.channels);
+        let channels = block * input.lanes()..((block + 1) * input.lanes()).min(input.channels);
         let start = self.to + channels.start * plane;
         for y in 0..input.height {
             let from = input.pixel(block, y, 0);
@@ -285,7 +284,7 @@ impl FromBlocks {
             let ([source], [target]) = machine.arena.split([from], [to]);
             for (lane, target) in target.chunks_exact_mut(plane).enumerate() {
                 let row = &mut target[y * input.width..(y + 1) * input.width];
-                let floats = source.iter().skip(lane * LANES / input.lanes).step_by(LANES);
+                let floats = source.iter().skip(lane / input.format.per_float()).step_by(LANES);
                 row.iter_mut().zip(floats).for_each(|(t, s)| *t = input.number(lane, *s));
             }
         }

@@ -44,7 +44,7 @@ impl Product {
         scratch: usize,
     ) -> Option<Product> {
         let Size { batch, rows, depth, columns } = size;
-        let panels = Panels { depth, columns, blocks: kernels.conv_blocks };
+        let panels = Panels { depth, columns, blocks: kernels.convolutions.blocks };
         let band_rows = product_rows(kernels, 1, rows, depth);
         let taps = taps(depth, band_rows * LANES)?;
         Some(Product { left, right, out, batch, rows, panels, scale, taps, band_rows, scratch })

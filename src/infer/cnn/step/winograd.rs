@@ -14,8 +14,7 @@ use super::Machine;
 use crate::infer::cnn::graph::Conv;
 use crate::infer::cnn::kernels::arena::{ConvJob, FREQUENCIES, Start, Weights, WinogradJob, conv};
 use crate::infer::cnn::kernels::arena::{winograd_input, winograd_output, winograd_weights};
-use crate::infer::cnn::kernels::{Activation, LANES, Residual, Tap};
-use crate::infer::cnn::layout::blocks_for;
+use crate::infer::cnn::kernels::{Activation, Convolutions, Format, LANES, Residual, Tap};
 use crate::infer::cnn::packer::Packer;
 use crate::infer::cnn::storage::Blocks;
 use std::ops::Range;
@@ -36,16 +35,6 @@ const SPREAD_UNITS: usize = 2;
 /// Input blocks whose factors are made together: with two output blocks 576 KiB.
 const SLICE_BLOCKS: usize = 8;
 
-/// How the weights of one kernel spread over the 36 products: `G·g·Gᵀ`.
-const SPREAD: [[f64; 3]; 6] = [
-    [1.0 / 4.0, 0.0, 0.0],
-    [-1.0 / 6.0, -1.0 / 6.0, -1.0 / 6.0],
-    [-1.0 / 6.0, 1.0 / 6.0, -1.0 / 6.0],
-    [1.0 / 24.0, 1.0 / 12.0, 1.0 / 6.0],
-    [1.0 / 24.0, -1.0 / 12.0, 1.0 / 6.0],
-    [0.0, 0.0, 1.0],
-];
-
 /// A few output blocks that are computed together.
 #[derive(Debug)]
 struct Group {
@@ -57,8 +46,8 @@ struct Group {
 }
 
 /// A convolution, ready to run.
-#[derive(Debug)]
 pub(in crate::infer::cnn) struct Winograd {
+    pub loops: &'static Convolutions,
     pub input: Blocks,
     pub output: Blocks,
     residual: Option<(Blocks, Residual)>,
@@ -102,24 +91,25 @@ pub(in crate::infer::cnn) struct Cut {
 }
 
 impl Cut {
-    /// For so many input channels and `[height, width]` output pixels. `group`: output blocks that are
+    /// For so many input channels of a format and `[height, width]` output pixels. `group`: output blocks that are
     /// computed together; `kept`: whether the factors are.
     pub(in crate::infer::cnn) fn new(
+        format: Format,
         inputs: usize,
         output: [usize; 2],
         group: usize,
         workers: usize,
         kept: bool,
     ) -> Cut {
-        let per_tile = FREQUENCIES * (blocks_for(inputs) + group) * LANES;
+        let per_tile = FREQUENCIES * (format.blocks_for(inputs) + group) * LANES;
         let all: usize = tiles(output).iter().product();
         let fitting =
             (CHUNK_FLOATS / per_tile / CHUNK_UNIT).max(if kept { 1 } else { SPREAD_UNITS }) * CHUNK_UNIT;
         // chunks of the same size, as many for each worker
         let chunks = all.div_ceil(fitting).max(1).next_multiple_of(workers.max(1));
         let chunk = all.div_ceil(chunks);
-        let factors =
-            if kept { 0 } else { FREQUENCIES * factors_apart(inputs.min(SLICE_BLOCKS * LANES), group) };
+        let channels = inputs.next_multiple_of(format.unit()).min(SLICE_BLOCKS * format.lanes());
+        let factors = if kept { 0 } else { FREQUENCIES * factors_apart(channels, group) };
         Cut { chunk, scratch: chunk * per_tile + WINDOW * WINDOW * LANES + factors }
     }
 }
@@ -131,25 +121,44 @@ fn factors_apart(channels: usize, blocks: usize) -> usize {
 }
 
 /// Writes the weights of a few output blocks: see [`Group::weights`].
-fn pack(conv: &Conv, room: &mut [f32], blocks: Range<usize>, kept: bool) -> Option<()> {
+fn pack(conv: &Conv, loops: &Convolutions, room: &mut [f32], blocks: Range<usize>, kept: bool) -> Option<()> {
     let &[o, inputs, ..] = conv.weights.shape() else { return None };
-    let (first, end) = (blocks.start * LANES, (blocks.end * LANES).min(o));
+    let (format, matrix) = (loops.format, loops.points.spread());
+    let length = inputs.next_multiple_of(format.unit()) * blocks.len() * LANES;
+    let lanes = format.lanes();
+    let (first, end) = (blocks.start * lanes, (blocks.end * lanes).min(o));
     let rows = conv.weights.floats_in(first * inputs * KERNEL..end * inputs * KERNEL)?;
-    let length = inputs * blocks.len() * LANES;
     for ic in 0..inputs {
         for (place, block) in blocks.clone().enumerate() {
             let place = ic * blocks.len() + place;
-            for (lane, oc) in (block * LANES..((block + 1) * LANES).min(o)).enumerate() {
-                let kernel = rows.get(((oc - first) * inputs + ic) * KERNEL..)?.first_chunk::<KERNEL>()?;
-                let scale = conv.scale.get(oc).copied().unwrap_or(1.0);
-                if kept {
-                    for (f, value) in spread(kernel).into_iter().enumerate() {
-                        *room.get_mut(f * length + place * LANES + lane)? = (value * f64::from(scale)) as f32;
-                    }
-                } else {
-                    let vectors = room.get_mut(place * KERNEL * LANES..(place + 1) * KERNEL * LANES)?;
-                    let lanes = vectors.iter_mut().skip(lane).step_by(LANES);
-                    lanes.zip(kernel).for_each(|(to, value)| *to = value * scale);
+            let channels = block * lanes..((block + 1) * lanes).min(o);
+            // of each output channel the kernel and what it is multiplied with
+            let kernels: Vec<(&[f32; KERNEL], f32)> = channels
+                .map(|oc| {
+                    let kernel =
+                        rows.get(((oc - first) * inputs + ic) * KERNEL..)?.first_chunk::<KERNEL>()?;
+                    Some((kernel, conv.scale.get(oc).copied().unwrap_or(1.0)))
+                })
+                .collect::<Option<_>>()?;
+            if kept {
+                let factors: Vec<([f64; FREQUENCIES], f64)> = kernels
+                    .iter()
+                    .map(|(kernel, scale)| (spread(&matrix, *kernel), f64::from(*scale)))
+                    .collect();
+                for f in 0..FREQUENCIES {
+                    let to = f * length + place * LANES;
+                    let number = |lane: usize| {
+                        factors.get(lane).map_or(0.0, |(factors, scale)| (factors[f] * scale) as f32)
+                    };
+                    let vector = room.get_mut(to..to + LANES)?;
+                    vector.iter_mut().enumerate().for_each(|(at, to)| *to = format.float(at, number));
+                }
+            } else {
+                let vectors = room.get_mut(place * KERNEL * LANES..(place + 1) * KERNEL * LANES)?;
+                for (k, vector) in vectors.chunks_exact_mut(LANES).enumerate() {
+                    let number =
+                        |lane: usize| kernels.get(lane).map_or(0.0, |(kernel, scale)| kernel[k] * scale);
+                    vector.iter_mut().enumerate().for_each(|(at, to)| *to = format.float(at, number));
                 }
             }
         }
@@ -176,10 +185,11 @@ impl Winograd {
     pub(in crate::infer::cnn) fn scratch(
         conv: &Conv,
         [_, height, width]: [usize; 3],
-        (conv_blocks, workers, kept): (usize, usize, bool),
+        (loops, workers, kept): (&Convolutions, usize, bool),
     ) -> usize {
         let &[o, i, ..] = conv.weights.shape() else { return 0 };
-        workers * Cut::new(i, [height, width], conv_blocks.min(blocks_for(o)), workers, kept).scratch
+        let group = loops.blocks.min(loops.format.blocks_for(o));
+        workers * Cut::new(loops.format, i, [height, width], group, workers, kept).scratch
     }
 
     /// Plans the loops and packs the weights.
@@ -188,33 +198,37 @@ impl Winograd {
         input: Blocks,
         output: Blocks,
         residual: Option<(Blocks, Residual)>,
-        (conv_blocks, workers, kept, scratch): (usize, usize, bool, usize),
+        (loops, workers, kept, scratch): (&'static Convolutions, usize, bool, usize),
         packer: &mut Packer<'_>,
     ) -> Option<Winograd> {
         let (inputs, outputs) = (input.channels, output.channels);
         let size = [output.height, output.width];
-        let conv_blocks = conv_blocks.min(output.count());
-        let cut = Cut::new(inputs, size, conv_blocks, workers, kept);
+        let (format, conv_blocks) = (loops.format, loops.blocks.min(output.count()));
+        let cut = Cut::new(format, inputs, size, conv_blocks, workers, kept);
+        // in whole units of the loops
+        let padded = inputs.next_multiple_of(format.unit());
         let mut groups = Vec::new();
         let mut first = 0;
         while first < output.count() {
             let blocks = conv_blocks.min(output.count() - first);
             let per_kernel = if kept { FREQUENCIES } else { KERNEL };
-            let length = inputs * blocks * LANES;
-            let weights =
-                packer.take(per_kernel * length, |room| pack(conv, room, first..first + blocks, kept))?;
+            let length = padded * blocks * LANES;
+            let weights = packer
+                .take(per_kernel * length, |room| pack(conv, loops, room, first..first + blocks, kept))?;
             groups.push(Group { first, blocks, weights });
             first += blocks;
         }
         let bias = packer.take((output.count() + conv_blocks) * LANES, |room| {
-            room.iter_mut().zip(&conv.bias).for_each(|(to, bias)| *to = *bias);
+            let number = |channel: usize| conv.bias.get(channel).copied().unwrap_or(0.0);
+            room.iter_mut().enumerate().for_each(|(at, to)| *to = format.float(at, number));
             Some(())
         })?;
         let taps = (0..input.count()).map(|block| {
-            let channels = LANES.min(inputs - block * LANES) as u32;
+            let channels = format.lanes().min(padded - block * format.lanes()) as u32;
             Some(Tap { offset: u32::try_from(block * cut.chunk * LANES).ok()?, channels })
         });
         Some(Winograd {
+            loops,
             input,
             output,
             residual,
@@ -275,9 +289,9 @@ impl Winograd {
             let apart = factors_apart(channels, group.blocks);
             if !self.kept {
                 let kernels = group.blocks * KERNEL * LANES;
-                let first = group.weights + slice * SLICE_BLOCKS * LANES * kernels;
+                let first = group.weights + slice * SLICE_BLOCKS * self.loops.format.lanes() * kernels;
                 let weights = &machine.weights[first..first + channels * kernels];
-                winograd_weights(machine.kernels, &mut machine.arena, weights, (factors, apart));
+                winograd_weights(self.loops, &mut machine.arena, weights, (factors, apart));
             }
             for frequency in 0..FREQUENCIES {
                 let output = sums + frequency * group.blocks * block;
@@ -306,7 +320,7 @@ impl Winograd {
                     activation: Activation::Identity,
                     residual: None,
                 };
-                conv(machine.kernels, &mut machine.arena, &job, false);
+                conv(self.loops, &mut machine.arena, &job, false);
             }
         }
     }
@@ -344,7 +358,7 @@ impl Winograd {
             let corner = corner - self.before[0] * input.row() - self.before[1] * LANES;
             if inside > 0 {
                 winograd_input(
-                    machine.kernels,
+                    self.loops,
                     &mut machine.arena,
                     (corner, input.row()),
                     (to, frequency),
@@ -354,7 +368,7 @@ impl Winograd {
             for tile in inside..run.tiles {
                 self.copy_window(machine, block, [run.row, run.column + tile], window);
                 let from = (window, WINDOW * LANES);
-                winograd_input(machine.kernels, &mut machine.arena, from, (to + tile * LANES, frequency), 1);
+                winograd_input(self.loops, &mut machine.arena, from, (to + tile * LANES, frequency), 1);
             }
         }
     }
@@ -399,7 +413,7 @@ impl Winograd {
                     .as_ref()
                     .map(|(blocks, order)| (blocks.pixel(block, y, x), blocks.row(), *order)),
             };
-            winograd_output(machine.kernels, &mut machine.arena, &job);
+            winograd_output(self.loops, &mut machine.arena, &job);
             output.clear_border(&mut machine.arena, block, y..y + rows, x == 0, x + width == output.width);
         }
     }
@@ -422,10 +436,10 @@ struct TileRun {
 }
 
 /// The 36 factors of a 3×3 kernel.
-fn spread(kernel: &[f32]) -> [f64; FREQUENCIES] {
+fn spread(matrix: &[[f64; 3]; WINDOW], kernel: &[f32]) -> [f64; FREQUENCIES] {
     let mut result = [0.0; FREQUENCIES];
     for (f, value) in result.iter_mut().enumerate() {
-        let (down, across) = (SPREAD[f / WINDOW], SPREAD[f % WINDOW]);
+        let (down, across) = (matrix[f / WINDOW], matrix[f % WINDOW]);
         *value = kernel.iter().enumerate().map(|(i, &g)| f64::from(g) * down[i / 3] * across[i % 3]).sum();
     }
     result
