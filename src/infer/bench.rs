@@ -61,6 +61,10 @@ pub struct Figures {
     pub cpu_ms_min: f64,
     /// Median CPU time of the whole process for one run.
     pub cpu_ms_median: f64,
+    /// From the file to an engine that can run, wall clock.
+    pub load_wall_ms: f64,
+    /// CPU time of that, the model's process included.
+    pub load_cpu_ms: f64,
     /// Highest resident memory of the process so far, loading included.
     pub peak_rss_bytes: u64,
     /// Held by each thread.
@@ -76,6 +80,7 @@ pub fn run(request: &Request) -> Result<Figures> {
     if request.together {
         cnn::allow_threads(threads);
     }
+    let (began, cpu_before) = (Instant::now(), process_cpu_time());
     let session = open(&request.model)?;
     let graph = session.description().clone();
     let ([width, height], budget_bytes) =
@@ -94,6 +99,9 @@ pub fn run(request: &Request) -> Result<Figures> {
         building: &|_| Ok(()),
     };
     let Loaded { engine, trial } = engine::compile(session, &options)?;
+    let load_wall = began.elapsed();
+    let load_cpu = process_cpu_time().saturating_sub(cpu_before)
+        + trial.process().map_or(Duration::ZERO, whole_cpu_time_of);
     // the process of a model that runs here has done its work
     drop(trial);
     let arenas = if request.together { 1 } else { threads };
@@ -112,6 +120,8 @@ pub fn run(request: &Request) -> Result<Figures> {
         wall_ms_median: at(&wall, runs / 2),
         cpu_ms_min: at(&cpu, 0),
         cpu_ms_median: at(&cpu, runs / 2),
+        load_wall_ms: load_wall.as_secs_f64() * 1e3,
+        load_cpu_ms: load_cpu.as_secs_f64() * 1e3,
         peak_rss_bytes: peak_rss_bytes("self")
             + engine.process().map_or(0, |pid| peak_rss_bytes(&pid.to_string())),
         arena_bytes: engine.arena_bytes(),
@@ -235,6 +245,16 @@ fn cpu_time_of(process: u32) -> Duration {
     threads.filter_map(time).sum()
 }
 
+/// CPU time of another process since it began, in the kernel's ticks (10 ms); 0 where /proc does not say.
+fn whole_cpu_time_of(process: u32) -> Duration {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+    // proc(5): fields 14 and 15 are utime and stime; the name in field 2 may hold spaces
+    let after_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+    let fields = after_name.split_whitespace().skip(11).take(2);
+    let ticks: u64 = fields.filter_map(|field| field.parse::<u64>().ok()).sum();
+    Duration::from_secs_f64(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
+}
+
 /// `VmHWM` of a process; 0 where /proc does not say.
 fn peak_rss_bytes(process: &str) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
@@ -248,7 +268,7 @@ impl Figures {
     pub fn to_json(&self) -> String {
         format!(
             "{{\"engine\": \"{}\", \"threads\": {}, \"together\": {}, \"runs\": {}, \"wall_ms_min\": {:.3}, \"wall_ms_median\": {:.3}, \
-             \"cpu_ms_min\": {:.3}, \"cpu_ms_median\": {:.3}, \"peak_rss_bytes\": {}, \"arena_bytes\": {}, \"weights_bytes\": {}}}",
+             \"cpu_ms_min\": {:.3}, \"cpu_ms_median\": {:.3}, \"load_wall_ms\": {:.3}, \"load_cpu_ms\": {:.3}, \"peak_rss_bytes\": {}, \"arena_bytes\": {}, \"weights_bytes\": {}}}",
             self.engine,
             self.threads,
             self.together,
@@ -257,6 +277,8 @@ impl Figures {
             self.wall_ms_median,
             self.cpu_ms_min,
             self.cpu_ms_median,
+            self.load_wall_ms,
+            self.load_cpu_ms,
             self.peak_rss_bytes,
             self.arena_bytes,
             self.weights_bytes,
@@ -273,6 +295,7 @@ impl fmt::Display for Figures {
             "cpu    {:.2} ms at best, {:.2} ms median, per run",
             self.cpu_ms_min, self.cpu_ms_median
         )?;
+        writeln!(f, "load   {:.0} ms, {:.0} ms of CPU", self.load_wall_ms, self.load_cpu_ms)?;
         let mebibytes = |bytes: f64| bytes / f64::from(1 << 20);
         let (weights, arena) = (mebibytes(self.weights_bytes as f64), mebibytes(self.arena_bytes as f64));
         write!(

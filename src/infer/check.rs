@@ -3,14 +3,13 @@
 use super::bench::noise;
 use super::family::Classes;
 use super::family::recognise::{self, Hints};
-use super::onnx::{Description, Graph};
+use super::process::{Limits, Session};
 use super::registry::{self, Addition, Assembled, RegistrySettings, own};
 use super::{Model, Precision, Run, cnn, tensorrt};
 use crate::error::Result;
 use std::fmt;
 use std::path::Path;
 use std::time::{Duration, Instant};
-use tract_onnx::tract_hir::internal::DimLike;
 
 /// Timed runs after one to warm up; the shortest counts.
 const TIMED_RUNS: u32 = 5;
@@ -70,19 +69,16 @@ pub fn add(settings: &RegistrySettings, addition: &Addition) -> Result<Report> {
 /// The command that would make the file at `path` a model that runs, as far as that can be told; `None` where
 /// nothing would.
 pub fn remedy(settings: &RegistrySettings, path: &Path) -> Option<String> {
-    let graph = Graph::read_file(path, settings.max_model_bytes, settings.memory_budget_bytes).ok()?;
-    let input = graph.input();
-    let (width, height) = (input.width.unwrap_or(OPEN_SIDE), input.height.unwrap_or(OPEN_SIDE));
-    let hints = Hints::of_graph(&Description::of(&graph), Vec::new(), (width, height));
-    let typed = graph.into_typed(width, height, settings.memory_budget_bytes).ok()?;
-    let shape = |outlet| {
-        typed
-            .outlet_fact(outlet)
-            .ok()
-            .map(|fact| fact.shape.iter().map(|dim| dim.to_usize().unwrap_or(0)).collect())
+    let limits = Limits {
+        max_file_bytes: settings.max_model_bytes,
+        budget_bytes: settings.memory_budget_bytes,
+        timeout: settings.load_timeout,
     };
-    let shapes: Vec<Vec<usize>> =
-        typed.output_outlets().ok()?.iter().map(|outlet| shape(*outlet)).collect::<Option<_>>()?;
+    let session = Session::open(path, limits, &|| Ok(())).ok()?;
+    let input = session.description().input();
+    let (width, height) = (input.width.unwrap_or(OPEN_SIDE), input.height.unwrap_or(OPEN_SIDE));
+    let hints = Hints::of_graph(session.description(), Vec::new(), (width, height));
+    let shapes = session.output_shapes(width, height).ok()?;
     let found = recognise::family(&shapes, &hints).ok()?;
     let names = match found.family.classes(&shapes)? {
         Classes::Exactly(80) | Classes::UpTo(80 | 91) | Classes::Untold => String::from("coco"),

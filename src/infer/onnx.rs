@@ -14,12 +14,14 @@ pub(super) mod operators;
 mod order;
 mod precision;
 mod refuse;
+mod stored;
 
 pub use description::Description;
 pub(super) use external::other_files;
 pub(in crate::infer) use external::{Beside, open_beside};
 pub use feed::Input;
-pub(in crate::infer) use lean::{At, Stored};
+pub(in crate::infer) use lean::At;
+pub(in crate::infer) use stored::{Lease, Stored};
 
 use crate::error::{Error, Kind, Result, system};
 use rustix::fs::{Mode, OFlags};
@@ -114,7 +116,7 @@ impl Graph {
         beside: Beside<'_>,
         budget: u64,
     ) -> Result<Graph> {
-        Self::read_parts(reader, Vec::new(), beside, budget)
+        Self::read_parts(reader, None, beside, budget)
     }
 
     /// As [`Graph::read_with`], a file of `size` bytes. Large weights of convolutions and dense
@@ -125,15 +127,15 @@ impl Graph {
         beside: Beside<'_>,
         budget: u64,
     ) -> Result<Graph> {
-        match lean::read(file, size) {
-            Some(lean) => Self::read_parts(&mut &lean.bytes[..], lean.stored, beside, budget),
+        match lean::read(file, size, budget)? {
+            Some(lean) => Self::read_parts(&mut &lean.bytes[..], Some(lean.stored), beside, budget),
             None => Self::read_with(&mut At { file, at: 0, end: size }, beside, budget),
         }
     }
 
     fn read_parts(
         reader: &mut dyn Read,
-        stored: Vec<(String, Stored)>,
+        mut stored: Option<Vec<(String, Stored)>>,
         beside: Beside<'_>,
         budget: u64,
     ) -> Result<Graph> {
@@ -150,10 +152,10 @@ impl Graph {
         }
         let version = opset_in(&proto.opset_import);
         check_opset(version)?;
-        external::load(&mut proto, beside, budget)?;
+        external::load(&mut proto, beside, budget, stored.as_mut())?;
         functions::inline(&mut proto)?;
         let graph = proto.graph.as_mut().ok_or_else(|| artefact("the ONNX file holds no graph"))?;
-        let kept = lean::keep(graph, stored)?;
+        let kept = lean::keep(graph, stored.unwrap_or_default())?;
         refuse::check(graph)?;
         check_nodes(graph)?;
         order::check(graph, &|name| kept.contains_key(name))?;
@@ -407,21 +409,47 @@ fn integers(tensor: &TensorProto) -> Vec<i64> {
     tensor.int64_data.iter().copied().chain(raw).collect()
 }
 
+/// The error for weights that were counted until they were too many.
+fn too_heavy(budget: u64) -> Error {
+    let message = format!("the weights of the model take more than the {} MiB allowed", budget >> 20);
+    Error::new(Kind::Exhausted, message)
+}
+
 fn too_much(what: &str, budget: u64) -> Error {
     Error::new(Kind::Exhausted, format!("value {what} of the model would not fit into {} MiB", budget >> 20))
 }
 
-/// Every value whose shape is known, against the budget: before anything of that size exists.
+/// Every value whose shape is known, against the budget: before anything of that size exists. What does not
+/// depend on the picture is evaluated while the graph is compiled and kept, so all of that together, too.
 fn check_values(model: &InferenceModel, budget: u64) -> Result<()> {
-    for node in model.nodes() {
+    let mut constant = vec![false; model.nodes().len()];
+    let (mut weights, mut made) = (0u64, 0u64);
+    let order = model.eval_order().map_err(|cause| {
+        artefact(format!("the graph cannot be used: {}", first_line(&cause))).because(cause)
+    })?;
+    for node in order.into_iter().filter_map(|index| model.nodes().get(index)) {
+        // weights that were left in the file are inputs behind the first
+        let is_weight =
+            node.inputs.is_empty() && model.inputs.first().map(|first| first.node) != Some(node.id);
+        let from_weights = |input: &OutletId| constant.get(input.node) == Some(&true);
+        let is_constant = is_weight || !node.inputs.is_empty() && node.inputs.iter().all(from_weights);
+        constant[node.id] = is_constant;
+        let bytes = |shape: &[usize], element: usize| {
+            shape.iter().try_fold(element as u64, |bytes, side| bytes.checked_mul(*side as u64))
+        };
         for output in &node.outputs {
             let Ok(Some(shape)) = output.fact.shape.as_concrete_finite() else { continue };
-            let bytes = shape
-                .iter()
-                .try_fold(output.fact.datum_type.concretize().map_or(4, |dt| dt.size_of()), |a, b| {
-                    a.checked_mul(*b)
-                });
-            if bytes.is_none_or(|bytes| bytes as u64 > budget) {
+            let element = output.fact.datum_type.concretize().map_or(4, |datum_type| datum_type.size_of());
+            let bytes = bytes(&shape, element).filter(|bytes| *bytes <= budget);
+            let bytes = bytes.ok_or_else(|| too_much(&clean(&node.name), budget))?;
+            let sum = if is_weight { &mut weights } else { &mut made };
+            if is_constant {
+                *sum = sum.saturating_add(bytes);
+            }
+            if weights > budget {
+                return Err(too_heavy(budget));
+            }
+            if made > budget {
                 return Err(too_much(&clean(&node.name), budget));
             }
         }

@@ -86,7 +86,7 @@ fn turn_around(model: &mut TypedModel) -> TractResult<()> {
 }
 
 /// The shape, 0 where it depends on the data (how many boxes an NMS inside the graph keeps).
-fn concrete(fact: &TypedFact) -> Vec<usize> {
+pub(super) fn concrete(fact: &TypedFact) -> Vec<usize> {
     fact.shape.iter().map(|dim| dim.to_usize().unwrap_or(0)).collect()
 }
 

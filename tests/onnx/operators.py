@@ -1010,7 +1010,16 @@ def transformer(r):
         if way == "divided":
             scores = b.add("Div", [scores, number(1 / scale)])
         if way == "masked":
-            scores = b.add("Add", [scores, b.weight(b.floats(1, r.choice([1, heads]), tokens, tokens))])
+            for _ in range(r.choice([1, 1, 2])):
+                mask = b.floats(*r.choice([[1, 1], [1, heads], [batch, 1]]), r.choice([1, tokens]), tokens)
+                if r.random() < 0.4:
+                    mask[..., 1:][b.rng.rand(*mask[..., 1:].shape) < 0.3] = r.choice([-np.inf, -100.0, np.finfo(np.float32).min])
+                mask = b.weight(mask) if r.random() < 0.6 or not np.isfinite(mask).all() else b.value(mask)
+                shape = [batch, heads, tokens, tokens]
+                inside = r.random() < 0.2
+                scores = b.add("Reshape", [scores, sizes(1, *shape)]) if inside else scores
+                scores = b.add("Add", r.choice([[scores, mask], [mask, scores]]))
+                scores = b.add("Reshape", [scores, sizes(*shape)]) if inside else scores
         weights = b.add("Softmax", [scores], axis=-1)
         if way == "turned":
             y = b.add("MatMul", [b.add("Transpose", [v], perm=[0, 1, 3, 2]), b.add("Transpose", [weights], perm=[0, 1, 3, 2])])

@@ -115,12 +115,61 @@ def quantized():
     np.concatenate([values.ravel(), right.ravel()]).tofile(HERE / "Quantized-1.f32")
 
 
+def masked():
+    """Attention of a shifted window as Swin has it: a bias for each head, then a mask that does not let every token see every other, with
+    a change of shape around it; and one more attention whose mask is computed."""
+    node, tensor, info = helper.make_node, numpy_helper.from_array, helper.make_tensor_value_info
+    numbers = np.random.default_rng(23)
+    windows, heads, tokens, dim = 2, 2, 6, 8
+    weights, nodes = [], []
+
+    def constant(values):
+        weights.append(tensor(np.asarray(values), f"k{len(weights)}"))
+        return weights[-1].name
+
+    def add(op, *operands, **attributes):
+        nodes.append(node(op, operands, [f"n{len(nodes)}"], **attributes))
+        return nodes[-1].output[0]
+
+    def attention(x, masks):
+        def part(perm):
+            made = add("MatMul", x, constant(numbers.uniform(-0.6, 0.6, (heads * dim, heads * dim)).astype(np.float32)))
+            return add("Transpose", add("Reshape", made, constant(np.array([windows, tokens, heads, dim]))), perm=perm)
+
+        query, key, value = part([0, 2, 1, 3]), part([0, 2, 3, 1]), part([0, 2, 1, 3])
+        scores = masks(add("Mul", add("MatMul", query, key), constant(np.float32(dim**-0.5))))
+        made = add("Transpose", add("MatMul", add("Softmax", scores, axis=-1), value), perm=[0, 2, 1, 3])
+        return add("Add", x, add("Reshape", made, constant(np.array([windows, tokens, heads * dim]))))
+
+    def shifted(scores):
+        bias = constant(numbers.uniform(-1, 1, (1, heads, tokens, tokens)).astype(np.float32))
+        unseen = np.where(numbers.random((1, windows, 1, tokens, tokens)) < 0.3, -np.inf, 0).astype(np.float32)
+        unseen[..., np.arange(tokens), np.arange(tokens)] = 0
+        scores = add("Reshape", add("Add", scores, bias), constant(np.array([1, windows, heads, tokens, tokens])))
+        return add("Reshape", add("Add", scores, constant(unseen)), constant(np.array([windows, heads, tokens, tokens])))
+
+    x = add("Reshape", "w_image", constant(np.array([windows, tokens, heads * dim])))
+    x = attention(x, shifted)
+    of_keys = add("MatMul", x, constant(numbers.uniform(-1, 1, (heads * dim, 1)).astype(np.float32)))
+    of_keys = add("Reshape", of_keys, constant(np.array([windows, 1, 1, tokens])))
+    x = attention(x, lambda scores: add("Add", of_keys, scores))
+    nodes.append(node("Identity", [x], ["output0"]))
+    graph = helper.make_graph(nodes, "masked", [info("w_image", TensorProto.FLOAT, (1, 3, 8, 8))], [info("output0", TensorProto.FLOAT, (windows, tokens, heads * dim))], weights)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    values = numbers.random((1, 3, 8, 8), dtype=np.float32) * 2 - 1
+    right = compare.by_onnxruntime(model, {"w_image": values})[0]
+    assert np.isfinite(right).all()
+    (HERE / "Masked-1.onnx").write_bytes(model.SerializeToString(deterministic=True))
+    np.concatenate([values.ravel(), right.ravel()]).tofile(HERE / "Masked-1.f32")
+
+
 def main():
     inputs()
     HERE.mkdir(exist_ok=True)
     for old in HERE.glob("*"):
         old.unlink()
     quantized()
+    masked()
     kept = {}
     for seed in range(CASES):
         name, model, feeds = operators.single(random.Random(seed))

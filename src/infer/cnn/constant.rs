@@ -1,7 +1,7 @@
 //! What is known while a model is compiled: its weights.
 
-use crate::infer::onnx::Stored;
-use std::borrow::Cow;
+use crate::infer::onnx::{Lease, Stored};
+use std::ops::{Deref, Range};
 use std::sync::Arc;
 use tract_onnx::prelude::Tensor;
 
@@ -45,10 +45,15 @@ impl Constant {
     }
 
     /// Its content, row-major; `None` where it is not known here or not of 32-bit floats.
-    pub(super) fn floats(&self) -> Option<Cow<'_, [f32]>> {
+    pub(super) fn floats(&self) -> Option<Floats<'_>> {
+        self.floats_in(0..self.len())
+    }
+
+    /// Part of [`Constant::floats`]: of what still lies in a file no more is read.
+    pub(super) fn floats_in(&self, range: Range<usize>) -> Option<Floats<'_>> {
         match self {
-            Constant::Tensor(tensor) => floats(tensor).map(Cow::Borrowed),
-            Constant::Stored(stored, _) => stored.read().map(Cow::Owned),
+            Constant::Tensor(tensor) => floats(tensor)?.get(range).map(Floats::Known),
+            Constant::Stored(stored, _) => stored.read(range).map(Floats::Read),
             Constant::Packed(_) => None,
         }
     }
@@ -65,9 +70,29 @@ impl Constant {
         match self {
             Constant::Tensor(tensor) => Some(tensor.clone()),
             Constant::Stored(stored, shape) => {
-                Some(Arc::new(Tensor::from_shape(shape, &stored.read()?).ok()?))
+                Some(Arc::new(Tensor::from_shape(shape, &stored.read(0..stored.len())?).ok()?))
             }
             Constant::Packed(_) => None,
+        }
+    }
+}
+
+/// Numbers of a constant.
+#[derive(Debug)]
+pub(super) enum Floats<'a> {
+    /// They were here.
+    Known(&'a [f32]),
+    /// They were read for this.
+    Read(Lease),
+}
+
+impl Deref for Floats<'_> {
+    type Target = [f32];
+
+    fn deref(&self) -> &[f32] {
+        match self {
+            Floats::Known(floats) => floats,
+            Floats::Read(floats) => floats,
         }
     }
 }

@@ -4,10 +4,9 @@
 //! Everything in it is 32-bit float and has at most [`MAX_RANK`] dimensions; what is not stays a
 //! [`Op::Foreign`] node that tract runs.
 
-use super::constant::Constant;
+use super::constant::{Constant, Floats};
 use super::foreign::Foreign;
 use super::kernels::{Activation, Binary, Residual};
-use std::borrow::Cow;
 
 /// Highest rank of a tensor we handle ourselves; detection heads use up to 5.
 pub(super) const MAX_RANK: usize = 6;
@@ -36,7 +35,7 @@ impl Value {
     }
 
     /// Its numbers, where it is a constant of floats.
-    pub(super) fn numbers(&self) -> Option<Cow<'_, [f32]>> {
+    pub(super) fn numbers(&self) -> Option<Floats<'_>> {
         self.constant.as_ref().and_then(Constant::floats)
     }
 
@@ -117,7 +116,11 @@ pub(super) struct Product {
     pub scale: f32,
 }
 
-/// `out[.., m, n] = Σk softmax over k (scale · Σd query[.., m, d] · key[.., k, d]) · value[.., k, n]`.
+/// Most masks of one attention: Swin adds the bias of relative positions and the mask of shifted windows.
+pub(super) const MAX_MASKS: usize = 2;
+
+/// `out[.., m, n] = Σk softmax over k (scale · Σd query[.., m, d] · key[.., k, d] + masks[.., m, k]) ·
+/// value[.., k, n]`.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Attention {
     pub query: Axes,
@@ -125,6 +128,8 @@ pub(super) struct Attention {
     pub value: Axes,
     pub out: Axes,
     pub scale: f32,
+    /// Of the operands behind the value, constant or not: columns are the keys.
+    pub masks: Vec<Axes>,
 }
 
 /// `out[.., m, n] = act((Σk in[.., m, k] · weights[k, n] + bias[n]) · scale[n])`, with a shortcut of the same

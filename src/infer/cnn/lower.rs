@@ -68,7 +68,7 @@ fn product_size(graph: &Graph, node: &Node) -> Option<product::Size> {
 }
 
 fn attention_size(graph: &Graph, node: &Node) -> Option<attention::Size> {
-    let (Op::Attention(attention), &[_, key, _]) = (&node.op, &node.inputs[..]) else { return None };
+    let (Op::Attention(attention), &[_, key, _, ..]) = (&node.op, &node.inputs[..]) else { return None };
     let [_, _, keys, depth] = lengths(&attention.key, &graph.value(key).shape)?;
     let [b, c, rows, columns] = lengths(&attention.out, &graph.value(node.outputs[0]).shape)?;
     Some(attention::Size { batch: [b, c], rows, keys, depth, columns })
@@ -222,7 +222,7 @@ impl Lowering<'_, '_> {
             }
             Op::Attention(attention) => {
                 let size = attention_size(self.graph, node)?;
-                let (of, &[query, key, value]) =
+                let (of, &[query, key, value, ref masks @ ..]) =
                     (|id: ValueId, axes: &Axes| self.matrices(id, axes), &node.inputs[..])
                 else {
                     return None;
@@ -233,8 +233,13 @@ impl Lowering<'_, '_> {
                     of(value, &attention.value)?,
                     of(output, &attention.out)?,
                 ];
+                let mut added = Vec::with_capacity(masks.len());
+                for (&id, axes) in masks.iter().zip(&attention.masks) {
+                    let (steps, floats) = (self.steps(id, axes), self.graph.value(id).len());
+                    added.push(attention::Mask { from: self.origin(id)?, floats, steps });
+                }
                 let target = (self.target.kernels, self.target.workers);
-                let step = attention::Attention::new(sides, size, attention.scale, target, scratch)?;
+                let step = attention::Attention::new(sides, added, size, attention.scale, target, scratch)?;
                 self.push(node, Step::Attention(Box::new(step)))
             }
             Op::Normalize { epsilon } => {
@@ -331,13 +336,17 @@ impl Lowering<'_, '_> {
 
     /// A value as matrices.
     fn matrices(&self, id: ValueId, axes: &Axes) -> Option<Matrices> {
+        Some(Matrices { at: self.plain(id)?, span: self.graph.value(id).len(), steps: self.steps(id, axes) })
+    }
+
+    /// Floats from one index of each axis to the next; 0 where one serves for all.
+    fn steps(&self, id: ValueId, axes: &Axes) -> [usize; 4] {
         let shape = &self.graph.value(id).shape;
         let strides = row_major(shape);
         let step = |axis: &Option<usize>| {
             axis.filter(|axis| shape.get(*axis) != Some(&1)).and_then(|axis| strides.get(axis).copied())
         };
-        let [a, b, c, d] = [&axes[0], &axes[1], &axes[2], &axes[3]].map(|axis| step(axis).unwrap_or(0));
-        Some(Matrices { at: self.plain(id)?, span: self.graph.value(id).len(), steps: [a, b, c, d] })
+        [&axes[0], &axes[1], &axes[2], &axes[3]].map(|axis| step(axis).unwrap_or(0))
     }
 
     fn convolution(&mut self, node: &Node, conv: &Conv, scratch: usize) -> Option<()> {

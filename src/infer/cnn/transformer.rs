@@ -1,7 +1,7 @@
 //! Folds what transformers are made of: GELU and layer normalisation written as arithmetic, attention,
 //! transpositions and scales of products, and what follows a dense layer.
 
-use super::graph::{Attention, Axes, Graph, Linear, Node, Op, Product, Reduction, ValueId};
+use super::graph::{Attention, Axes, Graph, Linear, MAX_MASKS, Node, Op, Product, Reduction, ValueId};
 use super::kernels::{Activation, Binary, LANES, Residual};
 
 /// Fewest columns of a dense layer that something is folded into: narrower ones have a kernel that knows
@@ -321,7 +321,7 @@ fn turned(product: &Product) -> Product {
     }
 }
 
-/// product → softmax → product.
+/// product → masks that are added → softmax → product.
 fn attention(graph: &mut Graph) {
     let (uses, makers) = (graph.uses(), graph.makers());
     for index in 0..graph.nodes.len() {
@@ -334,21 +334,21 @@ fn attention(graph: &mut Graph) {
                 continue;
             };
             let Op::Softmax { axis } = softmax.op else { continue };
-            let scores = softmax.inputs[0];
-            let Some(maker) =
-                makers[scores.0].filter(|_| uses[scores.0] == 1).map(|maker| &graph.nodes[maker])
-            else {
-                continue;
-            };
+            let found = Scores::of(graph, (&uses, &makers), softmax.inputs[0], MOST_BETWEEN);
+            let Some(Scores { product: maker, out, mut masks }) = found else { continue };
             let Op::Product(first) = &maker.op else { continue };
+            let first = Product { out, ..(**first).clone() };
             let (mut second, value) = match slot {
                 0 => ((**second).clone(), graph.nodes[index].inputs[1]),
                 _ => (turned(second), graph.nodes[index].inputs[0]),
             };
             // the softmax goes over the first's columns, which are the second's depth
             let (first, [query, key]) = match first.out[3] == Some(axis) {
-                true => ((**first).clone(), [maker.inputs[0], maker.inputs[1]]),
-                false => (turned(first), [maker.inputs[1], maker.inputs[0]]),
+                true => (first, [maker.inputs[0], maker.inputs[1]]),
+                false => {
+                    masks.iter_mut().for_each(|(_, axes)| axes.swap(2, 3));
+                    (turned(&first), [maker.inputs[1], maker.inputs[0]])
+                }
             };
             if second.left[..2] != first.out[..2] {
                 [&mut second.left, &mut second.right, &mut second.out]
@@ -359,16 +359,75 @@ fn attention(graph: &mut Graph) {
                 continue;
             }
             let [b, c, depth, keys] = first.right;
+            let inputs = [query, key, value].into_iter().chain(masks.iter().map(|(id, _)| *id)).collect();
             let attention = Attention {
                 query: first.left,
                 key: [b, c, keys, depth],
                 value: second.right,
                 out: second.out,
                 scale: first.scale,
+                masks: masks.into_iter().map(|(_, axes)| axes).collect(),
             };
             graph.nodes[index].op = Op::Attention(Box::new(attention));
-            graph.nodes[index].inputs = vec![query, key, value];
+            graph.nodes[index].inputs = inputs;
             break;
+        }
+    }
+}
+
+/// Most nodes between a product and its softmax that are looked at: Swin has two masks, and two changes of
+/// shape around the second.
+const MOST_BETWEEN: usize = 6;
+
+/// What a softmax goes over.
+struct Scores<'a> {
+    product: &'a Node,
+    /// As [`Product::out`], of the value that the softmax reads.
+    out: Axes,
+    /// What was added to the product.
+    masks: Vec<(ValueId, Axes)>,
+}
+
+impl<'a> Scores<'a> {
+    /// Finds the product that a value is made of, which nobody else reads.
+    fn of(
+        graph: &'a Graph,
+        (uses, makers): (&[usize], &[Option<usize>]),
+        id: ValueId,
+        most: usize,
+    ) -> Option<Scores<'a>> {
+        let node = graph.nodes.get(makers[id.0].filter(|_| uses[id.0] == 1)?)?;
+        let shape = &graph.value(id).shape;
+        let inner = |id: ValueId| Scores::of(graph, (uses, makers), id, most.checked_sub(1)?);
+        match (&node.op, &node.inputs[..]) {
+            (Op::Product(product), _) => Some(Scores { product: node, out: product.out, masks: Vec::new() }),
+            (Op::Binary(Binary::Add), &[a, b]) => [(a, b), (b, a)].into_iter().find_map(|(scores, mask)| {
+                let of_mask = graph.value(mask);
+                let float = of_mask.constant.as_ref().is_none_or(super::constant::Constant::is_float);
+                if graph.value(scores).shape != *shape || of_mask.foreign || !float {
+                    return None;
+                }
+                let mut found = inner(scores)?;
+                // what has length 1 serves for all
+                let long = |axis: &usize| of_mask.shape.get(*axis).is_some_and(|length| *length != 1);
+                found.masks.push((mask, found.out.map(|axis| axis.filter(long))));
+                (found.masks.len() <= MAX_MASKS).then_some(found)
+            }),
+            (Op::Reshape, &[before]) => {
+                let mut found = inner(before)?;
+                // only axes of length 1 come and go
+                let long = |shape: &[usize]| -> Vec<usize> {
+                    (0..shape.len()).filter(|axis| shape[*axis] != 1).collect()
+                };
+                let of_before = &graph.value(before).shape;
+                let (from, to) = (long(of_before), long(shape));
+                let same = from.iter().map(|axis| of_before[*axis]).eq(to.iter().map(|axis| shape[*axis]));
+                found.out = found.out.map(|axis| {
+                    from.iter().zip(&to).find(|(from, _)| Some(**from) == axis).map(|(_, to)| *to)
+                });
+                same.then_some(found)
+            }
+            _ => None,
         }
     }
 }
@@ -407,7 +466,7 @@ pub(super) fn follow(
                 }
                 // what a layer's share in a residual is multiplied by
                 Binary::Mul if numbers && bare && linear.scale.is_empty() && linear.residual.is_none() => {
-                    linear.scale = value.numbers()?.into_owned();
+                    linear.scale = value.numbers()?.to_vec();
                 }
                 Binary::Add
                     if linear.residual.is_none()

@@ -1,5 +1,7 @@
 //! Weights that an ONNX file keeps in other files beside itself.
 
+use super::lean::LEAST_BYTES;
+use super::stored::{Element, Source, Stored};
 use super::{artefact, clean, element_bytes, elements, quietly};
 use crate::error::{Error, Kind, Result, system};
 use rustix::fs::{Mode, OFlags, ResolveFlags};
@@ -7,6 +9,7 @@ use rustix::io::Errno;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 use tract_onnx::pb::{GraphProto, ModelProto, TensorProto};
 use tract_onnx::prelude::Framework;
 
@@ -17,9 +20,20 @@ const MAX_FILES: usize = 10_000;
 pub(in crate::infer) type Beside<'a> = &'a mut dyn FnMut(&str) -> Result<(File, u64)>;
 
 /// Reads every tensor that lies in another file into `proto`. `budget` is the most bytes that all of them
-/// together may have.
-pub(super) fn load(proto: &mut ModelProto, beside: Beside<'_>, budget: u64) -> Result<()> {
+/// together may have. Large weights of the graph itself stay in their files where `stored` says so, and are
+/// named there.
+pub(super) fn load(
+    proto: &mut ModelProto,
+    beside: Beside<'_>,
+    budget: u64,
+    stored: Option<&mut Vec<(String, Stored)>>,
+) -> Result<()> {
     let mut reader = Reader { beside, last: None, opened: 0, left: budget, budget };
+    if let (Some(stored), Some(graph)) = (stored, &mut proto.graph) {
+        for tensor in &mut graph.initializer {
+            stored.extend(reader.leave(tensor)?.map(|weights| (tensor.name.clone(), weights)));
+        }
+    }
     let functions = proto.functions.iter_mut().flat_map(|function| &mut function.node);
     for attribute in functions.flat_map(|node| &mut node.attribute) {
         attribute.t.iter_mut().chain(&mut attribute.tensors).try_for_each(|tensor| reader.tensor(tensor))?;
@@ -52,8 +66,8 @@ pub(in crate::infer) fn other_files(path: &Path) -> Result<Vec<PathBuf>> {
 
 struct Reader<'a> {
     beside: Beside<'a>,
-    /// The one that was read last: exporters write tensors one after the other.
-    last: Option<(String, File, u64)>,
+    /// The one that was read last, and its size: exporters write tensors one after the other.
+    last: Option<(String, Arc<Source>, u64)>,
     opened: usize,
     /// Bytes that may still be read.
     left: u64,
@@ -77,11 +91,39 @@ impl Reader<'_> {
         Ok(())
     }
 
+    /// Large floats, which stay where they are.
+    fn leave(&mut self, tensor: &mut TensorProto) -> Result<Option<Stored>> {
+        let element = u64::try_from(tensor.data_type).ok().and_then(Element::of);
+        let Some(element) = element.filter(|_| is_external(tensor) && !tensor.name.is_empty()) else {
+            return Ok(None);
+        };
+        let Place { source, at, bytes, .. } = self.place(tensor)?;
+        if bytes < LEAST_BYTES {
+            return Ok(None);
+        }
+        let count = usize::try_from(bytes / element.bytes()).unwrap_or(usize::MAX);
+        self.left -= bytes;
+        is_here(tensor);
+        Ok(Some(Stored::new(source, at, count, element)))
+    }
+
     fn tensor(&mut self, tensor: &mut TensorProto) -> Result<()> {
-        const EXTERNAL: i32 = 1;
-        if tensor.data_location.unwrap_or(0) != EXTERNAL {
+        if !is_external(tensor) {
             return Ok(());
         }
+        let Place { source, at, bytes, shown } = self.place(tensor)?;
+        let unreadable = || artefact(format!("{shown} cannot be read"));
+        // bounded by the file's size and by the budget
+        let mut content = vec![0; usize::try_from(bytes).unwrap_or(usize::MAX)];
+        source.file().read_exact_at(&mut content, at).map_err(|cause| unreadable().because(cause))?;
+        self.left -= bytes;
+        tensor.raw_data = content;
+        is_here(tensor);
+        Ok(())
+    }
+
+    /// Where a tensor lies: within its file, and within what may still be read.
+    fn place(&mut self, tensor: &TensorProto) -> Result<Place> {
         let name = clean(&tensor.name);
         let entry = |key: &str| {
             tensor.external_data.iter().find(|entry| entry.key == key).map(|entry| entry.value.clone())
@@ -93,52 +135,64 @@ impl Reader<'_> {
         };
         let location = entry("location")
             .ok_or_else(|| artefact(format!("tensor {name} does not say in which file its data is")))?;
-        let (offset, length) = (number("offset")?.unwrap_or(0), number("length")?);
+        let (at, length) = (number("offset")?.unwrap_or(0), number("length")?);
         let wanted = elements(tensor.dims.iter().copied())
             .and_then(|count| count.checked_mul(element_bytes(tensor.data_type)));
-        let wanted =
+        let bytes =
             wanted.ok_or_else(|| artefact(format!("tensor {name} claims shape {:?}", tensor.dims)))?;
-        if length.is_some_and(|length| length != wanted) {
+        if length.is_some_and(|length| length != bytes) {
             let claimed = length.unwrap_or_default();
             return Err(artefact(format!(
-                "tensor {name} of shape {:?} has {claimed} bytes in another file, not {wanted}",
+                "tensor {name} of shape {:?} has {claimed} bytes in another file, not {bytes}",
                 tensor.dims
             )));
         }
-        if wanted > self.left {
+        if bytes > self.left {
             let message = format!("the weights of the model would not fit into {} MiB", self.budget >> 20);
             return Err(Error::new(Kind::Exhausted, message));
         }
         let shown = clean(&location);
-        let (file, size) = self.open(&location)?;
-        if offset.checked_add(wanted).is_none_or(|end| end > size) {
+        let (source, size) = self.open(&location)?;
+        if at.checked_add(bytes).is_none_or(|end| end > size) {
             return Err(artefact(format!(
                 "tensor {name} ends behind the end of {shown}, which has {size} bytes"
             )));
         }
-        // bounded by the file's size and by the budget
-        let mut bytes = vec![0; usize::try_from(wanted).unwrap_or(usize::MAX)];
-        file.read_exact_at(&mut bytes, offset)
-            .map_err(|cause| artefact(format!("{shown} cannot be read")).because(cause))?;
-        self.left -= wanted;
-        tensor.raw_data = bytes;
-        tensor.external_data.clear();
-        tensor.data_location = None;
-        Ok(())
+        Ok(Place { source, at, bytes, shown })
     }
 
-    fn open(&mut self, location: &str) -> Result<(&File, u64)> {
+    fn open(&mut self, location: &str) -> Result<(Arc<Source>, u64)> {
         if self.last.as_ref().is_none_or(|(name, ..)| name != location) {
             if self.opened >= MAX_FILES {
                 return Err(artefact(format!("the weights lie in more than {MAX_FILES} files")));
             }
             self.opened += 1;
             let (file, size) = (self.beside)(location)?;
-            self.last = Some((location.to_owned(), file, size));
+            self.last = Some((location.to_owned(), Source::new(Arc::new(file)), size));
         }
-        let last = self.last.as_ref().map(|(_, file, size)| (file, *size));
+        let last = self.last.as_ref().map(|(_, source, size)| (source.clone(), *size));
         last.ok_or_else(|| artefact("a file of weights is gone"))
     }
+}
+
+/// Where a tensor lies.
+struct Place {
+    source: Arc<Source>,
+    at: u64,
+    bytes: u64,
+    /// The file's name, for messages.
+    shown: String,
+}
+
+fn is_external(tensor: &TensorProto) -> bool {
+    const EXTERNAL: i32 = 1;
+    tensor.data_location.unwrap_or(0) == EXTERNAL
+}
+
+/// It does not point elsewhere any more.
+fn is_here(tensor: &mut TensorProto) {
+    tensor.external_data.clear();
+    tensor.data_location = None;
 }
 
 /// Opens `location`, which must be a regular file below `folder` after every link and `..` is resolved.

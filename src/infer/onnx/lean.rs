@@ -1,16 +1,17 @@
 //! Reads an ONNX file without its large weights, and remembers where they lie.
 //!
 //! ```text
-//! ModelProto ─ 7 graph ─ 5 initializer ─ 1 dims, 2 data_type, 8 name
-//!                                        9 raw_data   ◀── left out where it is large and of 32-bit floats
+//! ModelProto ─ 7 graph ─ 5 initializer ─ 1 dims, 2 data_type, 8 name     (or 1 node ─ 5 attribute ─ 5 t, a Constant)
+//!                                        4 float_data, 9 raw_data   ◀── left out where large and of floats
 //! ```
 //!
 //! The weights of a detector are read once, from the file into the place where the engine wants them; through
 //! protobuf and tract they would be copied three times, and a board would need three times their memory.
 
-use super::{artefact, clean, elements};
+use super::precision::FLOAT;
+use super::stored::{Element, Source, Stored};
+use super::{artefact, clean, elements, too_heavy};
 use crate::error::Result;
-use crate::infer::shared::as_bytes_mut;
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
@@ -20,48 +21,9 @@ use tract_onnx::pb::tensor_shape_proto::{Dimension, dimension};
 use tract_onnx::pb::{AttributeProto, GraphProto, TensorShapeProto, TypeProto, ValueInfoProto, type_proto};
 
 /// Weights of fewer bytes stay where they are.
-const LEAST_BYTES: u64 = 16 << 10;
+pub(super) const LEAST_BYTES: u64 = 16 << 10;
 /// Bytes read at a time.
 const WINDOW_BYTES: usize = 64 << 10;
-/// `TensorProto.DataType.FLOAT`.
-const FLOAT: u64 = 1;
-
-/// Weights that are still in their file.
-#[derive(Debug, Clone)]
-pub(crate) struct Stored {
-    file: Arc<File>,
-    at: u64,
-    floats: usize,
-}
-
-impl Stored {
-    /// How many floats there are.
-    pub(crate) fn len(&self) -> usize {
-        self.floats
-    }
-
-    /// All of them; `None` where the file cannot be read any more.
-    pub(crate) fn read(&self) -> Option<Vec<f32>> {
-        let mut floats = Vec::new();
-        floats.try_reserve_exact(self.floats).ok()?;
-        floats.resize(self.floats, 0.0f32);
-        self.file.read_exact_at(as_bytes_mut(&mut floats), self.at).ok()?;
-        if cfg!(target_endian = "big") {
-            floats.iter_mut().for_each(|value| *value = f32::from_bits(u32::from_le(value.to_bits())));
-        }
-        Some(floats)
-    }
-
-    /// All of them as the bytes of the file.
-    pub(super) fn bytes(&self) -> Option<Vec<u8>> {
-        let mut bytes = Vec::new();
-        let length = self.floats * size_of::<f32>();
-        bytes.try_reserve_exact(length).ok()?;
-        bytes.resize(length, 0);
-        self.file.read_exact_at(&mut bytes, self.at).ok()?;
-        Some(bytes)
-    }
-}
 
 /// A file without its large weights.
 pub(super) struct Lean {
@@ -72,12 +34,18 @@ pub(super) struct Lean {
 }
 
 /// Reads a file of `size` bytes from its beginning. `None` where it is not what an exporter writes:
-/// protobuf's own reader then says what is wrong.
-pub(super) fn read(file: &Arc<File>, size: u64) -> Option<Lean> {
+/// protobuf's own reader then says what is wrong. `budget`: the most bytes that all weights may take.
+pub(super) fn read(file: &Arc<File>, size: u64, budget: u64) -> Result<Option<Lean>> {
     let reader = BufReader::with_capacity(WINDOW_BYTES, At { file, at: 0, end: size });
-    let mut walk = Walk { file, reader, at: 0, stored: Vec::new() };
-    let bytes = walk.model(size)?;
-    Some(Lean { bytes, stored: walk.stored })
+    let source = Source::new(file.clone());
+    let mut walk = Walk { source, reader, at: 0, stored: Vec::new(), left: budget, budget_is_short: false };
+    match walk.model(size) {
+        _ if walk.budget_is_short => Err(too_heavy(budget)),
+        // not the whole of a file that is larger than what may be held
+        None if size > budget => Err(too_heavy(budget)),
+        None => Ok(None),
+        Some(bytes) => Ok(Some(Lean { bytes, stored: walk.stored })),
+    }
 }
 
 /// Part of a file, whose own position others share.
@@ -115,8 +83,7 @@ pub(super) fn keep(graph: &mut GraphProto, stored: Vec<(String, Stored)>) -> Res
         return Ok(HashMap::new());
     }
     let mut weights = HashSet::new();
-    let mut others: HashSet<&str> =
-        graph.input.iter().chain(&graph.output).map(|value| value.name.as_str()).collect();
+    let mut others: HashSet<&str> = graph.output.iter().map(|value| value.name.as_str()).collect();
     for node in &graph.node {
         for (slot, name) in node.input.iter().enumerate() {
             let packed = slot == 1 && matches!(node.op_type.as_str(), "Conv" | "Gemm" | "MatMul");
@@ -157,6 +124,8 @@ pub(super) fn keep(graph: &mut GraphProto, stored: Vec<(String, Stored)>) -> Res
         }
         graph.initializer.push(tensor);
     }
+    // before IR version 4 every initializer had to be an input, too
+    graph.input.retain(|value| !found.contains_key(&value.name));
     Ok(found)
 }
 
@@ -185,7 +154,7 @@ impl Kept {
         let dim =
             |dim: &i64| Dimension { value: Some(dimension::Value::DimValue(*dim)), ..Dimension::default() };
         let shape = TensorShapeProto { dim: self.dims.iter().map(dim).collect() };
-        let tensor = type_proto::Tensor { elem_type: FLOAT as i32, shape: Some(shape) };
+        let tensor = type_proto::Tensor { elem_type: FLOAT, shape: Some(shape) };
         let value = Some(type_proto::Value::TensorType(tensor));
         let r#type = Some(TypeProto { value, ..TypeProto::default() });
         ValueInfoProto { name: name.to_owned(), r#type, ..ValueInfoProto::default() }
@@ -193,11 +162,15 @@ impl Kept {
 }
 
 struct Walk<'a> {
-    file: &'a Arc<File>,
+    source: Arc<Source>,
     reader: BufReader<At<'a>>,
     /// Where the next byte lies.
     at: u64,
     stored: Vec<(String, Stored)>,
+    /// Bytes that weights and the rest of the file may still take.
+    left: u64,
+    /// They took more.
+    budget_is_short: bool,
 }
 
 /// A field's key: its number and how its value is written.
@@ -208,6 +181,18 @@ struct Key {
 }
 
 const LENGTH_DELIMITED: u64 = 2;
+/// Fields of a `GraphProto`.
+const NODE: Key = Key { number: 1, wire: LENGTH_DELIMITED };
+/// See [`NODE`].
+const INITIALIZER: Key = Key { number: 5, wire: LENGTH_DELIMITED };
+/// What a node is that holds a tensor: PaddlePaddle's exporter writes weights so.
+const CONSTANT: &[u8] = b"Constant";
+/// Fields of a `TensorProto`.
+const NAME: Key = Key { number: 8, wire: LENGTH_DELIMITED };
+/// See [`NAME`].
+const FLOAT_DATA: u64 = 4;
+/// See [`NAME`].
+const RAW_DATA: u64 = 9;
 
 impl Walk<'_> {
     fn model(&mut self, end: u64) -> Option<Vec<u8>> {
@@ -230,10 +215,13 @@ impl Walk<'_> {
         let mut out = Vec::new();
         while self.at < end {
             let key = self.key()?;
-            if key == (Key { number: 5, wire: LENGTH_DELIMITED }) {
+            if key == INITIALIZER {
                 let length = self.length(end)?;
-                let tensor = self.tensor(self.at + length)?;
+                let tensor = self.tensor(self.at + length, None)?;
                 put(&mut out, key, &tensor);
+            } else if key == NODE {
+                let length = self.length(end)?;
+                self.node(&mut out, length)?;
             } else {
                 self.copy(&mut out, key, end)?;
             }
@@ -241,23 +229,93 @@ impl Walk<'_> {
         (self.at == end).then_some(out)
     }
 
-    fn tensor(&mut self, end: u64) -> Option<Vec<u8>> {
-        let (mut out, mut name, mut data_type, mut raw) = (Vec::new(), Vec::new(), 0, None);
+    /// A node as it is; a large constant as the initializer that it might be.
+    fn node(&mut self, out: &mut Vec<u8>, length: u64) -> Option<()> {
+        if length >= LEAST_BYTES {
+            let (start, stored, left) = (self.at, self.stored.len(), self.left);
+            if let Some(tensor) = self.constant(start + length) {
+                put(out, INITIALIZER, &tensor);
+                return Some(());
+            }
+            if self.budget_is_short {
+                return None;
+            }
+            self.stored.truncate(stored);
+            self.left = left;
+            self.go(start)?;
+        }
+        let bytes = self.take(length)?;
+        put(out, NODE, &bytes);
+        Some(())
+    }
+
+    /// The tensor of a node that holds one and does nothing else, under the name of the node's output.
+    fn constant(&mut self, end: u64) -> Option<Vec<u8>> {
+        let (mut output, mut is_constant, mut made) = (None, false, None);
+        while self.at < end {
+            let key = self.key()?;
+            let length = Some(self.length(end)?).filter(|_| key.wire == LENGTH_DELIMITED)?;
+            match key.number {
+                2 if output.is_none() => output = Some(self.take(length)?),
+                4 if length == CONSTANT.len() as u64 => is_constant = self.take(length)? == CONSTANT,
+                5 if made.is_none() => made = Some(self.value(self.at + length, output.as_deref()?)?),
+                // its own name, what it is about, ONNX's own domain
+                3 | 6 => self.skip(length)?,
+                7 if length == 0 => {}
+                _ => return None,
+            }
+        }
+        made.filter(|_| is_constant && self.at == end)
+    }
+
+    /// The tensor of an attribute called `value`.
+    fn value(&mut self, end: u64, name: &[u8]) -> Option<Vec<u8>> {
+        let (mut is_value, mut made) = (false, None);
         while self.at < end {
             let key = self.key()?;
             match (key.number, key.wire) {
-                (9, LENGTH_DELIMITED) => {
+                (20, 0) => {
+                    self.varint()?;
+                }
+                (1, LENGTH_DELIMITED) => {
                     let length = self.length(end)?;
-                    // a second one would replace the first
-                    if raw.replace((self.at, length)).is_some() {
+                    is_value = self.take(length)? == b"value";
+                }
+                (5, LENGTH_DELIMITED) if made.is_none() => {
+                    let length = self.length(end)?;
+                    made = Some(self.tensor(self.at + length, Some(name))?);
+                }
+                _ => return None,
+            }
+        }
+        made.filter(|_| is_value && self.at == end)
+    }
+
+    /// A tensor without its large floats. `called`: instead of its own name.
+    fn tensor(&mut self, end: u64, called: Option<&[u8]>) -> Option<Vec<u8>> {
+        let (mut out, mut name, mut data_type, mut numbers) = (Vec::new(), Vec::new(), 0, None);
+        if let Some(called) = called {
+            name = called.to_vec();
+            put(&mut out, NAME, &name);
+        }
+        while self.at < end {
+            let key = self.key()?;
+            match (key.number, key.wire) {
+                (FLOAT_DATA | RAW_DATA, LENGTH_DELIMITED) => {
+                    let length = self.length(end)?;
+                    // a second one would replace the first, or be more of it
+                    if numbers.replace((key, self.at, length)).is_some() {
                         return None;
                     }
                     self.skip(length)?;
                 }
                 (8, LENGTH_DELIMITED) => {
                     let length = self.length(end)?;
-                    name = self.take(length)?;
-                    put(&mut out, key, &name);
+                    let own = self.take(length)?;
+                    if called.is_none() {
+                        put(&mut out, key, &own);
+                        name = own;
+                    }
                 }
                 (2, 0) => {
                     data_type = self.varint()?;
@@ -268,20 +326,21 @@ impl Walk<'_> {
             }
         }
         let name = String::from_utf8(name).ok()?;
-        if let Some((at, length)) = raw {
-            let floats = usize::try_from(length / size_of::<f32>() as u64).ok()?;
-            if length >= LEAST_BYTES
-                && length % size_of::<f32>() as u64 == 0
-                && data_type == FLOAT
-                && !name.is_empty()
-            {
-                self.stored.push((name, Stored { file: self.file.clone(), at, floats }));
+        if let Some((key, at, length)) = numbers {
+            // packed floats are written as raw ones
+            let element = Element::of(data_type)
+                .filter(|element| key.number == RAW_DATA || *element == Element::Single)
+                .filter(|element| length >= LEAST_BYTES && length % element.bytes() == 0 && !name.is_empty());
+            if let Some(element) = element {
+                let count = usize::try_from(length / element.bytes()).ok()?;
+                self.spend(length / element.bytes() * size_of::<f32>() as u64)?;
+                self.stored.push((name, Stored::new(self.source.clone(), at, count, element)));
             } else {
                 // back to where it lies
                 let next = self.at;
                 self.go(at)?;
                 let bytes = self.take(length)?;
-                put(&mut out, Key { number: 9, wire: LENGTH_DELIMITED }, &bytes);
+                put(&mut out, key, &bytes);
                 self.go(next)?;
             }
         }
@@ -338,7 +397,16 @@ impl Walk<'_> {
         None
     }
 
+    /// Counts memory before it is taken.
+    fn spend(&mut self, bytes: u64) -> Option<()> {
+        let left = self.left.checked_sub(bytes);
+        self.budget_is_short |= left.is_none();
+        self.left = left?;
+        Some(())
+    }
+
     fn take(&mut self, length: u64) -> Option<Vec<u8>> {
+        self.spend(length)?;
         let mut bytes = Vec::new();
         bytes.try_reserve_exact(usize::try_from(length).ok()?).ok()?;
         let count = (&mut self.reader).take(length).read_to_end(&mut bytes).ok()?;
@@ -391,7 +459,7 @@ mod tests {
     #[test]
     fn a_file_is_the_same_with_its_weights_put_back() {
         let (file, size) = open("assets/nanodet-coco-416.onnx");
-        let Lean { bytes, stored } = read(&file, size).unwrap();
+        let Lean { bytes, stored } = read(&file, size, size).unwrap().unwrap();
         assert!(
             stored.len() > 20 && bytes.len() < 2 << 20,
             "{} left out, {} bytes stay",
@@ -405,7 +473,7 @@ mod tests {
                 tensor.raw_data = stored.bytes().unwrap();
                 let floats =
                     tensor.raw_data.chunks_exact(4).map(|four| f32::from_le_bytes(four.try_into().unwrap()));
-                assert!(floats.eq(stored.read().unwrap()));
+                assert!(floats.eq(stored.read(0..stored.len()).unwrap().iter().copied()));
             }
         }
         let whole =
@@ -414,14 +482,170 @@ mod tests {
     }
 
     #[test]
+    fn weights_are_counted_before_they_are_read() {
+        let (file, size) = open("assets/nanodet-coco-416.onnx");
+        let stored = read(&file, size, size).unwrap().unwrap().stored;
+        let weights: usize = stored.iter().map(|(_, stored)| stored.len() * size_of::<f32>()).sum();
+        for budget in [0, 1 << 10, weights as u64 - 1] {
+            let error = read(&file, size, budget).err().unwrap();
+            assert_eq!(error.kind(), crate::error::Kind::Exhausted, "{budget}: {error}");
+            assert!(error.message().starts_with("the weights of the model take more"), "{error}");
+        }
+    }
+
+    #[test]
     fn files_that_are_cut_are_left_to_protobuf() {
         let (file, size) = open("tests/assets/toy.onnx");
-        assert!(read(&file, size).is_some());
+        assert!(read(&file, size, size).unwrap().is_some());
         for cut in [1, 2, 7, size / 2, size - 1] {
             // whatever is left may be a file; it never is one with a graph that was cut
-            if let Some(lean) = read(&file, cut) {
+            if let Ok(Some(lean)) = read(&file, cut, 1 << 30) {
                 assert!(Graph::read(&mut &lean.bytes[..], 1 << 30).is_err(), "{cut}");
             }
+        }
+    }
+
+    /// A message's field of bytes.
+    fn field(number: u64, value: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        put(&mut out, Key { number, wire: LENGTH_DELIMITED }, value);
+        out
+    }
+
+    /// A message's field of a whole number.
+    fn number(number: u64, value: u64) -> Vec<u8> {
+        let mut out = Vec::new();
+        varint(&mut out, number << 3);
+        varint(&mut out, value);
+        out
+    }
+
+    /// How the weights of [`layers`] are written.
+    #[derive(Debug, Clone, Copy, PartialEq)]
+    enum Way {
+        Raw,
+        /// As inputs of the graph, too.
+        Given,
+        FloatData,
+        Half,
+        Double,
+        External,
+        /// As nodes that hold them.
+        Constants,
+    }
+
+    /// Two convolutions and two dense layers over `[1, 3, 10, 10]`; the content of `other` goes beside it.
+    fn layers(way: Way, other: &mut Vec<u8>) -> Vec<u8> {
+        let weights: [(&str, &[usize]); 4] = [
+            ("w1", &[32, 3, 3, 3]),
+            ("w2", &[64, 32, 3, 3]),
+            // more than is packed at once
+            ("w3", &[288, 1000]),
+            ("w4", &[40, 1000]),
+        ];
+        let mut graph = Vec::new();
+        let node = |op: &str, inputs: [&str; 2], output: &str, attribute: Vec<u8>| {
+            let names = inputs.iter().flat_map(|name| field(1, name.as_bytes()));
+            names.chain(field(2, output.as_bytes())).chain(field(4, op.as_bytes())).chain(attribute).collect()
+        };
+        let turned = [field(1, b"transB"), number(3, 1), number(20, 2)].concat();
+        let nodes: [Vec<u8>; 5] = [
+            node("Conv", ["x", "w1"], "a", vec![]),
+            node("Conv", ["a", "w2"], "b", vec![]),
+            node("Reshape", ["b", "shape"], "c", vec![]),
+            node("MatMul", ["c", "w3"], "d", vec![]),
+            node("Gemm", ["d", "w4"], "y", field(5, &turned)),
+        ];
+        nodes.iter().for_each(|node| graph.extend(field(1, node)));
+        let value = |name: &str, dims: &[usize]| {
+            let dims: Vec<u8> = dims.iter().flat_map(|dim| field(1, &number(1, *dim as u64))).collect();
+            let tensor = [number(1, 1), field(2, &dims)].concat();
+            [field(1, name.as_bytes()), field(2, &field(1, &tensor))].concat()
+        };
+        let dims = |dims: &[usize]| dims.iter().flat_map(|dim| number(1, *dim as u64)).collect::<Vec<u8>>();
+        for (name, shape) in weights {
+            let count = shape.iter().product::<usize>();
+            // powers of two, which every type can say
+            let floats = (0..count).map(|i| if i % 3 == 0 { -1.0 } else { 0.5f32.powi((i % 7) as i32) });
+            let raw: Vec<u8> = match way {
+                Way::Half => floats
+                    .flat_map(|value: f32| {
+                        let bits = value.to_bits();
+                        ((bits >> 16 & 0x8000) | ((bits >> 23 & 0xFF) - 112) << 10).to_le_bytes()[..2]
+                            .to_vec()
+                    })
+                    .collect(),
+                Way::Double => floats.flat_map(|value| f64::from(value).to_le_bytes()).collect(),
+                _ => floats.flat_map(f32::to_le_bytes).collect(),
+            };
+            let data_type = match way {
+                Way::Half => 10,
+                Way::Double => 11,
+                _ => 1,
+            };
+            let content = match way {
+                Way::FloatData => field(4, &raw),
+                Way::External => {
+                    let entry = |key: &str, value: String| {
+                        field(13, &[field(1, key.as_bytes()), field(2, value.as_bytes())].concat())
+                    };
+                    let at = other.len().to_string();
+                    other.extend(&raw);
+                    let file = entry("location", "other".to_owned());
+                    [file, entry("offset", at), entry("length", raw.len().to_string()), number(14, 1)]
+                        .concat()
+                }
+                _ => field(9, &raw),
+            };
+            let tensor = [dims(shape), number(2, data_type), field(8, name.as_bytes()), content].concat();
+            if way == Way::Constants {
+                let value = [field(1, b"value"), field(5, &tensor), number(20, 4)].concat();
+                let node = [field(2, name.as_bytes()), field(4, b"Constant"), field(5, &value)].concat();
+                graph.extend(field(1, &node));
+                continue;
+            }
+            graph.extend(field(5, &tensor));
+            if way == Way::Given {
+                graph.extend(field(11, &value(name, shape)));
+            }
+        }
+        let shape: Vec<u8> = [8u64, 288].into_iter().flat_map(u64::to_le_bytes).collect();
+        let shape = [number(1, 2), number(2, 7), field(8, b"shape"), field(9, &shape)].concat();
+        graph.extend([field(5, &shape), field(11, &value("x", &[1, 3, 10, 10]))].concat());
+        graph.extend(field(12, &value("y", &[8, 40])));
+        [number(1, 8), field(7, &graph), field(8, &number(2, 17))].concat()
+    }
+
+    /// The packed weights, and how many tensors stayed where they were.
+    fn packed(graph: Graph) -> (Vec<f32>, usize) {
+        let (typed, stored) = graph.into_typed_lean(10, 10, 1 << 30).unwrap();
+        let options = crate::infer::cnn::Options { threads: 1, ..Default::default() };
+        let blueprint = crate::infer::cnn::Blueprint::new(&typed, &stored, &options).unwrap();
+        let mut room = vec![0.0; blueprint.size().unwrap().weights_floats];
+        blueprint.write(&mut room).unwrap();
+        (room, stored.len())
+    }
+
+    #[test]
+    fn weights_are_the_same_however_they_are_written() {
+        let dir = crate::infer::registry::test_dir::TestDir::new();
+        let whole = layers(Way::Raw, &mut Vec::new());
+        let (expected, stored) = packed(Graph::read(&mut &whole[..], 1 << 30).unwrap());
+        assert_eq!((stored, expected.len() > 288 * 1000), (0, true));
+        for way in
+            [Way::Raw, Way::Given, Way::FloatData, Way::Half, Way::Double, Way::External, Way::Constants]
+        {
+            let mut other = Vec::new();
+            let bytes = layers(way, &mut other);
+            let path = dir.path().join("model.onnx");
+            std::fs::write(&path, &bytes).unwrap();
+            std::fs::write(dir.path().join("other"), &other).unwrap();
+            let file = Arc::new(File::open(&path).unwrap());
+            let beside = &mut |name: &str| crate::infer::onnx::open_beside(path.parent(), name);
+            let graph = Graph::read_lean(&file, bytes.len() as u64, beside, 1 << 30).unwrap();
+            let (found, stored) = packed(graph);
+            assert!(found == expected, "{way:?}");
+            assert_eq!(stored, 3, "{way:?}"); // the first convolution's are small
         }
     }
 }

@@ -9,6 +9,7 @@ mod pad;
 mod pool;
 mod resample;
 mod resize;
+mod select;
 mod simple;
 
 pub(in crate::infer) use resample::{Resample, Taps};
@@ -29,17 +30,19 @@ type Builder = fn(&ParsingContext, &NodeProto) -> Built;
 /// An importer with our builders in place of tract's wrong ones.
 pub(super) fn importer() -> Onnx {
     let mut onnx = tract_onnx::onnx();
-    let ours: [(&'static str, Builder); 27] = [
+    let ours: [(&'static str, Builder); 29] = [
         ("AveragePool", pool::average),
         ("Cast", simple::cast),
         ("Celu", simple::celu),
         ("Clip", modern),
         ("ConvTranspose", deconvolution::build),
+        ("GatherND", select::gather_nd),
         ("GlobalLpPool", simple::global_lp_pool),
         ("LogSoftmax", simple::log_softmax),
         ("MaxPool", pool::max),
         ("Pad", pad::build),
         ("Mod", simple::modulo),
+        ("OneHot", select::one_hot),
         ("ReduceL1", modern),
         ("ReduceL2", modern),
         ("ReduceLogSum", modern),

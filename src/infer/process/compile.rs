@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use tract_onnx::prelude::TypedModel;
+use tract_onnx::prelude::{TractResult, TypedModel};
 
 /// A graph that was compiled; our own engine has no weights yet.
 pub(super) enum Compiled {
@@ -41,13 +41,13 @@ pub(super) struct Request {
 pub(super) fn compile(
     graph: Graph,
     request: &Request,
-    scores: impl FnOnce(Option<Vec<Vec<usize>>>) -> Result<Option<Scores>>,
+    scores: impl FnOnce(Vec<Vec<usize>>) -> Result<Option<Scores>>,
     again: impl FnOnce() -> Result<Graph>,
 ) -> Result<(Compiled, Verdict)> {
     let Request { width, height, budget_bytes, .. } = *request;
     let (frames, is_lean) = (graph.input().frames(), graph.is_lean());
     let (typed, stored) = graph.into_typed_lean(width, height, budget_bytes)?;
-    let scores = scores(output_shapes(&typed))?;
+    let scores = scores(output_shapes(&typed)?)?;
     let whole = |typed| match is_lean {
         false => by_tract(typed),
         true => {
@@ -136,10 +136,13 @@ fn ours(
         .unwrap_or_else(|_| Err(Error::new(Kind::ModelArtefact, "compiling the graph panicked")))
 }
 
-/// Shapes of the outputs, where all of them are fixed.
-fn output_shapes(model: &TypedModel) -> Option<Vec<Vec<usize>>> {
-    let shape = |outlet| model.outlet_fact(outlet).ok()?.shape.as_concrete().map(<[usize]>::to_vec);
-    model.output_outlets().ok()?.iter().map(|outlet| shape(*outlet)).collect()
+/// Shapes of the outputs, 0 where a side depends on the picture.
+fn output_shapes(model: &TypedModel) -> Result<Vec<Vec<usize>>> {
+    let shape = |outlet| -> TractResult<_> { Ok(tract::concrete(model.outlet_fact(outlet)?)) };
+    let shapes = model.output_outlets().and_then(|outlets| outlets.iter().copied().map(shape).collect());
+    shapes.map_err(|cause| {
+        Error::new(Kind::ModelArtefact, "the graph has outputs without a shape").because(cause)
+    })
 }
 
 impl Compiled {

@@ -205,6 +205,22 @@ impl Live {
         }
     }
 
+    /// Tells it what to compile. Shapes of the outputs, 0 where a side depends on the picture; it then waits
+    /// to be told where their scores are.
+    pub(super) fn shapes(
+        &self,
+        recipe: &Recipe,
+        deadline: Instant,
+        wanted: &dyn Fn() -> Result<()>,
+    ) -> Result<Vec<Vec<usize>>> {
+        let Request { width, height, engine, precision } = recipe.request;
+        self.say(&Order::Compile { width, height, engine, precision, threads: recipe.threads }, None);
+        match self.hear(&recipe.file, &recipe.limits, deadline, wanted)? {
+            Word::Shapes(shapes) => Ok(shapes),
+            _ => Err(broke_protocol()),
+        }
+    }
+
     /// Its verdict, and the sealed memory with weights and document where there is any. `scores` is asked the
     /// first time; after that the recipe knows.
     pub(super) fn compile(
@@ -214,14 +230,11 @@ impl Live {
         deadline: Instant,
         wanted: &dyn Fn() -> Result<()>,
     ) -> Result<(Verdict, Option<OwnedFd>)> {
-        let Request { width, height, engine, precision } = recipe.request;
         let limits = recipe.limits;
-        self.say(&Order::Compile { width, height, engine, precision, threads: recipe.threads }, None);
-        let Word::Shapes(shapes) = self.hear(&recipe.file, &limits, deadline, wanted)? else {
-            return Err(broke_protocol());
-        };
+        let shapes = self.shapes(recipe, deadline, wanted)?;
         if let Some(scores) = scores {
-            recipe.scores = shapes.as_deref().and_then(scores);
+            let are_fixed = shapes.iter().all(|shape| !shape.contains(&0));
+            recipe.scores = are_fixed.then(|| scores(&shapes)).flatten();
         }
         self.say(&Order::Scores(recipe.scores), None);
         let Word::Compiled(verdict) = self.hear(&recipe.file, &limits, deadline, wanted)? else {

@@ -4,9 +4,9 @@ use super::engine::ProcessEngine;
 use super::live::{Judge, Limits, Live, ModelFile, Recipe, Request, broke_protocol};
 use super::words::Word;
 use crate::error::Result;
-use crate::infer::Engine;
 use crate::infer::cnn;
 use crate::infer::onnx::Description;
+use crate::infer::{Engine, EngineChoice, Precision};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -69,6 +69,15 @@ impl<'a> Session<'a> {
     /// What the file says about itself.
     pub(crate) fn description(&self) -> &Description {
         &self.description
+    }
+
+    /// Shapes of the outputs for pictures of that size, 0 where a side depends on the picture; the process ends
+    /// with this. Blocks.
+    pub(crate) fn output_shapes(self, width: usize, height: usize) -> Result<Vec<Vec<usize>>> {
+        let Session { file, limits, live, wanted, .. } = self;
+        let request = Request { width, height, engine: EngineChoice::Auto, precision: Precision::Full };
+        let recipe = Recipe { file, limits, request, threads: 1, scores: None };
+        live.0.shapes(&recipe, Instant::now() + limits.timeout, wanted)
     }
 
     /// Has it compiled. `scores`: where outputs of such shapes hold scores, where anybody knows. Blocks.

@@ -64,8 +64,8 @@ pub(super) enum Word {
     Wants(String),
     /// What the file says about itself.
     Described(Description),
-    /// Shapes of the outputs, where all are fixed.
-    Shapes(Option<Vec<Vec<usize>>>),
+    /// Shapes of the outputs, 0 where a side depends on the picture.
+    Shapes(Vec<Vec<usize>>),
     /// Compiled, but for the weights.
     Compiled(Verdict),
     /// Weights and document lie in the memory.
@@ -250,8 +250,7 @@ impl Word {
             }
             Word::Described(description) => description.write(out.u8(3)),
             Word::Shapes(shapes) => {
-                out.u8(4).bool(shapes.is_some());
-                shapes.iter().for_each(|shapes| write_shapes(&mut out, shapes));
+                write_shapes(out.u8(4), shapes);
             }
             Word::Compiled(verdict) => {
                 out.u8(5).bool(verdict.ours).size(verdict.weights_floats).size(verdict.document_bytes);
@@ -274,7 +273,7 @@ impl Word {
             1 => Word::Failed(read_error(&mut reader)?),
             2 => Word::Wants(reader.text(MAX_NAME_BYTES)?.to_owned()),
             3 => Word::Described(Description::read(&mut reader)?),
-            4 => Word::Shapes(if reader.bool()? { Some(read_shapes(&mut reader)?) } else { None }),
+            4 => Word::Shapes(read_shapes(&mut reader)?),
             5 => Word::Compiled(Verdict {
                 ours: reader.bool()?,
                 weights_floats: reader.size(usize::MAX)?,
@@ -400,7 +399,7 @@ mod tests {
         for word in [
             Word::Failed(failed),
             Word::Wants("a/b".into()),
-            Word::Shapes(None),
+            Word::Shapes(vec![vec![1, 84, 0], vec![7]]),
             Word::Compiled(verdict),
             Word::Written,
         ] {

@@ -5,7 +5,9 @@
 //! stand here and nowhere else. A graph that breaks one is not refused by the process that has made it, only
 //! kept there.
 
-use crate::infer::cnn::graph::{Conv, Graph, Linear, MAX_RANK, Node, Op, Taps, ValueId, Window, lengths};
+use crate::infer::cnn::graph::{
+    Conv, Graph, Linear, MAX_MASKS, MAX_RANK, Node, Op, Taps, ValueId, Window, lengths,
+};
 use crate::infer::cnn::import::{MAX_ELEMENTS, MAX_WINDOW};
 use crate::infer::cnn::kernels::Activation;
 
@@ -92,8 +94,12 @@ impl Checker<'_> {
                 | Op::Attention(_)
                 | Op::Sample { .. }
         );
-        let operands =
-            if matches!(&node.op, Op::Linear(_) | Op::Normalize { .. }) { 1 } else { node.inputs.len() };
+        let operands = match &node.op {
+            Op::Linear(_) | Op::Normalize { .. } => 1,
+            // masks may be constant
+            Op::Attention(_) => 3,
+            _ => node.inputs.len(),
+        };
         if computed && (node.inputs.is_empty() || node.inputs.iter().take(operands).any(constant)) {
             return Err("an operand that is constant");
         }
@@ -157,11 +163,20 @@ fn follows(op: &Op, inputs: &[&[usize]], output: &[usize]) -> Option<bool> {
             multiplies(left, right, lengths(&product.out, output)?) && product.scale.is_finite()
         }
         Op::Attention(attention) => {
-            let &[query, key, value] = inputs else { return None };
+            let &[query, key, value, ref masks @ ..] = inputs else { return None };
             let [query, key] = [lengths(&attention.query, query)?, lengths(&attention.key, key)?];
             let [value, out] = [lengths(&attention.value, value)?, lengths(&attention.out, output)?];
             let scores = [query[0].max(key[0]), query[1].max(key[1]), query[2], key[2]];
             let turned = [key[0], key[1], key[3], key[2]];
+            if masks.len() != attention.masks.len() || masks.len() > MAX_MASKS {
+                return None;
+            }
+            for (axes, mask) in attention.masks.iter().zip(masks) {
+                let sides = lengths(axes, mask)?;
+                if !sides.iter().zip(scores).all(|(side, score)| *side == 1 || *side == score) {
+                    return None;
+                }
+            }
             multiplies(query, turned, scores) && multiplies(scores, value, out) && attention.scale.is_finite()
         }
         Op::Normalize { epsilon } => {

@@ -22,7 +22,7 @@ pub(super) use write::write;
 
 /// Changes with every change of the encoding. The two ends are the same executable unless it was replaced
 /// meanwhile.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 /// Most values of a graph, and most nodes: the largest detector we know has about 4 000 nodes.
 const MAX_VALUES: usize = 40_000;
 /// Most operands or results of a node; concatenations of large detectors have some twenty.

@@ -5,8 +5,8 @@ use super::{MAX_BYTES, MAX_LIST, MAX_NAME_BYTES, MAX_OPERANDS, MAX_OUTPUTS, MAX_
 use crate::bytes::Reader;
 use crate::infer::cnn::constant::Constant;
 use crate::infer::cnn::graph::{
-    Attention, Axes, Conv, Graph, Linear, MAX_RANK, Node, Op, Product, Reduction, Taps, Value, ValueId,
-    Window,
+    Attention, Axes, Conv, Graph, Linear, MAX_MASKS, MAX_RANK, Node, Op, Product, Reduction, Taps, Value,
+    ValueId, Window,
 };
 use crate::infer::cnn::import::MAX_ELEMENTS;
 use crate::infer::cnn::kernels::{Activation, Binary, Levels, Residual};
@@ -93,7 +93,8 @@ fn read_node(reader: &mut Reader<'_>, values: usize) -> Option<Node> {
             let scale = reader.f32()?;
             let [query, key, value, out] =
                 [read_axes(reader)?, read_axes(reader)?, read_axes(reader)?, read_axes(reader)?];
-            Op::Attention(Box::new(Attention { query, key, value, out, scale }))
+            let masks = reader.list(MAX_MASKS, read_axes)?;
+            Op::Attention(Box::new(Attention { query, key, value, out, scale, masks }))
         }
         tag::NORMALIZE => Op::Normalize { epsilon: reader.f32()? },
         tag::SAMPLE => Op::Sample { align_corners: reader.bool()? },

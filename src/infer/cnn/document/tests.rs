@@ -125,6 +125,8 @@ fn tokens() -> Graph {
     let [input, made, mixed] = [0; 3].map(|_| graph.add_value("", vec![1, 4, 32]));
     let bias = graph.add_value("", vec![32]);
     graph.values[bias.0].constant = Some(Constant::Packed([32].into()));
+    let mask = graph.add_value("", vec![1, 4, 4]);
+    graph.values[mask.0].constant = Some(Constant::Packed([1, 4, 4].into()));
     let linear = Linear {
         weights: Constant::Packed([32, 32].into()),
         transposed: false,
@@ -142,11 +144,12 @@ fn tokens() -> Graph {
     });
     let axes = [None, None, Some(1), Some(2)];
     let attention =
-        Op::Attention(Box::new(Attention { query: axes, key: axes, value: axes, out: axes, scale: 0.5 }));
+        Attention { query: axes, key: axes, value: axes, out: axes, scale: 0.5, masks: vec![axes] };
+    let attention = Op::Attention(Box::new(attention));
     graph.nodes.push(Node {
         name: "attention".into(),
         op: attention,
-        inputs: vec![made; 3],
+        inputs: vec![made, made, made, mask],
         outputs: vec![mixed],
     });
     graph.inputs.push(input);
@@ -180,6 +183,9 @@ fn products_that_lie_are_told_by_the_rule_they_break() {
         ("operands that its operation cannot", |g| attention(g).out = [None, None, Some(1), None]),
         ("a shape that does not follow", |g| attention(g).value = [None, None, Some(2), Some(1)]),
         ("a shape that does not follow", |g| attention(g).scale = f32::INFINITY),
+        ("operands that its operation cannot", |g| attention(g).masks[0] = [None, None, None, Some(1)]),
+        ("operands that its operation cannot", |g| attention(g).masks.clear()),
+        ("operands that its operation cannot", |g| g.nodes[1].inputs.truncate(3)),
     ];
     for (index, (rule, lie)) in lies.iter().enumerate() {
         let mut graph = tokens();

@@ -85,6 +85,7 @@ fn write_node(out: &mut Writer, node: &Node) -> Option<()> {
         Op::Attention(attention) => {
             let axes = [attention.query, attention.key, attention.value, attention.out];
             write_axes(out.u8(tag::ATTENTION).f32(attention.scale), &axes);
+            write_axes(out.size(attention.masks.len()), &attention.masks);
         }
         Op::Normalize { epsilon } => {
             out.u8(tag::NORMALIZE).f32(*epsilon);

@@ -1,11 +1,12 @@
 //! Attention: two products with a softmax between them, some rows at a time, so that the scores of all rows
 //! are never there together.
 
-use super::Machine;
 use super::matrix::{Matrices, Multiplied, Output, Panels, ZEROS, band_rows, multiply, pack_rows, taps};
+use super::{At, Machine};
 use crate::infer::cnn::kernels::arena::{Weights, attend};
 use crate::infer::cnn::kernels::{Activation, Kernels, LANES, Tap};
 use crate::infer::cnn::layout::blocks_for;
+use std::ops::Range;
 
 /// Floats of scores that are computed together: they stay in the second-level cache, beside keys and values.
 const SCORES_FLOATS: usize = 96 * 1024;
@@ -22,12 +23,23 @@ pub(in crate::infer::cnn) struct Size {
     pub columns: usize,
 }
 
+/// Numbers that are added to the scores.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::infer::cnn) struct Mask {
+    pub from: At,
+    /// How many there are.
+    pub floats: usize,
+    /// Floats from one to the next along the batch, rows and keys; 0 where one serves for all.
+    pub steps: [usize; 4],
+}
+
 /// Attention, ready to run.
 pub(in crate::infer::cnn) struct Attention {
     query: Matrices,
     key: Matrices,
     value: Matrices,
     out: Matrices,
+    masks: Vec<Mask>,
     size: Size,
     scale: f32,
     /// Rows of each matrix are cut into so many items.
@@ -90,6 +102,7 @@ impl Attention {
 
     pub(in crate::infer::cnn) fn new(
         [query, key, value, out]: [Matrices; 4],
+        masks: Vec<Mask>,
         size: Size,
         scale: f32,
         (kernels, workers): (&Kernels, usize),
@@ -106,6 +119,7 @@ impl Attention {
             key,
             value,
             out,
+            masks,
             size,
             scale,
             parts,
@@ -149,7 +163,7 @@ impl Attention {
     }
 
     fn band(&self, machine: &mut Machine<'_>, batch: [usize; 2], scratch: usize, band: usize) {
-        let Machine { arena, kernels, .. } = machine;
+        let Machine { arena, kernels, weights, .. } = machine;
         let Layout { band_rows, keys, values, queries, scores, made, sums, .. } = self.layout;
         let rows = band * band_rows..((band + 1) * band_rows).min(self.size.rows);
         let (block, score_block) = (band_rows * LANES, score_block(band_rows));
@@ -178,6 +192,20 @@ impl Attention {
                 residual: None,
             };
             multiply(kernels, arena, &job);
+        }
+        for mask in &self.masks {
+            let target = scratch + scores..scratch + scores + blocks_for(self.size.keys) * score_block;
+            let (source, target) = match mask.from {
+                At::Arena(at) => {
+                    let ([source], [target]) = arena.split([at..at + mask.floats], [target]);
+                    (source, target)
+                }
+                At::Weights(at) => {
+                    let ([], [target]) = arena.split([], [target]);
+                    (weights.get(at..at + mask.floats).unwrap_or_default(), target)
+                }
+            };
+            mask.add(source, (batch, rows.clone(), self.size.keys), (target, score_block));
         }
         attend(kernels, arena, (scratch + scores, score_block, scratch + sums), rows.len(), self.size.keys);
         for panel in self.values.each() {
@@ -215,6 +243,34 @@ impl Attention {
             for (b, to) in to.chunks_mut(LANES).enumerate() {
                 let from = &made[b * block + r * LANES..];
                 to.iter_mut().zip(from).for_each(|(to, value)| *to = value * share);
+            }
+        }
+    }
+}
+
+impl Mask {
+    /// Adds the numbers of some rows to scores in blocks of keys, `block` floats each.
+    fn add(
+        &self,
+        source: &[f32],
+        (batch, rows, keys): ([usize; 2], Range<usize>, usize),
+        (scores, block): (&mut [f32], usize),
+    ) {
+        let [outer, inner, row, key] = self.steps;
+        for (r, index) in rows.enumerate() {
+            let source = source.get(batch[0] * outer + batch[1] * inner + index * row..).unwrap_or_default();
+            for (b, first) in (0..keys).step_by(LANES).enumerate() {
+                let at = b * block + r * LANES;
+                let scores = scores.get_mut(at..at + LANES.min(keys - first)).unwrap_or_default();
+                let numbers = source.get(first * key..).unwrap_or_default();
+                match key {
+                    0 => scores.iter_mut().for_each(|score| *score += numbers.first().unwrap_or(&0.0)),
+                    1 => scores.iter_mut().zip(numbers).for_each(|(score, number)| *score += number),
+                    _ => {
+                        let numbers = numbers.iter().step_by(key);
+                        scores.iter_mut().zip(numbers).for_each(|(score, number)| *score += number);
+                    }
+                }
             }
         }
     }

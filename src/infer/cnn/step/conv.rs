@@ -360,14 +360,15 @@ impl Packing<'_> {
     /// Writes the weights of `inputs`, the input channels that any of the group's output channels reads.
     fn write(&self, room: &mut [f32], inputs: Range<usize>) -> Option<()> {
         let conv = self.conv;
-        let (&[o, per_group, kh, kw], weights) = (conv.weights.shape(), conv.weights.floats()?) else {
-            return None;
-        };
+        let &[o, per_group, kh, kw] = conv.weights.shape() else { return None };
         let (places, out_per_group) = (kh * kw, o / conv.groups);
+        let (first, length) = (self.first * LANES, per_group * places);
+        let end = ((self.first + self.blocks) * LANES).min(o);
+        let weights = conv.weights.floats_in(first * length..end * length)?;
         // per lane: where the weights of its output channel begin, its first input channel, and its scale
-        let lanes: Vec<_> = (self.first * LANES..((self.first + self.blocks) * LANES).min(o))
+        let lanes: Vec<_> = (first..end)
             .map(|oc| {
-                let row = weights.get(oc * per_group * places..(oc + 1) * per_group * places)?;
+                let row = weights.get((oc - first) * length..(oc - first + 1) * length)?;
                 Some((row, oc / out_per_group * per_group, conv.scale.get(oc).copied().unwrap_or(1.0)))
             })
             .collect::<Option<_>>()?;

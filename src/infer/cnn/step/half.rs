@@ -130,15 +130,15 @@ impl HalfConv {
         }
         let count = self.taps.len() - first;
         let weights = packer.take_line(count * groups * TAP_FLOATS, |room| {
-            let weights = conv.weights.floats()?;
             let length = per_group * places.len();
+            let weights = conv.weights.floats_in(channels.start * length..channels.end * length)?;
             // per output channel, what rounding takes from one weight the next is given
             let rounded: Vec<f32> = channels
                 .clone()
                 .flat_map(|oc| {
                     let scale = conv.scale.get(oc).copied().unwrap_or(1.0);
                     let mut rest = 0.0;
-                    weights.iter().skip(oc * length).take(length).map(move |weight| {
+                    weights.iter().skip((oc - channels.start) * length).take(length).map(move |weight| {
                         let wanted = weight * scale + rest;
                         let rounded = from_half(to_half(wanted));
                         rest = wanted - rounded;
@@ -205,12 +205,13 @@ impl HalfConv {
             channels.contains(&channel).then_some(channel)
         };
         let weights = packer.take_line(places.len() * HALF_LANES, |room| {
-            let weights = conv.weights.floats()?;
+            let first = channels.start * places.len();
+            let weights = conv.weights.floats_in(first..channels.end * places.len())?;
             for (place, vector) in room.chunks_exact_mut(HALF_LANES).enumerate() {
                 for (lane, to) in vector.iter_mut().enumerate() {
                     if let Some(c) = channel(lane) {
                         let scale = conv.scale.get(c).copied().unwrap_or(1.0);
-                        *to = weights.get(c * places.len() + place)? * scale;
+                        *to = weights.get((c - channels.start) * places.len() + place)? * scale;
                     }
                 }
             }

@@ -1,7 +1,7 @@
 //! Products with constant weights: the dense layers of transformers.
 
 use super::Machine;
-use super::matrix::{Matrices, Multiplied, Output, Panels, multiply, pack_rows, product_rows, taps};
+use super::matrix::{Matrices, Multiplied, Output, Panel, Panels, multiply, pack_rows, product_rows, taps};
 use crate::infer::cnn::graph;
 use crate::infer::cnn::kernels::arena::Weights;
 use crate::infer::cnn::kernels::{Activation, Kernels, LANES, Residual, Tap};
@@ -63,8 +63,7 @@ impl Linear {
         };
         let panels = Panels { depth, columns, blocks: kernels.conv_blocks };
         let weights = packer.take(panels.floats(), |room| {
-            let steps = if linear.transposed { [1, depth] } else { [columns, 1] };
-            panels.pack(&linear.weights.floats()?, steps, room)?;
+            pack(linear, panels, room)?;
             if !linear.scale.is_empty() {
                 panels.scale(&linear.scale, room);
             }
@@ -149,6 +148,35 @@ impl Linear {
             }
         }
     }
+}
+
+/// Floats of weights that are read and packed together: a megabyte.
+const PIECE_FLOATS: usize = 256 * 1024;
+
+/// Lays the weights into panels, piece by piece: all of them may take most of a model's memory.
+fn pack(linear: &graph::Linear, panels: Panels, room: &mut [f32]) -> Option<()> {
+    let Panels { depth, columns, .. } = panels;
+    let part = |panel: &Panel, depth: usize| Panels { depth, columns: panel.columns(columns), ..panels };
+    if linear.transposed {
+        for panel in panels.each() {
+            let first = panel.first * LANES * depth;
+            let rows = linear.weights.floats_in(first..first + panel.columns(columns) * depth)?;
+            let room = room.get_mut(panel.at..panel.at + panel.floats)?;
+            part(&panel, depth).pack(&rows, [1, depth], room)?;
+        }
+        return Some(());
+    }
+    let together = (PIECE_FLOATS / columns.max(1)).max(1);
+    for first in (0..depth).step_by(together) {
+        let count = together.min(depth - first);
+        let rows = linear.weights.floats_in(first * columns..(first + count) * columns)?;
+        for panel in panels.each() {
+            let (width, from) = (panel.blocks * LANES, rows.get(panel.first * LANES..)?);
+            let room = room.get_mut(panel.at + first * width..panel.at + (first + count) * width)?;
+            part(&panel, count).pack(from, [columns, 1], room)?;
+        }
+    }
+    Some(())
 }
 
 /// A band of packed rows, and what is computed of the last panel where columns do not fill it.

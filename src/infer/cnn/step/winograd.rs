@@ -132,13 +132,15 @@ fn factors_apart(channels: usize, blocks: usize) -> usize {
 
 /// Writes the weights of a few output blocks: see [`Group::weights`].
 fn pack(conv: &Conv, room: &mut [f32], blocks: Range<usize>, kept: bool) -> Option<()> {
-    let (&[o, inputs, ..], weights) = (conv.weights.shape(), conv.weights.floats()?) else { return None };
-    let (rows, length) = (weights.get(..o * inputs * KERNEL)?, inputs * blocks.len() * LANES);
+    let &[o, inputs, ..] = conv.weights.shape() else { return None };
+    let (first, end) = (blocks.start * LANES, (blocks.end * LANES).min(o));
+    let rows = conv.weights.floats_in(first * inputs * KERNEL..end * inputs * KERNEL)?;
+    let length = inputs * blocks.len() * LANES;
     for ic in 0..inputs {
         for (place, block) in blocks.clone().enumerate() {
             let place = ic * blocks.len() + place;
             for (lane, oc) in (block * LANES..((block + 1) * LANES).min(o)).enumerate() {
-                let kernel = rows.get((oc * inputs + ic) * KERNEL..)?.first_chunk::<KERNEL>()?;
+                let kernel = rows.get(((oc - first) * inputs + ic) * KERNEL..)?.first_chunk::<KERNEL>()?;
                 let scale = conv.scale.get(oc).copied().unwrap_or(1.0);
                 if kept {
                     for (f, value) in spread(kernel).into_iter().enumerate() {

@@ -132,7 +132,50 @@ impl Layers {
         self.wire(AxisOp::Move(2, 1), &[split])
     }
 
-    fn attention(&mut self, [query, key, value]: [OutletId; 3], heads: usize, scale: f32) -> OutletId {
+    /// Adds a constant or something computed to scores `[1, heads, tokens, tokens]`, perhaps without the first
+    /// axis.
+    fn masked(&mut self, scores: OutletId, x: OutletId) -> OutletId {
+        let [one, heads, tokens, _] = self.shape(scores)[..] else { panic!("not four axes") };
+        let reshaped = self.random.below(3) == 0;
+        let batch = if reshaped { vec![] } else { vec![one] };
+        let scores = match reshaped {
+            true => self.wire(AxisOp::Reshape(0, dims(&[one, heads]), dims(&[heads])), &[scores]),
+            false => scores,
+        };
+        let of_heads = if self.random.below(2) == 0 { 1 } else { heads };
+        let rows = if self.random.below(2) == 0 { 1 } else { tokens };
+        let mask = if self.random.below(3) == 0 {
+            // by key, from the layer's own input
+            let most = self.wire(Reduce { axes: tvec!(2), reducer: Reducer::Max }, &[x]);
+            let ones = [&batch[..], &[1, 1, tokens]].concat();
+            self.wire(AxisOp::Reshape(0, dims(&[1, tokens, 1]), dims(&ones)), &[most])
+        } else {
+            let shape = [&batch[..], &[of_heads, rows, tokens]].concat();
+            let mut tensor = self.random.tensor(&shape);
+            let mut plain = tensor.try_as_plain_ram_mut().unwrap();
+            // some pairs do not see each other, but every token sees the first
+            for (index, number) in plain.as_slice_mut::<f32>().unwrap().iter_mut().enumerate() {
+                if index % tokens > 0 && self.random.below(4) == 0 {
+                    *number = [f32::NEG_INFINITY, f32::MIN, -100.0][self.random.below(3)];
+                }
+            }
+            self.constant(tensor)
+        };
+        let sides = if self.random.below(2) == 0 { [scores, mask] } else { [mask, scores] };
+        let made = self.wire(ops::math::add(), &sides);
+        match reshaped {
+            true => self.wire(AxisOp::Reshape(0, dims(&[heads]), dims(&[one, heads])), &[made]),
+            false => made,
+        }
+    }
+
+    fn attention(
+        &mut self,
+        [query, key, value]: [OutletId; 3],
+        (heads, masks): (usize, usize),
+        scale: f32,
+    ) -> OutletId {
+        let source = query;
         let [query, key, value] = [query, key, value].map(|x| self.heads(x, heads));
         let key = self.wire(AxisOp::Move(2, 3), &[key]);
         let number = self.constant(Tensor::from_shape(&[1, 1, 1, 1], &[scale]).unwrap());
@@ -141,6 +184,7 @@ impl Layers {
         let product = || EinSum::new("abmk,abkn->abmn".parse().unwrap(), f32::datum_type());
         let scores = self.wire(product(), &[query, key]);
         let scores = if early { scores } else { self.wire(ops::math::mul(), &[number, scores]) };
+        let scores = (0..masks).fold(scores, |scores, _| self.masked(scores, source));
         let weights = self
             .wire(Softmax { axes: tvec!(3), quant_output_dt: None, kind: SoftmaxKind::Softmax }, &[scores]);
         let mixed = self.wire(product(), &[weights, value]);
@@ -161,7 +205,8 @@ pub(in crate::infer::cnn) fn layer(seed: u64) -> (TypedModel, Vec<(&'static str,
     let y = layers.norm(input);
     let parts = [0; 3].map(|_| layers.linear(y, channels));
     // one head of one number over one token has axes that mean nothing
-    let mixed = layers.attention(parts, heads, 1.0 / (dim as f32).sqrt());
+    let masks = if layers.shape(y)[1] > 1 && heads > 1 { layers.random.below(3) } else { 0 };
+    let mixed = layers.attention(parts, (heads, masks), 1.0 / (dim as f32).sqrt());
     let made = layers.linear(mixed, channels);
     let x = layers.wire(ops::math::add(), &[input, made]);
     let y = layers.norm(x);
@@ -178,7 +223,7 @@ pub(in crate::infer::cnn) fn layer(seed: u64) -> (TypedModel, Vec<(&'static str,
     let x = layers.wire(ops::math::add(), &[made, x]);
     let Layers { mut model, .. } = layers;
     model.select_output_outlets(&[x]).unwrap();
-    // what narrow layers or odd numbers of columns are followed by stays by itself
+    // masks are part of the attention; what narrow layers or odd numbers of columns are followed by stays by itself
     let whole = channels % LANES == 0;
     let mut steps = vec![("linear", 6), ("normalize", 2)];
     if whole {

@@ -3,9 +3,8 @@
 use super::{Built, axis_of, constant, original, rewired};
 use tract_onnx::model::ParsingContext;
 use tract_onnx::pb::NodeProto;
+use tract_onnx::tract_core;
 use tract_onnx::tract_core::ops::array::MultiBroadcastTo;
-use tract_onnx::tract_core::ops::binary::TypedBinOp;
-use tract_onnx::tract_core::ops::logic::{Iff, comp_lt};
 use tract_onnx::tract_core::ops::{cast, math};
 use tract_onnx::tract_hir::internal::*;
 use tract_onnx::tract_hir::ops::activations::Elu;
@@ -82,33 +81,81 @@ pub(super) fn global_lp_pool(ctx: &ParsingContext, node: &NodeProto) -> Built {
 /// where the left one is the shorter, and has no signs for numbers that it holds for shapes.
 pub(super) fn modulo(ctx: &ParsingContext, node: &NodeProto) -> Built {
     let truncated = node.get_attr_opt::<i64>("fmod")? == Some(1);
-    rewired(original(ctx, node), truncated, |&truncated, name, model, inputs| {
-        let types = [model.outlet_fact(inputs[0])?.datum_type, model.outlet_fact(inputs[1])?.datum_type];
-        let common = types[0].common_super_type(types[1]).context("Mod of values of different types")?;
-        // products of 32-bit numbers do not overflow there
-        let work =
-            if common.is_integer() || common == TDim::datum_type() { i64::datum_type() } else { common };
-        let wires = wire_rank_broadcast(name, model, inputs)?;
-        let mut wires = wire_cast(name, model, &wires, work)?;
-        let shapes = [&*model.outlet_fact(wires[0])?.shape, &*model.outlet_fact(wires[1])?.shape];
-        let shape = tract_onnx::tract_core::broadcast::multi_broadcast(&shapes)?;
-        if *shape != *shapes[0] {
-            let broadcast = MultiBroadcastTo { shape: shape.into() };
-            wires[0] = model.wire_node(format!("{name}.broadcast"), broadcast, &wires[..1])?[0];
+    rewired(original(ctx, node), truncated, wire_modulo)
+}
+
+fn wire_modulo(
+    truncated: &bool,
+    name: &str,
+    model: &mut TypedModel,
+    inputs: &[OutletId],
+) -> TractResult<TVec<OutletId>> {
+    let types = [model.outlet_fact(inputs[0])?.datum_type, model.outlet_fact(inputs[1])?.datum_type];
+    let common = types[0].common_super_type(types[1]).context("Mod of values of different types")?;
+    let work = if common.is_float() { f32::datum_type() } else { i64::datum_type() };
+    let wires = wire_rank_broadcast(name, model, inputs)?;
+    let mut wires = wire_cast(name, model, &wires, work)?;
+    let shapes = [&*model.outlet_fact(wires[0])?.shape, &*model.outlet_fact(wires[1])?.shape];
+    let shape: ShapeFact = tract_core::broadcast::multi_broadcast(&shapes)?.into();
+    for (side, wire) in wires.iter_mut().enumerate() {
+        if model.outlet_fact(*wire)?.shape != shape {
+            let broadcast = MultiBroadcastTo { shape: shape.clone() };
+            *wire = model.wire_node(format!("{name}.broadcast{side}"), broadcast, &[*wire])?[0];
         }
-        let zero = constant(model, format!("{name}.zero"), 0.0, wires[0])?;
-        let rest = model.wire_node(format!("{name}.rem"), math::rem(), &wires)?;
-        if truncated {
-            return model.wire_node(name, cast::cast(common), &rest);
+    }
+    let rest = model.wire_node(format!("{name}.rest"), Remainder { truncated: *truncated }, &wires)?;
+    model.wire_node(name, cast::cast(common), &rest)
+}
+
+/// What is left of a division, of values of one shape.
+#[derive(Debug, Clone, Hash, PartialEq, Eq)]
+struct Remainder {
+    /// With the dividend's sign.
+    truncated: bool,
+}
+
+impl Op for Remainder {
+    fn name(&self) -> StaticName {
+        "Mod".into()
+    }
+
+    tract_core::op_as_typed_op!();
+}
+
+impl EvalOp for Remainder {
+    tract_core::op_out_of_plan!();
+
+    fn eval(&self, _: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
+        let (left, right) = args_2!(inputs);
+        ensure!(left.shape() == right.shape(), "Mod of shapes {:?} and {:?}", left.shape(), right.shape());
+        let mut made = left.into_tensor();
+        let mut plain = made.try_as_plain_ram_mut()?;
+        if right.datum_type() == f32::datum_type() {
+            let divisors = right.try_as_plain_ram()?.as_slice::<f32>()?;
+            for (value, divisor) in plain.as_slice_mut::<f32>()?.iter_mut().zip(divisors) {
+                let rest = *value % divisor;
+                let turned = !self.truncated && rest != 0.0 && (rest < 0.0) != (*divisor < 0.0);
+                *value = if turned { rest + divisor } else { rest };
+            }
+        } else {
+            let divisors = right.try_as_plain_ram()?.as_slice::<i64>()?;
+            for (value, divisor) in plain.as_slice_mut::<i64>()?.iter_mut().zip(divisors) {
+                ensure!(*divisor != 0, "Mod by 0");
+                let rest = value.wrapping_rem(*divisor);
+                let turned = !self.truncated && rest != 0 && (rest < 0) != (*divisor < 0);
+                *value = if turned { rest + divisor } else { rest };
+            }
         }
-        // where the signs of remainder and divisor differ
-        let signs = model.wire_node(format!("{name}.signs"), math::mul(), &[rest[0], wires[1]])?;
-        let differ =
-            model.wire_node(format!("{name}.differ"), TypedBinOp(comp_lt(), None), &[signs[0], zero])?;
-        let turned = model.wire_node(format!("{name}.turned"), math::add(), &[rest[0], wires[1]])?;
-        let result = model.wire_node(format!("{name}.iff"), Iff, &[differ[0], turned[0], rest[0]])?;
-        model.wire_node(name, cast::cast(common), &result)
-    })
+        Ok(tvec!(made.into_tvalue()))
+    }
+}
+
+impl TypedOp for Remainder {
+    fn output_facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
+        Ok(tvec!(inputs[0].datum_type.fact(inputs[0].shape.clone())))
+    }
+
+    tract_core::as_op!();
 }
 
 /// A cast to 64-bit integers gives those. tract makes of every one a value of the type in which it counts
@@ -155,5 +202,40 @@ impl Expansion for ToIntegers {
     fn wire(&self, prefix: &str, model: &mut TypedModel, inputs: &[OutletId]) -> TractResult<TVec<OutletId>> {
         let to = Self::output_type(model.outlet_fact(inputs[0])?.datum_type);
         model.wire_node(prefix, cast::cast(to), inputs)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    /// What tract makes of it once it has optimised.
+    fn remainders<T: Datum + Copy>(
+        left: (&[usize], &[T]),
+        right: (&[usize], &[T]),
+        truncated: bool,
+    ) -> Vec<T> {
+        let mut model = TypedModel::default();
+        let x = model.add_source("x", T::fact(left.0)).unwrap();
+        let y = model.add_const("y", Tensor::from_shape(right.0, right.1).unwrap()).unwrap();
+        let made = wire_modulo(&truncated, "mod", &mut model, &[x, y]).unwrap();
+        model.select_output_outlets(&made).unwrap();
+        let plan = model.into_decluttered().unwrap().into_optimized().unwrap().into_runnable().unwrap();
+        let made = plan.run(tvec!(Tensor::from_shape(left.0, left.1).unwrap().into())).unwrap();
+        made[0].try_as_plain_ram().unwrap().as_slice::<T>().unwrap().to_vec()
+    }
+
+    #[test]
+    fn remainders_have_the_sign_that_is_asked_for_whichever_side_is_broadcast() {
+        let (short, long) =
+            ((&[1, 2][..], &[5.5f32, -5.5][..]), (&[2, 2][..], &[3.0f32, 3.0, -3.0, -2.0][..]));
+        assert_eq!(remainders(short, long, true), [2.5, -2.5, 2.5, -1.5]);
+        assert_eq!(remainders(short, long, false), [2.5, 0.5, -0.5, -1.5]);
+        assert_eq!(remainders(long, short, true), [3.0, 3.0, -3.0, -2.0]);
+        let (short, long) = ((&[1][..], &[7i32][..]), (&[2, 2][..], &[3i32, -3, 7, 8][..]));
+        assert_eq!(remainders(short, long, true), [1, 1, 0, 7]);
+        assert_eq!(remainders(short, long, false), [1, -2, 0, 7]);
+        assert_eq!(remainders(long, short, false), [3, 4, 0, 1]);
     }
 }
