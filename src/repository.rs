@@ -263,6 +263,22 @@ fn the_version_is_the_same_wherever_it_stands() {
     assert!(others.is_empty(), "not {}: {others:#?}", env!("CARGO_PKG_VERSION"));
 }
 
+/// A merge that keeps both sides of a change says it twice.
+#[test]
+fn the_changelog_says_each_thing_once() {
+    let changes = text("CHANGELOG.md");
+    let newest = changes.split("\n## ").nth(1).unwrap_or_default();
+    let beginnings: Vec<String> = newest
+        .lines()
+        .filter(|line| line.starts_with("* "))
+        .map(|line| line.chars().take(24).collect())
+        .collect();
+    let mut seen = BTreeSet::new();
+    let twice: Vec<_> = beginnings.iter().filter(|beginning| !seen.insert(*beginning)).collect();
+    assert!(beginnings.len() > 5, "only {} changes found", beginnings.len());
+    assert!(twice.is_empty(), "begin alike: {twice:#?}");
+}
+
 #[test]
 fn the_compiler_is_pinned_and_not_older_than_what_weir_needs() {
     let field = |document: &str, name: &str| -> Vec<u32> {

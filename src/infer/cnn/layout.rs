@@ -8,7 +8,7 @@ use std::collections::HashMap;
 /// How a value lies in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Form {
-    /// Row-major.
+    /// Row-major: the last dimension is the fastest.
     Plain,
     /// `[channel block][row][column][LANES]`, rows and columns with a border of zeros ("halo").
     Blocks,

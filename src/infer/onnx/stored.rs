@@ -176,17 +176,17 @@ mod tests {
         let path = dir.path().join("weights");
         // 3 bytes of something else, then 40 000 numbers: more than one window
         let numbers = || (0..40_000u16).map(|i| f32::from(i % 2048));
-        let halves: fn(f32) -> Vec<u8> = |value| {
+        let halves = |value: f32| {
             // whole numbers below 2048 are exact in binary16
             let bits = value.to_bits();
             let half = if value == 0.0 { 0 } else { ((bits >> 23) - 112) << 10 | bits >> 13 & 0x3FF };
             (half as u16).to_le_bytes().to_vec()
         };
-        type Write = fn(f32) -> Vec<u8>;
-        let cases: [(Element, Write); 3] = [
-            (Element::Half, halves),
-            (Element::Single, |value| value.to_le_bytes().to_vec()),
-            (Element::Double, |value| f64::from(value).to_le_bytes().to_vec()),
+        type Write<'a> = &'a dyn Fn(f32) -> Vec<u8>;
+        let cases: [(Element, Write<'_>); 3] = [
+            (Element::Half, &halves),
+            (Element::Single, &|value| value.to_le_bytes().to_vec()),
+            (Element::Double, &|value| f64::from(value).to_le_bytes().to_vec()),
         ];
         for (element, write) in cases {
             let bytes: Vec<u8> = [1, 2, 3].into_iter().chain(numbers().flat_map(write)).collect();

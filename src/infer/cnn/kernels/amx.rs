@@ -162,7 +162,7 @@ struct Loop {
     end: *const u32,
     weights: *const f32,
     bias: *const f32,
-    /// Bytes between pixels.
+    /// Bytes from one pixel to the next.
     stride: usize,
 }
 

@@ -131,7 +131,7 @@ impl<'a> Part<'a> {
         self.touched.take()
     }
 
-    /// To read.
+    /// Floats of this part, to be read.
     pub(crate) fn read(&self, range: Range<usize>) -> &[f32] {
         let floats = range.len();
         // SAFETY: inside the allocation, initialised; writing through this part needs it exclusively, and
@@ -146,7 +146,7 @@ impl<'a> Part<'a> {
         unsafe { std::slice::from_raw_parts(self.from(range.start, floats), floats) }
     }
 
-    /// To write.
+    /// Floats of this part, to be written.
     pub(crate) fn write(&mut self, range: Range<usize>) -> &mut [f32] {
         let floats = range.len();
         // SAFETY: inside the allocation, initialised; this part is borrowed exclusively, and nobody touches
@@ -206,7 +206,7 @@ pub(crate) enum Start<'a> {
 /// Where the weights of a convolution are.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Weights<'a> {
-    /// Packed.
+    /// Packed, among the weights of the plan.
     Packed(&'a [f32]),
     /// Made in the arena: offset and length.
     Made(usize, usize),
@@ -394,7 +394,7 @@ pub(crate) fn narrow(
     unsafe { (half.narrow)(&row) }
 }
 
-/// The way back.
+/// Half precision → floats: the way back of [`narrow`].
 pub(crate) fn widen(
     half: &Half,
     part: &mut Part<'_>,

@@ -53,7 +53,7 @@ pub(crate) struct Levels {
 /// What happens to every element of a step's output.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Activation {
-    /// Nothing.
+    /// `x` as it is.
     Identity,
     /// `min(max(x, low), high)`; ReLU is `(0, ∞)`, ReLU6 `(0, 6)`.
     Clip { low: f32, high: f32 },
@@ -257,9 +257,9 @@ pub(crate) struct ResizeRow<'a> {
 /// Loops over pictures in blocks, whatever a pixel's block holds: [`LANES`] floats, or twice as many numbers
 /// of half precision in the same bytes.
 pub(crate) struct Pictures {
-    /// Pooling.
+    /// One row of pooled blocks.
     pub pool: unsafe fn(&PoolRow),
-    /// Resize.
+    /// One row of resized blocks.
     pub resize: unsafe fn(&ResizeRow),
     /// `to[i] = activation(from[i])` for `vectors` vectors; `from` may be `to`.
     pub activate: unsafe fn(from: *const f32, to: *mut f32, vectors: usize, activation: Activation),

@@ -40,14 +40,14 @@ pub(in crate::infer::cnn) struct HalfConv {
     before: [usize; 2],
     activation: Activation,
     pub depthwise: bool,
-    /// Of dense convolutions.
+    /// Taps of a dense convolution.
     taps: Vec<u32>,
     /// Of a depthwise one.
     single: Vec<Tap>,
     groups: Vec<Group>,
     band_rows: usize,
     window: [usize; 2],
-    /// Multiplications, for profiles.
+    /// Multiplications of one run, for profiles.
     pub macs: usize,
 }
 
@@ -236,7 +236,7 @@ impl HalfConv {
         })
     }
 
-    /// Bands of rows.
+    /// How many parts threads may take, each a band of rows.
     pub(super) fn items(&self) -> usize {
         self.output.height.div_ceil(self.band_rows.max(1))
     }
