@@ -182,7 +182,8 @@ mod tests {
             let half = if value == 0.0 { 0 } else { ((bits >> 23) - 112) << 10 | bits >> 13 & 0x3FF };
             (half as u16).to_le_bytes().to_vec()
         };
-        let cases: [(Element, &dyn Fn(f32) -> Vec<u8>); 3] = [
+        type Written<'a> = &'a dyn Fn(f32) -> Vec<u8>;
+        let cases: [(Element, Written<'_>); 3] = [
             (Element::Half, &halves),
             (Element::Single, &|value| value.to_le_bytes().to_vec()),
             (Element::Double, &|value| f64::from(value).to_le_bytes().to_vec()),
