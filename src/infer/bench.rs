@@ -409,8 +409,9 @@ mod tests {
         assert_eq!((figures.engine, figures.threads, figures.runs), ("tract", 2, 3));
         assert!(figures.wall_ms_min > 0.0 && figures.wall_ms_min <= figures.wall_ms_median);
         assert!(figures.cpu_ms_min > 0.0 && figures.peak_rss_bytes > 1 << 20);
+        assert!(figures.load_wall_ms > 0.0 && figures.load_cpu_ms > 0.0);
         let json: miniserde::json::Value = miniserde::json::from_str(&figures.to_json()).unwrap();
-        assert!(matches!(json, miniserde::json::Value::Object(members) if members.len() == 11));
+        assert!(matches!(json, miniserde::json::Value::Object(members) if members.len() == 13));
     }
 
     #[test]
