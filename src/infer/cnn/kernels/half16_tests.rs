@@ -193,7 +193,7 @@ fn activations_and_arithmetic() {
         // numbers of every size: all bits there are
         let found = compare(&format!("{activation:?}"), |half, arena| {
             let every = arena.write(0..1 << 15).iter_mut().enumerate();
-            every.for_each(|(n, float)| *float = f32::from_bits((2 * n + 1 << 16 | 2 * n) as u32));
+            every.for_each(|(n, float)| *float = f32::from_bits((((2 * n + 1) << 16) | (2 * n)) as u32));
             arena::activate(&half.pictures, arena, 0, 0, 1 << 15, activation);
         });
         // and in 32 bits, where they are of common size
