@@ -53,7 +53,7 @@ fn outputs(graph: &Graph, options: &Options, seed: u64) -> Option<(Vec<f32>, Vec
 #[test]
 fn every_table_gives_the_bits_of_the_twin() {
     super::allow_threads(3);
-    for seed in 50_000..50_000 + GRAPHS {
+    for seed in super::seeds(50_000, GRAPHS) {
         let graph = Graph::random(seed);
         let alone = |name| outputs(&graph, &by(name, 1), seed).map(|(_, outputs)| outputs);
         let expected = TWINS.map(alone);
@@ -81,7 +81,7 @@ fn it_is_near_what_32_bits_give() {
     for twin in TWINS {
         let (mut near, mut all) = (0, 0);
         let mut worst = Vec::new();
-        for seed in 60_000..60_000 + GRAPHS {
+        for seed in super::seeds(60_000, GRAPHS) {
             let graph = Graph::random(seed);
             let Some((input, found)) = outputs(&graph, &by(twin, 1), seed) else { continue };
             let expected = oracle(&graph.model, &input);

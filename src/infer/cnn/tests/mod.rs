@@ -108,21 +108,21 @@ fn tract_engine_agrees(model: &TypedModel, input: &[f32], expected: &[Vec<f32>],
     assert_close(&*run, expected, &format!("tract, {what}"));
 }
 
-/// The seeds to try: from `first` on, unless the environment says otherwise.
-fn seeds(first: u64) -> std::ops::Range<u64> {
+/// The seeds of so many graphs to try: from `first` on, unless the environment says otherwise.
+fn seeds(first: u64, graphs: u64) -> std::ops::Range<u64> {
     let number = |name| {
         std::env::var(name)
             .ok()
             .map(|text: String| text.parse::<u64>().expect("a number of graphs or a seed"))
     };
     let first = number(SEED_VARIABLE).unwrap_or(first);
-    first..first + number(COUNT_VARIABLE).unwrap_or(GRAPHS)
+    first..first + number(COUNT_VARIABLE).unwrap_or(graphs)
 }
 
 /// One test per kind of CPU; where the machine lacks it there is nothing to test.
 fn random_graphs_on(name: &str, first_seed: u64) {
     if let Some(kernels) = Kernels::choose(Some(name)) {
-        random_graphs(kernels, seeds(first_seed));
+        random_graphs(kernels, seeds(first_seed, GRAPHS));
     }
 }
 
