@@ -138,7 +138,7 @@ macro_rules! instantiate {
         use $crate::infer::cnn::kernels::half::{Convolve, Half};
         use $crate::infer::cnn::kernels::{
             Activation, Binary, ConvRow, Convolutions, Format, Operand, Pictures, PoolRow, ResizeRow,
-            WinogradInput, WinogradOutput, WinogradWeights, costs, half16, winograd,
+            WinogradInput, WinogradOutput, WinogradWeights, costs, half16, points, winograd,
         };
 
         $(#[target_feature(enable = $features)])?
@@ -277,7 +277,7 @@ macro_rules! instantiate {
                 blocks: 1,
                 pixels: [half16::PIXELS, 0],
                 costs: &costs::NEON,
-                points: winograd::FINE_POINTS,
+                points: points::FINE_POINTS,
                 conv,
                 depthwise,
                 winograd_input,

@@ -6,7 +6,7 @@ use super::half::{HALF_LANES, Recast};
 use super::half_scalar::shuffle;
 use super::half16::{Estimates, Halves, UNIT, instantiate, sigmoid};
 use super::lanes::{LANES, Lanes};
-use super::winograd::{FINE_POINTS, Points};
+use super::points::{FINE_POINTS, Points};
 
 /// A block in the order of its channels, each rounded to 16 bits after every operation, or (`WIDE`) to 32.
 #[derive(Clone, Copy)]

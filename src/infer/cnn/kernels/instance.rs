@@ -6,7 +6,7 @@ macro_rules! instantiate {
      $(, $features:literal)?) => {
         use super::generic::Tile;
         use super::{Activation, Attended, Binary, ConvRow, Convolutions, Kernels, Normalized, Operand, Pictures, PoolRow, ResizeRow};
-        use super::{tokens, winograd};
+        use super::{points, tokens, winograd};
         use super::{WinogradInput, WinogradOutput, WinogradWeights};
 
         $(#[target_feature(enable = $features)])?
@@ -123,7 +123,7 @@ macro_rules! instantiate {
                 blocks: if Tiles::<16>::TWO.is_empty() { 1 } else { 2 },
                 pixels: [Tiles::<16>::ONE.len(), Tiles::<16>::TWO.len()],
                 costs: &super::costs::$costs,
-                points: winograd::POINTS,
+                points: points::POINTS,
                 conv,
                 depthwise,
                 winograd_input,

@@ -5,7 +5,7 @@
 //! under Miri).
 #![allow(unsafe_code)] // the trait's methods are CPU instructions behind raw pointers
 
-use super::winograd::{POINTS, Points};
+use super::points::{POINTS, Points};
 
 /// Channels in one block: activations lie as `[block][row][column][LANES]`, so one vector is one pixel's
 /// block.

@@ -31,6 +31,7 @@ mod lanes;
 mod neon;
 #[cfg(target_arch = "aarch64")]
 mod neon16;
+pub(crate) mod points;
 #[cfg(any(test, not(target_arch = "aarch64")))]
 mod scalar;
 #[cfg(test)]
@@ -283,7 +284,7 @@ pub(crate) struct Convolutions {
     /// What the loops cost.
     pub costs: &'static costs::Costs,
     /// Points of Winograd's transforms.
-    pub points: winograd::Points,
+    pub points: points::Points,
     /// Dense convolution.
     pub conv: unsafe fn(&ConvRow),
     /// Depthwise convolution: one block, taps of one vector each, `channels` unused.

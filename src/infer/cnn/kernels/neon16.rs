@@ -10,7 +10,7 @@ use super::half::{Recast, Shuffle};
 use super::half16::{Estimates, Halves, instantiate, sigmoid};
 use super::lanes::{LANES, Lanes, by_registers};
 use super::neon::Quad;
-use super::winograd::{FINE_POINTS, Points};
+use super::points::{FINE_POINTS, Points};
 use std::arch::aarch64::*;
 
 /// One register: a quarter of a block.
