@@ -11,6 +11,7 @@ a core, per frame, and the age of pictures (X-Timestamp to the first byte of the
 import datetime
 import json
 import os
+import os
 import pathlib
 import shutil
 import socket
@@ -20,6 +21,8 @@ import tempfile
 import threading
 import time
 import urllib.request
+
+from process_tree import cpu_seconds
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 ENVIRONMENT = {"PREPROCESSING": json.dumps({"resize": {"width": 320, "height": 320, "format": "Stretch to"}})}
@@ -33,24 +36,6 @@ def lay_out_toy(models):
     (toy / "class_names.txt").write_text("red\ngreen\nblue")
     (toy / "model_type.json").write_text(json.dumps({"project_task_type": "object-detection", "model_type": "yolov8n"}))
     return toy
-
-
-def tree(pid):
-    found = [pid]
-    for entry in os.listdir("/proc"):
-        if entry.isdigit():
-            try:
-                parent = pathlib.Path(f"/proc/{entry}/stat").read_text().rsplit(")", 1)[1].split()[1]
-            except OSError:
-                continue
-            if int(parent) == pid:
-                found.append(int(entry))
-    return found
-
-
-def cpu_seconds(pid):
-    tasks = (task for one in tree(pid) for task in pathlib.Path(f"/proc/{one}/task").iterdir())
-    return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
 
 
 def look(address, path, until, ages):

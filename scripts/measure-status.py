@@ -20,6 +20,8 @@ import tempfile
 import threading
 import time
 
+from process_tree import cpu_seconds
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PAUSE_S = 0.003
 
@@ -31,24 +33,6 @@ def ask(address, request):
         stream = connection.makefile("rb")
         (length,) = struct.unpack(">I", stream.read(4))
         return json.loads(stream.read(length))
-
-
-def tree(pid):
-    found = [pid]
-    for entry in os.listdir("/proc"):
-        if entry.isdigit():
-            try:
-                parent = pathlib.Path(f"/proc/{entry}/stat").read_text().rsplit(")", 1)[1].split()[1]
-            except OSError:
-                continue
-            if int(parent) == pid:
-                found.append(int(entry))
-    return found
-
-
-def cpu_seconds(pid):
-    tasks = (task for one in tree(pid) for task in pathlib.Path(f"/proc/{one}/task").iterdir())
-    return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
 
 
 def main():
