@@ -11,7 +11,6 @@ a core, per frame, and the age of pictures (X-Timestamp to the first byte of the
 import datetime
 import json
 import os
-import os
 import pathlib
 import shutil
 import socket
