@@ -3,7 +3,7 @@
 
 use super::format::{from_float16, to_float16};
 use super::half::{HALF_LANES, Recast};
-use super::half_scalar::shuffle;
+use super::half_scalar::{narrow_by, shuffle, widen_by};
 use super::half16::{Estimates, Halves, UNIT, instantiate, sigmoid};
 use super::lanes::{LANES, Lanes};
 use super::points::{FINE_POINTS, Points};
@@ -151,28 +151,13 @@ impl Halves for Twin<false> {
 }
 
 unsafe fn narrow(row: &Recast) {
-    for x in 0..row.pixels {
-        // SAFETY: the row's contract.
-        unsafe {
-            let channel = |c: usize| match c / LANES < row.blocks {
-                true => *row.from.add(c / LANES * row.apart + x * LANES + c % LANES),
-                false => 0.0,
-            };
-            Twin::<true>(std::array::from_fn(channel)).store(row.to.add(x * LANES));
-        }
-    }
+    // SAFETY: the caller's promise, passed on.
+    unsafe { narrow_by(row, to_float16) }
 }
 
 unsafe fn widen(row: &Recast) {
-    for x in 0..row.pixels {
-        // SAFETY: the row's contract.
-        unsafe {
-            let Twin(values) = Twin::<true>::load(row.from.add(x * LANES));
-            for (c, value) in values.into_iter().enumerate().take(row.blocks * LANES) {
-                *row.to.add(c / LANES * row.apart + x * LANES + c % LANES) = value;
-            }
-        }
-    }
+    // SAFETY: the caller's promise, passed on.
+    unsafe { widen_by(row, from_float16) }
 }
 
 instantiate!("scalar-fp16", false, true, Twin<false>, Twin<false>, LANES, Twin<true>);

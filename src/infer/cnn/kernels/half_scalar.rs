@@ -138,7 +138,11 @@ unsafe fn one_depthwise(row: &HalfDepthwise) {
     unsafe { depthwise::<Twin, 1>(row, |from| wide(from)) }
 }
 
-unsafe fn narrow(row: &Recast) {
+/// Floats → numbers of 16 bits, each by `to_half`.
+///
+/// # Safety
+/// As [`Recast`] says.
+pub(super) unsafe fn narrow_by(row: &Recast, to_half: fn(f32) -> u16) {
     for x in 0..row.pixels {
         // SAFETY: the row's contract.
         unsafe {
@@ -146,21 +150,36 @@ unsafe fn narrow(row: &Recast) {
                 true => *row.from.add(c / LANES * row.apart + x * LANES + c % LANES),
                 false => 0.0,
             };
-            Twin(std::array::from_fn(channel)).store(row.to.add(x * LANES));
+            let made: [u16; HALF_LANES] = std::array::from_fn(|c| to_half(channel(c)));
+            row.to.add(x * LANES).cast::<[u16; HALF_LANES]>().write_unaligned(made);
         }
     }
 }
 
-unsafe fn widen(row: &Recast) {
+/// The way back, each number by `from_half`.
+///
+/// # Safety
+/// As [`Recast`] says.
+pub(super) unsafe fn widen_by(row: &Recast, from_half: fn(u16) -> f32) {
     for x in 0..row.pixels {
         // SAFETY: the row's contract.
         unsafe {
-            let Twin(values) = Twin::load(row.from.add(x * LANES));
+            let values = row.from.add(x * LANES).cast::<[u16; HALF_LANES]>().read_unaligned();
             for (c, value) in values.into_iter().enumerate().take(row.blocks * LANES) {
-                *row.to.add(c / LANES * row.apart + x * LANES + c % LANES) = value;
+                *row.to.add(c / LANES * row.apart + x * LANES + c % LANES) = from_half(value);
             }
         }
     }
+}
+
+unsafe fn narrow(row: &Recast) {
+    // SAFETY: the caller's promise, passed on.
+    unsafe { narrow_by(row, to_bfloat16) }
+}
+
+unsafe fn widen(row: &Recast) {
+    // SAFETY: the caller's promise, passed on.
+    unsafe { widen_by(row, from_bfloat16) }
 }
 
 pub(super) unsafe fn shuffle(row: &Shuffle) {
