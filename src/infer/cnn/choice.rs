@@ -8,6 +8,7 @@
 use super::graph::Conv;
 use super::kernels::arena::FREQUENCIES;
 use super::kernels::half::Half;
+use super::kernels::int8::Int8;
 use super::kernels::{Convolutions, Format, Kernels, LANES, Pictures};
 use super::step::winograd::{Cut, KERNEL, Layer, Winograd, tiles};
 use super::storage::Blocks;
@@ -42,6 +43,8 @@ pub(super) struct Target {
     pub way: Option<Algorithm>,
     /// Pictures have half precision.
     pub half: Option<&'static Half>,
+    /// What the graph brings to 8 bits is computed in integers.
+    pub int8: Option<&'static Int8>,
 }
 
 impl Target {

@@ -6,7 +6,8 @@
 
 use super::constant::{Constant, Floats};
 use super::foreign::Foreign;
-use super::kernels::{Activation, Binary, Residual};
+use super::kernels::int8::Table;
+use super::kernels::{Activation, Binary, Levels, Residual};
 
 /// Highest rank of a tensor we handle ourselves; detection heads use up to 5.
 pub(super) const MAX_RANK: usize = 6;
@@ -26,6 +27,33 @@ pub(super) struct Value {
     pub constant: Option<Constant>,
     /// Neither 32-bit float nor within the limits: only foreign nodes may touch it.
     pub foreign: bool,
+    /// It lies in 8-bit codes; said by `int8.rs` while a plan is laid out.
+    pub coding: Option<Coding>,
+}
+
+/// What 8-bit codes are worth.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Coding {
+    /// Known while compiling.
+    Static(Levels),
+    /// Chosen for every picture, so that its numbers just fit ([`Op::DynamicQuantize`]).
+    Dynamic,
+}
+
+/// A convolution of codes.
+#[derive(Debug, Clone)]
+pub(super) struct Int8 {
+    pub input: Coding,
+    /// `None`: it makes floats, by the convolution's activation.
+    pub output: Option<Recoding>,
+}
+
+/// How a convolution's sums become codes.
+#[derive(Debug, Clone)]
+pub(super) struct Recoding {
+    pub levels: Levels,
+    /// What then becomes of every code.
+    pub table: Option<Box<Table>>,
 }
 
 impl Value {
@@ -82,6 +110,10 @@ pub(super) struct Conv {
     pub activation: Activation,
     /// The node's second input is added to its output.
     pub residual: Option<Residual>,
+    /// For each output channel the weights are whole numbers from −128 to 127 of one step.
+    pub is_int8: bool,
+    /// It is computed in integers; said while a plan is laid out.
+    pub int8: Option<Int8>,
 }
 
 /// Which axis of a value is what to a product: two of the batch, then the rows and columns of its matrices.
@@ -234,12 +266,23 @@ pub(super) enum Op {
         after: Vec<usize>,
         value: f32,
     },
+    /// To 8 bits and back, with a scale that just fits the numbers that there are: ONNX's DynamicQuantizeLinear.
+    DynamicQuantize,
     /// A node that tract runs.
     Foreign(Box<Foreign>),
+    /// Floats to codes; put in by `int8.rs`, as the next two.
+    Quantize(Levels),
+    /// Codes to other codes.
+    Translate(Box<Table>),
+    /// `a op b` of two pictures in codes.
+    Int8Binary {
+        op: Binary,
+        levels: Levels,
+    },
     /// Row-major to blocks of channels, and back; put in by `layout.rs`.
     ToBlocks,
     FromBlocks,
-    /// Blocks of floats to blocks of half precision, and back; put in by `layout.rs`.
+    /// Between blocks of floats, blocks of half precision and codes; put in by `layout.rs`.
     Recast,
 }
 
@@ -272,7 +315,13 @@ impl Graph {
 
     /// Adds a value of a shape.
     pub(super) fn add_value(&mut self, name: &str, shape: Vec<usize>) -> ValueId {
-        self.values.push(Value { name: name.to_owned(), shape, constant: None, foreign: false });
+        self.values.push(Value {
+            name: name.to_owned(),
+            shape,
+            constant: None,
+            foreign: false,
+            coding: None,
+        });
         ValueId(self.values.len() - 1)
     }
 

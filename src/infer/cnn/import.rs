@@ -94,7 +94,13 @@ impl Importer<'_> {
         }
         let shape = shape.unwrap_or_default();
         let foreign = !float || shape.len() > MAX_RANK || shape.contains(&0);
-        self.graph.values.push(Value { name: node.name.clone(), shape, constant: None, foreign });
+        self.graph.values.push(Value {
+            name: node.name.clone(),
+            shape,
+            constant: None,
+            foreign,
+            coding: None,
+        });
         let id = ValueId(self.graph.values.len() - 1);
         self.ids.insert(OutletId::new(node.id, slot), id);
         Ok(id)
@@ -390,6 +396,8 @@ impl Importer<'_> {
                 bias,
                 activation: Activation::Identity,
                 residual: None,
+                is_int8: false,
+                int8: None,
             }))
         })
     }

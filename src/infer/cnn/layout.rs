@@ -14,6 +14,8 @@ pub(super) enum Form {
     Blocks,
     /// The same with twice as many channels a block, in half precision.
     Half,
+    /// `[row][column][channel]`, in 8-bit codes, with a border of the code for zero.
+    Int8,
     /// A tensor of tract's.
     Foreign,
 }
@@ -23,14 +25,18 @@ pub(super) enum Form {
 pub(super) const MAX_PLANES: usize = 4;
 
 impl Form {
-    /// Channels of a block.
+    /// Channels of a block; codes are pieced together channel by channel.
     pub(super) fn lanes(self) -> usize {
-        if self == Form::Half { HALF_LANES } else { LANES }
+        match self {
+            Form::Half => HALF_LANES,
+            Form::Int8 => 1,
+            _ => LANES,
+        }
     }
 
-    /// Whether it is blocks of channels.
-    pub(super) fn is_blocks(self) -> bool {
-        matches!(self, Form::Blocks | Form::Half)
+    /// Whether it is a picture with a border.
+    pub(super) fn is_picture(self) -> bool {
+        matches!(self, Form::Blocks | Form::Half | Form::Int8)
     }
 }
 
@@ -86,7 +92,7 @@ fn convert(
     forms.push(wanted);
     twins.insert((id, wanted), twin);
     twins.insert((twin, forms[id.0]), id);
-    let op = match (forms[id.0].is_blocks(), wanted) {
+    let op = match (forms[id.0].is_picture(), wanted) {
         (true, Form::Plain) => Op::FromBlocks,
         (true, _) => Op::Recast,
         _ => Op::ToBlocks,
@@ -97,11 +103,14 @@ fn convert(
 
 /// The form in which a node works and leaves its output.
 fn form_of(graph: &Graph, forms: &[Form], node: &Node) -> Form {
-    let blocked = |id: &ValueId| forms[id.0].is_blocks();
+    if node.outputs.first().is_some_and(|output| graph.value(*output).coding.is_some()) {
+        return Form::Int8;
+    }
+    let blocked = |id: &ValueId| forms[id.0].is_picture();
     let picture = node.outputs.first().is_some_and(|o| graph.value(*o).picture().is_some());
     let blocks = match &node.op {
         Op::Conv(_) | Op::MaxPool(_) | Op::AveragePool { .. } | Op::GlobalSum | Op::Resize { .. } => true,
-        Op::Activate(_) | Op::Slice { axis: 1, .. } | Op::Gather { axis: 1, .. } => {
+        Op::DynamicQuantize | Op::Activate(_) | Op::Slice { axis: 1, .. } | Op::Gather { axis: 1, .. } => {
             node.inputs.iter().all(blocked)
         }
         Op::Concat { axis: 1 } => picture && node.inputs.iter().any(blocked),
@@ -125,13 +134,20 @@ fn same_or_channels(value: &Value, output: &Value) -> bool {
 fn operand_form(graph: &Graph, forms: &[Form], node: &Node, slot: usize, form: Form) -> Option<Form> {
     let value = graph.value(node.inputs[slot]);
     match &node.op {
+        Op::Conv(conv) if slot == 0 && conv.int8.is_some() => Some(Form::Int8),
         Op::Conv(conv) if slot == 0 => {
             let [channels, ..] = value.picture()?;
             let planes = channels <= MAX_PLANES && conv.groups == 1 && forms[node.inputs[0].0] == Form::Plain;
             (!planes || value.constant.is_some()).then_some(form)
         }
+        // a camera's planes are read as they are
+        Op::Quantize(_) | Op::DynamicQuantize if form == Form::Int8 => {
+            let [channels, ..] = value.picture()?;
+            let planes = channels <= MAX_PLANES && forms[node.inputs[0].0] == Form::Plain;
+            (!planes).then_some(Form::Blocks)
+        }
         // constants of one number, or one per channel, are laid out with the weights
-        Op::Binary(_) if form.is_blocks() && value.constant.is_some() && value.shape[2..] == [1, 1] => None,
+        Op::Binary(_) if form.is_picture() && value.constant.is_some() && value.shape[2..] == [1, 1] => None,
         _ => Some(form),
     }
 }

@@ -2,7 +2,9 @@
 
 use super::choice::{Algorithm, Target};
 use super::constant::Constant;
-use super::graph::{Axes, Conv, Graph, Linear, Node, Op, ValueId, Window, lengths};
+use super::graph::{Axes, Coding, Conv, Graph, Int8, Linear, Node, Op, ValueId, Window, lengths};
+use super::int8::zero_and_top;
+use super::kernels::int8::{Int8Binary, Quantizer};
 use super::kernels::{Activation, Format, LANES};
 use super::layout::Form;
 use super::packer::Packer;
@@ -10,9 +12,10 @@ use super::step::conv::{ConvStep, Source, plane_row};
 use super::step::strided::{Copy, Walk, row_major, span};
 use super::step::winograd::Winograd;
 use super::step::{
-    At, ForeignStep, Matrices, Operand, Step, attention, half, linear, picture, plain, product, rows, sample,
+    At, ForeignStep, Matrices, Operand, Step, attention, codes, half, int8, linear, picture, plain, product,
+    rows, sample,
 };
-use super::storage::{Blocks, Place, Storage};
+use super::storage::{Blocks, Nhwc, Place, Storage};
 use super::transformer::FEWEST_COLUMNS;
 use super::unsupported::unsupported;
 use crate::error::Result;
@@ -20,6 +23,8 @@ use crate::error::Result;
 /// Floats of scratch space that each node needs while it runs.
 pub(super) fn scratch(graph: &Graph, forms: &[Form], target: Target) -> Vec<usize> {
     let of = |node: &Node| match &node.op {
+        Op::Conv(conv) if conv.int8.is_some() => 0,
+        Op::Activate(_) if forms[node.inputs[0].0] == Form::Int8 => 0,
         Op::Conv(conv) if forms[node.inputs[0].0] == Form::Plain => {
             let output = graph.value(node.outputs[0]).picture();
             let input = graph.value(node.inputs[0]).picture();
@@ -128,6 +133,19 @@ impl Lowering<'_, '_> {
         }
     }
 
+    fn codes(&self, id: ValueId) -> Option<Nhwc> {
+        match self.storage.places[id.0] {
+            Place::Int8(codes) => Some(codes),
+            _ => None,
+        }
+    }
+
+    /// Where floats lie.
+    fn floats(&self, id: ValueId) -> Option<codes::Floats> {
+        let planes = || self.plain(id).map(codes::Floats::Planes);
+        self.blocks(id).map(codes::Floats::Blocks).or_else(planes)
+    }
+
     fn plain(&self, id: ValueId) -> Option<usize> {
         match self.storage.places[id.0] {
             Place::Plain(at) => Some(at),
@@ -150,6 +168,9 @@ impl Lowering<'_, '_> {
 
     fn node(&mut self, node: &Node, scratch: usize) -> Option<()> {
         let output = *node.outputs.first()?;
+        if self.codes(output).is_some() || node.inputs.iter().any(|id| self.codes(*id).is_some()) {
+            return self.in_codes(node);
+        }
         match &node.op {
             Op::Conv(conv) => self.convolution(node, conv, scratch),
             Op::MaxPool(window) => self.pool(node, window, None),
@@ -292,6 +313,12 @@ impl Lowering<'_, '_> {
                     (self.target.half?, self.blocks(node.inputs[0])?, self.blocks(output)?);
                 self.push(node, Step::Recast(half::Recast { half, input, output }))
             }
+            Op::DynamicQuantize => {
+                let (from, to) = (self.floats(node.inputs[0])?, self.floats(output)?);
+                let floats = self.graph.value(output).len();
+                self.push(node, Step::DynamicQuantize(plain::DynamicQuantize { from, to, floats }))
+            }
+            Op::Quantize(_) | Op::Translate(_) | Op::Int8Binary { .. } => None, // their results are codes
             Op::Foreign(foreign) => {
                 let operand = |id: &ValueId| match self.storage.places[id.0] {
                     Place::Plain(at) => {
@@ -305,6 +332,111 @@ impl Lowering<'_, '_> {
                 self.push(node, Step::Foreign(ForeignStep { foreign: (**foreign).clone(), inputs, outputs }))
             }
         }
+    }
+
+    /// A node that reads or makes 8-bit codes.
+    fn in_codes(&mut self, node: &Node) -> Option<()> {
+        let (first, result, int8) = (*node.inputs.first()?, *node.outputs.first()?, self.target.int8?);
+        let levels = |id: ValueId| match self.graph.value(id).coding {
+            Some(Coding::Static(levels)) => Some(levels),
+            _ => None,
+        };
+        let step = match &node.op {
+            Op::Conv(conv) => return self.int8_convolution(node, conv, conv.int8.as_ref()?),
+            Op::Quantize(levels) => {
+                let (zero, top) = zero_and_top(levels);
+                let how = Some(Quantizer { scale: levels.scale, zero, top });
+                let (from, output) = (self.floats(first)?, self.codes(result)?);
+                Step::Quantize(codes::Quantize { int8, from, output, how })
+            }
+            Op::DynamicQuantize => {
+                let (from, output) = (self.floats(first)?, self.codes(result)?);
+                self.push(node, Step::FindRange(codes::FindRange { int8, from, output }))?;
+                Step::Quantize(codes::Quantize { int8, from, output, how: None })
+            }
+            Op::Recast | Op::FromBlocks => {
+                let levels = levels(first)?;
+                let (input, to) = (self.codes(first)?, self.floats(result)?);
+                let (zero, step) = (zero_and_top(&levels).0, levels.step);
+                Step::Dequantize(codes::Dequantize { int8, input, to, zero, step })
+            }
+            Op::Translate(table) => {
+                let (input, output) = (self.codes(first)?, self.codes(result)?);
+                Step::Translate(codes::Translate { int8, input, output, table: table.clone() })
+            }
+            Op::Int8Binary { op, levels: made } => {
+                let second = *node.inputs.get(1)?;
+                let (a, b) = (levels(first)?, levels(second)?);
+                let (zero, top) = zero_and_top(made);
+                let factors = match op {
+                    super::kernels::Binary::Mul => [a.step * b.step / made.scale, 1.0],
+                    _ => [a.step / made.scale, b.step / made.scale],
+                };
+                let zeros = [zero_and_top(&a).0, zero_and_top(&b).0];
+                let how = Int8Binary { op: *op, zeros, factors, zero, top };
+                let sides = [self.codes(first)?, self.codes(second)?];
+                Step::Int8Binary(codes::Elementwise { int8, sides, output: self.codes(result)?, how })
+            }
+            Op::MaxPool(window) => {
+                let (window, input, output) = (window.clone(), self.codes(first)?, self.codes(result)?);
+                Step::Int8MaxPool(codes::MaxPool { int8, window, input, output })
+            }
+            Op::Resize { rows, columns } => {
+                let (input, output) = (self.codes(first)?, self.codes(result)?);
+                let (rows, columns) = (rows.clone(), columns.clone());
+                Step::Int8Resize(codes::Resize { input, output, rows, columns })
+            }
+            Op::Concat { axis: 1 } => {
+                let (mut moves, mut at) = (Vec::new(), 0);
+                for &input in &node.inputs {
+                    let source = self.codes(input)?;
+                    moves.push((source, 0, at, source.channels));
+                    at += source.channels;
+                }
+                return self.move_codes(node, moves);
+            }
+            Op::Slice { axis: 1, start, end } => {
+                let source = self.codes(first)?;
+                return self.move_codes(node, vec![(source, *start, 0, end - start)]);
+            }
+            Op::Gather { axis: 1, indices } => {
+                let source = self.codes(first)?;
+                let moves = indices.iter().enumerate().map(|(to, from)| (source, *from, to, 1)).collect();
+                return self.move_codes(node, moves);
+            }
+            _ => return None,
+        };
+        self.push(node, step)
+    }
+
+    /// Copies channels of codes to other places, but for those that were made there.
+    fn move_codes(&mut self, node: &Node, moves: Vec<(Nhwc, usize, usize, usize)>) -> Option<()> {
+        let output = self.codes(*node.outputs.first()?)?;
+        let elsewhere = |(source, from, to, _): &(Nhwc, usize, usize, usize)| {
+            source.at + from != output.at + to || (source.pixel, source.halo) != (output.pixel, output.halo)
+        };
+        let moves: Vec<_> = moves.into_iter().filter(elsewhere).collect();
+        if moves.is_empty() {
+            return Some(());
+        }
+        self.push(node, Step::MoveChannels(codes::MoveChannels { moves, output }))
+    }
+
+    fn int8_convolution(&mut self, node: &Node, conv: &Conv, marked: &Int8) -> Option<()> {
+        let output = match &marked.output {
+            Some(_) => int8::Output::Codes(self.codes(*node.outputs.first()?)?),
+            None => {
+                let residual = match (conv.residual, node.inputs.get(1)) {
+                    (Some(order), Some(&id)) => Some((self.blocks(id)?, order)),
+                    _ => None,
+                };
+                int8::Output::Floats(self.blocks(*node.outputs.first()?)?, residual)
+            }
+        };
+        let target = (self.target.int8?, self.target.workers);
+        let places = (self.codes(*node.inputs.first()?)?, output);
+        let step = int8::Int8Conv::new(conv, marked, places, target, self.packer)?;
+        self.push(node, Step::Int8Conv(step))
     }
 
     fn linear(&mut self, node: &Node, linear: &Linear, scratch: usize) -> Option<()> {

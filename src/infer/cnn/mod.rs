@@ -23,6 +23,7 @@ mod foreign;
 mod graph;
 mod head;
 mod import;
+mod int8;
 mod kernels;
 mod layout;
 mod lower;
@@ -59,6 +60,7 @@ use kernels::half::Half;
 pub(crate) use kernels::heap::{
     give_back as give_back_memory, keep_little as keep_little_memory, keep_much as keep_much_memory,
 };
+use kernels::int8::Int8;
 use std::collections::HashMap;
 use std::sync::Arc;
 use tract_onnx::prelude::TypedModel;
@@ -72,10 +74,10 @@ pub fn kernels() -> &'static str {
     kernels::Kernels::choose(None).map_or("none", |kernels| kernels.name)
 }
 
-/// Asks the kernel for the CPU's tiles, which half precision computes with, while no filter forbids it: it
+/// Asks the kernel for the CPU's tiles, which half precision and integers are computed with, while no filter forbids it: it
 /// grants them to the process for good.
 pub(crate) fn ask_for_tiles() {
-    let _ = Half::choose(None);
+    let _ = (Half::choose(None), Int8::choose(None));
 }
 
 /// The loops for half precision that this machine runs with; `None` where it would gain nothing.
@@ -98,6 +100,9 @@ pub struct Options {
     pub scores: Option<Scores>,
     /// Whether sums and pictures are 32-bit floats or half as long.
     pub precision: Precision,
+    /// Loops for what the graph brings to 8 bits, by name, for tests and comparisons; `none`: floats. `None`: the
+    /// best that this machine has.
+    pub int8: Option<&'static str>,
 }
 
 impl Options {
@@ -111,6 +116,14 @@ impl Options {
             #[cfg(test)]
             Precision::HalfBy(name) => Half::choose(Some(name)),
         }
+    }
+}
+
+impl Options {
+    /// What computes in integers beside these kernels; `None` where nothing shall or can.
+    fn int8(&self, kernels: &Kernels) -> Option<&'static Int8> {
+        let is_best = Kernels::choose(None).is_some_and(|best| best.name == kernels.name);
+        Int8::choose(self.int8).filter(|_| is_best || self.int8.is_some())
     }
 }
 
@@ -255,5 +268,6 @@ fn target(options: &Options) -> Result<Target> {
         workers: threads.min(threads::MAX_TEAM),
         way: options.way,
         half: options.half(kernels),
+        int8: options.int8(kernels),
     })
 }

@@ -4,6 +4,7 @@ use super::choice::Target;
 use super::graph::{Graph, ValueId};
 use super::head::{self, Head};
 use super::import::import;
+use super::int8;
 use super::kernels::Format;
 use super::layout::lay_out;
 use super::lower::{lower, scratch};
@@ -55,6 +56,7 @@ impl Draft {
         scores: Option<Scores>,
     ) -> Result<Draft> {
         let mut graph = import(model, stored)?;
+        int8::recognise(&mut graph);
         simplify(&mut graph);
         graph.compact();
         Ok(Draft { graph, target, scores })
@@ -67,6 +69,9 @@ impl Draft {
         // laying out puts conversions between the nodes: the body ends after the node that ends it now
         let last =
             draft.as_ref().and_then(|d| graph.nodes.get(d.body.checked_sub(1)?)?.outputs.first().copied());
+        let in_codes = target.int8.is_some() && int8::code(&mut graph, target.kernels);
+        // a model that chose its precision itself keeps it
+        let target = Target { half: target.half.filter(|_| !in_codes), ..target };
         let forms = lay_out(&mut graph, target.half.is_some());
         let half = target.half.map_or(Format::Float32, |half| half.format);
         let storage = place(&graph, &forms, &scratch(&graph, &forms, target), half)?;

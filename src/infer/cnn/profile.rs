@@ -34,6 +34,7 @@ pub(super) fn profile(plan: &Arc<Plan>, runs: u32) -> Result<Vec<StepTime>> {
             let (shape, flops) = match step {
                 Step::Conv(conv) => (conv.to_string(), 2 * conv.macs as u64),
                 Step::HalfConv(conv) => (conv.to_string(), 2 * conv.macs as u64),
+                Step::Int8Conv(conv) => (conv.to_string(), 2 * conv.macs as u64),
                 Step::Winograd(winograd) => (winograd.to_string(), 2 * winograd.macs as u64),
                 Step::Linear(linear) => (linear.to_string(), 2 * linear.macs() as u64),
                 Step::Product(product) => (product.to_string(), 2 * product.macs() as u64),

@@ -1,6 +1,7 @@
 //! Folds what surrounds a convolution into it: padding, batch norm, activation, the addition of a shortcut.
 
 use super::graph::{Graph, Node, Op, Value, ValueId};
+use super::int8;
 use super::kernels::{Activation, Binary, Residual};
 use super::transformer;
 
@@ -212,7 +213,14 @@ fn fold(graph: &mut Graph, maker: usize, index: usize, slot: usize, makers: &[Op
                 // a shortcut: of the same shape, and no constant
                 let available =
                     makers[other.0].is_none_or(|m| m < index) && value.constant.is_none() && !value.foreign;
-                if op != Binary::Add || conv.residual.is_some() || value.shape != output.shape || !available {
+                // what is brought to 8 bits before stays so
+                let in_codes = conv.is_int8 && int8::levels_of(conv.activation).is_some();
+                if in_codes
+                    || op != Binary::Add
+                    || conv.residual.is_some()
+                    || value.shape != output.shape
+                    || !available
+                {
                     return false;
                 }
                 conv.residual =

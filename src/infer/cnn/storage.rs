@@ -1,9 +1,10 @@
 //! Where every value lies in the arena: views share their origin's storage, concatenated pieces are made in
 //! place, and storage is reused as soon as its last reader has run.
 
-use super::graph::{Graph, Op, ValueId};
+use super::graph::{Coding, Graph, Op, ValueId};
 use super::import::MAX_ELEMENTS;
 use super::kernels::arena::Part;
+use super::kernels::int8::{QUAD, TILE_QUADS};
 use super::kernels::{Format, LANES};
 use super::layout::Form;
 use super::unsupported::unsupported;
@@ -98,6 +99,70 @@ impl Blocks {
     }
 }
 
+/// Bytes behind a picture in codes that a tile's row may reach.
+const BEHIND_BYTES: usize = QUAD * TILE_QUADS;
+/// Floats behind that: the scale and zero of codes that are chosen for every picture.
+const SCALE_FLOATS: usize = 2;
+
+/// A picture in 8-bit codes (NHWC): `[halo + rows + halo][halo + columns + halo][channel]`; it may be some of the
+/// channels of a larger one. Offsets and lengths are in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Nhwc {
+    /// The first channel of the border's first pixel.
+    pub at: usize,
+    pub channels: usize,
+    /// From one pixel to the next.
+    pub pixel: usize,
+    pub height: usize,
+    pub width: usize,
+    pub halo: usize,
+    /// The code for zero, which fills the border; 0 where it is chosen for every picture.
+    pub zero: u8,
+    /// Where the scale and the zero of every picture lie, in floats.
+    pub scale: usize,
+}
+
+impl Nhwc {
+    /// From one row to the next.
+    pub(super) fn row(&self) -> usize {
+        (self.width + 2 * self.halo) * self.pixel
+    }
+    /// Offset of a pixel.
+    pub(super) fn pixel_at(&self, y: usize, x: usize) -> usize {
+        self.at + (self.halo + y) * self.row() + (self.halo + x) * self.pixel
+    }
+    /// Whether it is no part of a larger one.
+    pub(super) fn is_whole(&self) -> bool {
+        self.pixel == self.channels.next_multiple_of(QUAD)
+    }
+    /// Fills the border around some rows with the code for zero.
+    pub(super) fn fill_border(&self, arena: &mut Part<'_>, rows: Range<usize>, zero: u8) {
+        if self.halo == 0 {
+            return;
+        }
+        let across = self.width + 2 * self.halo;
+        let mut fill = |y: usize, x: usize, pixels: usize| {
+            arena.fill_codes(
+                self.at + (y * across + x) * self.pixel,
+                self.pixel,
+                self.channels,
+                pixels,
+                zero,
+            );
+        };
+        for y in rows.clone() {
+            fill(self.halo + y, 0, self.halo);
+            fill(self.halo + y, self.halo + self.width, self.halo);
+        }
+        if rows.start == 0 {
+            fill(0, 0, self.halo * across);
+        }
+        if rows.end == self.height {
+            fill(self.halo + self.height, 0, self.halo * across);
+        }
+    }
+}
+
 /// Where a value lies.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Place {
@@ -105,6 +170,8 @@ pub(super) enum Place {
     Plain(usize),
     /// In blocks in the arena.
     Blocks(Blocks),
+    /// In codes in the arena.
+    Int8(Nhwc),
     /// Known while compiling; not in the arena.
     Constant,
     /// A tensor of tract's, in this slot.
@@ -158,6 +225,20 @@ struct Planner {
     homes: Vec<Option<(usize, usize)>>,
 }
 
+impl Root {
+    /// Bytes of a pixel of codes.
+    fn pixel(&self) -> usize {
+        self.extent.next_multiple_of(QUAD)
+    }
+
+    /// Floats of a picture in codes, with what may be read behind it.
+    fn code_floats(&self) -> usize {
+        let [h, w] = self.size;
+        let bytes = (h + 2 * self.halo) * (w + 2 * self.halo) * self.pixel() + BEHIND_BYTES;
+        bytes.div_ceil(size_of::<f32>())
+    }
+}
+
 impl Planner {
     /// Follows a value to the root that holds it.
     fn find(&self, id: ValueId) -> Option<(usize, usize)> {
@@ -175,7 +256,7 @@ impl Planner {
             let value = graph.value(id);
             let (extent, size) = match (forms[id.0], value.picture()) {
                 (Form::Foreign, _) => continue,
-                (form, Some([c, h, w])) if form.is_blocks() => (c.div_ceil(form.lanes()), [h, w]),
+                (form, Some([c, h, w])) if form.is_picture() => (c.div_ceil(form.lanes()), [h, w]),
                 _ => (value.len(), [0, 0]),
             };
             let root = Root { form: forms[id.0], extent, size, halo: 0, life: None, parent: None };
@@ -233,7 +314,7 @@ impl Planner {
     fn halos(&mut self, graph: &Graph, forms: &[Form]) -> Result<()> {
         for node in &graph.nodes {
             let (Op::Conv(conv), Some(&input)) = (&node.op, node.inputs.first()) else { continue };
-            if !forms[input.0].is_blocks() {
+            if !forms[input.0].is_picture() {
                 continue;
             }
             let (Some([_, h, w]), Some([_, oh, ow])) =
@@ -312,6 +393,7 @@ impl Planner {
             let [h, w] = root.size;
             let floats = match root.form {
                 Form::Blocks | Form::Half => root.extent * (h + 2 * root.halo) * (w + 2 * root.halo) * LANES,
+                Form::Int8 => root.code_floats() + SCALE_FLOATS,
                 _ => root.extent,
             };
             pieces.push(Piece { floats, life, owner: Owner::Root(index), at: 0 });
@@ -360,7 +442,24 @@ impl Planner {
             }
             let Some((root, offset)) = self.find(ValueId(index)) else { return Place::Nowhere };
             match (forms[index], value.picture()) {
-                (form, Some([channels, height, width])) if form.is_blocks() => {
+                (Form::Int8, Some([channels, height, width])) => {
+                    let (root, start) = (&self.roots[root], starts[root]);
+                    let zero = match value.coding {
+                        Some(Coding::Static(levels)) => (-levels.low) as u8,
+                        _ => 0,
+                    };
+                    Place::Int8(Nhwc {
+                        at: start * size_of::<f32>() + offset,
+                        channels,
+                        pixel: root.pixel(),
+                        height,
+                        width,
+                        halo: root.halo,
+                        zero,
+                        scale: start + root.code_floats(),
+                    })
+                }
+                (form, Some([channels, height, width])) if form.is_picture() => {
                     let (halo, format) =
                         (self.roots[root].halo, if form == Form::Half { half } else { Format::Float32 });
                     let mut blocks = Blocks { at: starts[root], channels, height, width, halo, format };
@@ -383,7 +482,7 @@ fn view(graph: &Graph, node: &super::graph::Node, form: Form) -> Option<usize> {
     }
     match (&node.op, form) {
         (Op::Reshape, Form::Plain) => Some(0),
-        (Op::Slice { axis: 1, start, .. }, form) if form.is_blocks() => {
+        (Op::Slice { axis: 1, start, .. }, form) if form.is_picture() => {
             (start % form.lanes() == 0).then_some(start / form.lanes())
         }
         (Op::Slice { axis, start, .. }, Form::Plain) => {
@@ -408,7 +507,7 @@ fn pieces(graph: &Graph, node: &super::graph::Node, axis: usize, form: Form) -> 
     for &input in &node.inputs {
         let along = *graph.value(input).shape.get(axis)?;
         match form {
-            Form::Blocks | Form::Half => {
+            Form::Blocks | Form::Half | Form::Int8 => {
                 if at % form.lanes() != 0 {
                     return None;
                 }

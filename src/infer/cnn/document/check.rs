@@ -122,6 +122,7 @@ fn follows(op: &Op, inputs: &[&[usize]], output: &[usize]) -> Option<bool> {
             c == oc && are_taps(rows, h, oh) && are_taps(columns, w, ow)
         }
         Op::Activate(activation) => is_activation(*activation) && only()? == output,
+        Op::DynamicQuantize => only()? == output,
         Op::Binary(_) => {
             let &[a, b] = inputs else { return None };
             let side = |a: usize, b: usize, out: usize| {
@@ -199,7 +200,13 @@ fn follows(op: &Op, inputs: &[&[usize]], output: &[usize]) -> Option<bool> {
                 input.iter().zip(before).zip(after).map(|((dim, before), after)| dim + before + after);
             before.len() == input.len() && after.len() == input.len() && sides.eq(output.iter().copied())
         }
-        Op::Foreign(_) | Op::ToBlocks | Op::FromBlocks | Op::Recast => return None,
+        Op::Foreign(_)
+        | Op::ToBlocks
+        | Op::FromBlocks
+        | Op::Recast
+        | Op::Quantize(_)
+        | Op::Translate(_)
+        | Op::Int8Binary { .. } => return None,
     })
 }
 

@@ -22,7 +22,7 @@ pub(super) use write::write;
 
 /// Changes with every change of the encoding. The two ends are the same executable unless it was replaced
 /// meanwhile.
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 /// Most values of a graph, and most nodes: the largest detector we know has about 4 000 nodes.
 const MAX_VALUES: usize = 40_000;
 /// Most operands or results of a node; concatenations of large detectors have some twenty.
@@ -59,4 +59,5 @@ mod tag {
     pub(super) const NORMALIZE: u8 = 18;
     pub(super) const REDUCE: u8 = 19;
     pub(super) const SAMPLE: u8 = 20;
+    pub(super) const DYNAMIC_QUANTIZE: u8 = 21;
 }

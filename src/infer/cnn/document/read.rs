@@ -31,7 +31,7 @@ pub(in crate::infer::cnn) fn read(bytes: &[u8]) -> Option<Graph> {
 fn read_value(reader: &mut Reader<'_>) -> Option<Value> {
     let shape = reader.sizes(MAX_RANK, MAX_ELEMENTS)?;
     let constant = reader.bool()?.then(|| Constant::Packed(shape.as_slice().into()));
-    Some(Value { name: String::new(), shape, constant, foreign: false })
+    Some(Value { name: String::new(), shape, constant, foreign: false, coding: None })
 }
 
 fn ids(reader: &mut Reader<'_>, most: usize, values: usize) -> Option<Vec<ValueId>> {
@@ -98,6 +98,7 @@ fn read_node(reader: &mut Reader<'_>, values: usize) -> Option<Node> {
         }
         tag::NORMALIZE => Op::Normalize { epsilon: reader.f32()? },
         tag::SAMPLE => Op::Sample { align_corners: reader.bool()? },
+        tag::DYNAMIC_QUANTIZE => Op::DynamicQuantize,
         tag::REDUCE => Op::Reduce(if reader.bool()? { Reduction::Max } else { Reduction::Sum }),
         tag::PAD => Op::Pad {
             before: reader.sizes(MAX_RANK, MAX_ELEMENTS)?,
@@ -115,8 +116,10 @@ fn read_conv(reader: &mut Reader<'_>) -> Option<Conv> {
     let weights = Constant::Packed(reader.sizes(MAX_RANK, MAX_ELEMENTS)?.into());
     let activation = read_activation(reader)?;
     let residual = read_residual(reader)?;
+    let is_int8 = reader.bool()?;
     // scale and bias are packed with the weights
-    Some(Conv { window, groups, weights, scale: Vec::new(), bias: Vec::new(), activation, residual })
+    let (scale, bias) = (Vec::new(), Vec::new());
+    Some(Conv { window, groups, weights, scale, bias, activation, residual, is_int8, int8: None })
 }
 
 fn read_residual(reader: &mut Reader<'_>) -> Option<Option<Residual>> {

@@ -52,6 +52,8 @@ fn small() -> Graph {
         bias: vec![],
         activation: Activation::Clip { low: 0.0, high: 6.0 },
         residual: None,
+        is_int8: false,
+        int8: None,
     };
     graph.nodes.push(Node {
         name: "conv".into(),

@@ -93,13 +93,22 @@ fn write_node(out: &mut Writer, node: &Node) -> Option<()> {
         Op::Sample { align_corners } => {
             out.u8(tag::SAMPLE).bool(*align_corners);
         }
+        Op::DynamicQuantize => {
+            out.u8(tag::DYNAMIC_QUANTIZE);
+        }
         Op::Reduce(reduction) => {
             out.u8(tag::REDUCE).bool(*reduction == Reduction::Max);
         }
         Op::Pad { before, after, value } => {
             out.u8(tag::PAD).sizes(before).sizes(after).f32(*value);
         }
-        Op::Foreign(_) | Op::ToBlocks | Op::FromBlocks | Op::Recast => return None,
+        Op::Foreign(_)
+        | Op::ToBlocks
+        | Op::FromBlocks
+        | Op::Recast
+        | Op::Quantize(_)
+        | Op::Translate(_)
+        | Op::Int8Binary { .. } => return None,
     }
     Some(())
 }
@@ -109,6 +118,7 @@ fn write_conv(out: &mut Writer, conv: &Conv) {
     out.size(conv.groups).sizes(conv.weights.shape());
     write_activation(out, conv.activation);
     write_residual(out, conv.residual);
+    out.bool(conv.is_int8);
 }
 
 fn write_residual(out: &mut Writer, residual: Option<Residual>) {

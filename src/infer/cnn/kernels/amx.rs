@@ -132,16 +132,16 @@ impl Lanes for First {
     }
 }
 
-/// Bytes of a tile of sums or of weights, and floats.
-const TILE_FLOATS: usize = 256;
+/// Numbers of a tile of sums, each of four bytes.
+pub(super) const TILE_FLOATS: usize = 256;
 
 /// `LDTILECFG`'s operand.
 #[repr(C, align(64))]
-struct Shapes([u8; 64]);
+pub(super) struct Shapes([u8; 64]);
 
 impl Shapes {
     /// Tiles 0 to 3 are sums and 4 and 5 input, all of `pixels` rows; 6 and 7 are weights.
-    fn new(pixels: usize) -> Shapes {
+    pub(super) fn new(pixels: usize) -> Shapes {
         let mut bytes = [0; 64];
         bytes[0] = 1; // palette
         for tile in 0..8 {
@@ -387,7 +387,7 @@ fn has_tiles() -> bool {
 }
 
 /// Linux keeps tiles for those who have asked (5.16 and later; a filter may forbid it).
-fn is_granted() -> bool {
+pub(super) fn is_granted() -> bool {
     /// `ARCH_REQ_XCOMP_PERM` of asm/prctl.h.
     const REQUEST: usize = 0x1023;
     /// The number of the tiles' data among the CPU's states.

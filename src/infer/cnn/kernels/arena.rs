@@ -11,6 +11,10 @@
 //! (`cnn/tests/disjoint.rs`).
 #![allow(unsafe_code)] // one allocation that is shared between threads in disjoint parts
 
+mod int8;
+
+pub(crate) use int8::*;
+
 use super::half::{HALF_LANES, Half, HalfDepthwise, HalfRows, Recast, Shuffle, TAP_FLOATS, Taken, Tiles};
 use super::{
     Activation, Attended, Binary, ConvRow, Convolutions, Kernels, LANES, Normalized, Operand, Pictures,
@@ -86,7 +90,7 @@ pub(crate) struct Part<'a> {
 #[cfg(test)]
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Touched {
-    pub(crate) floats: Range<usize>,
+    pub(crate) bytes: Range<usize>,
     pub(crate) is_written: bool,
 }
 
@@ -118,12 +122,22 @@ impl<'a> Part<'a> {
 
     #[cfg(test)]
     fn note(&self, offset: usize, floats: usize, is_written: bool) {
-        self.touched.borrow_mut().push(Touched { floats: offset..offset + floats, is_written });
+        const BYTES: usize = size_of::<f32>();
+        self.note_bytes(offset * BYTES..(offset + floats) * BYTES, is_written);
+    }
+
+    #[cfg(test)]
+    fn note_bytes(&self, bytes: Range<usize>, is_written: bool) {
+        self.touched.borrow_mut().push(Touched { bytes, is_written });
     }
 
     #[cfg(not(test))]
     #[inline(always)]
     fn note(&self, _: usize, _: usize, _: bool) {}
+
+    #[cfg(not(test))]
+    #[inline(always)]
+    fn note_bytes(&self, _: Range<usize>, _: bool) {}
 
     /// Everything that was touched since it was asked last.
     #[cfg(test)]

@@ -7,6 +7,8 @@
 
 #[cfg(target_arch = "x86_64")]
 mod amx;
+#[cfg(target_arch = "x86_64")]
+mod amx_int8;
 pub(crate) mod arena;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -26,6 +28,9 @@ mod half16_tests;
 mod half_scalar;
 pub(crate) mod heap;
 mod instance;
+pub(crate) mod int8;
+#[cfg(test)]
+mod int8_scalar;
 mod lanes;
 #[cfg(target_arch = "aarch64")]
 mod neon;
@@ -37,6 +42,8 @@ mod scalar;
 #[cfg(test)]
 mod tests;
 mod tokens;
+#[cfg(target_arch = "x86_64")]
+mod vnni;
 pub(crate) mod winograd;
 
 pub(crate) use format::Format;
@@ -362,5 +369,23 @@ impl half::Half {
     pub(crate) fn choose(name: Option<&str>) -> Option<&'static half::Half> {
         let wanted = |half: &&half::Half| name.map_or(half.is_fast, |name| name == half.name);
         Self::ALL.iter().copied().find(|half| wanted(half) && (half.available)())
+    }
+}
+
+impl int8::Int8 {
+    /// Every table this build has, the fastest first; tests also have their twin.
+    pub(crate) const ALL: &[&int8::Int8] = &[
+        #[cfg(target_arch = "x86_64")]
+        &amx_int8::INT8,
+        #[cfg(target_arch = "x86_64")]
+        &vnni::INT8,
+        #[cfg(test)]
+        &int8_scalar::INT8,
+    ];
+
+    /// The one that is faster than 32-bit floats on this CPU, or the one called `name`.
+    pub(crate) fn choose(name: Option<&str>) -> Option<&'static int8::Int8> {
+        let wanted = |int8: &&int8::Int8| name.map_or(int8.is_fast, |name| name == int8.name);
+        Self::ALL.iter().copied().find(|int8| wanted(int8) && (int8.available)())
     }
 }

@@ -2,8 +2,10 @@
 //! threads may work on it; one thread alone does them in order.
 
 pub(super) mod attention;
+pub(super) mod codes;
 pub(super) mod conv;
 pub(super) mod half;
+pub(super) mod int8;
 pub(super) mod linear;
 mod matrix;
 pub(super) mod picture;
@@ -33,6 +35,16 @@ pub(super) struct Machine<'a> {
 pub(super) enum Step {
     Conv(conv::ConvStep),
     HalfConv(half::HalfConv),
+    Int8Conv(int8::Int8Conv),
+    Quantize(codes::Quantize),
+    FindRange(codes::FindRange),
+    Dequantize(codes::Dequantize),
+    Translate(codes::Translate),
+    Int8Binary(codes::Elementwise),
+    Int8MaxPool(codes::MaxPool),
+    Int8Resize(codes::Resize),
+    MoveChannels(codes::MoveChannels),
+    DynamicQuantize(plain::DynamicQuantize),
     Recast(half::Recast),
     Shuffle(half::Shuffle),
     Winograd(winograd::Winograd),
@@ -116,6 +128,14 @@ impl Step {
         match self {
             Step::Conv(step) => step.items(),
             Step::HalfConv(step) => step.items(),
+            Step::Int8Conv(step) => step.items(),
+            Step::Quantize(step) => step.items(),
+            Step::Dequantize(step) => step.items(),
+            Step::Translate(step) => step.items(),
+            Step::Int8Binary(step) => step.items(),
+            Step::Int8MaxPool(step) => step.items(),
+            Step::Int8Resize(step) => step.items(),
+            Step::MoveChannels(step) => step.items(),
             Step::Recast(step) => step.items(),
             Step::Shuffle(step) => step.items(),
             Step::Winograd(step) => step.items(),
@@ -141,6 +161,16 @@ impl Step {
         match self {
             Step::Conv(step) => step.run(machine, item),
             Step::HalfConv(step) => step.run(machine, item),
+            Step::Int8Conv(step) => step.run(machine, item),
+            Step::Quantize(step) => step.run(machine, item),
+            Step::FindRange(step) => step.run(machine),
+            Step::Dequantize(step) => step.run(machine, item),
+            Step::Translate(step) => step.run(machine, item),
+            Step::Int8Binary(step) => step.run(machine, item),
+            Step::Int8MaxPool(step) => step.run(machine, item),
+            Step::Int8Resize(step) => step.run(machine, item),
+            Step::MoveChannels(step) => step.run(machine, item),
+            Step::DynamicQuantize(step) => step.run(machine),
             Step::Recast(step) => step.run(machine, item),
             Step::Shuffle(step) => step.run(machine, item),
             Step::Winograd(step) => step.run(machine, item),
@@ -173,16 +203,22 @@ impl Step {
         match self {
             Step::Conv(step) if step.depthwise => "depthwise",
             Step::HalfConv(step) if step.depthwise => "depthwise",
-            Step::Conv(_) | Step::HalfConv(_) => "conv",
+            Step::Int8Conv(step) if step.depthwise => "depthwise",
+            Step::Conv(_) | Step::HalfConv(_) | Step::Int8Conv(_) => "conv",
+            Step::Quantize(_) => "quantize",
+            Step::FindRange(_) => "find-range",
+            Step::Dequantize(_) => "dequantize",
+            Step::Translate(_) => "translate",
+            Step::DynamicQuantize(_) => "dynamic-quantize",
             Step::Recast(_) => "recast",
             Step::Shuffle(_) => "shuffle",
             Step::Winograd(_) => "winograd",
-            Step::Pool(_) => "pool",
+            Step::Pool(_) | Step::Int8MaxPool(_) => "pool",
             Step::GlobalSum(_) => "global-sum",
-            Step::Resize(_) => "resize",
+            Step::Resize(_) | Step::Int8Resize(_) => "resize",
             Step::Activate(_) | Step::PlainActivate(_) => "activate",
-            Step::Binary(_) | Step::PlainBinary(_) => "binary",
-            Step::CopyChannels(_) => "copy-channels",
+            Step::Binary(_) | Step::PlainBinary(_) | Step::Int8Binary(_) => "binary",
+            Step::CopyChannels(_) | Step::MoveChannels(_) => "copy-channels",
             Step::ToBlocks(_) => "to-blocks",
             Step::FromBlocks(_) => "from-blocks",
             Step::Copy(_) => "copy",

@@ -1,7 +1,8 @@
 //! Arithmetic on row-major tensors: mostly the tails of detection heads.
 
+use super::codes::{Floats, fitting};
 use super::strided::Walk;
-use super::{At, Machine};
+use super::{At, Machine, clear_halo};
 use crate::infer::cnn::kernels::arena;
 use crate::infer::cnn::kernels::{Activation, Binary, LANES};
 
@@ -165,6 +166,60 @@ impl MatMul {
             for (x, weights) in row.iter().zip(weights.chunks_exact(self.n)) {
                 out.iter_mut().zip(weights).for_each(|(o, w)| *o += x * w);
             }
+        }
+    }
+}
+
+/// To 8 bits and back, with a scale that fits the numbers that there are.
+pub(in crate::infer::cnn) struct DynamicQuantize {
+    pub from: Floats,
+    pub to: Floats,
+    /// Numbers, where they are row-major.
+    pub floats: usize,
+}
+
+impl DynamicQuantize {
+    pub(super) fn run(&self, machine: &mut Machine<'_>) {
+        // a stretch of numbers that lie side by side, and where it goes
+        let each = |work: &mut dyn FnMut(usize, usize, usize)| match (&self.from, &self.to) {
+            (Floats::Blocks(from), Floats::Blocks(to)) => {
+                for (block, y) in
+                    (0..from.count()).flat_map(|block| (0..from.height).map(move |y| (block, y)))
+                {
+                    let lanes = (from.channels - block * LANES).min(LANES);
+                    match lanes == LANES {
+                        true => work(from.pixel(block, y, 0), to.pixel(block, y, 0), from.width * LANES),
+                        // what fills up the last block is no number of the picture's
+                        false => (0..from.width)
+                            .for_each(|x| work(from.pixel(block, y, x), to.pixel(block, y, x), lanes)),
+                    }
+                }
+            }
+            (Floats::Planes(from), Floats::Planes(to)) => work(*from, *to, self.floats),
+            _ => {}
+        };
+        let mut range = [0.0f32, 0.0f32];
+        each(&mut |from, _, floats| {
+            for number in machine.arena.read(from..from + floats) {
+                range = [range[0].min(*number), range[1].max(*number)];
+            }
+        });
+        let (scale, zero) = fitting(range);
+        each(&mut |from, to, floats| {
+            let ([from], [to]) = machine.arena.split([from..from + floats], [to..to + floats]);
+            for (to, number) in to.iter_mut().zip(from) {
+                let code = ((number / scale).round_ties_even() + zero as f32).clamp(0.0, 255.0);
+                *to = (code - zero as f32) * scale;
+            }
+        });
+        if let Floats::Blocks(blocks) = &self.to {
+            let last = blocks.count() - 1;
+            let lanes = blocks.channels - last * LANES;
+            for (y, x) in (0..blocks.height).flat_map(|y| (0..blocks.width).map(move |x| (y, x))) {
+                let at = blocks.pixel(last, y, x);
+                machine.arena.write(at + lanes..at + LANES).fill(0.0);
+            }
+            (0..blocks.count()).for_each(|block| clear_halo(machine, blocks, block));
         }
     }
 }

@@ -2,10 +2,10 @@
 //! write nothing that another one reads or writes.
 
 use super::*;
+use crate::infer::cnn::Plan;
 use crate::infer::cnn::kernels::arena::Touched;
 use crate::infer::cnn::run::CnnRun;
 use crate::infer::cnn::step::Step;
-use crate::infer::cnn::{Plan, build};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ fn joined(mut ranges: Vec<Range<usize>>) -> Vec<Range<usize>> {
     joined
 }
 
-/// A float that lies in both.
+/// A byte that lies in both.
 fn common(a: &[Range<usize>], b: &[Range<usize>]) -> Option<usize> {
     let (mut a, mut b) = (a.iter().peekable(), b.iter().peekable());
     while let (Some(one), Some(other)) = (a.peek(), b.peek()) {
@@ -39,13 +39,13 @@ fn common(a: &[Range<usize>], b: &[Range<usize>]) -> Option<usize> {
     None
 }
 
-/// Floats an item writes, and all it touches.
-type Floats = (Vec<Range<usize>>, Vec<Range<usize>>);
+/// Bytes an item writes, and all it touches.
+type Bytes = (Vec<Range<usize>>, Vec<Range<usize>>);
 
-fn floats(touched: Vec<Touched>) -> Floats {
+fn bytes(touched: Vec<Touched>) -> Bytes {
     let written =
-        touched.iter().filter(|touched| touched.is_written).map(|touched| touched.floats.clone()).collect();
-    (joined(written), joined(touched.into_iter().map(|touched| touched.floats).collect()))
+        touched.iter().filter(|touched| touched.is_written).map(|touched| touched.bytes.clone()).collect();
+    (joined(written), joined(touched.into_iter().map(|touched| touched.bytes).collect()))
 }
 
 /// Runs every item of every step as two different workers, and compares each with each. How many steps had
@@ -63,11 +63,11 @@ pub(super) fn check(plan: Arc<Plan>, what: &str) -> usize {
         shared += 1;
         let mut machine = steps.machine();
         machine.arena.take_touched();
-        let mut done = |worker: usize| -> Vec<Floats> {
+        let mut done = |worker: usize| -> Vec<Bytes> {
             machine.worker = worker;
             let mut one = |item| {
                 step.run(&mut machine, item);
-                floats(machine.arena.take_touched())
+                bytes(machine.arena.take_touched())
             };
             (0..step.items()).map(&mut one).collect()
         };
@@ -76,7 +76,7 @@ pub(super) fn check(plan: Arc<Plan>, what: &str) -> usize {
             assert!(!written.is_empty(), "{what}: {name} item {a} writes nothing");
             for (b, (_, touched)) in second.iter().enumerate().filter(|(b, _)| *b != a) {
                 let both = common(written, touched);
-                assert_eq!(both, None, "{what}: {} {name}: items {a} and {b} share a float", step.name());
+                assert_eq!(both, None, "{what}: {} {name}: items {a} and {b} share a byte", step.name());
             }
         }
     }
@@ -87,7 +87,7 @@ pub(super) fn check(plan: Arc<Plan>, what: &str) -> usize {
 fn items_of_a_step_share_nothing_that_is_written() {
     let mut shared = 0;
     for seed in 0..300 {
-        let graph = Graph::random(seed);
+        let graph = if seed % 4 == 0 { Graph::quantized(seed) } else { Graph::random(seed) };
         for kernels in Kernels::ALL.iter().filter(|kernels| (kernels.available)()) {
             let options = Options {
                 cpu: Some(kernels.name.to_owned()),
@@ -95,6 +95,7 @@ fn items_of_a_step_share_nothing_that_is_written() {
                 way: Algorithm::ALL.get(seed as usize % 5).copied(),
                 scores: None,
                 precision: if seed % 3 == 0 { Precision::HalfBy("scalar-bf16") } else { Precision::Full },
+                int8: if seed % 8 == 0 { Some("scalar-int8") } else { None },
             };
             if let Ok(plan) = build(&graph.model, &options) {
                 shared += check(Arc::new(plan), &format!("{} seed {seed}: {}", kernels.name, graph.story));

@@ -5,13 +5,14 @@
 mod disjoint;
 mod half;
 mod heads;
+mod int8;
 pub(super) mod random;
 pub(super) mod transformers;
 mod ways;
 
 use super::document::tests::elsewhere;
 use super::kernels::{Kernels, LANES};
-use super::{Algorithm, Options, allow_threads, compile};
+use super::{Algorithm, Options, allow_threads, build, compile};
 use crate::infer::{Precision, Run};
 use random::{Graph, Random};
 use tract_onnx::prelude::*;
@@ -71,6 +72,7 @@ fn random_graphs(kernels: &'static Kernels, seeds: std::ops::Range<u64>) {
             way: Algorithm::ALL.get(seed as usize % 5).copied(),
             scores: None,
             precision: Precision::Full,
+            int8: None,
         };
         let engine = match compile(&graph.model, &options) {
             // half of them as the service has them: worked out again from what another process tells

@@ -50,6 +50,20 @@ impl Random {
     }
 }
 
+impl Random {
+    /// Whole numbers from −127 to 127 of a step of each output channel.
+    fn whole_weights(&mut self, shape: &[usize; 4]) -> Tensor {
+        let length: usize = shape[1..].iter().product();
+        let scale = 1.0 / (127.0 * (length as f32).sqrt());
+        let mut values = Vec::with_capacity(shape[0] * length);
+        for _ in 0..shape[0] {
+            let step = scale * (1.0 + self.float() * 0.5);
+            values.extend((0..length).map(|_| (self.below(255) as f32 - 127.0) * step));
+        }
+        Tensor::from_shape(shape, &values).unwrap()
+    }
+}
+
 /// A picture somewhere in the graph.
 #[derive(Clone, Copy)]
 struct Picture {
@@ -63,17 +77,23 @@ pub(in crate::infer::cnn) struct Graph {
     pub story: String,
     random: Random,
     pictures: Vec<Picture>,
+    /// Most values go through 8 bits, and weights are whole numbers of a step.
+    is_quantized: bool,
 }
 
 impl Graph {
     /// Pictures made from each other, without an end.
-    fn body(seed: u64) -> Graph {
+    fn body(seed: u64, is_quantized: bool) -> Graph {
         let mut random = Random::new(seed + 1);
         let size = [random.pick(&[1, 3, 4, 7, 16, 20, 35]), 1 + random.below(17), 1 + random.below(17)];
         let mut model = TypedModel::default();
         let at = model.add_source("input", f32::fact([1, size[0], size[1], size[2]])).unwrap();
         let pictures = vec![Picture { at, size }];
-        let mut graph = Graph { model, story: format!("{size:?}"), random, pictures };
+        let mut graph = Graph { model, story: format!("{size:?}"), random, pictures, is_quantized };
+        if is_quantized {
+            let at = graph.through_8_bits(at);
+            graph.add(at);
+        }
         for _ in 0..2 + graph.random.below(9) {
             graph.step();
         }
@@ -81,7 +101,16 @@ impl Graph {
     }
 
     pub(in crate::infer::cnn) fn random(seed: u64) -> Graph {
-        let mut graph = Graph::body(seed);
+        Graph::whole(seed, false)
+    }
+
+    /// As exporters write models in 8 bits: most values are brought there and back.
+    pub(in crate::infer::cnn) fn quantized(seed: u64) -> Graph {
+        Graph::whole(seed, true)
+    }
+
+    fn whole(seed: u64, is_quantized: bool) -> Graph {
+        let mut graph = Graph::body(seed, is_quantized);
         let last = *graph.pictures.last().unwrap();
         let other = graph.any();
         let mut outputs = vec![graph.tail(last)];
@@ -211,7 +240,50 @@ impl Graph {
             }
             _ => self.shuffle(picture),
         };
+        let made =
+            if self.is_quantized && self.random.below(4) != 0 { self.through_8_bits(made) } else { made };
         self.add(made);
+    }
+
+    /// A value to 8 bits and back, sometimes with its SiLU or another activation on the way.
+    fn through_8_bits(&mut self, at: OutletId) -> OutletId {
+        let at = self.once_through_8_bits(at);
+        match self.random.below(4) {
+            0 => {
+                let gate = self.wire(format!("sigmoid {at:?}"), ops::nn::sigmoid(), &[at]);
+                let gate = self.once_through_8_bits(gate);
+                let product = self.wire(format!("mul {at:?} {gate:?}"), ops::math::mul(), &[at, gate]);
+                self.once_through_8_bits(product)
+            }
+            1 => {
+                let made = self.activation(at);
+                self.once_through_8_bits(made)
+            }
+            _ => at,
+        }
+    }
+
+    fn once_through_8_bits(&mut self, at: OutletId) -> OutletId {
+        use ops::quant::{DequantizeLinearF32, quantize_linear_i8, quantize_linear_u8};
+        // exporters choose one scale for what is only moved
+        let scale = self.random.pick(&[0.02, 0.02, 0.013, 0.007]);
+        if self.random.below(2) == 0 {
+            let zero = self.random.pick(&[0u8, 128, 128, 100]);
+            let made = self.wire(
+                format!("to u8 {at:?} {scale} {zero}"),
+                quantize_linear_u8(1.0 / scale, zero),
+                &[at],
+            );
+            return self.wire(
+                String::from("back"),
+                DequantizeLinearF32 { scale, zero_point: i32::from(zero) },
+                &[made],
+            );
+        }
+        let zero = self.random.pick(&[0i8, -128, 5]);
+        let made =
+            self.wire(format!("to i8 {at:?} {scale} {zero}"), quantize_linear_i8(1.0 / scale, zero), &[at]);
+        self.wire(String::from("back"), DequantizeLinearF32 { scale, zero_point: i32::from(zero) }, &[made])
     }
 
     fn convolution(&mut self, Picture { at, size: [c, h, w] }: Picture) -> OutletId {
@@ -249,7 +321,10 @@ impl Graph {
             2 if r.below(4) == 0 => (1, 150),
             _ => (1, r.pick(&[1, 5, 16, 17, 32, 48])),
         };
-        let weights = r.weights(&[out, c / groups, kernel[0], kernel[1]]);
+        let shape = [out, c / groups, kernel[0], kernel[1]];
+        let weights =
+            if self.is_quantized { self.random.whole_weights(&shape) } else { self.random.weights(&shape) };
+        let r = &mut self.random;
         let bias = r.tensor(&[out]);
         let spec = PoolSpec::new(
             DataFormat::NCHW,

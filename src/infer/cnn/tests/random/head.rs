@@ -16,7 +16,7 @@ fn dims(sides: &[usize]) -> TVec<TDim> {
 impl Graph {
     /// A random graph that ends as a detector does, and where its scores are.
     pub(in crate::infer::cnn::tests) fn head(seed: u64) -> (Graph, Scores) {
-        let mut graph = Graph::body(seed);
+        let mut graph = Graph::body(seed, false);
         let random = &mut graph.random;
         // box values, then scores, then values nobody asks for
         let (boxes, count, rest) = (random.below(6), 1 + random.below(20), random.below(3));
