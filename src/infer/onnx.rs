@@ -13,6 +13,7 @@ mod modern;
 pub(super) mod operators;
 mod order;
 mod precision;
+mod quantised;
 mod refuse;
 mod stored;
 
@@ -162,6 +163,7 @@ impl Graph {
         check_tensors(graph, budget)?;
         precision::to_single(graph)?;
         modern::bring_up(graph, version)?;
+        quantised::to_floats(graph, version, budget)?;
         let feed::Found { input, name: input_name, plain } = feed::find(graph)?;
         Ok(Graph { proto, input, input_name, plain, kept })
     }

@@ -4,6 +4,7 @@
 //! tract's own builder still says which shapes and types come out where it is right about them ([`Rewired`]).
 
 mod deconvolution;
+mod dynamic;
 mod extreme;
 mod pad;
 mod pool;
@@ -12,6 +13,7 @@ mod resize;
 mod select;
 mod simple;
 
+pub(super) use dynamic::DYNAMIC_QUANTIZED;
 pub(in crate::infer) use resample::{Resample, Taps};
 
 use std::fmt::Debug;
@@ -30,7 +32,7 @@ type Builder = fn(&ParsingContext, &NodeProto) -> Built;
 /// An importer with our builders in place of tract's wrong ones.
 pub(super) fn importer() -> Onnx {
     let mut onnx = tract_onnx::onnx();
-    let ours: [(&'static str, Builder); 29] = [
+    let ours: [(&'static str, Builder); 30] = [
         ("AveragePool", pool::average),
         ("Cast", simple::cast),
         ("Celu", simple::celu),
@@ -60,6 +62,7 @@ pub(super) fn importer() -> Onnx {
         ("Squeeze", modern),
         ("TopK", modern),
         ("Unsqueeze", modern),
+        (DYNAMIC_QUANTIZED, dynamic::build),
     ];
     for (name, builder) in ours {
         onnx.op_register.insert(name, builder);

@@ -9,6 +9,7 @@ use tract_onnx::pb::{AttributeProto, GraphProto, TensorProto, TypeProto, type_pr
 /// Numbers of ONNX's `TensorProto.DataType`.
 pub(super) const FLOAT: i32 = 1;
 pub(super) const UINT8: i32 = 2;
+pub(super) const INT8: i32 = 3;
 pub(super) const INT32: i32 = 6;
 pub(super) const INT64: i32 = 7;
 pub(super) const FLOAT16: i32 = 10;

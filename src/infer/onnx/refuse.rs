@@ -177,11 +177,30 @@ const OPERATORS: &[(&str, &str)] = &[
     ("Xor", ""),
 ];
 
-/// Operators that onnxruntime adds when it optimises a file.
-const CONTRIBUTED: &[(&str, &str)] =
-    &[("BiasGelu", ""), ("FastGelu", ""), ("Gelu", ""), ("QuickGelu", "alpha")];
+/// Operators that onnxruntime adds when it optimises or quantises a file.
+const CONTRIBUTED: &[(&str, &str)] = &[
+    ("BiasGelu", ""),
+    ("DequantizeLinear", "axis"),
+    ("DynamicQuantizeMatMul", ""),
+    ("FastGelu", ""),
+    ("Gelu", ""),
+    ("MatMulIntegerToFloat", ""),
+    ("QGemm", "alpha transA transB"),
+    ("QLinearAdd", ""),
+    ("QLinearAveragePool", "auto_pad ceil_mode channels_last count_include_pad kernel_shape pads strides"),
+    ("QLinearConcat", "axis"),
+    ("QLinearConv", "auto_pad channels_last dilations group kernel_shape pads strides"),
+    ("QLinearGlobalAveragePool", "channels_last"),
+    ("QLinearLeakyRelu", "alpha"),
+    ("QLinearMul", ""),
+    ("QLinearSigmoid", ""),
+    ("QLinearSoftmax", "axis opset"),
+    ("QLinearWhere", ""),
+    ("QuantizeLinear", "axis"),
+    ("QuickGelu", "alpha"),
+];
 /// The domain of those.
-const CONTRIBUTED_DOMAIN: &str = "com.microsoft";
+pub(super) const CONTRIBUTED_DOMAIN: &str = "com.microsoft";
 
 /// Numbers of floats of 8 and 4 bits and of other kinds that nothing here calculates with.
 const TEXT: i64 = 8;
@@ -193,7 +212,7 @@ pub(super) fn check(graph: &GraphProto) -> Result<()> {
         if let Some(reason) = refusal(node) {
             return Err(artefact(reason));
         }
-        for inner in node.attribute.iter().flat_map(|attribute| attribute.g.iter().chain(&attribute.graphs)) {
+        for inner in node.attribute.iter().flat_map(graphs_of) {
             // protobuf's own nesting limit (100) bounds this recursion
             check(inner)?;
         }
@@ -201,37 +220,50 @@ pub(super) fn check(graph: &GraphProto) -> Result<()> {
     Ok(())
 }
 
-fn refusal(node: &NodeProto) -> Option<String> {
+/// Graphs inside a node.
+pub(super) fn graphs_of(attribute: &AttributeProto) -> impl Iterator<Item = &GraphProto> {
+    attribute.g.iter().chain(&attribute.graphs)
+}
+
+/// What a node is, for people.
+pub(super) fn named(node: &NodeProto) -> String {
     let name = if node.name.is_empty() { node.output.first().map_or("", String::as_str) } else { &node.name };
-    let what = |domain: &str| format!("operator {domain}{} (node {})", clean(&node.op_type), clean(name));
+    let domain = match node.domain.as_str() {
+        "" | "ai.onnx" => String::new(),
+        other => format!("{}.", clean(other)),
+    };
+    format!("operator {domain}{} (node {})", clean(&node.op_type), clean(name))
+}
+
+fn refusal(node: &NodeProto) -> Option<String> {
+    let what = named(node);
     let list = match node.domain.as_str() {
         "" | "ai.onnx" => OPERATORS,
         CONTRIBUTED_DOMAIN => CONTRIBUTED,
-        other => return Some(format!("{} is not supported", what(&format!("{}.", clean(other))))),
+        _ => return Some(format!("{what} is not supported")),
     };
-    let domain = if list.len() == CONTRIBUTED.len() { "com.microsoft." } else { "" };
     let Some((_, attributes)) = list.iter().find(|(known, _)| *known == node.op_type) else {
-        return Some(format!("{} is not supported", what(domain)));
+        return Some(format!("{what} is not supported"));
     };
     let unknown = node
         .attribute
         .iter()
         .find(|given| !attributes.split_ascii_whitespace().any(|known| known == given.name));
     if let Some(unknown) = unknown {
-        return Some(format!("{} with attribute {} is not supported", what(domain), clean(&unknown.name)));
+        return Some(format!("{what} with attribute {} is not supported", clean(&unknown.name)));
     }
-    peculiar(node).map(|how| format!("{} with {how} is not supported", what(domain)))
+    peculiar(node).map(|how| format!("{what} with {how} is not supported"))
 }
 
 fn given<'a>(node: &'a NodeProto, name: &str) -> Option<&'a AttributeProto> {
     node.attribute.iter().find(|attribute| attribute.name == name)
 }
 
-fn integer(node: &NodeProto, name: &str, absent: i64) -> i64 {
+pub(super) fn integer(node: &NodeProto, name: &str, absent: i64) -> i64 {
     given(node, name).map_or(absent, |attribute| attribute.i)
 }
 
-fn word<'a>(node: &'a NodeProto, name: &str, absent: &'a str) -> std::borrow::Cow<'a, str> {
+pub(super) fn word<'a>(node: &'a NodeProto, name: &str, absent: &'a str) -> std::borrow::Cow<'a, str> {
     given(node, name).map_or(absent.into(), |attribute| String::from_utf8_lossy(&attribute.s))
 }
 
