@@ -13,7 +13,7 @@ use super::resample;
 use super::unsupported::{tract, unsupported};
 use crate::error::Result;
 use crate::infer::onnx::Stored;
-use crate::infer::onnx::operators::Resample;
+use crate::infer::onnx::operators::{DynamicQuantized, Resample};
 use std::collections::HashMap;
 use std::sync::Arc;
 use tract_onnx::prelude::*;
@@ -342,6 +342,9 @@ impl Importer<'_> {
             let value = *floats(value)?.first()?;
             let (before, after) = op.pads.iter().copied().unzip();
             return Some((Op::Pad { before, after, value }, only_first));
+        }
+        if node.op_is::<DynamicQuantized>() {
+            return Some((Op::DynamicQuantize, only_first));
         }
         if let Some(op) = node.op_as::<ops::element_wise::ElementWiseOp>() {
             if op.0.name() == "Square" {

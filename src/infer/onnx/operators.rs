@@ -14,6 +14,7 @@ mod select;
 mod simple;
 
 pub(super) use dynamic::DYNAMIC_QUANTIZED;
+pub(in crate::infer) use dynamic::{DynamicLevels, DynamicQuantized};
 pub(in crate::infer) use resample::{Resample, Taps};
 
 use std::fmt::Debug;

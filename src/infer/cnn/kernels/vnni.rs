@@ -3,7 +3,9 @@
 
 use super::avx512::Zmm;
 use super::half::finish;
-use super::int8::{CODES, Coded, Int8, Int8Depthwise, Int8Rows, Made, QUAD, Table, WIDE, pictures};
+use super::int8::{
+    CODES, Coded, Int8, Int8Depthwise, Int8Pictures, Int8Rows, Made, QUAD, Quantizer, Table, WIDE, pictures,
+};
 use super::lanes::LANES;
 use std::arch::x86_64::*;
 
@@ -286,6 +288,28 @@ pub(super) unsafe fn translate(from: &[u8], to: &mut [u8], table: &Table) {
     }
 }
 
+/// As [`int8::quantize`](super::int8::quantize) does it.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx2,fma")]
+unsafe fn quantize(from: &[f32], to: &mut [u8], (pixel, channels): (usize, usize), how: &Quantizer) {
+    let mask = ((1u32 << channels.min(LANES)) - 1) as u16;
+    let pixels =
+        (from.len() / LANES).min((to.len() + pixel).saturating_sub(channels.min(LANES)) / pixel.max(1));
+    let (scale, inverse) = (_mm512_set1_ps(-how.scale), _mm512_set1_ps(1.0 / how.scale));
+    let (low, high) = (_mm512_set1_ps(-how.zero as f32), _mm512_set1_ps((how.top - how.zero) as f32));
+    let zero = _mm512_set1_epi32(how.zero);
+    for x in 0..pixels {
+        // SAFETY: so many pixels lie in both, the last one's channels included.
+        unsafe {
+            let number = _mm512_loadu_ps(from.as_ptr().add(x * LANES));
+            let near = _mm512_mul_ps(number, inverse);
+            let steps = _mm512_fmadd_ps(_mm512_fmadd_ps(scale, near, number), inverse, near);
+            let bounded = _mm512_min_ps(_mm512_max_ps(steps, low), high);
+            let codes = _mm512_cvtepi32_epi8(_mm512_add_epi32(_mm512_cvtps_epi32(bounded), zero));
+            _mm_mask_storeu_epi8(to.as_mut_ptr().add(x * pixel).cast(), mask, codes);
+        }
+    }
+}
+
 pictures!(PICTURES, "avx512f,avx512bw,avx512vl,avx512dq,avx2,fma");
 
 pub(super) fn available() -> bool {
@@ -305,5 +329,5 @@ pub(super) const INT8: Int8 = Int8 {
     conv,
     depthwise,
     translate,
-    pictures: PICTURES,
+    pictures: Int8Pictures { quantize, ..PICTURES },
 };

@@ -6,6 +6,7 @@ use crate::infer::cnn::kernels::LANES;
 use crate::infer::cnn::kernels::arena::{self, Stretch};
 use crate::infer::cnn::kernels::int8::{Int8, Int8Binary, Quantizer, Table};
 use crate::infer::cnn::storage::{Blocks, Nhwc};
+use crate::infer::onnx::operators::DynamicLevels;
 use std::ops::Range;
 
 /// Rows of an item.
@@ -114,21 +115,16 @@ impl FindRange {
                 }
             }
         }
-        let (step, zero) = fitting(range);
-        machine.arena.write(scale..scale + 2).copy_from_slice(&[step, zero as f32]);
+        let levels = fitting(range);
+        machine.arena.write(scale..scale + 2).copy_from_slice(&[levels.scale, levels.zero]);
     }
 }
 
-/// The scale and the zero of codes for numbers of this range, by ONNX's definition. All zeros have a scale of one:
-/// its code is zero whatever the scale.
-pub(in crate::infer::cnn) fn fitting([low, high]: [f32; 2]) -> (f32, i32) {
-    const CODES: f32 = 255.0;
-    let scale = (high.max(0.0) - low.min(0.0)) / CODES;
-    if scale.is_normal() && scale.recip().is_normal() {
-        (scale, (-low.min(0.0) / scale).clamp(0.0, CODES).round_ties_even() as i32)
-    } else {
-        (1.0, 0)
-    }
+/// The scale and the zero of codes for numbers of this range. Of numbers whose scale has no inverse nothing is left
+/// but zero.
+pub(super) fn fitting([low, high]: [f32; 2]) -> DynamicLevels {
+    let levels = DynamicLevels::of(low, high);
+    if levels.scale.recip().is_normal() { levels } else { DynamicLevels { scale: 1.0, zero: 0.0 } }
 }
 
 /// The zero and the scale that [`FindRange`] has found.

@@ -204,13 +204,10 @@ impl DynamicQuantize {
                 range = [range[0].min(*number), range[1].max(*number)];
             }
         });
-        let (scale, zero) = fitting(range);
+        let levels = fitting(range);
         each(&mut |from, to, floats| {
             let ([from], [to]) = machine.arena.split([from..from + floats], [to..to + floats]);
-            for (to, number) in to.iter_mut().zip(from) {
-                let code = ((number / scale).round_ties_even() + zero as f32).clamp(0.0, 255.0);
-                *to = (code - zero as f32) * scale;
-            }
+            to.iter_mut().zip(from).for_each(|(to, number)| *to = levels.quantized(*number));
         });
         if let Floats::Blocks(blocks) = &self.to {
             let last = blocks.count() - 1;
