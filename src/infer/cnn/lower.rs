@@ -4,7 +4,7 @@ use super::choice::{Algorithm, Target};
 use super::constant::Constant;
 use super::graph::{Axes, Coding, Conv, Graph, Int8, Linear, Node, Op, ValueId, Window, lengths};
 use super::int8::zero_and_top;
-use super::kernels::int8::{Int8Binary, Quantizer};
+use super::kernels::int8::{Int8Binary, Quantizer, Worth};
 use super::kernels::{Activation, Format, LANES};
 use super::layout::Form;
 use super::packer::Packer;
@@ -357,8 +357,8 @@ impl Lowering<'_, '_> {
             Op::Recast | Op::FromBlocks => {
                 let levels = levels(first)?;
                 let (input, to) = (self.codes(first)?, self.floats(result)?);
-                let (zero, step) = (zero_and_top(&levels).0, levels.step);
-                Step::Dequantize(codes::Dequantize { int8, input, to, zero, step })
+                let worth = Worth { zero: zero_and_top(&levels).0, step: levels.step };
+                Step::Dequantize(codes::Dequantize { int8, input, to, worth })
             }
             Op::Translate(table) => {
                 let (input, output) = (self.codes(first)?, self.codes(result)?);

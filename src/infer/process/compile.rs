@@ -17,7 +17,7 @@ pub(super) enum Compiled {
     /// A plan for our own engine.
     Ours {
         /// The plan without its weights.
-        blueprint: Blueprint,
+        blueprint: Box<Blueprint>,
         /// The plan for the service; `None` where it cannot leave this process.
         document: Option<Vec<u8>>,
     },
@@ -130,7 +130,7 @@ fn ours(
             input_floats: size.input_floats,
             output_shapes: blueprint.output_shapes(),
         };
-        Ok((Compiled::Ours { blueprint, document }, verdict))
+        Ok((Compiled::Ours { blueprint: Box::new(blueprint), document }, verdict))
     });
     catch_unwind(attempt)
         .unwrap_or_else(|_| Err(Error::new(Kind::ModelArtefact, "compiling the graph panicked")))

@@ -39,9 +39,9 @@ unsafe fn conv(rows: &Int8Rows) {
             let number = |c: usize| (sums[c] as f32).mul_add(*rows.scale.add(c), *rows.bias.add(c));
             match rows.made {
                 Made::Codes { to, row, pixel, channels: written, coded } => {
-                    for c in 0..written.min(channels) {
+                    for (c, sum) in sums.iter().enumerate().take(written.min(channels)) {
                         *to.add(y * row + x * pixel + c) =
-                            code(sums[c], *rows.scale.add(c), *rows.bias.add(c), &coded);
+                            code(*sum, *rows.scale.add(c), *rows.bias.add(c), &coded);
                     }
                 }
                 Made::Floats {
@@ -107,9 +107,9 @@ pub(super) const INT8: Int8 = Int8 {
     pictures: Int8Pictures {
         binary: |a, b, to, how| int8::binary(a, b, to, how),
         max: |from, to| int8::max(from, to),
-        quantize: |from, to, shape, how| int8::quantize(from, to, shape, how),
+        quantize: |from, to, pixels, how| int8::quantize(from, to, pixels, how),
         quantize_planes: |planes, to, pixel, how| int8::quantize_planes(planes, to, pixel, how),
-        dequantize: |from, to, shape, zero, step| int8::dequantize(from, to, shape, zero, step),
+        dequantize: |from, to, pixels, worth| int8::dequantize(from, to, pixels, worth),
         range: |from, range| int8::range(from, range),
     },
 };

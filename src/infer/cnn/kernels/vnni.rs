@@ -4,7 +4,8 @@
 use super::avx512::Zmm;
 use super::half::finish;
 use super::int8::{
-    CODES, Coded, Int8, Int8Depthwise, Int8Pictures, Int8Rows, Made, QUAD, Quantizer, Table, WIDE, pictures,
+    CODES, Coded, Int8, Int8Depthwise, Int8Pictures, Int8Rows, Made, Pixels, QUAD, Quantizer, Table, WIDE,
+    pictures,
 };
 use super::lanes::LANES;
 use std::arch::x86_64::*;
@@ -290,10 +291,10 @@ pub(super) unsafe fn translate(from: &[u8], to: &mut [u8], table: &Table) {
 
 /// As [`int8::quantize`](super::int8::quantize) does it.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx2,fma")]
-unsafe fn quantize(from: &[f32], to: &mut [u8], (pixel, channels): (usize, usize), how: &Quantizer) {
-    let mask = ((1u32 << channels.min(LANES)) - 1) as u16;
-    let pixels =
-        (from.len() / LANES).min((to.len() + pixel).saturating_sub(channels.min(LANES)) / pixel.max(1));
+unsafe fn quantize(from: &[f32], to: &mut [u8], pixels: Pixels, how: &Quantizer) {
+    let (pixel, channels) = (pixels.apart, pixels.channels.min(LANES));
+    let mask = ((1u32 << channels) - 1) as u16;
+    let pixels = (from.len() / LANES).min((to.len() + pixel).saturating_sub(channels) / pixel.max(1));
     let (scale, inverse) = (_mm512_set1_ps(-how.scale), _mm512_set1_ps(1.0 / how.scale));
     let (low, high) = (_mm512_set1_ps(-how.zero as f32), _mm512_set1_ps((how.top - how.zero) as f32));
     let zero = _mm512_set1_epi32(how.zero);
