@@ -2,7 +2,7 @@
 
 use super::graph::{Graph, Node, Op, Value, ValueId};
 use super::int8;
-use super::kernels::{Activation, Binary, Residual};
+use super::kernels::{Activation, Binary, Levels, Residual};
 use super::transformer;
 
 /// Rewrites the graph until nothing folds any more.
@@ -199,6 +199,10 @@ fn fold(graph: &mut Graph, maker: usize, index: usize, slot: usize, makers: &[Op
         Op::Activate(activation) if bare && conv.residual != Some(Residual::AfterActivation) => {
             conv.activation = activation;
         }
+        Op::Activate(Activation::Quantized(levels)) if conv.residual != Some(Residual::AfterActivation) => {
+            let Some(levels) = bounded(conv.activation, levels) else { return false };
+            conv.activation = Activation::Quantized(levels);
+        }
         Op::Binary(op) => {
             let Some(&other) = node.inputs.get(1 - slot) else { return false };
             let value = graph.value(other);
@@ -235,6 +239,13 @@ fn fold(graph: &mut Graph, maker: usize, index: usize, slot: usize, makers: &[Op
     graph.nodes[index] = Node { name, op: Op::Conv(conv), inputs, outputs };
     graph.nodes.remove(maker);
     true
+}
+
+/// The levels that are left of a clip brought to 8 bits: both only grow with their number, so their order is all one.
+fn bounded(activation: Activation, levels: Levels) -> Option<Levels> {
+    let Activation::Clip { low, high } = activation else { return None };
+    let level = |bound: f32| (bound / levels.scale).round_ties_even().max(levels.low).min(levels.high);
+    Some(Levels { low: level(low), high: level(high), ..levels })
 }
 
 /// The constant as one number per channel of `[1, C, H, W]`.

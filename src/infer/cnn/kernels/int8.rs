@@ -34,9 +34,13 @@ pub(crate) struct Int8Tap {
     pub bytes: u16,
 }
 
-/// How a sum becomes a code: `table[clip(round(sum · scale + bias), −zero, top − zero) + zero]`, halves to even.
+/// How a sum becomes a code: `table[clip(round(activation(sum · scale + bias) · factor), −zero, top − zero) + zero]`,
+/// halves to even.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Coded<'a> {
+    /// Of dense convolutions; depthwise ones have [`Activation::Identity`] and a factor of 1.
+    pub activation: Activation,
+    pub factor: f32,
     pub zero: i32,
     pub top: i32,
     pub table: Option<&'a Table>,

@@ -1,6 +1,7 @@
 //! The twin of the integer kernels: plain Rust that gives the same numbers, for tests.
 #![allow(unsafe_code)] // loads and stores through the kernels' raw pointers
 
+use super::Residual;
 use super::half::finish;
 use super::int8::{
     self, Coded, IN_ORDER, Int8, Int8Depthwise, Int8Pictures, Int8Rows, Made, QUAD, Table, WIDE,
@@ -11,7 +12,11 @@ use super::scalar::Scalar;
 /// The code of a sum.
 fn code(sum: i32, scale: f32, bias: f32, coded: &Coded<'_>) -> u8 {
     let (low, high) = (-coded.zero as f32, (coded.top - coded.zero) as f32);
-    let number = (sum as f32).mul_add(scale, bias).max(low).min(high);
+    let mut number = [(sum as f32).mul_add(scale, bias); LANES];
+    let (from, to, none) = (number, number.as_mut_ptr(), (std::ptr::null(), Residual::AfterActivation));
+    // SAFETY: a vector's floats at both.
+    unsafe { finish::<Scalar>(|_| Scalar::load(from.as_ptr()), 1, to, coded.activation, none) };
+    let number = (number[0] * coded.factor).max(low).min(high);
     let code = (number.round_ties_even() as i32 + coded.zero) as u8;
     coded.table.map_or(code, |table| table[usize::from(code)])
 }

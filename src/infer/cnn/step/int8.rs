@@ -5,7 +5,7 @@ use crate::infer::cnn::graph::{Coding, Conv, Int8};
 use crate::infer::cnn::int8::{step_of, zero_and_top};
 use crate::infer::cnn::kernels::arena::{self, Int8DepthwiseJob, Int8Job, Stretch, Target};
 use crate::infer::cnn::kernels::int8::{self, Coded, Int8Tap, QUAD, TILE_QUADS, Table, WIDE};
-use crate::infer::cnn::kernels::{LANES, Residual};
+use crate::infer::cnn::kernels::{Activation, LANES, Residual};
 use crate::infer::cnn::packer::Packer;
 use crate::infer::cnn::storage::{Blocks, Nhwc};
 use std::ops::Range;
@@ -48,6 +48,9 @@ struct Group {
 /// How the sums of a code become a code.
 #[derive(Debug)]
 struct Recoded {
+    activation: Activation,
+    /// What a number behind the activation is multiplied with.
+    factor: f32,
     zero: i32,
     top: i32,
     table: Option<Box<Table>>,
@@ -61,7 +64,7 @@ pub(in crate::infer::cnn) struct Int8Conv {
     zero: Option<i32>,
     output: Output,
     recoded: Option<Recoded>,
-    activation: crate::infer::cnn::kernels::Activation,
+    activation: Activation,
     stride: [usize; 2],
     before: [usize; 2],
     pub depthwise: bool,
@@ -103,7 +106,11 @@ impl Int8Conv {
         };
         let recoded = marked.output.as_ref().map(|recoding| {
             let (zero, top) = zero_and_top(&recoding.levels);
-            (Recoded { zero, top, table: recoding.table.clone() }, recoding.levels.scale.recip())
+            let (activation, inverse) = (recoding.activation, recoding.levels.scale.recip());
+            // without one the factor is part of what a sum is worth
+            let (factor, sums) =
+                if activation == Activation::Identity { (1.0, inverse) } else { (inverse, 1.0) };
+            (Recoded { activation, factor, zero, top, table: recoding.table.clone() }, sums)
         });
         let (recoded, factor) = match recoded {
             Some((recoded, factor)) => (Some(recoded), factor),
@@ -305,8 +312,14 @@ impl Int8Conv {
 
     fn coded(&self) -> Coded<'_> {
         match &self.recoded {
-            Some(recoded) => Coded { zero: recoded.zero, top: recoded.top, table: recoded.table.as_deref() },
-            None => Coded { zero: 0, top: 0, table: None },
+            Some(Recoded { activation, factor, zero, top, table }) => Coded {
+                activation: *activation,
+                factor: *factor,
+                zero: *zero,
+                top: *top,
+                table: table.as_deref(),
+            },
+            None => Coded { activation: Activation::Identity, factor: 1.0, zero: 0, top: 0, table: None },
         }
     }
 
