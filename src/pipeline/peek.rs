@@ -60,6 +60,7 @@ impl Peeks {
             file_max_fps: None,
             muted: false,
             only_builtin: false,
+            recorded: None,
         };
         // A client that goes away drops the worker, which ends it.
         let worker = Worker::start(&shared.spawner, &shared.capture, request).await?;

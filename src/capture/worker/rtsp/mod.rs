@@ -6,6 +6,7 @@
 
 mod address;
 mod depacketise;
+mod kept;
 mod order;
 mod player;
 mod punctuality;
@@ -22,6 +23,7 @@ use crate::capture::worker::control::Control;
 use crate::capture::worker::decode::{AccessUnit, Codec};
 use crate::capture::worker::net::ASKING_STACK_BYTES;
 use crate::capture::worker::picture::check_size;
+use crate::capture::worker::record::Recorder;
 use crate::capture::worker::sandbox::{self, Confinement};
 use crate::capture::worker::source::{Grab, IDLE, Source};
 use crate::command::{PacketLosses, SourceProperties};
@@ -134,6 +136,7 @@ pub(super) fn open(
     start: &Start,
     confinement: &Confinement,
     control: &Control,
+    recorder: &Recorder,
 ) -> Result<Box<dyn Source>> {
     let address = Address::parse(url, start.settings.rtsp_udp)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -148,7 +151,7 @@ pub(super) fn open(
         let settings = &start.settings;
         let silent = || Error::new(Kind::SourceConnection, "the camera does not answer");
         let opening = async {
-            let played = timeout(settings.open_timeout, play(address, start, confinement, &group));
+            let played = timeout(settings.open_timeout, play(address, start, confinement, &group, recorder));
             let line = line.insert(played.await.map_err(|_| silent())??);
             look(line, settings.open_timeout).await
         };
@@ -198,6 +201,7 @@ async fn play(
     start: &Start,
     confinement: &Confinement,
     group: &Arc<SessionGroup>,
+    recorder: &Recorder,
 ) -> Result<Line> {
     let (mut player, url) = Player::open().await?;
     let options = SessionOptions::default()
@@ -218,7 +222,7 @@ async fn play(
     });
     let request = request.await?;
     sandbox::before_first_byte(start, confinement);
-    let mut relay = Relay::open(&address, &start.trust, player).await?;
+    let mut relay = Relay::open(&address, &start.trust, player, recorder).await?;
     relay.pass_on(&request)?;
     let mut hops = 0;
     loop {
