@@ -45,12 +45,13 @@ impl Secrets {
         for line in text.split_inclusive_mut(|byte| *byte == b'\n') {
             // A line that begins with a space goes on with the field before it.
             let continues = is_secret && line.first().is_some_and(|byte| matches!(byte, b' ' | b'\t'));
-            let from = if continues { Some(1) } else { secret_field(line) };
+            let length = line.trim_ascii_end().len();
+            let (words, _) = line.split_at_mut(length);
+            let from = if continues { Some(1) } else { secret_field(words) };
             is_secret = from.is_some();
-            let end = line.trim_ascii_end().len();
-            match from.and_then(|from| line.get_mut(from..end.max(from))) {
-                Some(secret) => secret.fill(HIDDEN),
-                None => self.hide_in_line(line),
+            match from {
+                Some(from) => words.iter_mut().skip(from).for_each(|byte| *byte = HIDDEN),
+                None => self.hide_in_line(words),
             }
         }
     }
@@ -150,6 +151,7 @@ mod tests {
             ("a=control:rtsp://cam/1?user=joe&pwd=hush&x=1", "a=control:rtsp://cam/1?user=joe&pwd=****&x=1"),
             ("rtsp://cam/user=a_password=tl_channel=1/x", "rtsp://cam/user=a_password=************/x"),
             ("http://cam/a.jpg?API_KEY=7 HTTP/1.1", "http://cam/a.jpg?API_KEY=* HTTP/1.1"),
+            ("a=control:t?token=7\r\nm=x\r\n", "a=control:t?token=*\r\nm=x\r\n"),
             ("a=fmtp:96 sprop-parameter-sets=Z0LA,aMuM", "a=fmtp:96 sprop-parameter-sets=Z0LA,aMuM"),
             ("mail@example.org http://cam/@", "mail@example.org http://cam/@"),
         ] {
