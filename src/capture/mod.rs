@@ -33,7 +33,7 @@ pub use trust::{CameraTls, MAX_CERTIFICATE_BYTES, Trust};
 use crate::clock::Wall;
 use crate::command::{Filling, PacketLosses, Property, SourceProperties, SourceReference};
 use crate::error::Error;
-use crate::geometry::{InputRule, Polygon};
+use crate::geometry::{Fit, InputRule, Polygon};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -104,12 +104,39 @@ pub struct Request {
     pub recorded: Option<Payloads>,
 }
 
+impl Request {
+    /// Plays a source whose frames no model looks at: they are as small, and as few at once, as they can be.
+    pub fn without_model(reference: SourceReference) -> Request {
+        Request {
+            reference,
+            properties: Vec::new(),
+            masks: Vec::new(),
+            rule: InputRule {
+                width: 16,
+                height: 16,
+                fit: Fit::Stretch,
+                crop: None,
+                grayscale: false,
+                contrast: None,
+            },
+            // One to write while the other is drawn, or given back.
+            slots: 2,
+            first_frame_id: 1,
+            filling: None,
+            file_max_fps: None,
+            muted: false,
+            only_builtin: false,
+            recorded: None,
+        }
+    }
+}
+
 /// How much of the packets that carry pictures is recorded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Payloads {
     /// Their headers, and parameter sets; zeros where pictures are.
     Blank,
-    /// All.
+    /// Every byte, pictures too.
     Whole,
 }
 

@@ -8,7 +8,7 @@
 
 use crate::clock::Wall;
 
-/// "Enhanced Packet Block".
+/// "Enhanced Packet Block": one packet.
 pub(super) const PACKET: u32 = 6;
 
 /// "Section Header Block" and "Interface Description Block".
@@ -32,7 +32,7 @@ const APPLICATION: u16 = 4;
 const NAME: u16 = 2;
 const FLAGS: u16 = 2;
 
-/// Directions in [`FLAGS`].
+/// Ways that a packet can go, in [`FLAGS`].
 const INBOUND: u32 = 1;
 const OUTBOUND: u32 = 2;
 

@@ -8,20 +8,12 @@ use crate::capture::{CaptureSettings, Event, Payloads, Progress, Request, Spawne
 use crate::clock::{Wall, within};
 use crate::command::{PacketLoss, SourceProperties, SourceReference};
 use crate::error::{Error, Kind, Result, system};
-use crate::geometry::{Fit, InputRule};
 use async_io::{Async, Timer};
 use futures_lite::future::{or, zip};
 use std::cell::RefCell;
 use std::fs::File;
 use std::io::{BufWriter, PipeReader, Read as _, Write as _};
 use std::time::{Duration, Instant};
-
-/// What frames become: nobody looks at them.
-const RULE: InputRule =
-    InputRule { width: 16, height: 16, fit: Fit::Stretch, crop: None, grayscale: false, contrast: None };
-
-/// Slots of the ring: one to write while the other is given back.
-const SLOTS: u32 = 2;
 
 /// Bytes that are taken from the pipe at once: what one holds.
 const CHUNK_BYTES: usize = 64 << 10;
@@ -37,7 +29,7 @@ const MIN_BLOCK_BYTES: usize = 12;
 pub struct Limits {
     /// From the start of the worker on.
     pub time: Duration,
-    /// Of the file.
+    /// Of the whole file; only weir's last words may pass it.
     pub bytes: u64,
 }
 
@@ -54,7 +46,7 @@ pub enum Ending {
     Source(Error),
 }
 
-/// What was recorded.
+/// What was recorded, and how it went.
 #[derive(Debug)]
 pub struct Recorded {
     /// Blocks of packets that were written.
@@ -117,19 +109,7 @@ pub async fn record(
     let mut book = Book::begin(file, limits.bytes)?;
     let version = env!("CARGO_PKG_VERSION");
     book.note(&format!("event=recording version={version} source={reference} payloads={payloads:?}"))?;
-    let request = Request {
-        reference,
-        properties: Vec::new(),
-        masks: Vec::new(),
-        rule: RULE,
-        slots: SLOTS,
-        first_frame_id: 1,
-        filling: None,
-        file_max_fps: None,
-        muted: false,
-        only_builtin: false,
-        recorded: Some(payloads),
-    };
+    let request = Request { recorded: Some(payloads), ..Request::without_model(reference) };
     let (ours, theirs) = std::io::pipe().map_err(system("making a pipe"))?;
     let began = Instant::now();
     let worker = Worker::start_with(spawner, settings, request, Some(theirs.into())).await?;
@@ -233,7 +213,7 @@ async fn copy(pipe: &Async<PipeReader>, book: &RefCell<Book>) -> Result<bool> {
     }
 }
 
-/// The file.
+/// The file that is written, and what waits to be written into it.
 #[derive(Debug)]
 struct Book {
     file: BufWriter<File>,
@@ -296,7 +276,7 @@ impl Book {
         self.file.write_all(bytes).map_err(unwritable)
     }
 
-    /// Its size.
+    /// Closes it, and says its size in bytes.
     fn end(mut self) -> Result<u64> {
         self.file.flush().map_err(unwritable)?;
         Ok(self.bytes)

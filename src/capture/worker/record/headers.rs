@@ -13,7 +13,7 @@ const HOPS: u8 = 64;
 /// Room that both ends claim to have.
 const WINDOW: u16 = u16::MAX;
 
-/// Flags of TCP.
+/// Flags of a TCP segment.
 pub(super) const SYN: u8 = 2;
 pub(super) const ACK: u8 = 16;
 pub(super) const PUSH: u8 = 8;

@@ -15,7 +15,7 @@ const START_OF_SCAN: u8 = 0xda;
 /// What a byte is of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Part {
-    /// Words between pictures.
+    /// Words between two pictures.
     Text,
     /// The headers of a picture.
     Header,
@@ -33,7 +33,7 @@ pub(super) struct Sieve {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
-    /// Between pictures.
+    /// Between two pictures, or before the first.
     Between,
     /// The same, after a byte that a picture could begin with.
     Perhaps,

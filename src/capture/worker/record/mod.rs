@@ -85,6 +85,10 @@ impl Recorder {
             SourceReference::Text(text) => Secrets::of(text),
             SourceReference::Device(_) => Secrets::default(),
         };
+        Recorder::into(pipe, payloads, secrets)
+    }
+
+    fn into(pipe: OwnedFd, payloads: Payloads, secrets: Secrets) -> Recorder {
         let output = RefCell::new(Output { pipe: Some(File::from(pipe)), block: Vec::new() });
         Recorder(Some(Rc::new(Book { secrets, payloads, output })))
     }
@@ -247,5 +251,101 @@ impl Told {
         let counted = u32::try_from(bytes.len()).unwrap_or(0) + u32::from(flags & (SYN | FIN) != 0);
         let moved = if is_ours { &mut self.sequences.0 } else { &mut self.sequences.1 };
         *moved = moved.wrapping_add(counted);
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use std::io::Read as _;
+
+    /// What is written of what `say` says over a connection and otherwise: the packets.
+    fn recorded(payloads: Payloads, say: impl FnOnce(&Recorder, &mut Connection)) -> Vec<Vec<u8>> {
+        let (mut ours, theirs) = std::io::pipe().unwrap();
+        let recorder = Recorder::into(theirs.into(), payloads, Secrets::of("rtsp://joe:hush@cam/"));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
+        runtime.block_on(async {
+            let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+            let mut connection = recorder.connection(&stream, 554);
+            say(&recorder, &mut connection);
+        });
+        drop(recorder);
+        let (mut file, mut at, mut packets) = (Vec::new(), 0, Vec::new());
+        ours.read_to_end(&mut file).unwrap();
+        while let Some((kind, length)) = pcapng::head(&file[at..]) {
+            assert_eq!(kind, pcapng::PACKET);
+            let bytes = u32::from_le_bytes(file[at + 20..at + 24].try_into().unwrap()) as usize;
+            packets.push(file[at + 28..at + 28 + bytes].to_vec());
+            at += length;
+        }
+        packets
+    }
+
+    #[test]
+    fn a_connection_has_a_beginning_and_an_end_and_its_numbers_count_bytes() {
+        let packets = recorded(Payloads::Whole, |_, connection| {
+            connection.sent(b"OPTIONS hush\r\n\r\n");
+            connection.received(&vec![7; 3 * MAX_SEGMENT_BYTES / 2], What::Packet(4));
+            connection.ended();
+            connection.close(b"RTSP/1.0 4hush");
+        });
+        let number = |packet: &[u8], at: usize| u32::from_be_bytes(packet[at..at + 4].try_into().unwrap());
+        let seen: Vec<_> = packets
+            .iter()
+            .map(|packet| {
+                let is_ours = packet[22..24] == 554_u16.to_be_bytes();
+                (is_ours, packet[33], number(packet, 24), number(packet, 28), packet.len() - 40)
+            })
+            .collect();
+        let half = MAX_SEGMENT_BYTES / 2;
+        let [first, second] = [1 + MAX_SEGMENT_BYTES as u32, 1 + 3 * half as u32];
+        assert_eq!(
+            seen,
+            [
+                (true, SYN, 0, 0, 0),
+                (false, SYN | ACK, 0, 1, 0),
+                (true, ACK, 1, 1, 0),
+                (true, PUSH | ACK, 1, 1, 16),
+                (false, PUSH | ACK, 1, 17, MAX_SEGMENT_BYTES),
+                (false, PUSH | ACK, first, 17, half),
+                (false, PUSH | ACK, second, 17, 14),
+                (false, FIN | ACK, second + 14, 17, 0),
+            ]
+        );
+        assert_eq!(packets[3][40..], *b"OPTIONS ****\r\n\r\n");
+        assert_eq!(packets[6][40..], *b"RTSP/1.0 4****");
+    }
+
+    #[test]
+    fn datagrams_and_what_is_not_understood_lose_their_content() {
+        let way = ("[fe80::1]:5000".parse().unwrap(), "[fe80::2]:6000".parse().unwrap());
+        let say = |recorder: &Recorder, connection: &mut Connection| {
+            recorder.datagram(way, &[9; 100], 12);
+            connection.received(&[0xee; 100], What::Unknown);
+            connection.received(&[b'x'; 5000], What::Unknown);
+        };
+        let filled = |packets: &[Vec<u8>], header: usize, at: usize| {
+            packets[at][header..].iter().take_while(|byte| **byte != 0).count()
+        };
+        let packets = recorded(Payloads::Blank, say);
+        assert_eq!(packets[3].len(), 48 + 100);
+        let kept = [filled(&packets, 48, 3), filled(&packets, 40, 4), filled(&packets, 40, 5)];
+        assert_eq!(kept, [12, UNKNOWN_BYTES, UNKNOWN_TEXT_BYTES]);
+        let packets = recorded(Payloads::Whole, say);
+        let kept = [filled(&packets, 48, 3), filled(&packets, 40, 4), filled(&packets, 40, 5)];
+        assert_eq!(kept, [100, 100, 5000]);
+    }
+
+    #[test]
+    fn nobody_who_reads_ends_a_recording_and_nothing_else() {
+        let (ours, theirs) = std::io::pipe().unwrap();
+        drop(ours);
+        let recorder = Recorder::into(theirs.into(), Payloads::Blank, Secrets::default());
+        let way = ("127.0.0.1:1".parse().unwrap(), "127.0.0.1:2".parse().unwrap());
+        recorder.datagram(way, b"x", 1);
+        recorder.datagram(way, b"x", 1);
+        assert!(recorder.0.unwrap().output.borrow().pipe.is_none());
     }
 }

@@ -29,7 +29,7 @@ use crate::capture::worker::source::{Grab, IDLE, Source};
 use crate::command::{PacketLosses, SourceProperties};
 use crate::error::{Error, Kind, Result, system};
 use address::Address;
-use depacketise::Unit;
+use depacketise::{Facts, Unit};
 use futures::StreamExt;
 use player::Player;
 use punctuality::Punctuality;
@@ -316,9 +316,9 @@ async fn look(line: &mut Line, patience: Duration) -> Result<(SourceProperties, 
             return Err(Error::new(Kind::SourceUnsupported, SIZELESS));
         }
         let is_silent_over_udp = line.relay.is_silent_over_udp();
-        let declared = media.fps.or_else(|| facts.and_then(|(_, _, fps)| fps));
+        let declared = media.fps.or_else(|| facts.and_then(|facts| facts.fps));
         let patience = match (facts, early.is_empty()) {
-            (Some((width, height, _)), false) => {
+            (Some(Facts { width, height, .. }), false) => {
                 let full = early.len() >= MAX_PROBED_FRAMES || bytes >= MAX_PROBED_BYTES;
                 if declared.is_some() || full || started.elapsed() >= PROBE_TIME {
                     break (width, height, declared);
@@ -326,7 +326,7 @@ async fn look(line: &mut Line, patience: Duration) -> Result<(SourceProperties, 
                 PROBE_TIME
             }
             (_, true) if is_silent_over_udp => udp_patience,
-            (Some((width, height, _)), true) if started.elapsed() >= DESCRIBED_PATIENCE => {
+            (Some(Facts { width, height, .. }), true) if started.elapsed() >= DESCRIBED_PATIENCE => {
                 break (width, height, declared);
             }
             (Some(_), true) => DESCRIBED_PATIENCE,
