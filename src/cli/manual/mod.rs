@@ -185,6 +185,18 @@ const ADDITION: &[Opt] = &[
     flag("decoded", "the boxes are decoded in the graph"),
 ];
 
+const RECORD: &[Opt] = &[
+    valued("seconds", "N", Something, "for how long (default 30; a day at most)"),
+    valued("max-mib", "N", Something, "size of the file, at most (default 64)"),
+    flag("with-pictures", "keep the pictures too: what is needed to show what the camera shows"),
+    valued(
+        "config",
+        "FILE",
+        File,
+        "configuration (default /etc/weir/weir.toml where it exists): [capture] and [sources]",
+    ),
+];
+
 const OWN_MODELS: &[Opt] =
     &[valued("config", "FILE", File, "configuration (default /etc/weir/weir.toml where it exists)")];
 
@@ -367,6 +379,20 @@ pub(super) const COMMANDS: &[Command] = &[
         kinds: MODELS,
     },
     Command {
+        name: "record",
+        arguments: "URL FILE",
+        names: Something,
+        summary: "record what a camera and weir say to each other, for whoever has to find out why it does not play",
+        details: "A pcapng file, which Wireshark and tshark open. The camera is played as the service plays it, by a worker that is confined \
+                  alike; RTSP and HTTP stand in the file as plain text, also those inside TLS. Pictures are cut out: of packets that carry \
+                  them only their headers are kept, and how long they were. User, password and whatever looks like a token are taken \
+                  out; addresses and the camera's description of itself are not: look at it before it is sent. A file that is there is not \
+                  written over. Where URL is - it is read from standard input, so that no list of processes shows its password. Interrupted, \
+                  the file is whole. The exit code is 69 when nothing came.",
+        options: &[RECORD, GENERAL],
+        kinds: &[],
+    },
+    Command {
         name: "bench",
         arguments: "WHAT",
         names: Something,
@@ -419,7 +445,7 @@ pub(super) const EXIT_CODES: &[(u8, &str)] = &[
     (66, "a file that is named is not there: a model, a clip, a backup"),
     (
         69,
-        "a port is taken, the service does not answer, or the registry does not know or does not give a model",
+        "a port is taken, the service or the camera does not answer, or the registry does not know or does not give a model",
     ),
     (70, "anything else went wrong inside"),
     (73, "a file cannot be written, or is there already"),

@@ -38,7 +38,7 @@ pub(super) enum Order {
     File,
     /// It cannot be had: why.
     NoFile(String),
-    /// Compile the graph.
+    /// Compile the graph for an input of this size.
     Compile { width: usize, height: usize, engine: EngineChoice, precision: Precision, threads: usize },
     /// Where the outputs hold scores.
     Scores(Option<Scores>),
