@@ -2,7 +2,7 @@
 # Runs the unit tests of the CPU engine's kernels as a program of their own: the folder needs nothing else of weir, so it builds in
 # seconds and without a cross compiler.
 #
-#   benches/kernels.sh aarch64     under qemu-user, on a CPU with FP16 arithmetic and on one without; needs the Rust target
+#   benches/kernels.sh aarch64     under qemu-user, on CPUs with and without FP16 arithmetic, dot products and I8MM; needs the Rust target
 #                                  aarch64-unknown-linux-musl and qemu-aarch64-static
 #   benches/kernels.sh valgrind    every load and store checked; needs valgrind, which knows AVX2 but not AVX-512
 set -eu
@@ -24,6 +24,6 @@ printf '#![allow(dead_code)]\nmod infer {\n pub(crate) mod cnn {\n  #[path = "%s
 printf '[target.%s]\n%s\nrunner = %s\n' "$target" "$linker" "$runner" > "$crate/.cargo/config.toml"
 cd "$crate"
 case $1 in
-    aarch64) for cpu in neoverse-n1 cortex-a72; do QEMU_CPU=$cpu cargo test --lib --target "$target"; done ;;
+    aarch64) for cpu in max neoverse-n1 cortex-a72; do QEMU_CPU=$cpu cargo test --lib --target "$target"; done ;;
     *) cargo test --lib --target "$target" ;;
 esac

@@ -5,7 +5,7 @@
 //! 32-bit integers, exactly, and so every table here gives the same numbers. What a code is worth stands in the
 //! plan: `(code − zero) · step`.
 #![allow(unsafe_code)] // the loops run on raw pointers, as all kernels
-#![cfg_attr(not(target_arch = "x86_64"), allow(dead_code))] // only tests have a table elsewhere
+#![cfg_attr(not(any(target_arch = "x86_64", target_arch = "aarch64")), allow(dead_code))] // only tests have a table elsewhere
 
 use super::lanes::LANES;
 use super::{Activation, Binary, Residual};
@@ -79,7 +79,7 @@ pub(crate) struct Int8Rows<'a> {
     pub pixel_stride: usize,
     pub taps: &'a [Int8Tap],
     pub weights: *const i8,
-    /// What the sums begin with: the share of the codes' zero.
+    /// What the sums begin with: the share of the codes' zero, less [`Int8::offset`].
     pub sums: *const i32,
     pub scale: *const f32,
     pub bias: *const f32,
@@ -152,7 +152,7 @@ pub(crate) struct Pixels {
 
 /// The loops over codes for one kind of CPU.
 pub(crate) struct Int8 {
-    /// `avx512-vnni`, `amx-int8`; for tests `scalar-int8`.
+    /// `avx512-vnni`, `amx-int8`, `neon-i8mm`, `neon-dotprod`, `neon-int8`; for tests `scalar-int8`.
     pub name: &'static str,
     /// Whether it is there to be faster than 32-bit floats.
     pub is_fast: bool,
@@ -161,6 +161,9 @@ pub(crate) struct Int8 {
     /// Every tap has [`TILE_QUADS`] quads, those beyond the window with weights of zero: bytes of the picture, or
     /// up to a tile's row behind it, are read there.
     pub has_tiles: bool,
+    /// What the loops take off every code before they multiply it: so many times the weights are what the sums begin
+    /// with.
+    pub offset: i32,
     /// The place in a depthwise convolution's numbers → the channel.
     pub order: &'static [u8; WIDE],
     /// Dense convolution.
@@ -362,7 +365,7 @@ macro_rules! pictures {
 pub(super) use pictures;
 
 /// Channels in the order that they have.
-#[cfg_attr(not(test), allow(dead_code))] // the x86-64 table has an order of its own
+#[cfg_attr(not(any(test, target_arch = "aarch64")), allow(dead_code))] // the x86-64 table has an order of its own
 pub(super) const IN_ORDER: [u8; WIDE] = {
     let mut order = [0; WIDE];
     let mut c = 0;

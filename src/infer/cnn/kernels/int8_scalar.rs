@@ -105,6 +105,7 @@ pub(super) const INT8: Int8 = Int8 {
     is_fast: false,
     available: || true,
     has_tiles: false,
+    offset: 0,
     order: &IN_ORDER,
     conv,
     depthwise,

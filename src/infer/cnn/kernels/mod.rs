@@ -31,11 +31,19 @@ mod instance;
 pub(crate) mod int8;
 #[cfg(test)]
 mod int8_scalar;
+#[cfg(test)]
+mod int8_tests;
 mod lanes;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 #[cfg(target_arch = "aarch64")]
 mod neon16;
+#[cfg(target_arch = "aarch64")]
+mod neon_dot;
+#[cfg(target_arch = "aarch64")]
+mod neon_int8;
+#[cfg(target_arch = "aarch64")]
+mod neon_mlal;
 pub(crate) mod points;
 #[cfg(any(test, not(target_arch = "aarch64")))]
 mod scalar;
@@ -379,6 +387,12 @@ impl int8::Int8 {
         &amx_int8::INT8,
         #[cfg(target_arch = "x86_64")]
         &vnni::INT8,
+        #[cfg(target_arch = "aarch64")]
+        &neon_dot::I8MM,
+        #[cfg(target_arch = "aarch64")]
+        &neon_dot::DOT,
+        #[cfg(target_arch = "aarch64")]
+        &neon_mlal::INT8,
         #[cfg(test)]
         &int8_scalar::INT8,
     ];

@@ -379,6 +379,7 @@ pub(super) const INT8: Int8 = Int8 {
     is_fast: true,
     available,
     has_tiles: false,
+    offset: 0,
     order: &ORDER,
     conv,
     depthwise,

@@ -332,10 +332,11 @@ impl Int8Conv {
     ) {
         let groups = group.channels.len().div_ceil(LANES);
         let (mut sums, mut scale) = ([0; GROUP], [0.0; GROUP]);
+        let begin = self.kernels.offset - zero;
         let weights = &machine.weights[group.sums..group.sums + groups * LANES];
         sums.iter_mut()
             .zip(weights)
-            .for_each(|(sum, own)| *sum = own.to_bits().cast_signed().wrapping_mul(-zero));
+            .for_each(|(sum, own)| *sum = own.to_bits().cast_signed().wrapping_mul(begin));
         let scales = &machine.weights[group.scale..group.scale + groups * LANES];
         scale.iter_mut().zip(scales).for_each(|(scale, own)| *scale = own * step);
         let first = group.channels.start;
@@ -380,10 +381,11 @@ impl Int8Conv {
     fn depthwise_rows(&self, machine: &mut Machine<'_>, group: &Group, rows: Range<usize>, zero: i32) {
         let Output::Codes(picture) = &self.output else { return };
         let mut sums = [0; WIDE];
+        let begin = self.kernels.offset - zero;
         let weights = &machine.weights[group.sums..group.sums + WIDE];
         sums.iter_mut()
             .zip(weights)
-            .for_each(|(sum, own)| *sum = own.to_bits().cast_signed().wrapping_mul(-zero));
+            .for_each(|(sum, own)| *sum = own.to_bits().cast_signed().wrapping_mul(begin));
         for y in rows {
             let job = Int8DepthwiseJob {
                 input: self.window_at(y) + group.channels.start,
