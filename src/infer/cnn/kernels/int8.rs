@@ -46,6 +46,13 @@ pub(crate) struct Coded<'a> {
     pub table: Option<&'a Table>,
 }
 
+impl<'a> Coded<'a> {
+    /// Of the sums themselves.
+    pub(crate) fn new(zero: i32, top: i32, table: Option<&'a Table>) -> Coded<'a> {
+        Coded { activation: Activation::Identity, factor: 1.0, zero, top, table }
+    }
+}
+
 /// Where results go.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Made<'a> {

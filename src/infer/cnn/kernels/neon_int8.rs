@@ -4,10 +4,11 @@
 
 use super::half::finish;
 use super::int8::{
-    CODES, Coded, Int8Depthwise, Int8Pictures, Int8Rows, Made, QUAD, Quantizer, Table, WIDE, pictures,
+    CODES, Coded, Int8Depthwise, Int8Pictures, Int8Rows, Made, Pixels, QUAD, Quantizer, Table, WIDE, pictures,
 };
-use super::lanes::LANES;
+use super::lanes::{LANES, Lanes};
 use super::neon::Quad;
+use super::{Activation, Residual};
 use std::arch::aarch64::*;
 
 /// Numbers of a register.
@@ -53,7 +54,7 @@ impl<'a> Coder<'a> {
     pub(super) unsafe fn of(rows: &Int8Rows<'a>) -> Coder<'a> {
         let coded = match rows.made {
             Made::Codes { coded, .. } => coded,
-            Made::Floats { .. } => Coded { zero: 0, top: 0, table: None },
+            Made::Floats { .. } => Coded::new(0, 0, None),
         };
         // SAFETY: see above.
         unsafe { Coder::new(&coded) }
@@ -209,9 +210,19 @@ pub(super) unsafe fn made<const P: usize>(
     unsafe {
         let (scale, bias) = (numbers(rows.scale.add(group * LANES)), numbers(rows.bias.add(group * LANES)));
         match rows.made {
-            Made::Codes { to, row, pixel, channels, .. } => {
+            Made::Codes { to, row, pixel, channels, coded } => {
                 let left = channels.saturating_sub(group * LANES);
-                let codes = sums.map(|sums| coder.whole(scaled(&sums, &scale, &bias)));
+                let codes = match coded.activation {
+                    Activation::Identity => sums.map(|sums| coder.whole(scaled(&sums, &scale, &bias))),
+                    activation => {
+                        let mut made = [[0.0f32; LANES]; P];
+                        let number = |p: usize| scaled(&sums[p], &scale, &bias);
+                        let none = (std::ptr::null(), Residual::AfterActivation);
+                        finish::<Quad>(number, P, made.as_mut_ptr().cast(), activation, none);
+                        let factor = Quad::splat(coded.factor);
+                        made.map(|made| coder.whole(Quad::load(made.as_ptr()).mul(factor)))
+                    }
+                };
                 let codes = coder.through_table(codes);
                 let to = to.wrapping_add(y * row + x * pixel + group * LANES);
                 if left >= LANES {
@@ -318,10 +329,10 @@ pub(super) unsafe fn translate(from: &[u8], to: &mut [u8], table: &Table) {
 }
 
 /// As [`int8::quantize`](super::int8::quantize) does it.
-unsafe fn quantize(from: &[f32], to: &mut [u8], (pixel, channels): (usize, usize), how: &Quantizer) {
-    let channels = channels.min(LANES);
+unsafe fn quantize(from: &[f32], to: &mut [u8], pixels: Pixels, how: &Quantizer) {
+    let (pixel, channels) = (pixels.apart, pixels.channels.min(LANES));
     let pixels = (from.len() / LANES).min((to.len() + pixel).saturating_sub(channels) / pixel.max(1));
-    let coded = Coded { zero: how.zero, top: how.top, table: None };
+    let coded = Coded::new(how.zero, how.top, None);
     // SAFETY: so many pixels lie in both, the last one's channels included.
     unsafe {
         let coder = Coder::new(&coded);

@@ -215,9 +215,7 @@ pub(super) unsafe fn made(
 pub(super) unsafe fn coder_of(rows: &Int8Rows) -> Coder {
     let coded = match rows.made {
         Made::Codes { coded, .. } => coded,
-        Made::Floats { .. } => {
-            Coded { activation: Activation::Identity, factor: 1.0, zero: 0, top: 0, table: None }
-        }
+        Made::Floats { .. } => Coded::new(0, 0, None),
     };
     // SAFETY: see above.
     unsafe { Coder::new(&coded) }

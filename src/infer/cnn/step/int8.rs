@@ -319,7 +319,7 @@ impl Int8Conv {
                 top: *top,
                 table: table.as_deref(),
             },
-            None => Coded { activation: Activation::Identity, factor: 1.0, zero: 0, top: 0, table: None },
+            None => Coded::new(0, 0, None),
         }
     }
 
