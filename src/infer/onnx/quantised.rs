@@ -99,6 +99,8 @@ struct Levels {
     scale: String,
     /// See `scale`.
     zero: String,
+    /// What floats are divided by: the scale, where it can be divided by.
+    divisor: String,
     /// Their values.
     step: f32,
     zero_point: i32,
@@ -232,8 +234,7 @@ impl<'a> Rewriter<'a> {
         let [step] = self.scales(scale)?[..] else {
             return Err(String::from("a scale for each channel of a computed value"));
         };
-        // smaller ones have no inverse
-        if !step.is_normal() || step < 0.0 {
+        if !step.is_finite() || step.is_sign_negative() {
             return Err(format!("a scale of {step}"));
         }
         let mut zero = zero.to_owned();
@@ -249,7 +250,18 @@ impl<'a> Rewriter<'a> {
         if zero.is_empty() && signed {
             zero = self.signed_zeros(1);
         }
-        Ok(Levels { scale: scale.to_owned(), zero, step, zero_point, signed })
+        let divisor = self.divisor(scale, step);
+        Ok(Levels { scale: scale.to_owned(), zero, divisor, step, zero_point, signed })
+    }
+
+    /// A scale to divide by. That of a value which has always been zero is 0 in some files: every level of it
+    /// stands for 0, but nothing divided by nothing is no number.
+    fn divisor(&mut self, scale: &str, step: f32) -> String {
+        if step.is_normal() {
+            return scale.to_owned();
+        }
+        let float_data = vec![f32::MIN_POSITIVE];
+        self.constant("scale", TensorProto { data_type: FLOAT, float_data, ..TensorProto::default() })
     }
 
     /// Zero points of numbers with a sign, which tract takes for unsigned ones without them.
@@ -299,7 +311,7 @@ impl<'a> Rewriter<'a> {
 
     /// Makes `value` of floats.
     fn bytes(&mut self, floats: String, levels: Levels, value: &str) {
-        let mut input = vec![floats, levels.scale.clone(), levels.zero.clone()];
+        let mut input = vec![floats, levels.divisor.clone(), levels.zero.clone()];
         input.retain(|name| !name.is_empty());
         let (name, output) = (self.fresh("QuantizeLinear"), vec![value.to_owned()]);
         let op_type = String::from("QuantizeLinear");
@@ -329,6 +341,7 @@ impl<'a> Rewriter<'a> {
             return Err(String::from("numbers other than of 8 bits"));
         }
         if let Ok(levels) = self.levels(scale, zero, Some(signed)) {
+            node.input[1].clone_from(&levels.divisor);
             self.known.extend(node.output.first().map(|value| (value.clone(), Known::Static(levels))));
         }
         node.domain.clear();
