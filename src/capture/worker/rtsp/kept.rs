@@ -11,10 +11,10 @@ const RTP_HEADER_BYTES: usize = 12;
 
 /// Bytes from its beginning on; all of a packet of RTCP.
 pub(super) fn kept(packet: &[u8], codec: Option<Codec>) -> usize {
-    let Ok(parsed) = Packet::parse(packet) else { return SLICE_BYTES.min(packet.len()) };
     if is_control(packet) {
         return packet.len();
     }
+    let Ok(parsed) = Packet::parse(packet) else { return SLICE_BYTES.min(packet.len()) };
     let contributors = packet.first().map_or(0, |first| usize::from(first & 0x0f) * 4);
     let extension = parsed.extension.map_or(0, |(_, bytes)| 4 + bytes.len());
     let of_payload = match codec {
@@ -117,7 +117,30 @@ mod tests {
         assert_eq!(kept(&extended.concat(), Some(Codec::H264)), 24 + SLICE_BYTES);
         let report = [&[0x80, 200, 0, 6][..], &[7; 24]].concat();
         assert_eq!(kept(&report, Some(Codec::H264)), report.len());
+        let padded = [&[0xa0, 203, 0, 30][..], &[7; 120]].concat();
+        assert_eq!(kept(&padded, Some(Codec::H264)), padded.len(), "RTCP that RTP could not be");
         assert_eq!(kept(&[7; 900], Some(Codec::H264)), SLICE_BYTES, "no packet at all");
         assert_eq!(kept(&[], None), 0);
+    }
+
+    #[test]
+    fn of_any_bytes_no_more_is_kept_than_there_is() {
+        // xorshift: the same bytes in every run.
+        let mut seed = 0x9e37_79b9_u32;
+        let mut random = || {
+            seed ^= seed << 13;
+            seed ^= seed >> 17;
+            seed ^= seed << 5;
+            seed.to_le_bytes()[1]
+        };
+        for length in (0..96).cycle().take(50_000) {
+            let mut packet: Vec<u8> = (0..length).map(|_| random()).collect();
+            if let Some(first) = packet.first_mut() {
+                *first = *first & 0x3f | 0x80;
+            }
+            for codec in [None, Some(Codec::H264), Some(Codec::H265), Some(Codec::Jpeg)] {
+                assert!(kept(&packet, codec) <= packet.len(), "{packet:?}");
+            }
+        }
     }
 }
