@@ -28,6 +28,79 @@ trait Dot {
     unsafe fn by<const K: i32>(sum: int32x4_t, weights: int8x16_t, codes: uint8x16_t) -> int32x4_t;
     /// Adds the products of each quad with its own.
     unsafe fn each(sum: int32x4_t, weights: int8x16_t, codes: uint8x16_t) -> int32x4_t;
+    /// Adds the products of the [`QUADS`] quads `at` bytes behind each pixel.
+    unsafe fn four(sums: &mut [Sums; PIXELS], pixels: &[*const u8; PIXELS], at: usize, weights: *const i8);
+}
+
+/// [`Dot::four`] for a whole tile, in an order in which a core that issues in order (Cortex-A55) waits for few loads:
+/// weights are replaced as soon as they have met all pixels. A compiler puts every load before its use.
+macro_rules! four {
+    ($extension:literal, $dot:literal, [$($taken:literal),*], [$($constant:tt)*]) => {
+        #[inline(always)]
+        unsafe fn four(
+            sums: &mut [Sums; PIXELS],
+            pixels: &[*const u8; PIXELS],
+            at: usize,
+            weights: *const i8,
+        ) {
+            let [a, b, c, d, e] = sums;
+            // SAFETY: the trait's contract; reads 16 bytes of each pixel and a quad's weights four times.
+            unsafe {
+                asm!(
+                    $extension,
+                    "ldp {w0:q}, {w1:q}, [{w}]",
+                    "ldr {a:q}, [{from_a}, {at}]",
+                    "ldr {b:q}, [{from_b}, {at}]",
+                    "ldr {c:q}, [{from_c}, {at}]",
+                    "ldr {d:q}, [{from_d}, {at}]",
+                    "ldr {e:q}, [{from_e}, {at}]",
+                    "ldp {w2:q}, {w3:q}, [{w}, #32]",
+                    $($taken,)*
+                    four!(@ $dot, "0"),
+                    "ldp {w0:q}, {w1:q}, [{w}, #64]",
+                    four!(# $dot, "0"),
+                    "ldp {w2:q}, {w3:q}, [{w}, #96]",
+                    four!(@ $dot, "1"),
+                    "ldp {w0:q}, {w1:q}, [{w}, #128]",
+                    four!(# $dot, "1"),
+                    "ldp {w2:q}, {w3:q}, [{w}, #160]",
+                    four!(@ $dot, "2"),
+                    "ldp {w0:q}, {w1:q}, [{w}, #192]",
+                    four!(# $dot, "2"),
+                    "ldp {w2:q}, {w3:q}, [{w}, #224]",
+                    four!(@ $dot, "3"),
+                    four!(# $dot, "3"),
+                    a0 = inout(vreg) a[0], a1 = inout(vreg) a[1], a2 = inout(vreg) a[2], a3 = inout(vreg) a[3],
+                    b0 = inout(vreg) b[0], b1 = inout(vreg) b[1], b2 = inout(vreg) b[2], b3 = inout(vreg) b[3],
+                    c0 = inout(vreg) c[0], c1 = inout(vreg) c[1], c2 = inout(vreg) c[2], c3 = inout(vreg) c[3],
+                    d0 = inout(vreg) d[0], d1 = inout(vreg) d[1], d2 = inout(vreg) d[2], d3 = inout(vreg) d[3],
+                    e0 = inout(vreg) e[0], e1 = inout(vreg) e[1], e2 = inout(vreg) e[2], e3 = inout(vreg) e[3],
+                    a = out(vreg) _, b = out(vreg) _, c = out(vreg) _, d = out(vreg) _, e = out(vreg) _,
+                    w0 = out(vreg) _, w1 = out(vreg) _, w2 = out(vreg) _, w3 = out(vreg) _,
+                    from_a = in(reg) pixels[0], from_b = in(reg) pixels[1], from_c = in(reg) pixels[2],
+                    from_d = in(reg) pixels[3], from_e = in(reg) pixels[4],
+                    at = in(reg) at, w = in(reg) weights,
+                    $($constant)*
+                    options(readonly, nostack, preserves_flags),
+                );
+            }
+        }
+    };
+    (@ $dot:literal, $k:literal) => {
+        concat!(four!(= $dot, "0", $k), "\n", four!(= $dot, "1", $k))
+    };
+    (# $dot:literal, $k:literal) => {
+        concat!(four!(= $dot, "2", $k), "\n", four!(= $dot, "3", $k))
+    };
+    (= $dot:literal, $w:literal, $k:literal) => {
+        concat!(
+            $dot, " {a", $w, ":v}.4s, {w", $w, ":v}.16b, {a:v}.4b[", $k, "]\n",
+            $dot, " {b", $w, ":v}.4s, {w", $w, ":v}.16b, {b:v}.4b[", $k, "]\n",
+            $dot, " {c", $w, ":v}.4s, {w", $w, ":v}.16b, {c:v}.4b[", $k, "]\n",
+            $dot, " {d", $w, ":v}.4s, {w", $w, ":v}.16b, {d:v}.4b[", $k, "]\n",
+            $dot, " {e", $w, ":v}.4s, {w", $w, ":v}.16b, {e:v}.4b[", $k, "]"
+        )
+    };
 }
 
 /// By SDOT.
@@ -68,6 +141,18 @@ impl Dot for Signed {
         }
         sum
     }
+    four!(
+        ".arch_extension dotprod",
+        "sdot",
+        [
+            "eor {a:v}.16b, {a:v}.16b, {signed:v}.16b",
+            "eor {b:v}.16b, {b:v}.16b, {signed:v}.16b",
+            "eor {c:v}.16b, {c:v}.16b, {signed:v}.16b",
+            "eor {d:v}.16b, {d:v}.16b, {signed:v}.16b",
+            "eor {e:v}.16b, {e:v}.16b, {signed:v}.16b"
+        ],
+        [signed = in(vreg) vdupq_n_u8(SIGNED as u8),]
+    );
 }
 
 impl Dot for Mixed {
@@ -101,6 +186,7 @@ impl Dot for Mixed {
         }
         sum
     }
+    four!(".arch_extension i8mm", "sudot", [], []);
 }
 
 /// The products of quad `K` of some pixels.
@@ -140,6 +226,14 @@ unsafe fn tile<D: Dot, const P: usize>(rows: &Int8Rows, coder: &Coder, (y, x): (
             let (quads, mut at) = (usize::from(tap.quads), tap.offset as usize);
             let mut own = weights.add(group * quads * QUAD_WEIGHTS);
             for _ in 0..quads / QUADS {
+                if P == PIXELS {
+                    // the same arrays: `P` is what they are as long as
+                    let sums = &mut *(&raw mut sums).cast::<[Sums; PIXELS]>();
+                    D::four(sums, &*(&raw const from).cast(), at, own);
+                    at += QUADS * QUAD;
+                    own = own.add(QUADS * QUAD_WEIGHTS);
+                    continue;
+                }
                 let codes = from.map(|from| D::taken(vld1q_u8(from.add(at))));
                 quad::<D, 0, P>(&mut sums, own, &codes);
                 quad::<D, 1, P>(&mut sums, own, &codes);

@@ -241,7 +241,9 @@ pub(super) unsafe fn made<const P: usize>(
                     false => residual.add(y * residual_row + group * residual_block + x * LANES),
                 };
                 let to = to.add(y * row + group * block + x * LANES);
-                let number = |p: usize| scaled(&sums[p], &scale, &bias);
+                // a copy, so that only this way goes through memory
+                let kept = sums;
+                let number = |p: usize| scaled(&kept[p], &scale, &bias);
                 finish::<Quad>(number, P, to, activation, (residual, order));
             }
         }
