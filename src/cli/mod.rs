@@ -9,6 +9,7 @@ mod manual;
 mod models;
 mod output;
 mod present;
+mod quantise;
 
 use self::output::say;
 use crate::command::Secret;

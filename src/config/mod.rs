@@ -525,7 +525,8 @@ impl Config {
             return Err(Error::new(Kind::Configuration, message));
         }
         if Precision::from_name(&self.models.precision).is_none() {
-            let message = format!("models.precision = \"{}\" is none of full, half", self.models.precision);
+            let message =
+                format!("models.precision = \"{}\" is none of full, half, int8", self.models.precision);
             return Err(Error::new(Kind::Configuration, message));
         }
         if let Some(fault) = self.mqtt.fault().or_else(|| self.sinks.fault()) {

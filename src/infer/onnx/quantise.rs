@@ -1,0 +1,180 @@
+//! From a graph of floats to one that computes in 8 bits, in the form that every engine knows (QDQ): each value
+//! that shall have 8 bits goes through QuantizeLinear and DequantizeLinear, weights are 8-bit initialisers.
+//!
+//! ```text
+//! x ─ Q ─ DQ ─┐
+//! w(int8) DQ ─┤ Conv ─ SiLU ─ Q ─ DQ ─ …      activations: uint8, one scale a value
+//! b(int32) DQ ┘                               weights: int8, symmetric, one scale an output channel
+//! ```
+//!
+//! Nothing here runs a graph: [`Quantiser::watch`] gives the same graph with its inner values as outputs, somebody
+//! else runs that on pictures, and [`Quantiser::write`] is told what was seen.
+
+mod emit;
+mod graph;
+mod plan;
+mod tidy;
+
+use super::{At, Beside, Graph, artefact, feed, has_8_bits};
+use crate::bytes::{Reader, Writer};
+use crate::error::Result;
+use plan::Plan;
+use prost::Message;
+use std::fs::File;
+use std::ops::Range;
+use std::sync::Arc;
+use tract_onnx::pb::{ModelProto, ValueInfoProto};
+
+/// Most values that a graph may have in 8 bits; the largest detectors have a few hundred.
+const MAX_VALUES: usize = 10_000;
+/// Longest name of a value that is told, bytes.
+const MAX_NAME_BYTES: usize = 120;
+/// Most channels of a value whose means are told.
+const MAX_CHANNELS: usize = 1 << 16;
+
+/// What will have 8 bits in a graph.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(in crate::infer) struct Survey {
+    /// The values, in the order in which the graph makes them.
+    pub(in crate::infer) values: Vec<Watched>,
+    /// Concatenations: the value they make, one that they read, and whether nothing else reads that.
+    pub(in crate::infer) joints: Vec<(usize, usize, bool)>,
+    /// Convolutions that will compute in 8 bits.
+    pub(in crate::infer) convolutions: usize,
+    /// And those that stay in floats.
+    pub(in crate::infer) in_floats: usize,
+}
+
+/// A value that will have 8 bits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::infer) struct Watched {
+    /// As a line may repeat it.
+    pub(in crate::infer) name: String,
+    /// The first value of those that must have the same scale.
+    pub(in crate::infer) group: usize,
+    /// A convolution reads it: the mean of each channel corrects its bias.
+    pub(in crate::infer) is_read_by_convolution: bool,
+}
+
+/// What was seen of a value.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(in crate::infer) struct Seen {
+    /// What becomes 0; not above zero.
+    pub(in crate::infer) low: f32,
+    /// What becomes 255; not below zero.
+    pub(in crate::infer) high: f32,
+    /// Mean of each channel; empty where it is not needed.
+    pub(in crate::infer) means: Vec<f32>,
+}
+
+impl Survey {
+    pub(in crate::infer) fn write(&self, out: &mut Writer) {
+        out.size(self.values.len());
+        for value in &self.values {
+            out.text(&value.name, MAX_NAME_BYTES).size(value.group).bool(value.is_read_by_convolution);
+        }
+        out.size(self.joints.len());
+        for (made, read, alone) in &self.joints {
+            out.size(*made).size(*read).bool(*alone);
+        }
+        out.size(self.convolutions).size(self.in_floats);
+    }
+
+    pub(in crate::infer) fn read(reader: &mut Reader<'_>) -> Option<Survey> {
+        let values = reader.list(MAX_VALUES, |reader| {
+            let name = reader.text(MAX_NAME_BYTES)?.replace(char::is_control, " ");
+            Some(Watched { name, group: reader.size(MAX_VALUES)?, is_read_by_convolution: reader.bool()? })
+        })?;
+        let count = values.len();
+        let joints = reader.list(MAX_VALUES, |reader| {
+            Some((reader.size(count.checked_sub(1)?)?, reader.size(count.checked_sub(1)?)?, reader.bool()?))
+        })?;
+        let (convolutions, in_floats) = (reader.size(usize::MAX)?, reader.size(usize::MAX)?);
+        let is_sound = values.iter().all(|value| value.group < count);
+        is_sound.then_some(Survey { values, joints, convolutions, in_floats })
+    }
+}
+
+impl Seen {
+    pub(in crate::infer) fn write(&self, out: &mut Writer) {
+        out.f32(self.low).f32(self.high).size(self.means.len());
+        self.means.iter().for_each(|mean| {
+            out.f32(*mean);
+        });
+    }
+
+    pub(in crate::infer) fn read(reader: &mut Reader<'_>) -> Option<Seen> {
+        let (low, high) = (reader.f32()?, reader.f32()?);
+        Some(Seen { low, high, means: reader.list(MAX_CHANNELS, Reader::f32)? })
+    }
+
+    /// What was seen of all values of a graph.
+    pub(in crate::infer) fn read_all(reader: &mut Reader<'_>) -> Option<Vec<Seen>> {
+        reader.list(MAX_VALUES, Seen::read)
+    }
+}
+
+/// A graph that is being brought to 8 bits.
+pub(in crate::infer) struct Quantiser {
+    proto: ModelProto,
+    plan: Plan,
+}
+
+impl Quantiser {
+    /// Reads a file of `size` bytes whole. Errors: what [`Graph::read`] refuses; a graph that has 8 bits already,
+    /// wants several pictures at a time, or has no convolution that could have 8 bits.
+    pub(in crate::infer) fn read(
+        file: &Arc<File>,
+        size: u64,
+        beside: Beside<'_>,
+        budget: u64,
+    ) -> Result<Quantiser> {
+        let mut proto = Graph::read_plain(&mut At { file, at: 0, end: size }, beside, budget)?;
+        let graph = proto.graph.as_ref().ok_or_else(|| artefact("the ONNX file holds no graph"))?;
+        if has_8_bits(graph) {
+            return Err(artefact("the graph has 8 bits already: it needs no calibration"));
+        }
+        let frames = feed::find(graph)?.input.frames();
+        if frames > 1 {
+            return Err(artefact(format!(
+                "the graph takes {frames} pictures at a time: for 8 bits export it with a batch of 1"
+            )));
+        }
+        tidy::tidy(&mut proto)?;
+        let plan = Plan::of(&proto)?;
+        if plan.values.len() > MAX_VALUES {
+            return Err(artefact("the graph has too many values to bring to 8 bits"));
+        }
+        if plan.convolutions.is_empty() {
+            return Err(artefact(
+                "no convolution of this graph could compute in 8 bits: the last ones, before scores and boxes, stay in floats",
+            ));
+        }
+        Ok(Quantiser { proto, plan })
+    }
+
+    /// What will have 8 bits.
+    pub(in crate::infer) fn survey(&self) -> Survey {
+        self.plan.survey(MAX_NAME_BYTES)
+    }
+
+    /// The graph whose outputs are these values, as a file.
+    pub(in crate::infer) fn watch(&self, values: Range<usize>) -> Vec<u8> {
+        let watched = self.plan.values.get(values).unwrap_or_default();
+        let mut proto = self.proto.clone();
+        if let Some(graph) = &mut proto.graph {
+            graph.output = watched
+                .iter()
+                .map(|value| ValueInfoProto { name: value.name.clone(), ..ValueInfoProto::default() })
+                .collect();
+            graph.value_info.clear();
+            self::graph::keep_needed(graph);
+        }
+        proto.encode_to_vec()
+    }
+
+    /// The graph in 8 bits, as a file.
+    pub(in crate::infer) fn write(&self, seen: &[Seen]) -> Result<Vec<u8>> {
+        Ok(emit::emit(&self.proto, &self.plan, seen)?.encode_to_vec())
+    }
+}
