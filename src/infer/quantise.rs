@@ -293,3 +293,110 @@ impl Fit {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::infer::registry::test_dir::TestDir;
+
+    /// A small detector with a convolution of every kind; its input has 64 × 64 pixels.
+    const MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/families/convolutions.onnx");
+
+    fn settings(dir: &TestDir) -> RegistrySettings {
+        let families = Path::new(MODEL).parent().unwrap().to_owned();
+        RegistrySettings { models_dirs: vec![dir.path().join("models"), families], ..RegistrySettings::default() }
+    }
+
+    /// Blocks of colour that move.
+    fn picture(number: u32, rule: &InputRule) -> Vec<u8> {
+        let (width, plane) = (rule.width as usize, (rule.width * rule.height) as usize);
+        let sample = |at: usize| {
+            let (c, x, y) = (at / plane, at % plane % width, at % plane / width);
+            let block = (x + number as usize * 3) / 11 + y / 9 * 5 + c * 77;
+            (block as u32).wrapping_mul(2_654_435_761).wrapping_shr(24) as u8
+        };
+        (0..rule.slot_bytes()).map(sample).collect()
+    }
+
+    fn begun(settings: &RegistrySettings, frames: u32) -> Calibration {
+        let mut calibration = Calibration::begin(settings, MODEL, None).unwrap();
+        let rule = *calibration.rule();
+        let placement = rule.place(rule.width, rule.height).unwrap();
+        (0..frames).for_each(|number| calibration.add(&picture(number, &rule), &placement));
+        calibration
+    }
+
+    #[test]
+    fn a_float_model_gets_a_twin_that_finds_the_same_and_serves_it() {
+        let dir = TestDir::new();
+        let settings = settings(&dir);
+        let calibrated = begun(&settings, 24).calibrate(&mut |_| ()).unwrap();
+        assert!(calibrated.summary.starts_with("5 of 6 convolutions in 8 bits"), "{}", calibrated.summary);
+        let [float, model] = calibrated.models();
+        let mut comparison = Comparison::new([float, model], 0.4).unwrap();
+        let rule = *float.rule();
+        let placement = rule.place(rule.width, rule.height).unwrap();
+        for number in 100..120 {
+            comparison.frame(&picture(number, &rule), &placement).unwrap();
+        }
+        let outcome = comparison.outcome();
+        assert!(outcome.detections > 100 && outcome.share() >= 0.98 && outcome.score <= 0.05, "{outcome}");
+        // it is another model all the same
+        assert!(outcome.score > 1e-4, "{outcome}");
+        let of_classes: u64 = comparison.by_class().values().map(|class| class.detections).sum();
+        assert_eq!(of_classes, outcome.detections);
+        drop(comparison);
+        let folder = calibrated.keep().unwrap();
+        assert_eq!(folder, dir.path().join("models/convolutions-int8"));
+        let mut names: Vec<_> =
+            std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        assert_eq!(names, ["environment.json", "weights.onnx", "weir.json"]);
+
+        // once more: nothing is written over
+        let again = Calibration::begin(&settings, MODEL, None).err().unwrap();
+        assert!(again.message().contains("is there already"), "{again}");
+        // a model of 8 bits needs no calibration
+        let weights = folder.join("weights.onnx").display().to_string();
+        let eight = Calibration::begin(&settings, &weights, Some("other")).err().unwrap();
+        assert!(eight.message().contains("8 bits already"), "{eight}");
+
+        let in_8_bits = RegistrySettings { precision: Precision::Int8, ..settings.clone() };
+        let served = registry::load_blocking(MODEL, &in_8_bits).unwrap();
+        assert!(served.has_8_bits && served.model.id() == MODEL);
+        assert!(!registry::load_blocking(MODEL, &settings).unwrap().has_8_bits);
+        // one that is not the twin of this very file
+        let other = dir.path().join("models/other.onnx");
+        let mut changed = std::fs::read(MODEL).unwrap();
+        let place = changed.len() / 2;
+        changed[place] ^= 1;
+        std::fs::write(&other, changed).unwrap();
+        assert!(!registry::load_blocking(&other.display().to_string(), &in_8_bits).unwrap().has_8_bits);
+
+        registry::own::remove("convolutions-int8", &settings).unwrap();
+        assert!(!folder.exists());
+        assert!(!registry::load_blocking(MODEL, &in_8_bits).unwrap().has_8_bits);
+    }
+
+    #[test]
+    fn what_cannot_be_calibrated_is_refused_and_leaves_nothing() {
+        let dir = TestDir::new();
+        let settings = settings(&dir);
+        for frames in [0, 3] {
+            let error = begun(&settings, frames).calibrate(&mut |_| ()).err().unwrap();
+            assert_eq!(error.kind(), Kind::NoInput, "{error}");
+        }
+        let no_convolution = Path::new(MODEL).with_file_name("yolov8.onnx").display().to_string();
+        let error = Calibration::begin(&settings, &no_convolution, None).err().unwrap();
+        assert!(error.message().contains("no convolution"), "{error}");
+        let error = Calibration::begin(&settings, MODEL, Some("../away")).err().unwrap();
+        assert_eq!(error.kind(), Kind::InvalidValue);
+        assert_eq!(std::fs::read_dir(dir.path().join("models")).unwrap().count(), 0);
+        let mut odd = Histogram::default();
+        odd.add(&[f32::NAN]);
+        for (histogram, words) in [(odd, "no number"), (Histogram::default(), "nothing but zeros")] {
+            assert!(check("x", &histogram).unwrap_err().message().contains(words));
+        }
+    }
+}

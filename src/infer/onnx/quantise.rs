@@ -178,3 +178,94 @@ impl Quantiser {
         Ok(emit::emit(&self.proto, &self.plan, seen)?.encode_to_vec())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use tract_onnx::pb::{GraphProto, NodeProto};
+
+    fn read(name: &str) -> Result<Quantiser> {
+        let file = File::open(format!("{}/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap();
+        let size = file.metadata().unwrap().len();
+        Quantiser::read(&Arc::new(file), size, &mut |_| unreachable!(), size * 8)
+    }
+
+    fn graph(bytes: &[u8]) -> GraphProto {
+        ModelProto::decode(bytes).unwrap().graph.unwrap()
+    }
+
+    fn maker<'a>(graph: &'a GraphProto, name: &str) -> &'a NodeProto {
+        graph.node.iter().find(|node| node.output.iter().any(|made| made == name)).unwrap()
+    }
+
+    #[test]
+    fn a_graph_has_8_bits_between_its_first_and_its_last_convolutions() {
+        let quantiser = read("tests/families/convolutions.onnx").unwrap();
+        let survey = quantiser.survey();
+        let mut out = Writer::default();
+        survey.write(&mut out);
+        assert_eq!(Survey::read(&mut Reader::new(out.bytes())), Some(survey.clone()));
+        assert_eq!((survey.convolutions, survey.in_floats), (5, 1));
+        let names: Vec<&str> = survey.values.iter().map(|value| value.name.as_str()).collect();
+        // no value between a convolution and the end of its activation, and none that floats alone read
+        assert_eq!(names, ["images", "one.silu", "two.silu", "sum", "three.leaky", "pooled", "four.leaky", "larger", "both"]);
+        let group = |name: &str| survey.values[names.iter().position(|known| *known == name).unwrap()].group;
+        assert_eq!((group("three.leaky"), group("four.leaky")), (group("pooled"), group("larger")));
+        let seen: Vec<Seen> = survey.values.iter().map(|_| Seen { low: -0.1, high: 1.0, means: vec![0.25; 32] }).collect();
+        let made = graph(&quantiser.write(&seen).unwrap());
+        let count = |op: &str| made.node.iter().filter(|node| node.op_type == op).count();
+        assert_eq!((count("QuantizeLinear"), count("Pad"), count("Conv")), (9, 0, 6));
+        for conv in made.node.iter().filter(|node| node.op_type == "Conv") {
+            let has_8_bits = conv.name != "last";
+            let from = conv.input[1..].iter().map(|name| made.node.iter().any(|node| node.output.contains(name)));
+            assert!(from.eq([has_8_bits; 2]), "{}", conv.name);
+            if has_8_bits {
+                let weights = maker(&made, &conv.input[1]);
+                assert_eq!((weights.op_type.as_str(), weights.attribute[0].i), ("DequantizeLinear", 0));
+                let tensor = made.initializer.iter().find(|tensor| tensor.name == weights.input[0]).unwrap();
+                assert_eq!(tensor.data_type, 3);
+                // every channel uses its whole range
+                let channel = tensor.raw_data.len() / tensor.dims[0] as usize;
+                assert!(tensor.raw_data.chunks(channel).all(|w| w.iter().any(|w| w.cast_signed().abs() == 127)));
+                assert_eq!(maker(&made, &conv.input[0]).op_type, "DequantizeLinear");
+            }
+        }
+        let pads = |name: &str| graph::attribute(made.node.iter().find(|n| n.name == name).unwrap(), "pads").unwrap().ints.clone();
+        assert_eq!(pads("three"), [1, 1, 1, 1]);
+        // what is looked at is floats, and nothing that comes later is in it
+        let watched = graph(&quantiser.watch(1..3));
+        assert_eq!(watched.output.iter().map(|value| value.name.as_str()).collect::<Vec<_>>(), &names[1..3]);
+        assert_eq!(watched.node.iter().filter(|node| node.op_type == "Conv").count(), 2);
+        assert_eq!(graph(&quantiser.watch(90..99)).output.len(), 0);
+    }
+
+    #[test]
+    fn ranges_that_are_none_and_graphs_that_cannot_are_refused() {
+        let quantiser = read("tests/families/convolutions.onnx").unwrap();
+        let count = quantiser.survey().values.len();
+        assert!(quantiser.write(&vec![Seen::default(); count - 1]).is_err());
+        for (low, high) in [(0.0, 0.0), (f32::NAN, f32::NAN), (0.0, f32::INFINITY), (0.0, 1e-44)] {
+            let seen = vec![Seen { low, high, means: Vec::new() }; count];
+            assert!(quantiser.write(&seen).unwrap_err().message().contains("has no range"), "{low} {high}");
+        }
+        for (file, words) in [
+            ("tests/onnx/stored/Quantized-1.onnx", "8 bits already"),
+            ("tests/families/rfdetr.onnx", "no convolution"),
+            ("tests/families/bad-circle.onnx", "graph"),
+        ] {
+            let error = read(file).map(|_| ()).unwrap_err();
+            assert!(error.message().contains(words), "{file}: {error}");
+        }
+    }
+
+    #[test]
+    fn what_a_process_says_is_no_survey_unless_it_is_one() {
+        let value = |group| Watched { name: "x".into(), group, is_read_by_convolution: true };
+        for (values, joints) in [(vec![value(1)], vec![]), (vec![value(0)], vec![(0, 1, true)]), (vec![], vec![(0, 0, true)])] {
+            let mut out = Writer::default();
+            Survey { values, joints, convolutions: 1, in_floats: 0 }.write(&mut out);
+            assert_eq!(Survey::read(&mut Reader::new(out.bytes())), None);
+        }
+    }
+}
