@@ -9,6 +9,7 @@ mod manual;
 mod models;
 mod output;
 mod present;
+mod quantise;
 mod record;
 
 use self::output::say;

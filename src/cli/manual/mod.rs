@@ -156,7 +156,12 @@ const INIT: &[Opt] = &[
         OneOf(&["true", "false"]),
         "whether a box may suppress boxes of other classes",
     ),
-    valued("precision", "PRECISION", OneOf(&["full", "half"]), "how exactly the CPU computes (default full)"),
+    valued(
+        "precision",
+        "PRECISION",
+        OneOf(&["full", "half", "int8"]),
+        "how exactly the CPU computes (default full)",
+    ),
     valued("confidence", "SCORE", Something, "lowest score that is reported, 0..1"),
     valued(
         "iou-threshold",
@@ -197,6 +202,12 @@ const RECORD: &[Opt] = &[
     ),
 ];
 
+const QUANTISATION: &[Opt] = &[
+    valued("video", "FILE", File, "a minute of what the camera sees; may be repeated"),
+    valued("pictures", "FOLDER", File, "a folder of JPEG pictures instead, or with it"),
+    valued("name", "NAME", Something, "name of its folder (default: the model's with -int8)"),
+];
+
 const OWN_MODELS: &[Opt] =
     &[valued("config", "FILE", File, "configuration (default /etc/weir/weir.toml where it exists)")];
 
@@ -212,6 +223,15 @@ const MODELS: &[Command] = &[
     },
     kind("list", "", "the models below models.dirs", &[OWN_MODELS, GENERAL]),
     kind("show", "NAME", "what a model is and costs, as check says it", &[OWN_MODELS, GENERAL]),
+    Command {
+        name: "quantise",
+        arguments: "MODEL",
+        names: File,
+        summary: "make a model's twin in 8 bits, calibrated on pictures of one's own, and say what it loses",
+        details: "",
+        options: &[QUANTISATION, OWN_MODELS, GENERAL],
+        kinds: &[],
+    },
     kind("remove", "NAME", "take one away that models add has put there", &[OWN_MODELS, GENERAL]),
 ];
 
@@ -236,7 +256,12 @@ const ENGINE: &[Opt] = &[
     valued("threads", "N", Something, "inference threads (default: 1 for engine, one per core for pipeline)"),
     valued("runs", "N", Something, "timed runs (default 50)"),
     valued("engine", "ENGINE", OneOf(&["auto", "cnn", "tract", "tensorrt"]), "which engine"),
-    valued("precision", "PRECISION", OneOf(&["full", "half"]), "how exactly the CPU computes (default full)"),
+    valued(
+        "precision",
+        "PRECISION",
+        OneOf(&["full", "half", "int8"]),
+        "how exactly the CPU computes (default full)",
+    ),
     valued("confidence", "SCORE", Something, "lowest score that the detections of a run must have"),
     flag("together", "all threads on one frame"),
     flag("profile", "time each step of the engine"),
@@ -253,7 +278,12 @@ const PIPELINE: &[Opt] = &[
     valued("threads", "N", Something, "inference threads (default: one per core)"),
     valued("seconds", "S", Something, "for how long (default 10)"),
     valued("max-fps", "N", Something, "frames a second of each"),
-    valued("precision", "PRECISION", OneOf(&["full", "half"]), "how exactly the CPU computes (default full)"),
+    valued(
+        "precision",
+        "PRECISION",
+        OneOf(&["full", "half", "int8"]),
+        "how exactly the CPU computes (default full)",
+    ),
     flag("json", "one line of JSON"),
 ];
 
