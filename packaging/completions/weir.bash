@@ -27,7 +27,7 @@ _weir() {
     --privacy-masks) return ;;
     --batch-collection-timeout) return ;;
     --class-agnostic-nms) COMPREPLY=($(compgen -W "true false" -- "$word")); return ;;
-    --precision) COMPREPLY=($(compgen -W "full half" -- "$word")); return ;;
+    --precision) COMPREPLY=($(compgen -W "full half int8" -- "$word")); return ;;
     --confidence) return ;;
     --iou-threshold) return ;;
     --max-detections) return ;;
@@ -36,6 +36,7 @@ _weir() {
     --names) COMPREPLY=($(compgen -f -- "$word")); return ;;
     --family) return ;;
     --input) return ;;
+    --pictures) COMPREPLY=($(compgen -f -- "$word")); return ;;
     --seconds) return ;;
     --max-mib) return ;;
     --threads) return ;;
@@ -62,6 +63,7 @@ _weir() {
     "models add") words="--name --names --family --input --decoded --config --help"; [ "${word#-}" != "$word" ] || COMPREPLY=($(compgen -f -- "$word")) ;;
     "models list") words="--config --help" ;;
     "models show") words="--config --help" ;;
+    "models quantise") words="--video --pictures --name --config --help"; [ "${word#-}" != "$word" ] || COMPREPLY=($(compgen -f -- "$word")) ;;
     "models remove") words="--config --help" ;;
     "bench engine") words="--model --threads --runs --engine --precision --confidence --together --profile --ways --input --dump --json --help" ;;
     "bench pipeline") words="--model --video --sources --threads --seconds --max-fps --precision --json --help" ;;
@@ -70,7 +72,7 @@ _weir() {
     demo|"demo "*) words="--config --tcp --http --ports-file --insecure --log-level --help --version" ;;
     ctl|"ctl "*) words="list init status pause resume terminate listen" ;;
     check|"check "*) words="--video --fps --config --tcp --http --ports-file --insecure --log-level --help --version"; [ "${word#-}" != "$word" ] || COMPREPLY=($(compgen -f -- "$word")) ;;
-    models|"models "*) words="add list show remove" ;;
+    models|"models "*) words="add list show quantise remove" ;;
     record|"record "*) words="--seconds --max-mib --with-pictures --config --help" ;;
     bench|"bench "*) words="engine pipeline decode" ;;
     backup|"backup "*) words="--config --state --passphrase-file --without-secrets --models --help"; [ "${word#-}" != "$word" ] || COMPREPLY=($(compgen -f -- "$word")) ;;
