@@ -355,7 +355,7 @@ fn a_model_is_brought_to_8_bits_on_ones_own_video_and_served_so() {
     let text = said(&made);
     assert!(made.status.success(), "{text}");
     for words in
-        ["5 of 6 convolutions in 8 bits", "% of ", "class    red: ", "precision = \"int8\" serves it"]
+        ["4 of 6 convolutions in 8 bits", "% of ", "class    red: ", "precision = \"int8\" serves it"]
     {
         assert!(text.contains(words), "{words} is not in {text}");
     }

@@ -10,6 +10,7 @@ pub(super) fn simplify(graph: &mut Graph) {
     bounds(graph);
     gates(graph);
     quantized_gates(graph);
+    quantized_padding(graph);
     padding(graph);
     shuffles(graph);
     transformer::simplify(graph);
@@ -100,6 +101,32 @@ fn quantized_gates(graph: &mut Graph) {
             graph.nodes[index].op = op;
             graph.nodes[index].inputs = vec![from];
         }
+    }
+}
+
+/// What is brought to 8 bits behind a pad of zeros is brought there before it: zero stays zero, and the pad may become
+/// a convolution's.
+fn quantized_padding(graph: &mut Graph) {
+    let (makers, uses) = (graph.makers(), graph.uses());
+    for index in 0..graph.nodes.len() {
+        let node = &graph.nodes[index];
+        let (Op::Activate(Activation::Quantized(levels)), &[padded]) = (&node.op, &node.inputs[..]) else {
+            continue;
+        };
+        let (activation, holds_zero) =
+            (Activation::Quantized(*levels), levels.low <= 0.0 && levels.high >= 0.0);
+        let Some(pad) = makers[padded.0].filter(|_| uses[padded.0] == 1 && holds_zero) else { continue };
+        let Node { op: Op::Pad { value: 0.0, .. }, inputs, .. } = &graph.nodes[pad] else { continue };
+        let &[source] = &inputs[..] else { continue };
+        if graph.value(source).foreign || graph.value(source).constant.is_some() {
+            continue;
+        }
+        let (name, shape) = (graph.nodes[index].name.clone(), graph.value(source).shape.clone());
+        let made = graph.add_value(&name, shape);
+        let op = std::mem::replace(&mut graph.nodes[pad].op, Op::Activate(activation));
+        graph.nodes[pad].outputs = vec![made];
+        graph.nodes[index].op = op;
+        graph.nodes[index].inputs = vec![made];
     }
 }
 

@@ -1,7 +1,8 @@
 //! Which nodes compute in 8 bits, and which values have them.
 //!
 //! The last convolutions before the outputs stay in floats, and all behind them: scores, DFL and boxes are as exact as
-//! these numbers. Everything else between the first convolution and those has 8 bits, where every value is made
+//! these numbers. So does the first one, as in half precision: it reads three channels, few products, and every
+//! error that it makes goes through the whole graph. Everything else between the first convolution and those has 8 bits, where every value is made
 //! and read by an operator that has them.
 //!
 //! Between a convolution and its activation there is no rounding to 8 bits: what a convolution sums has a far wider
@@ -65,8 +66,12 @@ impl Plan {
         let candidates: HashSet<usize> =
             (0..graph.node.len()).filter(|at| can_have_8_bits(&graph.node[*at], &index)).collect();
         let last = last_convolutions(graph, &index, &candidates);
-        let convolutions: HashSet<usize> = candidates.difference(&last).copied().collect();
-        let members = members(graph, &index, &convolutions);
+        let first = first_convolutions(graph, &candidates);
+        let convolutions: HashSet<usize> =
+            candidates.iter().copied().filter(|at| !last.contains(at) && !first.contains(at)).collect();
+        // what the first one leaves has 8 bits like everything behind it
+        let makers = convolutions.union(&first).copied().filter(|at| !last.contains(at)).collect();
+        let members = members(graph, &index, &convolutions, makers);
 
         let mut plan = Plan { in_floats: candidates.len() - convolutions.len(), ..Plan::default() };
         let mut known: HashMap<&str, usize> = HashMap::new();
@@ -163,6 +168,21 @@ fn is_sound(floats: &[f32]) -> bool {
     !floats.is_empty() && floats.iter().all(|value| value.is_finite())
 }
 
+/// Convolutions of the picture itself: before them there is no other one.
+fn first_convolutions(graph: &GraphProto, candidates: &HashSet<usize>) -> HashSet<usize> {
+    let (mut behind, mut first): (HashSet<&str>, _) = (HashSet::new(), HashSet::new());
+    for (at, node) in graph.node.iter().enumerate() {
+        let is_behind = node.input.iter().any(|name| behind.contains(name.as_str()));
+        if candidates.contains(&at) && !is_behind {
+            first.insert(at);
+        }
+        if is_behind || node.op_type == "Conv" {
+            behind.extend(node.output.iter().map(String::as_str).filter(|name| !name.is_empty()));
+        }
+    }
+    first
+}
+
 /// Convolutions from which an output is reached without another convolution in between.
 fn last_convolutions(graph: &GraphProto, index: &Index<'_>, candidates: &HashSet<usize>) -> HashSet<usize> {
     let mut reaches: HashSet<&str> = index.outputs.clone();
@@ -201,9 +221,14 @@ fn is_behind_softmax(graph: &GraphProto, index: &Index<'_>, at: usize) -> bool {
     false
 }
 
-/// Nodes with 8 bits: the convolutions, and what lies between them.
-fn members(graph: &GraphProto, index: &Index<'_>, convolutions: &HashSet<usize>) -> HashSet<usize> {
-    let mut found = convolutions.clone();
+/// Nodes that make values of 8 bits: `makers`, some of which compute in floats, and what lies between them.
+fn members(
+    graph: &GraphProto,
+    index: &Index<'_>,
+    convolutions: &HashSet<usize>,
+    makers: HashSet<usize>,
+) -> HashSet<usize> {
+    let mut found = makers;
     let mut made: HashSet<&str> = HashSet::new();
     for (at, node) in graph.node.iter().enumerate() {
         let others = || {
