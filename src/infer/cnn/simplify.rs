@@ -107,6 +107,8 @@ fn quantized_gates(graph: &mut Graph) {
 /// What is brought to 8 bits behind a pad of zeros is brought there before it: zero stays zero, and the pad may become
 /// a convolution's.
 fn quantized_padding(graph: &mut Graph) {
+    // the 8 bits themselves, which nobody reads any more, must not count as a reader
+    graph.sweep();
     let (makers, uses) = (graph.makers(), graph.uses());
     for index in 0..graph.nodes.len() {
         let node = &graph.nodes[index];
