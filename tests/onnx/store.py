@@ -18,7 +18,7 @@ CASES = 6000
 # More of operators between 8 bits.
 EIGHT_BIT_CASES = 600
 # Cases of one operator; those with many ways of being wrong have more.
-EACH = {"Resize": 6, "Pad": 5, "MaxPool": 4, "AveragePool": 4, "ConvTranspose": 4, "Slice": 3, "ConvInteger": 2, "Upsample": 2, "Mod": 2}
+EACH = {"Resize": 6, "Pad": 5, "MaxPool": 4, "AveragePool": 4, "ConvTranspose": 4, "Slice": 3, "ConvInteger": 2, "Upsample": 2, "Mod": 2, "DynamicConv": 2, "DynamicMatMul": 2, "MovedBytes": 3}
 MAX_FLOATS = 600
 
 
@@ -222,6 +222,18 @@ def masked():
     np.concatenate([values.ravel(), right.ravel()]).tofile(HERE / "Masked-1.f32")
 
 
+def eight_bits(model):
+    """What a case of 8 bits is about."""
+    operators = {node.op_type for node in model.graph.node}
+    if "ConvInteger" in operators:
+        return "DynamicConv"
+    if "MatMulInteger" in operators:
+        return "DynamicMatMul"
+    if "QuantizeLinear" in operators:
+        return "MovedBytes"
+    return model.graph.node[-1].op_type
+
+
 def main():
     inputs()
     HERE.mkdir(exist_ok=True)
@@ -234,7 +246,7 @@ def main():
     for seed in range(CASES + EIGHT_BIT_CASES):
         kinds = operators.KINDS if seed < CASES else operators.EIGHT_BITS
         name, model, feeds = operators.single(random.Random(seed), kinds)
-        operator = name.split("-")[0]
+        operator = name.split("-")[0] if seed < CASES else eight_bits(model)
         if kept.get(operator, 0) >= EACH.get(operator, 1) or operator in ("RNN", "GRU", "LSTM", "Compress"):
             continue
         wrapped = compare.wrap(compare.Case(name, model, feeds))

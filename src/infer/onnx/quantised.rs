@@ -160,6 +160,7 @@ impl<'a> Rewriter<'a> {
 
     fn node(&mut self, mut node: NodeProto) -> Result<()> {
         let contributed = node.domain == CONTRIBUTED_DOMAIN;
+        self.refuse_infinite(&node)?;
         let done = match node.op_type.as_str() {
             "QuantizeLinear" => self.quantize(&mut node),
             "DequantizeLinear" => self.dequantize(&mut node),
@@ -179,6 +180,25 @@ impl<'a> Rewriter<'a> {
             }
             Ok(false) => Err(refused(&node, "what it is given")),
             Err(reason) => Err(refused(&node, &reason)),
+        }
+    }
+
+    /// Quantisers that met an infinite number, such as what a pooling is padded with, write scales that make
+    /// nothing but NaN.
+    fn refuse_infinite(&self, node: &NodeProto) -> Result<()> {
+        let of_levels = ["QuantizeLinear", "DequantizeLinear", "QLinearConv", "QLinearMatMul"];
+        if !of_levels.contains(&node.op_type.as_str()) {
+            return Ok(());
+        }
+        // all floats behind the first input are scales
+        let scales = node.input.iter().skip(1).filter_map(|name| singles(self.stored(name)?));
+        match scales.flatten().find(|scale| !scale.is_finite()) {
+            None => Ok(()),
+            Some(scale) => Err(artefact(format!(
+                "{} with a scale of {scale} is not supported: the model was quantised around infinite numbers; \
+                 leave the operator that makes them out (onnxruntime: nodes_to_exclude)",
+                refuse::named(node)
+            ))),
         }
     }
 

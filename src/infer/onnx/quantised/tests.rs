@@ -235,6 +235,11 @@ fn what_cannot_be_floats_is_refused_by_name_where_nobody_else_knows_it() {
             refusal(contributed(sigmoid), &stored).contains("QLinearSigmoid (node make y) with a scale of")
         );
     }
+    let infinite = [tensor("s", FLOAT, &[], &[f32::INFINITY]), tensor("z", UINT8, &[], &[0.0])];
+    for op in ["QuantizeLinear", "DequantizeLinear"] {
+        let text = refusal(node(op, &["x", "s", "z"], &["y"]), &infinite);
+        assert!(text.contains(&format!("{op} (node make y) with a scale of inf")), "{text}");
+    }
     let odd = [
         "QGemm",
         "QLinearAdd",
