@@ -125,6 +125,14 @@ pub(crate) struct Quantizer {
     pub top: i32,
 }
 
+impl Quantizer {
+    /// What is made of numbers in steps.
+    #[cfg_attr(not(target_arch = "aarch64"), allow(dead_code))]
+    pub(crate) fn coded(&self) -> Coded<'static> {
+        Coded { zero: self.zero, top: self.top, table: None }
+    }
+}
+
 /// The loops over codes for one kind of CPU.
 pub(crate) struct Int8 {
     /// `avx512-vnni`, `amx-int8`, `neon-i8mm`, `neon-dotprod`, `neon-int8`; for tests `scalar-int8`.
