@@ -136,6 +136,14 @@ pub(crate) struct Quantizer {
     pub top: i32,
 }
 
+impl Quantizer {
+    /// What is made of numbers in steps.
+    #[cfg_attr(not(target_arch = "aarch64"), allow(dead_code))]
+    pub(crate) fn coded(&self) -> Coded<'static> {
+        Coded::new(self.zero, self.top, None)
+    }
+}
+
 /// What codes are worth: `(code − zero) · step`.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Worth {

@@ -255,6 +255,17 @@ fn codes_go_through_tables_and_come_from_floats() {
             };
             to
         };
+        let (planes, length) = (1 + random.below(QUAD), random.below(60));
+        let pixel = if random.below(3) == 0 { planes + extra } else { QUAD };
+        let mut numbers = random.biases(planes * length);
+        numbers.iter_mut().zip([f32::NAN, f32::INFINITY, -1e30]).for_each(|(number, odd)| *number = odd);
+        let quantize_planes = |int8: &Int8| {
+            let mut to = vec![0xa5; length * pixel];
+            let planes: Vec<&[f32]> = (0..planes).map(|n| &numbers[n * length..(n + 1) * length]).collect();
+            // SAFETY: as above.
+            unsafe { (int8.pictures.quantize_planes)(&planes, &mut to, pixel, &how) };
+            to
+        };
         for int8 in tables() {
             let mut to = vec![0; from.len()];
             // SAFETY: as above.
@@ -262,6 +273,8 @@ fn codes_go_through_tables_and_come_from_floats() {
             assert_eq!(to, expected, "{} case {case}: {} codes", int8.name, from.len());
             let what = format!("{} case {case}: {pixels} pixels of {channels}, {how:?}", int8.name);
             assert_eq!(quantize(int8), quantize(&int8_scalar::INT8), "{what}");
+            let what = format!("{} case {case}: {planes} planes of {length}, {pixel} apart", int8.name);
+            assert_eq!(quantize_planes(int8), quantize_planes(&int8_scalar::INT8), "{what}");
         }
     }
 }

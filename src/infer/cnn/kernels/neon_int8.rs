@@ -4,7 +4,8 @@
 
 use super::half::finish;
 use super::int8::{
-    CODES, Coded, Int8Depthwise, Int8Pictures, Int8Rows, Made, Pixels, QUAD, Quantizer, Table, WIDE, pictures,
+    self, CODES, Coded, Int8Depthwise, Int8Pictures, Int8Rows, Made, Pixels, QUAD, Quantizer, Table, WIDE,
+    pictures,
 };
 use super::lanes::{LANES, Lanes};
 use super::neon::Quad;
@@ -330,27 +331,68 @@ pub(super) unsafe fn translate(from: &[u8], to: &mut [u8], table: &Table) {
     }
 }
 
-/// As [`int8::quantize`](super::int8::quantize) does it.
-unsafe fn quantize(from: &[f32], to: &mut [u8], pixels: Pixels, how: &Quantizer) {
-    let (pixel, channels) = (pixels.apart, pixels.channels.min(LANES));
-    let pixels = (from.len() / LANES).min((to.len() + pixel).saturating_sub(channels) / pixel.max(1));
-    let coded = Coded::new(how.zero, how.top, None);
-    // SAFETY: so many pixels lie in both, the last one's channels included.
-    unsafe {
-        let coder = Coder::new(&coded);
-        let (scale, inverse) = (vdupq_n_f32(how.scale), vdupq_n_f32(1.0 / how.scale));
-        let steps = |x: float32x4_t| {
-            let near = vmulq_f32(x, inverse);
-            vfmaq_f32(near, vfmsq_f32(x, scale, near), inverse)
-        };
-        for x in 0..pixels {
-            let number = numbers(from.as_ptr().add(x * LANES));
-            let number = Quad(steps(number.0), steps(number.1), steps(number.2), steps(number.3));
-            store(to.as_mut_ptr().add(x * pixel), coder.whole(number), channels);
+/// Numbers in steps, to the last bit: as [`int8::quantize`] has them.
+struct Steps {
+    scale: float32x4_t,
+    inverse: float32x4_t,
+}
+
+impl Steps {
+    #[inline(always)]
+    unsafe fn new(scale: f32) -> Steps {
+        // SAFETY: see above.
+        unsafe { Steps { scale: vdupq_n_f32(scale), inverse: vdupq_n_f32(1.0 / scale) } }
+    }
+
+    /// Of [`LANES`] numbers.
+    #[inline(always)]
+    unsafe fn of(&self, from: *const f32) -> Quad {
+        // SAFETY: see above.
+        unsafe {
+            let one = |x: float32x4_t| {
+                let near = vmulq_f32(x, self.inverse);
+                vfmaq_f32(near, vfmsq_f32(x, self.scale, near), self.inverse)
+            };
+            let Quad(a, b, c, d) = numbers(from);
+            Quad(one(a), one(b), one(c), one(d))
         }
     }
 }
 
+/// As [`int8::quantize`] does it.
+unsafe fn quantize(from: &[f32], to: &mut [u8], pixels: Pixels, how: &Quantizer) {
+    let (pixel, channels) = (pixels.apart, pixels.channels.min(LANES));
+    let pixels = (from.len() / LANES).min((to.len() + pixel).saturating_sub(channels) / pixel.max(1));
+    // SAFETY: so many pixels lie in both, the last one's channels included.
+    unsafe {
+        let (coder, steps) = (Coder::new(&how.coded()), Steps::new(how.scale));
+        for x in 0..pixels {
+            let codes = coder.whole(steps.of(from.as_ptr().add(x * LANES)));
+            store(to.as_mut_ptr().add(x * pixel), codes, channels);
+        }
+    }
+}
+
+/// As [`int8::quantize_planes`] does it, which gets what is no sixteen pixels.
+unsafe fn quantize_planes(planes: &[&[f32]], to: &mut [u8], pixel: usize, how: &Quantizer) {
+    let length = planes.iter().map(|plane| plane.len()).min().unwrap_or(0).min(to.len() / QUAD);
+    let whole = if pixel == QUAD { length / LANES * LANES } else { 0 };
+    // SAFETY: so many pixels lie in each plane and in `to`.
+    unsafe {
+        let (coder, steps) = (Coder::new(&how.coded()), Steps::new(how.scale));
+        for at in (0..whole).step_by(LANES) {
+            let code = |channel: usize| match planes.get(channel) {
+                Some(plane) => coder.whole(steps.of(plane.as_ptr().add(at))),
+                None => vdupq_n_u8(0),
+            };
+            vst4q_u8(to.as_mut_ptr().add(at * QUAD), uint8x16x4_t(code(0), code(1), code(2), code(3)));
+        }
+    }
+    let mut rest: [&[f32]; QUAD] = [&[]; QUAD];
+    rest.iter_mut().zip(planes).for_each(|(rest, plane)| *rest = &plane[whole..]);
+    int8::quantize_planes(&rest[..planes.len().min(QUAD)], &mut to[whole * QUAD..], pixel, how);
+}
+
 pictures!(WRITTEN, "neon");
 
-pub(super) const PICTURES: Int8Pictures = Int8Pictures { quantize, ..WRITTEN };
+pub(super) const PICTURES: Int8Pictures = Int8Pictures { quantize, quantize_planes, ..WRITTEN };

@@ -1,5 +1,5 @@
 //! Integer arithmetic on any arm64: products of two signed bytes in 16 bits, two of them added there (SMULL, SMLAL),
-//! pairs of these in 32 bits (SADALP).
+//! pairs of these in 32 bits (SADALP). Held against the twin and counted; floats are no slower there.
 #![allow(unsafe_code)] // std::arch
 
 use super::int8::{IN_ORDER, Int8, Int8Depthwise, Int8Rows, QUAD, WIDE};
@@ -200,7 +200,8 @@ unsafe fn depthwise_row(row: &Int8Depthwise) {
 
 pub(super) const INT8: Int8 = Int8 {
     name: "neon-int8",
-    is_fast: true,
+    // a quarter of an instruction a product: more than 32 bits take with Winograd's help (docs/engine.md)
+    is_fast: false,
     available: || true,
     has_tiles: false,
     offset: SIGNED,
