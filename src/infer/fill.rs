@@ -1,5 +1,6 @@
 //! From a ring slot to the numbers a model sees.
 
+use super::Run;
 use crate::geometry::{Fit, InputRule, Placement};
 
 /// How 8-bit RGB planes become the 32-bit float planes of an engine's input.
@@ -83,6 +84,51 @@ impl Fill {
     }
 }
 
+impl Fill {
+    /// Factor and offset of each plane of the input, where the bytes of a picture say all that it holds.
+    fn worth(&self, rule: &InputRule) -> Option<[(f32, f32); 3]> {
+        let mut worth = self.scale.of_planes();
+        if self.scale.is_bgr() {
+            worth.reverse();
+        }
+        let is_larger = (self.width, self.height) != (rule.width as usize, rule.height as usize);
+        // beyond the picture the number is zero, which has a byte only without an offset
+        let has_zero = worth.iter().all(|(_, offset)| *offset == 0.0);
+        let has_raw_edges = matches!(self.scale, Scale::ImageNet | Scale::ImageNetSwapped)
+            && matches!(rule.fit, Fit::Letterbox { .. });
+        ((has_zero || !is_larger) && !has_raw_edges).then_some(worth)
+    }
+
+    /// Gives an engine the slot `pixels`: as bytes where it takes them and they say all, else as floats.
+    pub(crate) fn give(&self, pixels: &[u8], run: &mut dyn Run, rule: &InputRule, placement: &Placement) {
+        match self.worth(rule).and_then(|worth| run.pixels(worth)) {
+            Some(planes) => self.copy(pixels, planes, rule),
+            None => self.write(pixels, run.input(), rule, placement),
+        }
+    }
+
+    /// The bytes of a slot in the planes of the input.
+    fn copy(&self, pixels: &[u8], planes: &mut [u8], rule: &InputRule) {
+        let (width, height) = (rule.width as usize, rule.height as usize);
+        let plane = self.width * self.height;
+        if width == 0 || height == 0 || plane == 0 {
+            return;
+        }
+        let colours = planes.chunks_exact_mut(plane).enumerate();
+        for (index, to) in colours.take(3) {
+            let channel = if self.scale.is_bgr() { 2 - index } else { index };
+            let from = pixels.chunks_exact(width * height).nth(channel).unwrap_or_default();
+            let mut rows = to.chunks_exact_mut(self.width);
+            for (from, to) in from.chunks_exact(width).zip(&mut rows) {
+                let (seen, beyond) = to.split_at_mut(width.min(to.len()));
+                seen.copy_from_slice(&from[..seen.len()]);
+                beyond.fill(0);
+            }
+            rows.for_each(|row| row.fill(0));
+        }
+    }
+}
+
 impl Scale {
     /// Whether blue is the first channel.
     fn is_bgr(self) -> bool {
@@ -162,6 +208,20 @@ mod tests {
         let fill = Fill { width: 2, height: 2, scale: Scale::BgrBytes };
         fill.write(&PIXELS, &mut input, &RULE, &RULE.place(4, 4).unwrap());
         assert_eq!(input, [0.0, 0.0, 0.0, 0.0, 255.0, 255.0, 255.0, 255.0, 0.0, 255.0, 51.0, 102.0]);
+    }
+
+    #[test]
+    fn bytes_are_given_only_where_they_say_all() {
+        let letterbox = InputRule { fit: Fit::Letterbox { fill: 114 }, ..RULE };
+        let worth = |scale, width, rule: &InputRule| Fill { width, height: 2, scale }.worth(rule);
+        assert_eq!(worth(Scale::Unit, 3, &letterbox), Some([(1.0 / 255.0, 0.0); 3]));
+        assert!(worth(Scale::Signed, 2, &RULE).is_some() && worth(Scale::ImageNet, 2, &RULE).is_some());
+        // no byte is zero beyond the picture; edges that are filled with raw numbers
+        assert!(worth(Scale::Signed, 3, &RULE).is_none() && worth(Scale::ImageNet, 2, &letterbox).is_none());
+        let (fill, mut planes) = (Fill { width: 3, height: 3, scale: Scale::BgrUnit }, [9u8; 27]);
+        fill.copy(&PIXELS, &mut planes, &RULE);
+        assert_eq!(planes[..9], [0; 9]);
+        assert_eq!(planes[18..], [0, 255, 0, 51, 102, 0, 0, 0, 0]);
     }
 
     #[test]

@@ -106,6 +106,11 @@ pub trait Run: Send {
     /// The input, to be filled before every run, for engines use its memory again: `[1, 3, height, width]`,
     /// RGB planes, 32-bit float.
     fn input(&mut self) -> &mut [f32];
+    /// Room for the picture as it is, to be filled instead of [`Run::input`]: planes of bytes of its size, each byte
+    /// worth `factor · byte + offset` of its plane. `None`: the engine wants floats.
+    fn pixels(&mut self, _worth: [(f32, f32); 3]) -> Option<&mut [u8]> {
+        None
+    }
     /// The lowest score the caller will look at, for the runs that follow: an engine that knows where the
     /// scores are ([`Scores`]) may leave out anchors whose scores are all below it. 0 at first: all are
     /// wanted.

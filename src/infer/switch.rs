@@ -311,6 +311,10 @@ impl Run for SwitchRun {
         self.run.input()
     }
 
+    fn pixels(&mut self, worth: [(f32, f32); 3]) -> Option<&mut [u8]> {
+        self.run.pixels(worth)
+    }
+
     fn expect_scores_from(&mut self, lowest: f32) {
         self.run.expect_scores_from(lowest);
     }

@@ -150,7 +150,7 @@ impl Workbench {
         for (frame, Task { job, .. }) in batch.iter().enumerate() {
             job.pixels.copy_slot(job.ticket.slot, &mut self.pixels);
             run.select_frame(frame);
-            model.fill().write(&self.pixels, run.input(), rule, &job.placement);
+            model.fill().give(&self.pixels, &mut **run, rule, &job.placement);
             lowest = lowest.min(job.thresholds.confidence);
         }
         run.expect_scores_from(model.family().lowest_raw(lowest));
@@ -232,7 +232,7 @@ pub(crate) fn find(
     scratch: &mut Scratch,
     detections: &mut Vec<Detection>,
 ) -> Result<()> {
-    model.fill().write(slot, run.input(), model.rule(), placement);
+    model.fill().give(slot, run, model.rule(), placement);
     run.expect_scores_from(model.family().lowest_raw(thresholds.confidence));
     run.execute()?;
     decode(model, run, placement, thresholds, scratch, detections);
@@ -255,7 +255,7 @@ pub(crate) fn try_out(model: &mut Model, engine: &dyn Engine, finite: bool) -> R
         .for_each(|(index, byte)| *byte = ((index as u32).wrapping_mul(2_654_435_761) >> 24) as u8);
     let attempt = AssertUnwindSafe(|| {
         let mut run = engine.new_run()?;
-        model.fill().write(&noise, run.input(), model.rule(), &placement);
+        model.fill().give(&noise, run.as_mut(), model.rule(), &placement);
         run.expect_scores_from(f32::NEG_INFINITY);
         run.execute()?;
         let outputs = outputs(model, run.as_ref());

@@ -25,6 +25,10 @@ pub(super) fn scratch(graph: &Graph, forms: &[Form], target: Target) -> Vec<usiz
     let of = |node: &Node| match &node.op {
         Op::Conv(conv) if conv.int8.is_some() => 0,
         Op::Activate(_) if forms[node.inputs[0].0] == Form::Int8 => 0,
+        Op::Quantize(_) if graph.inputs.contains(&node.inputs[0]) => {
+            let picture = graph.value(node.inputs[0]).picture();
+            picture.map_or(0, |[channels, _, width]| channels * width * target.workers.max(1))
+        }
         Op::Conv(conv) if forms[node.inputs[0].0] == Form::Plain => {
             let output = graph.value(node.outputs[0]).picture();
             let input = graph.value(node.inputs[0]).picture();
@@ -133,6 +137,11 @@ impl Lowering<'_, '_> {
         }
     }
 
+    /// Where it is said what the model's input holds, if that is the value.
+    fn pixels(&self, id: ValueId) -> Option<usize> {
+        self.graph.inputs.first().filter(|input| **input == id).map(|_| self.storage.pixels)
+    }
+
     fn codes(&self, id: ValueId) -> Option<Nhwc> {
         match self.storage.places[id.0] {
             Place::Int8(codes) => Some(codes),
@@ -169,7 +178,7 @@ impl Lowering<'_, '_> {
     fn node(&mut self, node: &Node, scratch: usize) -> Option<()> {
         let output = *node.outputs.first()?;
         if self.codes(output).is_some() || node.inputs.iter().any(|id| self.codes(*id).is_some()) {
-            return self.in_codes(node);
+            return self.in_codes(node, scratch);
         }
         match &node.op {
             Op::Conv(conv) => self.convolution(node, conv, scratch),
@@ -335,7 +344,7 @@ impl Lowering<'_, '_> {
     }
 
     /// A node that reads or makes 8-bit codes.
-    fn in_codes(&mut self, node: &Node) -> Option<()> {
+    fn in_codes(&mut self, node: &Node, scratch: usize) -> Option<()> {
         let (first, result, int8) = (*node.inputs.first()?, *node.outputs.first()?, self.target.int8?);
         let levels = |id: ValueId| match self.graph.value(id).coding {
             Some(Coding::Static(levels)) => Some(levels),
@@ -347,12 +356,13 @@ impl Lowering<'_, '_> {
                 let (zero, top) = zero_and_top(levels);
                 let how = Some(Quantizer { scale: levels.scale, zero, top });
                 let (from, output) = (self.floats(first)?, self.codes(result)?);
-                Step::Quantize(codes::Quantize { int8, from, output, how })
+                let pixels = self.pixels(first).map(|pixels| (pixels, scratch));
+                Step::Quantize(codes::Quantize { int8, from, output, how, pixels })
             }
             Op::DynamicQuantize => {
                 let (from, output) = (self.floats(first)?, self.codes(result)?);
                 self.push(node, Step::FindRange(codes::FindRange { int8, from, output }))?;
-                Step::Quantize(codes::Quantize { int8, from, output, how: None })
+                Step::Quantize(codes::Quantize { int8, from, output, how: None, pixels: None })
             }
             Op::Recast | Op::FromBlocks => {
                 let levels = levels(first)?;
@@ -485,7 +495,9 @@ impl Lowering<'_, '_> {
             Place::Blocks(blocks) => Source::Blocks(blocks),
             Place::Plain(at) => {
                 let [channels, height, width] = self.graph.value(node.inputs[0]).picture()?;
-                Source::Planes { at, channels, height, width, row: plane_row(conv, width), scratch }
+                let row = plane_row(conv, width);
+                let pixels = self.pixels(node.inputs[0]);
+                Source::Planes { at, channels, height, width, row, scratch, pixels }
             }
             _ => return None,
         };

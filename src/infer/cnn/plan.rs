@@ -1,12 +1,12 @@
 //! A compiled model: steps, weights, and where input and outputs lie.
 
 use super::choice::Target;
-use super::graph::{Graph, ValueId};
+use super::graph::{Graph, Node, Op, ValueId};
 use super::head::{self, Head};
 use super::import::import;
 use super::int8;
 use super::kernels::Format;
-use super::layout::lay_out;
+use super::layout::{Form, lay_out};
 use super::lower::{lower, scratch};
 use super::packer::{Lines, Packer, Weights};
 use super::simplify::simplify;
@@ -31,6 +31,8 @@ pub(super) struct Plan {
     pub tensors: usize,
     /// Float offset and length.
     pub input: (usize, usize),
+    /// Where it is said what the input holds, if that may be bytes ([`super::storage::Storage::pixels`]).
+    pub pixels: Option<usize>,
     pub outputs: Vec<(usize, usize)>,
     pub output_shapes: Vec<Vec<usize>>,
     /// How to do without the steps after the body.
@@ -93,6 +95,7 @@ impl Draft {
             floats: storage.floats,
             tensors: storage.tensors,
             input: plain(input)?,
+            pixels: takes_pixels(&graph, &forms, input).then_some(storage.pixels),
             outputs: graph.outputs.iter().map(|&id| plain(id)).collect::<Result<_>>()?,
             output_shapes: graph.outputs.iter().map(|&id| graph.value(id).shape.clone()).collect(),
             body: last
@@ -112,6 +115,19 @@ impl Draft {
         let plan = self.lay_out(&mut Packer::into(weights.as_mut_slice()))?;
         Ok(Plan { weights: Weights::Own(weights), ..plan })
     }
+}
+
+/// Whether all that reads the input reads planes row by row, and so may find bytes there.
+fn takes_pixels(graph: &Graph, forms: &[Form], input: ValueId) -> bool {
+    let by_rows = |node: &Node| match &node.op {
+        Op::Conv(conv) => node.inputs[1..].iter().all(|id| *id != input) && conv.int8.is_none(),
+        Op::Quantize(_) => true,
+        _ => false,
+    };
+    let mut readers = graph.nodes.iter().filter(|node| node.inputs.contains(&input));
+    let elsewhere = graph.outputs.contains(&input) || graph.kept.contains(&input);
+    let is_colour = matches!(graph.value(input).picture(), Some([3, ..]));
+    is_colour && !elsewhere && forms[input.0] == Form::Plain && readers.all(by_rows)
 }
 
 impl Plan {

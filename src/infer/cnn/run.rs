@@ -3,6 +3,7 @@
 use super::head::HeadRun;
 use super::plan::Plan;
 use super::step::{ForeignStep, Operand, Step};
+use super::storage::PIXELS_FLOATS;
 use super::threads::{Gathered, Lead};
 use super::unsupported::tract;
 use crate::error::{Error, Kind, Result};
@@ -106,8 +107,20 @@ fn no_memory() -> Error {
 
 impl Run for CnnRun {
     fn input(&mut self) -> &mut [f32] {
-        let (at, floats) = self.lead.plan().input;
-        self.lead.arena().into_write(at..at + floats)
+        let ((at, floats), pixels) = (self.lead.plan().input, self.lead.plan().pixels);
+        let mut arena = self.lead.arena();
+        if let Some(pixels) = pixels {
+            arena.write(pixels..pixels + 1).fill(0.0);
+        }
+        arena.into_write(at..at + floats)
+    }
+
+    fn pixels(&mut self, worth: [(f32, f32); 3]) -> Option<&mut [u8]> {
+        let ((at, floats), pixels) = (self.lead.plan().input, self.lead.plan().pixels?);
+        let [(a, b), (c, d), (e, f)] = worth;
+        let mut arena = self.lead.arena();
+        arena.write(pixels..pixels + PIXELS_FLOATS).copy_from_slice(&[1.0, a, b, c, d, e, f]);
+        Some(arena.into_write_bytes(at * size_of::<f32>(), floats))
     }
 
     fn execute(&mut self) -> Result<()> {

@@ -191,7 +191,13 @@ pub(super) struct Storage {
     pub floats: usize,
     /// Slots for tensors of nodes that tract runs.
     pub tensors: usize,
+    /// Where [`PIXELS_FLOATS`] numbers say what the input holds: whether bytes, and then the factor and the offset of
+    /// each of its planes.
+    pub pixels: usize,
 }
+
+/// See [`Storage::pixels`].
+pub(super) const PIXELS_FLOATS: usize = 7;
 
 /// A stretch of memory that one or more values share.
 #[derive(Debug, Clone)]
@@ -470,7 +476,8 @@ impl Planner {
             }
         });
         let places = places.collect();
-        Ok(Storage { places, scratch: scratch_at, floats, tensors })
+        let pixels = floats.next_multiple_of(ALIGNMENT);
+        Ok(Storage { places, scratch: scratch_at, floats: pixels + ALIGNMENT, tensors, pixels })
     }
 }
 

@@ -44,8 +44,11 @@ pub(in crate::infer::cnn) struct Quantize {
     pub int8: &'static Int8,
     pub from: Floats,
     pub output: Nhwc,
-    /// `None`: as [`Range`] has found.
+    /// `None`: as [`FindRange`] has found.
     pub how: Option<Quantizer>,
+    /// Of the model's input: where it is said whether its planes are bytes, and room for a row of each plane for every
+    /// worker.
+    pub pixels: Option<(usize, usize)>,
 }
 
 impl Quantize {
@@ -66,7 +69,16 @@ impl Quantize {
             let to = stretch(&self.output, y);
             match &self.from {
                 Floats::Planes(at) => {
-                    let from = (at + y * to.pixels, self.output.height * to.pixels);
+                    let (width, plane) = (to.pixels, self.output.height * to.pixels);
+                    let mut from = (at + y * width, plane);
+                    if let Some((pixels, room)) = self.pixels {
+                        let room = room + machine.worker * to.channels * width;
+                        for channel in 0..to.channels {
+                            let to = room + channel * width..room + (channel + 1) * width;
+                            machine.input_row((*at, channel * plane + y * width), to, Some(pixels), channel);
+                        }
+                        from = (room, width);
+                    }
                     arena::quantize_planes(self.int8, &mut machine.arena, from, to, &how);
                 }
                 Floats::Blocks(blocks) => {

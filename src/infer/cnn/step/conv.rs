@@ -27,6 +27,8 @@ pub(in crate::infer::cnn) enum Source {
         width: usize,
         row: usize,
         scratch: usize,
+        /// Of the model's input: where it is said whether these are bytes.
+        pixels: Option<usize>,
     },
 }
 
@@ -314,7 +316,7 @@ impl ConvStep {
 
     /// Lays the input rows of one output row into the scratch space, with zeros around.
     fn gather_rows(&self, machine: &mut Machine<'_>, y: usize, scratch: usize) {
-        let Source::Planes { at, channels, height, width, row, .. } = self.source else { return };
+        let Source::Planes { at, channels, height, width, row, pixels, .. } = self.source else { return };
         let rows = channels * self.window[0];
         for index in 0..rows {
             let to = scratch + index * row;
@@ -324,8 +326,8 @@ impl ConvStep {
                 .filter(|&r| r < height);
             machine.arena.write(to..to + row).fill(0.0);
             if let Some(source) = source {
-                let from = at + (channel * height + source) * width;
-                machine.arena.copy(from..from + width, to + self.before[1]);
+                let (from, to) = ((channel * height + source) * width, to + self.before[1]);
+                machine.input_row((at, from), to..to + width, pixels, channel);
             }
         }
     }

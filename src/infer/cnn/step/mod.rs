@@ -19,7 +19,9 @@ pub(super) mod winograd;
 use super::foreign::Foreign;
 use super::kernels::Kernels;
 use super::kernels::arena::Part;
+use super::storage::PIXELS_FLOATS;
 pub(super) use matrix::Matrices;
+use std::ops::Range;
 
 /// What an item of a step works on.
 pub(super) struct Machine<'a> {
@@ -29,6 +31,29 @@ pub(super) struct Machine<'a> {
     pub weights: &'a [f32],
     /// Which of the threads that work on this run it is: picks its part of the scratch space.
     pub worker: usize,
+}
+
+impl Machine<'_> {
+    /// A row of the model's input, `from` numbers behind its start at `input`, to `to`: `pixels` says whether they are
+    /// bytes of plane `plane` ([`super::storage::Storage::pixels`]); `None`: this is another picture.
+    fn input_row(
+        &mut self,
+        (input, from): (usize, usize),
+        to: Range<usize>,
+        pixels: Option<usize>,
+        plane: usize,
+    ) {
+        let told = pixels.map(|at| self.arena.read(at..at + PIXELS_FLOATS));
+        let worth = told
+            .filter(|told| told.first() != Some(&0.0))
+            .and_then(|told| told.get(1 + 2 * plane..3 + 2 * plane));
+        match worth {
+            Some(&[factor, offset]) => {
+                self.arena.widen_bytes(input * size_of::<f32>() + from, to, (factor, offset));
+            }
+            _ => self.arena.copy(input + from..input + from + to.len(), to.start),
+        }
+    }
 }
 
 /// One step of a plan: what it reads, computes and writes is laid down.

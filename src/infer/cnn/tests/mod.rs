@@ -6,6 +6,7 @@ mod disjoint;
 mod half;
 mod heads;
 mod int8;
+mod pixels;
 pub(super) mod random;
 pub(super) mod transformers;
 mod ways;

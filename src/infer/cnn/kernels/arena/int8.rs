@@ -196,7 +196,32 @@ pub(crate) fn int8_depthwise(int8: &Int8, part: &mut Part<'_>, job: &Int8Depthwi
     unsafe { (int8.depthwise)(&row) }
 }
 
-impl Part<'_> {
+impl<'a> Part<'a> {
+    /// Bytes to write for as long as this part could be there.
+    pub(crate) fn into_write_bytes(self, at: usize, bytes: usize) -> &'a mut [u8] {
+        let start = self.codes_at(at, bytes);
+        // SAFETY: inside the allocation, initialised; this part does nothing else any more.
+        unsafe { std::slice::from_raw_parts_mut(start, bytes) }
+    }
+
+    /// Bytes from there on, each worth `factor · byte + offset`, to floats.
+    pub(crate) fn widen_bytes(
+        &mut self,
+        from: usize,
+        to: std::ops::Range<usize>,
+        (factor, offset): (f32, f32),
+    ) {
+        let count = to.len();
+        self.note_bytes(from..from + count, false);
+        let start = self.codes_at(from, count).cast_const();
+        let floats = to.start * size_of::<f32>()..to.end * size_of::<f32>();
+        assert!(floats.end <= from || from + count <= floats.start, "reads what it writes");
+        let to = self.write(to);
+        // SAFETY: inside the allocation, initialised; it overlaps with nothing that is written.
+        let from = unsafe { std::slice::from_raw_parts(start, count) };
+        to.iter_mut().zip(from).for_each(|(to, byte)| *to = f32::from(*byte) * factor + offset);
+    }
+
     /// Where a kernel reads or writes bytes.
     fn codes_at(&self, at: usize, bytes: usize) -> *mut u8 {
         let room = self.arena.floats * size_of::<f32>();
