@@ -41,7 +41,7 @@ const SMALL_DIFFERENCE: f32 = 0.05;
 /// fewer detections than [`FEWEST_DETECTIONS`], from here on.
 const CONFIDENCE: [f32; 2] = [0.4, 0.2];
 /// See [`CONFIDENCE`].
-const FEWEST_DETECTIONS: u64 = 16;
+const FEWEST_DETECTIONS: u64 = 4;
 /// A value that is concatenated and read elsewhere too has the scale of the whole where that costs it one bit at most.
 const LEAST_SHARE_OF_RANGE: f32 = 0.5;
 
