@@ -5,7 +5,8 @@
 //!    outputs, in pieces, which are run on the pictures like any other model. What each value takes is counted
 //!    ([`histogram`]), and the mean of each channel.
 //! 3. From that come ranges, by several rules; for each the process writes the graph in 8 bits, which is loaded and compared with
-//!    the float model on the pictures: the rule that loses least is taken. Which one that is differs between clips: where
+//!    the float model on the pictures: the rule that loses least is taken, and more of the first
+//!    convolutions stay in floats while that is too much. Which rule that is differs between clips: where
 //!    things are small and rare, what is cut off as rare is what the model is for.
 //! 4. What it loses on all pictures is for the caller to measure ([`super::Comparison`]) before it is kept.
 
@@ -29,12 +30,18 @@ const MOST_OUTPUTS: usize = 48;
 /// detector together would be more than a board has. What takes more is looked at in smaller pieces.
 const OBSERVING_BYTES: u64 = 512 << 20;
 /// Rules by which ranges are found, the first of equals is taken.
-const FITS: [Fit; 5] = [Fit::Power(4.0), Fit::Power(3.0), Fit::Power(2.0), Fit::Power(6.0), Fit::All];
+const FITS: [Fit; 5] = [Fit::Power(2.0), Fit::Power(1.5), Fit::Power(3.0), Fit::Power(4.0), Fit::All];
+/// How many convolutions stay in floats at the beginning, where errors go through the whole graph: as few as do.
+const IN_FLOATS: [usize; 4] = [1, 2, 4, 8];
+/// What the pictures show is good enough with this part of the detections matched, and scores that differ by no more.
+const ENOUGH_MATCHED: f64 = 0.98;
+/// See [`ENOUGH_MATCHED`].
+const SMALL_DIFFERENCE: f32 = 0.05;
 /// Scores from here on count where rules are compared, as a pipeline's unless it says otherwise; and where that leaves
 /// fewer detections than [`FEWEST_DETECTIONS`], from here on.
 const CONFIDENCE: [f32; 2] = [0.4, 0.2];
 /// See [`CONFIDENCE`].
-const FEWEST_DETECTIONS: u64 = 16;
+const FEWEST_DETECTIONS: u64 = 4;
 /// A value that is concatenated and read elsewhere too has the scale of the whole where that costs it one bit at most.
 const LEAST_SHARE_OF_RANGE: f32 = 0.5;
 
@@ -125,27 +132,27 @@ impl Calibration {
         let [confidence, lower] = CONFIDENCE;
         let found = compared([&float, &float], &frames, confidence)?.detections / 2;
         let confidence = if found < FEWEST_DETECTIONS { lower } else { confidence };
-        let mut best: Option<(f64, Fit, Outcome, Vec<u8>)> = None;
-        for fit in FITS {
-            let graph = quantising.write(seen(&survey, &observed, fit)?)?;
-            let Assembled { model, .. } = twin.put(&graph, &settings)?;
-            let outcome = compared([&float, &model], &frames, confidence)?;
-            let loss = 1.0 - outcome.share() + f64::from(outcome.score);
-            tell(&format!("{}: {outcome}", fit.words()));
-            if best.as_ref().is_none_or(|(least, ..)| loss < *least) {
-                best = Some((loss, fit, outcome, graph));
+        let mut best: Option<(f64, String, Vec<u8>)> = None;
+        'found: for in_floats in IN_FLOATS.into_iter().filter(|count| *count <= survey.convolutions) {
+            for fit in FITS {
+                let graph = quantising.write(seen(&survey, &observed, fit)?, in_floats)?;
+                let Assembled { model, .. } = twin.put(&graph, &settings)?;
+                let outcome = compared([&float, &model], &frames, confidence)?;
+                let words = format!("{}, {in_floats} first convolutions in floats", fit.words());
+                tell(&format!("{words}: {outcome}"));
+                let loss = 1.0 - outcome.share() + f64::from(outcome.score);
+                if best.as_ref().is_none_or(|(least, ..)| loss < *least) {
+                    best = Some((loss, words, graph));
+                }
+                if outcome.share() >= ENOUGH_MATCHED && outcome.score <= SMALL_DIFFERENCE {
+                    break 'found;
+                }
             }
         }
         let nothing = || Error::new(Kind::Inference, "no rule gave ranges");
-        let (_, fit, _, graph) = best.ok_or_else(nothing)?;
+        let (_, words, graph) = best.ok_or_else(nothing)?;
         let Assembled { model, .. } = twin.put(&graph, &settings)?;
-        let summary = format!(
-            "{} of {} convolutions in 8 bits, calibrated on {} pictures, {}",
-            survey.convolutions,
-            survey.convolutions + survey.in_floats,
-            frames.len(),
-            fit.words()
-        );
+        let summary = format!("calibrated on {} pictures, {words}", frames.len());
         Ok(Calibrated { float, model, twin, summary })
     }
 }
@@ -330,7 +337,7 @@ mod tests {
         let dir = TestDir::new();
         let settings = settings(&dir);
         let calibrated = begun(&settings, 24).calibrate(&mut |_| ()).unwrap();
-        assert!(calibrated.summary.starts_with("4 of 6 convolutions in 8 bits"), "{}", calibrated.summary);
+        assert!(calibrated.summary.starts_with("calibrated on 24 pictures, "), "{}", calibrated.summary);
         let [float, model] = calibrated.models();
         let mut comparison = Comparison::new([float, model], 0.4).unwrap();
         let rule = *float.rule();

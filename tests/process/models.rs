@@ -354,9 +354,13 @@ fn a_model_is_brought_to_8_bits_on_ones_own_video_and_served_so() {
     let made = quantise(&["--video", &clip("clips/main.mp4")]);
     let text = said(&made);
     assert!(made.status.success(), "{text}");
-    for words in
-        ["4 of 6 convolutions in 8 bits", "% of ", "class    red: ", "precision = \"int8\" serves it"]
-    {
+    for words in [
+        "4 of 6 convolutions, 8 values in 8 bits",
+        "calibrated on 25 pictures",
+        "% of ",
+        "class    red: ",
+        "precision = \"int8\" serves it",
+    ] {
         assert!(text.contains(words), "{words} is not in {text}");
     }
     let with = said(&check(&[("WEIR_PRECISION", "int8")]));

@@ -20,6 +20,7 @@ use crate::bytes::{Reader, Writer};
 use crate::error::Result;
 use plan::Plan;
 use prost::Message;
+use std::collections::HashMap;
 use std::fs::File;
 use std::ops::Range;
 use std::sync::Arc;
@@ -141,7 +142,7 @@ impl Quantiser {
             )));
         }
         tidy::tidy(&mut proto)?;
-        let plan = Plan::of(&proto)?;
+        let plan = Plan::of(&proto, 0)?;
         if plan.values.len() > MAX_VALUES {
             return Err(artefact("the graph has too many values to bring to 8 bits"));
         }
@@ -173,9 +174,18 @@ impl Quantiser {
         proto.encode_to_vec()
     }
 
-    /// The graph in 8 bits, as a file.
-    pub(in crate::infer) fn write(&self, seen: &[Seen]) -> Result<Vec<u8>> {
-        Ok(emit::emit(&self.proto, &self.plan, seen)?.encode_to_vec())
+    /// The graph in 8 bits, as a file. `in_floats`: how many convolutions at its beginning are left as they are.
+    pub(in crate::infer) fn write(&self, seen: &[Seen], in_floats: usize) -> Result<Vec<u8>> {
+        if seen.len() != self.plan.values.len() {
+            return Err(artefact("ranges of other values than the graph has"));
+        }
+        let known: HashMap<&str, &Seen> =
+            self.plan.values.iter().map(|value| value.name.as_str()).zip(seen).collect();
+        let plan = Plan::of(&self.proto, in_floats)?;
+        let seen: Option<Vec<Seen>> =
+            plan.values.iter().map(|value| known.get(value.name.as_str()).copied().cloned()).collect();
+        let seen = seen.ok_or_else(|| artefact("a value was not looked at"))?;
+        Ok(emit::emit(&self.proto, &plan, &seen)?.encode_to_vec())
     }
 }
 
@@ -227,7 +237,17 @@ mod tests {
         assert_eq!((group("three.leaky"), group("four.leaky")), (group("pooled"), group("larger")));
         let seen: Vec<Seen> =
             survey.values.iter().map(|_| Seen { low: -0.1, high: 1.0, means: vec![0.25; 32] }).collect();
-        let made = graph(&quantiser.write(&seen).unwrap());
+        let made = graph(&quantiser.write(&seen, 0).unwrap());
+        // more of them in floats
+        let fewer = graph(&quantiser.write(&seen, 3).unwrap());
+        let is_float = |name: &str| {
+            let node = fewer.node.iter().find(|node| node.name == name).unwrap();
+            !fewer.node.iter().any(|maker| maker.output.contains(&node.input[1]))
+        };
+        assert_eq!(
+            ["one", "two", "three", "four", "five", "last"].map(is_float),
+            [true, true, true, false, false, true]
+        );
         let count = |op: &str| made.node.iter().filter(|node| node.op_type == op).count();
         assert_eq!((count("QuantizeLinear"), count("Pad"), count("Conv")), (8, 0, 6));
         for conv in made.node.iter().filter(|node| node.op_type == "Conv") {
@@ -263,10 +283,13 @@ mod tests {
     fn ranges_that_are_none_and_graphs_that_cannot_are_refused() {
         let quantiser = read("tests/families/convolutions.onnx").unwrap();
         let count = quantiser.survey().values.len();
-        assert!(quantiser.write(&vec![Seen::default(); count - 1]).is_err());
+        assert!(quantiser.write(&vec![Seen::default(); count - 1], 0).is_err());
         for (low, high) in [(0.0, 0.0), (f32::NAN, f32::NAN), (0.0, f32::INFINITY), (0.0, 1e-44)] {
             let seen = vec![Seen { low, high, means: Vec::new() }; count];
-            assert!(quantiser.write(&seen).unwrap_err().message().contains("has no range"), "{low} {high}");
+            assert!(
+                quantiser.write(&seen, 0).unwrap_err().message().contains("has no range"),
+                "{low} {high}"
+            );
         }
         for (file, words) in [
             ("tests/onnx/stored/Quantized-1.onnx", "8 bits already"),

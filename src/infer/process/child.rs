@@ -169,7 +169,7 @@ fn quantise(channel: &Channel, quantiser: &Quantiser) -> Result<End, End> {
     loop {
         let graph = match receive(channel)? {
             (Order::Watch { first, count }, _) => quantiser.watch(first..first.saturating_add(count)),
-            (Order::Quantise(seen), _) => quantiser.write(&seen)?,
+            (Order::Quantise { seen, in_floats }, _) => quantiser.write(&seen, in_floats)?,
             _ => return Ok(End::Gone),
         };
         say(channel, &Word::Sized(graph.len() as u64))?;

@@ -46,9 +46,9 @@ impl Quantising {
         self.graph(&Order::Watch { first: values.start, count: values.len() })
     }
 
-    /// The graph in 8 bits, as a file. Blocks.
-    pub(in crate::infer) fn write(&self, seen: Vec<Seen>) -> Result<Vec<u8>> {
-        self.graph(&Order::Quantise(seen))
+    /// The graph in 8 bits but for its first `in_floats` convolutions, as a file. Blocks.
+    pub(in crate::infer) fn write(&self, seen: Vec<Seen>, in_floats: usize) -> Result<Vec<u8>> {
+        self.graph(&Order::Quantise { seen, in_floats })
     }
 
     fn graph(&self, order: &Order) -> Result<Vec<u8>> {

@@ -57,8 +57,8 @@ pub(super) enum Order {
     Survey,
     /// Write the graph whose outputs are `count` of these values, from the `first` on.
     Watch { first: usize, count: usize },
-    /// Write the graph in 8 bits. What was seen of each of its values.
-    Quantise(Vec<Seen>),
+    /// Write the graph in 8 bits: what was seen of each of its values, and how many convolutions stay in floats.
+    Quantise { seen: Vec<Seen>, in_floats: usize },
 }
 
 /// What a model's process says.
@@ -187,8 +187,8 @@ impl Order {
             Order::Watch { first, count } => {
                 out.u8(10).size(*first).size(*count);
             }
-            Order::Quantise(seen) => {
-                out.u8(11).size(seen.len());
+            Order::Quantise { seen, in_floats } => {
+                out.u8(11).size(*in_floats).size(seen.len());
                 seen.iter().for_each(|seen| seen.write(&mut out));
             }
         }
@@ -226,7 +226,7 @@ impl Order {
             8 => Order::Open { polite: reader.bool()?, threads: any(&mut reader)? },
             9 => Order::Survey,
             10 => Order::Watch { first: any(&mut reader)?, count: any(&mut reader)? },
-            11 => Order::Quantise(Seen::read_all(&mut reader)?),
+            11 => Order::Quantise { in_floats: any(&mut reader)?, seen: Seen::read_all(&mut reader)? },
             _ => return None,
         };
         reader.end(order)

@@ -4,7 +4,7 @@ use super::environment::Environment;
 use super::in_flight::Watch;
 use super::names::{self, Names};
 use super::told::Told;
-use super::{Progress, RegistrySettings, Stage, cache, twin};
+use super::{Progress, RegistrySettings, Stage};
 use crate::error::{Error, Kind, Result};
 use crate::infer::engine::{self, Options};
 use crate::infer::family::recognise::{self, Recognised};
@@ -63,8 +63,7 @@ pub(super) fn assemble(
     static SAID: Once = Once::new();
     let in_full = || RegistrySettings { precision: Precision::Full, ..settings.clone() };
     match (settings.precision, cnn::half()) {
-        (Precision::Full, _) => assemble_as(artefacts, settings, watch),
-        (Precision::Int8, _) => in_8_bits(artefacts, settings, watch),
+        (Precision::Full | Precision::Int8, _) => assemble_as(artefacts, settings, watch),
         (_, None) => {
             SAID.call_once(|| {
                 log::warn!("precision=full reason=\"this CPU gains nothing by half precision\"")
@@ -81,38 +80,6 @@ pub(super) fn assemble(
                 log::info!("model={} precision=half loops={loops}", loaded.model.id());
             }),
         },
-    }
-}
-
-/// The model's twin in 8 bits where it has one, else itself.
-fn in_8_bits(artefacts: Artefacts, settings: &RegistrySettings, watch: &dyn Watch) -> Result<Assembled> {
-    let Some(folder) = twin::of(&artefacts.weights, settings) else {
-        let loaded = assemble_as(artefacts, settings, watch)?;
-        let id = loaded.model.id();
-        match loaded.has_8_bits {
-            true => log::info!("model={id} precision=int8"),
-            false => log::warn!(
-                "model={id} precision=full reason=\"it has no twin in 8 bits: weir models quantise {} --video FILE makes one\"",
-                id.escape_debug()
-            ),
-        }
-        return Ok(loaded);
-    };
-    let loaded = assemble_as(cache::read(&folder, artefacts.id.clone())?, settings, watch);
-    match loaded {
-        Err(error) if error.kind() == Kind::ModelArtefact => {
-            let loaded = assemble_as(artefacts, settings, watch)?;
-            log::warn!(
-                "model={} precision=full twin={} reason=\"{}\"",
-                loaded.model.id(),
-                folder.display(),
-                error.message()
-            );
-            Ok(loaded)
-        }
-        loaded => loaded.inspect(|loaded| {
-            log::info!("model={} precision=int8 twin={}", loaded.model.id(), folder.display());
-        }),
     }
 }
 

@@ -14,6 +14,7 @@
 use super::assemble::Artefacts;
 use super::document::{self, Look, MAX_DOCUMENT_BYTES};
 use super::environment::Environment;
+use super::fingerprint::{Fingerprint, fingerprint};
 use super::lock::{Lock, unwritable};
 use super::names;
 use super::told::{self, Told};
@@ -215,26 +216,6 @@ fn set_aside(path: &Path) -> Result<()> {
 
 /// Most versions of one file that are set aside; more means that something else goes wrong.
 const MAX_SET_ASIDE: u32 = 100;
-
-/// Length and checksum of a file: enough to see that nobody has changed it.
-pub(super) type Fingerprint = (u64, u32);
-
-pub(super) fn fingerprint(path: &Path) -> Option<Fingerprint> {
-    if !path.symlink_metadata().ok()?.is_file() {
-        return None;
-    }
-    let mut file = File::open(path).ok()?;
-    let (mut hasher, mut length, mut block) = (crc32fast::Hasher::new(), 0, vec![0; 1 << 16]);
-    loop {
-        match file.read(&mut block).ok()? {
-            0 => return Some((length, hasher.finalize())),
-            count => {
-                hasher.update(block.get(..count)?);
-                length += count as u64;
-            }
-        }
-    }
-}
 
 /// The files that the last download of a version wrote, a line each: length, checksum, name.
 #[derive(Debug, Default)]

@@ -1,10 +1,10 @@
 //! One load from beginning to end. Blocks: runs on a loading thread, or for `weir check` on the main one.
 
-use super::assemble::{self, Assembled};
+use super::assemble::Assembled;
 use super::id::ModelId;
 use super::in_flight::Watch;
 use super::roboflow::Fetched;
-use super::{RegistrySettings, cache, local, roboflow};
+use super::{RegistrySettings, cache, local, roboflow, twin};
 use crate::command::Secret;
 use crate::error::{Error, Kind, Result};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -40,16 +40,13 @@ fn by_kind(
     watch: &dyn Watch,
 ) -> Result<Assembled> {
     match id {
-        ModelId::Path(path) => {
-            assemble::assemble(local::artefacts(path, &settings.models_dirs)?, settings, watch)
-        }
+        ModelId::Path(path) => twin::serve(local::artefacts(path, &settings.models_dirs)?, settings, watch),
         ModelId::Version { dataset, version } => {
             let fetched = roboflow::fetch(dataset, *version, key, settings, watch)?;
             let folder = cache::folder(&settings.cache_dir, dataset, *version);
             cache::trust(&folder)?;
             let load = |folder: &Path| {
-                cache::read(folder, id.to_string())
-                    .and_then(|found| assemble::assemble(found, settings, watch))
+                cache::read(folder, id.to_string()).and_then(|found| twin::serve(found, settings, watch))
             };
             let error = match load(&folder) {
                 // The machine's fault and not the model's, or nobody waits any more: it stays as it is.

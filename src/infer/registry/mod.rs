@@ -7,6 +7,7 @@ mod cache;
 mod coco;
 mod document;
 mod environment;
+mod fingerprint;
 mod http;
 mod id;
 mod in_flight;

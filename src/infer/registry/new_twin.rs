@@ -1,6 +1,7 @@
 //! Makes the twin in 8 bits of a model: a folder of one's own beside others, complete before anybody sees it.
 
 use super::assemble::{self, Artefacts, Assembled};
+use super::fingerprint::fingerprint;
 use super::id::ModelId;
 use super::own::{self, Draft};
 use super::{RegistrySettings, cache, in_flight, local, told};
@@ -45,7 +46,8 @@ impl Twin {
         let given = name.map_or_else(|| format!("{own_name}{SUFFIX}"), str::to_owned);
         let (draft, target) = Draft::begin(&own::home(settings)?, own::checked_name(&given)?)?;
         let unreadable = || Error::new(Kind::System, "the weights cannot be read");
-        let from = cache::fingerprint(&weights).ok_or_else(unreadable)?;
+        let from =
+            weights.canonicalize().ok().and_then(|weights| fingerprint(&weights)).ok_or_else(unreadable)?;
         let beside = |file: &str| folder.as_ref().map_or(Ok(None), |folder| cache::optional(folder, file));
         draft.put(told::FILE, told::of_twin(beside(told::FILE)?.as_deref(), from).as_bytes())?;
         draft.put(

@@ -7,8 +7,8 @@
 //! In a folder of `weir models quantise` it also says which file the model was made from, by length and checksum:
 //! `"quantised_from": "15199395-1f6b4a90"`.
 
-use super::cache::Fingerprint;
 use super::document::{self, Look};
+use super::fingerprint::Fingerprint;
 use crate::error::{Error, Kind, Result};
 use crate::infer::family::Family;
 use crate::infer::fill::Scale;

@@ -59,14 +59,15 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    /// Of a graph in its order.
-    pub(super) fn of(proto: &ModelProto) -> Result<Plan> {
+    /// Of a graph in its order. `in_floats`: how many convolutions stay in floats at its beginning; the one of the picture
+    /// does in any case.
+    pub(super) fn of(proto: &ModelProto, in_floats: usize) -> Result<Plan> {
         let graph = proto.graph.as_ref().ok_or_else(|| artefact("the ONNX file holds no graph"))?;
         let index = Index::of(graph);
         let candidates: HashSet<usize> =
             (0..graph.node.len()).filter(|at| can_have_8_bits(&graph.node[*at], &index)).collect();
         let last = last_convolutions(graph, &index, &candidates);
-        let first = first_convolutions(graph, &candidates);
+        let first = first_convolutions(graph, &candidates, in_floats);
         let convolutions: HashSet<usize> =
             candidates.iter().copied().filter(|at| !last.contains(at) && !first.contains(at)).collect();
         // what the first one leaves has 8 bits like everything behind it
@@ -168,12 +169,12 @@ fn is_sound(floats: &[f32]) -> bool {
     !floats.is_empty() && floats.iter().all(|value| value.is_finite())
 }
 
-/// Convolutions of the picture itself: before them there is no other one.
-fn first_convolutions(graph: &GraphProto, candidates: &HashSet<usize>) -> HashSet<usize> {
+/// Convolutions of the picture itself, before which there is no other one, and the first `count` of all.
+fn first_convolutions(graph: &GraphProto, candidates: &HashSet<usize>, count: usize) -> HashSet<usize> {
     let (mut behind, mut first): (HashSet<&str>, _) = (HashSet::new(), HashSet::new());
     for (at, node) in graph.node.iter().enumerate() {
         let is_behind = node.input.iter().any(|name| behind.contains(name.as_str()));
-        if candidates.contains(&at) && !is_behind {
+        if candidates.contains(&at) && (!is_behind || first.len() < count) {
             first.insert(at);
         }
         if is_behind || node.op_type == "Conv" {
