@@ -49,9 +49,9 @@ const MAX_NODES: usize = 50_000;
 
 /// Oldest operator set: before it, arithmetic broadcast by an attribute, and nobody exports it any more.
 const OLDEST_OPSET: i64 = 7;
-/// Newest operator set: the operators of detectors were compared with their older forms up to this one, where
-/// they changed only in the element types they accept.
-const NEWEST_OPSET: i64 = 25;
+/// Newest operator set: operators were compared with their older forms up to this one, where they changed only
+/// in the element types they accept; the one that did not is refused (`modern.rs`).
+const NEWEST_OPSET: i64 = 28;
 
 /// A parsed ONNX file.
 pub struct Graph {

@@ -4,7 +4,7 @@
 //! `operators.rs` builds these operators as of the newer set.
 
 use super::precision::{FLOAT, INT64};
-use super::{artefact, clean};
+use super::{artefact, clean, refuse};
 use crate::error::Result;
 use tract_onnx::pb::{AttributeProto, GraphProto, NodeProto, TensorProto};
 
@@ -103,6 +103,11 @@ impl One<'_> {
             "Squeeze" | "Unsqueeze" => self.input_of("axes"),
             "Split" => self.input_of("split"),
             reduction if reduction.starts_with("Reduce") => self.input_of("axes"),
+            // numbers with a sign, and shifts by more than their width, which tract leaves to the CPU
+            "BitShift" if version >= 28 => {
+                let what = refuse::named(self.node);
+                return Err(artefact(format!("{what} of ONNX operator set {version} is not supported")));
+            }
             "Scatter" => self.node.op_type = String::from("ScatterElements"),
             _ => {}
         }

@@ -302,6 +302,7 @@ fn peculiar(node: &NodeProto) -> Option<String> {
             when(integer(node, "block_size", 0) != 0, "blocks")
                 .or_else(|| when(dtype > i64::from(INT64), "that output_dtype"))
         }
+        "SpaceToDepth" => when(word(node, "mode", "DCR") != "DCR", "a mode other than DCR"),
         "TopK" => when(integer(node, "sorted", 1) == 0, "sorted 0"),
         "Constant" => when(node.attribute.len() != 1, "other than one value"),
         "EyeLike" => when(integer(node, "dtype", 1) > i64::from(FLOAT16), "that dtype"),

@@ -149,7 +149,7 @@ fn families_refuse_graphs_that_cannot_or_must_not_be_run() {
     for (name, kind, words) in [
         ("operator", Kind::ModelArtefact, "operator Teleport (node beam) is not supported"),
         ("layout", Kind::ModelArtefact, "are of no known family"),
-        ("opset", Kind::ModelArtefact, "uses ONNX operator set 99; 7 to 25 are supported"),
+        ("opset", Kind::ModelArtefact, "uses ONNX operator set 99; 7 to 28 are supported"),
         ("inputs", Kind::ModelArtefact, "exactly one input"),
         ("constant", Kind::Exhausted, "value fill of the model"),
         ("doubling", Kind::Exhausted, "would not fit into 256 MiB"),
