@@ -207,9 +207,10 @@ pub(super) unsafe fn made<const P: usize>(
 ) {
     // SAFETY: see above.
     unsafe {
-        let (scale, bias) = (numbers(rows.scale.add(group * LANES)), numbers(rows.bias.add(group * LANES)));
         match rows.made {
             Made::Codes { to, row, pixel, channels, .. } => {
+                let (scale, bias) =
+                    (numbers(rows.scale.add(group * LANES)), numbers(rows.bias.add(group * LANES)));
                 let left = channels.saturating_sub(group * LANES);
                 let codes = sums.map(|sums| coder.whole(scaled(&sums, &scale, &bias)));
                 let codes = coder.through_table(codes);
@@ -224,18 +225,30 @@ pub(super) unsafe fn made<const P: usize>(
                     }
                 }
             }
-            Made::Floats { to, row, block, activation, residual, residual_row, residual_block, order } => {
-                let residual = match residual.is_null() {
-                    true => residual,
-                    false => residual.add(y * residual_row + group * residual_block + x * LANES),
-                };
-                let to = to.add(y * row + group * block + x * LANES);
-                // a copy, so that only this way goes through memory
-                let kept = sums;
-                let number = |p: usize| scaled(&kept[p], &scale, &bias);
-                finish::<Quad>(number, P, to, activation, (residual, order));
-            }
+            Made::Floats { .. } => floats(rows, (y, x), group, &sums),
         }
+    }
+}
+
+/// The same where floats are made: once for all tiles and tables, since few layers end so and there are many
+/// activations.
+#[inline(never)]
+unsafe fn floats(rows: &Int8Rows, (y, x): (usize, usize), group: usize, sums: &[Sums]) {
+    let Made::Floats { to, row, block, activation, residual, residual_row, residual_block, order } =
+        rows.made
+    else {
+        return;
+    };
+    // SAFETY: see above.
+    unsafe {
+        let (scale, bias) = (numbers(rows.scale.add(group * LANES)), numbers(rows.bias.add(group * LANES)));
+        let residual = match residual.is_null() {
+            true => residual,
+            false => residual.add(y * residual_row + group * residual_block + x * LANES),
+        };
+        let to = to.add(y * row + group * block + x * LANES);
+        let number = |p: usize| scaled(&sums[p], &scale, &bias);
+        finish::<Quad>(number, sums.len(), to, activation, (residual, order));
     }
 }
 
