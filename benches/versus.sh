@@ -5,8 +5,8 @@
 #   benches/versus.sh [ROUNDS]          WEIR=path/to/weir (default target/release/weir), PEERS=path/to/a/python that has them all
 #
 # Prints a table of the median CPU milliseconds per run on one thread, each in 32-bit floats and at its default precision, weir's in
-# full and in half, and the median over the rounds of weir's ratio to the best of the others. Then two threads: wall clock, which wants
-# a quiet machine. The peers come from PyPI into an environment of their own under target/versus; graphs.py makes the graphs there.
+# full and in half, and the median over the rounds of weir's ratio to the best of the others. Then the same graphs in 8 bits, by those
+# peers that run such files. Then two threads: wall clock, which wants a quiet machine. The peers come from PyPI into an environment of their own under target/versus; graphs.py makes the graphs there.
 # A peer without a package for this machine, or that refuses a graph, has a dash. Nothing here is of one kind of CPU alone.
 set -eu
 cd "$(dirname "$0")/.."
@@ -25,6 +25,11 @@ python=${PEERS:-$dir/venv/bin/python}
 cp assets/nanodet-coco-416.onnx "$dir/nanodet-416.onnx"
 for graph in yolov8n-640 yolo11n-640 yolov5s-640 vit-560 rfdetr-384; do
     [ -f "$dir/$graph.onnx" ] || "$python" benches/graphs.py "${graph%-*}" "${graph#*-}" "$dir/$graph.onnx"
+done
+for graph in nanodet-416 yolov8n-640 yolo11n-640 yolov5s-640; do
+    for kind in qdq dynamic; do
+        [ -f "$dir/int8/$graph-$kind.onnx" ] || { mkdir -p "$dir/int8" && "$python" benches/quantised.py "$dir/$graph.onnx" "$kind" "$dir/int8/$graph-$kind.onnx"; } || rm -f "$dir/int8/$graph-$kind.onnx"
+    done
 done
 exec "$python" - "$rounds" "$weir" $(ls "$dir"/*.onnx | grep -v pnnx) <<'PYTHON'
 import json, os, subprocess, sys, time
@@ -113,5 +118,23 @@ for path in models:
         f"{name}: one run on two threads is {ratio('alone', 'together')} times as fast as on one and takes {ratio('together', 'reference')} "
         f"of onnxruntime's on two; two at once do {shown(median([2 * t['alone'] / t['twice'] for t in turns]), 2)} times the work of one"
     )
+print("\n| 8 bits | weir | onnxruntime | openvino | weir ÷ best peer | weir ÷ weir on the float graph |")
+print("|---" * 6 + "|")
+for path in models:
+    for kind in ["qdq", "dynamic"]:
+        stem = os.path.basename(path).removesuffix(".onnx")
+        int8 = os.path.join(os.path.dirname(path), "int8", f"{stem}-{kind}.onnx")
+        if not os.path.exists(int8):
+            continue
+        turns = []
+        for _ in range(rounds):
+            turn = {"weir": ours(int8, "auto")[0], "float": ours(path, "cnn")[0]}
+            turns.append(turn | {name: peer(name, int8) for name in ["onnxruntime", "openvino"]})
+        cells = [shown(median([turn[name] for turn in turns])) for name in ["weir", "onnxruntime", "openvino"]]
+        ratios = [
+            median([against(turn, "weir", ["onnxruntime", "openvino"]) for turn in turns]),
+            median([turn["weir"] / turn["float"] for turn in turns]),
+        ]
+        print(f"| {stem} {kind} | " + " | ".join(cells) + " | " + " | ".join(shown(ratio, 2) for ratio in ratios) + " |", flush=True)
 print("\n" + "\n".join(walls))
 PYTHON

@@ -10,7 +10,7 @@ set -euo pipefail
 # build: the C compiler is for `ring` (TLS).
 BUILD=(build-essential ca-certificates)
 # test: curl for the lines of README.md, a real RTSP server, and Python clients in a virtual environment of their own (libgl1 is for OpenCV there).
-TEST=(curl openssl mosquitto mosquitto-clients man-db groff zsh fish systemd python3 libgl1 python3-venv python3-gi gir1.2-gst-rtsp-server-1.0 ffmpeg
+TEST=(curl openssl mosquitto mosquitto-clients man-db groff zsh fish systemd python3 libgl1 python3-venv python3-gi gir1.2-gst-rtsp-server-1.0 ffmpeg tshark
   gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly gstreamer1.0-libav)
 # test, too: a machine of this architecture, with cameras of a real kernel (tests/process/vm.rs).
 case $(uname -m) in

@@ -71,7 +71,7 @@ pub trait Clock {
     fn wall(&self) -> Wall;
 }
 
-/// The machine's clock.
+/// The machine's clock: what the service runs on.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemClock;
 

@@ -23,7 +23,7 @@ pub enum ErrorType {
     NotFound,
     /// `operation_error`: not allowed in the present state.
     Operation,
-    /// `internal_error`: everything else.
+    /// `internal_error`: what no other word fits.
     Internal,
 }
 

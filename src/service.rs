@@ -318,6 +318,11 @@ fn capture_settings(config: &Config, listeners: Vec<SocketAddr>) -> Result<captu
     })
 }
 
+/// What the worker of a recording is told: what the service tells one, but for pictures.
+pub(crate) fn recording_settings(config: &Config) -> Result<capture::CaptureSettings> {
+    Ok(capture::CaptureSettings { picture_width: 0, ..capture_settings(config, Vec::new())? })
+}
+
 pub(crate) fn decoder_settings(config: &Config) -> capture::DecoderSettings {
     capture::DecoderSettings {
         // `Config::check` has seen both.

@@ -27,7 +27,7 @@ _weir() {
     --privacy-masks) return ;;
     --batch-collection-timeout) return ;;
     --class-agnostic-nms) COMPREPLY=($(compgen -W "true false" -- "$word")); return ;;
-    --precision) COMPREPLY=($(compgen -W "full half" -- "$word")); return ;;
+    --precision) COMPREPLY=($(compgen -W "full half int8" -- "$word")); return ;;
     --confidence) return ;;
     --iou-threshold) return ;;
     --max-detections) return ;;
@@ -36,12 +36,14 @@ _weir() {
     --names) COMPREPLY=($(compgen -f -- "$word")); return ;;
     --family) return ;;
     --input) return ;;
+    --pictures) COMPREPLY=($(compgen -f -- "$word")); return ;;
+    --seconds) return ;;
+    --max-mib) return ;;
     --threads) return ;;
     --runs) return ;;
     --engine) COMPREPLY=($(compgen -W "auto cnn tract tensorrt" -- "$word")); return ;;
     --dump) COMPREPLY=($(compgen -f -- "$word")); return ;;
     --sources) return ;;
-    --seconds) return ;;
     --decoder) COMPREPLY=($(compgen -W "auto builtin libavcodec v4l2" -- "$word")); return ;;
     --decoder-name) return ;;
     --state) COMPREPLY=($(compgen -f -- "$word")); return ;;
@@ -50,7 +52,7 @@ _weir() {
   esac
   local words=
   case "$path" in
-    "") words="serve demo ctl check models bench backup restore completions manual help version --config --tcp --http --ports-file --insecure --log-level --help --version" ;;
+    "") words="serve demo ctl check models record bench backup restore completions manual help version --config --tcp --http --ports-file --insecure --log-level --help --version" ;;
     "ctl list") words="--addr --token-file --tls --cacert --cert --key --help" ;;
     "ctl init") words="--model --video --sink --topic --qos --format --max-fps --filling --consumption --privacy-masks --batch-collection-timeout --class-agnostic-nms --precision --confidence --iou-threshold --max-detections --addr --token-file --tls --cacert --cert --key --help" ;;
     "ctl status") words="--addr --token-file --tls --cacert --cert --key --help" ;;
@@ -61,6 +63,7 @@ _weir() {
     "models add") words="--name --names --family --input --decoded --config --help"; [ "${word#-}" != "$word" ] || COMPREPLY=($(compgen -f -- "$word")) ;;
     "models list") words="--config --help" ;;
     "models show") words="--config --help" ;;
+    "models quantise") words="--video --pictures --name --config --help"; [ "${word#-}" != "$word" ] || COMPREPLY=($(compgen -f -- "$word")) ;;
     "models remove") words="--config --help" ;;
     "bench engine") words="--model --threads --runs --engine --precision --confidence --together --profile --ways --input --dump --json --help" ;;
     "bench pipeline") words="--model --video --sources --threads --seconds --max-fps --precision --json --help" ;;
@@ -69,13 +72,14 @@ _weir() {
     demo|"demo "*) words="--config --tcp --http --ports-file --insecure --log-level --help --version" ;;
     ctl|"ctl "*) words="list init status pause resume terminate listen" ;;
     check|"check "*) words="--video --fps --config --tcp --http --ports-file --insecure --log-level --help --version"; [ "${word#-}" != "$word" ] || COMPREPLY=($(compgen -f -- "$word")) ;;
-    models|"models "*) words="add list show remove" ;;
+    models|"models "*) words="add list show quantise remove" ;;
+    record|"record "*) words="--seconds --max-mib --with-pictures --config --help" ;;
     bench|"bench "*) words="engine pipeline decode" ;;
     backup|"backup "*) words="--config --state --passphrase-file --without-secrets --models --help"; [ "${word#-}" != "$word" ] || COMPREPLY=($(compgen -f -- "$word")) ;;
     restore|"restore "*) words="--config --state --passphrase-file --force --root --list --help"; [ "${word#-}" != "$word" ] || COMPREPLY=($(compgen -f -- "$word")) ;;
     completions|"completions "*) words="--help bash zsh fish" ;;
     manual|"manual "*) words="--help" ;;
-    help|"help "*) words="serve demo ctl check models bench backup restore completions manual help version" ;;
+    help|"help "*) words="serve demo ctl check models record bench backup restore completions manual help version" ;;
     version|"version "*) words="" ;;
   esac
   COMPREPLY+=($(compgen -W "$words" -- "$word"))

@@ -12,6 +12,7 @@ mod decoder;
 mod ipc;
 mod network;
 mod parent;
+mod pcapng;
 mod place;
 mod shown;
 mod trust;
@@ -21,7 +22,8 @@ pub use crate::sandbox::Spawner;
 pub use decoder::{DecoderChoice, DecoderKind, DecoderSettings, MAX_DECODER_NAMES, is_decoder_name};
 pub use ipc::Ring;
 pub use network::Network;
-pub use parent::{DecoderNodes, Probe, Worker};
+pub use parent::{DecoderNodes, Probe, Worker, record};
+pub use place::is_remote;
 pub use shown::{
     Drawn, MAX_LABEL_BYTES, MAX_MARKINGS, MAX_PICTURE_WIDTH, MIN_PICTURE_WIDTH, Marking, WIDTHS,
     picture_bytes,
@@ -31,7 +33,7 @@ pub use trust::{CameraTls, MAX_CERTIFICATE_BYTES, Trust};
 use crate::clock::Wall;
 use crate::command::{Filling, PacketLosses, Property, SourceProperties, SourceReference};
 use crate::error::Error;
-use crate::geometry::{InputRule, Polygon};
+use crate::geometry::{Fit, InputRule, Polygon};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -98,6 +100,44 @@ pub struct Request {
     pub muted: bool,
     /// Decode with nothing but what is builtin: other decoders have ended workers of this source.
     pub only_builtin: bool,
+    /// Record the session: what is sent to a camera on the network and what comes from it.
+    pub recorded: Option<Payloads>,
+}
+
+impl Request {
+    /// Plays a source whose frames no model looks at: they are as small, and as few at once, as they can be.
+    pub fn without_model(reference: SourceReference) -> Request {
+        Request {
+            reference,
+            properties: Vec::new(),
+            masks: Vec::new(),
+            rule: InputRule {
+                width: 16,
+                height: 16,
+                fit: Fit::Stretch,
+                crop: None,
+                grayscale: false,
+                contrast: None,
+            },
+            // One to write while the other is drawn, or given back.
+            slots: 2,
+            first_frame_id: 1,
+            filling: None,
+            file_max_fps: None,
+            muted: false,
+            only_builtin: false,
+            recorded: None,
+        }
+    }
+}
+
+/// How much of the packets that carry pictures is recorded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Payloads {
+    /// Their headers, and parameter sets; zeros where pictures are.
+    Blank,
+    /// Every byte, pictures too.
+    Whole,
 }
 
 /// How many frames of a stream are wanted. What comes beyond is left out, as evenly as it comes, and where

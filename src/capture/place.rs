@@ -54,6 +54,19 @@ fn file_path(url: &str, rest: &str) -> PathBuf {
     }
 }
 
+/// Whether a reference names a camera on the network.
+pub fn is_remote(reference: &SourceReference) -> bool {
+    named(reference).is_some()
+}
+
+/// What a reference on the network names: host and port; `None`: it is none, or no URL.
+pub(in crate::capture) fn named(reference: &SourceReference) -> Option<(String, u16)> {
+    match Place::of(reference) {
+        Place::Rtsp(url) | Place::Http(url) => server(&url),
+        Place::Device(_) | Place::File(_) | Place::Loop(_) | Place::Unknown(_) => None,
+    }
+}
+
 /// Port of RTSP where a URL names none.
 pub(in crate::capture) const RTSP_PORT: u16 = 554;
 

@@ -108,7 +108,7 @@ impl Request {
                 Arg::Long("precision") => {
                     request.precision = parser
                         .value()?
-                        .parse_with(|name| Precision::from_name(name).ok_or("full or half"))?;
+                        .parse_with(|name| Precision::from_name(name).ok_or("full, half or int8"))?;
                 }
                 Arg::Long("confidence") => request.confidence = parser.value()?.parse()?,
                 Arg::Long("together") => request.together = true,

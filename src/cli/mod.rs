@@ -9,6 +9,8 @@ mod manual;
 mod models;
 mod output;
 mod present;
+mod quantise;
+mod record;
 
 use self::output::say;
 use crate::command::Secret;
@@ -116,6 +118,13 @@ fn existing(path: &Path) -> Result<()> {
     }
 }
 
+/// A file that a command is told to write, and cannot.
+fn uncreatable(path: &Path, cause: &std::io::Error) -> Error {
+    let said = cause.to_string();
+    let said = said.split(" (os error").next().unwrap_or(&said);
+    Error::new(Kind::CannotCreate, format!("cannot write {}: {said}", path.display()))
+}
+
 fn run(mut arguments: Vec<OsString>) -> Result<ExitCode> {
     let named = arguments.first().cloned();
     let named = named.as_ref().and_then(|first| first.to_str()).filter(|first| !first.starts_with('-'));
@@ -148,6 +157,7 @@ fn run(mut arguments: Vec<OsString>) -> Result<ExitCode> {
         "check" => check(Options::parse("check", arguments)?),
         "bench" => bench::run(arguments),
         "models" => models::run(arguments),
+        "record" => record::run(arguments),
         "backup" => backup::backup(arguments),
         "restore" => backup::restore(arguments),
         "help" => help(&arguments),

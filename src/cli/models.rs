@@ -1,7 +1,7 @@
 //! `weir models`: models of one's own.
 
 use super::output::say;
-use super::{Options, usage};
+use super::{Options, quantise, usage};
 use crate::config::Config;
 use crate::error::Result;
 use crate::infer::registry::{Addition, own};
@@ -12,7 +12,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// Runs one of them.
-pub(super) fn run(arguments: Vec<OsString>) -> Result<ExitCode> {
+pub(super) fn run(mut arguments: Vec<OsString>) -> Result<ExitCode> {
+    if arguments.first().is_some_and(|word| word == "quantise") {
+        return quantise::run(arguments.split_off(1));
+    }
     let (addition, words, config) = parse(arguments).map_err(|error| usage(error.to_string()))?;
     let Some((command, rest)) = words.split_first() else {
         return Ok(super::told("models"));
@@ -34,7 +37,7 @@ pub(super) fn run(arguments: Vec<OsString>) -> Result<ExitCode> {
         },
         _ => {
             return Err(usage(
-                "weir models add FILE|list|show NAME|remove NAME; weir help models says what each takes",
+                "weir models add FILE|list|show NAME|remove NAME|quantise MODEL; weir help models says what each takes",
             ));
         }
     }

@@ -26,7 +26,7 @@ pub struct Update {
     pub timestamp: Wall,
     /// How bad it is: the reference's levels.
     pub severity: Severity,
-    /// What happened.
+    /// What happened, and the facts of its payload.
     pub event: Event,
     /// The part of the pipeline that says so.
     pub context: Context,
@@ -183,7 +183,7 @@ pub enum SourceState {
 }
 
 impl SourceState {
-    /// Every state.
+    /// Every state that a source can be in.
     pub const ALL: [SourceState; 9] = [
         SourceState::NotStarted,
         SourceState::Initialising,

@@ -140,7 +140,7 @@ pub struct Models {
     pub load_timeout_s: f64,
     /// `auto`, `cnn`, `tract` or `tensorrt`. Environment: WEIR_ENGINE.
     pub engine: String,
-    /// `full` or `half`: how exactly the CPU computes. Environment: WEIR_PRECISION.
+    /// `full`, `half` or `int8`: how exactly the CPU computes. Environment: WEIR_PRECISION.
     pub precision: String,
     /// Run a model once after loading and compare its classes with its names. Environment:
     /// MODEL_VALIDATION_DISABLED.
@@ -525,7 +525,8 @@ impl Config {
             return Err(Error::new(Kind::Configuration, message));
         }
         if Precision::from_name(&self.models.precision).is_none() {
-            let message = format!("models.precision = \"{}\" is none of full, half", self.models.precision);
+            let message =
+                format!("models.precision = \"{}\" is none of full, half, int8", self.models.precision);
             return Err(Error::new(Kind::Configuration, message));
         }
         if let Some(fault) = self.mqtt.fault().or_else(|| self.sinks.fault()) {

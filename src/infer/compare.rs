@@ -6,6 +6,7 @@ use super::{Model, Run, Thresholds};
 use crate::detection::Detection;
 use crate::error::Result;
 use crate::geometry::Placement;
+use std::collections::BTreeMap;
 use std::fmt;
 
 /// Overlap from which two boxes are the same one.
@@ -27,6 +28,7 @@ pub struct Comparison<'a> {
     sides: [Finder<'a>; 2],
     confidence: f32,
     outcome: Outcome,
+    classes: BTreeMap<u32, Outcome>,
 }
 
 /// How far two ways differ.
@@ -54,7 +56,7 @@ impl<'a> Comparison<'a> {
         };
         let [first, second] = models;
         let sides = [finder(first)?, finder(second)?];
-        Ok(Comparison { sides, confidence, outcome: Outcome::default() })
+        Ok(Comparison { sides, confidence, outcome: Outcome::default(), classes: BTreeMap::new() })
     }
 
     /// One picture: planes R, G, B as the model's rule lays them.
@@ -73,7 +75,11 @@ impl<'a> Comparison<'a> {
             )?;
         }
         let [one, other] = &self.sides;
-        self.outcome.add(&one.found, &other.found, self.confidence);
+        self.outcome.frames += 1;
+        compare(&one.found, &other.found, self.confidence, |class, pair| {
+            self.outcome.count(pair);
+            self.classes.entry(class).or_default().count(pair);
+        });
         Ok(())
     }
 
@@ -81,27 +87,46 @@ impl<'a> Comparison<'a> {
     pub fn outcome(&self) -> Outcome {
         self.outcome
     }
+
+    /// The same for each class that either side found, by its number; pictures are not counted.
+    pub fn by_class(&self) -> &BTreeMap<u32, Outcome> {
+        &self.classes
+    }
+}
+
+/// What a detection and its counterpart differ by: scores, and sides in pixels.
+type Pair = Option<(f32, f32)>;
+
+/// Looks for the counterpart of every detection of either side; `tell` gets its class and the two's difference.
+fn compare(one: &[Detection], other: &[Detection], confidence: f32, mut tell: impl FnMut(u32, Pair)) {
+    for (from, to) in [(one, other), (other, one)] {
+        for detection in from.iter().filter(|detection| detection.confidence >= confidence) {
+            let same = to.iter().filter(|other| other.class_id == detection.class_id);
+            let nearest = same.max_by(|a, b| overlap(detection, a).total_cmp(&overlap(detection, b)));
+            let nearest = nearest.filter(|nearest| overlap(detection, nearest) >= SAME_BOX);
+            let sides = |d: &Detection| [d.left, d.top, d.right, d.bottom];
+            let pair = nearest.map(|nearest| {
+                let apart = sides(detection).into_iter().zip(sides(nearest)).map(|(a, b)| (a - b).abs());
+                ((detection.confidence - nearest.confidence).abs(), apart.fold(0.0, f32::max))
+            });
+            tell(detection.class_id, pair);
+        }
+    }
 }
 
 impl Outcome {
-    fn add(&mut self, one: &[Detection], other: &[Detection], confidence: f32) {
-        self.frames += 1;
-        for (from, to) in [(one, other), (other, one)] {
-            for detection in from.iter().filter(|detection| detection.confidence >= confidence) {
-                self.detections += 1;
-                let same = to.iter().filter(|other| other.class_id == detection.class_id);
-                let nearest = same.max_by(|a, b| overlap(detection, a).total_cmp(&overlap(detection, b)));
-                let Some(nearest) = nearest.filter(|nearest| overlap(detection, nearest) >= SAME_BOX) else {
-                    continue;
-                };
-                self.matched += 1;
-                self.score = self.score.max((detection.confidence - nearest.confidence).abs());
-                let sides = |d: &Detection| [d.left, d.top, d.right, d.bottom];
-                for (a, b) in sides(detection).into_iter().zip(sides(nearest)) {
-                    self.pixels = self.pixels.max((a - b).abs());
-                }
-            }
+    fn count(&mut self, pair: Pair) {
+        self.detections += 1;
+        if let Some((score, pixels)) = pair {
+            self.matched += 1;
+            self.score = self.score.max(score);
+            self.pixels = self.pixels.max(pixels);
         }
+    }
+
+    /// Detections that have a counterpart, of all, 0..1.
+    pub fn share(&self) -> f64 {
+        self.matched as f64 / self.detections.max(1) as f64
     }
 }
 
@@ -116,8 +141,8 @@ fn overlap(a: &Detection, b: &Detection) -> f32 {
 
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Outcome { frames, detections, matched, score, pixels } = self;
-        let share = 100.0 * *matched as f64 / (*detections).max(1) as f64;
+        let Outcome { frames, detections, score, pixels, .. } = self;
+        let share = 100.0 * self.share();
         write!(
             f,
             "{share:.2} % of {detections} detections on {frames} frames are the same; scores differ by {score:.4} at most, \
@@ -132,6 +157,13 @@ mod tests {
 
     fn detection(left: f32, confidence: f32, class_id: u32) -> Detection {
         Detection { left, top: 0.0, right: left + 100.0, bottom: 100.0, confidence, class_id }
+    }
+
+    impl Outcome {
+        fn add(&mut self, one: &[Detection], other: &[Detection], confidence: f32) {
+            self.frames += 1;
+            compare(one, other, confidence, |_, pair| self.count(pair));
+        }
     }
 
     #[test]

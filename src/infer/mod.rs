@@ -15,6 +15,7 @@ pub mod onnx;
 mod pool;
 mod precision;
 pub mod process;
+pub mod quantise;
 pub mod registry;
 mod shared;
 #[cfg(test)]

@@ -13,6 +13,7 @@ mod modern;
 pub(super) mod operators;
 mod order;
 mod precision;
+mod quantise;
 mod quantised;
 mod refuse;
 mod stored;
@@ -22,6 +23,7 @@ pub(super) use external::other_files;
 pub(in crate::infer) use external::{Beside, open_beside};
 pub use feed::Input;
 pub(in crate::infer) use lean::At;
+pub(in crate::infer) use quantise::{Quantiser, Seen, Survey};
 pub(in crate::infer) use stored::{Lease, Stored};
 
 use crate::error::{Error, Kind, Result, system};
@@ -134,12 +136,32 @@ impl Graph {
         }
     }
 
+    /// The protobuf itself, with all weights: functions put in, 32-bit floats, operators as the file has them.
+    fn read_plain(reader: &mut dyn Read, beside: Beside<'_>, budget: u64) -> Result<ModelProto> {
+        Self::read_checked(reader, None, beside, budget).map(|(proto, _)| proto)
+    }
+
     fn read_parts(
+        reader: &mut dyn Read,
+        stored: Option<Vec<(String, Stored)>>,
+        beside: Beside<'_>,
+        budget: u64,
+    ) -> Result<Graph> {
+        let (mut proto, kept) = Self::read_checked(reader, stored, beside, budget)?;
+        let version = opset_in(&proto.opset_import);
+        let graph = proto.graph.as_mut().ok_or_else(|| artefact("the ONNX file holds no graph"))?;
+        modern::bring_up(graph, version)?;
+        quantised::to_floats(graph, version, budget)?;
+        let feed::Found { input, name: input_name, plain } = feed::find(graph)?;
+        Ok(Graph { proto, input, input_name, plain, kept })
+    }
+
+    fn read_checked(
         reader: &mut dyn Read,
         mut stored: Option<Vec<(String, Stored)>>,
         beside: Beside<'_>,
         budget: u64,
-    ) -> Result<Graph> {
+    ) -> Result<(ModelProto, HashMap<String, lean::Kept>)> {
         forbid_wrong_kernels();
         let mut proto =
             quietly(|| tract_onnx::onnx().proto_model_for_read(reader)).map_err(|cause| match cause
@@ -151,8 +173,7 @@ impl Graph {
         if proto.graph.is_none() {
             return Err(artefact("the ONNX file holds no graph"));
         }
-        let version = opset_in(&proto.opset_import);
-        check_opset(version)?;
+        check_opset(opset_in(&proto.opset_import))?;
         external::load(&mut proto, beside, budget, stored.as_mut())?;
         functions::inline(&mut proto)?;
         let graph = proto.graph.as_mut().ok_or_else(|| artefact("the ONNX file holds no graph"))?;
@@ -162,10 +183,12 @@ impl Graph {
         order::check(graph, &|name| kept.contains_key(name))?;
         check_tensors(graph, budget)?;
         precision::to_single(graph)?;
-        modern::bring_up(graph, version)?;
-        quantised::to_floats(graph, version, budget)?;
-        let feed::Found { input, name: input_name, plain } = feed::find(graph)?;
-        Ok(Graph { proto, input, input_name, plain, kept })
+        Ok((proto, kept))
+    }
+
+    /// Whether it computes in 8 bits somewhere.
+    pub(in crate::infer) fn has_8_bits(&self) -> bool {
+        self.proto.graph.as_ref().is_some_and(has_8_bits)
     }
 
     /// Size of the graph's input.
@@ -273,6 +296,20 @@ fn first_line(error: &TractError) -> String {
 fn opset_in(imports: &[OperatorSetIdProto]) -> i64 {
     let default = |domain: &str| domain.is_empty() || domain == "ai.onnx";
     imports.iter().find(|import| default(&import.domain)).map_or(0, |import| import.version)
+}
+
+/// Whether any node makes or takes 8-bit numbers.
+fn has_8_bits(graph: &GraphProto) -> bool {
+    const OPERATORS: [&str; 7] = [
+        "QuantizeLinear",
+        "DequantizeLinear",
+        "DynamicQuantizeLinear",
+        "QLinearConv",
+        "QLinearMatMul",
+        "ConvInteger",
+        "MatMulInteger",
+    ];
+    graph.node.iter().any(|node| OPERATORS.contains(&node.op_type.as_str()))
 }
 
 /// An operator may mean something else in a set that nobody here knows: better no answer than a wrong one.

@@ -10,6 +10,9 @@ pub enum Precision {
     /// with sums in 32 bits, or binary16 whose sums have 16 bits too. As `Full` on a CPU that gains nothing by
     /// either.
     Half,
+    /// A model that has a twin in 8 bits, made by `weir models quantise`, is served by that one; any other as `Full`.
+    /// A model that comes in 8 bits has them whatever is said here.
+    Int8,
     /// As `Half`, by the loops of that name: for tests.
     #[cfg(test)]
     HalfBy(&'static str),
@@ -21,13 +24,21 @@ impl Precision {
         match self {
             Precision::Full => "full",
             Precision::Half => "half",
+            Precision::Int8 => "int8",
             #[cfg(test)]
             Precision::HalfBy(name) => name,
         }
     }
 
-    /// From the word of a flag or configuration: `full`, `half`.
+    /// Whether pictures and weights shall have half precision.
+    pub(crate) fn is_half(self) -> bool {
+        !matches!(self, Precision::Full | Precision::Int8)
+    }
+
+    /// From the word of a flag or configuration: `full`, `half`, `int8`.
     pub fn from_name(name: &str) -> Option<Precision> {
-        [Precision::Full, Precision::Half].into_iter().find(|precision| precision.name() == name)
+        [Precision::Full, Precision::Half, Precision::Int8]
+            .into_iter()
+            .find(|precision| precision.name() == name)
     }
 }

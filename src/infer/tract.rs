@@ -1,5 +1,7 @@
 //! The engine that runs everything: tract's own plan. Slower than ours, and the oracle of its tests.
 
+mod bytes;
+
 use super::onnx::quietly;
 use super::{Batch, Engine, Run};
 use crate::error::{Error, Kind, Result};
@@ -32,6 +34,7 @@ pub fn compile(model: TypedModel) -> Result<Arc<dyn Engine>> {
     let engine = quietly(move || {
         let mut model = model;
         turn_around(&mut model)?;
+        bytes::keep_apart(&mut model)?;
         let model = model.into_decluttered()?;
         // Counted here: optimising packs the weights into the operators, where they no longer show.
         let constants = model.nodes().iter().filter_map(|node| node.op_as::<Const>());

@@ -25,9 +25,9 @@ pub struct Fault {
 pub enum Reason {
     /// Not valid in any Unicode encoding.
     Encoding,
-    /// Deeper than [`MAX_DEPTH`].
+    /// Nested deeper than [`MAX_DEPTH`] allows.
     Depth,
-    /// More than [`MAX_VALUES`].
+    /// More values in all than [`MAX_VALUES`].
     Values,
     /// No value where one must be.
     Value,

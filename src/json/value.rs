@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use miniserde::Result;
 use miniserde::de::{Deserialize, Map, Seq, Visitor};
 
-/// Any JSON value.
+/// Any JSON value; objects keep the order of their members.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub enum Value {
     /// `null`

@@ -109,7 +109,7 @@ impl Writer {
         self
     }
 
-    /// Writes `null`.
+    /// Writes `null` as the next value.
     pub fn null(&mut self) {
         self.separate();
         self.out.extend_from_slice(b"null");
@@ -121,7 +121,7 @@ impl Writer {
         self.out.extend_from_slice(if value { &b"true"[..] } else { b"false" });
     }
 
-    /// Writes an integer.
+    /// Writes an integer as the next value.
     pub fn integer(&mut self, value: impl Into<i128>) {
         self.separate();
         // Writing to a Vec cannot fail.

@@ -38,7 +38,7 @@ struct Proxy {
 /// Who is asked without a proxy.
 #[derive(Debug, Clone, PartialEq)]
 enum Exception {
-    /// Every host: `*`.
+    /// Every host: `*` stands in the list.
     All,
     Network(Network, Option<u16>),
     /// The name itself and everything below it; lower case, without a leading dot.

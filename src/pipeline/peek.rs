@@ -7,19 +7,11 @@ use crate::capture::{self, Event, Worker};
 use crate::clock::{Wall, within};
 use crate::command::SourceRequest;
 use crate::error::{Error, Kind, Result};
-use crate::geometry::{Fit, InputRule};
 use crate::view::Shown;
 use std::rc::Rc;
 
 /// At once, in the whole service: each is a process, and people look at one camera after the other.
 const MAX_PEEKS: usize = 2;
-
-/// Slots of the ring: one to write while the other is drawn.
-const SLOTS: u32 = 2;
-
-/// What frames become beside the picture. Nobody looks at it.
-const RULE: InputRule =
-    InputRule { width: 16, height: 16, fit: Fit::Stretch, crop: None, grayscale: false, contrast: None };
 
 /// How many pictures are being fetched from sources that belong to no pipeline.
 #[derive(Debug, Default)]
@@ -41,26 +33,19 @@ impl Peeks {
             return Err(Error::new(Kind::Crowded, format!("At most {MAX_PEEKS} sources are tried at once")));
         }
         let _place = self.0.clone();
-        let ring = u64::from(SLOTS) * RULE.slot_bytes() as u64;
+        let request = capture::Request {
+            properties: source.properties,
+            masks: source.masks,
+            ..capture::Request::without_model(source.reference)
+        };
+        let ring = u64::from(request.slots) * request.rule.slot_bytes() as u64;
         let bytes = shared
             .capture
             .worker_memory_bytes
             .saturating_add(ring)
             .saturating_add(capture::picture_bytes(width));
         let _reservation = budget.reserve(bytes, "", 0)?;
-        log::info!("event=source_tried reference={}", source.reference);
-        let request = capture::Request {
-            reference: source.reference,
-            properties: source.properties,
-            masks: source.masks,
-            rule: RULE,
-            slots: SLOTS,
-            first_frame_id: 1,
-            filling: None,
-            file_max_fps: None,
-            muted: false,
-            only_builtin: false,
-        };
+        log::info!("event=source_tried reference={}", request.reference);
         // A client that goes away drops the worker, which ends it.
         let worker = Worker::start(&shared.spawner, &shared.capture, request).await?;
         let settings = &shared.capture;

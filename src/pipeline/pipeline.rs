@@ -53,7 +53,7 @@ pub(super) struct Pipeline {
     turns: RefCell<Turns>,
     /// Rung when a frame has come, a turn is over or a source has changed.
     wake: Rc<Signal>,
-    /// Rung by `terminate`.
+    /// Rung by `terminate`: all that waits ends.
     quit: Signal,
     /// Closed when everything has been given back.
     gone: (async_channel::Sender<()>, async_channel::Receiver<()>),

@@ -269,6 +269,7 @@ impl Source {
             file_max_fps: plan.file_max_fps,
             muted: self.muted.get(),
             only_builtin: self.decoder_deaths.get() >= MAX_DECODER_DEATHS,
+            recorded: None,
         };
         self.figures.borrow_mut().workers += 1;
         let worker = match Worker::start(&plan.spawner, &plan.capture, request).await {

@@ -8,7 +8,7 @@ use crate::error::{Error, Kind, Result};
 pub(super) enum Operation {
     /// Keep the source alive, process nothing.
     Mute,
-    /// Process frames again.
+    /// Process frames again after `Mute`.
     Resume,
 }
 

@@ -40,7 +40,7 @@ impl StatusUpdates {
         }
     }
 
-    /// Notes something normal.
+    /// Notes something that belongs to a normal run.
     pub(super) fn info(&self, context: Context, event: Event) {
         self.publish(self.updates.borrow_mut().push(self.clock.wall(), Severity::Info, context, event));
     }

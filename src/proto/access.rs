@@ -39,7 +39,7 @@ const IPV6_NETWORK_BITS: u32 = 64;
 pub enum Scope {
     /// List, status, metrics, events.
     Read,
-    /// Every command.
+    /// Every command, those of `Read` among them.
     Control,
 }
 

@@ -59,6 +59,57 @@ def save(file, nodes, outputs, weights, dims=(1, 3, SIDE, SIDE), half=False):
     (HERE / file).write_bytes(model.SerializeToString(deterministic=True))
 
 
+def convolutions():
+    """A small detector as they are built: convolutions with SiLU and LeakyRelu, padding by a node of its own, a shortcut, pooling,
+    concatenation, resizing, a head whose last convolution gives scores and sides. What it finds means nothing."""
+    random, side, anchors = np.random.RandomState(23), 64, 64
+    node, weights, nodes = helper.make_node, [], []
+
+    def conv(name, source, inputs, outputs, size, **attributes):
+        scale = 1.6 / np.sqrt(inputs * size * size)
+        weights.append(constant(f"{name}.w", random.normal(0, scale, (outputs, inputs, size, size))))
+        weights.append(constant(f"{name}.b", random.normal(0, 0.2, outputs)))
+        nodes.append(node("Conv", [source, f"{name}.w", f"{name}.b"], [name], name=name, **attributes))
+        return name
+
+    def silu(name):
+        nodes.extend([node("Sigmoid", [name], [f"{name}.gate"]), node("Mul", [name, f"{name}.gate"], [f"{name}.silu"])])
+        return f"{name}.silu"
+
+    def leaky(name):
+        nodes.append(node("LeakyRelu", [name], [f"{name}.leaky"], alpha=0.1))
+        return f"{name}.leaky"
+
+    one = silu(conv("one", "images", 3, 8, 3, strides=[2, 2], pads=[1, 1, 1, 1]))
+    two = silu(conv("two", one, 8, 8, 3, pads=[1, 1, 1, 1]))
+    nodes.append(node("Add", [one, two], ["sum"]))
+    nodes.append(node("Pad", ["sum", "margin"], ["padded"]))
+    three = leaky(conv("three", "padded", 8, 16, 3, strides=[2, 2]))
+    nodes.append(node("MaxPool", [three], ["pooled"], kernel_shape=[2, 2], strides=[2, 2]))
+    four = leaky(conv("four", "pooled", 16, 16, 1))
+    nodes.append(node("Resize", [four, "", "twice"], ["larger"], mode="nearest", nearest_mode="floor", coordinate_transformation_mode="asymmetric"))
+    nodes.append(node("Concat", [three, "larger"], ["both"], axis=1))
+    five = silu(conv("five", "both", 16, 16, 3, strides=[2, 2], pads=[1, 1, 1, 1], group=2))
+    last = conv("last", five, 16, CLASSES + 4, 1)
+    weights.extend([
+        constant("margin", [0, 0, 1, 1, 0, 0, 1, 1], np.int64), constant("twice", [1, 1, 2, 2]),
+        constant("shape", [1, CLASSES + 4, anchors], np.int64), constant("split", [4, CLASSES], np.int64),
+        constant("boxes", np.stack([*np.meshgrid(np.arange(4, side, 8), np.arange(4, side, 8)), np.full((8, 8), 24), np.full((8, 8), 24)]).reshape(1, 4, anchors)),
+    ])
+    nodes.extend([
+        node("Reshape", [last, "shape"], ["flat"]), node("Split", ["flat", "split"], ["sides", "logits"], axis=1),
+        node("Sigmoid", ["logits"], ["scores"]), node("Add", ["sides", "boxes"], ["placed"]), node("Concat", ["placed", "scores"], ["output0"], axis=1),
+    ])
+    graph = helper.make_graph(
+        nodes, "convolutions", [helper.make_tensor_value_info("images", TensorProto.FLOAT, [1, 3, side, side])],
+        [helper.make_tensor_value_info("output0", TensorProto.FLOAT, [1, CLASSES + 4, anchors])], weights,
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    model.metadata_props.append(onnx.StringStringEntryProto(key="names", value=str(NAMES)))
+    onnx.checker.check_model(model)
+    (HERE / "convolutions.onnx").write_bytes(model.SerializeToString(deterministic=True))
+
+
 def bad(file, nodes, weights=(), inputs=("images",), opset=13):
     """A graph from `inputs` to `output0` that must be refused, or find nothing."""
     graph = helper.make_graph(
@@ -323,6 +374,7 @@ def cases():
 if __name__ == "__main__":
     yolox_raw = models()
     bad_models()
+    convolutions()
     with (HERE / "expected.jsonl").open("w") as out:
         for case in cases():
             # What is reported is these corners rounded to whole pixels, a half to either side; RF-DETR's stay as they are.

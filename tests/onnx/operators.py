@@ -4,6 +4,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 FLOAT, INT64, BOOL = TensorProto.FLOAT, TensorProto.INT64, TensorProto.BOOL
 OLDEST, NEWEST = 7, 25
+MICROSOFT = "com.microsoft"
 
 
 class Builder:
@@ -46,7 +47,10 @@ class Builder:
             [helper.make_tensor_value_info(name, kind, None) for name, kind in outputs], self.weights,
         )
         ir = 8 if self.opset < 19 else 9 if self.opset < 21 else 10
-        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", self.opset)], ir_version=ir)
+        imports = [helper.make_opsetid("", self.opset)]
+        if any(node.domain == MICROSOFT for node in self.nodes):
+            imports.append(helper.make_opsetid(MICROSOFT, 1))
+        return helper.make_model(graph, opset_imports=imports, ir_version=ir)
 
 
 def some(r, chance, value):
@@ -828,14 +832,209 @@ def suppression(r, b):
     return [(b.add("NonMaxSuppression", inputs, **attributes), INT64)]
 
 
+class Bytes:
+    """Values of 8 bits of one type, with their scales and zero points."""
+
+    def __init__(self, r, b):
+        self.r, self.b = r, b
+        self.kind = r.choice([np.uint8, np.int8])
+        self.code = helper.np_dtype_to_tensor_dtype(np.dtype(self.kind))
+
+    def whole(self, *dims, kind=None):
+        info = np.iinfo(kind or self.kind)
+        return self.b.rng.randint(info.min, info.max + 1, dims).astype(info.dtype)
+
+    def levels(self, scale=None, kind=None):
+        info = np.iinfo(kind or self.kind)
+        zero = np.asarray(self.r.randint(int(info.min), int(info.max)), info.dtype)
+        scale = np.float32(scale or self.r.uniform(0.01, 0.2))
+        return [self.b.weight(scale), self.b.weight(zero)]
+
+    def value(self, *dims):
+        return [self.b.value(self.whole(*dims)), *self.levels()]
+
+    def either(self, *dims):
+        return [self.r.choice([self.b.value, self.b.weight])(self.whole(*dims)), *self.levels()]
+
+
+def of_bytes(r, b):
+    """onnxruntime's own operators on 8 bits."""
+    if b.opset < 10:
+        return None
+    q = Bytes(r, b)
+    dims = shape(r)
+    add = lambda op, inputs, **attributes: [(b.add(op, inputs, domain=MICROSOFT, **attributes), q.code)]
+    op = r.choice(["QLinearAdd", "QLinearMul", "QLinearSigmoid", "QLinearLeakyRelu", "QLinearConcat", "QLinearAveragePool", "QLinearGlobalAveragePool", "QLinearSoftmax", "QLinearWhere", "QGemm"])
+    if op in ("QLinearAdd", "QLinearMul"):
+        sides = [q.value(*dims), q.either(*broadcast(r, dims))]
+        if r.random() < 0.3:
+            sides.reverse()
+        return add(op, [*sides[0], *sides[1], *q.levels(0.15 if op == "QLinearAdd" else 1.0)])
+    if op == "QLinearSigmoid":
+        return add(op, [*q.value(*dims), *q.levels(1 / 256)])
+    if op == "QLinearLeakyRelu":
+        return add(op, [*q.value(*dims), *q.levels(0.1)], **({"alpha": r.choice([0.1, 0.5])} if r.random() < 0.7 else {}))
+    if op == "QLinearConcat":
+        axis = r.randrange(len(dims))
+        parts = [q.value(*dims)]
+        for _ in range(r.randint(0, 2)):
+            parts += [q.either(*[r.randint(1, 4) if place == axis else d for place, d in enumerate(dims)])]
+        return add(op, [*q.levels(), *sum(parts, [])], axis=axis)
+    if op == "QLinearGlobalAveragePool":
+        return add(op, [*q.value(*picture(r)), *q.levels(0.05)])
+    if op == "QLinearAveragePool":
+        n, c, *dims = picture(r)
+        kernel, attributes = window(r, b, dims, None, True)
+        attributes.pop("dilations", None)
+        if r.random() < 0.3:
+            attributes["count_include_pad"] = 1
+        return add(op, [*q.value(n, c, *dims), *q.levels(0.1)], kernel_shape=kernel, **attributes)
+    if op == "QLinearSoftmax":
+        scale, zero = q.levels(1 / 256), np.asarray(np.iinfo(q.kind).min, q.kind)
+        axis = r.choice([-1, r.randrange(len(dims))])
+        return add(op, [*q.value(*dims), scale[0], b.weight(zero)], axis=axis, opset=b.opset)
+    if op == "QLinearWhere":
+        choice = b.rng.rand(*broadcast(r, dims)) < 0.5
+        return add(op, [b.value(choice), *q.value(*dims), *q.either(*broadcast(r, dims)), *q.levels(0.15)])
+    m, k, n = r.randint(1, 8), r.randint(1, 8), r.randint(1, 8)
+    ta, tb = r.randint(0, 1), r.randint(0, 1)
+    inputs = q.value(*((k, m) if ta else (m, k)))
+    inputs += [b.weight(q.whole(*((n, k) if tb else (k, n)), kind=np.int8)), *q.levels(kind=np.int8)]
+    if r.random() < 0.4:
+        inputs[4:] = [b.weight(b.floats(n, low=0.01, high=0.2)), b.weight(np.zeros(n, np.int8))]
+    inputs.append(b.weight(b.rng.randint(-900, 900, r.choice([(n,), (1, n)])).astype(np.int32)) if r.random() < 0.6 else "")
+    attributes = {"transA": ta, "transB": tb, **({"alpha": 0.5} if r.random() < 0.3 else {})}
+    if r.random() < 0.3:
+        while not inputs[-1]:
+            inputs.pop()
+        return [(b.add(op, inputs, domain=MICROSOFT, **attributes), FLOAT)]
+    return add(op, [*inputs, *q.levels(0.8)], **attributes)
+
+
+def dynamically(r, b):
+    """Integer products of values that are quantised while the graph runs, as `quantize_dynamic` and onnxruntime's optimiser write them."""
+    if b.opset < 11:
+        return None
+    way = r.choice(["conv", "conv", "matmul", "matmul", "both", "DynamicQuantizeMatMul", "MatMulIntegerToFloat"])
+    kind = r.choice([np.uint8, np.int8])
+    info = np.iinfo(kind)
+    whole = lambda *dims: b.rng.randint(info.min, info.max + 1, dims).astype(kind)
+    zero = lambda *dims: b.weight(b.rng.randint(info.min, info.max, dims).astype(kind) if kind == np.uint8 else np.zeros(dims, kind))
+    spread = lambda *dims: b.floats(*dims, low=-r.choice([0, 1, 3]), high=r.choice([0.5, 2]))
+
+    def multiplied(product, scale, others):
+        """The scales, multiplied in some order."""
+        product = b.add("Cast", [product], to=FLOAT)
+        turned = lambda *sides: b.add("Mul", list(sides) if r.random() < 0.5 else list(sides[::-1]))
+        if r.random() < 0.6:
+            return turned(product, turned(scale, others))
+        return turned(turned(product, scale), others) if r.random() < 0.5 else turned(turned(product, others), scale)
+
+    if way == "conv":
+        n, c, *dims = picture(r)
+        kernel, attributes = window(r, b, dims, None, False)
+        group = r.choice([g for g in (1, 1, 2, c) if c % g == 0])
+        out = group * r.randint(1, 4)
+        q, s, z = b.add("DynamicQuantizeLinear", [b.value(spread(n, c, *dims))], 3)
+        inputs = [q, b.weight(whole(out, c // group, *kernel)), z]
+        if r.random() < 0.7:
+            inputs.append(zero())
+        product = b.add("ConvInteger", inputs, group=group, kernel_shape=kernel, **attributes)
+        scale = b.weight(b.floats(*r.choice([(out, 1, 1), (1, out, 1, 1), (), (1,)]), low=0.01, high=0.2))
+        made = multiplied(product, s, scale)
+        if r.random() < 0.5:
+            made = b.add("Add", [made, b.weight(b.floats(1, out, 1, 1))])
+        return [(made, FLOAT)]
+    m, k, n = r.randint(1, 8), r.randint(1, 8), r.randint(1, 8)
+    left = [r.randint(1, 3) for _ in range(r.randint(0, 2))]
+    x = b.value(spread(*left, m, k))
+    per_column = r.random() < 0.4
+    scale = b.weight(b.floats(*((n,) if per_column else ()), low=0.01, high=0.2))
+    if way == "DynamicQuantizeMatMul":
+        inputs = [x, b.weight(whole(k, n)), scale, zero(*((n,) if per_column else ())), b.weight(b.floats(n))][: r.choice([3, 4, 5])]
+        return [(b.add(way, inputs, domain=MICROSOFT), FLOAT)]
+    q, s, z = b.add("DynamicQuantizeLinear", [x], 3)
+    if way == "both":
+        q2, s2, z2 = b.add("DynamicQuantizeLinear", [b.value(spread(n, k))], 3)
+        turned = b.add("Transpose", [q2], perm=[1, 0])
+        return [(multiplied(b.add("MatMulInteger", [q, turned, z, z2]), s, s2), FLOAT)]
+    if way == "MatMulIntegerToFloat":
+        inputs = [q, b.weight(whole(k, n)), s, scale, z, zero(*((n,) if per_column else ())), b.weight(b.floats(n))][: r.choice([5, 6, 7])]
+        return [(b.add(way, inputs, domain=MICROSOFT), FLOAT)]
+    inputs = [q, b.weight(whole(k, n)), z] + ([zero()] if r.random() < 0.7 else [])
+    return [(multiplied(b.add("MatMulInteger", inputs), s, scale), FLOAT)]
+
+
+def moved_bytes(r, b):
+    """Values of 8 bits that are moved or chosen between QuantizeLinear and DequantizeLinear."""
+    if b.opset < 13:
+        return None
+    q = Bytes(r, b)
+    dims = picture(r)
+    levels = q.levels()
+    x = b.add("QuantizeLinear", [b.value(b.floats(*dims, low=-9, high=9)), *levels])
+    several = [x]
+    for _ in range(r.randint(1, 3)):
+        op = r.choice(["MaxPool", "Resize", "Concat", "Slice", "Split", "Transpose", "Reshape", "Squeeze", "Gather", "Pad", "ReduceMax", "Flatten", "Tile", "TopK"])
+        if op == "MaxPool":
+            several = [b.add(op, [x], kernel_shape=[2, 2], pads=[1, 0, 1, 0])]
+            dims = [*dims[:2], dims[2] + 1, dims[3] - 1]
+        elif op == "Resize":
+            several = [b.add(op, [x, "", b.weight(np.array([1, 1, 2, 1.5], np.float32))], mode="nearest", nearest_mode="floor", coordinate_transformation_mode="asymmetric")]
+            dims = [*dims[:2], dims[2] * 2, dims[3] * 3 // 2]
+        elif op == "Concat":
+            other = b.add("QuantizeLinear", [b.value(b.floats(*dims, low=-9, high=9)), *levels])
+            several = [b.add(op, [x, other], axis=1)]
+            dims = [dims[0], 2 * dims[1], *dims[2:]]
+        elif op == "Slice":
+            several = [b.add(op, [x, *[b.weight(np.array([v])) for v in (1, dims[3], 3)]])]
+            dims = [*dims[:3], dims[3] - 1]
+        elif op == "Split":
+            several = b.add(op, [x, b.weight(np.array([1, dims[2] - 1]))], 2, axis=2)
+            x, dims = several[1], [*dims[:2], dims[2] - 1, dims[3]]
+        elif op == "Transpose":
+            several = [b.add(op, [x], perm=[0, 1, 3, 2])]
+            dims = [*dims[:2], dims[3], dims[2]]
+        elif op == "Pad":
+            more = [b.weight(np.asarray(7, q.kind))] if r.random() < 0.5 else []
+            several = [b.add(op, [x, b.weight(np.array([0, 0, 1, 2, 0, 0, 0, 1])), *more])]
+            dims = [*dims[:2], dims[2] + 1, dims[3] + 3]
+        elif op == "Squeeze":
+            several = [b.add(op, [b.add("Unsqueeze", [x, b.weight(np.array([1]))]), b.weight(np.array([1]))])]
+        elif op == "Gather":
+            several = [b.add(op, [x, b.weight(np.array([dims[2] - 1, 0, 1]))], axis=2)]
+            dims = [*dims[:2], 3, dims[3]]
+        elif op == "Reshape":
+            several = [b.add(op, [x, b.weight(np.array([dims[0], dims[1], dims[3], -1]))])]
+            dims = [*dims[:2], dims[3], dims[2]]
+        elif op == "ReduceMax":
+            several = [b.add(op, [x, b.weight(np.array([1]))] if b.opset >= 18 else [x], **({} if b.opset >= 18 else {"axes": [1]}))]
+            dims = [dims[0], 1, *dims[2:]]
+        elif op == "Tile":
+            several = [b.add(op, [x, b.weight(np.array([1, 1, 1, 2]))])]
+            dims = [*dims[:3], 2 * dims[3]]
+        elif op == "TopK":
+            several = [b.add(op, [x, b.weight(np.array([2]))], 2, axis=3)[0]]
+            dims = [*dims[:3], 2]
+        else:
+            several = [b.add(op, [x], axis=2)]
+            return [(b.add("DequantizeLinear", [one, *levels]), FLOAT) for one in several]
+        x = several[-1]
+        if min(dims[2:]) < 3:
+            break
+    return [(b.add("DequantizeLinear", [one, *levels]), FLOAT) if r.random() < 0.7 else (one, q.code) for one in several]
+
+
+EIGHT_BITS = [of_bytes, of_bytes, dynamically, moved_bytes]
+
 KINDS = [conv, conv, conv_transpose, conv_transpose, pool, pool, pool, pad, pad, resize, resize, resize, unary, activation, binary, binary, reduce, reduce, arg, softmax, shuffle, shuffle,
          shuffle, shuffle, normal, product, clip, cast, logic, recurrent, quantised, quantised, sample, suppression]
 
 
-def single(r):
+def single(r, kinds=KINDS):
     while True:
         b = Builder(r, r.randint(OLDEST, NEWEST))
-        kind = r.choice(KINDS)
+        kind = r.choice(kinds)
         outputs = kind(r, b)
         if outputs and b.inputs:
             return f"{b.nodes[-1].op_type}-{b.opset}", b.model(outputs), b.feeds

@@ -15,8 +15,10 @@ import operators
 
 HERE = pathlib.Path(__file__).parent / "stored"
 CASES = 6000
+# More of operators between 8 bits.
+EIGHT_BIT_CASES = 600
 # Cases of one operator; those with many ways of being wrong have more.
-EACH = {"Resize": 6, "Pad": 5, "MaxPool": 4, "AveragePool": 4, "ConvTranspose": 4, "Slice": 3, "ConvInteger": 2, "Upsample": 2, "Mod": 2}
+EACH = {"Resize": 6, "Pad": 5, "MaxPool": 4, "AveragePool": 4, "ConvTranspose": 4, "Slice": 3, "ConvInteger": 2, "Upsample": 2, "Mod": 2, "DynamicConv": 2, "DynamicMatMul": 2, "MovedBytes": 3}
 MAX_FLOATS = 600
 
 
@@ -115,6 +117,63 @@ def quantized():
     np.concatenate([values.ravel(), right.ravel()]).tofile(HERE / "Quantized-1.f32")
 
 
+def quantised_by_onnxruntime():
+    """A small net of what detectors have, as onnxruntime's own quantisers write it: `quantize_dynamic` (ConvInteger and MatMulInteger between
+    floats) and `quantize_static` with QuantFormat.QOperator (8 bits from end to end), weights per channel and not."""
+    import tempfile
+
+    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_dynamic, quantize_static
+
+    b = operators.Builder(random.Random(29), 13)
+    b.inputs.append(helper.make_tensor_value_info("w_image", TensorProto.FLOAT, (1, 3, 16, 16)))
+
+    def conv(x, out, channels, kernel, **attributes):
+        weights = b.floats(out, channels, kernel, kernel, low=-1, high=1) * np.float32(1.7 / (channels * kernel**2) ** 0.5)
+        return b.add("Conv", [x, b.weight(weights), b.weight(b.floats(out, low=-0.3, high=0.3))], pads=[kernel // 2] * 4, **attributes)
+
+    def silu(x):
+        return b.add("Mul", [x, b.add("Sigmoid", [x])])
+
+    first = silu(conv("w_image", 12, 3, 3, strides=[2, 2]))
+    second = b.add("Add", [first, silu(conv(first, 12, 12, 3))])
+    left, right = b.add("Split", [second, b.weight(np.array([5, 7]))], 2, axis=1)
+    pooled = b.add("MaxPool", [right], kernel_shape=[3, 3], pads=[1, 1, 1, 1])
+    joined = b.add("Concat", [left, pooled, b.add("LeakyRelu", [conv(second, 4, 12, 1)], alpha=0.1)], axis=1)
+    smaller = b.add("AveragePool", [joined], kernel_shape=[2, 2], strides=[2, 2])
+    larger = b.add("Resize", [smaller, "", b.weight(np.array([1, 1, 2, 2], np.float32))], mode="nearest", coordinate_transformation_mode="asymmetric", nearest_mode="floor")
+    b.nodes.append(helper.make_node("Identity", [conv(larger, 6, 16, 3)], ["output0"]))
+    rows = b.add("Transpose", [b.add("Reshape", [joined, b.weight(np.array([1, 16, 64]))])], perm=[0, 2, 1])
+    rows = b.add("Softmax", [b.add("MatMul", [rows, b.weight(b.floats(16, 5, low=-0.7, high=0.7))])], axis=-1)
+    b.nodes.append(helper.make_node("Identity", [rows], ["output1"]))
+    for number, made in enumerate(b.nodes):
+        made.name = f"node{number}"
+    model = b.model([("output0", TensorProto.FLOAT), ("output1", TensorProto.FLOAT)])
+    values = b.floats(1, 3, 16, 16, low=0, high=1)
+
+    class Pictures(CalibrationDataReader):
+        def __init__(self):
+            self.left = [{"w_image": values}, {"w_image": b.floats(1, 3, 16, 16, low=0, high=1)}]
+
+        def get_next(self):
+            return self.left.pop() if self.left else None
+
+    with tempfile.TemporaryDirectory() as folder:
+        # their functions change the model that they are given
+        given, place = pathlib.Path(folder) / "given.onnx", pathlib.Path(folder) / "made.onnx"
+        given.write_bytes(model.SerializeToString())
+        ways = {
+            "Dynamic-1": lambda: quantize_dynamic(given, place),
+            "QOperator-1": lambda: quantize_static(given, place, Pictures(), quant_format=QuantFormat.QOperator, activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8, per_channel=True),
+            "QOperator-2": lambda: quantize_static(given, place, Pictures(), quant_format=QuantFormat.QOperator, activation_type=QuantType.QInt8, weight_type=QuantType.QInt8),
+        }
+        for stem, way in ways.items():
+            way()
+            made = onnx.load(place)
+            right = compare.by_onnxruntime(made, {"w_image": values})
+            (HERE / f"{stem}.onnx").write_bytes(made.SerializeToString(deterministic=True))
+            np.concatenate([values.ravel(), *[r.ravel() for r in right]]).tofile(HERE / f"{stem}.f32")
+
+
 def masked():
     """Attention of a shifted window as Swin has it: a bias for each head, then a mask that does not let every token see every other, with
     a change of shape around it; and one more attention whose mask is computed."""
@@ -163,17 +222,31 @@ def masked():
     np.concatenate([values.ravel(), right.ravel()]).tofile(HERE / "Masked-1.f32")
 
 
+def eight_bits(model):
+    """What a case of 8 bits is about."""
+    operators = {node.op_type for node in model.graph.node}
+    if "ConvInteger" in operators:
+        return "DynamicConv"
+    if "MatMulInteger" in operators:
+        return "DynamicMatMul"
+    if "QuantizeLinear" in operators:
+        return "MovedBytes"
+    return model.graph.node[-1].op_type
+
+
 def main():
     inputs()
     HERE.mkdir(exist_ok=True)
     for old in HERE.glob("*"):
         old.unlink()
     quantized()
+    quantised_by_onnxruntime()
     masked()
     kept = {}
-    for seed in range(CASES):
-        name, model, feeds = operators.single(random.Random(seed))
-        operator = name.split("-")[0]
+    for seed in range(CASES + EIGHT_BIT_CASES):
+        kinds = operators.KINDS if seed < CASES else operators.EIGHT_BITS
+        name, model, feeds = operators.single(random.Random(seed), kinds)
+        operator = name.split("-")[0] if seed < CASES else eight_bits(model)
         if kept.get(operator, 0) >= EACH.get(operator, 1) or operator in ("RNN", "GRU", "LSTM", "Compress"):
             continue
         wrapped = compare.wrap(compare.Case(name, model, feeds))

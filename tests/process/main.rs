@@ -20,6 +20,7 @@ mod observe;
 mod operator;
 mod pictures;
 mod python;
+mod record;
 mod rtsp;
 mod service;
 mod soak;

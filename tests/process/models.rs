@@ -307,6 +307,64 @@ fn strangers_models_end_in_one_line() {
     }
 }
 
+/// The whole command on a clip, what it says, and that the service's reader finds what it made.
+#[test]
+fn a_model_is_brought_to_8_bits_on_ones_own_video_and_served_so() {
+    let folder = Folder::new();
+    let models = folder.path().join("models");
+    let float = root().join("tests/families/convolutions.onnx");
+    let weir = |arguments: &[&str]| {
+        let mut command = command(folder.path());
+        process::output(command.env("WEIR_MODELS_DIR", &models).args(arguments))
+    };
+    let said = |output: &std::process::Output| {
+        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+    };
+    let float = float.to_str().unwrap();
+    let quantise = |extra: &[&str]| weir(&[&["models", "quantise", float], extra].concat());
+    // what nothing can be learnt from
+    let pictures = folder.path().join("pictures");
+    std::fs::create_dir(&pictures).unwrap();
+    let (jpeg, text) = (root().join("tests/assets/clips/colour.jpg"), folder.path().join("text.mp4"));
+    std::fs::write(&text, "no video").unwrap();
+    for (count, words) in [(0, "no JPEG pictures"), (1, "16 are the fewest"), (20, "the same picture")] {
+        for number in 0..count {
+            std::fs::copy(&jpeg, pictures.join(format!("{number}.jpg"))).unwrap();
+        }
+        let refused = quantise(&["--pictures", pictures.to_str().unwrap()]);
+        assert!(refused.status.code() == Some(66) && said(&refused).contains(words), "{}", said(&refused));
+    }
+    let refused = quantise(&["--video", text.to_str().unwrap()]);
+    assert!(
+        refused.status.code() == Some(66) && said(&refused).contains("no pictures to calibrate with"),
+        "{}",
+        said(&refused)
+    );
+    assert_eq!(std::fs::read_dir(&models).unwrap().count(), 0, "nothing is left");
+
+    // before there is a twin
+    let check = |extra: &[(&str, &str)]| {
+        let mut command = command(folder.path());
+        command.env("WEIR_MODELS_DIR", &models).envs(extra.iter().copied());
+        process::output(command.args(["check", float, "--log-level", "info"]))
+    };
+    let without = said(&check(&[("WEIR_PRECISION", "int8")]));
+    assert!(without.contains("weir models quantise") && without.contains("precision=full"), "{without}");
+
+    let made = quantise(&["--video", &clip("clips/main.mp4")]);
+    let text = said(&made);
+    assert!(made.status.success(), "{text}");
+    for words in
+        ["4 of 6 convolutions in 8 bits", "% of ", "class    red: ", "precision = \"int8\" serves it"]
+    {
+        assert!(text.contains(words), "{words} is not in {text}");
+    }
+    let with = said(&check(&[("WEIR_PRECISION", "int8")]));
+    assert!(with.contains("precision=int8 twin=") && with.contains("convolutions-int8"), "{with}");
+    let full = said(&check(&[]));
+    assert!(!full.contains("precision=int8"), "{full}");
+}
+
 /// Weights of 75 MB: while they are loaded there is little more than themselves, in the service and its model
 /// process together.
 #[test]

@@ -329,7 +329,7 @@ fn https_camera() -> Server {
 }
 
 /// What stands before a camera that speaks no TLS itself.
-fn behind_tls(port: u16) -> Server {
+pub(crate) fn behind_tls(port: u16) -> Server {
     let config = tls_server();
     Server::start(move |connection, _| {
         const TURN: Option<Duration> = Some(Duration::from_millis(5));

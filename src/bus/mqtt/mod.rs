@@ -61,7 +61,7 @@ pub struct MqttSettings {
     pub tls: Option<Arc<ClientConfig>>,
     /// User name at the broker; `None`: it is not asked for.
     pub user: Option<String>,
-    /// Password of `user`.
+    /// Password of `user`, where the broker asks for one.
     pub password: Option<Secret>,
     /// No two devices have the same.
     pub client_id: String,

@@ -73,7 +73,7 @@ pub(super) enum News<'a> {
 /// A message of QoS 1 that the broker has not confirmed.
 #[derive(Debug)]
 struct UnderWay {
-    /// Packet identifier.
+    /// Packet identifier, by which the broker confirms it.
     id: u16,
     /// Its number in the outbox.
     number: u64,

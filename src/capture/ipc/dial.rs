@@ -10,7 +10,7 @@ use std::net::{IpAddr, SocketAddr};
 const ADDRESSES: u8 = 64;
 const TCP: u8 = 65;
 const UDP_PAIR: u8 = 66;
-const UDP_KNOCK: u8 = 67;
+const UDP_HOLE_PUNCH: u8 = 67;
 const CERTIFICATES: u8 = 68;
 const FOUND: u8 = 80;
 const SOCKETS: u8 = 81;
@@ -76,7 +76,7 @@ pub(in crate::capture) fn write_question(out: &mut Writer, number: u32, question
         Question::Certificates => {
             out.begin(CERTIFICATES).u32(number);
         }
-        Question::UdpHolePunch(port, to) => address(out.begin(UDP_KNOCK).u32(number).u16(*port), to),
+        Question::UdpHolePunch(port, to) => address(out.begin(UDP_HOLE_PUNCH).u32(number).u16(*port), to),
     }
 }
 
@@ -92,7 +92,7 @@ pub(in crate::capture) fn read_question(message: &[u8]) -> Option<(u32, Question
         TCP => Question::Tcp(read_address(&mut fields)?),
         UDP_PAIR => Question::UdpPair(fields.text(MAX_ADDRESS_BYTES)?.parse().ok()?),
         CERTIFICATES => Question::Certificates,
-        UDP_KNOCK => {
+        UDP_HOLE_PUNCH => {
             let port = fields.u16()?;
             Question::UdpHolePunch(port, read_address(&mut fields)?)
         }

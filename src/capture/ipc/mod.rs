@@ -42,7 +42,7 @@ pub(super) const ALIVE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Changes with every change of a message. The two ends differ only when the executable was replaced while
 /// the service ran and `/proc/self/exe` cannot be used.
-const VERSION: u8 = 6;
+const VERSION: u8 = 7;
 
 /// Longest message, bytes: a start order with the longest reference, all properties and all masks.
 pub(super) const MAX_MESSAGE_BYTES: usize = 48 * 1024;

@@ -7,7 +7,7 @@ use crate::capture::decoder::{
 };
 use crate::capture::shown::{MAX_LABEL_BYTES, MAX_MARKINGS, Marking, WIDTHS};
 use crate::capture::trust::{MAX_CERTIFICATE_BYTES, MAX_CERTIFICATES};
-use crate::capture::{CameraTls, CaptureSettings, Rate, Request, Trust};
+use crate::capture::{CameraTls, CaptureSettings, Payloads, Rate, Request, Trust};
 use crate::command::{Filling, Property, SourceReference};
 use crate::geometry::{Contrast, Fit, InputRule, MAX_POINTS, MAX_POLYGONS, Polygon, StaticCrop};
 use std::sync::Arc;
@@ -109,6 +109,7 @@ pub(in crate::capture) fn write_start(
     out.u8(request.filling.and_then(filling).and_then(|index| u8::try_from(index + 1).ok()).unwrap_or(0));
     out.bool(request.file_max_fps.is_some()).f64(request.file_max_fps.unwrap_or(0.0));
     out.bool(request.muted).bool(request.only_builtin);
+    out.bool(request.recorded.is_some()).bool(request.recorded == Some(Payloads::Whole));
     Some(())
 }
 
@@ -374,6 +375,8 @@ fn read_start(fields: &mut Reader<'_>) -> Option<Start> {
     let (limited, fps) = (fields.bool()?, fields.f64()?);
     let file_max_fps = limited.then_some(fps);
     let (muted, only_builtin) = (fields.bool()?, fields.bool()?);
+    let (is_recorded, is_whole) = (fields.bool()?, fields.bool()?);
+    let recorded = is_recorded.then_some(if is_whole { Payloads::Whole } else { Payloads::Blank });
     let request = Request {
         reference,
         properties,
@@ -385,6 +388,7 @@ fn read_start(fields: &mut Reader<'_>) -> Option<Start> {
         file_max_fps,
         muted,
         only_builtin,
+        recorded,
     };
     Some(Start { parent, settings, trust, request })
 }
@@ -460,6 +464,7 @@ mod tests {
             file_max_fps: Some(10.0),
             muted: true,
             only_builtin: true,
+            recorded: Some(Payloads::Whole),
         };
         (settings, request)
     }

@@ -5,17 +5,17 @@ mod dial;
 mod nodes;
 mod pictures;
 mod probe;
+pub mod record;
 
 pub use nodes::DecoderNodes;
 pub use probe::Probe;
 
 use crate::capture::ipc::{self, ALIVE_INTERVAL, Writer};
 use crate::capture::network::Named;
-use crate::capture::place::{self, Place};
+use crate::capture::place;
 use crate::capture::shown::WIDTHS;
 use crate::capture::{CaptureSettings, DecoderKind, Drawn, Event, Frame, Marking, Rate, Request, Ring};
 use crate::clock::within;
-use crate::command::SourceReference;
 use crate::error::{Error, Kind, Result, system};
 use crate::sandbox::{self, Exit, Order, Process, Spawner};
 use async_io::{Async, Timer};
@@ -136,6 +136,17 @@ impl Worker {
     /// Starts a worker. Answers when the process exists, not when its source is open: that is
     /// [`Event::Opened`]. A worker takes at least two slots: one to write while the other is read.
     pub async fn start(spawner: &Spawner, settings: &CaptureSettings, request: Request) -> Result<Worker> {
+        Worker::start_with(spawner, settings, request, None).await
+    }
+
+    /// The same, and where it writes what [`Request::recorded`] asks for.
+    async fn start_with(
+        spawner: &Spawner,
+        settings: &CaptureSettings,
+        request: Request,
+        recording: Option<OwnedFd>,
+    ) -> Result<Worker> {
+        debug_assert_eq!(request.recorded.is_some(), recording.is_some(), "a recording has its pipe");
         let (decoders, nodes_wanted) = settings.decoder_nodes.add_to(&settings.decoders).await;
         let settings = &CaptureSettings { decoders, ..settings.clone() };
         let (ring, file) = Ring::create(request.slots, request.rule.slot_bytes())?;
@@ -143,14 +154,15 @@ impl Worker {
         let (pictures, picture_file) = pictures.unzip();
         let (socket, child) = socket_pair()?;
         // What lies on the network is connected to by the service, at the other end of this line.
-        let line =
-            named(&request.reference).map(|camera| socket_pair().map(|pair| (camera, pair))).transpose()?;
+        let camera = place::named(&request.reference).map(|(host, port)| Named::new(&host, port));
+        let line = camera.map(|camera| socket_pair().map(|pair| (camera, pair))).transpose()?;
         let mut message = Writer::new();
         ipc::write_start(&mut message, std::process::id(), settings, &request).ok_or_else(|| {
             Error::new(Kind::TooLarge, "video_reference or video_source_properties are too long")
         })?;
         // Before the worker exists: the order waits in the socket.
-        let descriptors = [picture_file.as_ref(), line.as_ref().map(|(_, (_, theirs))| theirs)];
+        let descriptors =
+            [picture_file.as_ref(), line.as_ref().map(|(_, (_, theirs))| theirs), recording.as_ref()];
         send_with(&socket, message.message(), descriptors)
             .map_err(|errno| system("sending a worker its order")(errno.into()))?;
         message.wipe();
@@ -574,16 +586,6 @@ impl State {
     }
 }
 
-/// What a reference on the network names.
-fn named(reference: &SourceReference) -> Option<Named> {
-    match Place::of(reference) {
-        Place::Rtsp(url) | Place::Http(url) => {
-            place::server(&url).map(|(host, port)| Named::new(&host, port))
-        }
-        Place::Device(_) | Place::File(_) | Place::Loop(_) | Place::Unknown(_) => None,
-    }
-}
-
 fn socket_pair() -> Result<(OwnedFd, OwnedFd)> {
     rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
         .map_err(|errno| system("creating a worker's socket")(errno.into()))
@@ -593,13 +595,13 @@ fn socket_pair() -> Result<(OwnedFd, OwnedFd)> {
 fn send_with(
     socket: &OwnedFd,
     message: &[u8],
-    descriptors: [Option<&OwnedFd>; 2],
+    descriptors: [Option<&OwnedFd>; 3],
 ) -> std::result::Result<(), Errno> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     let descriptors: Vec<_> = descriptors.iter().flatten().map(|descriptor| descriptor.as_fd()).collect();
     if !descriptors.is_empty() {
-        // Two fit.
+        // Three fit.
         control.push(SendAncillaryMessage::ScmRights(&descriptors));
     }
     rustix::net::sendmsg(socket, &[IoSlice::new(message)], &mut control, SendFlags::NOSIGNAL).map(|_| ())

@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn doors_are_where_the_reference_says_and_know_no_secret() {
+    fn probes_go_where_the_reference_says_and_tell_no_secret() {
         let found = probe("rtsp://u:secret@cam/ch1?token=secret").unwrap();
         assert_eq!((found.host.as_str(), found.port), ("cam", 554));
         assert!(!found.greeting.contains("secret") && found.greeting.starts_with("OPTIONS * RTSP/1.0\r\n"));

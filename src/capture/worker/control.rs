@@ -5,6 +5,7 @@
 
 use super::pictures::Pictures;
 use crate::capture::ipc::{self, ALIVE_INTERVAL, Order, RingWriter, Start, Writer};
+use crate::capture::place;
 use crate::capture::{CaptureSettings, DecoderKind, Event, Frame, Progress, Rate};
 use crate::command::SourceProperties;
 use crate::error::{Error, Kind, Result, system};
@@ -66,12 +67,14 @@ pub(super) struct Descriptors {
     pub(super) pictures: Option<OwnedFd>,
     /// For a camera on the network, the line by which the service is asked for connections.
     pub(super) line: Option<OwnedFd>,
+    /// Where the session is recorded.
+    pub(super) recording: Option<OwnedFd>,
 }
 
 /// Takes the first message off the socket.
 pub(super) fn receive_start(socket: &OwnedFd) -> Result<(Box<Start>, Descriptors)> {
     let mut message = vec![0; ipc::MAX_MESSAGE_BYTES];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let parts = &mut [IoSliceMut::new(&mut message)];
     let got = rustix::net::recvmsg(socket, parts, &mut control, RecvFlags::CMSG_CLOEXEC)
@@ -87,7 +90,8 @@ pub(super) fn receive_start(socket: &OwnedFd) -> Result<(Box<Start>, Descriptors
         Some(Order::Start(start)) => {
             // In this order.
             let pictures = if start.settings.picture_width > 0 { descriptors.next() } else { None };
-            Ok((start, Descriptors { pictures, line: descriptors.next() }))
+            let line = if place::is_remote(&start.request.reference) { descriptors.next() } else { None };
+            Ok((start, Descriptors { pictures, line, recording: descriptors.next() }))
         }
         _ => Err(Error::new(Kind::Worker, "the first message is no order to start")),
     }

@@ -18,6 +18,7 @@ mod mutations;
 mod net;
 pub mod picture;
 mod pictures;
+mod record;
 mod reference;
 pub mod rotation;
 pub(super) mod rtsp;
@@ -41,6 +42,7 @@ use decode::{AccessUnit, Codec, Decoder, Decoders};
 use discard::{Discard, Selection};
 use picture::Picture;
 use pictures::Keeper;
+use record::Recorder;
 use reference::Opened;
 use sandbox::Confinement;
 use scale::Scaler;
@@ -73,6 +75,7 @@ pub fn run() -> u8 {
         dial::use_service(line);
     }
     let request = &start.request;
+    let recorder = Recorder::new(request, descriptors.recording);
     crate::allocator::keep_large_blocks();
     let before = sandbox::data_bytes();
     let Ok(decoders) = load_decoders(&start, &socket) else { return 1 };
@@ -88,7 +91,7 @@ pub fn run() -> u8 {
     let pictures = pictures.and_then(Result::ok).map(|buffer| (buffer, width));
     let control = Control::start(socket, request.slots, request.muted, &start.settings, pictures);
     let Ok(mut control) = control else { return 1 };
-    end(&mut control, |control| capture(&start, ring?, decoders, &confinement, control))
+    end(&mut control, |control| capture(&start, ring?, decoders, &confinement, control, &recorder))
 }
 
 /// Before the worker is locked in: libraries and devices are opened then or never.
@@ -147,6 +150,7 @@ fn capture(
     decoders: Decoders,
     confinement: &Confinement,
     control: &mut Control,
+    recorder: &Recorder,
 ) -> Result<()> {
     let request = &start.request;
     sandbox::before_open(start, confinement)?;
@@ -154,7 +158,8 @@ fn capture(
     if !matches!(Place::of(&request.reference), Place::Rtsp(_)) {
         sandbox::before_first_byte(start, confinement);
     }
-    let Opened { mut source, endless, rotation } = reference::open(start, confinement, &decoders, control)?;
+    let Opened { mut source, endless, rotation } =
+        reference::open(start, confinement, &decoders, control, recorder)?;
     sandbox::after_open(start, confinement);
     let mut properties = source.properties();
     (properties.width, properties.height) =
@@ -715,6 +720,7 @@ mod tests {
             file_max_fps: None,
             muted: false,
             only_builtin: false,
+            recorded: None,
         };
         let start = Start { parent: 0, settings, trust: crate::capture::Trust::Machine, request };
         let (_ring, file) = crate::capture::Ring::create(2, rule.slot_bytes()).unwrap();

@@ -2,6 +2,7 @@
 
 use super::control::Control;
 use super::decode::{Decoders, orientation};
+use super::record::Recorder;
 use super::rotation::Rotation;
 use super::sandbox::Confinement;
 use super::source::{Grab, Source};
@@ -30,6 +31,7 @@ pub(super) fn open(
     confinement: &Confinement,
     decoders: &Decoders,
     control: &Control,
+    recorder: &Recorder,
 ) -> Result<Opened> {
     let reference = &start.request.reference;
     let unsupported = |what: String| Err(Error::new(Kind::SourceUnsupported, what));
@@ -37,10 +39,10 @@ pub(super) fn open(
     let (opened, endless) = match Place::of(reference) {
         Place::File(path) => (file::open_for(&path, &decodes), false),
         Place::Loop(path) => (file::open_for(&path, &decodes), true),
-        Place::Rtsp(url) => (rtsp::open(&url, start, confinement, control), false),
+        Place::Rtsp(url) => (rtsp::open(&url, start, confinement, control, recorder), false),
         Place::Unknown(scheme) => (unsupported(format!("{scheme}:// is not supported")), false),
         Place::Device(path) => (v4l2::open(&path, &start.request.properties), false),
-        Place::Http(url) => (http::open(&url, start, control), false),
+        Place::Http(url) => (http::open(&url, start, control, recorder), false),
     };
     match opened.and_then(|mut source| Ok((rotation(&mut *source)?, source))) {
         Ok((rotation, source)) => Ok(Opened { source, endless, rotation }),

@@ -6,7 +6,7 @@ pub enum Rotation {
     /// It is shown as it lies.
     #[default]
     None,
-    /// 90 degrees clockwise.
+    /// 90 degrees clockwise, by which a picture is turned to stand upright.
     Quarter,
     /// 180 degrees: it stands on its head.
     Half,

@@ -5,7 +5,7 @@ mod gather;
 mod passphrase;
 mod seal;
 
-use super::{existing, told, usage};
+use super::{existing, told, uncreatable, usage};
 use crate::config::{Config, DEFAULT_PATH};
 use crate::error::{Error, Kind, Result};
 use archive::{ABOUT, Member, Writer};
@@ -76,12 +76,6 @@ fn unreadable(path: &Path, cause: &io::Error) -> Error {
     let said = cause.to_string();
     let said = said.split(" (os error").next().unwrap_or(&said);
     Error::new(Kind::NoInput, format!("cannot read {}: {said}", path.display()))
-}
-
-fn uncreatable(path: &Path, cause: &io::Error) -> Error {
-    let said = cause.to_string();
-    let said = said.split(" (os error").next().unwrap_or(&said);
-    Error::new(Kind::CannotCreate, format!("cannot write {}: {said}", path.display()))
 }
 
 /// `weir backup FILE`: writes configuration and state into one archive.

@@ -156,7 +156,12 @@ const INIT: &[Opt] = &[
         OneOf(&["true", "false"]),
         "whether a box may suppress boxes of other classes",
     ),
-    valued("precision", "PRECISION", OneOf(&["full", "half"]), "how exactly the CPU computes (default full)"),
+    valued(
+        "precision",
+        "PRECISION",
+        OneOf(&["full", "half", "int8"]),
+        "how exactly the CPU computes (default full)",
+    ),
     valued("confidence", "SCORE", Something, "lowest score that is reported, 0..1"),
     valued(
         "iou-threshold",
@@ -185,6 +190,24 @@ const ADDITION: &[Opt] = &[
     flag("decoded", "the boxes are decoded in the graph"),
 ];
 
+const RECORD: &[Opt] = &[
+    valued("seconds", "N", Something, "for how long (default 30; a day at most)"),
+    valued("max-mib", "N", Something, "size of the file, at most (default 64)"),
+    flag("with-pictures", "keep the pictures too: what is needed to show what the camera shows"),
+    valued(
+        "config",
+        "FILE",
+        File,
+        "configuration (default /etc/weir/weir.toml where it exists): [capture] and [sources]",
+    ),
+];
+
+const QUANTISATION: &[Opt] = &[
+    valued("video", "FILE", File, "a minute of what the camera sees; may be repeated"),
+    valued("pictures", "FOLDER", File, "a folder of JPEG pictures instead, or with it"),
+    valued("name", "NAME", Something, "name of its folder (default: the model's with -int8)"),
+];
+
 const OWN_MODELS: &[Opt] =
     &[valued("config", "FILE", File, "configuration (default /etc/weir/weir.toml where it exists)")];
 
@@ -200,6 +223,15 @@ const MODELS: &[Command] = &[
     },
     kind("list", "", "the models below models.dirs", &[OWN_MODELS, GENERAL]),
     kind("show", "NAME", "what a model is and costs, as check says it", &[OWN_MODELS, GENERAL]),
+    Command {
+        name: "quantise",
+        arguments: "MODEL",
+        names: File,
+        summary: "make a model's twin in 8 bits, calibrated on pictures of one's own, and say what it loses",
+        details: "",
+        options: &[QUANTISATION, OWN_MODELS, GENERAL],
+        kinds: &[],
+    },
     kind("remove", "NAME", "take one away that models add has put there", &[OWN_MODELS, GENERAL]),
 ];
 
@@ -224,7 +256,12 @@ const ENGINE: &[Opt] = &[
     valued("threads", "N", Something, "inference threads (default: 1 for engine, one per core for pipeline)"),
     valued("runs", "N", Something, "timed runs (default 50)"),
     valued("engine", "ENGINE", OneOf(&["auto", "cnn", "tract", "tensorrt"]), "which engine"),
-    valued("precision", "PRECISION", OneOf(&["full", "half"]), "how exactly the CPU computes (default full)"),
+    valued(
+        "precision",
+        "PRECISION",
+        OneOf(&["full", "half", "int8"]),
+        "how exactly the CPU computes (default full)",
+    ),
     valued("confidence", "SCORE", Something, "lowest score that the detections of a run must have"),
     flag("together", "all threads on one frame"),
     flag("profile", "time each step of the engine"),
@@ -241,7 +278,12 @@ const PIPELINE: &[Opt] = &[
     valued("threads", "N", Something, "inference threads (default: one per core)"),
     valued("seconds", "S", Something, "for how long (default 10)"),
     valued("max-fps", "N", Something, "frames a second of each"),
-    valued("precision", "PRECISION", OneOf(&["full", "half"]), "how exactly the CPU computes (default full)"),
+    valued(
+        "precision",
+        "PRECISION",
+        OneOf(&["full", "half", "int8"]),
+        "how exactly the CPU computes (default full)",
+    ),
     flag("json", "one line of JSON"),
 ];
 
@@ -367,6 +409,20 @@ pub(super) const COMMANDS: &[Command] = &[
         kinds: MODELS,
     },
     Command {
+        name: "record",
+        arguments: "URL FILE",
+        names: Something,
+        summary: "record what a camera and weir say to each other, for whoever has to find out why it does not play",
+        details: "A pcapng file, which Wireshark and tshark open. The camera is played as the service plays it, by a worker that is confined \
+                  alike; RTSP and HTTP stand in the file as plain text, also those inside TLS. Pictures are cut out: of packets that carry \
+                  them only their headers are kept, and how long they were. User, password and whatever looks like a token are taken \
+                  out; addresses and the camera's description of itself are not: look at it before it is sent. A file that is there is not \
+                  written over. Where URL is - it is read from standard input, so that no list of processes shows its password. Interrupted, \
+                  the file is whole. The exit code is 69 when nothing came.",
+        options: &[RECORD, GENERAL],
+        kinds: &[],
+    },
+    Command {
         name: "bench",
         arguments: "WHAT",
         names: Something,
@@ -419,7 +475,7 @@ pub(super) const EXIT_CODES: &[(u8, &str)] = &[
     (66, "a file that is named is not there: a model, a clip, a backup"),
     (
         69,
-        "a port is taken, the service does not answer, or the registry does not know or does not give a model",
+        "a port is taken, the service or the camera does not answer, or the registry does not know or does not give a model",
     ),
     (70, "anything else went wrong inside"),
     (73, "a file cannot be written, or is there already"),

@@ -52,6 +52,8 @@ pub(super) struct Int8 {
 #[derive(Debug, Clone)]
 pub(super) struct Recoding {
     pub levels: Levels,
+    /// What is done to the number before: [`Activation::Identity`] where codes are made of the sums themselves.
+    pub activation: Activation,
     /// What then becomes of every code.
     pub table: Option<Box<Table>>,
 }

@@ -102,6 +102,8 @@ enum Part {
     Dynamic,
     /// What is done to each number of a value in codes.
     Translate(ValueId, Vec<Activation>, Levels),
+    /// Makes codes of what the convolution of codes before it makes, which is read here alone: its number.
+    Behind(usize, Levels),
     /// Two values in codes.
     Binary(Binary, [ValueId; 2], Levels),
     /// Moves codes, or takes some.
@@ -128,6 +130,17 @@ pub(super) fn code(graph: &mut Graph, kernels: &'static Kernels) -> bool {
             Some(Part::Conv) => conv(graph, index, useful[output.0], kernels),
             _ if !useful[output.0] => {}
             Some(Part::Quantize(levels)) => put(graph, index, Op::Quantize(levels), None, levels),
+            Some(Part::Behind(maker, levels)) => {
+                let made = graph.nodes[index].outputs.clone();
+                let node = &mut graph.nodes[maker];
+                let Op::Conv(conv) = &mut node.op else { continue };
+                let activation = conv.activation;
+                let Some(int8) = &mut conv.int8 else { continue };
+                int8.output = Some(Recoding { levels, activation, table: None });
+                let before = std::mem::replace(&mut node.outputs, made);
+                graph.nodes[index].outputs = before;
+                graph.values[output.0].coding = Some(Coding::Static(levels));
+            }
             Some(Part::Dynamic) => graph.values[output.0].coding = Some(Coding::Dynamic),
             Some(Part::Translate(from, chain, levels)) => {
                 let from = of(from);
@@ -181,9 +194,10 @@ fn conv(graph: &mut Graph, index: usize, is_useful: bool, kernels: &'static Kern
     let output = output.map(|levels| match conv.activation {
         Activation::QuantizedSilu { before, .. } => {
             let table = table(kernels, &before, &[conv.activation], &levels);
-            (levels, Recoding { levels: before, table: Some(Box::new(table)) })
+            let activation = Activation::Identity;
+            (levels, Recoding { levels: before, activation, table: Some(Box::new(table)) })
         }
-        _ => (levels, Recoding { levels, table: None }),
+        _ => (levels, Recoding { levels, activation: Activation::Identity, table: None }),
     });
     values[node.outputs[0].0].coding = output.as_ref().map(|(levels, _)| Coding::Static(*levels));
     conv.int8 = Some(Int8 { input, output: output.map(|(_, recoding)| recoding) });
@@ -323,7 +337,11 @@ fn part(
                     _ => break,
                 }
             }
-            let part = if levels(from).is_some() {
+            let part = if let (Activation::Quantized(levels), Some(maker)) =
+                (activation, float_convolution(graph, first, codings, (uses, makers)))
+            {
+                Part::Behind(maker, *levels)
+            } else if levels(from).is_some() {
                 chain.reverse();
                 Part::Translate(from, chain, made)
             } else if let (Activation::Quantized(_), Some(sides)) =
@@ -351,6 +369,21 @@ fn part(
         }
         _ => None,
     }
+}
+
+/// The convolution of codes that makes these floats, where they are read once.
+fn float_convolution(
+    graph: &Graph,
+    of: ValueId,
+    codings: &[Option<Coding>],
+    (uses, makers): (&[usize], &[Option<usize>]),
+) -> Option<usize> {
+    let maker = makers[of.0]?;
+    let node = graph.nodes.get(maker)?;
+    let (Op::Conv(conv), &[input]) = (&node.op, &node.inputs[..]) else { return None };
+    let is_read_once = uses[of.0] == 1 && !graph.kept.contains(&of);
+    let takes = codings[input.0].is_some() && conv.groups == 1 && takes_codes(graph, conv, input);
+    (is_read_once && takes && conv.residual.is_none()).then_some(maker)
 }
 
 /// Whether a convolution can take codes.

@@ -4,12 +4,12 @@ use super::choice::{Algorithm, Target};
 use super::constant::Constant;
 use super::graph::{Axes, Coding, Conv, Graph, Int8, Linear, Node, Op, ValueId, Window, lengths};
 use super::int8::zero_and_top;
-use super::kernels::int8::{Int8Binary, Quantizer};
+use super::kernels::int8::{Int8Binary, Quantizer, Worth};
 use super::kernels::{Activation, Format, LANES};
 use super::layout::Form;
 use super::packer::Packer;
 use super::step::conv::{ConvStep, Source, plane_row};
-use super::step::strided::{Copy, Walk, row_major, span};
+use super::step::strided::{Copy, Walk, row_major};
 use super::step::winograd::Winograd;
 use super::step::{
     At, ForeignStep, Matrices, Operand, Step, attention, codes, half, int8, linear, picture, plain, product,
@@ -43,7 +43,7 @@ pub(super) fn scratch(graph: &Graph, forms: &[Form], target: Target) -> Vec<usiz
             }
         }
         Op::Activate(_) => LANES,
-        Op::Softmax { axis } => graph.value(node.inputs[0]).shape[*axis] * LANES,
+        Op::Softmax { axis } => graph.value(node.inputs[0]).shape[*axis] * LANES * target.workers.max(1),
         Op::Linear(linear) if !is_narrow(linear) => {
             let rows = linear.size().map_or(0, |[depth, _]| graph.value(node.inputs[0]).len() / depth.max(1));
             linear::Linear::scratch(linear, rows, (target.kernels, target.workers))
@@ -357,8 +357,8 @@ impl Lowering<'_, '_> {
             Op::Recast | Op::FromBlocks => {
                 let levels = levels(first)?;
                 let (input, to) = (self.codes(first)?, self.floats(result)?);
-                let (zero, step) = (zero_and_top(&levels).0, levels.step);
-                Step::Dequantize(codes::Dequantize { int8, input, to, zero, step })
+                let worth = Worth { zero: zero_and_top(&levels).0, step: levels.step };
+                Step::Dequantize(codes::Dequantize { int8, input, to, worth })
             }
             Op::Translate(table) => {
                 let (input, output) = (self.codes(first)?, self.codes(result)?);
@@ -535,21 +535,19 @@ impl Lowering<'_, '_> {
         }
         let shape = self.graph.value(output).shape.clone();
         let mut sides = [At::Arena(0); 2];
-        let mut spans = [0, 0];
         let mut strides = vec![[0, 0, 0]; shape.len()];
         for (n, &id) in node.inputs.iter().enumerate().take(2) {
             let dims = self.graph.value(id).shape.clone();
             for (axis, stride) in row_major(&dims).into_iter().enumerate() {
                 strides[axis][n] = if dims[axis] == 1 { 0 } else { stride };
             }
-            spans[n] = self.graph.value(id).len();
             sides[n] = self.origin(id)?;
         }
         for (stride, own) in strides.iter_mut().zip(row_major(&shape)) {
             stride[2] = own;
         }
-        let (to, floats, walk) = (self.plain(output)?, shape.iter().product(), Walk::new(&shape, &strides));
-        self.push(node, Step::PlainBinary(plain::Elementwise { op, sides, spans, to, floats, walk }))
+        let (to, walk) = (self.plain(output)?, Walk::new(&shape, &strides));
+        self.push(node, Step::PlainBinary(plain::Elementwise { op, sides, to, walk }))
     }
 
     /// An operand of an element-wise operation on pictures.
@@ -685,7 +683,6 @@ impl Lowering<'_, '_> {
     ) -> Option<()> {
         let origin = self.origin(input)?.behind(start);
         let strides: Vec<[usize; 2]> = from.iter().zip(into).map(|(&a, &b)| [a, b]).collect();
-        let spans = [span(dims, from), span(dims, into)];
-        self.push(node, Step::Copy(Copy { from: origin, to, spans, walk: Walk::new(dims, &strides), fill }))
+        self.push(node, Step::Copy(Copy { from: origin, to, walk: Walk::new(dims, &strides), fill }))
     }
 }

@@ -111,7 +111,7 @@ impl Options {
         // who asks for an older kind of CPU wants no newer instructions
         let is_best = Kernels::choose(None).is_some_and(|best| best.name == kernels.name);
         match self.precision {
-            Precision::Full => None,
+            Precision::Full | Precision::Int8 => None,
             Precision::Half => Half::choose(None).filter(|_| is_best),
             #[cfg(test)]
             Precision::HalfBy(name) => Half::choose(Some(name)),

@@ -2,7 +2,7 @@
 
 use super::graph::{Graph, Node, Op, Value, ValueId};
 use super::int8;
-use super::kernels::{Activation, Binary, Residual};
+use super::kernels::{Activation, Binary, Levels, Residual};
 use super::transformer;
 
 /// Rewrites the graph until nothing folds any more.
@@ -10,6 +10,7 @@ pub(super) fn simplify(graph: &mut Graph) {
     bounds(graph);
     gates(graph);
     quantized_gates(graph);
+    quantized_padding(graph);
     padding(graph);
     shuffles(graph);
     transformer::simplify(graph);
@@ -100,6 +101,34 @@ fn quantized_gates(graph: &mut Graph) {
             graph.nodes[index].op = op;
             graph.nodes[index].inputs = vec![from];
         }
+    }
+}
+
+/// What is brought to 8 bits behind a pad of zeros is brought there before it: zero stays zero, and the pad may become
+/// a convolution's.
+fn quantized_padding(graph: &mut Graph) {
+    // the 8 bits themselves, which nobody reads any more, must not count as a reader
+    graph.sweep();
+    let (makers, uses) = (graph.makers(), graph.uses());
+    for index in 0..graph.nodes.len() {
+        let node = &graph.nodes[index];
+        let (Op::Activate(Activation::Quantized(levels)), &[padded]) = (&node.op, &node.inputs[..]) else {
+            continue;
+        };
+        let (activation, holds_zero) =
+            (Activation::Quantized(*levels), levels.low <= 0.0 && levels.high >= 0.0);
+        let Some(pad) = makers[padded.0].filter(|_| uses[padded.0] == 1 && holds_zero) else { continue };
+        let Node { op: Op::Pad { value: 0.0, .. }, inputs, .. } = &graph.nodes[pad] else { continue };
+        let &[source] = &inputs[..] else { continue };
+        if graph.value(source).foreign || graph.value(source).constant.is_some() {
+            continue;
+        }
+        let (name, shape) = (graph.nodes[index].name.clone(), graph.value(source).shape.clone());
+        let made = graph.add_value(&name, shape);
+        let op = std::mem::replace(&mut graph.nodes[pad].op, Op::Activate(activation));
+        graph.nodes[pad].outputs = vec![made];
+        graph.nodes[index].op = op;
+        graph.nodes[index].inputs = vec![made];
     }
 }
 
@@ -199,6 +228,10 @@ fn fold(graph: &mut Graph, maker: usize, index: usize, slot: usize, makers: &[Op
         Op::Activate(activation) if bare && conv.residual != Some(Residual::AfterActivation) => {
             conv.activation = activation;
         }
+        Op::Activate(Activation::Quantized(levels)) if conv.residual != Some(Residual::AfterActivation) => {
+            let Some(levels) = bounded(conv.activation, levels) else { return false };
+            conv.activation = Activation::Quantized(levels);
+        }
         Op::Binary(op) => {
             let Some(&other) = node.inputs.get(1 - slot) else { return false };
             let value = graph.value(other);
@@ -235,6 +268,13 @@ fn fold(graph: &mut Graph, maker: usize, index: usize, slot: usize, makers: &[Op
     graph.nodes[index] = Node { name, op: Op::Conv(conv), inputs, outputs };
     graph.nodes.remove(maker);
     true
+}
+
+/// The levels that are left of a clip brought to 8 bits: both only grow with their number, so their order is all one.
+fn bounded(activation: Activation, levels: Levels) -> Option<Levels> {
+    let Activation::Clip { low, high } = activation else { return None };
+    let level = |bound: f32| (bound / levels.scale).round_ties_even().max(levels.low).min(levels.high);
+    Some(Levels { low: level(low), high: level(high), ..levels })
 }
 
 /// The constant as one number per channel of `[1, C, H, W]`.

@@ -20,6 +20,7 @@ pub struct Description {
     input: Input,
     input_name: String,
     is_plain: bool,
+    has_8_bits: bool,
     outputs: Vec<String>,
     metadata: Vec<(String, String)>,
 }
@@ -39,6 +40,7 @@ impl Description {
             input: graph.input(),
             input_name: graph.input_name().to_owned(),
             is_plain: graph.is_plain(),
+            has_8_bits: graph.has_8_bits(),
             outputs: graph.output_names().into_iter().take(MAX_ENTRIES).map(str::to_owned).collect(),
             metadata: metadata.take(MAX_ENTRIES).map(|(key, value)| (key.clone(), value.clone())).collect(),
         }
@@ -59,6 +61,11 @@ impl Description {
         self.is_plain
     }
 
+    /// Whether it comes in 8 bits, somewhere at least.
+    pub fn has_8_bits(&self) -> bool {
+        self.has_8_bits
+    }
+
     /// Value of a `metadata_props` entry, such as Ultralytics' `names`.
     pub fn metadata(&self, key: &str) -> Option<&str> {
         self.metadata.iter().find(|(known, _)| known == key).map(|(_, value)| value.as_str())
@@ -74,7 +81,11 @@ impl Description {
         for side in [batch, height, width] {
             out.size(side.unwrap_or(0));
         }
-        out.bool(interleaved).bool(bytes).text(&self.input_name, MAX_NAME_BYTES).bool(self.is_plain);
+        out.bool(interleaved)
+            .bool(bytes)
+            .text(&self.input_name, MAX_NAME_BYTES)
+            .bool(self.is_plain)
+            .bool(self.has_8_bits);
         out.size(self.outputs.len());
         self.outputs.iter().for_each(|name| {
             out.text(name, MAX_NAME_BYTES);
@@ -93,6 +104,7 @@ impl Description {
             input,
             input_name: reader.text(MAX_NAME_BYTES)?.to_owned(),
             is_plain: reader.bool()?,
+            has_8_bits: reader.bool()?,
             outputs: reader.list(MAX_ENTRIES, |reader| Some(reader.text(MAX_NAME_BYTES)?.to_owned()))?,
             metadata: reader.list(MAX_ENTRIES, |reader| {
                 Some((reader.text(MAX_NAME_BYTES)?.to_owned(), reader.text(MAX_ENTRY_BYTES)?.to_owned()))
@@ -117,6 +129,7 @@ mod tests {
             },
             input_name: "images".into(),
             is_plain: false,
+            has_8_bits: true,
             outputs: vec!["a".into(), "b".into()],
             metadata: vec![("names".into(), "{0: 'ä'}".into())],
         };

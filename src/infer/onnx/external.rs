@@ -1,7 +1,7 @@
 //! Weights that an ONNX file keeps in other files beside itself.
 
 use super::lean::LEAST_BYTES;
-use super::stored::{Element, Source, Stored};
+use super::stored::{Element, Stored, WeightsFile};
 use super::{artefact, clean, element_bytes, elements, quietly};
 use crate::error::{Error, Kind, Result, system};
 use rustix::fs::{Mode, OFlags, ResolveFlags};
@@ -67,7 +67,7 @@ pub(in crate::infer) fn other_files(path: &Path) -> Result<Vec<PathBuf>> {
 struct Reader<'a> {
     beside: Beside<'a>,
     /// The one that was read last, and its size: exporters write tensors one after the other.
-    last: Option<(String, Arc<Source>, u64)>,
+    last: Option<(String, Arc<WeightsFile>, u64)>,
     opened: usize,
     /// Bytes that may still be read.
     left: u64,
@@ -161,14 +161,14 @@ impl Reader<'_> {
         Ok(Place { source, at, bytes, shown })
     }
 
-    fn open(&mut self, location: &str) -> Result<(Arc<Source>, u64)> {
+    fn open(&mut self, location: &str) -> Result<(Arc<WeightsFile>, u64)> {
         if self.last.as_ref().is_none_or(|(name, ..)| name != location) {
             if self.opened >= MAX_FILES {
                 return Err(artefact(format!("the weights lie in more than {MAX_FILES} files")));
             }
             self.opened += 1;
             let (file, size) = (self.beside)(location)?;
-            self.last = Some((location.to_owned(), Source::new(Arc::new(file)), size));
+            self.last = Some((location.to_owned(), WeightsFile::new(Arc::new(file)), size));
         }
         let last = self.last.as_ref().map(|(_, source, size)| (source.clone(), *size));
         last.ok_or_else(|| artefact("a file of weights is gone"))
@@ -177,7 +177,7 @@ impl Reader<'_> {
 
 /// Where a tensor lies.
 struct Place {
-    source: Arc<Source>,
+    source: Arc<WeightsFile>,
     at: u64,
     bytes: u64,
     /// The file's name, for messages.

@@ -9,7 +9,7 @@
 //! protobuf and tract they would be copied three times, and a board would need three times their memory.
 
 use super::precision::FLOAT;
-use super::stored::{Element, Source, Stored};
+use super::stored::{Element, Stored, WeightsFile};
 use super::{artefact, clean, elements, too_heavy};
 use crate::error::Result;
 use std::collections::{HashMap, HashSet};
@@ -37,7 +37,7 @@ pub(super) struct Lean {
 /// protobuf's own reader then says what is wrong. `budget`: the most bytes that all weights may take.
 pub(super) fn read(file: &Arc<File>, size: u64, budget: u64) -> Result<Option<Lean>> {
     let reader = BufReader::with_capacity(WINDOW_BYTES, At { file, at: 0, end: size });
-    let source = Source::new(file.clone());
+    let source = WeightsFile::new(file.clone());
     let mut walk = Walk { source, reader, at: 0, stored: Vec::new(), left: budget, budget_is_short: false };
     match walk.model(size) {
         _ if walk.budget_is_short => Err(too_heavy(budget)),
@@ -162,14 +162,14 @@ impl Kept {
 }
 
 struct Walk<'a> {
-    source: Arc<Source>,
+    source: Arc<WeightsFile>,
     reader: BufReader<At<'a>>,
     /// Where the next byte lies.
     at: u64,
     stored: Vec<(String, Stored)>,
     /// Bytes that weights and the rest of the file may still take.
     left: u64,
-    /// They took more.
+    /// They took more than was left.
     budget_is_short: bool,
 }
 

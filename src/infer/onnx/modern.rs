@@ -33,6 +33,30 @@ pub(super) fn nodes(given: Vec<NodeProto>, version: i64) -> Result<Vec<NodeProto
     Ok(nodes)
 }
 
+/// Lists that were attributes before operator set 13 become inputs, as from then on; nothing else changes.
+pub(super) fn to_inputs(graph: &mut GraphProto) {
+    let mut nodes = Vec::with_capacity(graph.node.len());
+    for mut node in std::mem::take(&mut graph.node) {
+        let inner = node
+            .attribute
+            .iter_mut()
+            .flat_map(|attribute| attribute.g.iter_mut().chain(&mut attribute.graphs));
+        // protobuf's own nesting limit (100) bounds this recursion
+        inner.for_each(to_inputs);
+        let number = nodes.len();
+        let list = match node.op_type.as_str() {
+            "Squeeze" | "Unsqueeze" | "ReduceSum" => Some("axes"),
+            "Split" => Some("split"),
+            _ => None,
+        };
+        if let Some(list) = list {
+            One { node: &mut node, added: &mut nodes, number }.input_of(list);
+        }
+        nodes.push(node);
+    }
+    graph.node = nodes;
+}
+
 struct One<'a> {
     node: &'a mut NodeProto,
     /// Nodes of constants that the new form needs.

@@ -99,6 +99,8 @@ struct Levels {
     scale: String,
     /// See `scale`.
     zero: String,
+    /// What floats are divided by: the scale, where it can be divided by.
+    divisor: String,
     /// Their values.
     step: f32,
     zero_point: i32,
@@ -158,6 +160,7 @@ impl<'a> Rewriter<'a> {
 
     fn node(&mut self, mut node: NodeProto) -> Result<()> {
         let contributed = node.domain == CONTRIBUTED_DOMAIN;
+        self.refuse_infinite(&node)?;
         let done = match node.op_type.as_str() {
             "QuantizeLinear" => self.quantize(&mut node),
             "DequantizeLinear" => self.dequantize(&mut node),
@@ -177,6 +180,25 @@ impl<'a> Rewriter<'a> {
             }
             Ok(false) => Err(refused(&node, "what it is given")),
             Err(reason) => Err(refused(&node, &reason)),
+        }
+    }
+
+    /// Quantisers that met an infinite number, such as what a pooling is padded with, write scales that make
+    /// nothing but NaN.
+    fn refuse_infinite(&self, node: &NodeProto) -> Result<()> {
+        let of_levels = ["QuantizeLinear", "DequantizeLinear", "QLinearConv", "QLinearMatMul"];
+        if !of_levels.contains(&node.op_type.as_str()) {
+            return Ok(());
+        }
+        // all floats behind the first input are scales
+        let scales = node.input.iter().skip(1).filter_map(|name| singles(self.stored(name)?));
+        match scales.flatten().find(|scale| !scale.is_finite()) {
+            None => Ok(()),
+            Some(scale) => Err(artefact(format!(
+                "{} with a scale of {scale} is not supported: the model was quantised around infinite numbers; \
+                 leave the operator that makes them out (onnxruntime: nodes_to_exclude)",
+                refuse::named(node)
+            ))),
         }
     }
 
@@ -232,8 +254,7 @@ impl<'a> Rewriter<'a> {
         let [step] = self.scales(scale)?[..] else {
             return Err(String::from("a scale for each channel of a computed value"));
         };
-        // smaller ones have no inverse
-        if !step.is_normal() || step < 0.0 {
+        if !step.is_finite() || step.is_sign_negative() {
             return Err(format!("a scale of {step}"));
         }
         let mut zero = zero.to_owned();
@@ -249,7 +270,18 @@ impl<'a> Rewriter<'a> {
         if zero.is_empty() && signed {
             zero = self.signed_zeros(1);
         }
-        Ok(Levels { scale: scale.to_owned(), zero, step, zero_point, signed })
+        let divisor = self.divisor(scale, step);
+        Ok(Levels { scale: scale.to_owned(), zero, divisor, step, zero_point, signed })
+    }
+
+    /// A scale to divide by. That of a value which has always been zero is 0 in some files: every level of it
+    /// stands for 0, but nothing divided by nothing is no number.
+    fn divisor(&mut self, scale: &str, step: f32) -> String {
+        if step.is_normal() {
+            return scale.to_owned();
+        }
+        let float_data = vec![f32::MIN_POSITIVE];
+        self.constant("scale", TensorProto { data_type: FLOAT, float_data, ..TensorProto::default() })
     }
 
     /// Zero points of numbers with a sign, which tract takes for unsigned ones without them.
@@ -299,7 +331,7 @@ impl<'a> Rewriter<'a> {
 
     /// Makes `value` of floats.
     fn bytes(&mut self, floats: String, levels: Levels, value: &str) {
-        let mut input = vec![floats, levels.scale.clone(), levels.zero.clone()];
+        let mut input = vec![floats, levels.divisor.clone(), levels.zero.clone()];
         input.retain(|name| !name.is_empty());
         let (name, output) = (self.fresh("QuantizeLinear"), vec![value.to_owned()]);
         let op_type = String::from("QuantizeLinear");
@@ -329,6 +361,7 @@ impl<'a> Rewriter<'a> {
             return Err(String::from("numbers other than of 8 bits"));
         }
         if let Ok(levels) = self.levels(scale, zero, Some(signed)) {
+            node.input[1].clone_from(&levels.divisor);
             self.known.extend(node.output.first().map(|value| (value.clone(), Known::Static(levels))));
         }
         node.domain.clear();

@@ -16,11 +16,11 @@ const WINDOW_BYTES: usize = 64 << 10;
 /// How a number is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Element {
-    /// IEEE 754 binary16.
+    /// IEEE 754 binary16, widened as it is read.
     Half,
-    /// Binary32.
+    /// Binary32, as weights are kept.
     Single,
-    /// Binary64.
+    /// Binary64, rounded as it is read.
     Double,
 }
 
@@ -35,7 +35,7 @@ impl Element {
         }
     }
 
-    /// Of one number.
+    /// Bytes of one number in the file.
     pub(super) fn bytes(self) -> u64 {
         match self {
             Element::Half => 2,
@@ -47,15 +47,15 @@ impl Element {
 
 /// A file that holds weights.
 #[derive(Debug)]
-pub(super) struct Source {
+pub(super) struct WeightsFile {
     file: Arc<File>,
     /// For the next piece.
     spare: Mutex<Vec<f32>>,
 }
 
-impl Source {
-    pub(super) fn new(file: Arc<File>) -> Arc<Source> {
-        Arc::new(Source { file, spare: Mutex::default() })
+impl WeightsFile {
+    pub(super) fn new(file: Arc<File>) -> Arc<WeightsFile> {
+        Arc::new(WeightsFile { file, spare: Mutex::default() })
     }
 
     pub(super) fn file(&self) -> &File {
@@ -66,7 +66,7 @@ impl Source {
 /// Weights that are still in their file.
 #[derive(Debug, Clone)]
 pub(crate) struct Stored {
-    source: Arc<Source>,
+    source: Arc<WeightsFile>,
     at: u64,
     count: usize,
     element: Element,
@@ -74,7 +74,7 @@ pub(crate) struct Stored {
 
 impl Stored {
     /// `count` numbers from byte `at` on.
-    pub(super) fn new(source: Arc<Source>, at: u64, count: usize, element: Element) -> Stored {
+    pub(super) fn new(source: Arc<WeightsFile>, at: u64, count: usize, element: Element) -> Stored {
         Stored { source, at, count, element }
     }
 
@@ -144,7 +144,7 @@ impl Stored {
 pub(crate) struct Lease {
     floats: Vec<f32>,
     count: usize,
-    source: Arc<Source>,
+    source: Arc<WeightsFile>,
 }
 
 impl Deref for Lease {
@@ -191,7 +191,7 @@ mod tests {
         for (element, write) in cases {
             let bytes: Vec<u8> = [1, 2, 3].into_iter().chain(numbers().flat_map(write)).collect();
             std::fs::write(&path, &bytes).unwrap();
-            let source = Source::new(Arc::new(File::open(&path).unwrap()));
+            let source = WeightsFile::new(Arc::new(File::open(&path).unwrap()));
             let stored = Stored::new(source, 3, 40_000, element);
             for range in [0..40_000, 39_999..40_000, 7..7, 100..35_000, 0..1] {
                 let expected: Vec<f32> = numbers().skip(range.start).take(range.len()).collect();

@@ -5,7 +5,7 @@ use super::compile::{self, Compiled};
 use super::confine;
 use super::words::{Done, MAX_FRAMES, Order, RunOrder, RunWord, Verdict, Word};
 use crate::error::{Error, Kind, Result};
-use crate::infer::onnx::{At, Description, Graph};
+use crate::infer::onnx::{At, Description, Graph, Quantiser};
 use crate::infer::shared::{as_bytes, as_bytes_mut};
 use crate::infer::{Engine, Run, cnn};
 use crate::priority;
@@ -127,8 +127,16 @@ fn load(channel: &Channel, file: &Arc<File>, size: u64, budget_bytes: u64) -> Re
     let mut beside = |name: &str| beside(channel, name).map_err(or_gone);
     let graph = Graph::read_lean(file, size, &mut beside, budget_bytes).map_err(alive)?;
     say(channel, &Word::Described(Description::of(&graph)))?;
-    let (Order::Compile { width, height, engine, precision, threads }, _) = receive(channel)? else {
-        return Err(End::Gone);
+    let (width, height, engine, precision, threads) = match receive(channel)? {
+        (Order::Compile { width, height, engine, precision, threads }, _) => {
+            (width, height, engine, precision, threads)
+        }
+        (Order::Survey, _) => {
+            drop(graph);
+            let quantiser = Quantiser::read(file, size, &mut beside, budget_bytes).map_err(alive)?;
+            return Err(quantise(channel, &quantiser)?);
+        }
+        _ => return Err(End::Gone),
     };
     let request = compile::Request { width, height, engine, precision, threads, budget_bytes };
     let scores = |shapes| {
@@ -152,6 +160,22 @@ fn load(channel: &Channel, file: &Arc<File>, size: u64, budget_bytes: u64) -> Re
     match receive(channel)? {
         (Order::Sealed, _) => Ok(Ready { compiled, verdict, memory: Some(memory) }),
         _ => Err(End::Gone),
+    }
+}
+
+/// Makes graphs for as long as somebody asks.
+fn quantise(channel: &Channel, quantiser: &Quantiser) -> Result<End, End> {
+    say(channel, &Word::Surveyed(quantiser.survey()))?;
+    loop {
+        let graph = match receive(channel)? {
+            (Order::Watch { first, count }, _) => quantiser.watch(first..first.saturating_add(count)),
+            (Order::Quantise(seen), _) => quantiser.write(&seen)?,
+            _ => return Ok(End::Gone),
+        };
+        say(channel, &Word::Sized(graph.len() as u64))?;
+        let (Order::Room, message) = receive(channel)? else { return Ok(End::Gone) };
+        compile::write_all(&message.descriptor()?, &graph, 0)?;
+        say(channel, &Word::Written)?;
     }
 }
 

@@ -17,7 +17,7 @@ pub(super) enum Compiled {
     /// A plan for our own engine.
     Ours {
         /// The plan without its weights.
-        blueprint: Blueprint,
+        blueprint: Box<Blueprint>,
         /// The plan for the service; `None` where it cannot leave this process.
         document: Option<Vec<u8>>,
     },
@@ -130,7 +130,7 @@ fn ours(
             input_floats: size.input_floats,
             output_shapes: blueprint.output_shapes(),
         };
-        Ok((Compiled::Ours { blueprint, document }, verdict))
+        Ok((Compiled::Ours { blueprint: Box::new(blueprint), document }, verdict))
     });
     catch_unwind(attempt)
         .unwrap_or_else(|_| Err(Error::new(Kind::ModelArtefact, "compiling the graph panicked")))
@@ -145,6 +145,17 @@ fn output_shapes(model: &TypedModel) -> Result<Vec<Vec<usize>>> {
     })
 }
 
+/// Writes all of it into memory that the service has made, from byte `at` on.
+pub(super) fn write_all(memory: impl AsFd, mut rest: &[u8], mut at: u64) -> Result<()> {
+    while !rest.is_empty() {
+        let written = rustix::io::pwrite(&memory, rest, at)
+            .map_err(|errno| crate::error::system("writing a plan")(errno.into()))?;
+        rest = rest.get(written..).unwrap_or_default();
+        at += written as u64;
+    }
+    Ok(())
+}
+
 impl Compiled {
     /// Writes weights and document into the service's memory; what they were made from is freed.
     pub(super) fn write(&mut self, memory: impl AsFd, verdict: &Verdict) -> Result<()> {
@@ -153,15 +164,8 @@ impl Compiled {
         };
         blueprint.write(SharedRoom::map(&memory, verdict.weights_floats)?.as_mut_slice())?;
         blueprint.forget_content();
-        let mut at = (verdict.weights_floats * size_of::<f32>()) as u64;
-        let mut rest = document.take().unwrap_or_default();
-        while !rest.is_empty() {
-            let written = rustix::io::pwrite(&memory, &rest, at)
-                .map_err(|errno| crate::error::system("writing a plan")(errno.into()))?;
-            rest.drain(..written);
-            at += written as u64;
-        }
-        Ok(())
+        let at = (verdict.weights_floats * size_of::<f32>()) as u64;
+        write_all(&memory, &document.take().unwrap_or_default(), at)
     }
 
     /// What runs it, with the weights that were written.

@@ -142,7 +142,7 @@ impl Live {
         drop(self.running.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 
-    fn say(&self, order: &Order, descriptor: Option<BorrowedFd<'_>>) {
+    pub(super) fn say(&self, order: &Order, descriptor: Option<BorrowedFd<'_>>) {
         let channel = self.channel.lock().unwrap_or_else(PoisonError::into_inner);
         let descriptors: Vec<_> = descriptor.into_iter().collect();
         // Who does not listen any more has said why, or has ended: `hear` will see it.

@@ -30,7 +30,7 @@ pub(crate) struct Session<'a> {
 }
 
 /// A process that is ended and waited for when this goes: nothing is left of a load that failed.
-struct Closing(Arc<Live>);
+pub(super) struct Closing(pub(super) Arc<Live>);
 
 impl Closing {
     /// From now on somebody else sees to it.

@@ -4,7 +4,7 @@
 use crate::bytes::{Reader, Writer};
 use crate::error::{Error, Kind};
 use crate::infer::Scores;
-use crate::infer::onnx::Description;
+use crate::infer::onnx::{Description, Seen, Survey};
 use crate::infer::{EngineChoice, Precision};
 
 /// Longest text of an error, bytes.
@@ -38,7 +38,7 @@ pub(super) enum Order {
     File,
     /// It cannot be had: why.
     NoFile(String),
-    /// Compile the graph.
+    /// Compile the graph for an input of this size.
     Compile { width: usize, height: usize, engine: EngineChoice, precision: Precision, threads: usize },
     /// Where the outputs hold scores.
     Scores(Option<Scores>),
@@ -53,6 +53,12 @@ pub(super) enum Order {
         /// Threads that may work on one run.
         threads: usize,
     },
+    /// Bring the graph to 8 bits: say what will have them.
+    Survey,
+    /// Write the graph whose outputs are `count` of these values, from the `first` on.
+    Watch { first: usize, count: usize },
+    /// Write the graph in 8 bits. What was seen of each of its values.
+    Quantise(Vec<Seen>),
 }
 
 /// What a model's process says.
@@ -68,8 +74,12 @@ pub(super) enum Word {
     Shapes(Vec<Vec<usize>>),
     /// Compiled, but for the weights.
     Compiled(Verdict),
-    /// Weights and document lie in the memory.
+    /// Weights and document lie in the memory; or a graph.
     Written,
+    /// What will have 8 bits.
+    Surveyed(Survey),
+    /// A graph is made, and has so many bytes.
+    Sized(u64),
 }
 
 /// What came out of compiling.
@@ -153,7 +163,7 @@ impl Order {
                 out.u8(3).text(why, MAX_TEXT_BYTES);
             }
             Order::Compile { width, height, engine, precision, threads } => {
-                let half = *precision != Precision::Full;
+                let half = precision.is_half();
                 write_engine(out.u8(4).size(*width).size(*height).size(*threads).bool(half), *engine);
             }
             Order::Scores(scores) => {
@@ -170,6 +180,16 @@ impl Order {
             }
             Order::Open { polite, threads } => {
                 out.u8(8).bool(*polite).size(*threads);
+            }
+            Order::Survey => {
+                out.u8(9);
+            }
+            Order::Watch { first, count } => {
+                out.u8(10).size(*first).size(*count);
+            }
+            Order::Quantise(seen) => {
+                out.u8(11).size(seen.len());
+                seen.iter().for_each(|seen| seen.write(&mut out));
             }
         }
         out.into_bytes()
@@ -204,6 +224,9 @@ impl Order {
             6 => Order::Room,
             7 => Order::Sealed,
             8 => Order::Open { polite: reader.bool()?, threads: any(&mut reader)? },
+            9 => Order::Survey,
+            10 => Order::Watch { first: any(&mut reader)?, count: any(&mut reader)? },
+            11 => Order::Quantise(Seen::read_all(&mut reader)?),
             _ => return None,
         };
         reader.end(order)
@@ -263,6 +286,10 @@ impl Word {
             Word::Written => {
                 out.u8(6);
             }
+            Word::Surveyed(survey) => survey.write(out.u8(7)),
+            Word::Sized(bytes) => {
+                out.u8(8).u64(*bytes);
+            }
         }
         out.into_bytes()
     }
@@ -285,6 +312,8 @@ impl Word {
                 output_shapes: read_shapes(&mut reader)?,
             }),
             6 => Word::Written,
+            7 => Word::Surveyed(Survey::read(&mut reader)?),
+            8 => Word::Sized(reader.u64()?),
             _ => return None,
         };
         reader.end(word)

@@ -4,7 +4,7 @@ use super::environment::Environment;
 use super::in_flight::Watch;
 use super::names::{self, Names};
 use super::told::Told;
-use super::{Progress, RegistrySettings, Stage};
+use super::{Progress, RegistrySettings, Stage, cache, twin};
 use crate::error::{Error, Kind, Result};
 use crate::infer::engine::{self, Options};
 use crate::infer::family::recognise::{self, Recognised};
@@ -44,6 +44,8 @@ pub(in crate::infer) struct Assembled {
     pub(in crate::infer) model: Model,
     /// `model type yolov8n`, `one output of shape [1, 84, 8400]`.
     pub(in crate::infer) why: String,
+    /// The graph comes in 8 bits, somewhere at least.
+    pub(in crate::infer) has_8_bits: bool,
 }
 
 fn artefact(message: impl Into<String>) -> Error {
@@ -62,6 +64,7 @@ pub(super) fn assemble(
     let in_full = || RegistrySettings { precision: Precision::Full, ..settings.clone() };
     match (settings.precision, cnn::half()) {
         (Precision::Full, _) => assemble_as(artefacts, settings, watch),
+        (Precision::Int8, _) => in_8_bits(artefacts, settings, watch),
         (_, None) => {
             SAID.call_once(|| {
                 log::warn!("precision=full reason=\"this CPU gains nothing by half precision\"")
@@ -78,6 +81,38 @@ pub(super) fn assemble(
                 log::info!("model={} precision=half loops={loops}", loaded.model.id());
             }),
         },
+    }
+}
+
+/// The model's twin in 8 bits where it has one, else itself.
+fn in_8_bits(artefacts: Artefacts, settings: &RegistrySettings, watch: &dyn Watch) -> Result<Assembled> {
+    let Some(folder) = twin::of(&artefacts.weights, settings) else {
+        let loaded = assemble_as(artefacts, settings, watch)?;
+        let id = loaded.model.id();
+        match loaded.has_8_bits {
+            true => log::info!("model={id} precision=int8"),
+            false => log::warn!(
+                "model={id} precision=full reason=\"it has no twin in 8 bits: weir models quantise {} --video FILE makes one\"",
+                id.escape_debug()
+            ),
+        }
+        return Ok(loaded);
+    };
+    let loaded = assemble_as(cache::read(&folder, artefacts.id.clone())?, settings, watch);
+    match loaded {
+        Err(error) if error.kind() == Kind::ModelArtefact => {
+            let loaded = assemble_as(artefacts, settings, watch)?;
+            log::warn!(
+                "model={} precision=full twin={} reason=\"{}\"",
+                loaded.model.id(),
+                folder.display(),
+                error.message()
+            );
+            Ok(loaded)
+        }
+        loaded => loaded.inspect(|loaded| {
+            log::info!("model={} precision=int8 twin={}", loaded.model.id(), folder.display());
+        }),
     }
 }
 
@@ -158,15 +193,15 @@ fn assemble_as(artefacts: Artefacts, settings: &RegistrySettings, watch: &dyn Wa
         engine,
     });
     // What a graph looks like is only known when it has been run.
-    let is_full = settings.precision == Precision::Full;
-    if settings.validate || model.is_recognised() || !is_full {
+    let is_half = settings.precision.is_half();
+    if settings.validate || model.is_recognised() || is_half {
         stage(Stage::Validating)?;
-        if let Some(odd) = validate(&mut model, trial.as_ref(), !is_full)? {
+        if let Some(odd) = validate(&mut model, trial.as_ref(), is_half)? {
             log::warn!("model={} odd=\"{odd}\"", model.id());
             why = format!("{why}; {odd}");
         }
     }
-    Ok(Assembled { model, why })
+    Ok(Assembled { model, why, has_8_bits: graph.has_8_bits() })
 }
 
 /// `imgsz` of Ultralytics' metadata, `[height, width]` or one side: width and height for a graph that leaves

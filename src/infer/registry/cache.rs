@@ -86,7 +86,7 @@ fn required(folder: &Path, name: &str) -> Result<Vec<u8>> {
 }
 
 /// The file's bytes, up to [`MAX_DOCUMENT_BYTES`]; `None` when there is no such file.
-fn optional(folder: &Path, name: &str) -> Result<Option<Vec<u8>>> {
+pub(super) fn optional(folder: &Path, name: &str) -> Result<Option<Vec<u8>>> {
     // Of the machine and not of the model: no reason to fetch it anew.
     let unreadable = |cause| Error::new(Kind::System, format!("{name} cannot be read")).because(cause);
     let file = match File::open(folder.join(name)) {
@@ -217,9 +217,9 @@ fn set_aside(path: &Path) -> Result<()> {
 const MAX_SET_ASIDE: u32 = 100;
 
 /// Length and checksum of a file: enough to see that nobody has changed it.
-type Fingerprint = (u64, u32);
+pub(super) type Fingerprint = (u64, u32);
 
-fn fingerprint(path: &Path) -> Option<Fingerprint> {
+pub(super) fn fingerprint(path: &Path) -> Option<Fingerprint> {
     if !path.symlink_metadata().ok()?.is_file() {
         return None;
     }

@@ -31,7 +31,7 @@ pub(super) struct Client<'a> {
 /// Who is asked: only the API gets the extra headers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Server {
-    /// The Roboflow API.
+    /// The Roboflow API, and license servers that stand for it.
     Api,
     /// Wherever it says that files lie.
     Storage,

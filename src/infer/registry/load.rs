@@ -20,7 +20,7 @@ pub(super) fn load(
     let attempt = AssertUnwindSafe(|| by_kind(id, key, settings, watch));
     let outcome = catch_unwind(attempt)
         .unwrap_or_else(|_| Err(Error::new(Kind::ModelArtefact, "loading the model panicked")));
-    if let Ok(Assembled { model, why }) = &outcome {
+    if let Ok(Assembled { model, why, .. }) = &outcome {
         log::info!(
             "model_loaded id={} engine={} family={} why=\"{why}\" weights_bytes={} arena_bytes={}",
             model.id(),

@@ -14,6 +14,7 @@ mod load;
 mod local;
 mod lock;
 mod names;
+mod new_twin;
 pub mod own;
 mod roboflow;
 mod settings;
@@ -22,6 +23,7 @@ pub(crate) mod test_dir;
 #[cfg(test)]
 mod tests;
 mod told;
+mod twin;
 
 pub(super) use names::{METADATA_KEYS as NAMES_KEYS, Names};
 pub use own::Addition;
@@ -30,6 +32,7 @@ pub use settings::{MAX_MODEL_BYTES, RegistrySettings};
 pub(super) use self::assemble::Assembled;
 use self::id::ModelId;
 use self::in_flight::{InFlight, Ticket};
+pub(super) use self::new_twin::Twin;
 use super::{Model, switch};
 use crate::clock::within;
 use crate::command::Secret;

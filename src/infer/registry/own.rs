@@ -3,7 +3,7 @@
 use super::assemble::{self, Assembled};
 use super::names::Names;
 use super::told::{self, Told};
-use super::{RegistrySettings, cache, coco};
+use super::{RegistrySettings, cache, coco, twin};
 use crate::error::{Error, Kind, Result, system};
 use crate::infer::onnx;
 use std::fs::File;
@@ -50,7 +50,7 @@ fn wrong(message: impl Into<String>) -> Error {
 }
 
 /// The first of the folders that is there or can be made.
-fn home(settings: &RegistrySettings) -> Result<PathBuf> {
+pub(super) fn home(settings: &RegistrySettings) -> Result<PathBuf> {
     let mut last = None;
     for dir in &settings.models_dirs {
         match std::fs::create_dir_all(dir) {
@@ -67,7 +67,7 @@ fn home(settings: &RegistrySettings) -> Result<PathBuf> {
 }
 
 /// A name that is one folder: letters, digits, `.`, `-`, `_`.
-fn checked_name(name: &str) -> Result<&str> {
+pub(super) fn checked_name(name: &str) -> Result<&str> {
     let allowed = |c: char| c.is_alphanumeric() || matches!(c, '.' | '-' | '_');
     let fits = !name.is_empty()
         && !name.starts_with('.')
@@ -88,6 +88,10 @@ pub(crate) fn name_of(file: &Path) -> String {
     let name: String = name.trim_start_matches('.').chars().take(MAX_NAME_CHARS).collect();
     if name.is_empty() { String::from("model") } else { name }
 }
+
+/// `environment.json` of a model that came as a lone file: aspect kept, gray edges.
+pub(super) const LONE_ENVIRONMENT: &[u8] =
+    b"{\"PREPROCESSING\": {\"resize\": {\"format\": \"Fit (grey edges) in\"}}}\n";
 
 /// Class names as the command line tells them.
 fn names_told(told: &str) -> Result<Vec<String>> {
@@ -117,7 +121,35 @@ fn names_told(told: &str) -> Result<Vec<String>> {
 }
 
 /// A folder in the making; gone when dropped before it is kept.
-struct Draft(PathBuf);
+pub(super) struct Draft(pub(super) PathBuf);
+
+impl Draft {
+    /// An empty folder beside the one called `name` that it may become, whose path is given back too. Error: that
+    /// one is there already.
+    pub(super) fn begin(home: &Path, name: &str) -> Result<(Draft, PathBuf)> {
+        let target = home.join(name);
+        if target.symlink_metadata().is_ok() {
+            let message = format!(
+                "{} is there already: give another --name, or take it away with weir models remove {name}",
+                target.display()
+            );
+            return Err(wrong(message));
+        }
+        let draft = Draft(home.join(format!(".{name}.{}.partial", std::process::id())));
+        std::fs::create_dir_all(&draft.0).map_err(system("cannot write the folder of models"))?;
+        Ok((draft, target))
+    }
+
+    /// Writes a file in it.
+    pub(super) fn put(&self, file: &str, content: &[u8]) -> Result<()> {
+        std::fs::write(self.0.join(file), content).map_err(system("cannot write the folder of models"))
+    }
+
+    /// From now on it is a model.
+    pub(super) fn keep(&self, target: &Path) -> Result<()> {
+        std::fs::rename(&self.0, target).map_err(system("cannot write the folder of models"))
+    }
+}
 
 impl Drop for Draft {
     fn drop(&mut self) {
@@ -132,20 +164,7 @@ pub(in crate::infer) fn add(addition: &Addition, settings: &RegistrySettings) ->
     let names = addition.names.as_deref().map(names_told).transpose()?;
     let given = addition.name.clone().unwrap_or_else(|| name_of(&addition.file));
     let name = checked_name(&given)?;
-    let home = home(settings)?;
-    let target = home.join(name);
-    if target.symlink_metadata().is_ok() {
-        let message = format!(
-            "{} is there already: give another --name, or take it away with weir models remove {name}",
-            target.display()
-        );
-        return Err(wrong(message));
-    }
-    let draft = Draft(home.join(format!(".{name}.{}.partial", std::process::id())));
-    std::fs::create_dir_all(&draft.0).map_err(system("cannot write the folder of models"))?;
-    let put = |file: &str, text: &str| {
-        std::fs::write(draft.0.join(file), text).map_err(system("cannot write the folder of models"))
-    };
+    let (draft, target) = Draft::begin(&home(settings)?, name)?;
     std::fs::copy(&addition.file, draft.0.join(cache::WEIGHTS)).map_err(system("cannot copy the model"))?;
     let beside = addition.file.parent().map(Path::to_owned).unwrap_or_default();
     for location in onnx::other_files(&addition.file)? {
@@ -156,19 +175,17 @@ pub(in crate::infer) fn add(addition: &Addition, settings: &RegistrySettings) ->
         std::fs::copy(beside.join(&location), place)
             .map_err(system("cannot copy the weights beside the model"))?;
     }
-    put(cache::ENVIRONMENT, "{\"PREPROCESSING\": {\"resize\": {\"format\": \"Fit (grey edges) in\"}}}\n")?;
-    put(
-        told::FILE,
-        &told::document(addition.family.as_deref(), addition.input.as_deref(), addition.decoded),
-    )?;
+    draft.put(cache::ENVIRONMENT, LONE_ENVIRONMENT)?;
+    let told = told::document(addition.family.as_deref(), addition.input.as_deref(), addition.decoded);
+    draft.put(told::FILE, told.as_bytes())?;
     if let Some(names) = names {
         // One a line, whatever is in them.
         let names: Vec<String> = names.iter().map(|name| name.replace(char::is_control, " ")).collect();
-        put(cache::CLASS_NAMES, &(names.join("\n") + "\n"))?;
+        draft.put(cache::CLASS_NAMES, (names.join("\n") + "\n").as_bytes())?;
     }
     let found = cache::read(&draft.0, target.display().to_string())?;
     let loaded = assemble::assemble(found, settings, &super::in_flight::Nobody)?;
-    std::fs::rename(&draft.0, &target).map_err(system("cannot write the folder of models"))?;
+    draft.keep(&target)?;
     Ok(loaded)
 }
 
@@ -251,6 +268,9 @@ pub fn remove(name: &str, settings: &RegistrySettings) -> Result<Option<PathBuf>
     };
     for location in onnx::other_files(&folder.join(cache::WEIGHTS)).unwrap_or_default() {
         gone(&folder.join(location))?;
+    }
+    if twin::is_one(&folder) {
+        gone(&folder.join(cache::MODEL_TYPE))?;
     }
     // The one that says whose folder it is goes last.
     for file in [cache::WEIGHTS, cache::ENVIRONMENT, cache::CLASS_NAMES, told::FILE] {

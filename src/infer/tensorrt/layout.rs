@@ -61,7 +61,7 @@ impl Version {
     /// (10 100), `major * 10000 + minor * 100 + patch`.
     const FIRST_OF_WIDE_NUMBERS: i32 = 10_000;
 
-    /// Major, minor, patch.
+    /// Major, minor and patch, whatever the number's form.
     fn parts(self) -> (i32, i32, i32) {
         let major = if self.0 < Self::FIRST_OF_WIDE_NUMBERS { self.0 / 1000 } else { self.0 / 10_000 };
         let minor = if self.0 < Self::FIRST_OF_WIDE_NUMBERS { self.0 / 100 % 10 } else { self.0 / 100 % 100 };
@@ -134,10 +134,10 @@ pub(super) struct BuilderSlots {
     pub(super) build: usize,
     /// What a network is made with: `1 << kEXPLICIT_BATCH` where that is not understood.
     pub(super) network_flags: u32,
-    /// Of the config.
+    /// Slots of the builder's config, this one and the next.
     pub(super) set_flag: usize,
     pub(super) add_profile: usize,
-    /// From 10 on.
+    /// Slot in the config; libraries have it from 10 on.
     pub(super) set_progress_monitor: Option<usize>,
     /// `BuilderFlag::kFP16`, where there is one: later the model alone decides.
     pub(super) half_flag: Option<i32>,

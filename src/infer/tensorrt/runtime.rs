@@ -118,7 +118,7 @@ impl Drop for Engine {
 pub(super) struct Tensor {
     pub(super) name: CString,
     pub(super) is_input: bool,
-    /// `DataType`.
+    /// Type of its elements, as TensorRT's `DataType` numbers them.
     pub(super) data_type: i32,
     /// -1 where the plan leaves it open.
     pub(super) shape: Vec<i64>,

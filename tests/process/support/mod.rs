@@ -24,6 +24,7 @@ pub mod json;
 pub mod listeners;
 pub mod mosquitto;
 pub mod onnx;
+pub mod pcapng;
 pub mod process;
 pub mod quirks;
 pub mod recording;

@@ -107,7 +107,7 @@ impl Player {
 /// A running camera; ends with the test.
 pub struct Camera {
     pub quirk: Quirk,
-    port: u16,
+    pub port: u16,
 }
 
 impl Camera {

@@ -52,6 +52,7 @@ pub fn request(reference: impl Into<String>) -> Request {
         file_max_fps: None,
         muted: false,
         only_builtin: false,
+        recorded: None,
     }
 }
 

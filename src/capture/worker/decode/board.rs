@@ -28,7 +28,7 @@ pub(super) struct Devices {
     shelf: Shelf,
     /// Why others are of no use.
     unusable: Vec<String>,
-    /// What [`Devices::found`] tells.
+    /// Numbers of nodes that may be decoders: what [`Devices::found`] tells.
     found: Option<Vec<u8>>,
 }
 

@@ -3,12 +3,16 @@
 use crate::capture::Trust;
 use crate::capture::place::zoned;
 use crate::capture::worker::net::{Authorisation, Head, Link, connect, parse_head, tls};
+use crate::capture::worker::record::{Recorder, What};
 use crate::error::{Error, Kind, Result};
 use crate::hosts::without_zone;
 use percent_encoding::percent_decode_str;
 use rustls::ClientConfig;
 use std::sync::Arc;
 use url::{Position, Url};
+
+/// Port of HTTP where a URL names none.
+const HTTP_PORT: u16 = 80;
 
 /// Redirects that are followed. Cameras use one, to their HTTPS port.
 const MAX_REDIRECTS: u32 = 4;
@@ -32,6 +36,7 @@ pub(super) struct Client {
     authorisation: Authorisation,
     tls: Option<Arc<ClientConfig>>,
     trust: Trust,
+    recorder: Recorder,
     /// Open, and to whom.
     link: Option<(Link, String)>,
 }
@@ -67,7 +72,7 @@ impl Body {
 }
 
 impl Client {
-    pub(super) fn new(url: &str, user_agent: &str, trust: &Trust) -> Result<Client> {
+    pub(super) fn new(url: &str, user_agent: &str, trust: &Trust, recorder: &Recorder) -> Result<Client> {
         let (plain, zone) = without_zone(url);
         let zone = zone.map(str::to_owned);
         let mut url = Url::parse(&plain)
@@ -85,6 +90,7 @@ impl Client {
             authorisation: Authorisation::new(credentials),
             tls: None,
             trust: trust.clone(),
+            recorder: recorder.clone(),
             link: None,
         })
     }
@@ -195,8 +201,9 @@ impl Client {
             self.tls = Some(tls::config(&self.trust)?);
         }
         let zone = self.zone.as_deref().filter(|_| target.host() == self.url.host());
-        let stream = connect(&zoned(host, zone), target.port_or_known_default().unwrap_or(80)).await?;
-        Link::new(stream, host, self.tls.as_ref().filter(|_| target.scheme() == "https"))
+        let stream = connect(&zoned(host, zone), target.port_or_known_default().unwrap_or(HTTP_PORT)).await?;
+        let record = self.recorder.connection(&stream, HTTP_PORT);
+        Link::new(stream, host, self.tls.as_ref().filter(|_| target.scheme() == "https"), record)
     }
 
     async fn converse(mut link: Link, request: &str) -> Result<(Link, Head)> {
@@ -205,7 +212,7 @@ impl Client {
             if let Some((head, length)) =
                 parse_head(link.received()).map_err(|_| failed("the server's answer has no end"))?
             {
-                link.consume(length);
+                link.consume(length, What::Message);
                 match head.status() {
                     None => return Err(failed("the server sends something else than HTTP")),
                     // Provisional ones (RFC 9110 §15.2).
@@ -284,7 +291,7 @@ fn take(link: &mut Link, framing: &mut Framing, out: &mut Vec<u8>) -> Result<boo
                 let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
                 let digits = std::str::from_utf8(line.get(..digits).unwrap_or_default()).unwrap_or_default();
                 let length = u64::from_str_radix(digits, 16).map_err(|_| no_chunk())?;
-                link.consume(blank + end + 1);
+                link.consume(blank + end + 1, What::Message);
                 // Fields behind the last chunk are not waited for: the connection is closed instead.
                 *framing = if length == 0 { Framing::Over } else { Framing::Chunk(length) };
                 continue;
@@ -294,7 +301,7 @@ fn take(link: &mut Link, framing: &mut Framing, out: &mut Vec<u8>) -> Result<boo
             return Ok(took);
         }
         out.extend_from_slice(received.get(..bytes).unwrap_or_default());
-        link.consume(bytes);
+        link.consume(bytes, What::Body);
         *framing = next;
         took = true;
     }

@@ -11,6 +11,7 @@ use crate::capture::ipc::Start;
 use crate::capture::worker::control::Control;
 use crate::capture::worker::decode::{AccessUnit, Codec, jpeg_size};
 use crate::capture::worker::net::ASKING_STACK_BYTES;
+use crate::capture::worker::record::Recorder;
 use crate::capture::worker::source::{Grab, IDLE, Source};
 use crate::command::{Property, SourceProperties};
 use crate::error::{Error, Kind, Result, system};
@@ -38,8 +39,13 @@ const DEFAULT_POLL_FPS: f64 = 1.0;
 ///
 /// Errors: `SourceUnauthorised` for 401 and 403, `SourceUnsupported` for what is neither Motion JPEG nor a
 /// JPEG, else `SourceConnection`.
-pub(super) fn open(url: &str, start: &Start, control: &Control) -> Result<Box<dyn Source>> {
-    let client = Client::new(url, &start.settings.user_agent, &start.trust)?;
+pub(super) fn open(
+    url: &str,
+    start: &Start,
+    control: &Control,
+    recorder: &Recorder,
+) -> Result<Box<dyn Source>> {
+    let client = Client::new(url, &start.settings.user_agent, &start.trust, recorder)?;
     open_with(client, &start.request.properties, start.settings.open_timeout, || control.stopped())
 }
 

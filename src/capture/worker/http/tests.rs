@@ -3,6 +3,7 @@
 use super::*;
 use crate::capture::Trust;
 use crate::capture::worker::clips::asset;
+use crate::capture::worker::record::Recorder;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 
@@ -22,7 +23,12 @@ fn serve(answer: impl Fn(&str, &mut TcpStream) + Send + 'static) -> String {
 }
 
 fn open(url: &str, properties: &[Property]) -> Result<Box<dyn Source>> {
-    open_with(Client::new(url, "weir", &Trust::Machine)?, properties, Duration::from_secs(20), || false)
+    open_with(
+        Client::new(url, "weir", &Trust::Machine, &Recorder::default())?,
+        properties,
+        Duration::from_secs(20),
+        || false,
+    )
 }
 
 fn jpeg() -> Vec<u8> {

@@ -4,6 +4,7 @@
 //! wait for a tenth of a second at a time, to hear their parent in between.
 
 use super::tls;
+use crate::capture::worker::record::{Connection, What};
 use crate::error::{Error, Kind, Result};
 use rustls::{ClientConfig, ClientConnection};
 use std::io::{ErrorKind, Read, Write};
@@ -25,21 +26,23 @@ pub(in crate::capture::worker) struct Link {
     /// So many bytes of `received` have been used.
     used: usize,
     unsent: Vec<u8>,
+    record: Connection,
 }
 
 impl Link {
     /// A connection to `host` as it is, or the beginning of TLS over it. The handshake is made as bytes are
-    /// exchanged.
+    /// exchanged. `record`: where what is said is recorded, TLS or not.
     pub(in crate::capture::worker) fn new(
         stream: TcpStream,
         host: &str,
         config: Option<&Arc<ClientConfig>>,
+        record: Connection,
     ) -> Result<Link> {
         let tls = match config {
             Some(config) => Some(Box::new(tls::connection(host.trim_matches(['[', ']']), config)?)),
             None => None,
         };
-        Ok(Link { stream, tls, received: Vec::new(), used: 0, unsent: Vec::new() })
+        Ok(Link { stream, tls, received: Vec::new(), used: 0, unsent: Vec::new(), record })
     }
 
     /// What came and has not been used.
@@ -47,8 +50,9 @@ impl Link {
         self.received.get(self.used..).unwrap_or_default()
     }
 
-    /// So many bytes of [`Link::received`] are done with.
-    pub(in crate::capture::worker) fn consume(&mut self, bytes: usize) {
+    /// So many bytes of [`Link::received`] are done with, and what they were.
+    pub(in crate::capture::worker) fn consume(&mut self, bytes: usize, what: What) {
+        self.record.received(self.received.get(self.used..self.used + bytes).unwrap_or_default(), what);
         self.used = (self.used + bytes).min(self.received.len());
         if self.used == self.received.len() {
             self.received.clear();
@@ -64,6 +68,7 @@ impl Link {
         if self.unsent.len() + bytes.len() > MAX_UNSENT_BYTES {
             return Err(Error::new(Kind::SourceStalled, "the camera does not take what it is sent"));
         }
+        self.record.sent(bytes);
         match &mut self.tls {
             None => self.unsent.extend_from_slice(bytes),
             Some(tls) => tls.writer().write_all(bytes).map_err(broke)?,
@@ -96,7 +101,10 @@ impl Link {
         loop {
             ready!(self.stream.poll_read_ready(context)).map_err(broke)?;
             match self.read()? {
-                Some(0) => return Poll::Ready(Ok(false)),
+                Some(0) => {
+                    self.record.ended();
+                    return Poll::Ready(Ok(false));
+                }
                 Some(_) => return Poll::Ready(Ok(true)),
                 None => {}
             }
@@ -151,6 +159,12 @@ impl Link {
         let closed = state.peer_has_closed();
         self.write()?;
         Ok(if got > 0 || closed { Some(got) } else { None })
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.record.close(self.received.get(self.used..).unwrap_or_default());
     }
 }
 

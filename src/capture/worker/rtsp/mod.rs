@@ -6,6 +6,7 @@
 
 mod address;
 mod depacketise;
+mod kept;
 mod order;
 mod player;
 mod punctuality;
@@ -22,12 +23,13 @@ use crate::capture::worker::control::Control;
 use crate::capture::worker::decode::{AccessUnit, Codec};
 use crate::capture::worker::net::ASKING_STACK_BYTES;
 use crate::capture::worker::picture::check_size;
+use crate::capture::worker::record::Recorder;
 use crate::capture::worker::sandbox::{self, Confinement};
 use crate::capture::worker::source::{Grab, IDLE, Source};
 use crate::command::{PacketLosses, SourceProperties};
 use crate::error::{Error, Kind, Result, system};
 use address::Address;
-use depacketise::Unit;
+use depacketise::{Facts, Unit};
 use futures::StreamExt;
 use player::Player;
 use punctuality::Punctuality;
@@ -134,6 +136,7 @@ pub(super) fn open(
     start: &Start,
     confinement: &Confinement,
     control: &Control,
+    recorder: &Recorder,
 ) -> Result<Box<dyn Source>> {
     let address = Address::parse(url, start.settings.rtsp_udp)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -148,7 +151,7 @@ pub(super) fn open(
         let settings = &start.settings;
         let silent = || Error::new(Kind::SourceConnection, "the camera does not answer");
         let opening = async {
-            let played = timeout(settings.open_timeout, play(address, start, confinement, &group));
+            let played = timeout(settings.open_timeout, play(address, start, confinement, &group, recorder));
             let line = line.insert(played.await.map_err(|_| silent())??);
             look(line, settings.open_timeout).await
         };
@@ -198,6 +201,7 @@ async fn play(
     start: &Start,
     confinement: &Confinement,
     group: &Arc<SessionGroup>,
+    recorder: &Recorder,
 ) -> Result<Line> {
     let (mut player, url) = Player::open().await?;
     let options = SessionOptions::default()
@@ -218,7 +222,7 @@ async fn play(
     });
     let request = request.await?;
     sandbox::before_first_byte(start, confinement);
-    let mut relay = Relay::open(&address, &start.trust, player).await?;
+    let mut relay = Relay::open(&address, &start.trust, player, recorder).await?;
     relay.pass_on(&request)?;
     let mut hops = 0;
     loop {
@@ -312,9 +316,9 @@ async fn look(line: &mut Line, patience: Duration) -> Result<(SourceProperties, 
             return Err(Error::new(Kind::SourceUnsupported, SIZELESS));
         }
         let is_silent_over_udp = line.relay.is_silent_over_udp();
-        let declared = media.fps.or_else(|| facts.and_then(|(_, _, fps)| fps));
+        let declared = media.fps.or_else(|| facts.and_then(|facts| facts.fps));
         let patience = match (facts, early.is_empty()) {
-            (Some((width, height, _)), false) => {
+            (Some(Facts { width, height, .. }), false) => {
                 let full = early.len() >= MAX_PROBED_FRAMES || bytes >= MAX_PROBED_BYTES;
                 if declared.is_some() || full || started.elapsed() >= PROBE_TIME {
                     break (width, height, declared);
@@ -322,7 +326,7 @@ async fn look(line: &mut Line, patience: Duration) -> Result<(SourceProperties, 
                 PROBE_TIME
             }
             (_, true) if is_silent_over_udp => udp_patience,
-            (Some((width, height, _)), true) if started.elapsed() >= DESCRIBED_PATIENCE => {
+            (Some(Facts { width, height, .. }), true) if started.elapsed() >= DESCRIBED_PATIENCE => {
                 break (width, height, declared);
             }
             (Some(_), true) => DESCRIBED_PATIENCE,

@@ -14,12 +14,15 @@
 mod wire;
 
 use super::address::Address;
+use super::kept::kept;
 use super::player::Player;
 use super::sdp::{self, Media};
 use super::stream::Stream;
 use super::transport::{Ports, Transport, session};
 use crate::capture::Trust;
+use crate::capture::place::RTSP_PORT;
 use crate::capture::worker::net::{Authorisation, Head, Link, connect, tls};
+use crate::capture::worker::record::{Recorder, What};
 use crate::command::{PacketLoss, PacketLosses};
 use crate::error::{Error, Kind, Result};
 use std::fmt::Write as _;
@@ -96,6 +99,7 @@ struct Incomplete {
 pub(super) struct Relay {
     camera: Link,
     wire: Wire,
+    recorder: Recorder,
     player: Player,
     /// The camera, whose URL retina does not know, and who vouches for it.
     address: Address,
@@ -131,11 +135,17 @@ pub(super) struct Relay {
 
 impl Relay {
     /// Connects to a camera, for a player that is there already.
-    pub(super) async fn open(address: &Address, trust: &Trust, player: Player) -> Result<Relay> {
-        let (camera, peer) = reach(address, trust).await?;
+    pub(super) async fn open(
+        address: &Address,
+        trust: &Trust,
+        player: Player,
+        recorder: &Recorder,
+    ) -> Result<Relay> {
+        let (camera, peer) = reach(address, trust, recorder).await?;
         Ok(Relay {
             camera,
             wire: Wire::default(),
+            recorder: recorder.clone(),
             player,
             address: address.clone(),
             trust: trust.clone(),
@@ -163,7 +173,7 @@ impl Relay {
     /// Goes where the camera sent us, and asks there what it was asked. The player does not notice.
     pub(super) async fn follow(&mut self, address: &Address, trust: &Trust) -> Result<()> {
         let Some((_, mut asked)) = self.redirect.take() else { return Ok(()) };
-        (self.camera, self.peer) = reach(address, trust).await?;
+        (self.camera, self.peer) = reach(address, trust, &self.recorder).await?;
         self.wire = Wire::default();
         (self.address, self.trust) = (address.clone(), trust.clone());
         self.authorisation = Authorisation::new(address.credentials.clone());
@@ -188,7 +198,7 @@ impl Relay {
             self.ask(Asked { method: "TEARDOWN".to_owned(), fields: String::new(), ..play })?;
             let _ = timeout(FAREWELL_TIMEOUT, self.camera.exchange()).await;
         }
-        (self.camera, self.peer) = reach(&self.address, &self.trust).await?;
+        (self.camera, self.peer) = reach(&self.address, &self.trust, &self.recorder).await?;
         self.wire = Wire::default();
         self.authorisation = Authorisation::new(self.address.credentials.clone());
         self.waiting.clear();
@@ -394,8 +404,15 @@ impl Relay {
                 Some(found) => found,
                 None => return Ok(()),
             };
+            let mut what = What::Unknown;
             match item {
                 Item::Packet { channel: from, at } => {
+                    let codec = self.media.as_ref().map(|media| media.codec);
+                    if let Some(packet) =
+                        self.camera.received().get(at..length).filter(|_| self.recorder.is_on())
+                    {
+                        what = What::Packet(at + kept(packet, codec));
+                    }
                     if let (Some(stream), Some(packet)) =
                         (&mut self.stream, self.camera.received().get(at..length))
                     {
@@ -414,7 +431,7 @@ impl Relay {
                 }
                 Item::Message { head, body } => {
                     let body = self.camera.received().get(body..length).unwrap_or_default().to_vec();
-                    self.camera.consume(length);
+                    self.camera.consume(length, What::Message);
                     self.take_message(&head, &body)?;
                     continue;
                 }
@@ -424,7 +441,7 @@ impl Relay {
                     }
                 }
             }
-            self.camera.consume(length);
+            self.camera.consume(length, what);
             self.drop_early();
         }
     }
@@ -455,7 +472,7 @@ impl Relay {
             let is_description = self.waiting.first().is_some_and(|asked| asked.method == "DESCRIBE");
             if !is_description || sdp::read(&body, self.address.url.as_str()).is_ok() {
                 log::debug!("event=short_body announced={:?} came={}", head.content_length(), body.len());
-                self.camera.consume(come);
+                self.camera.consume(come, What::Message);
                 self.incomplete = None;
                 self.take_message(head, &body)?;
                 return Ok(true);
@@ -499,6 +516,12 @@ impl Relay {
                     Poll::Pending => break,
                     Poll::Ready(from) => {
                         taken += 1;
+                        if let (true, Some(from), Ok(to)) = (self.recorder.is_on(), from, socket.local_addr())
+                        {
+                            let codec = self.media.as_ref().map(|media| media.codec);
+                            let kept = kept(room.filled(), codec);
+                            self.recorder.datagram((from, to), room.filled(), kept);
+                        }
                         match from {
                             Some(from) if ports.is_from_peer(from) && is_control => {
                                 stream.take_control(room.filled(), now)
@@ -678,14 +701,15 @@ impl Relay {
 }
 
 /// A connection to a camera, and its address there.
-async fn reach(address: &Address, trust: &Trust) -> Result<(Link, IpAddr)> {
+async fn reach(address: &Address, trust: &Trust, recorder: &Recorder) -> Result<(Link, IpAddr)> {
     let host = address.url.host_str().unwrap_or_default();
     let stream = connect(&address.host(), address.port()).await?;
     let Ok(peer) = stream.peer_addr() else {
         return Err(Error::new(Kind::SourceConnection, "the connection broke at once"));
     };
     let tls = if address.tls { Some(tls::config(trust)?) } else { None };
-    Ok((Link::new(stream, host, tls.as_ref())?, peer.ip()))
+    let record = recorder.connection(&stream, RTSP_PORT);
+    Ok((Link::new(stream, host, tls.as_ref(), record)?, peer.ip()))
 }
 
 fn way(address: &Address, peer: IpAddr) -> Result<Carrier> {

@@ -1,6 +1,6 @@
 //! The packets of one stream, from wherever they come, and the units that they make.
 
-use super::depacketise::{Depacketiser, Unit};
+use super::depacketise::{Depacketiser, Facts, Unit};
 use super::order::{self, Order};
 use super::rtp::{Control, Packet, is_control};
 use super::sdp::Media;
@@ -192,8 +192,8 @@ impl Stream {
         self.depacketiser.sizeless()
     }
 
-    /// Width, height and frame rate, as [`Depacketiser::facts`] says.
-    pub(super) fn facts(&self, unit: Option<&Unit>) -> Option<(u32, u32, Option<f64>)> {
+    /// [`Depacketiser::facts`].
+    pub(super) fn facts(&self, unit: Option<&Unit>) -> Option<Facts> {
         self.depacketiser.facts(unit)
     }
 

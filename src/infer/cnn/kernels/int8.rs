@@ -34,12 +34,23 @@ pub(crate) struct Int8Tap {
     pub bytes: u16,
 }
 
-/// How a sum becomes a code: `table[clip(round(sum · scale + bias), −zero, top − zero) + zero]`, halves to even.
+/// How a sum becomes a code: `table[clip(round(activation(sum · scale + bias) · factor), −zero, top − zero) + zero]`,
+/// halves to even.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Coded<'a> {
+    /// Of dense convolutions; depthwise ones have [`Activation::Identity`] and a factor of 1.
+    pub activation: Activation,
+    pub factor: f32,
     pub zero: i32,
     pub top: i32,
     pub table: Option<&'a Table>,
+}
+
+impl<'a> Coded<'a> {
+    /// Of the sums themselves.
+    pub(crate) fn new(zero: i32, top: i32, table: Option<&'a Table>) -> Coded<'a> {
+        Coded { activation: Activation::Identity, factor: 1.0, zero, top, table }
+    }
 }
 
 /// Where results go.
@@ -129,8 +140,29 @@ impl Quantizer {
     /// What is made of numbers in steps.
     #[cfg_attr(not(target_arch = "aarch64"), allow(dead_code))]
     pub(crate) fn coded(&self) -> Coded<'static> {
-        Coded { zero: self.zero, top: self.top, table: None }
+        Coded::new(self.zero, self.top, None)
     }
+}
+
+/// What codes are worth: `(code − zero) · step`.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Worth {
+    pub zero: i32,
+    pub step: f32,
+}
+
+impl Worth {
+    #[inline(always)]
+    pub(crate) fn number(&self, code: u8) -> f32 {
+        (i32::from(code) - self.zero) as f32 * self.step
+    }
+}
+
+/// Where the codes of a block's pixels lie: `apart` bytes from one pixel to the next, `channels` of each.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Pixels {
+    pub apart: usize,
+    pub channels: usize,
 }
 
 /// The loops over codes for one kind of CPU.
@@ -164,12 +196,12 @@ pub(crate) struct Int8Pictures {
     pub binary: unsafe fn(a: &[u8], b: &[u8], to: &mut [u8], how: &Int8Binary),
     /// `to[i] = max(to[i], from[i])`.
     pub max: unsafe fn(from: &[u8], to: &mut [u8]),
-    /// Pixels of one block of floats → `channels` codes each, `pixel` bytes apart.
-    pub quantize: unsafe fn(from: &[f32], to: &mut [u8], shape: (usize, usize), how: &Quantizer),
+    /// Pixels of one block of floats → codes.
+    pub quantize: unsafe fn(from: &[f32], to: &mut [u8], pixels: Pixels, how: &Quantizer),
     /// Rows of up to [`QUAD`] planes → pixels, `pixel` bytes apart; where that is a [`QUAD`], whole ones.
     pub quantize_planes: unsafe fn(planes: &[&[f32]], to: &mut [u8], pixel: usize, how: &Quantizer),
-    /// Codes, `channels` of each `pixel` bytes → pixels of one block of floats.
-    pub dequantize: unsafe fn(from: &[u8], to: &mut [f32], shape: (usize, usize), zero: i32, step: f32),
+    /// Codes → pixels of one block of floats.
+    pub dequantize: unsafe fn(from: &[u8], to: &mut [f32], pixels: Pixels, worth: &Worth),
     /// Least and greatest of the numbers and of those given.
     pub range: unsafe fn(from: &[f32], range: [f32; 2]) -> [f32; 2],
 }
@@ -218,9 +250,9 @@ pub(super) fn max(from: &[u8], to: &mut [u8]) {
 
 /// See [`Int8Pictures::quantize`].
 #[inline(always)]
-pub(super) fn quantize(from: &[f32], to: &mut [u8], (pixel, channels): (usize, usize), how: &Quantizer) {
+pub(super) fn quantize(from: &[f32], to: &mut [u8], pixels: Pixels, how: &Quantizer) {
     let inverse = 1.0 / how.scale;
-    let channels = channels.min(LANES);
+    let (pixel, channels) = (pixels.apart, pixels.channels.min(LANES));
     for (x, from) in from.chunks_exact(LANES).enumerate() {
         let Some(to) = to.get_mut(x * pixel..x * pixel + channels) else { return };
         let mut codes = [0; LANES];
@@ -266,17 +298,11 @@ pub(super) fn quantize_planes(planes: &[&[f32]], to: &mut [u8], pixel: usize, ho
 
 /// See [`Int8Pictures::dequantize`].
 #[inline(always)]
-pub(super) fn dequantize(
-    from: &[u8],
-    to: &mut [f32],
-    (pixel, channels): (usize, usize),
-    zero: i32,
-    step: f32,
-) {
-    let channels = channels.min(LANES);
+pub(super) fn dequantize(from: &[u8], to: &mut [f32], pixels: Pixels, worth: &Worth) {
+    let (pixel, channels) = (pixels.apart, pixels.channels.min(LANES));
     for (x, to) in to.chunks_exact_mut(LANES).enumerate() {
         let Some(from) = from.get(x * pixel..x * pixel + channels) else { return };
-        let number = |code: u8| (i32::from(code) - zero) as f32 * step;
+        let number = |code: u8| worth.number(code);
         match <&[u8; LANES]>::try_from(from) {
             Ok(whole) => to.iter_mut().zip(whole).for_each(|(to, code)| *to = number(*code)),
             Err(_) => {
@@ -306,7 +332,7 @@ pub(super) fn range(from: &[f32], [low, high]: [f32; 2]) -> [f32; 2] {
 macro_rules! pictures {
     ($name:ident, $features:literal) => {
         mod written {
-            use crate::infer::cnn::kernels::int8::{self, Int8Binary, Quantizer};
+            use crate::infer::cnn::kernels::int8::{self, Int8Binary, Pixels, Quantizer, Worth};
 
             #[target_feature(enable = $features)]
             pub(super) unsafe fn binary(a: &[u8], b: &[u8], to: &mut [u8], how: &Int8Binary) {
@@ -317,13 +343,8 @@ macro_rules! pictures {
                 int8::max(from, to)
             }
             #[target_feature(enable = $features)]
-            pub(super) unsafe fn quantize(
-                from: &[f32],
-                to: &mut [u8],
-                shape: (usize, usize),
-                how: &Quantizer,
-            ) {
-                int8::quantize(from, to, shape, how)
+            pub(super) unsafe fn quantize(from: &[f32], to: &mut [u8], pixels: Pixels, how: &Quantizer) {
+                int8::quantize(from, to, pixels, how)
             }
             #[target_feature(enable = $features)]
             pub(super) unsafe fn quantize_planes(
@@ -335,14 +356,8 @@ macro_rules! pictures {
                 int8::quantize_planes(planes, to, pixel, how)
             }
             #[target_feature(enable = $features)]
-            pub(super) unsafe fn dequantize(
-                from: &[u8],
-                to: &mut [f32],
-                shape: (usize, usize),
-                zero: i32,
-                step: f32,
-            ) {
-                int8::dequantize(from, to, shape, zero, step)
+            pub(super) unsafe fn dequantize(from: &[u8], to: &mut [f32], pixels: Pixels, worth: &Worth) {
+                int8::dequantize(from, to, pixels, worth)
             }
             #[target_feature(enable = $features)]
             pub(super) unsafe fn range(from: &[f32], range: [f32; 2]) -> [f32; 2] {

@@ -1,6 +1,7 @@
 //! The twin of the integer kernels: plain Rust that gives the same numbers, for tests.
 #![allow(unsafe_code)] // loads and stores through the kernels' raw pointers
 
+use super::Residual;
 use super::half::finish;
 use super::int8::{
     self, Coded, IN_ORDER, Int8, Int8Depthwise, Int8Pictures, Int8Rows, Made, QUAD, Table, WIDE,
@@ -11,7 +12,11 @@ use super::scalar::Scalar;
 /// The code of a sum.
 fn code(sum: i32, scale: f32, bias: f32, coded: &Coded<'_>) -> u8 {
     let (low, high) = (-coded.zero as f32, (coded.top - coded.zero) as f32);
-    let number = (sum as f32).mul_add(scale, bias).max(low).min(high);
+    let mut number = [(sum as f32).mul_add(scale, bias); LANES];
+    let (from, to, none) = (number, number.as_mut_ptr(), (std::ptr::null(), Residual::AfterActivation));
+    // SAFETY: a vector's floats at both.
+    unsafe { finish::<Scalar>(|_| Scalar::load(from.as_ptr()), 1, to, coded.activation, none) };
+    let number = (number[0] * coded.factor).max(low).min(high);
     let code = (number.round_ties_even() as i32 + coded.zero) as u8;
     coded.table.map_or(code, |table| table[usize::from(code)])
 }
@@ -39,9 +44,9 @@ unsafe fn conv(rows: &Int8Rows) {
             let number = |c: usize| (sums[c] as f32).mul_add(*rows.scale.add(c), *rows.bias.add(c));
             match rows.made {
                 Made::Codes { to, row, pixel, channels: written, coded } => {
-                    for c in 0..written.min(channels) {
+                    for (c, sum) in sums.iter().enumerate().take(written.min(channels)) {
                         *to.add(y * row + x * pixel + c) =
-                            code(sums[c], *rows.scale.add(c), *rows.bias.add(c), &coded);
+                            code(*sum, *rows.scale.add(c), *rows.bias.add(c), &coded);
                     }
                 }
                 Made::Floats {
@@ -108,9 +113,9 @@ pub(super) const INT8: Int8 = Int8 {
     pictures: Int8Pictures {
         binary: |a, b, to, how| int8::binary(a, b, to, how),
         max: |from, to| int8::max(from, to),
-        quantize: |from, to, shape, how| int8::quantize(from, to, shape, how),
+        quantize: |from, to, pixels, how| int8::quantize(from, to, pixels, how),
         quantize_planes: |planes, to, pixel, how| int8::quantize_planes(planes, to, pixel, how),
-        dequantize: |from, to, shape, zero, step| int8::dequantize(from, to, shape, zero, step),
+        dequantize: |from, to, pixels, worth| int8::dequantize(from, to, pixels, worth),
         range: |from, range| int8::range(from, range),
     },
 };

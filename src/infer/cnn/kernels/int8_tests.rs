@@ -3,7 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, unsafe_code)]
 
 use super::int8::{
-    CODES, Coded, Int8, Int8Depthwise, Int8Rows, Int8Tap, Made, QUAD, Quantizer, TILE_QUADS, Table, WIDE,
+    CODES, Coded, Int8, Int8Depthwise, Int8Rows, Int8Tap, Made, Pixels, QUAD, Quantizer, TILE_QUADS, Table,
+    WIDE,
 };
 use super::{Activation, LANES, Residual, int8_scalar};
 
@@ -116,6 +117,11 @@ fn dense_convolutions() {
         let activation =
             [Activation::Identity, Activation::Clip { low: 0.0, high: f32::INFINITY }, Activation::Silu]
                 [random.below(3)];
+        // functions differ by their last bit from table to table, and then a code may
+        let (before, factor) = match activation {
+            Activation::Clip { .. } => (activation, 1.5),
+            _ => (Activation::Identity, 1.0),
+        };
         let residual = random.biases(rows * channels * width);
         let has_residual = random.below(2) == 0;
         let run = |int8: &Int8| {
@@ -139,7 +145,7 @@ fn dense_convolutions() {
                     row: width * pixel,
                     pixel,
                     channels: written,
-                    coded: Coded { zero, top, table },
+                    coded: Coded { activation: before, factor, ..Coded::new(zero, top, table) },
                 },
             };
             // SAFETY: all that the job names is there.
@@ -213,7 +219,7 @@ fn depthwise_convolutions() {
                 output_pixel,
                 width,
                 channels,
-                coded: Coded { zero, top, table },
+                coded: Coded::new(zero, top, table),
             };
             // SAFETY: all that the job names is there.
             unsafe { (int8.depthwise)(&job) };
@@ -244,7 +250,9 @@ fn codes_go_through_tables_and_come_from_floats() {
         let quantize = |int8: &Int8| {
             let mut to = vec![0xa5; pixels * (channels + extra)];
             // SAFETY: the table is one that this CPU has.
-            unsafe { (int8.pictures.quantize)(&floats, &mut to, (channels + extra, channels), &how) };
+            unsafe {
+                (int8.pictures.quantize)(&floats, &mut to, Pixels { apart: channels + extra, channels }, &how)
+            };
             to
         };
         let (planes, length) = (1 + random.below(QUAD), random.below(60));

@@ -4,10 +4,12 @@
 
 use super::half::finish;
 use super::int8::{
-    self, CODES, Coded, Int8Depthwise, Int8Pictures, Int8Rows, Made, QUAD, Quantizer, Table, WIDE, pictures,
+    self, CODES, Coded, Int8Depthwise, Int8Pictures, Int8Rows, Made, Pixels, QUAD, Quantizer, Table, WIDE,
+    pictures,
 };
-use super::lanes::LANES;
+use super::lanes::{LANES, Lanes};
 use super::neon::Quad;
+use super::{Activation, Residual};
 use std::arch::aarch64::*;
 
 /// Numbers of a register.
@@ -53,7 +55,7 @@ impl<'a> Coder<'a> {
     pub(super) unsafe fn of(rows: &Int8Rows<'a>) -> Coder<'a> {
         let coded = match rows.made {
             Made::Codes { coded, .. } => coded,
-            Made::Floats { .. } => Coded { zero: 0, top: 0, table: None },
+            Made::Floats { .. } => Coded::new(0, 0, None),
         };
         // SAFETY: see above.
         unsafe { Coder::new(&coded) }
@@ -208,11 +210,21 @@ pub(super) unsafe fn made<const P: usize>(
     // SAFETY: see above.
     unsafe {
         match rows.made {
-            Made::Codes { to, row, pixel, channels, .. } => {
+            Made::Codes { to, row, pixel, channels, coded } => {
                 let (scale, bias) =
                     (numbers(rows.scale.add(group * LANES)), numbers(rows.bias.add(group * LANES)));
                 let left = channels.saturating_sub(group * LANES);
-                let codes = sums.map(|sums| coder.whole(scaled(&sums, &scale, &bias)));
+                let codes = match coded.activation {
+                    Activation::Identity => sums.map(|sums| coder.whole(scaled(&sums, &scale, &bias))),
+                    activation => {
+                        // a copy, so that only this way goes through memory
+                        let (kept, mut made) = (sums, [[0.0f32; LANES]; P]);
+                        let none = (std::ptr::null(), Residual::AfterActivation);
+                        floats(rows, group, &kept, made.as_mut_ptr().cast(), (activation, none));
+                        let factor = Quad::splat(coded.factor);
+                        made.map(|made| coder.whole(Quad::load(made.as_ptr()).mul(factor)))
+                    }
+                };
                 let codes = coder.through_table(codes);
                 let to = to.wrapping_add(y * row + x * pixel + group * LANES);
                 if left >= LANES {
@@ -225,30 +237,34 @@ pub(super) unsafe fn made<const P: usize>(
                     }
                 }
             }
-            Made::Floats { .. } => floats(rows, (y, x), group, &sums),
+            Made::Floats { to, row, block, activation, residual, residual_row, residual_block, order } => {
+                let residual = match residual.is_null() {
+                    true => residual,
+                    false => residual.add(y * residual_row + group * residual_block + x * LANES),
+                };
+                let to = to.add(y * row + group * block + x * LANES);
+                floats(rows, group, &sums, to, (activation, (residual, order)));
+            }
         }
     }
 }
 
-/// The same where floats are made: once for all tiles and tables, since few layers end so and there are many
-/// activations.
+/// [`finish`] once for the tiles of all tables, since there are many activations and few layers need it.
+///
+/// # Safety
+/// The contract of [`finish`], for as many pixels as there are sums.
 #[inline(never)]
-unsafe fn floats(rows: &Int8Rows, (y, x): (usize, usize), group: usize, sums: &[Sums]) {
-    let Made::Floats { to, row, block, activation, residual, residual_row, residual_block, order } =
-        rows.made
-    else {
-        return;
-    };
+unsafe fn floats(
+    rows: &Int8Rows,
+    group: usize,
+    sums: &[Sums],
+    to: *mut f32,
+    (activation, residual): (Activation, (*const f32, Residual)),
+) {
     // SAFETY: see above.
     unsafe {
         let (scale, bias) = (numbers(rows.scale.add(group * LANES)), numbers(rows.bias.add(group * LANES)));
-        let residual = match residual.is_null() {
-            true => residual,
-            false => residual.add(y * residual_row + group * residual_block + x * LANES),
-        };
-        let to = to.add(y * row + group * block + x * LANES);
-        let number = |p: usize| scaled(&sums[p], &scale, &bias);
-        finish::<Quad>(number, sums.len(), to, activation, (residual, order));
+        finish::<Quad>(|p| scaled(&sums[p], &scale, &bias), sums.len(), to, activation, residual);
     }
 }
 
@@ -361,8 +377,8 @@ impl Steps {
 }
 
 /// As [`int8::quantize`] does it.
-unsafe fn quantize(from: &[f32], to: &mut [u8], (pixel, channels): (usize, usize), how: &Quantizer) {
-    let channels = channels.min(LANES);
+unsafe fn quantize(from: &[f32], to: &mut [u8], pixels: Pixels, how: &Quantizer) {
+    let (pixel, channels) = (pixels.apart, pixels.channels.min(LANES));
     let pixels = (from.len() / LANES).min((to.len() + pixel).saturating_sub(channels) / pixel.max(1));
     // SAFETY: so many pixels lie in both, the last one's channels included.
     unsafe {

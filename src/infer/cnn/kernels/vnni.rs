@@ -4,9 +4,11 @@
 use super::avx512::Zmm;
 use super::half::finish;
 use super::int8::{
-    CODES, Coded, Int8, Int8Depthwise, Int8Pictures, Int8Rows, Made, QUAD, Quantizer, Table, WIDE, pictures,
+    CODES, Coded, Int8, Int8Depthwise, Int8Pictures, Int8Rows, Made, Pixels, QUAD, Quantizer, Table, WIDE,
+    pictures,
 };
 use super::lanes::LANES;
+use super::{Activation, Residual};
 use std::arch::x86_64::*;
 
 /// Pixels of a tile: with two groups of channels 24 sums, which wait for each other for four cycles.
@@ -54,8 +56,14 @@ impl Coder {
     #[inline(always)]
     unsafe fn whole(&self, sums: __m512i, scale: __m512, bias: __m512) -> __m512i {
         // SAFETY: see above.
+        unsafe { self.rounded(_mm512_fmadd_ps(_mm512_cvtepi32_ps(sums), scale, bias)) }
+    }
+
+    /// 16 numbers as whole ones, before the table.
+    #[inline(always)]
+    unsafe fn rounded(&self, number: __m512) -> __m512i {
+        // SAFETY: see above.
         unsafe {
-            let number = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sums), scale, bias);
             let bounded = _mm512_min_ps(_mm512_max_ps(number, self.low), self.high);
             _mm512_add_epi32(_mm512_cvtps_epi32(bounded), self.zero)
         }
@@ -87,6 +95,61 @@ unsafe fn looked_up(table: &[__m512i; 4], codes: __m512i) -> __m512i {
     }
 }
 
+/// Most pixels of a tile, of any table.
+const MOST_PIXELS: usize = 16;
+
+/// Numbers of the pixels of two groups.
+#[repr(C, align(64))]
+struct Numbers([f32; 2 * MOST_PIXELS * LANES]);
+
+/// Where the codes of some pixels of a row go.
+struct Place {
+    to: *mut u8,
+    pixel: usize,
+    channels: usize,
+    groups: usize,
+    pixels: usize,
+}
+
+/// Whole numbers of a pixel and group, as `read` gives them, through the table to their place.
+///
+/// # Safety
+/// `channels` bytes are writable at each pixel.
+#[inline(always)]
+unsafe fn store(coder: &Coder, place: &Place, read: impl Fn(usize, usize) -> __m512i) {
+    let Place { to, pixel, channels, groups, pixels } = *place;
+    let mask = |group: usize| {
+        let left = channels.saturating_sub(group * LANES).min(LANES);
+        ((1u32 << left) - 1) as u16
+    };
+    let masks = [mask(0), if groups > 1 { mask(1) } else { 0 }];
+    // SAFETY: see above.
+    unsafe {
+        let part = |(p, group): (usize, usize)| _mm512_cvtepi32_epi8(read(p.min(pixels - 1), group));
+        for first in (0..pixels).step_by(4 / groups) {
+            // four parts of 16 bytes: pixels, or the groups of two pixels
+            let of = |n: usize| if groups == 1 { (first + n, 0) } else { (first + n / 2, n % 2) };
+            let places = [of(0), of(1), of(2), of(3)];
+            // not by `map`: what it calls is compiled without these instructions
+            let [a, b, c, d] = [part(places[0]), part(places[1]), part(places[2]), part(places[3])];
+            let lower = _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(a), b);
+            let upper = _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(c), d);
+            let all = coder.through_table(_mm512_inserti64x4::<1>(_mm512_castsi256_si512(lower), upper));
+            let parts = [
+                _mm512_extracti32x4_epi32::<0>(all),
+                _mm512_extracti32x4_epi32::<1>(all),
+                _mm512_extracti32x4_epi32::<2>(all),
+                _mm512_extracti32x4_epi32::<3>(all),
+            ];
+            for (part, (p, group)) in parts.into_iter().zip(places) {
+                if p < pixels {
+                    _mm_mask_storeu_epi8(to.add(p * pixel + group * LANES).cast(), masks[group], part);
+                }
+            }
+        }
+    }
+}
+
 /// Sums of some pixels of a row → what is made of them; `read` gives those of a pixel and group.
 ///
 /// # Safety
@@ -104,42 +167,32 @@ pub(super) unsafe fn made(
         let scale = |group: usize| _mm512_loadu_ps(rows.scale.add(group * LANES));
         let bias = |group: usize| _mm512_loadu_ps(rows.bias.add(group * LANES));
         match rows.made {
-            Made::Codes { to, row, pixel, channels, .. } => {
-                let (scales, biases) = ([scale(0), scale(rows.groups - 1)], [bias(0), bias(rows.groups - 1)]);
-                let mask = |group: usize| {
-                    let left = channels.saturating_sub(group * LANES).min(LANES);
-                    ((1u32 << left) - 1) as u16
-                };
-                let masks = [mask(0), if rows.groups > 1 { mask(1) } else { 0 }];
-                let part = |p: usize, group: usize| {
-                    let whole = coder.whole(read(p.min(pixels - 1), group), scales[group], biases[group]);
-                    _mm512_cvtepi32_epi8(whole)
-                };
+            Made::Codes { to, row, pixel, channels, coded } => {
                 let to = to.add(y * row + x * pixel);
-                let step = 4 / rows.groups;
-                for p in (0..pixels).step_by(step) {
-                    // four parts of 16 bytes: pixels, or the groups of two pixels
-                    let place = |n: usize| if rows.groups == 1 { (p + n, 0) } else { (p + n / 2, n % 2) };
-                    let [a, b, c, d] = [place(0), place(1), place(2), place(3)];
-                    let lower =
-                        _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(part(a.0, a.1)), part(b.0, b.1));
-                    let upper =
-                        _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(part(c.0, c.1)), part(d.0, d.1));
-                    let all = _mm512_inserti64x4::<1>(_mm512_castsi256_si512(lower), upper);
-                    let all = coder.through_table(all);
-                    let parts = [
-                        _mm512_extracti32x4_epi32::<0>(all),
-                        _mm512_extracti32x4_epi32::<1>(all),
-                        _mm512_extracti32x4_epi32::<2>(all),
-                        _mm512_extracti32x4_epi32::<3>(all),
-                    ];
-                    for (part, (p, group)) in parts.into_iter().zip([a, b, c, d]) {
-                        if p < pixels {
-                            let to = to.add(p * pixel + group * LANES);
-                            _mm_mask_storeu_epi8(to.cast(), masks[group], part);
-                        }
-                    }
+                let place = Place { to, pixel, channels, groups: rows.groups, pixels };
+                let (scales, biases) = ([scale(0), scale(rows.groups - 1)], [bias(0), bias(rows.groups - 1)]);
+                if coded.activation == Activation::Identity {
+                    store(coder, &place, |p, group| {
+                        coder.whole(read(p, group), scales[group], biases[group])
+                    });
+                    return;
                 }
+                // what is done to each number, in the first-level cache
+                let mut numbers = Numbers([0.0; 2 * MOST_PIXELS * LANES]);
+                for group in 0..rows.groups {
+                    let number = |p: usize| {
+                        let sums = _mm512_cvtepi32_ps(read(p, group));
+                        Zmm(_mm512_fmadd_ps(sums, scales[group], biases[group]))
+                    };
+                    let to = numbers.0.as_mut_ptr().add(group * MOST_PIXELS * LANES);
+                    let none = (std::ptr::null(), Residual::AfterActivation);
+                    finish::<Zmm>(number, pixels, to, coded.activation, none);
+                }
+                let factor = _mm512_set1_ps(coded.factor);
+                store(coder, &place, |p, group| {
+                    let number = numbers.0.as_ptr().add((group * MOST_PIXELS + p) * LANES);
+                    coder.rounded(_mm512_mul_ps(_mm512_loadu_ps(number), factor))
+                });
             }
             Made::Floats { to, row, block, activation, residual, residual_row, residual_block, order } => {
                 for group in 0..rows.groups {
@@ -163,7 +216,7 @@ pub(super) unsafe fn made(
 pub(super) unsafe fn coder_of(rows: &Int8Rows) -> Coder {
     let coded = match rows.made {
         Made::Codes { coded, .. } => coded,
-        Made::Floats { .. } => Coded { zero: 0, top: 0, table: None },
+        Made::Floats { .. } => Coded::new(0, 0, None),
     };
     // SAFETY: see above.
     unsafe { Coder::new(&coded) }
@@ -290,10 +343,10 @@ pub(super) unsafe fn translate(from: &[u8], to: &mut [u8], table: &Table) {
 
 /// As [`int8::quantize`](super::int8::quantize) does it.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx2,fma")]
-unsafe fn quantize(from: &[f32], to: &mut [u8], (pixel, channels): (usize, usize), how: &Quantizer) {
-    let mask = ((1u32 << channels.min(LANES)) - 1) as u16;
-    let pixels =
-        (from.len() / LANES).min((to.len() + pixel).saturating_sub(channels.min(LANES)) / pixel.max(1));
+unsafe fn quantize(from: &[f32], to: &mut [u8], pixels: Pixels, how: &Quantizer) {
+    let (pixel, channels) = (pixels.apart, pixels.channels.min(LANES));
+    let mask = ((1u32 << channels) - 1) as u16;
+    let pixels = (from.len() / LANES).min((to.len() + pixel).saturating_sub(channels) / pixel.max(1));
     let (scale, inverse) = (_mm512_set1_ps(-how.scale), _mm512_set1_ps(1.0 / how.scale));
     let (low, high) = (_mm512_set1_ps(-how.zero as f32), _mm512_set1_ps((how.top - how.zero) as f32));
     let zero = _mm512_set1_epi32(how.zero);

@@ -4,7 +4,7 @@ use super::Machine;
 use crate::infer::cnn::graph::{Taps, Window};
 use crate::infer::cnn::kernels::LANES;
 use crate::infer::cnn::kernels::arena::{self, Stretch};
-use crate::infer::cnn::kernels::int8::{Int8, Int8Binary, Quantizer, Table};
+use crate::infer::cnn::kernels::int8::{Int8, Int8Binary, Quantizer, Table, Worth};
 use crate::infer::cnn::storage::{Blocks, Nhwc};
 use crate::infer::onnx::operators::DynamicLevels;
 use std::ops::Range;
@@ -140,8 +140,7 @@ pub(in crate::infer::cnn) struct Dequantize {
     pub int8: &'static Int8,
     pub input: Nhwc,
     pub to: Floats,
-    pub zero: i32,
-    pub step: f32,
+    pub worth: Worth,
 }
 
 impl Dequantize {
@@ -158,14 +157,14 @@ impl Dequantize {
                 Floats::Blocks(blocks) => {
                     let from = Stretch { at: all.at + first, channels, ..all };
                     let to = blocks.pixel(block, y, 0);
-                    arena::dequantize(self.int8, &mut machine.arena, from, to, self.zero, self.step);
+                    arena::dequantize(self.int8, &mut machine.arena, from, to, &self.worth);
                 }
                 Floats::Planes(at) => {
                     let plane = input.height * input.width;
                     for channel in first..first + channels {
                         let from = Stretch { at: all.at + channel, channels: 1, ..all };
                         let to = at + channel * plane + y * input.width;
-                        arena::dequantize_plane(&mut machine.arena, from, to, self.zero, self.step);
+                        arena::dequantize_plane(&mut machine.arena, from, to, &self.worth);
                     }
                 }
             }

@@ -5,7 +5,7 @@ use crate::infer::cnn::graph::{Coding, Conv, Int8};
 use crate::infer::cnn::int8::{step_of, zero_and_top};
 use crate::infer::cnn::kernels::arena::{self, Int8DepthwiseJob, Int8Job, Stretch, Target};
 use crate::infer::cnn::kernels::int8::{self, Coded, Int8Tap, QUAD, TILE_QUADS, Table, WIDE};
-use crate::infer::cnn::kernels::{LANES, Residual};
+use crate::infer::cnn::kernels::{Activation, LANES, Residual};
 use crate::infer::cnn::packer::Packer;
 use crate::infer::cnn::storage::{Blocks, Nhwc};
 use std::ops::Range;
@@ -48,6 +48,9 @@ struct Group {
 /// How the sums of a code become a code.
 #[derive(Debug)]
 struct Recoded {
+    activation: Activation,
+    /// What a number behind the activation is multiplied with.
+    factor: f32,
     zero: i32,
     top: i32,
     table: Option<Box<Table>>,
@@ -61,7 +64,7 @@ pub(in crate::infer::cnn) struct Int8Conv {
     zero: Option<i32>,
     output: Output,
     recoded: Option<Recoded>,
-    activation: crate::infer::cnn::kernels::Activation,
+    activation: Activation,
     stride: [usize; 2],
     before: [usize; 2],
     pub depthwise: bool,
@@ -103,7 +106,11 @@ impl Int8Conv {
         };
         let recoded = marked.output.as_ref().map(|recoding| {
             let (zero, top) = zero_and_top(&recoding.levels);
-            (Recoded { zero, top, table: recoding.table.clone() }, recoding.levels.scale.recip())
+            let (activation, inverse) = (recoding.activation, recoding.levels.scale.recip());
+            // without one the factor is part of what a sum is worth
+            let (factor, sums) =
+                if activation == Activation::Identity { (1.0, inverse) } else { (inverse, 1.0) };
+            (Recoded { activation, factor, zero, top, table: recoding.table.clone() }, sums)
         });
         let (recoded, factor) = match recoded {
             Some((recoded, factor)) => (Some(recoded), factor),
@@ -204,8 +211,9 @@ impl Int8Conv {
         let quads: usize = taps.iter().map(|stored| usize::from(stored.tap.quads)).sum();
         let length = inputs * kh * kw;
         let pixel = if self.input.is_whole() { self.input.pixel } else { usize::MAX };
+        let mut read = None;
         let weights = packer.take_line(quads * groups * LANES, |room| {
-            let whole = whole_weights(conv, channels.clone(), length)?;
+            let Whole { weights: whole, .. } = read.insert(Whole::of(conv, channels.clone(), length)?);
             let mut room = room.iter_mut();
             for stored in taps {
                 for (group, quad) in (0..groups)
@@ -230,7 +238,8 @@ impl Int8Conv {
             Some(())
         })?;
         let order = |at: usize| at;
-        let numbers = self.pack_numbers(conv, &channels, (groups * LANES, length, order), factors, packer)?;
+        let places = (groups * LANES, length, order);
+        let numbers = pack_numbers(conv, &channels, (places, read.as_ref()), factors, packer)?;
         let weights = weights..weights + quads * groups * LANES;
         Some(Group { channels, weights, sums: numbers[0], scale: numbers[1], bias: numbers[2] })
     }
@@ -246,8 +255,9 @@ impl Int8Conv {
         let order =
             |at: usize| self.kernels.order.get(at).map_or(usize::MAX, |channel| usize::from(*channel));
         let floats = self.single.len() * WIDE / QUAD;
+        let mut read = None;
         let weights = packer.take_line(floats, |room| {
-            let whole = whole_weights(conv, channels.clone(), length)?;
+            let Whole { weights: whole, .. } = read.insert(Whole::of(conv, channels.clone(), length)?);
             for (fours, room) in room.chunks_exact_mut(WIDE).enumerate() {
                 for (at, to) in room.iter_mut().enumerate() {
                     let weight = |n: usize| {
@@ -260,48 +270,9 @@ impl Int8Conv {
             }
             Some(())
         })?;
-        let numbers = self.pack_numbers(conv, &channels, (WIDE, length, order), factors, packer)?;
+        let numbers = pack_numbers(conv, &channels, ((WIDE, length, order), read.as_ref()), factors, packer)?;
         let weights = weights..weights + floats;
         Some(Group { channels, weights, sums: numbers[0], scale: numbers[1], bias: numbers[2] })
-    }
-
-    /// For each of `count` places: the sum of its channel's weights, what one step of a sum is worth, and the bias.
-    fn pack_numbers(
-        &self,
-        conv: &Conv,
-        channels: &Range<usize>,
-        (count, length, order): (usize, usize, impl Fn(usize) -> usize),
-        [step, factor]: [f32; 2],
-        packer: &mut Packer<'_>,
-    ) -> Option<[usize; 3]> {
-        let channel = |at: usize| {
-            Some(channels.start + order(at)).filter(|c| order(at) < channels.len() && channels.contains(c))
-        };
-        let sums = packer.take_line(count, |room| {
-            let whole = whole_weights(conv, channels.clone(), length)?;
-            for (at, to) in room.iter_mut().enumerate() {
-                let own = whole.chunks_exact(length).nth(order(at)).filter(|_| channel(at).is_some());
-                let sum: i32 = own.unwrap_or_default().iter().map(|weight| i32::from(*weight)).sum();
-                *to = f32::from_bits(sum.cast_unsigned());
-            }
-            Some(())
-        })?;
-        let scale = packer.take_line(count, |room| {
-            for (at, to) in room.iter_mut().enumerate() {
-                let Some(channel) = channel(at) else { continue };
-                let weights = conv.weights.floats_in(channel * length..(channel + 1) * length)?;
-                let own = conv.scale.get(channel).copied().unwrap_or(1.0);
-                *to = step_of(&weights)? * own * step * factor;
-            }
-            Some(())
-        })?;
-        let bias = packer.take_line(count, |room| {
-            for (at, to) in room.iter_mut().enumerate() {
-                *to = channel(at).and_then(|c| conv.bias.get(c)).copied().unwrap_or(0.0) * factor;
-            }
-            Some(())
-        })?;
-        Some([sums, scale, bias])
     }
 
     /// How many parts threads may take, each a band of rows.
@@ -341,8 +312,14 @@ impl Int8Conv {
 
     fn coded(&self) -> Coded<'_> {
         match &self.recoded {
-            Some(recoded) => Coded { zero: recoded.zero, top: recoded.top, table: recoded.table.as_deref() },
-            None => Coded { zero: 0, top: 0, table: None },
+            Some(Recoded { activation, factor, zero, top, table }) => Coded {
+                activation: *activation,
+                factor: *factor,
+                zero: *zero,
+                top: *top,
+                table: table.as_deref(),
+            },
+            None => Coded::new(0, 0, None),
         }
     }
 
@@ -431,15 +408,62 @@ impl Int8Conv {
     }
 }
 
-/// The weights of some output channels in steps, channel by channel.
-fn whole_weights(conv: &Conv, channels: Range<usize>, length: usize) -> Option<Vec<i8>> {
-    let weights = conv.weights.floats_in(channels.start * length..channels.end * length)?;
-    let mut whole = Vec::with_capacity(weights.len());
-    for own in weights.chunks_exact(length.max(1)) {
-        let step = step_of(own)?;
-        whole.extend(own.iter().map(|weight| (weight / step).round() as i8));
+/// The weights of some output channels, channel by channel, and the step of each.
+struct Whole {
+    weights: Vec<i8>,
+    steps: Vec<f32>,
+}
+
+impl Whole {
+    fn of(conv: &Conv, channels: Range<usize>, length: usize) -> Option<Whole> {
+        let weights = conv.weights.floats_in(channels.start * length..channels.end * length)?;
+        let mut whole = Whole { weights: Vec::with_capacity(weights.len()), steps: Vec::new() };
+        for own in weights.chunks_exact(length.max(1)) {
+            let step = step_of(own)?;
+            whole.steps.push(step);
+            whole.weights.extend(own.iter().map(|weight| (weight / step).round() as i8));
+        }
+        Some(whole)
     }
-    Some(whole)
+}
+
+/// For each of `count` places: the sum of its channel's weights, what one step of a sum is worth, and the bias.
+/// `order` says which of the channels a place has.
+fn pack_numbers(
+    conv: &Conv,
+    channels: &Range<usize>,
+    ((count, length, order), read): ((usize, usize, impl Fn(usize) -> usize), Option<&Whole>),
+    [step, factor]: [f32; 2],
+    packer: &mut Packer<'_>,
+) -> Option<[usize; 3]> {
+    let own = |at: usize| Some(order(at)).filter(|own| *own < channels.len());
+    let sums = packer.take_line(count, |room| {
+        let whole = read?;
+        for (at, to) in room.iter_mut().enumerate() {
+            let Some(own) = own(at) else { continue };
+            let weights = whole.weights.get(own * length..(own + 1) * length)?;
+            let sum: i32 = weights.iter().map(|weight| i32::from(*weight)).sum();
+            *to = f32::from_bits(sum.cast_unsigned());
+        }
+        Some(())
+    })?;
+    let scale = packer.take_line(count, |room| {
+        let whole = read?;
+        for (at, to) in room.iter_mut().enumerate() {
+            let Some(own) = own(at) else { continue };
+            let folded = conv.scale.get(channels.start + own).copied().unwrap_or(1.0);
+            *to = whole.steps.get(own)? * folded * step * factor;
+        }
+        Some(())
+    })?;
+    let bias = packer.take_line(count, |room| {
+        for (at, to) in room.iter_mut().enumerate() {
+            let bias = own(at).and_then(|own| conv.bias.get(channels.start + own));
+            *to = bias.copied().unwrap_or(0.0) * factor;
+        }
+        Some(())
+    })?;
+    Some([sums, scale, bias])
 }
 
 /// Four weights in the place of a float.

@@ -225,16 +225,24 @@ pub(in crate::infer::cnn) struct ToBlocks {
     pub output: Blocks,
 }
 
+/// Rows of an item of [`ToBlocks`].
+const ROWS: usize = 16;
+
 impl ToBlocks {
-    pub(super) fn items(&self) -> usize {
-        self.output.count()
+    fn bands(&self) -> usize {
+        self.output.height.div_ceil(ROWS).max(1)
     }
-    pub(super) fn run(&self, machine: &mut Machine<'_>, block: usize) {
+    pub(super) fn items(&self) -> usize {
+        self.output.count() * self.bands()
+    }
+    pub(super) fn run(&self, machine: &mut Machine<'_>, item: usize) {
         let output = &self.output;
+        let (block, band) = (item / self.bands(), item % self.bands());
+        let rows = band * ROWS..((band + 1) * ROWS).min(output.height);
         let (plane, floats) = (output.height * output.width, output.channels * output.height * output.width);
-        clear_halo(machine, output, block);
+        output.clear_border(&mut machine.arena, block, rows.clone(), true, true);
         let channels = block * output.lanes()..((block + 1) * output.lanes()).min(output.channels);
-        for y in 0..output.height {
+        for y in rows {
             let to = output.pixel(block, y, 0);
             let ([source], [target]) =
                 machine.arena.split([self.from.arena(floats)], [to..to + output.width * LANES]);

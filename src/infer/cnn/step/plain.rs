@@ -6,6 +6,12 @@ use super::{At, Machine, clear_halo};
 use crate::infer::cnn::kernels::arena;
 use crate::infer::cnn::kernels::{Activation, Binary, LANES};
 
+/// Floats of an item, a multiple of [`LANES`]: handing one over takes some microseconds less. Tests cut the small
+/// tensors of random graphs.
+const PART: usize = if cfg!(test) { 4 * LANES } else { 16 * 1024 };
+/// Most items of what is cut otherwise: two for each thread of a run.
+const MOST_ITEMS: usize = 16;
+
 /// An activation over a whole tensor.
 pub(in crate::infer::cnn) struct Activate {
     pub from: usize,
@@ -17,12 +23,18 @@ pub(in crate::infer::cnn) struct Activate {
 }
 
 impl Activate {
-    pub(super) fn run(&self, machine: &mut Machine<'_>) {
+    pub(super) fn items(&self) -> usize {
+        self.floats.div_ceil(PART).max(1)
+    }
+
+    pub(super) fn run(&self, machine: &mut Machine<'_>, item: usize) {
         let Machine { arena, kernels, .. } = machine;
         let whole = self.floats / LANES * LANES;
-        arena::activate(&kernels.pictures, arena, self.from, self.to, whole, self.activation);
+        let (first, end) = ((item * PART).min(whole), ((item + 1) * PART).min(whole));
+        let (from, to) = (self.from + first, self.to + first);
+        arena::activate(&kernels.pictures, arena, from, to, end - first, self.activation);
         let rest = self.floats - whole;
-        if rest > 0 {
+        if rest > 0 && item + 1 == self.items() {
             arena.copy(self.from + whole..self.from + self.floats, self.scratch);
             arena::activate(&kernels.pictures, arena, self.scratch, self.scratch, LANES, self.activation);
             arena.copy(self.scratch..self.scratch + rest, self.to + whole);
@@ -34,21 +46,25 @@ impl Activate {
 pub(in crate::infer::cnn) struct Elementwise {
     pub op: Binary,
     pub sides: [At; 2],
-    pub spans: [usize; 2],
     pub to: usize,
-    pub floats: usize,
     /// The two sides and the output.
     pub walk: Walk<3>,
 }
 
 impl Elementwise {
-    pub(super) fn run(&self, machine: &mut Machine<'_>) {
-        let ([left, right], [left_span, right_span]) = (self.sides, self.spans);
+    pub(super) fn items(&self) -> usize {
+        self.walk.parts(2)
+    }
+
+    pub(super) fn run(&self, machine: &mut Machine<'_>, item: usize) {
+        let (walk, [x, y, to]) = self.walk.part(item, self.items());
+        let (left, right, to) = (self.sides[0].behind(x), self.sides[1].behind(y), self.to + to);
+        let [left_span, right_span, floats] = [walk.span(0), walk.span(1), walk.span(2)];
         let reads = [left.arena(left_span), right.arena(right_span)];
-        let ([a, b], [target]) = machine.arena.split(reads, [self.to..self.to + self.floats]);
+        let ([a, b], [target]) = machine.arena.split(reads, [to..to + floats]);
         let (a, b) =
             (left.values(a, machine.weights, left_span), right.values(b, machine.weights, right_span));
-        self.walk.runs(|[x, y, to], length, [step_a, step_b, step]| {
+        walk.runs(|[x, y, to], length, [step_a, step_b, step]| {
             macro_rules! each {
                 (|$x:ident, $y:ident| $result:expr) => {
                     match (step_a, step_b, step) {
@@ -102,43 +118,52 @@ pub(in crate::infer::cnn) struct Softmax {
     pub outer: usize,
     pub length: usize,
     pub inner: usize,
-    /// `length · LANES` floats.
+    /// `length · LANES` floats for each worker.
     pub scratch: usize,
 }
 
 impl Softmax {
-    pub(super) fn run(&self, machine: &mut Machine<'_>) {
-        let Machine { arena, kernels, .. } = machine;
+    pub(super) fn items(&self) -> usize {
+        let floats = self.outer * self.length * self.inner;
+        floats.div_ceil(PART).clamp(1, MOST_ITEMS).min(self.outer.max(1))
+    }
+
+    pub(super) fn run(&self, machine: &mut Machine<'_>, item: usize) {
+        let Machine { arena, kernels, worker, .. } = machine;
         let (length, inner) = (self.length, self.inner);
-        let floats = self.outer * length * inner;
-        arena.copy(self.from..self.from + floats, self.to);
+        let at = |item: usize| item * self.outer / self.items();
+        let (first, outer) = (at(item) * length * inner, at(item + 1) - at(item));
+        let (from, to) = (self.from + first, self.to + first);
+        let scratch = self.scratch + *worker * length * LANES;
+        let floats = outer * length * inner;
+        arena.copy(from..from + floats, to);
         let whole = inner / LANES * LANES;
-        for outer in 0..self.outer {
+        for outer in 0..outer {
             for column in (0..whole).step_by(LANES) {
-                arena::softmax(kernels, arena, self.to + outer * length * inner + column, length, inner);
+                arena::softmax(kernels, arena, to + outer * length * inner + column, length, inner);
             }
         }
         // columns that do not fill a vector are collected: across `outer` too, for the last axis has only one
         // column each
         let rest = inner - whole;
-        let all = self.outer * rest;
-        let place = |index: usize| self.to + index / rest * length * inner + whole + index % rest;
+        let all = outer * rest;
+        let place = |index: usize| to + index / rest * length * inner + whole + index % rest;
         for first in (0..all).step_by(LANES) {
             let columns = LANES.min(all - first);
-            let ranges = || [self.scratch..self.scratch + length * LANES, self.to..self.to + floats];
-            let ([], [scratch, tensor]) = arena.split([], ranges());
+            let ranges = || [scratch..scratch + length * LANES, to..to + floats];
+            let ([], [room, tensor]) = arena.split([], ranges());
             for lane in 0..columns {
-                let start = place(first + lane) - self.to;
+                let start = place(first + lane) - to;
                 for i in 0..length {
-                    scratch[i * LANES + lane] = tensor[start + i * inner];
+                    room[i * LANES + lane] = tensor[start + i * inner];
                 }
             }
-            arena::softmax(kernels, arena, self.scratch, length, LANES);
-            let ([], [scratch, tensor]) = arena.split([], ranges());
+            arena::softmax(kernels, arena, scratch, length, LANES);
+            let ([], [room, tensor]) = arena.split([], ranges());
             for lane in 0..columns {
-                let start = place(first + lane) - self.to;
+                let start = place(first + lane) - to;
                 for i in 0..length {
-                    tensor[start + i * inner] = scratch[i * LANES + lane];
+                    tensor[start + i * inner] = room[i * LANES + lane];
                 }
             }
         }
@@ -157,8 +182,15 @@ pub(in crate::infer::cnn) struct MatMul {
 }
 
 impl MatMul {
-    pub(super) fn run(&self, machine: &mut Machine<'_>) {
-        let (from, to) = (self.from..self.from + self.m * self.k, self.to..self.to + self.m * self.n);
+    pub(super) fn items(&self) -> usize {
+        (self.m * self.k).div_ceil(PART).clamp(1, MOST_ITEMS).min(self.m.max(1))
+    }
+
+    pub(super) fn run(&self, machine: &mut Machine<'_>, item: usize) {
+        let at = |item: usize| item * self.m / self.items();
+        let rows = at(item)..at(item + 1);
+        let from = self.from + rows.start * self.k..self.from + rows.end * self.k;
+        let to = self.to + rows.start * self.n..self.to + rows.end * self.n;
         let ([source], [target]) = machine.arena.split([from], [to]);
         let Some(weights) = machine.weights.get(self.weights..self.weights + self.k * self.n) else { return };
         for (row, out) in source.chunks_exact(self.k).zip(target.chunks_exact_mut(self.n)) {

@@ -3,6 +3,12 @@
 use super::{At, Machine};
 use crate::infer::cnn::graph::MAX_RANK;
 
+/// Most parts that a walk is cut into: two for each thread of a run.
+const MOST_PARTS: usize = 16;
+/// Fewest elements of a walk that is cut: copying them takes as long as handing over a part. Tests cut the small
+/// tensors of random graphs.
+const FEWEST_FLOATS: usize = if cfg!(test) { 64 } else { 8192 };
+
 /// A walk over the elements of a tensor that lie at different distances in several others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::infer::cnn) struct Walk<const N: usize> {
@@ -33,6 +39,37 @@ impl<const N: usize> Walk<N> {
             walk.dims[0] = dims.iter().product();
         }
         walk
+    }
+
+    /// Into how many parts along its outermost axis it may be cut, so that tensor `written` is written in disjoint
+    /// stretches.
+    pub(in crate::infer::cnn) fn parts(&self, written: usize) -> usize {
+        let floats: usize = self.dims[..self.rank].iter().product();
+        let inner = self.span_of(1, written);
+        match floats >= FEWEST_FLOATS && self.strides[0][written] >= inner {
+            true => self.dims[0].min(MOST_PARTS),
+            false => 1,
+        }
+    }
+
+    /// One of so many parts, and where it begins in each tensor.
+    pub(in crate::infer::cnn) fn part(&self, part: usize, parts: usize) -> (Walk<N>, [usize; N]) {
+        let at = |part: usize| part * self.dims[0] / parts.max(1);
+        let (first, end) = (at(part), at(part + 1));
+        let mut walk = *self;
+        walk.dims[0] = end - first;
+        (walk, self.strides[0].map(|stride| first * stride))
+    }
+
+    /// Floats of a tensor from the first to the last that it visits.
+    pub(in crate::infer::cnn) fn span(&self, tensor: usize) -> usize {
+        self.span_of(0, tensor)
+    }
+
+    /// The same of what lies within one index of the axes before `axis`.
+    fn span_of(&self, axis: usize, tensor: usize) -> usize {
+        let axes = self.dims[..self.rank].iter().zip(&self.strides).skip(axis);
+        axes.map(|(dim, stride)| dim.saturating_sub(1) * stride[tensor]).sum::<usize>() + 1
     }
 
     /// Calls `f` for each innermost run with the offsets of its start, its length and its strides.
@@ -72,23 +109,27 @@ pub(in crate::infer::cnn) struct Copy {
     /// Where the first element is read.
     pub from: At,
     pub to: usize,
-    /// Floats that source and target span, from their first element.
-    pub spans: [usize; 2],
     /// The way through source and target.
     pub walk: Walk<2>,
-    /// The target is filled with this first (padding): start and value; `spans[1]` counts from there too.
+    /// The target is filled with this first (padding): start, floats and value.
     pub fill: Option<(usize, usize, f32)>,
 }
 
 impl Copy {
-    pub(super) fn run(&self, machine: &mut Machine<'_>) {
+    pub(super) fn items(&self) -> usize {
+        // what is filled first is filled once
+        if self.fill.is_some() { 1 } else { self.walk.parts(1) }
+    }
+
+    pub(super) fn run(&self, machine: &mut Machine<'_>, item: usize) {
         if let Some((at, floats, value)) = self.fill {
             machine.arena.write(at..at + floats).fill(value);
         }
-        let (from, to) = (self.from.arena(self.spans[0]), self.to..self.to + self.spans[1]);
-        let ([source], [target]) = machine.arena.split([from], [to]);
-        let source = self.from.values(source, machine.weights, self.spans[0]);
-        self.walk.runs(|[from, to], length, [from_step, to_step]| {
+        let (walk, [from, to]) = self.walk.part(item, self.items());
+        let (from, to, spans) = (self.from.behind(from), self.to + to, [walk.span(0), walk.span(1)]);
+        let ([source], [target]) = machine.arena.split([from.arena(spans[0])], [to..to + spans[1]]);
+        let source = from.values(source, machine.weights, spans[0]);
+        walk.runs(|[from, to], length, [from_step, to_step]| {
             if (from_step, to_step) == (1, 1) {
                 target[to..to + length].copy_from_slice(&source[from..from + length]);
                 return;
@@ -98,12 +139,4 @@ impl Copy {
             }
         });
     }
-}
-
-/// Floats that a strided tensor spans.
-pub(in crate::infer::cnn) fn span(dims: &[usize], strides: &[usize]) -> usize {
-    if dims.contains(&0) {
-        return 0;
-    }
-    1 + dims.iter().zip(strides).map(|(d, s)| (d - 1) * s).sum::<usize>()
 }

@@ -222,18 +222,23 @@ fn what_cannot_be_floats_is_refused_by_name_where_nobody_else_knows_it() {
     // ONNX's own stays for tract
     for missing in ["xs", "w", "ws", "wz", "ys"] {
         let left: Vec<TensorProto> = stored.iter().filter(|tensor| tensor.name != missing).cloned().collect();
-        let made = rewritten(graph(&[conv.clone()], &left, &["y"])).unwrap();
+        let made = rewritten(graph(std::slice::from_ref(&conv), &left, &["y"])).unwrap();
         assert!(operators(&made).contains(&"QLinearConv"), "{missing}");
         let text = refusal(contributed(conv.clone()), &left);
         assert!(text.contains("com.microsoft.QLinearConv (node make y)"), "{text}");
     }
     // steps that are none, too few inputs, numbers of other sizes
-    for scale in [0.0, -1.0, f32::NAN, f32::INFINITY, 1e-40] {
+    for scale in [-1.0, f32::NAN, f32::INFINITY] {
         let stored = [tensor("s", FLOAT, &[], &[scale]), tensor("z", UINT8, &[], &[0.0])];
         let sigmoid = node("QLinearSigmoid", &["x", "s", "z", "s", "z"], &["y"]);
         assert!(
             refusal(contributed(sigmoid), &stored).contains("QLinearSigmoid (node make y) with a scale of")
         );
+    }
+    let infinite = [tensor("s", FLOAT, &[], &[f32::INFINITY]), tensor("z", UINT8, &[], &[0.0])];
+    for op in ["QuantizeLinear", "DequantizeLinear"] {
+        let text = refusal(node(op, &["x", "s", "z"], &["y"]), &infinite);
+        assert!(text.contains(&format!("{op} (node make y) with a scale of inf")), "{text}");
     }
     let odd = [
         "QGemm",
@@ -270,6 +275,29 @@ fn what_cannot_be_floats_is_refused_by_name_where_nobody_else_knows_it() {
     assert!(refusal(outer, &[]).contains("com.microsoft.QLinearAdd (node make y) with a place inside"));
 }
 
+/// onnxruntime's quantiser writes a scale of 0 for what has always been zero.
+#[test]
+fn nothing_is_divided_by_a_scale_of_0() {
+    let stored = [tensor("s", FLOAT, &[], &[0.0]), tensor("z", UINT8, &[], &[7.0])];
+    let nodes = [
+        node("QuantizeLinear", &["x", "s", "z"], &["q"]),
+        contributed(node("QLinearSigmoid", &["q", "s", "z", "s", "z"], &["y"])),
+        node("DequantizeLinear", &["y", "s", "z"], &["out"]),
+    ];
+    let made = rewritten(graph(&nodes, &stored, &["out"])).unwrap();
+    let pair = ["QuantizeLinear", "DequantizeLinear"];
+    assert_eq!(operators(&made), [&pair[..], &["Sigmoid"], &pair].concat());
+    for node in &made.node {
+        let right = match node.op_type.as_str() {
+            "QuantizeLinear" => f32::MIN_POSITIVE,
+            "DequantizeLinear" => 0.0,
+            _ => continue,
+        };
+        let scale = made.initializer.iter().find(|tensor| tensor.name == node.input[1]).unwrap();
+        assert_eq!(scale.float_data, [right]);
+    }
+}
+
 /// Tensors that are not what they claim are no weights, and nothing panics over them.
 #[test]
 fn tensors_that_lie_are_left_alone() {
@@ -285,7 +313,7 @@ fn tensors_that_lie_are_left_alone() {
     for liar in liars {
         let mut stored = stored.clone();
         stored[2] = liar;
-        let made = rewritten(graph(&[conv.clone()], &stored, &["y"])).unwrap();
+        let made = rewritten(graph(std::slice::from_ref(&conv), &stored, &["y"])).unwrap();
         assert_eq!(operators(&made), ["QLinearConv"]);
     }
 }

@@ -8,7 +8,7 @@ const MAX_DEPTH: usize = 8;
 /// One value of Python's literals, which exporters leave in metadata.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Literal {
-    /// Quoted, escapes resolved.
+    /// In quotes, which are gone; escapes resolved.
     Text(String),
     /// Bare: a number, `None`, a word of YAML.
     Bare(String),

@@ -90,7 +90,7 @@ pub(super) enum Success {
     Text(&'static str),
     /// A stream of server-sent events.
     Events,
-    /// A JPEG picture.
+    /// A picture as JPEG.
     Picture,
     /// One JPEG after the other.
     Live,

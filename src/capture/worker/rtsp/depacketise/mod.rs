@@ -34,6 +34,17 @@ pub(super) struct Unit {
     pub(super) damaged: bool,
 }
 
+/// What a stream says of its pictures.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Facts {
+    /// Pixels.
+    pub(super) width: u32,
+    /// Pixels.
+    pub(super) height: u32,
+    /// Frames per second; `None`: it does not say.
+    pub(super) fps: Option<f64>,
+}
+
 /// Units that are complete, and buffers that no longer are any.
 #[derive(Debug, Default)]
 struct Finished {
@@ -111,8 +122,8 @@ impl Depacketiser {
         }
     }
 
-    /// Width and height as far as parameters or a unit say, and the frame rate.
-    pub(super) fn facts(&self, unit: Option<&Unit>) -> Option<(u32, u32, Option<f64>)> {
+    /// What a unit says of the pictures, or parameters do; `None`: neither says how large they are.
+    pub(super) fn facts(&self, unit: Option<&Unit>) -> Option<Facts> {
         let data = unit.map(|unit| unit.data.as_slice()).unwrap_or_default();
         let parameters: &[u8] = match &self.assembler {
             Assembler::H26x(assembler) => assembler.parameters(),
@@ -121,13 +132,13 @@ impl Depacketiser {
         match self.codec {
             Codec::H264 => {
                 let sps = H264Parameters::find(data).or_else(|| H264Parameters::find(parameters))?;
-                Some((sps.width, sps.height, sps.fps))
+                Some(Facts { width: sps.width, height: sps.height, fps: sps.fps })
             }
             Codec::H265 => {
                 let sps = H265Parameters::find(data).or_else(|| H265Parameters::find(parameters))?;
-                Some((sps.width, sps.height, sps.fps))
+                Some(Facts { width: sps.width, height: sps.height, fps: sps.fps })
             }
-            _ => jpeg_size(data).map(|(width, height)| (width, height, None)),
+            _ => jpeg_size(data).map(|(width, height)| Facts { width, height, fps: None }),
         }
     }
 }

@@ -2,7 +2,8 @@
 
 use super::{Part, Residual};
 use crate::infer::cnn::kernels::int8::{
-    Coded, Int8, Int8Binary, Int8Depthwise, Int8Rows, Int8Tap, Made, QUAD, Quantizer, TILE_QUADS, Table, WIDE,
+    Coded, Int8, Int8Binary, Int8Depthwise, Int8Rows, Int8Tap, Made, Pixels, QUAD, Quantizer, TILE_QUADS,
+    Table, WIDE, Worth,
 };
 use crate::infer::cnn::kernels::{Activation, LANES};
 
@@ -19,6 +20,11 @@ impl Stretch {
     /// Bytes from its first to its last.
     fn bytes(&self) -> usize {
         self.pixels.saturating_sub(1) * self.pixel + self.channels
+    }
+
+    /// How a block of floats sees it.
+    fn block(&self) -> Pixels {
+        Pixels { apart: self.pixel, channels: self.channels }
     }
 
     /// As one pixel, where nothing lies between the pixels but what fills up the last quad.
@@ -309,7 +315,7 @@ pub(crate) fn quantize(int8: &Int8, part: &mut Part<'_>, from: usize, to: Stretc
     // meanwhile lies between the pixels, where the loop writes nothing. The table was chosen for this CPU.
     unsafe {
         let to_all = std::slice::from_raw_parts_mut(start, bytes);
-        (int8.pictures.quantize)(from, to_all, (to.pixel, to.channels), how)
+        (int8.pictures.quantize)(from, to_all, to.block(), how)
     }
 }
 
@@ -341,7 +347,7 @@ pub(crate) fn quantize_planes(
 }
 
 /// A row of codes into a block of floats.
-pub(crate) fn dequantize(int8: &Int8, part: &mut Part<'_>, from: Stretch, to: usize, zero: i32, step: f32) {
+pub(crate) fn dequantize(int8: &Int8, part: &mut Part<'_>, from: Stretch, to: usize, worth: &Worth) {
     if from.pixels == 0 {
         return;
     }
@@ -354,7 +360,7 @@ pub(crate) fn dequantize(int8: &Int8, part: &mut Part<'_>, from: Stretch, to: us
     // this CPU.
     unsafe {
         let from_all = std::slice::from_raw_parts(start, bytes);
-        (int8.pictures.dequantize)(from_all, to, (from.pixel, from.channels), zero, step)
+        (int8.pictures.dequantize)(from_all, to, from.block(), worth)
     }
 }
 
@@ -370,7 +376,7 @@ pub(crate) fn range(
 }
 
 /// A row of codes of one channel into a row of a plane.
-pub(crate) fn dequantize_plane(part: &mut Part<'_>, from: Stretch, to: usize, zero: i32, step: f32) {
+pub(crate) fn dequantize_plane(part: &mut Part<'_>, from: Stretch, to: usize, worth: &Worth) {
     if from.pixels == 0 {
         return;
     }
@@ -382,6 +388,6 @@ pub(crate) fn dequantize_plane(part: &mut Part<'_>, from: Stretch, to: usize, ze
     // SAFETY: inside the allocation, initialised; it overlaps with nothing that is written.
     let from_all = unsafe { std::slice::from_raw_parts(start, bytes) };
     for (to, code) in to.iter_mut().zip(from_all.iter().step_by(from.pixel)) {
-        *to = (i32::from(*code) - zero) as f32 * step;
+        *to = worth.number(*code);
     }
 }
