@@ -209,17 +209,18 @@ pub(super) unsafe fn made<const P: usize>(
 ) {
     // SAFETY: see above.
     unsafe {
-        let (scale, bias) = (numbers(rows.scale.add(group * LANES)), numbers(rows.bias.add(group * LANES)));
         match rows.made {
             Made::Codes { to, row, pixel, channels, coded } => {
+                let (scale, bias) =
+                    (numbers(rows.scale.add(group * LANES)), numbers(rows.bias.add(group * LANES)));
                 let left = channels.saturating_sub(group * LANES);
                 let codes = match coded.activation {
                     Activation::Identity => sums.map(|sums| coder.whole(scaled(&sums, &scale, &bias))),
                     activation => {
-                        let mut made = [[0.0f32; LANES]; P];
-                        let number = |p: usize| scaled(&sums[p], &scale, &bias);
+                        // a copy, so that only this way goes through memory
+                        let (kept, mut made) = (sums, [[0.0f32; LANES]; P]);
                         let none = (std::ptr::null(), Residual::AfterActivation);
-                        finish::<Quad>(number, P, made.as_mut_ptr().cast(), activation, none);
+                        floats(rows, group, &kept, made.as_mut_ptr().cast(), (activation, none));
                         let factor = Quad::splat(coded.factor);
                         made.map(|made| coder.whole(Quad::load(made.as_ptr()).mul(factor)))
                     }
@@ -242,12 +243,28 @@ pub(super) unsafe fn made<const P: usize>(
                     false => residual.add(y * residual_row + group * residual_block + x * LANES),
                 };
                 let to = to.add(y * row + group * block + x * LANES);
-                // a copy, so that only this way goes through memory
-                let kept = sums;
-                let number = |p: usize| scaled(&kept[p], &scale, &bias);
-                finish::<Quad>(number, P, to, activation, (residual, order));
+                floats(rows, group, &sums, to, (activation, (residual, order)));
             }
         }
+    }
+}
+
+/// [`finish`] once for the tiles of all tables, since there are many activations and few layers need it.
+///
+/// # Safety
+/// The contract of [`finish`], for as many pixels as there are sums.
+#[inline(never)]
+unsafe fn floats(
+    rows: &Int8Rows,
+    group: usize,
+    sums: &[Sums],
+    to: *mut f32,
+    (activation, residual): (Activation, (*const f32, Residual)),
+) {
+    // SAFETY: see above.
+    unsafe {
+        let (scale, bias) = (numbers(rows.scale.add(group * LANES)), numbers(rows.bias.add(group * LANES)));
+        finish::<Quad>(|p| scaled(&sums[p], &scale, &bias), sums.len(), to, activation, residual);
     }
 }
 
