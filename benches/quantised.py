@@ -26,6 +26,13 @@ class Noise(CalibrationDataReader):
         return next(self.pictures, None)
 
 
+def around_infinity(path):
+    """Pads of infinite numbers (before a maximum): 8 bits have none, and the quantiser would write an infinite scale."""
+    graph = onnx.load(path).graph
+    infinite = {t.name for t in graph.initializer if not np.isfinite(onnx.numpy_helper.to_array(t).astype(np.float64)).all()}
+    return [node.name for node in graph.node if node.op_type == "Pad" and infinite & set(node.input)]
+
+
 def main():
     path, kind, out = sys.argv[1:]
     if kind == "dynamic":
@@ -35,6 +42,7 @@ def main():
         path,
         out,
         Noise(path),
+        nodes_to_exclude=around_infinity(path),
         quant_format=form,
         per_channel=True,
         weight_type=QuantType.QInt8,
