@@ -221,17 +221,7 @@ mod tests {
         // no value between a convolution and the end of its activation, and none that floats alone read
         assert_eq!(
             names,
-            [
-                "images",
-                "one.silu",
-                "two.silu",
-                "sum",
-                "three.leaky",
-                "pooled",
-                "four.leaky",
-                "larger",
-                "both"
-            ]
+            ["one.silu", "two.silu", "sum", "three.leaky", "pooled", "four.leaky", "larger", "both"]
         );
         let group = |name: &str| survey.values[names.iter().position(|known| *known == name).unwrap()].group;
         assert_eq!((group("three.leaky"), group("four.leaky")), (group("pooled"), group("larger")));

@@ -196,7 +196,8 @@ mod tests {
     #[test]
     fn a_few_far_numbers_are_cut_and_many_are_not() {
         let mut values: Vec<f32> = (0..100_000).map(|i| (i % 1000) as f32 * 1e-3).collect();
-        assert_eq!(of(&values).range(Fit::Power(2.0)).unwrap().1, 0.999);
+        let whole = of(&values).range(Fit::Power(2.0)).unwrap().1;
+        assert!((whole - 0.999).abs() < 1e-3, "{whole}");
         values.push(8.0);
         let (low, high) = of(&values).range(Fit::Power(2.0)).unwrap();
         assert!(low == 0.0 && (0.9..4.0).contains(&high), "{low} {high}");
