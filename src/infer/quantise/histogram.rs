@@ -200,7 +200,8 @@ mod tests {
         assert!((whole - 0.999).abs() < 1e-3, "{whole}");
         values.push(8.0);
         let (low, high) = of(&values).range(Fit::Power(2.0)).unwrap();
-        assert!(low == 0.0 && (0.9..4.0).contains(&high), "{low} {high}");
+        // one square of what is cut off against a hundred thousand of half a step: least at 7.1
+        assert!(low == 0.0 && (7.0..7.3).contains(&high), "{low} {high}");
         assert_eq!(of(&values).range(Fit::All), Some((0.0, 8.0)));
         let careful = of(&values).range(Fit::Power(6.0)).unwrap().1;
         assert!(careful > high && careful <= 8.0, "{careful}");
