@@ -1,6 +1,7 @@
 //! The engine that runs everything: tract's own plan. Slower than ours, and the oracle of its tests.
 
 mod bytes;
+mod softmax;
 
 use super::onnx::quietly;
 use super::{Batch, Engine, Run};
@@ -35,6 +36,7 @@ pub fn compile(model: TypedModel) -> Result<Arc<dyn Engine>> {
         let mut model = model;
         turn_around(&mut model)?;
         bytes::keep_apart(&mut model)?;
+        softmax::keep_whole(&mut model)?;
         let model = model.into_decluttered()?;
         // Counted here: optimising packs the weights into the operators, where they no longer show.
         let constants = model.nodes().iter().filter_map(|node| node.op_as::<Const>());
