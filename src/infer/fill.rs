@@ -59,10 +59,7 @@ impl Fill {
         if self.scale.is_bgr() {
             sources.reverse();
         }
-        let mut scales = self.scale.of_planes();
-        if self.scale.is_bgr() {
-            scales.reverse();
-        }
+        let scales = self.scale.of_input();
         for ((from, to), (factor, offset)) in
             sources.into_iter().zip(input.chunks_exact_mut(plane)).zip(scales)
         {
@@ -87,10 +84,7 @@ impl Fill {
 impl Fill {
     /// Factor and offset of each plane of the input, where the bytes of a picture say all that it holds.
     fn worth(&self, rule: &InputRule) -> Option<[(f32, f32); 3]> {
-        let mut worth = self.scale.of_planes();
-        if self.scale.is_bgr() {
-            worth.reverse();
-        }
+        let worth = self.scale.of_input();
         let is_larger = (self.width, self.height) != (rule.width as usize, rule.height as usize);
         // beyond the picture the number is zero, which has a byte only without an offset
         let has_zero = worth.iter().all(|(_, offset)| *offset == 0.0);
@@ -161,6 +155,15 @@ impl Scale {
     /// For a graph whose input is of 8-bit pixels: what it does with them stands in the graph.
     pub(crate) fn of_bytes(self) -> Scale {
         if self.is_bgr() { Scale::BgrBytes } else { Scale::Bytes }
+    }
+
+    /// [`Scale::of_planes`] in the order of the input's planes.
+    fn of_input(self) -> [(f32, f32); 3] {
+        let mut scales = self.of_planes();
+        if self.is_bgr() {
+            scales.reverse();
+        }
+        scales
     }
 
     /// Factor and offset from a byte to the number, for the planes R, G and B.

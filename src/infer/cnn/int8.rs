@@ -270,11 +270,11 @@ fn before_concatenations(graph: &mut Graph) {
 
 /// What each node could be, if all that could be in codes were.
 fn parts(graph: &Graph) -> Vec<Option<Part>> {
-    let (uses, makers) = (graph.uses(), graph.makers());
+    let edges = Edges::of(graph);
     let mut codings: Vec<Option<Coding>> = vec![None; graph.values.len()];
     let mut parts = Vec::with_capacity(graph.nodes.len());
     for node in &graph.nodes {
-        let (part, coding) = match part(graph, node, &codings, (&uses, &makers)) {
+        let (part, coding) = match part(graph, node, &codings, &edges) {
             Some((part, coding)) => (Some(part), coding),
             None => (None, None),
         };
@@ -286,11 +286,30 @@ fn parts(graph: &Graph) -> Vec<Option<Part>> {
     parts
 }
 
+/// Who makes and who reads each value.
+struct Edges {
+    makers: Vec<Option<usize>>,
+    /// How often it is read, as an output of the graph too.
+    uses: Vec<usize>,
+    /// Nodes that read it.
+    readers: Vec<Vec<usize>>,
+}
+
+impl Edges {
+    fn of(graph: &Graph) -> Edges {
+        let mut readers = vec![Vec::new(); graph.values.len()];
+        for (index, node) in graph.nodes.iter().enumerate() {
+            node.inputs.iter().for_each(|id| readers[id.0].push(index));
+        }
+        Edges { makers: graph.makers(), uses: graph.uses(), readers }
+    }
+}
+
 fn part(
     graph: &Graph,
     node: &Node,
     codings: &[Option<Coding>],
-    (uses, makers): (&[usize], &[Option<usize>]),
+    edges: &Edges,
 ) -> Option<(Part, Option<Coding>)> {
     let (&first, &output) = (node.inputs.first()?, node.outputs.first()?);
     graph.value(output).picture()?;
@@ -311,7 +330,7 @@ fn part(
             Some((Part::Conv, made.map(Coding::Static)))
         }
         Op::DynamicQuantize => {
-            let mut readers = graph.nodes.iter().filter(|node| node.inputs.contains(&output));
+            let mut readers = edges.readers[output.0].iter().filter_map(|reader| graph.nodes.get(*reader));
             let all = readers.all(|node| match &node.op {
                 Op::Conv(conv) => {
                     conv.groups == 1
@@ -328,9 +347,9 @@ fn part(
             // back to codes, past what is done to each number alone
             let (mut from, mut chain) = (first, vec![*activation]);
             while levels(from).is_none() {
-                let maker = makers[from.0].and_then(|maker| graph.nodes.get(maker));
+                let maker = edges.makers[from.0].and_then(|maker| graph.nodes.get(maker));
                 match maker.map(|maker| (&maker.op, &maker.inputs[..])) {
-                    Some((Op::Activate(before), &[input])) if uses[from.0] == 1 => {
+                    Some((Op::Activate(before), &[input])) if edges.uses[from.0] == 1 => {
                         chain.push(*before);
                         from = input;
                     }
@@ -338,14 +357,14 @@ fn part(
                 }
             }
             let part = if let (Activation::Quantized(levels), Some(maker)) =
-                (activation, float_convolution(graph, first, codings, (uses, makers)))
+                (activation, float_convolution(graph, first, codings, edges))
             {
                 Part::Behind(maker, *levels)
             } else if levels(from).is_some() {
                 chain.reverse();
                 Part::Translate(from, chain, made)
             } else if let (Activation::Quantized(_), Some(sides)) =
-                (activation, sum(graph, first, codings, (uses, makers)))
+                (activation, sum(graph, first, codings, edges))
             {
                 Part::Binary(sides.0, sides.1, made)
             } else if matches!(activation, Activation::Quantized(_)) {
@@ -372,16 +391,11 @@ fn part(
 }
 
 /// The convolution of codes that makes these floats, where they are read once.
-fn float_convolution(
-    graph: &Graph,
-    of: ValueId,
-    codings: &[Option<Coding>],
-    (uses, makers): (&[usize], &[Option<usize>]),
-) -> Option<usize> {
-    let maker = makers[of.0]?;
+fn float_convolution(graph: &Graph, of: ValueId, codings: &[Option<Coding>], edges: &Edges) -> Option<usize> {
+    let maker = edges.makers[of.0]?;
     let node = graph.nodes.get(maker)?;
     let (Op::Conv(conv), &[input]) = (&node.op, &node.inputs[..]) else { return None };
-    let is_read_once = uses[of.0] == 1 && !graph.kept.contains(&of);
+    let is_read_once = edges.uses[of.0] == 1 && !graph.kept.contains(&of);
     let takes = codings[input.0].is_some() && conv.groups == 1 && takes_codes(graph, conv, input);
     (is_read_once && takes && conv.residual.is_none()).then_some(maker)
 }
@@ -400,16 +414,16 @@ fn sum(
     graph: &Graph,
     of: ValueId,
     codings: &[Option<Coding>],
-    (uses, makers): (&[usize], &[Option<usize>]),
+    edges: &Edges,
 ) -> Option<(Binary, [ValueId; 2])> {
-    let maker = graph.nodes.get(makers[of.0]?)?;
+    let maker = graph.nodes.get(edges.makers[of.0]?)?;
     let (Op::Binary(op @ (Binary::Add | Binary::Mul)), &[a, b]) = (&maker.op, &maker.inputs[..]) else {
         return None;
     };
     let shape = &graph.value(of).shape;
     let coded =
         |id: ValueId| matches!(codings[id.0], Some(Coding::Static(_))) && graph.value(id).shape == *shape;
-    (uses[of.0] == 1 && coded(a) && coded(b)).then_some((*op, [a, b]))
+    (edges.uses[of.0] == 1 && coded(a) && coded(b)).then_some((*op, [a, b]))
 }
 
 /// Which values a convolution of codes is made from: others gain nothing.

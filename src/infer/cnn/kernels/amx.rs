@@ -152,6 +152,32 @@ impl Shapes {
     }
 }
 
+/// How the rows of a job are cut into tiles.
+pub(super) struct Cut {
+    /// Tiles of all rows, and of one.
+    pub(super) count: usize,
+    across: usize,
+    /// Pixels of a tile.
+    pub(super) pixels: usize,
+    width: usize,
+}
+
+impl Cut {
+    #[inline(always)]
+    pub(super) fn new(rows: usize, width: usize) -> Cut {
+        let across = width.div_ceil(TILE_PIXELS).max(1);
+        Cut { count: rows * across, across, pixels: width.div_ceil(across), width }
+    }
+
+    /// Row and first pixel of a tile, of the last one for any beyond. The last of a row begins earlier where it would
+    /// go beyond: its first pixels are made twice.
+    #[inline(always)]
+    pub(super) fn place(&self, tile: usize) -> (usize, usize) {
+        let tile = tile.min(self.count - 1);
+        (tile / self.across, (tile % self.across * self.pixels).min(self.width - self.pixels))
+    }
+}
+
 /// The sums of two tiles of pixels, each of two groups of channels.
 #[repr(C, align(64))]
 struct Sums([f32; 4 * TILE_FLOATS]);
@@ -243,9 +269,8 @@ unsafe fn two_by_one(common: &Loop, a: [*const f32; 2], sums: &mut Sums) {
 
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16,avx2,fma")]
 unsafe fn conv(rows: &HalfRows) {
-    let tiles = rows.width.div_ceil(TILE_PIXELS).max(1);
-    let pixels = rows.width.div_ceil(tiles);
-    if rows.taps.is_empty() || pixels == 0 {
+    let cut = Cut::new(rows.rows, rows.width);
+    if rows.taps.is_empty() || cut.pixels == 0 {
         return;
     }
     let span = rows.taps.as_ptr_range();
@@ -257,23 +282,17 @@ unsafe fn conv(rows: &HalfRows) {
         stride: rows.pixel_stride * size_of::<f32>(),
     };
     let mut sums = Sums([0.0; 4 * TILE_FLOATS]);
-    let count = rows.rows * tiles;
-    // the last tile of a row begins earlier where it would go beyond: its first pixels are made twice
-    let place = |tile: usize| {
-        let tile = tile.min(count - 1);
-        (tile / tiles, (tile % tiles * pixels).min(rows.width - pixels))
-    };
     // SAFETY: the rows' contract; every tile lies within its row.
     unsafe {
-        asm!("ldtilecfg [{}]", in(reg) &Shapes::new(pixels), options(nostack, readonly));
-        for first in (0..count).step_by(2) {
-            let places = [place(first), place(first + 1)];
+        asm!("ldtilecfg [{}]", in(reg) &Shapes::new(cut.pixels), options(nostack, readonly));
+        for first in (0..cut.count).step_by(2) {
+            let places = [cut.place(first), cut.place(first + 1)];
             let from = places.map(|(y, x)| rows.input.add(y * rows.input_row + x * rows.pixel_stride));
             match rows.groups {
                 1 => two_by_one(&common, from, &mut sums),
                 _ => two_by_two(&common, from, &mut sums),
             }
-            for (tile, (y, x)) in places.into_iter().enumerate().take(count - first) {
+            for (tile, (y, x)) in places.into_iter().enumerate().take(cut.count - first) {
                 let to = rows.output.add(y * rows.output_row + x * LANES);
                 let residual = match rows.residual.is_null() {
                     true => rows.residual,
@@ -283,13 +302,13 @@ unsafe fn conv(rows: &HalfRows) {
                 let made = sums.0.as_ptr().add(tile * 2 * TILE_FLOATS);
                 if rows.groups == 1 {
                     let read = |p: usize| First(Zmm::load(made.add(p * LANES)));
-                    finish::<First>(read, pixels, to, rows.activation, residual);
+                    finish::<First>(read, cut.pixels, to, rows.activation, residual);
                 } else {
                     let read = |p: usize| {
                         let even = Zmm::load(made.add(p * LANES));
                         Pair(even, Zmm::load(made.add(TILE_FLOATS + p * LANES)))
                     };
-                    finish::<Pair>(read, pixels, to, rows.activation, residual);
+                    finish::<Pair>(read, cut.pixels, to, rows.activation, residual);
                 }
             }
         }

@@ -4,8 +4,7 @@
 //! the compiler has no stable names for these instructions.
 #![allow(unsafe_code)] // std::arch, asm
 
-use super::amx::{Shapes, TILE_FLOATS, is_granted};
-use super::half::TILE_PIXELS;
+use super::amx::{Cut, Shapes, TILE_FLOATS, is_granted};
 use super::int8::{Int8, Int8Rows, Int8Tap};
 use super::lanes::LANES;
 use super::vnni;
@@ -104,9 +103,8 @@ unsafe fn two_by_one(common: &Loop, a: [*const u8; 2], sums: &mut Sums) {
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni,avx2,fma")]
 unsafe fn conv(rows: &Int8Rows) {
-    let tiles = rows.width.div_ceil(TILE_PIXELS).max(1);
-    let pixels = rows.width.div_ceil(tiles);
-    if rows.taps.is_empty() || pixels == 0 {
+    let cut = Cut::new(rows.rows, rows.width);
+    if rows.taps.is_empty() || cut.pixels == 0 {
         return;
     }
     let span = rows.taps.as_ptr_range();
@@ -118,29 +116,23 @@ unsafe fn conv(rows: &Int8Rows) {
         stride: rows.pixel_stride,
     };
     let mut sums = Sums([0; 4 * TILE_FLOATS]);
-    let count = rows.rows * tiles;
-    // the last tile of a row begins earlier where it would go beyond: its first pixels are made twice
-    let place = |tile: usize| {
-        let tile = tile.min(count - 1);
-        (tile / tiles, (tile % tiles * pixels).min(rows.width - pixels))
-    };
     // SAFETY: the rows' contract; every tile lies within its row.
     unsafe {
         let coder = vnni::coder_of(rows);
-        asm!("ldtilecfg [{}]", in(reg) &Shapes::new(pixels), options(nostack, readonly));
-        for first in (0..count).step_by(2) {
-            let places = [place(first), place(first + 1)];
+        asm!("ldtilecfg [{}]", in(reg) &Shapes::new(cut.pixels), options(nostack, readonly));
+        for first in (0..cut.count).step_by(2) {
+            let places = [cut.place(first), cut.place(first + 1)];
             let from = places.map(|(y, x)| rows.input.add(y * rows.input_row + x * rows.pixel_stride));
             match rows.groups {
                 1 => two_by_one(&common, from, &mut sums),
                 _ => two_by_two(&common, from, &mut sums),
             }
-            for (tile, place) in places.into_iter().enumerate().take(count - first) {
+            for (tile, place) in places.into_iter().enumerate().take(cut.count - first) {
                 let made = sums.0.as_ptr().add(tile * 2 * TILE_FLOATS);
                 let read = |p: usize, group: usize| {
                     _mm512_loadu_si512(made.add(group * TILE_FLOATS + p * LANES).cast())
                 };
-                vnni::made(rows, &coder, place, pixels, read);
+                vnni::made(rows, &coder, place, cut.pixels, read);
             }
         }
         // threads switch faster while the tiles are empty

@@ -95,6 +95,31 @@ impl Quantize {
     }
 }
 
+/// The stretches of numbers that lie side by side, where they lie and where they go: `floats` of them where they are
+/// row-major.
+pub(super) fn stretches(
+    from: &Floats,
+    to: &Floats,
+    floats: usize,
+    work: &mut dyn FnMut(usize, usize, usize),
+) {
+    match (from, to) {
+        (Floats::Blocks(from), Floats::Blocks(to)) => {
+            for (block, y) in (0..from.count()).flat_map(|block| (0..from.height).map(move |y| (block, y))) {
+                let lanes = (from.channels - block * LANES).min(LANES);
+                match lanes == LANES {
+                    true => work(from.pixel(block, y, 0), to.pixel(block, y, 0), from.width * LANES),
+                    // what fills up the last block is no number of the picture's
+                    false => (0..from.width)
+                        .for_each(|x| work(from.pixel(block, y, x), to.pixel(block, y, x), lanes)),
+                }
+            }
+        }
+        (Floats::Planes(from), Floats::Planes(to)) => work(*from, *to, floats),
+        _ => {}
+    }
+}
+
 /// Finds the scale and the zero that fit the numbers, as ONNX's DynamicQuantizeLinear does.
 pub(in crate::infer::cnn) struct FindRange {
     pub int8: &'static Int8,
@@ -107,26 +132,9 @@ impl FindRange {
         // zero is always a number that there is
         let mut range = [0.0, 0.0];
         let Nhwc { channels, height, width, scale, .. } = self.output;
-        match &self.from {
-            Floats::Planes(at) => {
-                range = arena::range(self.int8, &machine.arena, *at..at + channels * height * width, range);
-            }
-            Floats::Blocks(blocks) => {
-                for (block, y) in (0..blocks.count()).flat_map(|block| (0..height).map(move |y| (block, y))) {
-                    let at = blocks.pixel(block, y, 0);
-                    let lanes = (channels - block * LANES).min(LANES);
-                    if lanes == LANES {
-                        range = arena::range(self.int8, &machine.arena, at..at + width * LANES, range);
-                        continue;
-                    }
-                    // what fills up the last block is no number of the picture's
-                    for x in 0..width {
-                        let at = at + x * LANES;
-                        range = arena::range(self.int8, &machine.arena, at..at + lanes, range);
-                    }
-                }
-            }
-        }
+        stretches(&self.from, &self.from, channels * height * width, &mut |from, _, floats| {
+            range = arena::range(self.int8, &machine.arena, from..from + floats, range);
+        });
         let levels = fitting(range);
         machine.arena.write(scale..scale + 2).copy_from_slice(&[levels.scale, levels.zero]);
     }

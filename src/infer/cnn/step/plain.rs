@@ -1,6 +1,6 @@
 //! Arithmetic on row-major tensors: mostly the tails of detection heads.
 
-use super::codes::{Floats, fitting};
+use super::codes::{Floats, fitting, stretches};
 use super::strided::Walk;
 use super::{At, Machine, clear_halo};
 use crate::infer::cnn::kernels::arena;
@@ -212,32 +212,14 @@ pub(in crate::infer::cnn) struct DynamicQuantize {
 
 impl DynamicQuantize {
     pub(super) fn run(&self, machine: &mut Machine<'_>) {
-        // a stretch of numbers that lie side by side, and where it goes
-        let each = |work: &mut dyn FnMut(usize, usize, usize)| match (&self.from, &self.to) {
-            (Floats::Blocks(from), Floats::Blocks(to)) => {
-                for (block, y) in
-                    (0..from.count()).flat_map(|block| (0..from.height).map(move |y| (block, y)))
-                {
-                    let lanes = (from.channels - block * LANES).min(LANES);
-                    match lanes == LANES {
-                        true => work(from.pixel(block, y, 0), to.pixel(block, y, 0), from.width * LANES),
-                        // what fills up the last block is no number of the picture's
-                        false => (0..from.width)
-                            .for_each(|x| work(from.pixel(block, y, x), to.pixel(block, y, x), lanes)),
-                    }
-                }
-            }
-            (Floats::Planes(from), Floats::Planes(to)) => work(*from, *to, self.floats),
-            _ => {}
-        };
         let mut range = [0.0f32, 0.0f32];
-        each(&mut |from, _, floats| {
+        stretches(&self.from, &self.to, self.floats, &mut |from, _, floats| {
             for number in machine.arena.read(from..from + floats) {
                 range = [range[0].min(*number), range[1].max(*number)];
             }
         });
         let levels = fitting(range);
-        each(&mut |from, to, floats| {
+        stretches(&self.from, &self.to, self.floats, &mut |from, to, floats| {
             let ([from], [to]) = machine.arena.split([from..from + floats], [to..to + floats]);
             to.iter_mut().zip(from).for_each(|(to, number)| *to = levels.quantized(*number));
         });

@@ -1,7 +1,7 @@
 //! Half precision: the CPU's loops against their twins to the bit, and all against what 32 bits give.
 
 use super::random::{Graph, Random};
-use super::{Options, compile, elsewhere, fill, model, oracle};
+use super::{Options, elsewhere, fill, model, oracle, outputs};
 use crate::infer::Precision;
 use crate::infer::cnn::kernels::Format;
 use crate::infer::cnn::kernels::half::Half;
@@ -32,23 +32,6 @@ fn twin(half: &Half) -> &'static str {
 }
 
 const TWINS: [&str; 2] = ["scalar-bf16", "scalar-fp16"];
-
-fn outputs(graph: &Graph, options: &Options, seed: u64) -> Option<(Vec<f32>, Vec<Vec<f32>>)> {
-    let engine = match compile(&graph.model, options) {
-        Ok(engine) if seed % 2 == 1 => elsewhere(&graph.model, options).unwrap_or(engine),
-        Ok(engine) => engine,
-        Err(_) => return None,
-    };
-    let mut run = engine.new_run().unwrap();
-    let mut input = Vec::new();
-    // twice: the second run finds the arena as the first left it
-    for _ in 0..2 {
-        input = fill(&mut *run, &mut Random::new(seed));
-        run.execute().unwrap();
-    }
-    let count = engine.output_shapes().len();
-    Some((input, (0..count).map(|index| run.output(index).to_vec()).collect()))
-}
 
 #[test]
 fn every_table_gives_the_bits_of_the_twin() {

@@ -1,7 +1,7 @@
 //! Integer arithmetic: the CPU's loops against their twin, and all against what the operators give one by one.
 
-use super::random::{Graph, Random};
-use super::{Options, build, compile, elsewhere, fill, oracle};
+use super::random::Graph;
+use super::{Options, build, oracle, outputs};
 use crate::infer::cnn::kernels::int8::Int8;
 use crate::infer::cnn::step::Step;
 
@@ -17,24 +17,6 @@ const USUALLY: u64 = 95;
 
 fn by(name: &'static str, threads: usize) -> Options {
     Options { int8: Some(name), threads, ..Options::default() }
-}
-
-fn outputs(graph: &Graph, options: &Options, seed: u64) -> Option<(Vec<f32>, Vec<Vec<f32>>)> {
-    let engine = match compile(&graph.model, options) {
-        // half of them as the service has them: worked out again from what another process tells
-        Ok(engine) if seed % 2 == 1 => elsewhere(&graph.model, options).unwrap_or(engine),
-        Ok(engine) => engine,
-        Err(_) => return None,
-    };
-    let mut run = engine.new_run().unwrap();
-    let mut input = Vec::new();
-    // twice: the second run finds the arena as the first left it
-    for _ in 0..2 {
-        input = fill(&mut *run, &mut Random::new(seed));
-        run.execute().unwrap();
-    }
-    let count = engine.output_shapes().len();
-    Some((input, (0..count).map(|index| run.output(index).to_vec()).collect()))
 }
 
 #[test]
