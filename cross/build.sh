@@ -78,25 +78,30 @@ export "BINDGEN_EXTRA_CLANG_ARGS_${triple//-/_}=--target=$cpu-linux-${libc%%.*} 
 SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || date +%s)}
 export SOURCE_DATE_EPOCH
 
-# Paths of this machine stay out of the binary.
-flags="--remap-path-prefix=$PWD=. --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=cargo ${WEIR_RUST_SRC:+--remap-path-prefix=$WEIR_RUST_SRC=rust}"
+# Paths of this machine stay out of the binary and of what decides about it.
+export RUSTC_WRAPPER=$PWD/cross/rustc WEIR_SOURCE=$PWD
+# Not -Clinker in RUSTFLAGS, which are part of every crate's name: the linker's path has the folder in it.
+linker=CARGO_TARGET_$(tr a-z- A-Z_ <<<"$triple")_LINKER
+flags=
 features=()
 if [ $linkage = static ] && [ ${#std[@]} -gt 0 ]; then
   # Start files and musl are zig's: Rust's own copies come with its compiled standard library.
-  flags="$flags -Clinker=$PWD/cross/zig-cc -Clink-self-contained=no"
+  flags=-Clink-self-contained=no
+  export "$linker=$PWD/cross/zig-cc"
 elif [ $linkage = static ]; then
   # Rust's own linker and its own copy of musl. It folds functions that came out the same, of generic code many, and
   # packs the relocations of position-independent executables, which musl unpacks since 1.2.4.
-  flags="$flags -Clinker=rust-lld -Clink-arg=--icf=all -Clink-arg=-zpack-relative-relocs"
+  flags="-Clink-arg=--icf=all -Clink-arg=-zpack-relative-relocs"
+  export "$linker=rust-lld"
 else
-  flags="$flags -Clinker=$PWD/cross/zig-cc" # it knows every symbol's version in glibc
+  export "$linker=$PWD/cross/zig-cc" # it knows every symbol's version in glibc
   if grep -q '^tensorrt *=' Cargo.toml; then
     features=(--features tensorrt) # its libraries are opened at run time, which a static binary cannot do
   fi
 fi
 [ -z "${WEIR_CROSS_SYMBOLS:-}" ] || export CARGO_PROFILE_DIST_STRIP=debuginfo
 # A folder of its own: another set of flags would build everything again, here and there in turn.
-export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-target}/cross RUSTFLAGS="${RUSTFLAGS:-} $flags"
+export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-target}/cross RUSTFLAGS="${RUSTFLAGS:+$RUSTFLAGS }$flags"
 cargo build --locked --profile dist --bin weir --target "$triple" "${std[@]}" "${features[@]}"
 
 out=dist/$target

@@ -361,7 +361,7 @@ impl Lowering<'_, '_> {
             }
             Op::DynamicQuantize => {
                 let (from, output) = (self.floats(first)?, self.codes(result)?);
-                self.push(node, Step::FindRange(codes::FindRange { int8, from, output }))?;
+                self.push(node, Step::FindRange(codes::FindRange { from, output }))?;
                 Step::Quantize(codes::Quantize { int8, from, output, how: None, pixels: None })
             }
             Op::Recast | Op::FromBlocks => {

@@ -65,9 +65,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use tract_onnx::prelude::TypedModel;
 
-/// Names the kind of CPU to compile for (`avx512`, `avx2`, `neon`, `scalar`) instead of the best one: for
-/// tests and comparisons.
+/// Names the kind of CPU to compile for (`avx512`, `avx2`, `neon`, `scalar`) instead of the best one, and behind a `+`
+/// the integer kernels beside it (`avx2+avx-vnni`, `avx512+none`): for tests and comparisons.
 pub const CPU_VARIABLE: &str = "WEIR_CPU";
+
+/// No integer kernels, in [`CPU_VARIABLE`] and [`Options::int8`].
+const NO_INTEGERS: &str = "none";
 
 /// The kernels that this machine runs with: `avx512`, `avx2`, `neon` or `scalar`.
 pub fn kernels() -> &'static str {
@@ -100,8 +103,8 @@ pub struct Options {
     pub scores: Option<Scores>,
     /// Whether sums and pictures are 32-bit floats or half as long.
     pub precision: Precision,
-    /// Loops for what the graph brings to 8 bits, by name, for tests and comparisons; `none`: floats. `None`: the
-    /// best that this machine has.
+    /// Loops for what the graph brings to 8 bits, by name, for tests and comparisons; `none`: floats. `None`: what
+    /// [`CPU_VARIABLE`] says, else the best that this machine has.
     pub int8: Option<&'static str>,
 }
 
@@ -120,10 +123,11 @@ impl Options {
 }
 
 impl Options {
-    /// What computes in integers beside these kernels; `None` where nothing shall or can.
-    fn int8(&self, kernels: &Kernels) -> Option<&'static Int8> {
+    /// What computes in integers beside these kernels, or what is called `name`; `None` where nothing shall or can.
+    fn int8(&self, kernels: &Kernels, name: Option<&str>) -> Option<&'static Int8> {
         let is_best = Kernels::choose(None).is_some_and(|best| best.name == kernels.name);
-        Int8::choose(self.int8).filter(|_| is_best || self.int8.is_some())
+        let name = self.int8.or(name);
+        Int8::choose(name).filter(|_| is_best || name.is_some())
     }
 }
 
@@ -256,18 +260,25 @@ fn build(model: &TypedModel, options: &Options) -> Result<plan::Plan> {
 fn target(options: &Options) -> Result<Target> {
     let wanted =
         options.cpu.clone().or_else(|| std::env::var(CPU_VARIABLE).ok()).filter(|name| !name.is_empty());
-    let kernels = Kernels::choose(wanted.as_deref()).ok_or_else(|| {
-        Error::new(
-            Kind::Configuration,
-            format!("{CPU_VARIABLE}: this machine cannot run {}", wanted.unwrap_or_default()),
-        )
-    })?;
+    let (cpu, integers) = match wanted.as_deref().map(|wanted| wanted.split_once('+').ok_or(wanted)) {
+        None => (None, None),
+        Some(Err(cpu)) => (Some(cpu), None),
+        Some(Ok((cpu, integers))) => (Some(cpu), Some(integers)),
+    };
+    let cannot = |what: &str| {
+        Error::new(Kind::Configuration, format!("{CPU_VARIABLE}: this machine cannot run {what}"))
+    };
+    let kernels = Kernels::choose(cpu).ok_or_else(|| cannot(cpu.unwrap_or_default()))?;
+    let int8 = options.int8(kernels, integers);
+    if let (Some(name), None) = (integers.filter(|name| *name != NO_INTEGERS), int8) {
+        return Err(cannot(name));
+    }
     let threads = if options.threads == 0 { threads::allowed_threads() } else { options.threads };
     Ok(Target {
         kernels,
         workers: threads.min(threads::MAX_TEAM),
         way: options.way,
         half: options.half(kernels),
-        int8: options.int8(kernels),
+        int8,
     })
 }

@@ -573,6 +573,12 @@ pub(crate) fn activate(
     unsafe { (pictures.activate)(from, to, floats / LANES, activation) }
 }
 
+/// Least and greatest of some floats and of those given.
+pub(crate) fn range(kernels: &Kernels, part: &Part<'_>, floats: Range<usize>, range: [f32; 2]) -> [f32; 2] {
+    // SAFETY: the table was chosen for this CPU.
+    unsafe { (kernels.range)(part.read(floats), range) }
+}
+
 /// One side of an element-wise operation.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Side<'a> {

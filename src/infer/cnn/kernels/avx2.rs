@@ -7,7 +7,7 @@ use std::arch::x86_64::*;
 
 /// Two YMM registers.
 #[derive(Clone, Copy)]
-pub(crate) struct Ymm(__m256, __m256);
+pub(crate) struct Ymm(pub(super) __m256, pub(super) __m256);
 
 // SAFETY (every block below): the trait's contract says that the CPU has AVX2 and FMA (`Kernels::choose` has
 // asked) and that the pointers are good for LANES floats.

@@ -409,3 +409,20 @@ pub(super) unsafe fn softmax<V: Lanes>(at: *mut f32, length: usize, stride: usiz
         }
     }
 }
+
+/// See [`super::Kernels::range`].
+#[inline(always)]
+pub(super) fn range(from: &[f32], [low, high]: [f32; 2]) -> [f32; 2] {
+    /// Numbers looked at together: a comparison of vectors waits some cycles for the one before.
+    const TOGETHER: usize = 4 * LANES;
+    let (mut lows, mut highs) = ([low; TOGETHER], [high; TOGETHER]);
+    let (vectors, rest) = from.as_chunks::<TOGETHER>();
+    for vector in vectors {
+        for ((low, high), x) in lows.iter_mut().zip(&mut highs).zip(vector) {
+            *low = if *x < *low { *x } else { *low };
+            *high = if *x > *high { *x } else { *high };
+        }
+    }
+    let low = lows.iter().chain(rest).fold(low, |low, x| low.min(*x));
+    [low, highs.iter().chain(rest).fold(high, |high, x| high.max(*x))]
+}

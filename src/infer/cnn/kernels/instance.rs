@@ -81,6 +81,11 @@ macro_rules! instantiate {
             unsafe { tokens::attend::<$vector>(job) }
         }
 
+        $(#[target_feature(enable = $features)])?
+        unsafe fn range(from: &[f32], range: [f32; 2]) -> [f32; 2] {
+            generic::range(from, range)
+        }
+
         /// Tiles for input pixels that lie `S` floats apart; entry `n − 1` does `n` pixels.
         struct Tiles<const S: usize>;
         impl<const S: usize> Tiles<S> {
@@ -135,6 +140,7 @@ macro_rules! instantiate {
             softmax_row,
             normalize,
             attend,
+            range,
         };
     };
 }

@@ -138,7 +138,7 @@ pub(crate) struct Quantizer {
 
 impl Quantizer {
     /// What is made of numbers in steps.
-    #[cfg_attr(not(target_arch = "aarch64"), allow(dead_code))]
+    #[cfg_attr(not(any(target_arch = "x86_64", target_arch = "aarch64")), allow(dead_code))]
     pub(crate) fn coded(&self) -> Coded<'static> {
         Coded::new(self.zero, self.top, None)
     }
@@ -167,7 +167,7 @@ pub(crate) struct Pixels {
 
 /// The loops over codes for one kind of CPU.
 pub(crate) struct Int8 {
-    /// `avx512-vnni`, `amx-int8`, `neon-i8mm`, `neon-dotprod`, `neon-int8`; for tests `scalar-int8`.
+    /// `amx-int8`, `avx512-vnni`, `avx-vnni`, `neon-i8mm`, `neon-dotprod`, `neon-int8`; for tests `scalar-int8`.
     pub name: &'static str,
     /// Whether it is there to be faster than 32-bit floats.
     pub is_fast: bool,
@@ -202,8 +202,6 @@ pub(crate) struct Int8Pictures {
     pub quantize_planes: unsafe fn(planes: &[&[f32]], to: &mut [u8], pixel: usize, how: &Quantizer),
     /// Codes → pixels of one block of floats.
     pub dequantize: unsafe fn(from: &[u8], to: &mut [f32], pixels: Pixels, worth: &Worth),
-    /// Least and greatest of the numbers and of those given.
-    pub range: unsafe fn(from: &[f32], range: [f32; 2]) -> [f32; 2],
 }
 
 /// A number brought to codes, as a whole number.
@@ -313,21 +311,6 @@ pub(super) fn dequantize(from: &[u8], to: &mut [f32], pixels: Pixels, worth: &Wo
     }
 }
 
-/// See [`Int8Pictures::range`].
-#[inline(always)]
-pub(super) fn range(from: &[f32], [low, high]: [f32; 2]) -> [f32; 2] {
-    let (mut lows, mut highs) = ([low; LANES], [high; LANES]);
-    let (vectors, rest) = from.as_chunks::<LANES>();
-    for vector in vectors {
-        for ((low, high), x) in lows.iter_mut().zip(&mut highs).zip(vector) {
-            *low = if *x < *low { *x } else { *low };
-            *high = if *x > *high { *x } else { *high };
-        }
-    }
-    let low = lows.iter().chain(rest).fold(low, |low, x| low.min(*x));
-    [low, highs.iter().chain(rest).fold(high, |high, x| high.max(*x))]
-}
-
 /// The loops that compilers write, for one set of instructions.
 macro_rules! pictures {
     ($name:ident, $features:literal) => {
@@ -359,10 +342,6 @@ macro_rules! pictures {
             pub(super) unsafe fn dequantize(from: &[u8], to: &mut [f32], pixels: Pixels, worth: &Worth) {
                 int8::dequantize(from, to, pixels, worth)
             }
-            #[target_feature(enable = $features)]
-            pub(super) unsafe fn range(from: &[f32], range: [f32; 2]) -> [f32; 2] {
-                int8::range(from, range)
-            }
         }
 
         pub(super) const $name: $crate::infer::cnn::kernels::int8::Int8Pictures =
@@ -372,7 +351,6 @@ macro_rules! pictures {
                 quantize: written::quantize,
                 quantize_planes: written::quantize_planes,
                 dequantize: written::dequantize,
-                range: written::range,
             };
     };
 }
@@ -380,7 +358,6 @@ macro_rules! pictures {
 pub(super) use pictures;
 
 /// Channels in the order that they have.
-#[cfg_attr(not(any(test, target_arch = "aarch64")), allow(dead_code))] // the x86-64 table has an order of its own
 pub(super) const IN_ORDER: [u8; WIDE] = {
     let mut order = [0; WIDE];
     let mut c = 0;

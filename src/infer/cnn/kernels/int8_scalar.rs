@@ -116,6 +116,5 @@ pub(super) const INT8: Int8 = Int8 {
         quantize: |from, to, pixels, how| int8::quantize(from, to, pixels, how),
         quantize_planes: |planes, to, pixel, how| int8::quantize_planes(planes, to, pixel, how),
         dequantize: |from, to, pixels, worth| int8::dequantize(from, to, pixels, worth),
-        range: |from, range| int8::range(from, range),
     },
 };

@@ -14,6 +14,8 @@ pub(crate) mod arena;
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "x86_64")]
+mod avx_vnni;
 pub(crate) mod costs;
 mod format;
 mod generic;
@@ -330,6 +332,8 @@ pub(crate) struct Kernels {
     pub normalize: unsafe fn(&Normalized),
     /// The softmax of attention, but for the division by the sums.
     pub attend: unsafe fn(&Attended),
+    /// Least and greatest of the numbers and of those given.
+    pub range: unsafe fn(from: &[f32], range: [f32; 2]) -> [f32; 2],
 }
 
 /// One side of [`Pictures::binary`].
@@ -387,6 +391,8 @@ impl int8::Int8 {
         &amx_int8::INT8,
         #[cfg(target_arch = "x86_64")]
         &vnni::INT8,
+        #[cfg(target_arch = "x86_64")]
+        &avx_vnni::INT8,
         #[cfg(target_arch = "aarch64")]
         &neon_dot::I8MM,
         #[cfg(target_arch = "aarch64")]

@@ -153,6 +153,28 @@ fn activations_and_arithmetic() {
 }
 
 #[test]
+fn ranges() {
+    for kernels in Kernels::ALL.iter().filter(|k| (k.available)()) {
+        for count in [0usize, 1, 15, 64, 65, 300] {
+            for (at, peak) in [(0, 7.5), (count / 2, -9.0), (count.saturating_sub(1), f32::INFINITY)] {
+                let mut arena = Arena::new(320).unwrap();
+                let mut arena = arena.whole();
+                let numbers: Vec<f32> = (0..count).map(|i| ((i * 37) % 101) as f32 / 25.0 - 2.0).collect();
+                arena.write(0..count).copy_from_slice(&numbers);
+                // a NaN is no bound
+                arena.write(0..count).iter_mut().skip(3).step_by(50).for_each(|number| *number = f32::NAN);
+                arena.write(0..count).iter_mut().skip(at).take(1).for_each(|number| *number = peak);
+                let all = arena.read(0..count).iter();
+                let expected =
+                    all.fold([-0.5f32, 0.5], |[low, high], number| [low.min(*number), high.max(*number)]);
+                let found = arena::range(kernels, &arena, 0..count, [-0.5, 0.5]);
+                assert_eq!(found, expected, "{} of {count}, {peak} at {at}", kernels.name);
+            }
+        }
+    }
+}
+
+#[test]
 fn a_sigmoid_is_exact_to_a_millionth() {
     for kernels in Kernels::ALL.iter().filter(|k| (k.available)()) {
         let mut arena = Arena::new(64).unwrap();

@@ -255,7 +255,9 @@ unsafe fn tile<const P: usize, const G: usize>(
             }
             weights = weights.add(G * quads * LANES * QUAD);
         }
-        made(rows, coder, (y, x), pixels, |p, group| sums[p][group]);
+        // a copy, since what is read by index lies in memory: the sums themselves would be written there at every step
+        let made_of = sums;
+        made(rows, coder, (y, x), pixels, |p, group| made_of[p][group]);
     }
 }
 

@@ -122,7 +122,6 @@ pub(super) fn stretches(
 
 /// Finds the scale and the zero that fit the numbers, as ONNX's DynamicQuantizeLinear does.
 pub(in crate::infer::cnn) struct FindRange {
-    pub int8: &'static Int8,
     pub from: Floats,
     pub output: Nhwc,
 }
@@ -133,7 +132,7 @@ impl FindRange {
         let mut range = [0.0, 0.0];
         let Nhwc { channels, height, width, scale, .. } = self.output;
         stretches(&self.from, &self.from, channels * height * width, &mut |from, _, floats| {
-            range = arena::range(self.int8, &machine.arena, from..from + floats, range);
+            range = arena::range(machine.kernels, &machine.arena, from..from + floats, range);
         });
         let levels = fitting(range);
         machine.arena.write(scale..scale + 2).copy_from_slice(&[levels.scale, levels.zero]);

@@ -4,7 +4,7 @@ use super::codes::{Floats, fitting, stretches};
 use super::strided::Walk;
 use super::{At, Machine, clear_halo};
 use crate::infer::cnn::kernels::arena;
-use crate::infer::cnn::kernels::{Activation, Binary, LANES};
+use crate::infer::cnn::kernels::{Activation, Binary, LANES, Levels};
 
 /// Floats of an item, a multiple of [`LANES`]: handing one over takes some microseconds less. Tests cut the small
 /// tensors of random graphs.
@@ -202,6 +202,9 @@ impl MatMul {
     }
 }
 
+/// The greatest of 8-bit codes.
+const TOP: f32 = 255.0;
+
 /// To 8 bits and back, with a scale that fits the numbers that there are.
 pub(in crate::infer::cnn) struct DynamicQuantize {
     pub from: Floats,
@@ -214,13 +217,16 @@ impl DynamicQuantize {
     pub(super) fn run(&self, machine: &mut Machine<'_>) {
         let mut range = [0.0f32, 0.0f32];
         stretches(&self.from, &self.to, self.floats, &mut |from, _, floats| {
-            for number in machine.arena.read(from..from + floats) {
-                range = [range[0].min(*number), range[1].max(*number)];
-            }
+            range = arena::range(machine.kernels, &machine.arena, from..from + floats, range);
         });
         let levels = fitting(range);
+        let (scale, low) = (levels.scale, -levels.zero);
+        let quantized = Activation::Quantized(Levels { scale, low, high: low + TOP, step: scale });
         stretches(&self.from, &self.to, self.floats, &mut |from, to, floats| {
-            let ([from], [to]) = machine.arena.split([from..from + floats], [to..to + floats]);
+            let whole = floats / LANES * LANES;
+            arena::activate(&machine.kernels.pictures, &mut machine.arena, from, to, whole, quantized);
+            let (from, to) = (from + whole..from + floats, to + whole..to + floats);
+            let ([from], [to]) = machine.arena.split([from], [to]);
             to.iter_mut().zip(from).for_each(|(to, number)| *to = levels.quantized(*number));
         });
         if let Floats::Blocks(blocks) = &self.to {

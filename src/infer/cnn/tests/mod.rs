@@ -213,9 +213,16 @@ fn the_cheaper_engine_is_expected_to_be_ours_unless_tract_runs_all() {
 
 #[test]
 fn a_cpu_that_does_not_exist_is_refused_by_name() {
-    let options = Options { cpu: Some("z80".to_owned()), ..Options::default() };
-    let error = compile(&Graph::random(1).model, &options).err().unwrap();
-    assert!(error.message().contains("z80"), "{error}");
+    let compiled = |cpu: &str| {
+        let options = Options { cpu: Some(cpu.to_owned()), ..Options::default() };
+        compile(&Graph::random(1).model, &options)
+    };
+    for cpu in ["z80", "scalar+z80", "z80+none"] {
+        let error = compiled(cpu).err().unwrap();
+        assert!(error.message().ends_with("cannot run z80"), "{cpu}: {error}");
+    }
+    assert!(compiled("scalar+").is_err());
+    assert!(compiled("scalar+none").is_ok());
 }
 
 #[test]

@@ -389,17 +389,6 @@ pub(crate) fn dequantize(int8: &Int8, part: &mut Part<'_>, from: Stretch, to: us
     }
 }
 
-/// Least and greatest of some floats and of those given.
-pub(crate) fn range(
-    int8: &Int8,
-    part: &Part<'_>,
-    floats: std::ops::Range<usize>,
-    range: [f32; 2],
-) -> [f32; 2] {
-    // SAFETY: the table was chosen for this CPU.
-    unsafe { (int8.pictures.range)(part.read(floats), range) }
-}
-
 /// A row of codes of one channel into a row of a plane.
 pub(crate) fn dequantize_plane(part: &mut Part<'_>, from: Stretch, to: usize, worth: &Worth) {
     if from.pixels == 0 {
