@@ -238,6 +238,12 @@ mod tests {
             ["one", "two", "three", "four", "five", "last"].map(is_float),
             [true, true, true, false, false, true]
         );
+        // and what only these read, too
+        let reads_8_bits = |name: &str| {
+            let node = fewer.node.iter().find(|node| node.name == name).unwrap();
+            maker(&fewer, &node.input[0]).op_type == "DequantizeLinear"
+        };
+        assert_eq!(["two", "three", "four", "five"].map(reads_8_bits), [false, false, true, true]);
         let count = |op: &str| made.node.iter().filter(|node| node.op_type == op).count();
         assert_eq!((count("QuantizeLinear"), count("Pad"), count("Conv")), (8, 0, 6));
         for conv in made.node.iter().filter(|node| node.op_type == "Conv") {

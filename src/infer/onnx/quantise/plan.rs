@@ -70,28 +70,28 @@ impl Plan {
         let first = first_convolutions(graph, &candidates, in_floats);
         let convolutions: HashSet<usize> =
             candidates.iter().copied().filter(|at| !last.contains(at) && !first.contains(at)).collect();
-        // what the first one leaves has 8 bits like everything behind it
-        let makers = convolutions.union(&first).copied().filter(|at| !last.contains(at)).collect();
-        let members = members(graph, &index, &convolutions, makers);
+        // what the first ones leave has 8 bits where one that computes in them reads it
+        let first: HashSet<usize> = first.into_iter().filter(|at| !last.contains(at)).collect();
+        let members = members(graph, &index, &convolutions, &first);
 
         let mut plan = Plan { in_floats: candidates.len() - convolutions.len(), ..Plan::default() };
         let mut known: HashMap<&str, usize> = HashMap::new();
         for (at, node) in graph.node.iter().enumerate() {
             let has_8_bits = members.contains(&at);
-            let first = node.input.first().filter(|_| convolutions.contains(&at));
+            let read = node.input.first().filter(|_| convolutions.contains(&at));
             // what a convolution reads from floats
-            if let Some(name) = first.filter(|name| !known.contains_key(name.as_str())) {
+            if let Some(name) = read.filter(|name| !known.contains_key(name.as_str())) {
                 known.insert(name, plan.add(name));
             }
-            if let Some(value) = first.and_then(|name| plan.values.get_mut(*known.get(name.as_str())?)) {
+            if let Some(value) = read.and_then(|name| plan.values.get_mut(*known.get(name.as_str())?)) {
                 value.is_read_by_convolution = true;
             }
             if !has_8_bits {
                 continue;
             }
             for name in node.output.iter().filter(|name| !name.is_empty()) {
-                let readers = index.readers(name);
-                let is_read = readers.iter().any(|reader| members.contains(reader));
+                let mut readers = index.readers(name).iter();
+                let is_read = readers.any(|reader| members.contains(reader) && !first.contains(reader));
                 if is_read && !known.contains_key(name.as_str()) && !is_passing(graph, &index, node, name) {
                     known.insert(name, plan.add(name));
                 }
@@ -222,14 +222,15 @@ fn is_behind_softmax(graph: &GraphProto, index: &Index<'_>, at: usize) -> bool {
     false
 }
 
-/// Nodes that make values of 8 bits: `makers`, some of which compute in floats, and what lies between them.
+/// Nodes that make values of 8 bits: `convolutions`, those of `first` (which compute in floats) that one of them reads, and
+/// what lies between them.
 fn members(
     graph: &GraphProto,
     index: &Index<'_>,
     convolutions: &HashSet<usize>,
-    makers: HashSet<usize>,
+    first: &HashSet<usize>,
 ) -> HashSet<usize> {
-    let mut found = makers;
+    let mut found: HashSet<usize> = convolutions.union(first).copied().collect();
     let mut made: HashSet<&str> = HashSet::new();
     for (at, node) in graph.node.iter().enumerate() {
         let others = || {
@@ -246,8 +247,8 @@ fn members(
     }
     // what no convolution reads in the end would be rounded for nothing
     for (at, node) in graph.node.iter().enumerate().rev() {
-        let is_read =
-            || node.output.iter().flat_map(|name| index.readers(name)).any(|reader| found.contains(reader));
+        let mut readers = node.output.iter().flat_map(|name| index.readers(name));
+        let mut is_read = || readers.any(|reader| found.contains(reader) && !first.contains(reader));
         if found.contains(&at) && !convolutions.contains(&at) && !is_read() {
             found.remove(&at);
         }
