@@ -11,8 +11,9 @@ target=${1:-}
 
 work=$(mktemp -d "${TMPDIR:-/var/tmp}/weir-reproducible.XXXXXX")
 trap 'rm -rf "$work"' EXIT
+commit=$(git rev-parse --short HEAD)
+for name in first another-name; do git clone --quiet . "$work/$name"; done
 for name in first another-name; do
-  git clone --quiet . "$work/$name"
   (cd "$work/$name" && env -u CARGO_TARGET_DIR cross/build.sh "$target") >"$work/$name.log" 2>&1 ||
     { tail -n 30 "$work/$name.log"; echo "reproducible: the build in $name failed"; exit 70; }
   rm -rf "$work/$name/target"
@@ -23,4 +24,4 @@ if ! diff <(sums first) <(sums another-name); then
   exit 1
 fi
 sums first
-echo "reproducible: two builds of $(git rev-parse --short HEAD) for $target gave the same $(sums first | wc -l) files"
+echo "reproducible: two builds of $commit for $target gave the same $(sums first | wc -l) files"
