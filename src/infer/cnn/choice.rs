@@ -100,7 +100,7 @@ fn direct(loops: &Convolutions, layer: Layer) -> f32 {
 fn winograd(loops: &Convolutions, layer: Layer, kept: bool) -> f32 {
     let (from, to) = (loops.format.blocks_for(layer.inputs), loops.format.blocks_for(layer.outputs));
     let (costs, group) = (loops.costs, loops.blocks.min(to));
-    let cut = Cut::new(loops.format, layer.inputs, layer.size, group, 1, kept);
+    let cut = Cut::new(loops.format, layer.inputs, layer.size, (group, 1), 1, kept);
     let [down, across] = tiles(layer.size);
     let chunks = (down * across).div_ceil(cut.chunk.max(1)) as f32;
     let products = FREQUENCIES as f32 * row(loops, cut.chunk, layer.outputs, [from, layer.inputs]);

@@ -615,7 +615,8 @@ pub(crate) fn binary(
 
 /// Softmax of [`LANES`] neighbouring columns down `length` rows that lie `stride` floats apart, in place.
 pub(crate) fn softmax(kernels: &Kernels, part: &mut Part<'_>, at: usize, length: usize, stride: usize) {
-    let at = part.to(at, length.saturating_sub(1) * stride + LANES);
+    // what lies between the vectors may be another thread's
+    let at = part.pieces(at, [length, stride, LANES], true);
     // SAFETY: the range was checked above; the table was chosen for this CPU.
     unsafe { (kernels.softmax)(at, length, stride) }
 }

@@ -70,7 +70,9 @@ pub(in crate::infer::cnn) struct ConvStep {
     pub depthwise: bool,
     taps: Vec<Tap>,
     groups: Vec<Group>,
-    band_rows: usize,
+    /// Into how many bands of rows it is cut, and each of them into how many parts of the output blocks.
+    bands: usize,
+    parts: usize,
     /// Rows and columns of a window.
     window: [usize; 2],
     dilation_rows: usize,
@@ -130,7 +132,8 @@ impl ConvStep {
             depthwise,
             taps: Vec::new(),
             groups: Vec::new(),
-            band_rows: 0,
+            bands: 1,
+            parts: 1,
             window: window.kernel,
             dilation_rows: window.dilation[0],
             macs: o * per_group * window.kernel[0] * window.kernel[1] * output.height * output.width,
@@ -214,11 +217,15 @@ impl ConvStep {
             step.groups.push(Group { first, blocks, weights, bias, taps, reach });
             first += blocks;
         }
-        step.band_rows = step.rows_per_band(window.kernel[0]);
+        let (height, workers) = (output.height.max(1), workers.max(1));
+        step.bands = height.div_ceil(step.rows_per_band(window.kernel[0]).max(1));
         if let Source::Blocks(_) = source {
-            // as many bands for each worker
-            let bands = step.items().next_multiple_of(workers.max(1));
-            step.band_rows = output.height.div_ceil(bands).max(1);
+            // as many rows for each worker, or as many output blocks where that is more even
+            let of_one = |count: usize| count.div_ceil(workers) * workers;
+            match of_one(step.groups.len()) * height < of_one(height) * step.groups.len() {
+                true => step.parts = workers.min(step.groups.len()),
+                false => step.bands = step.bands.next_multiple_of(workers).min(height),
+            }
         }
         Some(step)
     }
@@ -232,17 +239,20 @@ impl ConvStep {
             .clamp(MIN_BAND_ROWS, self.output.height.max(MIN_BAND_ROWS))
     }
 
-    /// Bands of rows.
+    /// Bands of rows, as equal as may be, and parts of the output blocks of each.
     pub(super) fn items(&self) -> usize {
-        self.output.height.div_ceil(self.band_rows.max(1))
+        self.bands * self.parts
     }
 
-    /// One band of rows, all output blocks.
-    pub(super) fn run(&self, machine: &mut Machine<'_>, band: usize) {
-        let rows = band * self.band_rows..((band + 1) * self.band_rows).min(self.output.height);
+    /// One band of rows, some of the output blocks.
+    pub(super) fn run(&self, machine: &mut Machine<'_>, item: usize) {
+        let (part, band) = (item % self.parts, item / self.parts);
+        let start = |band: usize| band * self.output.height / self.bands;
+        let rows = start(band)..start(band + 1);
         match self.source {
             Source::Blocks(input) => {
-                for group in &self.groups {
+                let start = |part: usize| part * self.groups.len() / self.parts;
+                for group in self.groups.get(start(part)..start(part + 1)).unwrap_or_default() {
                     let block = if self.depthwise { group.first } else { 0 };
                     for y in rows.clone() {
                         // the window's first row and column may lie in the border

@@ -225,12 +225,13 @@ pub(in crate::infer::cnn) struct ToBlocks {
     pub output: Blocks,
 }
 
-/// Rows of an item of [`ToBlocks`].
-const ROWS: usize = 16;
+/// Pixels of an item of [`ToBlocks`], about.
+const PIXELS: usize = 4096;
 
 impl ToBlocks {
     fn bands(&self) -> usize {
-        self.output.height.div_ceil(ROWS).max(1)
+        let (height, width) = (self.output.height, self.output.width);
+        (height * width).div_ceil(PIXELS).clamp(1, height.max(1))
     }
     pub(super) fn items(&self) -> usize {
         self.output.count() * self.bands()
@@ -238,7 +239,7 @@ impl ToBlocks {
     pub(super) fn run(&self, machine: &mut Machine<'_>, item: usize) {
         let output = &self.output;
         let (block, band) = (item / self.bands(), item % self.bands());
-        let rows = band * ROWS..((band + 1) * ROWS).min(output.height);
+        let rows = band * output.height / self.bands()..(band + 1) * output.height / self.bands();
         let (plane, floats) = (output.height * output.width, output.channels * output.height * output.width);
         output.clear_border(&mut machine.arena, block, rows.clone(), true, true);
         let channels = block * output.lanes()..((block + 1) * output.lanes()).min(output.channels);

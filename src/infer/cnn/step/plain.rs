@@ -123,14 +123,31 @@ pub(in crate::infer::cnn) struct Softmax {
 }
 
 impl Softmax {
+    /// Vectors of columns, where these are what is cut.
+    fn columns(&self) -> Option<usize> {
+        (self.outer == 1 && self.inner.is_multiple_of(LANES)).then_some(self.inner / LANES)
+    }
+
     pub(super) fn items(&self) -> usize {
         let floats = self.outer * self.length * self.inner;
-        floats.div_ceil(PART).clamp(1, MOST_ITEMS).min(self.outer.max(1))
+        let most = self.columns().unwrap_or(self.outer);
+        floats.div_ceil(PART).clamp(1, MOST_ITEMS).min(most.max(1))
     }
 
     pub(super) fn run(&self, machine: &mut Machine<'_>, item: usize) {
         let Machine { arena, kernels, worker, .. } = machine;
         let (length, inner) = (self.length, self.inner);
+        if let Some(columns) = self.columns() {
+            let at = |item: usize| item * columns / self.items() * LANES;
+            let (first, end) = (at(item), at(item + 1));
+            for row in (0..length).map(|i| i * inner) {
+                arena.copy(self.from + row + first..self.from + row + end, self.to + row + first);
+            }
+            for column in (first..end).step_by(LANES) {
+                arena::softmax(kernels, arena, self.to + column, length, inner);
+            }
+            return;
+        }
         let at = |item: usize| item * self.outer / self.items();
         let (first, outer) = (at(item) * length * inner, at(item + 1) - at(item));
         let (from, to) = (self.from + first, self.to + first);

@@ -62,6 +62,8 @@ pub(in crate::infer::cnn) struct Winograd {
     bias: usize,
     tiles: [usize; 2],
     chunk: usize,
+    /// See [`Cut`].
+    parts: usize,
     /// Where the scratch space starts, and the floats of each thread.
     scratch: (usize, usize),
     /// Multiplications of the direct convolution, for profiles.
@@ -86,18 +88,20 @@ pub(in crate::infer::cnn) fn tiles(output: [usize; 2]) -> [usize; 2] {
 pub(in crate::infer::cnn) struct Cut {
     /// Tiles that go through the stages together.
     pub chunk: usize,
+    /// How many threads share a chunk, each with some of the output blocks.
+    parts: usize,
     /// Floats of scratch space per thread.
     scratch: usize,
 }
 
 impl Cut {
     /// For so many input channels of a format and `[height, width]` output pixels. `group`: output blocks that are
-    /// computed together; `kept`: whether the factors are.
+    /// computed together, of which there are `groups`; `kept`: whether the factors are.
     pub(in crate::infer::cnn) fn new(
         format: Format,
         inputs: usize,
         output: [usize; 2],
-        group: usize,
+        (group, groups): (usize, usize),
         workers: usize,
         kept: bool,
     ) -> Cut {
@@ -105,12 +109,18 @@ impl Cut {
         let all: usize = tiles(output).iter().product();
         let fitting =
             (CHUNK_FLOATS / per_tile / CHUNK_UNIT).max(if kept { 1 } else { SPREAD_UNITS }) * CHUNK_UNIT;
-        // chunks of the same size, as many for each worker
-        let chunks = all.div_ceil(fitting).max(1).next_multiple_of(workers.max(1));
-        let chunk = all.div_ceil(chunks);
+        // what is hardly more is one chunk, and the factors are read once
+        let fitting = if all * per_tile <= CHUNK_FLOATS + CHUNK_FLOATS / 8 { all } else { fitting };
+        // chunks of the same size, as many for each worker; a picture too small for that is transformed by each of them, so
+        // that the weights, which are far more, are read once
+        let fewest = all.div_ceil(fitting).max(1);
+        let parts = workers.max(1).div_ceil(fewest);
+        let is_shared = parts > 1 && parts <= groups;
+        let chunks = if is_shared { fewest } else { fewest.next_multiple_of(workers.max(1)) };
+        let (chunk, parts) = (all.div_ceil(chunks), if is_shared { parts } else { 1 });
         let channels = inputs.next_multiple_of(format.unit()).min(SLICE_BLOCKS * format.lanes());
         let factors = if kept { 0 } else { FREQUENCIES * factors_apart(channels, group) };
-        Cut { chunk, scratch: chunk * per_tile + WINDOW * WINDOW * LANES + factors }
+        Cut { chunk, parts, scratch: chunk * per_tile + WINDOW * WINDOW * LANES + factors }
     }
 }
 
@@ -188,8 +198,10 @@ impl Winograd {
         (loops, workers, kept): (&Convolutions, usize, bool),
     ) -> usize {
         let &[o, i, ..] = conv.weights.shape() else { return 0 };
-        let group = loops.blocks.min(loops.format.blocks_for(o));
-        workers * Cut::new(loops.format, i, [height, width], group, workers, kept).scratch
+        let blocks = loops.format.blocks_for(o);
+        let group = loops.blocks.min(blocks);
+        let groups = blocks.div_ceil(group.max(1));
+        workers * Cut::new(loops.format, i, [height, width], (group, groups), workers, kept).scratch
     }
 
     /// Plans the loops and packs the weights.
@@ -204,7 +216,8 @@ impl Winograd {
         let (inputs, outputs) = (input.channels, output.channels);
         let size = [output.height, output.width];
         let (format, conv_blocks) = (loops.format, loops.blocks.min(output.count()));
-        let cut = Cut::new(format, inputs, size, conv_blocks, workers, kept);
+        let count = output.count().div_ceil(conv_blocks.max(1));
+        let cut = Cut::new(format, inputs, size, (conv_blocks, count), workers, kept);
         // in whole units of the loops
         let padded = inputs.next_multiple_of(format.unit());
         let mut groups = Vec::new();
@@ -240,20 +253,23 @@ impl Winograd {
             bias,
             tiles: tiles(size),
             chunk: cut.chunk,
+            parts: cut.parts,
             scratch: (scratch, cut.scratch),
             macs: KERNEL * inputs * outputs * output.height * output.width,
         })
     }
 
-    /// How many parts threads may take, each a chunk of tiles.
+    /// How many parts threads may take, each a chunk of tiles for some of the output blocks.
     pub(super) fn items(&self) -> usize {
-        (self.tiles[0] * self.tiles[1]).div_ceil(self.chunk.max(1))
+        (self.tiles[0] * self.tiles[1]).div_ceil(self.chunk.max(1)) * self.parts
     }
 
     /// One chunk of tiles through all stages.
     pub(super) fn run(&self, machine: &mut Machine<'_>, item: usize) {
         let all = self.tiles[0] * self.tiles[1];
+        let (part, item) = (item % self.parts, item / self.parts);
         let chunk = item * self.chunk..((item + 1) * self.chunk).min(all);
+        let groups = part * self.groups.len() / self.parts..(part + 1) * self.groups.len() / self.parts;
         let block = self.chunk * LANES;
         let widest = self.groups.first().map_or(0, |g| g.blocks);
         let window = self.scratch.0 + machine.worker * self.scratch.1;
@@ -264,7 +280,7 @@ impl Winograd {
             let place = products + (run.first - chunk.start) * LANES;
             self.transform(machine, &run, place, window);
         }
-        for group in &self.groups {
+        for group in self.groups.get(groups).unwrap_or_default() {
             self.multiply(machine, group, chunk.len(), [products, sums, factors]);
             for run in self.runs(chunk.clone()) {
                 self.finish(machine, &run, group, sums + (run.first - chunk.start) * LANES);
