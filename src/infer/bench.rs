@@ -10,7 +10,7 @@ use super::process::{Limits, Loaded, Session};
 use super::registry::{NAMES_KEYS, Names, RegistrySettings};
 use super::{EngineChoice, Precision};
 use super::{Run, cnn, tensorrt};
-use crate::clock::process_cpu_time;
+use crate::clock::{process_cpu_time, thread_cpu_time};
 use crate::error::{Error, Kind, Result};
 pub use dump::dump;
 pub use profile::{Profile, profile};
@@ -182,45 +182,53 @@ struct Round {
 
 /// Lets each arena run in its own thread, all at the same time, `count` times after one to warm up.
 /// `process`: one whose CPU time counts too.
+///
+/// Each thread reads the clocks itself, right before and behind its run: what the kernel says of a thread that runs
+/// somewhere else may be a tick old, some milliseconds.
 fn time_rounds(arenas: Vec<Box<dyn Run>>, count: usize, process: Option<u32>) -> Result<Vec<Round>> {
-    let cpu_time = || process_cpu_time() + process.map_or(Duration::ZERO, cpu_time_of);
-    // The threads and this one, which holds the watch.
-    let barrier = Barrier::new(arenas.len() + 1);
+    let alone = arenas.len() == 1;
+    // of one run the helpers' time counts, too; of several each its own, and the other process's once
+    let cpu_time = move |thread: usize| {
+        let own = if alone { process_cpu_time() } else { thread_cpu_time() };
+        own + process.filter(|_| thread == 0).map_or(Duration::ZERO, cpu_time_of)
+    };
+    let barrier = Barrier::new(arenas.len());
     std::thread::scope(|scope| {
         let threads: Vec<_> = arenas
             .into_iter()
-            .map(|mut arena| {
+            .enumerate()
+            .map(|(number, mut arena)| {
                 let barrier = &barrier;
                 scope.spawn(move || {
-                    let mut outcome = Ok(());
-                    for _ in 0..=count {
+                    let (mut outcome, mut rounds) = (Ok(()), Vec::with_capacity(count));
+                    for index in 0..=count {
                         noise(arena.input());
                         barrier.wait();
-                        barrier.wait();
+                        let (clock, cpu) = (Instant::now(), cpu_time(number));
                         // A failed thread goes on meeting the others: nobody must wait for ever.
                         outcome = outcome.and_then(|()| arena.execute());
+                        let cpu = cpu_time(number).saturating_sub(cpu);
                         barrier.wait();
+                        if index > 0 {
+                            rounds.push(Round { wall: clock.elapsed(), cpu });
+                        }
                     }
-                    outcome
+                    outcome.map(|()| rounds)
                 })
             })
             .collect();
-        let mut rounds = Vec::with_capacity(count);
-        for index in 0..=count {
-            // filled
-            barrier.wait();
-            let (clock, cpu) = (Instant::now(), cpu_time());
-            barrier.wait();
-            // run
-            barrier.wait();
-            if index > 0 {
-                rounds.push(Round { wall: clock.elapsed(), cpu: cpu_time().saturating_sub(cpu) });
+        let mut all: Vec<Round> = Vec::new();
+        for thread in threads {
+            let rounds = thread.join().map_err(|_| Error::new(Kind::Inference, "the model panicked"))??;
+            if all.is_empty() {
+                all = rounds;
+                continue;
+            }
+            for (sum, round) in all.iter_mut().zip(rounds) {
+                *sum = Round { wall: sum.wall.max(round.wall), cpu: sum.cpu + round.cpu };
             }
         }
-        for thread in threads {
-            thread.join().map_err(|_| Error::new(Kind::Inference, "the model panicked"))??;
-        }
-        Ok(rounds)
+        Ok(all)
     })
 }
 

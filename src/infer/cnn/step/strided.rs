@@ -94,6 +94,40 @@ impl<const N: usize> Walk<N> {
     }
 }
 
+impl Walk<2> {
+    /// Of a transposition of the first tensor, whose columns are the second's rows: rows and columns of the second, and the
+    /// distances of the first's rows and of the second's.
+    fn transposed(&self) -> Option<[usize; 4]> {
+        match (self.rank, self.strides) {
+            (2, [[1, target_row], [source_row, 1], ..]) => {
+                Some([self.dims[0], self.dims[1], source_row, target_row])
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Rows that a transposition writes together: what it reads of them lies in one cache line.
+const TRANSPOSED_ROWS: usize = 16;
+
+/// `target[row][column] = source[column][row]`.
+fn transpose(
+    source: &[f32],
+    target: &mut [f32],
+    [rows, columns]: [usize; 2],
+    [source_row, target_row]: [usize; 2],
+) {
+    for first in (0..rows).step_by(TRANSPOSED_ROWS) {
+        let together = TRANSPOSED_ROWS.min(rows - first);
+        for column in 0..columns {
+            let from = column * source_row + first;
+            let numbers = &source[from..from + together];
+            let places = target[first * target_row + column..].iter_mut().step_by(target_row.max(1));
+            places.zip(numbers).for_each(|(to, number)| *to = *number);
+        }
+    }
+}
+
 /// Distances between neighbours along each axis of a row-major tensor.
 pub(in crate::infer::cnn) fn row_major(shape: &[usize]) -> Vec<usize> {
     let mut strides = vec![1; shape.len()];
@@ -129,6 +163,9 @@ impl Copy {
         let (from, to, spans) = (self.from.behind(from), self.to + to, [walk.span(0), walk.span(1)]);
         let ([source], [target]) = machine.arena.split([from.arena(spans[0])], [to..to + spans[1]]);
         let source = from.values(source, machine.weights, spans[0]);
+        if let Some([rows, columns, source_row, target_row]) = walk.transposed() {
+            return transpose(source, target, [rows, columns], [source_row, target_row]);
+        }
         walk.runs(|[from, to], length, [from_step, to_step]| {
             if (from_step, to_step) == (1, 1) {
                 target[to..to + length].copy_from_slice(&source[from..from + length]);
