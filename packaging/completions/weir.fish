@@ -103,7 +103,7 @@ complete -c weir -n '__fish_seen_subcommand_from ctl; and __fish_seen_subcommand
 complete -c weir -n '__fish_seen_subcommand_from ctl; and __fish_seen_subcommand_from terminate' -s h -l help -d 'what there is to say, then nothing else'
 complete -c weir -n '__fish_seen_subcommand_from ctl; and not __fish_seen_subcommand_from list init status pause resume terminate listen' -a listen -d 'print the datagrams that arrive on a UDP port'
 complete -c weir -n '__fish_seen_subcommand_from ctl; and __fish_seen_subcommand_from listen' -s h -l help -d 'what there is to say, then nothing else'
-complete -c weir -n '__fish_seen_subcommand_from check' -l video -r -F -d 'decode it too, and compare what half precision finds on it'
+complete -c weir -n '__fish_seen_subcommand_from check' -l video -r -F -d 'decode it too, and compare what other precisions find on it'
 complete -c weir -n '__fish_seen_subcommand_from check' -l fps -x -d 'say how many cameras of N frames a second this machine carries (default 15)'
 complete -c weir -n '__fish_seen_subcommand_from check' -l config -r -F -d 'configuration (default /etc/weir/weir.toml where it exists)'
 complete -c weir -n '__fish_seen_subcommand_from check' -l tcp -x -d 'listen here (default 127.0.0.1:7070; port 0 takes a free one)'

@@ -1,4 +1,4 @@
-//! `weir check MODEL`: how many cameras this machine carries, and what half precision changes on one's own
+//! `weir check MODEL`: how many cameras this machine carries, and what other precisions change on one's own
 //! pictures.
 
 use super::output::say;
@@ -18,7 +18,7 @@ const CONFIDENCE: f32 = 0.4;
 /// Most frames that are compared: a minute of a camera.
 const MOST_FRAMES: u64 = 1800;
 
-/// Prints what half precision changes and how many cameras the machine carries.
+/// Prints what other precisions change and how many cameras the machine carries.
 pub(super) fn print(report: &Report, video: Option<&Path>, fps: Option<f64>, config: &Config) -> Result<()> {
     let decoding = video.map(|video| compare(report, video, config)).transpose()?;
     let fps = fps.unwrap_or(FPS);
@@ -33,23 +33,25 @@ pub(super) fn print(report: &Report, video: Option<&Path>, fps: Option<f64>, con
     Ok(())
 }
 
-/// Prints what half precision changes; what decoding a frame takes of one core.
+/// Prints what other precisions change; what decoding a frame takes of one core.
 fn compare(report: &Report, video: &Path, config: &Config) -> Result<Duration> {
     let settings = service::decoder_settings(config);
     // by itself: the time of comparing is the process's, too
     let decoded = decoding::decode(video, &settings, |_| Ok(()))?;
     let decoding = decoded.cpu / u32::try_from(decoded.frames).unwrap_or(u32::MAX).max(1);
-    let (model, Some(half)) = report.models() else {
-        say!("differs  there is nothing to compare: half precision is not faster here, or served already");
-        return Ok(decoding);
-    };
-    let mut comparison = Comparison::new([model, half], CONFIDENCE)?;
-    let mut frames = 0;
-    decoding::scaled(video, &settings, *model.rule(), |slot, placement| {
-        comparison.frame(slot, placement)?;
-        frames += 1;
-        Ok(frames < MOST_FRAMES)
-    })?;
-    say!("differs  {}", comparison.outcome());
+    if report.others().next().is_none() {
+        say!("differs  there is nothing to compare: no other precision is faster here");
+    }
+    for (precision, other) in report.others() {
+        let model = report.model();
+        let mut comparison = Comparison::new([model, other], CONFIDENCE)?;
+        let mut frames = 0;
+        decoding::scaled(video, &settings, *model.rule(), |slot, placement| {
+            comparison.frame(slot, placement)?;
+            frames += 1;
+            Ok(frames < MOST_FRAMES)
+        })?;
+        say!("differs  {precision}: {}", comparison.outcome());
+    }
     Ok(decoding)
 }

@@ -188,7 +188,7 @@ struct Options {
     ports_file: Option<PathBuf>,
     log_level: Option<String>,
     insecure: bool,
-    /// A clip for `check`: what half precision changes on it.
+    /// A clip for `check`: what other precisions change on it.
     video: Option<PathBuf>,
     fps: Option<f64>,
     /// Arguments that belong to no option, in their order.

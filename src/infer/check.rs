@@ -22,14 +22,28 @@ pub struct Report {
     shortest_run: Duration,
     budget_bytes: u64,
     gpu: Vec<String>,
-    /// The same model in half precision, and its shortest run; where this CPU gains by it.
-    half: Option<(Model, Duration)>,
+    has_8_bits: bool,
+    /// The same model in other precisions: half where this CPU gains by it, 8 bits where it has a twin.
+    others: Vec<Other>,
+}
+
+/// A model in another precision than the one it is served in.
+#[derive(Debug)]
+struct Other {
+    precision: Precision,
+    model: Model,
+    shortest_run: Duration,
 }
 
 impl Report {
-    /// The model as it is served, and in half precision where that is another thing.
-    pub fn models(&self) -> (&Model, Option<&Model>) {
-        (&self.model, self.half.as_ref().map(|(model, _)| model))
+    /// The model as it is served.
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// The same in other precisions: their names, and what they are.
+    pub fn others(&self) -> impl Iterator<Item = (&'static str, &Model)> {
+        self.others.iter().map(|other| (other.precision.name(), &other.model))
     }
 
     /// How many cameras of `fps` this machine's cores carry when decoding a frame takes `decoding` of one
@@ -51,14 +65,27 @@ pub fn run(settings: &RegistrySettings, model: &str) -> Result<Report> {
     // On the command line a path is a path, however it is written; ids of the API do not exist as files.
     let path = std::fs::canonicalize(model).ok().and_then(|path| path.into_os_string().into_string().ok());
     let loaded = registry::load_blocking(path.as_deref().unwrap_or(model), settings)?;
-    let report = report(loaded, settings)?;
-    if settings.precision == Precision::Half || cnn::half().is_none() || report.model.engine_name() != "cnn" {
+    let mut report = report(loaded, settings)?;
+    if report.model.engine_name() != "cnn" {
         return Ok(report);
     }
-    let in_half = RegistrySettings { precision: Precision::Half, ..settings.clone() };
-    let half = registry::load_blocking(path.as_deref().unwrap_or(model), &in_half)?.model;
-    let shortest_run = time_runs(half.engine().new_run()?.as_mut(), TIMED_RUNS)?;
-    Ok(Report { half: Some((half, shortest_run)), ..report })
+    let halved = settings.precision != Precision::Half && cnn::half().is_some();
+    let with_twin =
+        settings.precision != Precision::Int8 && !report.has_8_bits && registry::has_twins(settings);
+    for (precision, wanted) in [(Precision::Half, halved), (Precision::Int8, with_twin)] {
+        if !wanted {
+            continue;
+        }
+        let settings = RegistrySettings { precision, ..settings.clone() };
+        let loaded = registry::load_blocking(path.as_deref().unwrap_or(model), &settings)?;
+        // without a twin it is the same model again
+        if precision == Precision::Int8 && !loaded.has_8_bits {
+            continue;
+        }
+        let shortest_run = time_runs(loaded.model.engine().new_run()?.as_mut(), TIMED_RUNS)?;
+        report.others.push(Other { precision, model: loaded.model, shortest_run });
+    }
+    Ok(report)
 }
 
 /// Adds a model of one's own ([`own::add`]) and reports. Blocks.
@@ -112,7 +139,8 @@ fn report(loaded: Assembled, settings: &RegistrySettings) -> Result<Report> {
         shortest_run,
         budget_bytes: settings.memory_budget_bytes,
         gpu,
-        half: None,
+        has_8_bits: loaded.has_8_bits,
+        others: Vec::new(),
     })
 }
 
@@ -134,7 +162,7 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const NAMES_SHOWN: usize = 8;
         let mebibytes = |bytes: usize| bytes as f64 / f64::from(1 << 20);
-        let Report { model, why, shortest_run, budget_bytes, gpu, half } = self;
+        let Report { model, why, shortest_run, budget_bytes, gpu, has_8_bits, others } = self;
         let rule = model.rule();
         writeln!(f, "model    {}", model.id())?;
         writeln!(f, "family   {} ({why})", model.family_name())?;
@@ -154,13 +182,25 @@ impl fmt::Display for Report {
         writeln!(f, "weights  {:.1} MiB, held once", mebibytes(model.weights_bytes()))?;
         writeln!(f, "arena    {:.1} MiB for each inference thread", mebibytes(model.arena_bytes()))?;
         writeln!(f, "time     {:.1} ms a frame on one thread", shortest_run.as_secs_f64() * 1e3)?;
-        if let Some((half, shortest_run)) = half {
-            let (weights, arena) = (mebibytes(half.weights_bytes()), mebibytes(half.arena_bytes()));
-            let time = shortest_run.as_secs_f64() * 1e3;
-            let loops = cnn::half().unwrap_or_default();
+        for Other { precision, model, shortest_run } in others {
+            let (weights, arena) = (mebibytes(model.weights_bytes()), mebibytes(model.arena_bytes()));
+            let (time, name) = (shortest_run.as_secs_f64() * 1e3, precision.name());
+            let loops = match precision {
+                Precision::Half => cnn::half().map_or(String::new(), |loops| format!(" ({loops})")),
+                _ => String::new(),
+            };
             writeln!(
                 f,
-                "half     {time:.1} ms, {weights:.1} and {arena:.1} MiB with models.precision = \"half\" ({loops})"
+                "{name:<8} {time:.1} ms, {weights:.1} and {arena:.1} MiB with models.precision = \"{name}\"{loops}"
+            )?;
+        }
+        if model.engine_name() == "cnn"
+            && !has_8_bits
+            && others.iter().all(|o| o.precision != Precision::Int8)
+        {
+            writeln!(
+                f,
+                "int8     not yet: weir models quantise MODEL --video FILE makes a twin in 8 bits and says what it loses"
             )?;
         }
         write!(f, "fits     yes: within the {} MiB allowed for one model", budget_bytes >> 20)

@@ -371,6 +371,10 @@ mod tests {
         let served = registry::load_blocking(MODEL, &in_8_bits).unwrap();
         assert!(served.has_8_bits && served.model.id() == MODEL);
         assert!(!registry::load_blocking(MODEL, &settings).unwrap().has_8_bits);
+        // what check says of the float model tells of the twin, and without one how to get it
+        let checked = super::super::check::run(&settings, MODEL).unwrap();
+        assert!(checked.others().any(|(name, model)| name == "int8" && model.id() == MODEL), "{checked}");
+        assert!(checked.to_string().contains("MiB with models.precision = \"int8\""), "{checked}");
         // one that is not the twin of this very file
         let other = dir.path().join("models/other.onnx");
         let mut changed = std::fs::read(MODEL).unwrap();
@@ -382,6 +386,8 @@ mod tests {
         registry::own::remove("convolutions-int8", &settings).unwrap();
         assert!(!folder.exists());
         assert!(!registry::load_blocking(MODEL, &in_8_bits).unwrap().has_8_bits);
+        let checked = super::super::check::run(&settings, MODEL).unwrap();
+        assert!(checked.to_string().contains("int8     not yet: weir models quantise MODEL"), "{checked}");
     }
 
     #[test]

@@ -70,7 +70,7 @@ const SERVICE: &[Opt] = &[
 ];
 
 const CHECK: &[Opt] = &[
-    valued("video", "FILE", File, "decode it too, and compare what half precision finds on it"),
+    valued("video", "FILE", File, "decode it too, and compare what other precisions find on it"),
     valued(
         "fps",
         "N",

@@ -267,6 +267,11 @@ pub(super) fn load_blocking(id: &str, settings: &RegistrySettings) -> Result<Ass
     load::load(&ModelId::parse(id)?, settings.default_api_key.as_ref(), settings, in_flight.as_ref())
 }
 
+/// Whether any model below `models.dirs` is a twin in 8 bits.
+pub(super) fn has_twins(settings: &RegistrySettings) -> bool {
+    twin::are_there(settings)
+}
+
 impl fmt::Debug for Models {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Models").field("entries", &self.entries.borrow().len()).finish_non_exhaustive()

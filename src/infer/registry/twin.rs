@@ -23,17 +23,25 @@ pub(super) fn is_one(folder: &Path) -> bool {
     told(folder).is_some_and(|told| told.quantised_from.is_some())
 }
 
+/// Folders that may hold twins.
+fn folders(settings: &RegistrySettings) -> impl Iterator<Item = PathBuf> {
+    let entries = |dir| std::fs::read_dir(dir).into_iter().flatten().flatten().take(MAX_FOLDERS);
+    settings.models_dirs.iter().flat_map(entries).map(|entry| entry.path()).filter(|path| path.is_dir())
+}
+
+/// Whether there is any.
+pub(super) fn are_there(settings: &RegistrySettings) -> bool {
+    folders(settings).any(|folder| is_one(&folder))
+}
+
 /// The folder of the twin of the model whose weights these are.
 fn of(weights: &Path, settings: &RegistrySettings) -> Option<PathBuf> {
     let weights = &weights.canonicalize().ok()?;
     let length = weights.metadata().ok()?.len();
     let mut found: Vec<(PathBuf, Fingerprint)> = Vec::new();
-    for dir in &settings.models_dirs {
-        let entries = std::fs::read_dir(dir).into_iter().flatten().flatten().take(MAX_FOLDERS);
-        for path in entries.map(|entry| entry.path()).filter(|path| path.is_dir()) {
-            let from = told(&path).and_then(|told| told.quantised_from);
-            found.extend(from.filter(|(of, _)| *of == length).map(|from| (path, from)));
-        }
+    for path in folders(settings) {
+        let from = told(&path).and_then(|told| told.quantised_from);
+        found.extend(from.filter(|(of, _)| *of == length).map(|from| (path, from)));
     }
     // the weights are read only where it matters
     let own = found.first().and_then(|_| fingerprint(weights))?;

@@ -110,7 +110,7 @@ impl Cut {
         let fitting =
             (CHUNK_FLOATS / per_tile / CHUNK_UNIT).max(if kept { 1 } else { SPREAD_UNITS }) * CHUNK_UNIT;
         // what is hardly more is one chunk, and the factors are read once
-        let fitting = if all * per_tile <= CHUNK_FLOATS + CHUNK_FLOATS / 8 { all } else { fitting };
+        let fitting = if all * per_tile <= CHUNK_FLOATS + CHUNK_FLOATS / 8 { all.max(1) } else { fitting };
         // chunks of the same size, as many for each worker; a picture too small for that is transformed by each of them, so
         // that the weights, which are far more, are read once
         let fewest = all.div_ceil(fitting).max(1);
