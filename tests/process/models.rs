@@ -365,8 +365,12 @@ fn a_model_is_brought_to_8_bits_on_ones_own_video_and_served_so() {
     }
     let with = said(&check(&[("WEIR_PRECISION", "int8")]));
     assert!(with.contains("precision=int8 twin=") && with.contains("convolutions-int8"), "{with}");
+    // in floats check tells of the twin
     let full = said(&check(&[]));
-    assert!(!full.contains("precision=int8"), "{full}");
+    assert!(
+        full.contains("MiB with models.precision = \"int8\"") && !full.contains("int8     not yet"),
+        "{full}"
+    );
 }
 
 /// Weights of 75 MB: while they are loaded there is little more than themselves, in the service and its model
