@@ -41,16 +41,18 @@ fn compare(report: &Report, video: &Path, config: &Config) -> Result<Duration> {
     let decoding = decoded.cpu / u32::try_from(decoded.frames).unwrap_or(u32::MAX).max(1);
     if report.others().next().is_none() {
         say!("differs  there is nothing to compare: no other precision is faster here");
+        return Ok(decoding);
     }
-    for (precision, other) in report.others() {
-        let model = report.model();
-        let mut comparison = Comparison::new([model, other], CONFIDENCE)?;
-        let mut frames = 0;
-        decoding::scaled(video, &settings, *model.rule(), |slot, placement| {
-            comparison.frame(slot, placement)?;
-            frames += 1;
-            Ok(frames < MOST_FRAMES)
-        })?;
+    let model = report.model();
+    let with = |(precision, other)| Ok((precision, Comparison::new([model, other], CONFIDENCE)?));
+    let mut comparisons = report.others().map(with).collect::<Result<Vec<_>>>()?;
+    let mut frames = 0;
+    decoding::scaled(video, &settings, *model.rule(), |slot, placement| {
+        comparisons.iter_mut().try_for_each(|(_, comparison)| comparison.frame(slot, placement))?;
+        frames += 1;
+        Ok(frames < MOST_FRAMES)
+    })?;
+    for (precision, comparison) in comparisons {
         say!("differs  {precision}: {}", comparison.outcome());
     }
     Ok(decoding)

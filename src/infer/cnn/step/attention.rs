@@ -2,7 +2,7 @@
 //! are never there together.
 
 use super::matrix::{Matrices, Multiplied, Output, Panels, ZEROS, band_rows, multiply, pack_rows, taps};
-use super::{At, Machine};
+use super::{At, Machine, part_of};
 use crate::infer::cnn::kernels::arena::{Weights, attend};
 use crate::infer::cnn::kernels::{Activation, Kernels, LANES, Tap};
 use crate::infer::cnn::layout::blocks_for;
@@ -157,7 +157,7 @@ impl Attention {
         pack(&self.key, [self.key.steps[3], self.key.steps[2]], self.keys, scratch + keys);
         pack(&self.value, [self.value.steps[2], self.value.steps[3]], self.values, scratch + values);
         let bands = self.size.rows.div_ceil(band_rows);
-        for band in bands * part / self.parts..bands * (part + 1) / self.parts {
+        for band in part_of(bands, part, self.parts) {
             self.band(machine, batch, scratch, band);
         }
     }

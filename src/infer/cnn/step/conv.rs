@@ -1,6 +1,6 @@
 //! Convolutions: direct, over blocks of channels or (the first layer) over planes.
 
-use super::Machine;
+use super::{Machine, part_of};
 use crate::infer::cnn::graph::Conv;
 use crate::infer::cnn::kernels::arena::{ConvJob, Start, Weights, conv, narrow};
 use crate::infer::cnn::kernels::half::Half;
@@ -247,12 +247,11 @@ impl ConvStep {
     /// One band of rows, some of the output blocks.
     pub(super) fn run(&self, machine: &mut Machine<'_>, item: usize) {
         let (part, band) = (item % self.parts, item / self.parts);
-        let start = |band: usize| band * self.output.height / self.bands;
-        let rows = start(band)..start(band + 1);
+        let rows = part_of(self.output.height, band, self.bands);
         match self.source {
             Source::Blocks(input) => {
-                let start = |part: usize| part * self.groups.len() / self.parts;
-                for group in self.groups.get(start(part)..start(part + 1)).unwrap_or_default() {
+                for group in self.groups.get(part_of(self.groups.len(), part, self.parts)).unwrap_or_default()
+                {
                     let block = if self.depthwise { group.first } else { 0 };
                     for y in rows.clone() {
                         // the window's first row and column may lie in the border

@@ -23,6 +23,12 @@ use super::storage::PIXELS_FLOATS;
 pub(super) use matrix::Matrices;
 use std::ops::Range;
 
+/// Part `part` of `length` things that are cut into so many as equal parts as may be.
+fn part_of(length: usize, part: usize, parts: usize) -> Range<usize> {
+    let at = |part: usize| part * length / parts.max(1);
+    at(part)..at(part + 1)
+}
+
 /// What an item of a step works on.
 pub(super) struct Machine<'a> {
     pub kernels: &'static Kernels,

@@ -1,6 +1,6 @@
 //! Everything but convolutions on pictures in blocks of channels.
 
-use super::{At, Machine, clear_halo};
+use super::{At, Machine, clear_halo, part_of};
 use crate::infer::cnn::graph::{Taps, Window};
 use crate::infer::cnn::kernels::arena::{self, Side};
 use crate::infer::cnn::kernels::half::HALF_LANES;
@@ -239,7 +239,7 @@ impl ToBlocks {
     pub(super) fn run(&self, machine: &mut Machine<'_>, item: usize) {
         let output = &self.output;
         let (block, band) = (item / self.bands(), item % self.bands());
-        let rows = band * output.height / self.bands()..(band + 1) * output.height / self.bands();
+        let rows = part_of(output.height, band, self.bands());
         let (plane, floats) = (output.height * output.width, output.channels * output.height * output.width);
         output.clear_border(&mut machine.arena, block, rows.clone(), true, true);
         let channels = block * output.lanes()..((block + 1) * output.lanes()).min(output.channels);

@@ -2,7 +2,7 @@
 
 use super::codes::{Floats, fitting, stretches};
 use super::strided::Walk;
-use super::{At, Machine, clear_halo};
+use super::{At, Machine, clear_halo, part_of};
 use crate::infer::cnn::kernels::arena;
 use crate::infer::cnn::kernels::{Activation, Binary, LANES, Levels};
 
@@ -138,8 +138,8 @@ impl Softmax {
         let Machine { arena, kernels, worker, .. } = machine;
         let (length, inner) = (self.length, self.inner);
         if let Some(columns) = self.columns() {
-            let at = |item: usize| item * columns / self.items() * LANES;
-            let (first, end) = (at(item), at(item + 1));
+            let columns = part_of(columns, item, self.items());
+            let (first, end) = (columns.start * LANES, columns.end * LANES);
             for row in (0..length).map(|i| i * inner) {
                 arena.copy(self.from + row + first..self.from + row + end, self.to + row + first);
             }
@@ -148,8 +148,8 @@ impl Softmax {
             }
             return;
         }
-        let at = |item: usize| item * self.outer / self.items();
-        let (first, outer) = (at(item) * length * inner, at(item + 1) - at(item));
+        let outer = part_of(self.outer, item, self.items());
+        let (first, outer) = (outer.start * length * inner, outer.len());
         let (from, to) = (self.from + first, self.to + first);
         let scratch = self.scratch + *worker * length * LANES;
         let floats = outer * length * inner;
@@ -204,8 +204,7 @@ impl MatMul {
     }
 
     pub(super) fn run(&self, machine: &mut Machine<'_>, item: usize) {
-        let at = |item: usize| item * self.m / self.items();
-        let rows = at(item)..at(item + 1);
+        let rows = part_of(self.m, item, self.items());
         let from = self.from + rows.start * self.k..self.from + rows.end * self.k;
         let to = self.to + rows.start * self.n..self.to + rows.end * self.n;
         let ([source], [target]) = machine.arena.split([from], [to]);

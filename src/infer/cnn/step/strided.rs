@@ -1,6 +1,6 @@
 //! Copies between row-major tensors: concatenation, slice, transposition, padding, gather.
 
-use super::{At, Machine};
+use super::{At, Machine, part_of};
 use crate::infer::cnn::graph::MAX_RANK;
 
 /// Most parts that a walk is cut into: two for each thread of a run.
@@ -54,11 +54,10 @@ impl<const N: usize> Walk<N> {
 
     /// One of so many parts, and where it begins in each tensor.
     pub(in crate::infer::cnn) fn part(&self, part: usize, parts: usize) -> (Walk<N>, [usize; N]) {
-        let at = |part: usize| part * self.dims[0] / parts.max(1);
-        let (first, end) = (at(part), at(part + 1));
+        let rows = part_of(self.dims[0], part, parts);
         let mut walk = *self;
-        walk.dims[0] = end - first;
-        (walk, self.strides[0].map(|stride| first * stride))
+        walk.dims[0] = rows.len();
+        (walk, self.strides[0].map(|stride| rows.start * stride))
     }
 
     /// Floats of a tensor from the first to the last that it visits.

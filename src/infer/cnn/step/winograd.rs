@@ -10,7 +10,7 @@
 //! factors of a kernel take four times its room: of small layers they are kept, of large ones made anew for
 //! every chunk, which costs less than to read them from beyond the second-level cache.
 
-use super::Machine;
+use super::{Machine, part_of};
 use crate::infer::cnn::graph::Conv;
 use crate::infer::cnn::kernels::arena::{ConvJob, FREQUENCIES, Start, Weights, WinogradJob, conv};
 use crate::infer::cnn::kernels::arena::{winograd_input, winograd_output, winograd_weights};
@@ -269,7 +269,7 @@ impl Winograd {
         let all = self.tiles[0] * self.tiles[1];
         let (part, item) = (item % self.parts, item / self.parts);
         let chunk = item * self.chunk..((item + 1) * self.chunk).min(all);
-        let groups = part * self.groups.len() / self.parts..(part + 1) * self.groups.len() / self.parts;
+        let groups = part_of(self.groups.len(), part, self.parts);
         let block = self.chunk * LANES;
         let widest = self.groups.first().map_or(0, |g| g.blocks);
         let window = self.scratch.0 + machine.worker * self.scratch.1;
